@@ -1,0 +1,1 @@
+//! A model of remapping hardware.

@@ -1,0 +1,2 @@
+//! A bare PC.
+#![no_std]

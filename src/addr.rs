@@ -1,0 +1,20 @@
+//! Addresses of all kinds: physical, as a device sees them, and of the device itself.
+//!
+//! No bare integer crosses an interface of this crate; these types do.
+
+mod iova;
+mod region;
+mod source_id;
+
+pub use iova::{Iova, IovaRange};
+pub use region::{Region, Rights};
+pub use source_id::SourceId;
+pub use x86_64::PhysAddr;
+
+/// Bytes of the smallest page and of one frame.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// True if `value` is a multiple of [`PAGE_BYTES`].
+pub(crate) const fn is_page_aligned(value: u64) -> bool {
+    value.is_multiple_of(PAGE_BYTES)
+}

@@ -1,0 +1,148 @@
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::is_page_aligned;
+
+/// An I/O virtual address: an address as a device puts it into its request, before translation.
+///
+/// Every 64-bit value is one; whether a device can reach it is the business of its domain. `x86_64::VirtAddr` would not
+/// do: it refuses the non-canonical half, which is valid for a device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Iova(u64);
+
+impl Iova {
+    /// The address with this value.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The value of the address.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The address `bytes` further on, or `None` past 2^64.
+    pub const fn checked_add(self, bytes: u64) -> Option<Self> {
+        match self.0.checked_add(bytes) {
+            Some(value) => Some(Self(value)),
+            None => None,
+        }
+    }
+
+    /// True if a 4 KiB page starts here.
+    pub const fn is_page_aligned(self) -> bool {
+        is_page_aligned(self.0)
+    }
+}
+
+impl fmt::Debug for Iova {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Iova({:#x})", self.0)
+    }
+}
+
+impl fmt::Display for Iova {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A range of I/O virtual addresses: never empty, never past 2^64.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IovaRange {
+    first: u64,
+    last: u64,
+}
+
+impl IovaRange {
+    /// The `bytes` addresses from `start` on, or `None` if that is no address or passes 2^64.
+    pub const fn new(start: Iova, bytes: u64) -> Option<Self> {
+        let Some(minus_one) = bytes.checked_sub(1) else { return None };
+        match start.0.checked_add(minus_one) {
+            Some(last) => Some(Self { first: start.0, last }),
+            None => None,
+        }
+    }
+
+    /// The first address.
+    pub const fn start(self) -> Iova {
+        Iova(self.first)
+    }
+
+    /// The last address, which belongs to the range.
+    pub const fn last(self) -> Iova {
+        Iova(self.last)
+    }
+
+    /// How many addresses there are; the whole 2^64 is told as `u64::MAX`.
+    pub const fn bytes(self) -> u64 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// True if the range is made of whole 4 KiB pages.
+    pub const fn is_page_aligned(self) -> bool {
+        is_page_aligned(self.first) && is_page_aligned(self.last.wrapping_add(1))
+    }
+
+    /// True if `other` lies within this range.
+    pub const fn contains(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// True if the two have an address in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// The smallest range that holds both.
+    pub const fn hull(self, other: Self) -> Self {
+        Self {
+            first: if self.first < other.first { self.first } else { other.first },
+            last: if self.last > other.last { self.last } else { other.last },
+        }
+    }
+}
+
+impl fmt::Debug for IovaRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IovaRange({self})")
+    }
+}
+
+impl fmt::Display for IovaRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}..={:#x}", self.first, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_never_empty_and_never_wraps() {
+        assert_eq!(IovaRange::new(Iova::new(5), 0), None);
+        assert_eq!(IovaRange::new(Iova::new(u64::MAX), 2), None);
+        let top = IovaRange::new(Iova::new(u64::MAX), 1).unwrap();
+        assert_eq!((top.start(), top.last(), top.bytes()), (Iova::new(u64::MAX), Iova::new(u64::MAX), 1));
+        assert_eq!(IovaRange { first: 0, last: u64::MAX }.bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn the_top_page_is_page_aligned() {
+        assert!(IovaRange::new(Iova::new(u64::MAX - 0xfff), 0x1000).unwrap().is_page_aligned());
+        assert!(!IovaRange::new(Iova::new(0x1000), 0x1001).unwrap().is_page_aligned());
+        assert!(!IovaRange::new(Iova::new(0x1001), 0xfff).unwrap().is_page_aligned());
+    }
+
+    #[test]
+    fn neighbours_do_not_overlap() {
+        let low = IovaRange::new(Iova::new(0), 0x1000).unwrap();
+        let high = IovaRange::new(Iova::new(0x1000), 0x1000).unwrap();
+        assert!(!low.overlaps(high) && !high.overlaps(low));
+        assert!(low.hull(high).contains(low) && low.hull(high).contains(high));
+        assert_eq!(low.hull(high).bytes(), 0x2000);
+        assert!(low.hull(high).overlaps(high) && !low.contains(low.hull(high)));
+    }
+}

@@ -1,0 +1,56 @@
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::{Iova, IovaRange, PhysAddr};
+
+bitflags::bitflags! {
+    /// What a device may do with the memory of a region.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Rights: u8 {
+        /// The device may read.
+        const READ = 1;
+        /// The device may write.
+        const WRITE = 2;
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.contains(Self::READ), self.contains(Self::WRITE)) {
+            (true, true) => "read write",
+            (true, false) => "read",
+            (false, true) => "write",
+            (false, false) => "none",
+        })
+    }
+}
+
+/// Memory that a cell's devices reach: an input range, the physical range behind it, and the rights.
+///
+/// A plain value: nothing is checked until it is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where devices see it.
+    pub input: IovaRange,
+    /// The physical address behind the first byte.
+    pub output: PhysAddr,
+    /// What devices may do.
+    pub rights: Rights,
+}
+
+impl Region {
+    /// The region of `bytes` from `input` on, which leads to `output`; `None` if it is empty or passes 2^64.
+    pub const fn new(input: Iova, output: PhysAddr, bytes: u64, rights: Rights) -> Option<Self> {
+        match IovaRange::new(input, bytes) {
+            Some(input) => Some(Self { input, output, rights }),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {:#x} ({})", self.input, self.output.as_u64(), self.rights)
+    }
+}

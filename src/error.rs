@@ -1,0 +1,98 @@
+//! What goes wrong with a remapping unit, whoever made it: the error names the unit, the register and the bit.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::hal::{OutOfFrames, Window};
+
+/// A remapping unit did not do what it was asked, or cannot be used.
+///
+/// DMA through it stays as it was before the call, unless a variant says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnitError {
+    /// A status bit did not reach its value before the deadline. What had been asked may still happen later.
+    Timeout {
+        /// The unit's registers.
+        unit: Window,
+        /// The register, by its abbreviation in the specification.
+        register: &'static str,
+        /// The bit, by its name there.
+        bit: &'static str,
+        /// How long was waited, in nanoseconds.
+        waited_ns: u64,
+    },
+    /// A register shows what no working unit shows: the unit is absent or powered off.
+    Dead {
+        /// The unit's registers.
+        unit: Window,
+        /// The register, by its abbreviation in the specification.
+        register: &'static str,
+        /// What it reads.
+        value: u64,
+    },
+    /// The unit lacks something that the driver needs.
+    Unsupported {
+        /// The unit's registers.
+        unit: Window,
+        /// The register that says so.
+        register: &'static str,
+        /// The field that says so.
+        bit: &'static str,
+        /// What is missing, in words.
+        missing: &'static str,
+    },
+    /// The unit stopped at a command of its queue. It takes no further commands.
+    Queue {
+        /// The unit's registers.
+        unit: Window,
+        /// The status register.
+        register: &'static str,
+        /// The bit that is set.
+        bit: &'static str,
+        /// Index of the command at which it stopped.
+        slot: u32,
+        /// The cause, in words.
+        cause: &'static str,
+    },
+    /// The unit failed before and is left blocking.
+    Failed {
+        /// The unit's registers.
+        unit: Window,
+    },
+    /// No frame for the unit's own tables.
+    OutOfFrames {
+        /// The unit's registers.
+        unit: Window,
+    },
+}
+
+impl UnitError {
+    /// The frame that `unit` needed was not to be had.
+    pub(crate) fn no_frame(unit: Window) -> impl FnOnce(OutOfFrames) -> Self {
+        move |OutOfFrames| Self::OutOfFrames { unit }
+    }
+}
+
+impl fmt::Display for UnitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Timeout { unit, register, bit, waited_ns } => {
+                write!(f, "unit {unit}: {register}.{bit} did not change within {} ms", waited_ns / 1_000_000)
+            }
+            Self::Dead { unit, register, value } => {
+                write!(f, "unit {unit}: {register} reads {value:#x}, so no unit answers there")
+            }
+            Self::Unsupported { unit, register, bit, missing } => {
+                write!(f, "unit {unit}: no {missing} ({register}.{bit})")
+            }
+            Self::Queue { unit, register, bit, slot, cause } => {
+                write!(f, "unit {unit}: {register}.{bit} at descriptor {slot}: {cause}")
+            }
+            Self::Failed { unit } => write!(f, "unit {unit}: out of service after an earlier failure"),
+            Self::OutOfFrames { unit } => write!(f, "unit {unit}: {OutOfFrames}"),
+        }
+    }
+}
+
+impl core::error::Error for UnitError {}

@@ -1,0 +1,187 @@
+//! Frames of the driver's own structures, and lists of them.
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use super::Hal;
+use crate::addr::{PAGE_BYTES, PhysAddr};
+
+/// The platform has no frame left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames;
+
+impl fmt::Display for OutOfFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("out of frames for the hardware's tables")
+    }
+}
+
+impl core::error::Error for OutOfFrames {}
+
+/// 64-bit words of one frame.
+pub(crate) const WORDS: usize = PAGE_BYTES as usize / 8;
+
+/// Contiguous frames that belong to the driver, seen as 64-bit words.
+///
+/// Used only with the [`Hal`] that it was allocated from. Nothing happens when it goes out of scope: hardware may still
+/// read it, so freeing is a deed of its own.
+pub(crate) struct Frames {
+    base: PhysAddr,
+    words: NonNull<u64>,
+    order: u8,
+}
+
+// SAFETY: the frames belong to this value alone, and each access to a word is one aligned load or store.
+unsafe impl Send for Frames {}
+// SAFETY: as above; a shared reference allows only such loads and stores, which are volatile.
+unsafe impl Sync for Frames {}
+
+impl Frames {
+    /// 2^`order` frames, all zero as the CPU sees them.
+    pub(crate) fn allocate(hal: &impl Hal, order: u8) -> Result<Self, OutOfFrames> {
+        let base = hal.allocate(order).ok_or(OutOfFrames)?;
+        // SAFETY: `base` has just been allocated.
+        let words = unsafe { hal.virt(base) };
+        Ok(Self { base, words, order })
+    }
+
+    /// The frame of one page at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `base` came from [`Frames::allocate`] with order 0 on this `hal`, and is not freed while the result is used.
+    pub(crate) unsafe fn at(hal: &impl Hal, base: PhysAddr) -> Self {
+        // SAFETY: the caller says that the frame is allocated.
+        let words = unsafe { hal.virt(base) };
+        Self { base, words, order: 0 }
+    }
+
+    /// Physical address of the first frame.
+    pub(crate) fn base(&self) -> PhysAddr {
+        self.base
+    }
+
+    /// How many words there are: a power of two.
+    pub(crate) fn words(&self) -> usize {
+        WORDS << self.order
+    }
+
+    fn word(&self, index: usize) -> NonNull<u64> {
+        let index = index & (self.words() - 1);
+        // SAFETY: `index` is below the number of words, and all of them are in one allocation.
+        unsafe { self.words.add(index) }
+    }
+
+    /// Loads the word at `index`, modulo the number of words.
+    #[inline]
+    pub(crate) fn load(&self, hal: &impl Hal, index: usize) -> u64 {
+        // SAFETY: the word is in a frame that is not freed.
+        unsafe { hal.load(self.word(index)) }
+    }
+
+    /// Stores the word at `index`, modulo the number of words.
+    #[inline]
+    pub(crate) fn store(&self, hal: &impl Hal, index: usize, value: u64) {
+        // SAFETY: the word is in a frame that is not freed.
+        unsafe { hal.store(self.word(index), value) }
+    }
+
+    /// Writes `count` words from `index` on back to memory. The caller keeps them within the frames.
+    pub(crate) fn write_back(&self, hal: &impl Hal, index: usize, count: usize) {
+        let count = count.min(self.words().saturating_sub(index));
+        // SAFETY: the words are in frames that are not freed.
+        unsafe { hal.write_back(self.word(index), count * 8) }
+    }
+
+    /// Gives the frames back to the platform.
+    ///
+    /// # Safety
+    ///
+    /// Hardware does not reach them any more, and no copy made by [`Frames::at`] is used.
+    pub(crate) unsafe fn free(self, hal: &impl Hal) {
+        // SAFETY: base and order are those of the allocation; the rest is what the caller says.
+        unsafe { hal.free(self.base, self.order) }
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frames({:#x}, order {})", self.base.as_u64(), self.order)
+    }
+}
+
+/// Single frames in a list that needs no memory of its own: the first word of each holds the address of the next.
+///
+/// That word, a multiple of 4096, is an entry that is not present in every format of this driver, so a frame may be put
+/// on a list while hardware can still walk it.
+#[derive(Debug)]
+#[must_use = "frames that are dropped with the list are lost to the platform"]
+pub(crate) struct FrameList {
+    first: Option<PhysAddr>,
+    len: usize,
+}
+
+impl FrameList {
+    /// No frames.
+    pub(crate) const fn new() -> Self {
+        Self { first: None, len: 0 }
+    }
+
+    /// `count` fresh frames, all zero but for the links; on failure what was allocated has been given back.
+    pub(crate) fn allocate(hal: &impl Hal, count: usize) -> Result<Self, OutOfFrames> {
+        let mut list = Self::new();
+        while list.len < count {
+            match Frames::allocate(hal, 0) {
+                Ok(frame) => list.push(hal, frame),
+                Err(error) => {
+                    // SAFETY: hardware has never been told of these frames.
+                    unsafe { list.free(hal) };
+                    return Err(error);
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// How many frames there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a frame of order 0 on the list.
+    pub(crate) fn push(&mut self, hal: &impl Hal, frame: Frames) {
+        frame.store(hal, 0, self.first.map_or(0, PhysAddr::as_u64));
+        self.first = Some(frame.base);
+        self.len += 1;
+    }
+
+    /// Takes the frame that was put there last. Its first word is zero.
+    pub(crate) fn pop(&mut self, hal: &impl Hal) -> Option<Frames> {
+        // SAFETY: `push` took this frame over, so it is allocated, of order 0, and in nobody else's hands.
+        let frame = unsafe { Frames::at(hal, self.first?) };
+        let next = frame.load(hal, 0);
+        frame.store(hal, 0, 0);
+        self.first = (next != 0).then(|| PhysAddr::new_truncate(next));
+        self.len = self.len.saturating_sub(1);
+        Some(frame)
+    }
+
+    /// Moves all frames of `other` to this list.
+    pub(crate) fn append(&mut self, hal: &impl Hal, mut other: Self) {
+        while let Some(frame) = other.pop(hal) {
+            self.push(hal, frame);
+        }
+    }
+
+    /// Gives all frames back to the platform.
+    ///
+    /// # Safety
+    ///
+    /// Hardware does not reach them any more.
+    pub(crate) unsafe fn free(mut self, hal: &impl Hal) {
+        while let Some(frame) = self.pop(hal) {
+            // SAFETY: the caller says that hardware does not reach it.
+            unsafe { frame.free(hal) };
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `cofferdam` keeps the DMA of each partition of a machine within that partition's memory.
+#![cfg_attr(not(test), no_std)]
+
+pub mod addr;
+pub mod error;
+pub mod hal;
+pub mod limits;
