@@ -5,3 +5,5 @@ pub mod addr;
 pub mod error;
 pub mod hal;
 pub mod limits;
+mod paging;
+mod vtd;

@@ -93,6 +93,12 @@ impl Frames {
         unsafe { hal.write_back(self.word(index), count * 8) }
     }
 
+    /// Gives back frames whose address was never stored anywhere.
+    pub(crate) fn give_back(self, hal: &impl Hal) {
+        // SAFETY: hardware cannot reach what it was never told of.
+        unsafe { self.free(hal) }
+    }
+
     /// Gives the frames back to the platform.
     ///
     /// # Safety

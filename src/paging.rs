@@ -1,0 +1,15 @@
+//! Page tables: one walker for many entry formats.
+//!
+//! A table belongs to no unit: what an edit changed is told as a [`Change`], and its user tells the hardware.
+
+mod change;
+mod format;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use change::Change;
+pub use format::Shape;
+pub(crate) use format::{Entry, Format, page_bytes};
+pub use table::MapError;
+pub(crate) use table::{PageTable, Spare};

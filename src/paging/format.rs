@@ -1,0 +1,47 @@
+#![forbid(unsafe_code)]
+
+use crate::addr::{PAGE_BYTES, PhysAddr, Rights};
+
+/// Bytes that one entry of a table at `level` covers: 4 KiB at level 1, 512 times more at each level above.
+pub(crate) const fn page_bytes(level: u8) -> u64 {
+    PAGE_BYTES << (9 * (level.saturating_sub(1) as u32))
+}
+
+/// The size of a table and what may be in it: fixed when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Levels of tables, 3 to 5.
+    pub levels: u8,
+    /// The highest level at which an entry may map a page: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
+    pub largest_page: u8,
+    /// Width of an input address.
+    pub input_bits: u8,
+    /// Width of an output address.
+    pub output_bits: u8,
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Nothing: a request for it is blocked.
+    Absent,
+    /// Go on in this table.
+    Table(PhysAddr),
+    /// A page.
+    Page {
+        /// Where it begins.
+        output: u64,
+        /// What may be done with it.
+        rights: Rights,
+    },
+}
+
+/// How the entries of one kind of page table are coded. A word of zero is absent in each.
+pub(crate) trait Format: Copy {
+    /// The entry at `level` that maps a page at `output`, aligned to that level's page size.
+    fn page(&self, output: u64, rights: Rights, level: u8) -> u64;
+    /// The entry that leads to the table at `next`.
+    fn table(&self, next: PhysAddr) -> u64;
+    /// What the entry `word` at `level` says.
+    fn decode(&self, word: u64, level: u8) -> Entry;
+}

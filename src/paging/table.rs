@@ -1,0 +1,434 @@
+use core::fmt;
+
+use super::{Change, Entry, Format, Shape, page_bytes};
+use crate::addr::{Iova, IovaRange, PAGE_BYTES, PhysAddr, Region};
+use crate::hal::{FrameList, Frames, Hal, OutOfFrames, WORDS};
+
+/// The interrupt address range: never translated on input, a fault on output (VT-d 5.10, section 3.15).
+const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
+
+/// Why a region cannot be mapped. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MapError {
+    /// Input or output does not begin or end on a 4 KiB page.
+    Misaligned(Region),
+    /// A region without rights would be absent.
+    NoRights(Region),
+    /// The input range ends above what the devices can be translated for.
+    InputTooHigh {
+        /// The region.
+        region: Region,
+        /// Width of an input address.
+        input_bits: u8,
+    },
+    /// The output range ends above the machine's address width.
+    OutputTooHigh {
+        /// The region.
+        region: Region,
+        /// Width of an output address.
+        output_bits: u8,
+    },
+    /// Input or output meets 0xFEE0_0000 to 0xFEEF_FFFF, where requests are interrupts.
+    InterruptRange(Region),
+    /// Something is mapped at this input address already.
+    Occupied(Iova),
+    /// There is no frame for a page table.
+    OutOfFrames,
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned(region) => write!(f, "{region} is not made of whole 4 KiB pages"),
+            Self::NoRights(region) => write!(f, "{region} grants nothing"),
+            Self::InputTooHigh { region, input_bits } => {
+                write!(f, "{region}: the input passes the {input_bits} bits that the unit translates")
+            }
+            Self::OutputTooHigh { region, output_bits } => {
+                write!(f, "{region}: the output passes the machine's {output_bits} address bits")
+            }
+            Self::InterruptRange(region) => {
+                write!(f, "{region} meets {:#x}..={:#x}, where requests are interrupts", INTERRUPTS.0, INTERRUPTS.1)
+            }
+            Self::Occupied(at) => write!(f, "{at} is mapped already"),
+            Self::OutOfFrames => OutOfFrames.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+impl From<OutOfFrames> for MapError {
+    fn from(OutOfFrames: OutOfFrames) -> Self {
+        Self::OutOfFrames
+    }
+}
+
+/// Frames that an edit is going to need, got before anything is changed.
+#[derive(Debug)]
+#[must_use = "the frames are lost unless an edit takes them"]
+pub(crate) struct Spare(FrameList);
+
+impl Spare {
+    /// Gives back what was not needed.
+    pub(crate) fn free(self, hal: &impl Hal) {
+        // SAFETY: a frame leaves the list before a table refers to it, so hardware has seen none of these.
+        unsafe { self.0.free(hal) }
+    }
+}
+
+/// A page table and all its frames.
+#[derive(Debug)]
+#[must_use = "a table that is dropped keeps its frames"]
+pub(crate) struct PageTable<F> {
+    format: F,
+    shape: Shape,
+    /// The units that walk it snoop the CPU's caches.
+    coherent: bool,
+    root: Frames,
+    frames: usize,
+}
+
+/// Part of an input range that one entry covers.
+struct Slot {
+    index: usize,
+    start: u64,
+    last: u64,
+    /// The entry covers nothing else.
+    whole: bool,
+}
+
+/// The entries of a table at `level` that `start..=last` touches. `start` and `last` lie within that table.
+fn slots(level: u8, start: u64, last: u64) -> impl Iterator<Item = Slot> {
+    let bytes = page_bytes(level);
+    let (first, end) = (start / bytes, last / bytes);
+    (first..=end).map(move |page| {
+        let slot_start = page.wrapping_mul(bytes);
+        let slot_last = slot_start.wrapping_add(bytes - 1);
+        Slot {
+            index: page as usize % WORDS,
+            start: start.max(slot_start),
+            last: last.min(slot_last),
+            whole: start <= slot_start && slot_last <= last,
+        }
+    })
+}
+
+impl<F: Format> PageTable<F> {
+    /// An empty table: it blocks everything.
+    pub(crate) fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, OutOfFrames> {
+        let root = Frames::allocate(hal, 0)?;
+        let table = Self { format, shape, coherent, root, frames: 1 };
+        table.publish(hal, &table.root);
+        Ok(table)
+    }
+
+    /// Physical address of the top table.
+    pub(crate) fn root(&self) -> PhysAddr {
+        self.root.base()
+    }
+
+    /// What it was made for.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Frames in use.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Checks that `region` can be mapped by a table of this shape, whatever is mapped now.
+    pub(crate) fn check(shape: Shape, region: Region) -> Result<(), MapError> {
+        let (input, output) = (region.input, region.output.as_u64());
+        if !input.is_page_aligned() || !output.is_multiple_of(PAGE_BYTES) {
+            return Err(MapError::Misaligned(region));
+        }
+        if region.rights.is_empty() {
+            return Err(MapError::NoRights(region));
+        }
+        if exceeds(input.last().as_u64(), shape.input_bits) {
+            return Err(MapError::InputTooHigh { region, input_bits: shape.input_bits });
+        }
+        let output_last = output.checked_add(input.bytes() - 1);
+        let Some(output_last) = output_last.filter(|&last| !exceeds(last, shape.output_bits)) else {
+            return Err(MapError::OutputTooHigh { region, output_bits: shape.output_bits });
+        };
+        let interrupts = |first: u64, last: u64| first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;
+        if interrupts(input.start().as_u64(), input.last().as_u64()) || interrupts(output, output_last) {
+            return Err(MapError::InterruptRange(region));
+        }
+        Ok(())
+    }
+
+    /// Gets the frames that mapping `region` needs; fails if it cannot be mapped. Changes nothing.
+    pub(crate) fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
+        Self::check(self.shape, region)?;
+        let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
+        let needed = self.survey(hal, &self.root, self.shape.levels, start, last, region.output.as_u64())?;
+        Ok(Spare(FrameList::allocate(hal, needed)?))
+    }
+
+    /// How many tables are missing below this one for a region, all of whose input range must be absent.
+    fn survey(
+        &self,
+        hal: &impl Hal,
+        table: &Frames,
+        level: u8,
+        start: u64,
+        last: u64,
+        output: u64,
+    ) -> Result<usize, MapError> {
+        let mut needed = 0;
+        for slot in slots(level, start, last) {
+            let slot_output = output + (slot.start - start);
+            match self.format.decode(table.load(hal, slot.index), level) {
+                Entry::Page { .. } => return Err(MapError::Occupied(Iova::new(slot.start))),
+                Entry::Table(next) => {
+                    // SAFETY: an entry of ours leads to a table of ours.
+                    let next = unsafe { Frames::at(hal, next) };
+                    needed += self.survey(hal, &next, level - 1, slot.start, slot.last, slot_output)?;
+                }
+                Entry::Absent => needed += self.missing(level, &slot, slot_output),
+            }
+        }
+        Ok(needed)
+    }
+
+    /// How many tables a region needs below an absent entry.
+    fn missing(&self, level: u8, slot: &Slot, output: u64) -> usize {
+        if self.fits_page(level, slot, output) {
+            return 0;
+        }
+        if level == 2 {
+            return 1;
+        }
+        let below = slots(level - 1, slot.start, slot.last)
+            .map(|child| {
+                let output = output + (child.start - slot.start);
+                self.missing(level - 1, &child, output)
+            })
+            .sum::<usize>();
+        1 + below
+    }
+
+    /// True if one page is to stand for the whole entry.
+    fn fits_page(&self, level: u8, slot: &Slot, output: u64) -> bool {
+        slot.whole && level <= self.shape.largest_page && output.is_multiple_of(page_bytes(level))
+    }
+
+    /// Maps `region` with the largest pages that its alignment permits. `spare` comes from
+    /// [`prepare_map`](Self::prepare_map) for the same region, with no edit between.
+    pub(crate) fn map(&mut self, hal: &impl Hal, region: Region, mut spare: Spare) -> Change {
+        let mut change = Change::none(region.input);
+        let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
+        let before = spare.0.len();
+        self.fill(hal, &self.root, self.shape.levels, start, last, region, &mut spare, &mut change);
+        self.written(hal, &self.root, self.shape.levels, start, last);
+        self.frames += before - spare.0.len();
+        spare.free(hal);
+        hal.fence();
+        change
+    }
+
+    /// Fills what of the table belongs to `region`; writes nothing back but fresh tables.
+    #[expect(clippy::too_many_arguments, reason = "a walk carries where it is, what it does, and what it did")]
+    fn fill(
+        &self,
+        hal: &impl Hal,
+        table: &Frames,
+        level: u8,
+        start: u64,
+        last: u64,
+        region: Region,
+        spare: &mut Spare,
+        change: &mut Change,
+    ) {
+        for slot in slots(level, start, last) {
+            let output = region.output.as_u64() + (slot.start - region.input.start().as_u64());
+            if self.fits_page(level, &slot, output) {
+                table.store(hal, slot.index, self.format.page(output, region.rights, level));
+                continue;
+            }
+            if let Entry::Table(next) = self.format.decode(table.load(hal, slot.index), level) {
+                // SAFETY: an entry of ours leads to a table of ours.
+                let next = unsafe { Frames::at(hal, next) };
+                self.fill(hal, &next, level - 1, slot.start, slot.last, region, spare, change);
+                self.written(hal, &next, level - 1, slot.start, slot.last);
+            } else if let Some(fresh) = spare.0.pop(hal) {
+                self.fill(hal, &fresh, level - 1, slot.start, slot.last, region, spare, change);
+                self.link(hal, table, slot.index, &fresh);
+                change.tables = true;
+            }
+        }
+    }
+
+    /// Gets the frames that unmapping `range` needs, where it begins or ends inside a large page. Changes nothing.
+    pub(crate) fn prepare_unmap(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+        let needed = edges(range).map(|edge| self.tables_to_split(hal, edge)).sum();
+        Ok(Spare(FrameList::allocate(hal, needed)?))
+    }
+
+    /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
+    /// stays as it was. `spare` comes from [`prepare_unmap`](Self::prepare_unmap) for the same range, with no edit
+    /// between.
+    pub(crate) fn unmap(&mut self, hal: &impl Hal, range: IovaRange, mut spare: Spare) -> Change {
+        let mut change = Change::none(range);
+        let before = spare.0.len();
+        for edge in edges(range) {
+            self.split(hal, edge, &mut spare, &mut change);
+        }
+        self.frames += before - spare.0.len();
+        spare.free(hal);
+        let (start, last) = (range.start().as_u64(), range.last().as_u64());
+        self.clear(hal, &self.root, self.shape.levels, start, last, &mut change);
+        self.frames -= change.freed.len();
+        hal.fence();
+        change
+    }
+
+    /// Tables needed so that no page spans `edge`.
+    fn tables_to_split(&self, hal: &impl Hal, edge: u64) -> usize {
+        let page_level = self.page_over(hal, edge);
+        (1..page_level).rev().take_while(|&level| !edge.is_multiple_of(page_bytes(level + 1))).count()
+    }
+
+    /// Level of the page that holds `at`; 0 if there is none.
+    fn page_over(&self, hal: &impl Hal, at: u64) -> u8 {
+        self.walk(hal, at).map_or(0, |(level, _)| level)
+    }
+
+    /// The page that holds `at`: the level of its entry, and the entry.
+    pub(super) fn walk(&self, hal: &impl Hal, at: u64) -> Option<(u8, Entry)> {
+        // SAFETY: the root is a table of ours.
+        let mut table = unsafe { Frames::at(hal, self.root.base()) };
+        for level in (1..=self.shape.levels).rev() {
+            let index = (at / page_bytes(level)) as usize % WORDS;
+            match self.format.decode(table.load(hal, index), level) {
+                Entry::Absent => return None,
+                // SAFETY: an entry of ours leads to a table of ours.
+                Entry::Table(next) => table = unsafe { Frames::at(hal, next) },
+                page @ Entry::Page { .. } => return Some((level, page)),
+            }
+        }
+        None
+    }
+
+    /// Splits pages until none spans `edge`. Each is replaced by a table that translates alike, with one store, so
+    /// requests under way find the same page before and after (R32: only the size changes).
+    fn split(&self, hal: &impl Hal, edge: u64, spare: &mut Spare, change: &mut Change) {
+        // SAFETY: the root is a table of ours.
+        let mut table = unsafe { Frames::at(hal, self.root.base()) };
+        for level in (2..=self.shape.levels).rev() {
+            let bytes = page_bytes(level);
+            if edge.is_multiple_of(bytes) {
+                return;
+            }
+            let index = (edge / bytes) as usize % WORDS;
+            match self.format.decode(table.load(hal, index), level) {
+                Entry::Absent => return,
+                // SAFETY: an entry of ours leads to a table of ours.
+                Entry::Table(next) => table = unsafe { Frames::at(hal, next) },
+                Entry::Page { output, rights } => {
+                    let Some(fresh) = spare.0.pop(hal) else { return };
+                    for (index, output) in (output..).step_by(page_bytes(level - 1) as usize).take(WORDS).enumerate() {
+                        fresh.store(hal, index, self.format.page(output, rights, level - 1));
+                    }
+                    self.link(hal, &table, index, &fresh);
+                    self.written(hal, &table, level, edge, edge);
+                    if let Some(page) = IovaRange::new(Iova::new(edge - edge % bytes), bytes) {
+                        change.range = change.range.hull(page);
+                    }
+                    (change.was_present, change.tables) = (true, true);
+                    table = fresh;
+                }
+            }
+        }
+    }
+
+    /// Clears every entry in the range. A table that is covered whole, or that is empty afterwards, is unlinked.
+    fn clear(&self, hal: &impl Hal, table: &Frames, level: u8, start: u64, last: u64, change: &mut Change) {
+        for slot in slots(level, start, last) {
+            match self.format.decode(table.load(hal, slot.index), level) {
+                Entry::Absent => continue,
+                Entry::Page { .. } => change.was_present = true,
+                Entry::Table(next) => {
+                    // SAFETY: an entry of ours leads to a table of ours.
+                    let next = unsafe { Frames::at(hal, next) };
+                    if !slot.whole {
+                        self.clear(hal, &next, level - 1, slot.start, slot.last, change);
+                        if (0..WORDS).any(|index| next.load(hal, index) != 0) {
+                            continue;
+                        }
+                    }
+                    (change.was_present, change.tables) = (true, true);
+                    self.unlink(hal, next, level - 1, &mut change.freed);
+                }
+            }
+            table.store(hal, slot.index, 0);
+        }
+        self.written(hal, table, level, start, last);
+    }
+
+    /// Puts a table at `level` and all below it on the list.
+    fn unlink(&self, hal: &impl Hal, table: Frames, level: u8, freed: &mut FrameList) {
+        if level > 1 {
+            for index in 0..WORDS {
+                if let Entry::Table(next) = self.format.decode(table.load(hal, index), level) {
+                    // SAFETY: an entry of ours leads to a table of ours.
+                    self.unlink(hal, unsafe { Frames::at(hal, next) }, level - 1, freed);
+                }
+            }
+        }
+        freed.push(hal, table);
+    }
+
+    /// Stores the entry that leads to `fresh`, whose content hardware can see by then.
+    fn link(&self, hal: &impl Hal, table: &Frames, index: usize, fresh: &Frames) {
+        self.publish(hal, fresh);
+        table.store(hal, index, self.format.table(fresh.base()));
+    }
+
+    /// Makes a whole fresh table visible to hardware before anything refers to it (R37).
+    fn publish(&self, hal: &impl Hal, fresh: &Frames) {
+        if !self.coherent {
+            fresh.write_back(hal, 0, WORDS);
+            hal.fence();
+        }
+    }
+
+    /// Writes the entries for `start..=last` back, where hardware does not snoop. A fence follows at the end of the edit.
+    fn written(&self, hal: &impl Hal, table: &Frames, level: u8, start: u64, last: u64) {
+        if !self.coherent {
+            let bytes = page_bytes(level);
+            let count = (last / bytes - start / bytes) as usize + 1;
+            table.write_back(hal, (start / bytes) as usize % WORDS, count);
+        }
+    }
+
+    /// Gives all frames back to the platform.
+    ///
+    /// # Safety
+    ///
+    /// Hardware does not walk the table any more.
+    pub(crate) unsafe fn free(self, hal: &impl Hal) {
+        let mut all = FrameList::new();
+        let levels = self.shape.levels;
+        // SAFETY: the root is a table of ours; `self` is not used after this.
+        let root = unsafe { Frames::at(hal, self.root.base()) };
+        self.unlink(hal, root, levels, &mut all);
+        // SAFETY: the caller says that hardware does not reach them.
+        unsafe { all.free(hal) }
+    }
+}
+
+/// Where a range begins and where what follows it begins; the end of the address space needs no edge.
+fn edges(range: IovaRange) -> impl Iterator<Item = u64> {
+    [Some(range.start().as_u64()), range.last().as_u64().checked_add(1)].into_iter().flatten()
+}
+
+/// True if `value` needs more than `bits` bits.
+fn exceeds(value: u64, bits: u8) -> bool {
+    value.checked_shr(bits.into()).is_some_and(|rest| rest != 0)
+}

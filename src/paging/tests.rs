@@ -1,0 +1,287 @@
+use super::*;
+use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
+use crate::hal::fake::{Deed, Fake};
+
+const KIB4: u64 = 0x1000;
+const MIB2: u64 = 0x20_0000;
+const GIB: u64 = 0x4000_0000;
+const RW: Rights = Rights::all();
+
+/// Bits that no real format has, so that the walker cannot lean on one: 0 present, 1 read, 2 write, 3 page.
+#[derive(Clone, Copy, Debug)]
+struct Toy;
+
+impl Format for Toy {
+    fn page(&self, output: u64, rights: Rights, level: u8) -> u64 {
+        assert!(output.is_multiple_of(page_bytes(level)));
+        output | 0b1001 | u64::from(rights.bits()) << 1
+    }
+    fn table(&self, next: PhysAddr) -> u64 {
+        next.as_u64() | 1
+    }
+    fn decode(&self, word: u64, _: u8) -> Entry {
+        match word & 0b1001 {
+            0b1001 => Entry::Page { output: word & !0xfff, rights: Rights::from_bits_truncate((word >> 1) as u8 & 3) },
+            0b0001 => Entry::Table(PhysAddr::new(word & !0xfff)),
+            _ => Entry::Absent,
+        }
+    }
+}
+
+const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
+
+struct Bench {
+    hal: Fake,
+    table: PageTable<Toy>,
+}
+
+fn bench(shape: Shape, coherent: bool) -> Bench {
+    let hal = Fake::new(64);
+    let table = PageTable::new(&hal, Toy, shape, coherent).unwrap();
+    hal.journal();
+    Bench { hal, table }
+}
+
+fn region(input: u64, output: u64, bytes: u64, rights: Rights) -> Region {
+    Region::new(Iova::new(input), PhysAddr::new(output), bytes, rights).unwrap()
+}
+
+fn range(input: u64, bytes: u64) -> IovaRange {
+    IovaRange::new(Iova::new(input), bytes).unwrap()
+}
+
+impl Bench {
+    fn map(&mut self, input: u64, output: u64, bytes: u64) -> Change {
+        let region = region(input, output, bytes, RW);
+        let spare = self.table.prepare_map(&self.hal, region).unwrap();
+        self.table.map(&self.hal, region, spare)
+    }
+
+    fn unmap(&mut self, input: u64, bytes: u64) -> Change {
+        let range = range(input, bytes);
+        let spare = self.table.prepare_unmap(&self.hal, range).unwrap();
+        self.table.unmap(&self.hal, range, spare)
+    }
+
+    /// Level of the page at `input`, and where `input` leads.
+    fn walk(&self, input: u64) -> Option<(u8, u64)> {
+        match self.table.walk(&self.hal, input)? {
+            (level, Entry::Page { output, .. }) => Some((level, output + input % page_bytes(level))),
+            _ => unreachable!(),
+        }
+    }
+}
+
+#[test]
+fn a_fresh_table_translates_nothing() {
+    let bench = bench(SHAPE, true);
+    assert_eq!(bench.walk(0), None);
+    assert_eq!((bench.table.frames(), bench.hal.used()), (1, 1));
+}
+
+#[test]
+fn the_largest_page_that_alignment_permits_is_used() {
+    let mut bench = bench(SHAPE, true);
+    // 4 KiB, 2 MiB, 1 GiB, 2 MiB, 4 KiB in one region, with the same alignment on both sides.
+    let (input, output) = (GIB - MIB2 - KIB4, 5 * GIB - MIB2 - KIB4);
+    let change = bench.map(input, output, GIB + 2 * MIB2 + 2 * KIB4);
+    assert!(change.tables && !change.was_present && change.freed.len() == 0);
+    for (offset, level) in [(0, 1), (KIB4, 2), (KIB4 + MIB2, 3), (KIB4 + MIB2 + GIB, 2), (KIB4 + GIB + 2 * MIB2, 1)] {
+        assert_eq!(bench.walk(input + offset), Some((level, output + offset)), "{offset:#x}");
+        assert_eq!(bench.walk(input + offset + 0xabc), Some((level, output + offset + 0xabc)));
+    }
+    assert_eq!(bench.walk(input - 1), None);
+    assert_eq!(bench.walk(input + GIB + 2 * MIB2 + 2 * KIB4), None);
+}
+
+#[test]
+fn no_page_is_larger_than_the_shape_allows_or_the_output_permits() {
+    let mut bench_small = bench(Shape { largest_page: 1, ..SHAPE }, true);
+    let _ = bench_small.map(0, 0, 2 * MIB2);
+    assert_eq!(bench_small.walk(0), Some((1, 0)));
+    let mut bench_shifted = bench(SHAPE, true);
+    let _ = bench_shifted.map(0, KIB4, 2 * MIB2);
+    assert_eq!(bench_shifted.walk(MIB2), Some((1, MIB2 + KIB4)));
+}
+
+#[test]
+fn what_cannot_be_mapped_is_refused_by_name_and_changes_nothing() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(MIB2, MIB2, MIB2);
+    let used = bench.hal.used();
+    bench.hal.journal();
+    let refused = |region| bench.table.prepare_map(&bench.hal, region).unwrap_err();
+    let odd = region(1, 0, KIB4, RW);
+    assert_eq!(refused(odd), MapError::Misaligned(odd));
+    let odd = region(0, 0x800, KIB4, RW);
+    assert_eq!(refused(odd), MapError::Misaligned(odd));
+    let odd = region(0, 0, KIB4 + 1, RW);
+    assert_eq!(refused(odd), MapError::Misaligned(odd));
+    let none = region(0, 0, KIB4, Rights::empty());
+    assert_eq!(refused(none), MapError::NoRights(none));
+    let high = region((1 << 48) - KIB4, 0, 2 * KIB4, RW);
+    assert_eq!(refused(high), MapError::InputTooHigh { region: high, input_bits: 48 });
+    let high = region(0, (1 << 46) - KIB4, 2 * KIB4, RW);
+    assert_eq!(refused(high), MapError::OutputTooHigh { region: high, output_bits: 46 });
+    let into = region(0, 0xfee0_0000 - KIB4, 2 * KIB4, RW);
+    assert_eq!(refused(into), MapError::InterruptRange(into));
+    let from = region(0xfeef_f000, 0, KIB4, RW);
+    assert_eq!(refused(from), MapError::InterruptRange(from));
+    assert_eq!(refused(region(0, GIB, 2 * MIB2, RW)), MapError::Occupied(Iova::new(MIB2)));
+    assert_eq!(refused(region(2 * MIB2 - KIB4, GIB, KIB4, RW)), MapError::Occupied(Iova::new(2 * MIB2 - KIB4)));
+    assert_eq!((bench.hal.used(), bench.hal.journal().len()), (used, 0));
+}
+
+#[test]
+fn the_last_page_of_either_side_can_be_mapped() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map((1 << 48) - KIB4, (1 << 46) - KIB4, KIB4);
+    assert_eq!(bench.walk((1 << 48) - 1), Some((1, (1 << 46) - 1)));
+    let _ = bench.map(0xfedf_f000, 0xfef0_0000, KIB4);
+    assert_eq!(bench.walk(0xfedf_f000), Some((1, 0xfef0_0000)));
+}
+
+#[test]
+fn without_frames_nothing_changes() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, 0, GIB);
+    let used = bench.hal.used();
+    bench.hal.limit(1);
+    let wanted = region(GIB, 0, KIB4, RW);
+    assert_eq!(bench.table.prepare_map(&bench.hal, wanted).unwrap_err(), MapError::OutOfFrames);
+    assert!(bench.table.prepare_unmap(&bench.hal, range(KIB4, KIB4)).is_err());
+    assert_eq!((bench.walk(KIB4), bench.walk(GIB)), (Some((3, KIB4)), None));
+    assert_eq!(bench.hal.used(), used);
+}
+
+#[test]
+fn unmapping_gives_every_table_back_but_the_root() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(GIB - KIB4, GIB - KIB4, MIB2 + 2 * KIB4);
+    let change = bench.unmap(GIB - KIB4, MIB2 + 2 * KIB4);
+    assert!(change.was_present && change.tables);
+    assert_eq!(change.freed.len(), bench.hal.used() - 1);
+    assert_eq!(bench.table.frames(), 1);
+    // SAFETY: no hardware walks this table.
+    unsafe { change.free(&bench.hal) };
+    assert_eq!(bench.hal.used(), 1);
+    assert_eq!(bench.walk(GIB), None);
+}
+
+#[test]
+fn unmapping_pages_of_a_table_that_stays_changes_no_table() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, KIB4, 4 * KIB4);
+    let change = bench.unmap(KIB4, KIB4);
+    assert!(change.was_present && !change.tables && change.freed.len() == 0);
+    assert_eq!(change.range, range(KIB4, KIB4));
+    assert_eq!((bench.walk(0), bench.walk(KIB4), bench.walk(2 * KIB4)), (Some((1, KIB4)), None, Some((1, 3 * KIB4))));
+}
+
+#[test]
+fn a_hole_in_a_large_page_leaves_the_rest_and_names_the_whole_page() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, 8 * GIB, 2 * GIB);
+    let hole = GIB + MIB2 + KIB4;
+    let change = bench.unmap(hole, KIB4);
+    assert!(change.was_present && change.tables);
+    assert_eq!(change.range, range(GIB, GIB), "caches may hold the page that was split");
+    assert_eq!(bench.walk(hole), None);
+    assert_eq!(bench.walk(hole - 1), Some((1, 8 * GIB + hole - 1)));
+    assert_eq!(bench.walk(hole + KIB4), Some((1, 8 * GIB + hole + KIB4)));
+    assert_eq!(bench.walk(GIB), Some((2, 9 * GIB)));
+    assert_eq!(bench.walk(GIB - 1), Some((3, 9 * GIB - 1)));
+    assert_eq!((bench.table.frames(), bench.hal.used()), (4, 4), "what was prepared too much is given back");
+}
+
+#[test]
+fn a_hole_over_two_large_pages_splits_both_at_its_edges_only() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, 0, 3 * MIB2);
+    let change = bench.unmap(MIB2 - KIB4, MIB2 + 2 * KIB4);
+    assert_eq!(change.range, range(0, 3 * MIB2));
+    assert_eq!(bench.walk(MIB2 - KIB4 - 1), Some((1, MIB2 - KIB4 - 1)));
+    assert_eq!((bench.walk(MIB2 - KIB4), bench.walk(MIB2), bench.walk(2 * MIB2)), (None, None, None));
+    assert_eq!(bench.walk(2 * MIB2 + KIB4), Some((1, 2 * MIB2 + KIB4)));
+}
+
+#[test]
+fn rights_survive_a_split() {
+    let mut bench = bench(SHAPE, true);
+    let read_only = region(0, 0, MIB2, Rights::READ);
+    let spare = bench.table.prepare_map(&bench.hal, read_only).unwrap();
+    let _ = bench.table.map(&bench.hal, read_only, spare);
+    let _ = bench.unmap(0, KIB4);
+    assert_eq!(bench.table.walk(&bench.hal, KIB4), Some((1, Entry::Page { output: KIB4, rights: Rights::READ })));
+}
+
+/// Goes through the journal as hardware that does not snoop would, and checks that nothing stored is missing in memory
+/// at the end, and that no entry leads to a table whose content is not in memory when the entry is stored (R37).
+fn check_written_back(hal: &Fake) {
+    let mut dirty = std::collections::BTreeSet::new();
+    let mut flushing = Vec::new();
+    for deed in hal.journal() {
+        match deed {
+            Deed::Store { at, value } => {
+                let next = value & !0xfff;
+                if value & 0b1001 == 1 {
+                    assert!(!dirty.iter().any(|&word| word & !0xfff == next), "linked before it was written back");
+                }
+                dirty.insert(at);
+            }
+            Deed::WriteBack { at, bytes } => flushing.push((at & !63, (at + bytes as u64).next_multiple_of(64))),
+            Deed::Fence => {
+                for (first, end) in flushing.drain(..) {
+                    dirty.retain(|word| !(first..end).contains(word));
+                }
+            }
+        }
+    }
+    dirty.retain(|&word| hal.is_used(word));
+    assert!(dirty.is_empty(), "never written back: {dirty:x?}");
+}
+
+#[test]
+fn a_table_that_hardware_does_not_snoop_is_written_back_in_order() {
+    let mut bench = bench(SHAPE, false);
+    let _ = bench.map(GIB - MIB2 - KIB4, GIB - MIB2 - KIB4, 2 * MIB2);
+    check_written_back(&bench.hal);
+    let _ = bench.map(GIB + 8 * MIB2, 8 * MIB2, KIB4);
+    check_written_back(&bench.hal);
+}
+
+#[test]
+fn what_is_unmapped_is_written_back_too() {
+    let mut bench = bench(SHAPE, false);
+    let _ = bench.map(0, 0, GIB);
+    bench.hal.journal();
+    let change = bench.unmap(MIB2 + KIB4, KIB4);
+    assert_eq!(change.freed.len(), 0);
+    check_written_back(&bench.hal);
+}
+
+#[test]
+fn a_fresh_root_is_written_back_whole() {
+    let hal = Fake::new(4);
+    let table = PageTable::new(&hal, Toy, SHAPE, false).unwrap();
+    assert_eq!(hal.journal(), [Deed::WriteBack { at: table.root().as_u64(), bytes: 4096 }, Deed::Fence]);
+}
+
+#[test]
+fn a_coherent_table_is_never_written_back() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, 0, GIB + KIB4);
+    let _ = bench.unmap(KIB4, GIB);
+    assert!(!bench.hal.journal().iter().any(|deed| matches!(deed, Deed::WriteBack { .. })));
+}
+
+#[test]
+fn freeing_a_table_gives_all_its_frames_back() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(KIB4, 0, 2 * MIB2);
+    let Bench { hal, table } = bench;
+    assert_eq!(table.frames(), hal.used());
+    // SAFETY: no hardware walks this table.
+    unsafe { table.free(&hal) };
+    assert_eq!(hal.used(), 0);
+}
