@@ -1,0 +1,53 @@
+//! From the loader to `main`: the entry, and where the image lies.
+
+use core::arch::global_asm;
+use core::fmt::Write;
+use core::ops::Range;
+use core::panic::PanicInfo;
+
+use cofferdam_report::{EXIT_CRASHED, EXIT_FAILED, Record};
+
+use crate::{Pc, Serial, exceptions, exit, println, serial};
+
+global_asm!(include_str!("entry.s"), options(att_syntax));
+
+unsafe extern "C" {
+    static image_start: u8;
+    static image_end: u8;
+}
+
+unsafe extern "Rust" {
+    /// What [`entry!`](crate::entry) makes of the scenario's `main`.
+    safe fn cofferdam_main(pc: &'static Pc) -> u32;
+}
+
+/// The physical memory of the image: guard, stack, code and data.
+pub(crate) fn image() -> Range<u64> {
+    // Only the addresses are taken; both symbols are the linker's.
+    let (start, end) = (&raw const image_start, &raw const image_end);
+    start.addr() as u64..end.addr() as u64
+}
+
+/// Called by `pvh_start` on the boot stack, with the physical address of the start info.
+#[unsafe(no_mangle)]
+extern "C" fn pc_start(start_info: u32) -> ! {
+    serial::init();
+    exceptions::init();
+    match Pc::boot(u64::from(start_info), image()) {
+        Ok(pc) => exit(cofferdam_main(pc)),
+        Err(error) => {
+            let mut text = heapless::String::<256>::new();
+            // What does not fit is cut off.
+            let _ = write!(text, "{error}");
+            let _ = Record::Refused { error: text.as_str() }.write(&mut Serial);
+            exit(EXIT_FAILED)
+        }
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    serial::break_lock();
+    println!("\n{info}");
+    exit(EXIT_CRASHED)
+}

@@ -1,0 +1,20 @@
+//! PCI functions: their configuration space, which there are, and where their registers are.
+#![forbid(unsafe_code)]
+
+mod bar;
+mod ecam;
+mod functions;
+
+pub use bar::Bar;
+pub(crate) use bar::bar;
+pub(crate) use ecam::Ecam;
+pub(crate) use functions::functions;
+
+/// Command (bits 15:0) and status (bits 31:16, where writing 1 clears) of every function.
+pub(crate) const COMMAND: u16 = 0x04;
+/// Command: the function answers to its memory BARs.
+pub(crate) const MEMORY_SPACE: u32 = 1 << 1;
+/// Command: the function may read and write memory.
+pub(crate) const BUS_MASTER: u32 = 1 << 2;
+/// Header type in bits 22:16, multi-function in bit 23.
+const HEADER_TYPE: u16 = 0x0c;
