@@ -1,2 +1,95 @@
-//! The one entry.
-fn main() {}
+//! The one entry of the project: `cargo xtask <verb>`. One file a verb; the rest is what they share.
+#![allow(unreachable_pub, reason = "a binary has no outside")]
+
+mod apt;
+mod bare_metal;
+mod host;
+mod judge;
+mod matrix;
+mod process;
+mod qemu;
+mod run;
+mod setup;
+mod show;
+mod test;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// The machines and scenarios, from the root of the repository.
+const MATRIX: &str = "tests-qemu/matrix.toml";
+
+/// Builds, boots and tests cofferdam.
+///
+/// Exit status: 0 if all held, 1 if something failed, 2 if it could not run.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs what is missing: QEMU, and a Rust for bare metal.
+    ///
+    /// Rust comes from rustup (`rustup target add x86_64-unknown-none`) where its server can be reached, else from
+    /// the distribution's packages. Packages are installed by apt-get, as root or by a sudo that asks nothing.
+    Setup,
+    /// Boots the main job on two machines and shows what happened.
+    Run(run::Options),
+    /// Runs the host tests and every scenario on every machine; ends with the line `N passed, N failed`.
+    Test(test::Options),
+}
+
+/// How scenarios are booted.
+#[derive(Args)]
+struct Booting {
+    /// The QEMU to use instead of the one in PATH.
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
+    /// What the guest's instructions run on.
+    #[arg(long, value_enum, default_value_t = qemu::Accel::Tcg)]
+    accel: qemu::Accel,
+    /// How long a guest may run, instead of the time that the matrix gives.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    timeout: Option<u64>,
+}
+
+/// Whether everything held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Held,
+    Failed,
+}
+
+fn main() -> ExitCode {
+    let verdict = match Cli::parse().verb {
+        Verb::Setup => setup::verb(),
+        Verb::Run(options) => run::verb(&options),
+        Verb::Test(options) => test::verb(&options),
+    };
+    match verdict {
+        Ok(Verdict::Held) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("{} {error:#}", console::style("error:").for_stderr().red().bold());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The root of the repository.
+fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+fn matrix() -> Result<matrix::Matrix> {
+    matrix::Matrix::read(&root().join(MATRIX))
+}

@@ -1,0 +1,223 @@
+//! `tests-qemu/matrix.toml`: the machines, and what is booted on them.
+
+use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// The whole file, checked: each name that it mentions exists, and none is there twice.
+#[derive(Debug)]
+pub struct Matrix {
+    pub timeout: Duration,
+    /// QEMU's `-device` arguments of every machine.
+    pub devices: Vec<String>,
+    pub machines: Vec<Machine>,
+    pub scenarios: Vec<Scenario>,
+    pub run: Run,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    timeout_s: u64,
+    devices: Vec<String>,
+    axes: Axes,
+    run: Run,
+    scenario: Vec<Scenario>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Axes {
+    aw_bits: Vec<u8>,
+    snoop_control: Vec<bool>,
+    caching_mode: Vec<bool>,
+    memory_mib: Vec<u64>,
+}
+
+/// A machine with one remapping unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub aw_bits: u8,
+    pub snoop_control: bool,
+    pub caching_mode: bool,
+    pub memory_mib: u64,
+}
+
+/// What `cargo xtask run` shows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    pub scenario: String,
+    pub machines: Vec<String>,
+}
+
+/// A bin of `tests-qemu`, and what is special about the machine it runs on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub name: String,
+    bin: Option<String>,
+    /// The machines it runs on; every one if left out.
+    machines: Option<Vec<String>>,
+    pub cmdline: Option<String>,
+    pub memory_mib: Option<u64>,
+    #[serde(default = "yes")]
+    pub iommu: bool,
+    /// More options of `-device intel-iommu`.
+    pub iommu_options: Option<String>,
+    #[serde(default)]
+    pub more_devices: Vec<String>,
+    /// The driver has to refuse the machine with a message that holds these words.
+    pub refused: Option<Vec<String>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Matrix {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, holds something unknown, a name twice, or a name of nothing.
+    pub fn read(path: &Path) -> Result<Matrix> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Matrix::parse(&text).with_context(|| format!("{} is wrong", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Matrix> {
+        let File { timeout_s, devices, axes, run, scenario: scenarios } = toml::from_str(text)?;
+        let mut machines = Vec::new();
+        for &memory_mib in &axes.memory_mib {
+            for &aw_bits in &axes.aw_bits {
+                for &snoop_control in &axes.snoop_control {
+                    for &caching_mode in &axes.caching_mode {
+                        machines.push(Machine { aw_bits, snoop_control, caching_mode, memory_mib });
+                    }
+                }
+            }
+        }
+        let matrix = Matrix { timeout: Duration::from_secs(timeout_s), devices, machines, scenarios, run };
+        all_differ("machine", matrix.machines.iter().map(Machine::to_string))?;
+        all_differ("scenario", matrix.scenarios.iter().map(|scenario| scenario.name.clone()))?;
+        for scenario in &matrix.scenarios {
+            matrix.machines_of(scenario).with_context(|| format!("scenario {}", scenario.name))?;
+        }
+        matrix.scenario(&matrix.run.scenario)?;
+        ensure!(!matrix.run.machines.is_empty(), "[run] names no machine");
+        matrix.run.machines.iter().try_for_each(|name| matrix.machine(name).map(drop))?;
+        Ok(matrix)
+    }
+
+    /// The machine of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none; the error lists those that are.
+    pub fn machine(&self, name: &str) -> Result<Machine> {
+        let found = self.machines.iter().find(|machine| machine.to_string() == name).copied();
+        found.with_context(|| format!("there is no machine {name}; there are {}", list(&self.machines)))
+    }
+
+    /// The scenario of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none; the error lists those that are.
+    pub fn scenario(&self, name: &str) -> Result<&Scenario> {
+        let found = self.scenarios.iter().find(|scenario| scenario.name == name);
+        let names = || list(self.scenarios.iter().map(|scenario| &scenario.name));
+        found.with_context(|| format!("there is no scenario {name}; there are {}", names()))
+    }
+
+    /// The machines that a scenario runs on.
+    ///
+    /// # Errors
+    ///
+    /// It names one that does not exist, one twice, or none at all.
+    pub fn machines_of(&self, scenario: &Scenario) -> Result<Vec<Machine>> {
+        let Some(names) = &scenario.machines else { return Ok(self.machines.clone()) };
+        ensure!(!names.is_empty(), "it names no machine");
+        all_differ("machine", names.iter().cloned())?;
+        names.iter().map(|name| self.machine(name)).collect()
+    }
+}
+
+impl Scenario {
+    pub fn bin(&self) -> &str {
+        self.bin.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl Machine {
+    /// The same machine, in words.
+    pub fn words(&self) -> String {
+        let Machine { aw_bits, snoop_control, caching_mode, memory_mib } = self;
+        let on = |on: &bool| if *on { "on" } else { "off" };
+        let (snoop, caching) = (on(snoop_control), on(caching_mode));
+        format!("{memory_mib} MiB, {aw_bits} address bits, snoop control {snoop}, caching mode {caching}")
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { aw_bits, snoop_control, caching_mode, memory_mib } = self;
+        let snoop = if *snoop_control { "-snoop" } else { "" };
+        let caching = if *caching_mode { "-cm" } else { "" };
+        write!(f, "aw{aw_bits}{snoop}{caching}")?;
+        if memory_mib % 1024 == 0 { write!(f, "-{}G", memory_mib / 1024) } else { write!(f, "-{memory_mib}M") }
+    }
+}
+
+fn list<T: ToString>(names: impl IntoIterator<Item = T>) -> String {
+    names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn all_differ(kind: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if seen.contains(&name) {
+            bail!("{kind} {name} is there twice");
+        }
+        seen.insert(name);
+    }
+    ensure!(!seen.is_empty(), "there is no {kind}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &str = include_str!("../../tests-qemu/matrix.toml");
+
+    #[test]
+    fn the_real_matrix_covers_what_it_promises() {
+        let matrix = Matrix::parse(REAL).unwrap();
+        assert_eq!(matrix.machines.len(), 16);
+        let main = matrix.scenario("main_job").unwrap();
+        assert_eq!(matrix.machines_of(main).unwrap(), matrix.machines);
+        let shown: Vec<_> = matrix.run.machines.iter().map(|name| matrix.machine(name).unwrap()).collect();
+        assert!(shown.iter().any(|m| m.snoop_control) && shown.iter().any(|m| !m.snoop_control));
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_named() {
+        for (from, to, says) in [
+            ("cmdline = \"no-dmar\"", "comandline = \"no-dmar\"", "comandline"),
+            ("name = \"platform\"", "name = \"main_job\"", "main_job is there twice"),
+            ("[\"aw48-256M\", \"aw48-6G\"]", "[\"aw48-257M\"]", "no machine aw48-257M"),
+            ("[\"aw48-256M\", \"aw48-6G\"]", "[\"aw48-6G\", \"aw48-6G\"]", "aw48-6G is there twice"),
+            ("[\"aw48-256M\", \"aw48-6G\"]", "[]", "names no machine"),
+            ("aw_bits = [39, 48]", "aw_bits = []", "there is no machine"),
+            ("aw_bits = [39, 48]", "aw_bits = [48, 48]", "is there twice"),
+            ("scenario = \"main_job\"", "scenario = \"other\"", "no scenario other"),
+        ] {
+            assert!(REAL.contains(from), "{from}");
+            let error = Matrix::parse(&REAL.replacen(from, to, 1)).unwrap_err();
+            assert!(format!("{error:#}").contains(says), "{error:#}");
+        }
+    }
+}

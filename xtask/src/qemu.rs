@@ -1,0 +1,170 @@
+//! QEMU: where it is, the command line of a machine, and one boot of it.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use cofferdam_report::Record;
+
+use crate::{
+    judge::{self, Expected, Records},
+    matrix::{Machine, Matrix, Scenario},
+    process::{self, Line, Streams},
+};
+
+const NAME: &str = "qemu-system-x86_64";
+
+/// What the guest's instructions run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accel {
+    /// QEMU interprets them; works everywhere.
+    Tcg,
+    /// The CPU itself; needs /dev/kvm.
+    Kvm,
+}
+
+/// A QEMU that answers, and how it is used.
+#[derive(Debug)]
+pub struct Qemu {
+    path: PathBuf,
+    accel: Accel,
+    /// What it says about itself.
+    pub version: String,
+}
+
+/// The QEMU that would be used without `--qemu`.
+pub fn in_path() -> Option<PathBuf> {
+    which::which(NAME).ok()
+}
+
+impl Qemu {
+    /// Takes the QEMU at `path`.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or `accel` is not to be had.
+    pub fn new(path: PathBuf, accel: Accel) -> Result<Qemu> {
+        let version = process::answer(Command::new(&path).arg("--version"));
+        let version = version.with_context(|| format!("{} does not run", path.display()))?;
+        let version = version.lines().next().unwrap_or_default().to_owned();
+        if accel == Accel::Kvm {
+            let kvm = File::options().read(true).write(true).open("/dev/kvm");
+            kvm.context("--accel kvm needs read and write access to /dev/kvm; use --accel tcg, or get that access")?;
+        }
+        Ok(Qemu { path, accel, version })
+    }
+
+    /// The command that boots `image` on `machine`, as `scenario` changes it.
+    pub fn command(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path) -> Command {
+        let mut command = Command::new(&self.path);
+        match self.accel {
+            // Time is counted in instructions and waiting skips it, or each transfer of `edu` would take 100 ms.
+            Accel::Tcg => command.args(["-machine", "q35", "-accel", "tcg", "-icount", "shift=10,sleep=off"]),
+            // Interrupt remapping under KVM needs the IOAPIC in QEMU.
+            Accel::Kvm => command.args(["-machine", "q35,kernel-irqchip=split", "-accel", "kvm"]),
+        };
+        command.args(["-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        command.args(["-m", &scenario.memory_mib.unwrap_or(machine.memory_mib).to_string()]);
+        if scenario.iommu {
+            let Machine { aw_bits, snoop_control, caching_mode, .. } = machine;
+            let on = |on| if on { "on" } else { "off" };
+            let (snoop, caching) = (on(snoop_control), on(caching_mode));
+            let more = scenario.iommu_options.iter().map(|more| format!(",{more}")).collect::<String>();
+            let unit = format!("intel-iommu,aw-bits={aw_bits},snoop-control={snoop},caching-mode={caching}{more}");
+            command.args(["-device", &unit]);
+        }
+        for device in matrix.devices.iter().chain(&scenario.more_devices) {
+            command.args(["-device", device]);
+        }
+        command.arg("-kernel").arg(image);
+        if let Some(cmdline) = &scenario.cmdline {
+            command.args(["-append", cmdline]);
+        }
+        command
+    }
+
+    /// Boots `image` and judges what came of it.
+    pub fn boot(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path, limit: Duration) -> Boot {
+        let mut command = self.command(matrix, scenario, machine, image);
+        let mut boot = Boot { command: process::words(&command), ..Boot::default() };
+        let began = std::time::Instant::now();
+        let ending = process::watch(&mut command, Streams::Apart, limit, |line| boot.lines.push(line));
+        boot.took = began.elapsed();
+        boot.records = judge::records(&boot.lines);
+        let expected = scenario.refused.as_ref().map_or(Expected::Success, |words| Expected::Refusal(words));
+        boot.wrong = match ending {
+            Ok(ending) => judge::judge(expected, &boot.records, ending),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        boot
+    }
+}
+
+/// What came of a boot.
+#[derive(Debug, Default)]
+pub struct Boot {
+    /// The command that repeats it.
+    pub command: String,
+    pub lines: Vec<Line>,
+    pub records: Records,
+    /// What did not go as expected, in words.
+    pub wrong: Vec<String>,
+    /// From the start of QEMU to its end.
+    pub took: Duration,
+}
+
+impl Boot {
+    /// From the start of QEMU to the guest's word that it runs.
+    pub fn booted_after(&self) -> Option<Duration> {
+        let started = |line: &&Line| {
+            let record = cofferdam_report::json(&line.text).map(serde_json::from_str::<Record<String>>);
+            matches!(record, Some(Ok(Record::Started { .. })))
+        };
+        Some(self.lines.iter().find(started)?.after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(accel: Accel, scenario: &str) -> String {
+        let root = crate::root();
+        let matrix = Matrix::read(&root.join(crate::MATRIX)).unwrap();
+        let qemu = Qemu { path: "qemu".into(), accel, version: String::new() };
+        let machine = matrix.machine("aw39-snoop-cm-6G").unwrap();
+        process::words(&qemu.command(&matrix, matrix.scenario(scenario).unwrap(), machine, Path::new("image")))
+    }
+
+    #[test]
+    fn a_machine_is_what_its_name_says() {
+        let all = typed(Accel::Tcg, "main_job");
+        assert!(all.contains("intel-iommu,aw-bits=39,snoop-control=on,caching-mode=on "), "{all}");
+        assert!(all.contains("-m 6144") && all.contains("sleep=off") && !all.contains("-append"), "{all}");
+        assert_eq!(all.matches("-device edu,").count(), 2, "{all}");
+    }
+
+    #[test]
+    fn a_scenario_changes_its_machine() {
+        assert!(!typed(Accel::Tcg, "refuse_no_dmar").contains("intel-iommu"));
+        assert!(typed(Accel::Tcg, "refuse_no_dmar").ends_with("-kernel image -append no-dmar"));
+        assert!(typed(Accel::Tcg, "refuse_no_translation").contains("caching-mode=on,dma-translation=off "));
+        assert!(typed(Accel::Tcg, "refuse_little_memory").contains("-m 96 "));
+    }
+
+    #[test]
+    fn under_kvm_no_instruction_is_counted() {
+        let all = typed(Accel::Kvm, "main_job");
+        assert!(all.contains("q35,kernel-irqchip=split -accel kvm") && !all.contains("icount"), "{all}");
+    }
+
+    #[test]
+    fn a_qemu_that_does_not_run_is_refused() {
+        assert!(Qemu::new("/nowhere/qemu".into(), Accel::Tcg).is_err());
+    }
+}

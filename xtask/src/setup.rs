@@ -1,0 +1,67 @@
+//! `cargo xtask setup`: what the other verbs need, installed where it is missing.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    Verdict, apt,
+    bare_metal::{self, TARGET, Toolchain},
+    process, qemu,
+};
+
+/// The target's libraries are a few megabytes; a server that takes longer is taken as out of reach.
+const RUSTUP_LIMIT: Duration = Duration::from_secs(90);
+
+/// What builds an image and what boots it.
+#[derive(Debug)]
+pub struct Tools {
+    pub rust: Toolchain,
+    pub qemu: PathBuf,
+}
+
+pub fn verb() -> Result<Verdict> {
+    let tools = ensure(None)?;
+    println!("Rust for bare metal: {}", tools.rust);
+    println!("QEMU: {}", qemu::Qemu::new(tools.qemu, qemu::Accel::Tcg)?.version);
+    println!("Everything is there.");
+    Ok(Verdict::Held)
+}
+
+/// Installs what is missing; `qemu` is used instead of one in PATH.
+///
+/// # Errors
+///
+/// Something is missing and cannot be installed; what was installed until then stays.
+pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
+    let qemu = qemu.or_else(qemu::in_path);
+    let rust = bare_metal::find().or_else(by_rustup);
+    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none() };
+    if missing.qemu || missing.rust {
+        apt::install(missing)?;
+    }
+    let rust = rust.or_else(bare_metal::find);
+    let rust = rust.with_context(|| format!("still no Rust that builds for {TARGET}, though it was installed"))?;
+    let qemu = qemu.or_else(qemu::in_path).context("still no qemu-system-x86_64 in PATH, though it was installed")?;
+    Ok(Tools { rust, qemu })
+}
+
+/// Adds the target to the toolchain in use, if that is one of rustup.
+fn by_rustup() -> Option<Toolchain> {
+    which::which("rustup").ok()?;
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", TARGET]).env("RUSTUP_MAX_RETRIES", "1");
+    let fetched = process::quietly(&format!("Fetching {TARGET} with rustup"), &mut rustup, RUSTUP_LIMIT);
+    let found = bare_metal::find(); // rustup has been seen to succeed without a result
+    if found.is_none() {
+        let why = fetched.err().map_or_else(|| "it fetched nothing".to_owned(), |error| reason(&error.to_string()));
+        println!("rustup could not fetch {TARGET} ({why}), so the Rust of the distribution builds for bare metal.");
+    }
+    found
+}
+
+/// The first line that says error, as the whole is long.
+fn reason(output: &str) -> String {
+    let line = output.lines().find(|line| line.starts_with("error")).or(output.lines().last());
+    line.unwrap_or_default().to_owned()
+}

@@ -1,0 +1,196 @@
+//! `cargo xtask test`: the host tests, then every scenario on every machine.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    Booting, Verdict, host,
+    matrix::{Machine, Matrix, Scenario},
+    process,
+    qemu::{Boot, Qemu},
+    setup, show,
+};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only this scenario in QEMU, on all its machines.
+    #[arg(long, value_name = "NAME", conflicts_with = "host_only")]
+    scenario: Option<String>,
+    /// Only this machine in QEMU, with all its scenarios.
+    #[arg(long, value_name = "NAME", conflicts_with = "host_only")]
+    machine: Option<String>,
+    /// No QEMU.
+    #[arg(long, conflicts_with = "qemu_only")]
+    host_only: bool,
+    /// No host tests.
+    #[arg(long)]
+    qemu_only: bool,
+    #[command(flatten)]
+    booting: Booting,
+}
+
+/// A scenario on a machine: one test.
+struct Job<'a> {
+    scenario: &'a Scenario,
+    machine: Machine,
+}
+
+pub fn verb(options: &Options) -> Result<Verdict> {
+    let matrix = crate::matrix()?;
+    let all = jobs(&matrix, None, None)?;
+    let jobs = jobs(&matrix, options.scenario.as_deref(), options.machine.as_deref())?;
+    let mut total = host::Count::default();
+    let mut left_out = Vec::new();
+
+    // All that can stop the run comes before the first test.
+    let boots = if options.host_only { None } else { Some(ready(options)?) };
+    if options.qemu_only {
+        left_out.push("the host tests".to_owned());
+    } else {
+        println!("Host tests");
+        total.add(host::run()?);
+    }
+    match boots {
+        None => left_out.push(format!("all {} boots in QEMU", all.len())),
+        Some((rust, qemu)) => {
+            println!("Scenarios in {}", qemu.version);
+            let limit = options.booting.timeout.map_or(matrix.timeout, Duration::from_secs);
+            total.add(boot_all(&matrix, &jobs, &rust, &qemu, limit));
+            if jobs.len() < all.len() {
+                left_out.push(format!("{} of {} boots in QEMU", all.len() - jobs.len(), all.len()));
+            }
+        }
+    }
+    if total.ignored > 0 {
+        left_out.push(format!("{} host tests that are marked to be ignored", total.ignored));
+    }
+    for part in &left_out {
+        println!("{} {part}", console::style("LEFT OUT:").yellow().bold());
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(if total.failed == 0 { Verdict::Held } else { Verdict::Failed })
+}
+
+fn ready(options: &Options) -> Result<(crate::bare_metal::Toolchain, Qemu)> {
+    let tools = setup::ensure(options.booting.qemu.clone())?;
+    println!("Rust for bare metal: {}", tools.rust);
+    Ok((tools.rust, Qemu::new(tools.qemu, options.booting.accel)?))
+}
+
+/// The boots that are asked for, in the order of the matrix.
+fn jobs<'a>(matrix: &'a Matrix, scenario: Option<&str>, machine: Option<&str>) -> Result<Vec<Job<'a>>> {
+    scenario.map_or(Ok(()), |name| matrix.scenario(name).map(drop))?;
+    let only = machine.map(|name| matrix.machine(name)).transpose()?;
+    let mut jobs = Vec::new();
+    for scenario in matrix.scenarios.iter().filter(|known| scenario.is_none_or(|name| known.name == name)) {
+        let machines = matrix.machines_of(scenario)?;
+        let wanted = machines.into_iter().filter(|machine| only.is_none_or(|only| only == *machine));
+        jobs.extend(wanted.map(|machine| Job { scenario, machine }));
+    }
+    if jobs.is_empty() {
+        bail!("this scenario does not run on this machine; see {}", crate::MATRIX);
+    }
+    Ok(jobs)
+}
+
+/// Boots as many at once as there are CPUs, and prints what came of them in the order of `jobs`.
+fn boot_all(
+    matrix: &Matrix,
+    jobs: &[Job<'_>],
+    rust: &crate::bare_metal::Toolchain,
+    qemu: &Qemu,
+    limit: Duration,
+) -> host::Count {
+    let mut bins: Vec<_> = jobs.iter().map(|job| job.scenario.bin()).collect();
+    bins.sort_unstable();
+    bins.dedup();
+    let images = match rust.images(&bins) {
+        Ok(images) => images,
+        Err(error) => {
+            println!("{error:#}");
+            println!("  {} without images none of the {} boots can be made", show::mark(false), jobs.len());
+            return host::Count { failed: jobs.len(), ..host::Count::default() };
+        }
+    };
+    let next = AtomicUsize::new(0);
+    let (done, finished) = mpsc::channel();
+    let work = |done: mpsc::Sender<(usize, Boot)>| {
+        while let index = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(job) = jobs.get(index)
+        {
+            let image = images.get(job.scenario.bin()).map(PathBuf::as_path).unwrap_or_else(|| crate::root());
+            let _ = done.send((index, qemu.boot(matrix, job.scenario, job.machine, image, limit)));
+        }
+    };
+    let mut count = host::Count::default();
+    let spinner = process::spinner(&format!("Booting {} machines", jobs.len()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(jobs.len()) {
+            let done = done.clone();
+            scope.spawn(|| work(done));
+        }
+        drop(done);
+        let mut waiting = BTreeMap::new();
+        for (index, boot) in finished {
+            waiting.insert(index, boot);
+            spinner.set_message(format!("{} of {} boots", count.passed + count.failed, jobs.len()));
+            while let Some(boot) = waiting.remove(&(count.passed + count.failed))
+                && let Some(job) = jobs.get(count.passed + count.failed)
+            {
+                spinner.suspend(|| tell(job, &boot));
+                if boot.wrong.is_empty() { count.passed += 1 } else { count.failed += 1 }
+            }
+        }
+    });
+    spinner.finish_and_clear();
+    // A worker that died has left boots undone.
+    count.failed += jobs.len() - count.passed - count.failed;
+    count
+}
+
+fn tell(job: &Job<'_>, boot: &Boot) {
+    let Job { scenario, machine } = job;
+    let ok = boot.wrong.is_empty();
+    println!("  {} {} on {machine}, {:.2} s", show::mark(ok), scenario.name, boot.took.as_secs_f32());
+    if !ok {
+        print!("{}", show::failure(boot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_can_be_picked_by_scenario_and_by_machine() {
+        let matrix = crate::matrix().unwrap();
+        let picked = |scenario, machine| jobs(&matrix, scenario, machine).map(|jobs| jobs.len());
+        let all = picked(None, None).unwrap();
+        assert_eq!(picked(Some("main_job"), None).unwrap(), 16);
+        assert_eq!(picked(Some("main_job"), Some("aw39-6G")).unwrap(), 1);
+        assert!(all > 16 && picked(None, Some("aw39-6G")).unwrap() < all);
+    }
+
+    #[test]
+    fn picking_nothing_is_an_error() {
+        let matrix = crate::matrix().unwrap();
+        for (scenario, machine, says) in [
+            (Some("nothing"), None, "there are main_job"),
+            (None, Some("nothing"), "there are aw39-256M"),
+            (Some("refuse_no_dmar"), Some("aw39-6G"), "does not run on this machine"),
+        ] {
+            let error = jobs(&matrix, scenario, machine).map(|jobs| jobs.len()).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}
