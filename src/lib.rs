@@ -3,7 +3,9 @@
 
 pub mod addr;
 pub mod error;
+pub mod firmware;
 pub mod hal;
 pub mod limits;
 mod paging;
 mod vtd;
+pub mod topology;

@@ -1,0 +1,254 @@
+use core::fmt;
+
+use super::dmar::{Hop, ScopeKind};
+use crate::addr::SourceId;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Against the specification, or noteworthy, without effect.
+    Note,
+    /// The driver can guess what is meant, and does.
+    Warning,
+    /// Something is lost: a unit, a device, a region, or the trust in the whole table.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// What a caller makes of findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Go on with what is sound: a table that is wrong somewhere does not cost the machine its IOMMU.
+    #[default]
+    UseWhatIsSound,
+    /// Refuse a table that has a finding of [`Severity::Error`].
+    RefuseErrors,
+}
+
+impl Strictness {
+    /// True if a table with this finding is not to be used.
+    pub fn refuses(self, finding: &Finding) -> bool {
+        self == Self::RefuseErrors && finding.severity() == Severity::Error
+    }
+}
+
+/// One thing that is wrong with a table: where, what, and what the driver does about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where in the table, in bytes from its start.
+    pub offset: u32,
+    /// What is wrong there.
+    pub flaw: Flaw,
+}
+
+impl Finding {
+    pub(crate) const fn new(offset: u32, flaw: Flaw) -> Self {
+        Self { offset, flaw }
+    }
+
+    pub(super) const fn reserved(offset: u32, structure: &'static str, value: u64) -> Self {
+        Self::new(offset, Flaw::Reserved { structure, value })
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        self.flaw.severity()
+    }
+}
+
+/// `offset 0x30: what is wrong; what the driver does`.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {:#x}: {}; {}", self.offset, self.flaw, self.flaw.action())
+    }
+}
+
+macro_rules! flaws {
+    ($($(#[$doc:meta])* $name:ident $({ $($field:ident: $type:ty),* })? = $severity:ident,
+        ($($text:tt)*), $action:literal;)*) => {
+        /// What can be wrong. `Display` says it in words; [`action`](Self::action) says what the driver does about it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "the fields' names and the text beside each variant say it")]
+        pub enum Flaw {
+            $($(#[$doc])* $name $({ $($field: $type),* })?,)*
+        }
+
+        impl Flaw {
+            /// How bad it is.
+            pub fn severity(&self) -> Severity {
+                match self {
+                    $(Self::$name { .. } => Severity::$severity,)*
+                }
+            }
+
+            /// What the driver does about it.
+            pub fn action(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => $action,)*
+                }
+            }
+
+            /// Its name, for programs.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => stringify!($name),)*
+                }
+            }
+        }
+
+        impl fmt::Display for Flaw {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match *self {
+                    $(Self::$name $({ $($field),* })? => write!(f, $($text)*),)*
+                }
+            }
+        }
+    };
+}
+
+flaws! {
+    // The whole table.
+
+    /// The bytes of the table do not add up to zero.
+    Checksum { sum: u8 } = Error,
+        ("checksum: the bytes add up to {sum:#x}, not to 0"), "the table is used, but a byte of it may be wrong";
+    /// The table's length passes the bytes that are at hand.
+    TableCut { length: u32, bytes: usize } = Error,
+        ("the table gives its length as {length} bytes, but there are {bytes}"), "only these are read";
+
+    /// A host address width that no x86 machine has.
+    AddressWidth { bits: u16 } = Warning,
+        ("host address width of {bits} bits"), "52 bits are assumed";
+
+    // Any structure.
+
+    /// A length that does not lead to the next structure.
+    NoProgress { length: u16 } = Error,
+        ("a length of {length} is less than its own header has"), "nothing behind it is read here";
+    /// A structure or an entry passes the end of what holds it.
+    Overrun { length: u16, left: usize } = Error,
+        ("{length} bytes long, but {left} are left"), "it is ignored";
+    /// A structure is shorter than its fixed fields.
+    Short { structure: &'static str, length: usize, needed: usize } = Error,
+        ("{structure} of {length} bytes; its fields alone have {needed}"), "it is ignored";
+    /// Bytes that belong to nothing.
+    LeftOver { bytes: usize } = Note,
+        ("{bytes} bytes are left over"), "they are ignored";
+    /// A type that no specification of this driver's time defines.
+    UnknownStructure { kind: u16 } = Note,
+        ("structure of unknown type {kind:#x}"), "it is skipped";
+    /// A structure that should stand before others (VT-d 5.10, section 8.2).
+    OutOfOrder { kind: u16, last: u16 } = Note,
+        ("structure of type {kind} behind one of type {last}"), "the order has no effect";
+    /// Reserved bits are set.
+    Reserved { structure: &'static str, value: u64 } = Note,
+        ("{structure}: reserved bits are set ({value:#x})"), "they are ignored";
+
+    // Device scopes.
+
+    /// A path of half a hop, or of none.
+    BadPath { length: u8 } = Error,
+        ("device scope of {length} bytes: its path is not made of whole hops"), "it is ignored";
+    /// A path with a device or function number that PCI does not have.
+    BadHop { hop: Hop } = Error,
+        ("device scope: PCI has no device {}, function {}", hop.device, hop.function), "it is ignored";
+    /// A path through a function that is not there.
+    PathThroughNothing { at: SourceId } = Note,
+        ("device scope: its path leads through {at}, where no device is"), "it is ignored, as nothing can be behind it";
+    /// A path through a function that is no bridge.
+    PathThroughNoBridge { at: SourceId } = Error,
+        ("device scope: its path leads through {at}, which is no bridge with a bus"), "it is ignored";
+    /// A kind of scope that has no place in this structure.
+    WrongScope { structure: &'static str, kind: ScopeKind } = Warning,
+        ("{structure} with a scope of kind {kind}, which it may not have"), "it is used as far as it makes sense";
+
+    // Units.
+
+    /// A unit at address 0.
+    NoBase = Error,
+        ("unit with register base 0"), "it stays unused, and no device that it serves can be assigned";
+    /// A unit at an address that is not page aligned or passes what a CPU can reach.
+    BadBase { base: u64 } = Error,
+        ("unit with register base {base:#x}, which is no address of a page"),
+        "it stays unused, and no device that it serves can be assigned";
+    /// A register set that is not aligned to its size.
+    UnalignedWindow { base: u64, bytes: u32 } = Warning,
+        ("unit with {bytes:#x} bytes of registers at {base:#x}, not aligned to that size"), "it is used as it is";
+    /// Two definitions of one unit.
+    DuplicateUnit { base: u64 } = Warning,
+        ("unit {base:#x} is defined a second time"), "the scopes of both count";
+    /// Two definitions of one unit that cannot both be true.
+    ConflictingUnit { base: u64, segment: u16 } = Error,
+        ("unit {base:#x} is defined a second time, for segment {segment}"),
+        "the first counts; no device that the second serves can be assigned";
+    /// Two units' registers overlap.
+    OverlappingUnits { base: u64, other: u64 } = Error,
+        ("the registers of unit {base:#x} overlap those of unit {other:#x}"), "both are used as they are";
+    /// A second unit that takes all of a segment.
+    SecondIncludeAll { base: u64, first: u64 } = Error,
+        ("unit {base:#x} takes all devices of its segment, and so does unit {first:#x}"),
+        "the first takes them; this one serves what it names";
+    /// A unit that takes all, before others of its segment.
+    IncludeAllNotLast { base: u64 } = Note,
+        ("unit {base:#x} takes all devices of its segment, but is not the last there"), "the order has no effect";
+    /// A device that two units serve.
+    ServedTwice { device: SourceId } = Error,
+        ("{device} is served by another unit already"), "the first unit counts";
+    /// An IOAPIC, an HPET or an ACPI device that two scopes describe.
+    NamedTwice { kind: ScopeKind, id: u8 } = Warning,
+        ("{kind} {id} is named a second time"), "the first counts";
+    /// Interrupt remapping without an IOAPIC of any unit.
+    NoIoApic = Warning,
+        ("interrupts can be remapped, but no unit names an IOAPIC"), "interrupts of an IOAPIC cannot be remapped";
+
+    // Reserved memory.
+
+    /// Reserved memory whose end is not behind its start.
+    ReversedRange { base: u64, limit: u64 } = Error,
+        ("reserved memory from {base:#x} to {limit:#x} ends before it starts"), "it is ignored";
+    /// Reserved memory that is not made of whole pages.
+    UnalignedRange { base: u64, limit: u64 } = Warning,
+        ("reserved memory {base:#x}..={limit:#x} is not made of whole pages"), "it is widened to whole pages";
+    /// Reserved memory that no page table can hold.
+    UnmappableRange { base: u64, limit: u64 } = Error,
+        ("reserved memory {base:#x}..={limit:#x} reaches the interrupt range or passes the address width"),
+        "its devices cannot be assigned";
+    /// Reserved memory that overlaps another.
+    OverlappingRange { base: u64, limit: u64 } = Warning,
+        ("reserved memory {base:#x}..={limit:#x} overlaps another"), "both are honoured";
+    /// Reserved memory that lists no device.
+    ReservedForNobody { structure: &'static str } = Warning,
+        ("{structure} lists no device"), "it is ignored";
+    /// Reserved memory that the memory map gives away.
+    NotReserved { base: u64, limit: u64 } = Error,
+        ("reserved memory {base:#x}..={limit:#x} is not reserved in the memory map"),
+        "it is honoured: keep the memory out of other use";
+
+    // Links between structures.
+
+    /// Affinity of a unit that is not there.
+    AffinityOfNoUnit { base: u64 } = Warning,
+        ("RHSA names unit {base:#x}, which is not there"), "it is ignored";
+    /// A structure of a segment without a unit.
+    SegmentWithoutUnit { structure: &'static str, segment: u16 } = Warning,
+        ("{structure} for segment {segment}, which has no unit"), "it has no effect";
+    /// A device name without a NUL.
+    NameWithoutEnd { number: u8 } = Warning,
+        ("ANDD {number}: the name does not end with a NUL"), "it ends with the structure";
+    /// A declaration that no scope of a unit names.
+    DeclaredForNobody { number: u8 } = Warning,
+        ("ANDD {number} is in the scope of no unit"), "the device cannot be assigned";
+    /// A scope names an ACPI device that is not declared.
+    Undeclared { number: u8 } = Note,
+        ("device scope: ACPI device {number} is not declared by an ANDD"), "its source-id is used";
+}

@@ -1,0 +1,36 @@
+//! The tables of `tests/firmware-tables`, as its index describes them.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// One real table.
+pub(crate) struct RealTable {
+    pub(crate) file: String,
+    pub(crate) signature: String,
+    pub(crate) length: usize,
+    /// Types of the structures, in hexadecimal for IVRS, in order, each once.
+    pub(crate) kinds: Vec<u16>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/firmware-tables")
+}
+
+pub(crate) fn real_tables() -> Vec<RealTable> {
+    let index = fs::read_to_string(folder().join("index.csv")).unwrap();
+    let tables: Vec<_> = index
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let mut fields = line.splitn(5, ',');
+            let mut field = || fields.next().unwrap().to_owned();
+            let (file, signature, length, kinds) = (field(), field(), field(), field());
+            let bytes = fs::read(folder().join(&file)).unwrap();
+            let kinds = kinds.split(' ').map(|kind| u16::from_str_radix(kind, 16).unwrap()).collect();
+            RealTable { file, signature, length: length.parse().unwrap(), kinds, bytes }
+        })
+        .collect();
+    assert_eq!(tables.len(), 207);
+    tables
+}
