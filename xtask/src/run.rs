@@ -74,7 +74,8 @@ fn difference(first: &Boot, boot: &Boot) -> String {
         |one: &show::Expectation<'_>, other: &show::Expectation<'_>| (one.what, one.ok) == (other.what, other.ok);
     let (known, new): (Vec<&show::Expectation<'_>>, Vec<_>) =
         now.iter().partition(|now| now.ok && before.iter().any(|before| same(now, before)));
-    text += &format!("  {} {} expectations as on the first machine\n", show::mark(true), known.len());
+    let s = if known.len() == 1 { "" } else { "s" };
+    text += &format!("  {} {} expectation{s} as on the first machine\n", show::mark(true), known.len());
     text.extend(new.iter().map(|expectation| format!("{expectation}\n")));
     let gone = before.iter().filter(|before| !now.iter().any(|now| now.what == before.what));
     text.extend(gone.map(|before| format!("  not expected here: {}\n", before.what)));

@@ -72,7 +72,8 @@ pub fn verb(options: &Options) -> Result<Verdict> {
         }
     }
     if total.ignored > 0 {
-        left_out.push(format!("{} host tests that are marked to be ignored", total.ignored));
+        let (n, are) = if total.ignored == 1 { ("", "is") } else { ("s", "are") };
+        left_out.push(format!("{} host test{n} that {are} marked to be ignored", total.ignored));
     }
     for part in &left_out {
         println!("{} {part}", console::style("LEFT OUT:").yellow().bold());
