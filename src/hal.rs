@@ -4,6 +4,8 @@
 //! instance, so two machines can live in one process, as they do in tests.
 
 mod cache;
+#[cfg(test)]
+pub(crate) mod fake;
 mod frames;
 
 use core::fmt;
@@ -189,5 +191,75 @@ pub unsafe trait Hal {
     #[inline]
     fn pause(&self) {
         core::hint::spin_loop();
+    }
+}
+
+// SAFETY: each method is the same one of what is referred to, which keeps its contract.
+unsafe impl<H: Hal + ?Sized> Hal for &H {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        (**self).allocate(order)
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).free(frames, order) }
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).virt(frame) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).store(entry, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).load(entry) }
+    }
+
+    unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).write_back(first, bytes) }
+    }
+
+    fn fence(&self) {
+        (**self).fence();
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).read32(window, offset) }
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).write32(window, offset, value) }
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).read64(window, offset) }
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).write64(window, offset, value) }
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        (**self).config_read(function, offset)
+    }
+
+    fn now_ns(&self) -> u64 {
+        (**self).now_ns()
+    }
+
+    fn pause(&self) {
+        (**self).pause();
     }
 }

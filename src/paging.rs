@@ -12,4 +12,4 @@ pub(crate) use change::Change;
 pub use format::Shape;
 pub(crate) use format::{Entry, Format, page_bytes};
 pub use table::MapError;
-pub(crate) use table::{PageTable, Spare};
+pub(crate) use table::{PageTable, Spare, check};

@@ -129,42 +129,15 @@ impl<F: Format> PageTable<F> {
         self.root.base()
     }
 
-    /// What it was made for.
-    pub(crate) fn shape(&self) -> Shape {
-        self.shape
-    }
-
     /// Frames in use.
     pub(crate) fn frames(&self) -> usize {
         self.frames
     }
 
-    /// Checks that `region` can be mapped by a table of this shape, whatever is mapped now.
-    pub(crate) fn check(shape: Shape, region: Region) -> Result<(), MapError> {
-        let (input, output) = (region.input, region.output.as_u64());
-        if !input.is_page_aligned() || !output.is_multiple_of(PAGE_BYTES) {
-            return Err(MapError::Misaligned(region));
-        }
-        if region.rights.is_empty() {
-            return Err(MapError::NoRights(region));
-        }
-        if exceeds(input.last().as_u64(), shape.input_bits) {
-            return Err(MapError::InputTooHigh { region, input_bits: shape.input_bits });
-        }
-        let output_last = output.checked_add(input.bytes() - 1);
-        let Some(output_last) = output_last.filter(|&last| !exceeds(last, shape.output_bits)) else {
-            return Err(MapError::OutputTooHigh { region, output_bits: shape.output_bits });
-        };
-        let interrupts = |first: u64, last: u64| first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;
-        if interrupts(input.start().as_u64(), input.last().as_u64()) || interrupts(output, output_last) {
-            return Err(MapError::InterruptRange(region));
-        }
-        Ok(())
-    }
-
     /// Gets the frames that mapping `region` needs; fails if it cannot be mapped. Changes nothing.
     pub(crate) fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
-        Self::check(self.shape, region)?;
+        check(region)?;
+        self.shape.check(region)?;
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
         let needed = self.survey(hal, &self.root, self.shape.levels, start, last, region.output.as_u64())?;
         Ok(Spare(FrameList::allocate(hal, needed)?))
@@ -407,19 +380,45 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    /// Gives all frames back to the platform.
-    ///
-    /// # Safety
-    ///
-    /// Hardware does not walk the table any more.
-    pub(crate) unsafe fn free(self, hal: &impl Hal) {
+    /// Empties the table and gives all its frames, for the platform once hardware does not walk it any more.
+    pub(crate) fn into_frames(self, hal: &impl Hal) -> FrameList {
         let mut all = FrameList::new();
         let levels = self.shape.levels;
         // SAFETY: the root is a table of ours; `self` is not used after this.
         let root = unsafe { Frames::at(hal, self.root.base()) };
         self.unlink(hal, root, levels, &mut all);
-        // SAFETY: the caller says that hardware does not reach them.
-        unsafe { all.free(hal) }
+        all
+    }
+}
+
+/// Checks that some page table can map `region`.
+pub(crate) fn check(region: Region) -> Result<(), MapError> {
+    let (input, output) = (region.input, region.output.as_u64());
+    if !input.is_page_aligned() || !output.is_multiple_of(PAGE_BYTES) {
+        return Err(MapError::Misaligned(region));
+    }
+    if region.rights.is_empty() {
+        return Err(MapError::NoRights(region));
+    }
+    let output_last = output.saturating_add(input.bytes() - 1);
+    let is_interrupt = |first: u64, last: u64| first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;
+    if is_interrupt(input.start().as_u64(), input.last().as_u64()) || is_interrupt(output, output_last) {
+        return Err(MapError::InterruptRange(region));
+    }
+    Ok(())
+}
+
+impl Shape {
+    /// Checks that a table of this shape reaches both sides of `region`.
+    fn check(self, region: Region) -> Result<(), MapError> {
+        if exceeds(region.input.last().as_u64(), self.input_bits) {
+            return Err(MapError::InputTooHigh { region, input_bits: self.input_bits });
+        }
+        let output_last = region.output.as_u64().saturating_add(region.input.bytes() - 1);
+        if exceeds(output_last, self.output_bits) {
+            return Err(MapError::OutputTooHigh { region, output_bits: self.output_bits });
+        }
+        Ok(())
     }
 }
 

@@ -282,6 +282,6 @@ fn freeing_a_table_gives_all_its_frames_back() {
     let Bench { hal, table } = bench;
     assert_eq!(table.frames(), hal.used());
     // SAFETY: no hardware walks this table.
-    unsafe { table.free(&hal) };
+    unsafe { table.into_frames(&hal).free(&hal) };
     assert_eq!(hal.used(), 0);
 }

@@ -1,0 +1,158 @@
+#![forbid(unsafe_code)]
+
+use crate::addr::{Iova, IovaRange, PhysAddr, Region};
+use crate::limits::{self, Full};
+
+/// Why the regions of a cell cannot be changed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RegionError {
+    /// There is one there already.
+    Overlap(Region),
+    /// Nothing is granted from this address on.
+    NotGranted(Iova),
+    /// No room.
+    Full(Full),
+}
+
+const FULL: RegionError = RegionError::Full(Full { what: "regions in this cell", capacity: limits::REGIONS });
+
+/// The regions of a cell, sorted by input address; no two overlap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Regions(heapless::Vec<Region, { limits::REGIONS }>);
+
+impl Regions {
+    pub(crate) const fn new() -> Self {
+        Self(heapless::Vec::new())
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Region] {
+        &self.0
+    }
+
+    /// These regions and `region`.
+    pub(crate) fn with(&self, region: Region) -> Result<Self, RegionError> {
+        if let Some(&other) = self.0.iter().find(|other| other.input.overlaps(region.input)) {
+            return Err(RegionError::Overlap(other));
+        }
+        let mut all = self.clone();
+        let at = all.0.partition_point(|other| other.input.last() < region.input.start());
+        all.0.insert(at, region).map_err(|_| FULL)?;
+        Ok(all)
+    }
+
+    /// These regions without `range`, all of which has to be granted now. What is left of a region at either side stays.
+    pub(crate) fn without(&self, range: IovaRange) -> Result<Self, RegionError> {
+        let mut next = Some(range.start());
+        let mut rest = Self::new();
+        for &region in &self.0 {
+            if !region.input.overlaps(range) {
+                rest.push(Some(region))?;
+                continue;
+            }
+            if let Some(expected) = next.filter(|&expected| region.input.start() > expected) {
+                return Err(RegionError::NotGranted(expected));
+            }
+            next = region.input.last().checked_add(1);
+            rest.push(before(region, range.start()))?;
+            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)))?;
+        }
+        match next {
+            Some(next) if next <= range.last() => Err(RegionError::NotGranted(next)),
+            _ => Ok(rest),
+        }
+    }
+
+    fn push(&mut self, region: Option<Region>) -> Result<(), RegionError> {
+        region.map_or(Ok(()), |region| self.0.push(region).map_err(|_| FULL))
+    }
+}
+
+/// The part of `region` below `end`.
+fn before(region: Region, end: Iova) -> Option<Region> {
+    let bytes = end.as_u64().checked_sub(region.input.start().as_u64())?;
+    Region::new(region.input.start(), region.output, bytes, region.rights)
+}
+
+/// The part of `region` from `start` on, if `start` is not below the region.
+fn after(region: Region, start: Iova) -> Option<Region> {
+    let skipped = start.as_u64().checked_sub(region.input.start().as_u64())?;
+    let bytes = region.input.last().as_u64().checked_sub(start.as_u64())?.saturating_add(1);
+    let output = PhysAddr::new_truncate(region.output.as_u64().wrapping_add(skipped));
+    Region::new(start, output, bytes, region.rights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Rights;
+
+    fn region(first: u64, end: u64) -> Region {
+        let output = PhysAddr::new(0x10_0000 + first);
+        Region::new(Iova::new(first), output, end - first, Rights::READ).unwrap()
+    }
+
+    fn range(first: u64, end: u64) -> IovaRange {
+        region(first, end).input
+    }
+
+    fn regions(parts: &[(u64, u64)]) -> Regions {
+        parts.iter().fold(Regions::new(), |all, &(first, end)| all.with(region(first, end)).unwrap())
+    }
+
+    fn parts(regions: &Regions) -> Vec<(u64, u64)> {
+        let part = |region: &Region| {
+            assert_eq!(region.output.as_u64(), 0x10_0000 + region.input.start().as_u64(), "keeps its memory");
+            (region.input.start().as_u64(), region.input.last().as_u64() + 1)
+        };
+        regions.as_slice().iter().map(part).collect()
+    }
+
+    #[test]
+    fn regions_are_sorted_and_never_overlap() {
+        let all = regions(&[(40, 50), (0, 10), (20, 30)]);
+        assert_eq!(parts(&all), [(0, 10), (20, 30), (40, 50)]);
+        assert_eq!(all.with(region(29, 35)).unwrap_err(), RegionError::Overlap(region(20, 30)));
+        assert_eq!(all.with(region(5, 45)).unwrap_err(), RegionError::Overlap(region(0, 10)));
+        assert_eq!(parts(&all.with(region(10, 20)).unwrap()), [(0, 10), (10, 20), (20, 30), (40, 50)]);
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_rest_with_its_memory() {
+        let all = regions(&[(0, 10), (10, 20), (30, 40)]);
+        let taken = |first, end| parts(&all.without(range(first, end)).unwrap());
+        assert_eq!(taken(0, 10), [(10, 20), (30, 40)]);
+        assert_eq!(taken(32, 35), [(0, 10), (10, 20), (30, 32), (35, 40)]);
+        assert_eq!(taken(5, 15), [(0, 5), (15, 20), (30, 40)]);
+        assert_eq!(taken(0, 20), [(30, 40)]);
+        assert_eq!(taken(39, 40), [(0, 10), (10, 20), (30, 39)]);
+    }
+
+    #[test]
+    fn what_is_not_granted_cannot_be_taken_out() {
+        let all = regions(&[(10, 20), (30, 40)]);
+        let refused = |first, end| all.without(range(first, end)).unwrap_err();
+        assert_eq!(refused(0, 5), RegionError::NotGranted(Iova::new(0)));
+        assert_eq!(refused(5, 15), RegionError::NotGranted(Iova::new(5)));
+        assert_eq!(refused(15, 25), RegionError::NotGranted(Iova::new(20)));
+        assert_eq!(refused(15, 35), RegionError::NotGranted(Iova::new(20)));
+        assert_eq!(refused(50, 60), RegionError::NotGranted(Iova::new(50)));
+    }
+
+    #[test]
+    fn the_last_address_of_all_is_an_address_too() {
+        let top = Region::new(Iova::new(u64::MAX - 9), PhysAddr::new(0), 10, Rights::READ).unwrap();
+        let all = Regions::new().with(top).unwrap();
+        assert!(all.without(top.input).unwrap().as_slice().is_empty());
+        let tail = IovaRange::new(Iova::new(u64::MAX), 1).unwrap();
+        assert_eq!(all.without(tail).unwrap().as_slice()[0].input.bytes(), 9);
+    }
+
+    #[test]
+    fn a_full_list_says_so_also_when_a_hole_needs_one_more() {
+        let full: Vec<_> = (0..limits::REGIONS as u64).map(|index| (index * 10, index * 10 + 5)).collect();
+        let all = regions(&full);
+        assert_eq!(all.with(region(5, 6)).unwrap_err(), FULL);
+        assert_eq!(all.without(range(2, 3)).unwrap_err(), FULL);
+        assert_eq!(all.without(range(0, 3)).unwrap().as_slice().len(), limits::REGIONS);
+    }
+}

@@ -1,0 +1,122 @@
+//! A domain: one page table, with the attributes that were fixed when it was made and its id on every unit.
+
+use core::fmt;
+
+use crate::addr::Region;
+use crate::hal::Hal;
+use crate::paging::{MapError, PageTable, Shape};
+use crate::vtd::{Capabilities, SecondStage, Translation};
+
+/// Whether DMA can leave the CPU's caches behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coherency {
+    /// Every request snoops, whatever the device asks for: the CPU need not honour WBINVD or guest memory types.
+    Enforced,
+    /// A device may have its requests not snoop.
+    NotEnforced,
+}
+
+impl fmt::Display for Coherency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforced => "snoop enforced",
+            Self::NotEnforced => "snoop not enforced",
+        })
+    }
+}
+
+/// What a page table has to be like for a device. Never changed in place (C1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub shape: Shape,
+    pub coherency: Coherency,
+    /// The unit snoops the CPU's caches when it walks the table.
+    pub coherent_walk: bool,
+}
+
+impl Attributes {
+    /// What a device behind this unit needs, snooped if it can be. `None` if the unit translates nothing.
+    pub(crate) fn of(unit: &Capabilities, host_bits: u8, snoop_forbidden: bool) -> Option<Self> {
+        let enforced = unit.snoop_control && !snoop_forbidden;
+        Some(Self {
+            shape: unit.shape(host_bits)?,
+            coherency: if enforced { Coherency::Enforced } else { Coherency::NotEnforced },
+            coherent_walk: unit.coherent,
+        })
+    }
+
+    /// True if a table made for `self` serves a device that needs `other`. One that is written back for units that do not
+    /// snoop serves those that do.
+    fn serve(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.coherency == other.coherency && (!self.coherent_walk || other.coherent_walk)
+    }
+}
+
+/// A page table in use by at least one device.
+#[derive(Debug)]
+#[must_use = "a domain that is dropped keeps its frames"]
+pub(crate) struct Domain {
+    /// Its domain-id: the same on each unit, never 0 (R38).
+    pub id: u16,
+    pub attributes: Attributes,
+    pub table: PageTable<SecondStage>,
+}
+
+impl Domain {
+    /// A domain that maps these regions.
+    ///
+    /// On failure nothing is left of it.
+    pub(crate) fn new(hal: &impl Hal, id: u16, attributes: Attributes, regions: &[Region]) -> Result<Self, MapError> {
+        let format = SecondStage { snoop: attributes.coherency == Coherency::Enforced };
+        let mut table = PageTable::new(hal, format, attributes.shape, attributes.coherent_walk)?;
+        for &region in regions {
+            match table.prepare_map(hal, region) {
+                Ok(spare) => {
+                    // No unit knows the table yet, so no cache needs a flush.
+                    let _ = table.map(hal, region, spare);
+                }
+                Err(error) => {
+                    // SAFETY: no unit was ever told of the table.
+                    unsafe { table.into_frames(hal).free(hal) };
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Self { id, attributes, table })
+    }
+
+    /// True if a device that needs `attributes` can use this domain.
+    pub(crate) fn fits(&self, attributes: &Attributes) -> bool {
+        self.attributes.serve(attributes)
+    }
+
+    /// What a context entry says to lead here.
+    pub(crate) fn translation(&self) -> Translation {
+        Translation { root: self.table.root(), levels: self.attributes.shape.levels, domain_id: self.id }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
+    const SNOOPED: Attributes = Attributes { shape: SHAPE, coherency: Coherency::Enforced, coherent_walk: true };
+
+    #[test]
+    fn a_table_serves_only_devices_that_need_just_that() {
+        let plain = Attributes { coherency: Coherency::NotEnforced, ..SNOOPED };
+        let narrow = Attributes { shape: Shape { levels: 3, input_bits: 39, ..SHAPE }, ..SNOOPED };
+        let small = Attributes { shape: Shape { largest_page: 1, ..SHAPE }, ..SNOOPED };
+        assert!(SNOOPED.serve(&SNOOPED));
+        for other in [plain, narrow, small] {
+            assert!(!SNOOPED.serve(&other) && !other.serve(&SNOOPED));
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_written_back_serves_units_that_snoop_but_not_the_other_way_round() {
+        let written_back = Attributes { coherent_walk: false, ..SNOOPED };
+        assert!(written_back.serve(&SNOOPED) && !SNOOPED.serve(&written_back));
+    }
+}

@@ -1,0 +1,135 @@
+//! The smallest platform for unit tests: frames, and a journal of what was done to them.
+
+use core::ptr::NonNull;
+use std::cell::RefCell;
+use std::vec::Vec;
+
+use super::{Hal, Window};
+use crate::addr::{PhysAddr, SourceId};
+
+/// What was done through the seam.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Store { at: u64, value: u64 },
+    WriteBack { at: u64, bytes: usize },
+    Fence,
+}
+
+const BASE: u64 = 0x10_0000;
+const WORDS: usize = 512;
+
+pub(crate) struct Fake {
+    memory: NonNull<u64>,
+    frames: usize,
+    state: RefCell<State>,
+}
+
+struct State {
+    free: Vec<usize>,
+    used: usize,
+    journal: Vec<Deed>,
+}
+
+impl Fake {
+    /// A machine with this many frames.
+    pub(crate) fn new(frames: usize) -> Self {
+        let memory = Vec::leak(std::vec![0u64; (frames + 1) * WORDS]);
+        // Frames are aligned to their size; one more was allocated to make up for the vector's own alignment.
+        let skip = memory.as_ptr().align_offset(4096);
+        let memory = NonNull::from(&mut memory[skip]);
+        let free = (0..frames).rev().collect();
+        Self { memory, frames, state: RefCell::new(State { free, used: 0, journal: Vec::new() }) }
+    }
+
+    /// Frames that were allocated and not freed.
+    pub(crate) fn used(&self) -> usize {
+        self.state.borrow().used
+    }
+
+    /// True if the frame that holds this address is allocated.
+    pub(crate) fn is_used(&self, at: u64) -> bool {
+        !self.state.borrow().free.contains(&(((at - BASE) / 4096) as usize))
+    }
+
+    /// Leaves only `count` frames to allocate.
+    pub(crate) fn limit(&self, count: usize) {
+        let mut state = self.state.borrow_mut();
+        let len = state.free.len();
+        state.free.drain(..len.saturating_sub(count));
+    }
+
+    /// What was done since the last call.
+    pub(crate) fn journal(&self) -> Vec<Deed> {
+        std::mem::take(&mut self.state.borrow_mut().journal)
+    }
+
+    fn physical(&self, at: NonNull<u64>) -> u64 {
+        BASE + (at.addr().get() - self.memory.addr().get()) as u64
+    }
+}
+
+// SAFETY: frames are handed out once until they come back, aligned and zeroed; the memory lives for ever. There are no
+// registers; the clock is never asked.
+unsafe impl Hal for Fake {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        assert_eq!(order, 0, "single frames only");
+        let mut state = self.state.borrow_mut();
+        let index = state.free.pop()?;
+        state.used += 1;
+        let base = PhysAddr::new(BASE + index as u64 * 4096);
+        // SAFETY: the frame is within the memory.
+        let frame = unsafe { self.virt(base) };
+        // SAFETY: the frame is free, so nobody else uses it.
+        unsafe { frame.write_bytes(0, WORDS) };
+        Some(base)
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, _order: u8) {
+        let index = ((frames.as_u64() - BASE) / 4096) as usize;
+        let mut state = self.state.borrow_mut();
+        assert!(index < self.frames && !state.free.contains(&index), "freed twice: {frames:?}");
+        state.free.push(index);
+        state.used -= 1;
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        let word = ((frame.as_u64() - BASE) / 8) as usize;
+        assert!(word < self.frames * WORDS, "no frame at {frame:?}");
+        // SAFETY: the word is within the memory.
+        unsafe { self.memory.add(word) }
+    }
+
+    unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
+        self.state.borrow_mut().journal.push(Deed::Store { at: self.physical(entry), value });
+        // SAFETY: as the caller says.
+        unsafe { entry.write_volatile(value) }
+    }
+
+    unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
+        self.state.borrow_mut().journal.push(Deed::WriteBack { at: self.physical(first), bytes });
+    }
+
+    fn fence(&self) {
+        self.state.borrow_mut().journal.push(Deed::Fence);
+    }
+
+    unsafe fn read32(&self, _: Window, _: u32) -> u32 {
+        u32::MAX
+    }
+
+    unsafe fn write32(&self, _: Window, _: u32, _: u32) {}
+
+    unsafe fn read64(&self, _: Window, _: u32) -> u64 {
+        u64::MAX
+    }
+
+    unsafe fn write64(&self, _: Window, _: u32, _: u64) {}
+
+    fn config_read(&self, _: SourceId, _: u16) -> u32 {
+        u32::MAX
+    }
+
+    fn now_ns(&self) -> u64 {
+        0
+    }
+}

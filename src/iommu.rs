@@ -1,0 +1,244 @@
+//! The front: one [`Iommu`] is all the remapping units of a machine, and the cells that they keep apart.
+
+mod devices;
+mod error;
+mod memory;
+
+use core::fmt;
+
+use heapless::Vec;
+use spin::Mutex;
+
+use crate::cell::{Cell, CellConfig, CellId};
+use crate::domain::Coherency;
+use crate::hal::{FrameList, Hal, Window};
+use crate::limits::{self, Full};
+use crate::topology::Topology;
+use crate::vtd::{Capabilities, Fault, FaultLog, Unit};
+
+use devices::Assignment;
+pub use error::{Error, Refusal};
+
+/// How the front goes about its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long to wait for a unit to confirm something, in nanoseconds. A unit that takes longer is out of service.
+    pub timeout_ns: u64,
+}
+
+impl Default for Options {
+    /// One second: far more than any unit needs, far less than anybody waits.
+    fn default() -> Self {
+        Self { timeout_ns: 1_000_000_000 }
+    }
+}
+
+/// One remapping unit, as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemappingUnit {
+    /// Its registers.
+    pub window: Window,
+    /// Its PCI segment.
+    pub segment: u16,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// What was done since the units were switched on, and what is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Descriptors submitted to all units, waits among them.
+    pub descriptors: u64,
+    /// Wait descriptors submitted.
+    pub waits: u64,
+    /// Writes of a queue's tail register.
+    pub doorbells: u64,
+    /// Frames in use for root, context and page tables and queues.
+    pub table_frames: u64,
+}
+
+/// All remapping units of a machine, and its cells.
+///
+/// Until [`enable`](Self::enable) nothing is touched. From then on a device reaches nothing but what the cell that it is
+/// assigned to was granted; a device without a cell reaches nothing.
+///
+/// May be shared between CPUs: changes come one after the other, and reading faults waits for none of them. A value is
+/// large (some hundred KiB with the default capacities): keep it in a static, not on a small stack.
+pub struct Iommu<
+    H,
+    const UNITS: usize = { limits::UNITS },
+    const CELLS: usize = { limits::CELLS },
+    const DEVICES: usize = { limits::DEVICES },
+> {
+    hal: H,
+    topology: Topology,
+    units: Vec<Unit, UNITS>,
+    /// Taken before any unit's queue.
+    config: Mutex<Config<CELLS, DEVICES>>,
+}
+
+/// What is committed.
+#[derive(Debug)]
+struct Config<const CELLS: usize, const DEVICES: usize> {
+    enabled: bool,
+    cells: [Option<Cell>; CELLS],
+    cells_made: u32,
+    assignments: Vec<Assignment, DEVICES>,
+    /// Frames that a failed unit may still reach: never given back.
+    lost: FrameList,
+}
+
+impl<const CELLS: usize, const DEVICES: usize> Config<CELLS, DEVICES> {
+    fn cell(&self, id: CellId) -> Result<&Cell, Error> {
+        let cell = self.cells.get(usize::from(id.index)).and_then(Option::as_ref);
+        cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
+    }
+}
+
+/// As [`Config::cell`], but borrows the cells alone.
+fn cell_mut(cells: &mut [Option<Cell>], id: CellId) -> Result<&mut Cell, Error> {
+    let cell = cells.get_mut(usize::from(id.index)).and_then(Option::as_mut);
+    cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
+}
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Looks at the units of `topology`; writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A unit does not answer or shows what no unit can be, or there are more than `UNITS`.
+    pub fn discover(hal: H, topology: Topology, options: Options) -> Result<Self, Error> {
+        let mut units = Vec::new();
+        for unit in topology.units() {
+            let unit = Unit::probe(&hal, unit.window, unit.segment, options.timeout_ns)?;
+            units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
+        }
+        let config = Config {
+            enabled: false,
+            cells: [const { None }; CELLS],
+            cells_made: 0,
+            assignments: Vec::new(),
+            lost: FrameList::new(),
+        };
+        Ok(Self { hal, topology, units, config: Mutex::new(config) })
+    }
+
+    /// Switches all units on. Every device is blocked from then on.
+    ///
+    /// # Errors
+    ///
+    /// A unit cannot do what is needed: nothing was touched. Or a unit failed, or its tables found no frames: units that
+    /// were switched on before it stay on and block, the others are as firmware left them.
+    pub fn enable(&self) -> Result<(), Error> {
+        let mut config = self.config.lock();
+        for unit in &self.units {
+            unit.check_usable()?;
+        }
+        for unit in &self.units {
+            unit.start_queue(&self.hal)?;
+        }
+        for unit in &self.units {
+            unit.start_translation(&self.hal)?;
+        }
+        config.enabled = true;
+        Ok(())
+    }
+
+    /// The units, in the order of the firmware's table.
+    pub fn units(&self) -> impl Iterator<Item = RemappingUnit> + '_ {
+        self.units.iter().map(|unit| RemappingUnit {
+            window: unit.window(),
+            segment: unit.segment(),
+            capabilities: *unit.capabilities(),
+        })
+    }
+
+    /// What the firmware's table says.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The platform that the front works on.
+    pub fn hal(&self) -> &H {
+        &self.hal
+    }
+
+    /// Makes a cell without memory or devices.
+    ///
+    /// # Errors
+    ///
+    /// There are `CELLS` cells already.
+    pub fn create_cell(&self, cell: CellConfig) -> Result<CellId, Error> {
+        let config = &mut *self.config.lock();
+        let free = config.cells.iter_mut().enumerate().find(|(_, cell)| cell.is_none());
+        let (index, slot) = free.ok_or(Full { what: "cells", capacity: CELLS })?;
+        let index = u16::try_from(index).map_err(|_| Full { what: "cells", capacity: usize::from(u16::MAX) })?;
+        config.cells_made = config.cells_made.wrapping_add(1);
+        *slot = Some(Cell::new(config.cells_made, cell));
+        Ok(CellId { index, generation: config.cells_made })
+    }
+
+    /// Takes a cell's devices and memory away and forgets it. Its devices are blocked.
+    ///
+    /// # Errors
+    ///
+    /// A unit failed while a device was released: that device and those not yet released still belong to the cell, which
+    /// stays. The memory must not be used for anything else then.
+    pub fn destroy_cell(&self, cell: CellId) -> Result<(), Error> {
+        let config = &mut *self.config.lock();
+        config.cell(cell)?;
+        while let Some(index) = config.assignments.iter().position(|device| device.cell == cell) {
+            self.release_at(config, index)?;
+        }
+        if let Some(slot) = config.cells.get_mut(usize::from(cell.index)) {
+            *slot = None;
+        }
+        Ok(())
+    }
+
+    /// Whether DMA of a cell's devices can leave the CPU's caches behind: it can, if any table in use now does not
+    /// enforce snooping, whatever the units could do and whatever was in use before (C3).
+    ///
+    /// # Errors
+    ///
+    /// There is no such cell.
+    pub fn coherency(&self, cell: CellId) -> Result<Coherency, Error> {
+        let config = self.config.lock();
+        let mut domains = config.cell(cell)?.domains.iter();
+        let enforced = domains.all(|domain| domain.attributes.coherency == Coherency::Enforced);
+        Ok(if enforced { Coherency::Enforced } else { Coherency::NotEnforced })
+    }
+
+    /// Reads and clears the faults that the units recorded, oldest first for each unit.
+    ///
+    /// Each call reads each record at most once, so it ends however fast a device faults. It takes no lock that a change
+    /// holds, so it may be called from an NMI handler, given that `each` may.
+    pub fn faults(&self, mut each: impl FnMut(Fault)) -> FaultLog {
+        let mut log = FaultLog::default();
+        for unit in &self.units {
+            unit.read_faults(&self.hal, &mut log, &mut each);
+        }
+        log
+    }
+
+    /// What was done, and what is in use.
+    pub fn statistics(&self) -> Statistics {
+        let config = self.config.lock();
+        let domains = config.cells.iter().flatten().flat_map(|cell| &cell.domains);
+        let page_tables = domains.map(|domain| domain.table.frames() as u64).sum();
+        let mut statistics = Statistics { table_frames: page_tables, ..Statistics::default() };
+        for counts in self.units.iter().map(Unit::counts) {
+            statistics.descriptors += counts.descriptors;
+            statistics.waits += counts.waits;
+            statistics.doorbells += counts.doorbells;
+            statistics.table_frames += u64::from(counts.frames);
+        }
+        statistics
+    }
+}
+
+impl<H, const UNITS: usize, const CELLS: usize, const DEVICES: usize> fmt::Debug for Iommu<H, UNITS, CELLS, DEVICES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iommu").field("units", &self.units).field("config", &self.config).finish_non_exhaustive()
+    }
+}

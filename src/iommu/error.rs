@@ -1,0 +1,149 @@
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::addr::{Iova, IovaRange, Region, SourceId};
+use crate::cell::{CellId, RegionError};
+use crate::error::UnitError;
+use crate::firmware;
+use crate::hal::OutOfFrames;
+use crate::limits::Full;
+use crate::paging::MapError;
+
+/// Why a device is not given to a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its interrupts are not remapped, and the cell does not allow that.
+    UnsafeInterrupts,
+    /// Firmware reserves memory for it, which it would have to reach in every cell.
+    ReservedMemory,
+    /// Its requests may carry this source-id, which another cell's device uses, too.
+    SharesRequester(SourceId),
+    /// Its requests may pass this source-id's unit, which is not its own.
+    SeveralUnits(SourceId),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnsafeInterrupts => {
+                f.write_str("its interrupts are not remapped, and the cell does not allow unsafe interrupts")
+            }
+            Self::ReservedMemory => f.write_str("firmware reserves memory for it"),
+            Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
+            Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
+        }
+    }
+}
+
+/// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`], whose call says
+/// what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The firmware's table cannot be used.
+    Firmware(firmware::Error),
+    /// A remapping unit failed, or cannot be used.
+    Unit(UnitError),
+    /// The region cannot be mapped.
+    Map(MapError),
+    /// A capacity is used up.
+    Full(Full),
+    /// No frames for page tables.
+    OutOfFrames,
+    /// The units are not switched on.
+    NotEnabled,
+    /// There is no such cell.
+    NoSuchCell(CellId),
+    /// No remapping unit serves the device.
+    NoSuchDevice(SourceId),
+    /// The device belongs to no cell.
+    NotAssigned(SourceId),
+    /// The device belongs to this cell already.
+    Busy {
+        /// The device.
+        device: SourceId,
+        /// Its cell.
+        cell: CellId,
+    },
+    /// The device may not be given to this cell.
+    Refused {
+        /// The device.
+        device: SourceId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The range is not made of whole 4 KiB pages.
+    Misaligned(IovaRange),
+    /// The cell has a region there already.
+    Overlap(Region),
+    /// The cell is granted nothing from this address on.
+    NotGranted(Iova),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firmware(error) => error.fmt(f),
+            Self::Unit(error) => error.fmt(f),
+            Self::Map(error) => error.fmt(f),
+            Self::Full(full) => full.fmt(f),
+            Self::OutOfFrames => OutOfFrames.fmt(f),
+            Self::NotEnabled => f.write_str("the remapping units are not switched on"),
+            Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
+            Self::NoSuchDevice(device) => write!(f, "no remapping unit serves {device}"),
+            Self::NotAssigned(device) => write!(f, "{device} belongs to no cell"),
+            Self::Busy { device, cell } => write!(f, "{device} belongs to {cell} already"),
+            Self::Refused { device, reason } => write!(f, "{device} is refused: {reason}"),
+            Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),
+            Self::Overlap(region) => write!(f, "the cell has {region} there already"),
+            Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<firmware::Error> for Error {
+    fn from(error: firmware::Error) -> Self {
+        Self::Firmware(error)
+    }
+}
+
+impl From<UnitError> for Error {
+    fn from(error: UnitError) -> Self {
+        Self::Unit(error)
+    }
+}
+
+impl From<MapError> for Error {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::OutOfFrames => Self::OutOfFrames,
+            error => Self::Map(error),
+        }
+    }
+}
+
+impl From<OutOfFrames> for Error {
+    fn from(OutOfFrames: OutOfFrames) -> Self {
+        Self::OutOfFrames
+    }
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        Self::Full(full)
+    }
+}
+
+impl From<RegionError> for Error {
+    fn from(error: RegionError) -> Self {
+        match error {
+            RegionError::Overlap(region) => Self::Overlap(region),
+            RegionError::NotGranted(at) => Self::NotGranted(at),
+            RegionError::Full(full) => Self::Full(full),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which memory a cell's devices reach.
+
+use heapless::Vec;
+
+use super::devices::Assignment;
+use super::{Config, Error, Iommu, cell_mut};
+use crate::addr::{IovaRange, Region};
+use crate::cell::CellId;
+use crate::domain::Domain;
+use crate::error::UnitError;
+use crate::hal::Hal;
+use crate::limits;
+use crate::paging::{self, Change, Spare};
+use crate::vtd::Flush;
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Grants a cell's devices, present and future, a region of memory.
+    ///
+    /// How wide addresses may be follows from the devices: that is checked for those that the cell has, and for others
+    /// when they are assigned.
+    ///
+    /// # Errors
+    ///
+    /// The region overlaps another of the cell, or cannot be mapped: nothing changed. Or a unit failed: the cell is not
+    /// granted the region.
+    pub fn map(&self, cell: CellId, region: Region) -> Result<(), Error> {
+        paging::check(region)?;
+        let config = &mut *self.config.lock();
+        let Config { cells, assignments, lost, .. } = config;
+        let cell = cell_mut(cells, cell)?;
+        let regions = cell.regions.with(region)?;
+        let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_map(&self.hal, region)?))?;
+        let mut result = Ok(());
+        for (domain, spare) in cell.domains.iter_mut().zip(spares) {
+            let change = domain.table.map(&self.hal, region, spare);
+            result = result.and(self.flush(assignments, domain.id, &change));
+        }
+        if result.is_err() {
+            // Absent again; a unit that failed may have cached it, and its tables, all the same.
+            for domain in &mut cell.domains {
+                if let Ok(spare) = domain.table.prepare_unmap(&self.hal, region.input) {
+                    lost.append(&self.hal, domain.table.unmap(&self.hal, region.input, spare).freed);
+                }
+            }
+            return Ok(result?);
+        }
+        cell.regions = regions;
+        Ok(())
+    }
+
+    /// Takes a range away from a cell; it may be part of a region, or of several. When it returns, no device of the cell
+    /// reaches the memory behind it, and no request to it is under way.
+    ///
+    /// # Errors
+    ///
+    /// Part of the range is not granted, it is not made of whole pages, or there is no room or no frame to split what
+    /// stays: nothing changed. Or a unit failed: the cell has lost the range, but a device behind that unit may still
+    /// reach it, so the memory must not be used for anything else.
+    pub fn unmap(&self, cell: CellId, range: IovaRange) -> Result<(), Error> {
+        let config = &mut *self.config.lock();
+        let Config { cells, assignments, lost, .. } = config;
+        let cell = cell_mut(cells, cell)?;
+        if !range.is_page_aligned() {
+            return Err(Error::Misaligned(range));
+        }
+        let regions = cell.regions.without(range)?;
+        let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_unmap(&self.hal, range)?))?;
+        cell.regions = regions;
+        let mut result = Ok(());
+        for (domain, spare) in cell.domains.iter_mut().zip(spares) {
+            let change = domain.table.unmap(&self.hal, range, spare);
+            match self.flush(assignments, domain.id, &change) {
+                // SAFETY: every unit that uses the table has confirmed the flush.
+                Ok(()) => unsafe { change.free(&self.hal) },
+                Err(error) => {
+                    lost.append(&self.hal, change.freed);
+                    result = result.and(Err(error));
+                }
+            }
+        }
+        Ok(result?)
+    }
+
+    /// Tells every unit that uses the domain what changed in its page table.
+    fn flush(&self, assignments: &[Assignment], domain_id: u16, change: &Change) -> Result<(), UnitError> {
+        let mut result = Ok(());
+        for (index, unit) in self.units.iter().enumerate() {
+            if assignments.iter().any(|device| device.unit == index && device.domain_id == domain_id) {
+                let flush = Flush::page_table(unit.capabilities(), domain_id, change);
+                result = result.and(unit.flush(&self.hal, &flush));
+            }
+        }
+        result
+    }
+}
+
+/// Gets what an edit needs for each domain, or nothing at all.
+fn prepare<H: Hal>(
+    hal: &H,
+    domains: &[Domain],
+    each: impl Fn(&Domain) -> Result<Spare, Error>,
+) -> Result<Vec<Spare, { limits::DOMAINS }>, Error> {
+    let mut spares = Vec::new();
+    for domain in domains.iter().take(limits::DOMAINS) {
+        match each(domain) {
+            Ok(spare) => drop(spares.push(spare)),
+            Err(error) => {
+                spares.into_iter().for_each(|spare: Spare| spare.free(hal));
+                return Err(error);
+            }
+        }
+    }
+    Ok(spares)
+}

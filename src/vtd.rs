@@ -1,0 +1,21 @@
+//! One Intel VT-d remapping unit in legacy mode, from the specification of revision 5.10 (`S` in this floor).
+
+mod capabilities;
+mod command;
+mod context_entry;
+mod descriptor;
+mod fault;
+mod fault_reason;
+mod flush;
+mod queue;
+mod registers;
+mod root_entry;
+mod second_stage;
+mod unit;
+
+pub use capabilities::Capabilities;
+pub use fault::{Access, Fault, FaultLog};
+pub use fault_reason::FaultReason;
+pub(crate) use flush::Flush;
+pub(crate) use second_stage::SecondStage;
+pub(crate) use unit::{Translation, Unit};

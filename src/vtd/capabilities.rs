@@ -1,0 +1,264 @@
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use tock_registers::LocalRegisterCopy;
+use tock_registers::interfaces::Readable;
+
+use super::registers::{CAP, ECAP, Registers, VER};
+use crate::error::UnitError;
+use crate::hal::{Hal, Window};
+use crate::paging::Shape;
+
+/// What a unit can do: the registers VER, CAP and ECAP, decoded (S 11.4.1 to 11.4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Major version; from 6 on there is no invalidation by registers.
+    pub major_version: u8,
+    /// Minor version.
+    pub minor_version: u8,
+    /// How many domain-ids there are, 0 among them.
+    pub domain_ids: u32,
+    /// Structures in memory need a write-buffer flush before the unit sees them (RWBF).
+    pub write_buffer_flush: bool,
+    /// There are protected memory regions, low or high.
+    pub protected_memory: bool,
+    /// The unit caches entries that are not present (CM).
+    pub caching_mode: bool,
+    /// Page tables of 3 levels, 39 bits, are supported.
+    pub three_levels: bool,
+    /// Page tables of 4 levels, 48 bits, are supported.
+    pub four_levels: bool,
+    /// Page tables of 5 levels, 57 bits, are supported.
+    pub five_levels: bool,
+    /// Width of an input address (MGAW + 1).
+    pub input_bits: u8,
+    /// Byte offset of the first fault recording register.
+    pub fault_offset: u32,
+    /// How many fault recording registers there are, 1 to 256.
+    pub fault_records: u16,
+    /// The largest page, as the level of its entry: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
+    pub largest_page: u8,
+    /// Largest address mask of a page-selective invalidation; `None` if there is no such invalidation.
+    pub page_selective: Option<u8>,
+    /// Invalidations can be asked to drain writes.
+    pub write_draining: bool,
+    /// Invalidations can be asked to drain reads.
+    pub read_draining: bool,
+    /// Setting the root table pointer invalidates by itself (ESRTPS).
+    pub root_pointer_invalidates: bool,
+    /// The unit's own accesses snoop the CPU's caches (C).
+    pub coherent: bool,
+    /// There is an invalidation queue (QI).
+    pub queued_invalidation: bool,
+    /// Device-TLBs are supported (DT).
+    pub device_tlb: bool,
+    /// Interrupts can be remapped (IR).
+    pub interrupt_remapping: bool,
+    /// DMA can be made to snoop, whatever the device asks for (SC).
+    pub snoop_control: bool,
+}
+
+impl Capabilities {
+    /// Reads and checks them.
+    ///
+    /// # Errors
+    ///
+    /// No unit answers there, a value is one that no unit can have, or registers lie outside of the window (R4, R6b).
+    pub(super) fn read<H: Hal>(registers: &Registers<'_, H>) -> Result<Self, UnitError> {
+        Self::decode(registers.window, registers.ver().get(), registers.cap().get(), registers.ecap().get())
+    }
+
+    fn decode(unit: Window, ver: u32, cap: u64, ecap: u64) -> Result<Self, UnitError> {
+        let dead = |register, value| Err(UnitError::Dead { unit, register, value });
+        match (ver, cap, ecap) {
+            (0 | u32::MAX, ..) => return dead("VER_REG", ver.into()),
+            (_, u64::MAX, _) => return dead("CAP_REG", cap),
+            (.., u64::MAX) => return dead("ECAP_REG", ecap),
+            _ => {}
+        }
+        let ver = LocalRegisterCopy::<u32, VER::Register>::new(ver);
+        let cap = LocalRegisterCopy::<u64, CAP::Register>::new(cap);
+        let ecap = LocalRegisterCopy::<u64, ECAP::Register>::new(ecap);
+        let sagaw = cap.read(CAP::SAGAW);
+        let capabilities = Self {
+            major_version: ver.read(VER::MAX) as u8,
+            minor_version: ver.read(VER::MIN) as u8,
+            domain_ids: 1 << (4 + 2 * cap.read(CAP::ND)),
+            write_buffer_flush: cap.is_set(CAP::RWBF),
+            protected_memory: cap.is_set(CAP::PLMR) || cap.is_set(CAP::PHMR),
+            caching_mode: cap.is_set(CAP::CM),
+            three_levels: sagaw & 1 << 1 != 0,
+            four_levels: sagaw & 1 << 2 != 0,
+            five_levels: sagaw & 1 << 3 != 0,
+            input_bits: cap.read(CAP::MGAW) as u8 + 1,
+            fault_offset: cap.read(CAP::FRO) as u32 * 16,
+            fault_records: cap.read(CAP::NFR) as u16 + 1,
+            largest_page: match cap.read(CAP::SSLPS) & 0b11 {
+                0b00 | 0b10 => 1,
+                0b01 => 2,
+                _ => 3,
+            },
+            page_selective: cap.is_set(CAP::PSI).then(|| cap.read(CAP::MAMV) as u8),
+            write_draining: cap.is_set(CAP::DWD),
+            read_draining: cap.is_set(CAP::DRD),
+            root_pointer_invalidates: cap.is_set(CAP::ESRTPS),
+            coherent: ecap.is_set(ECAP::C),
+            queued_invalidation: ecap.is_set(ECAP::QI),
+            device_tlb: ecap.is_set(ECAP::DT),
+            interrupt_remapping: ecap.is_set(ECAP::IR),
+            snoop_control: ecap.is_set(ECAP::SC),
+        };
+        capabilities.check(unit)
+    }
+
+    fn check(self, unit: Window) -> Result<Self, UnitError> {
+        let unsupported = |bit, missing| Err(UnitError::Unsupported { unit, register: "CAP_REG", bit, missing });
+        if self.domain_ids > 1 << 16 {
+            return unsupported("ND", "known width of domain-ids");
+        }
+        if self.fault_offset + u32::from(self.fault_records) * 16 > unit.bytes {
+            return unsupported("FRO", "fault recording register within the unit's window");
+        }
+        Ok(self)
+    }
+
+    /// The page tables that the unit is given: the fewest levels that reach its input width, the largest pages.
+    ///
+    /// `None` if it translates nothing (SAGAW = 0, R40).
+    pub(crate) fn shape(&self, host_bits: u8) -> Option<Shape> {
+        let supported = [(3, 39, self.three_levels), (4, 48, self.four_levels), (5, 57, self.five_levels)];
+        let mut usable = supported.into_iter().filter(|&(.., supported)| supported);
+        let widest = usable.clone().next_back()?;
+        let (levels, width, _) = usable.find(|&(_, width, _)| width >= self.input_bits).unwrap_or(widest);
+        Some(Shape {
+            levels,
+            largest_page: self.largest_page,
+            input_bits: width.min(self.input_bits),
+            output_bits: host_bits.min(52),
+        })
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yes = |present, text: &'static str| if present { text } else { "" };
+        let page = ["4 KiB", "2 MiB", "1 GiB"].get(usize::from(self.largest_page) - 1).unwrap_or(&"?");
+        write!(
+            f,
+            "version {}.{}, page tables of{}{}{} levels, {} input bits, pages up to {page}, {} domain-ids, \
+             {} fault record{}{}{}{}{}{}{}",
+            self.major_version,
+            self.minor_version,
+            yes(self.three_levels, " 3"),
+            yes(self.four_levels, " 4"),
+            yes(self.five_levels, " 5"),
+            self.input_bits,
+            self.domain_ids,
+            self.fault_records,
+            yes(self.fault_records > 1, "s"),
+            yes(self.queued_invalidation, ", queued invalidation"),
+            yes(self.snoop_control, ", snoop control"),
+            yes(self.caching_mode, ", caching mode"),
+            if self.coherent { ", coherent page walks" } else { ", page walks that do not snoop" },
+            yes(self.device_tlb, ", device-TLBs"),
+            yes(self.write_buffer_flush, ", write-buffer flush"),
+        )
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What QEMU 10.0 shows with 48 bits: CAP 00d2008c222f0606, ECAP f00f4a.
+    pub(in crate::vtd) const QEMU: Capabilities = Capabilities {
+        major_version: 1,
+        minor_version: 0,
+        domain_ids: 1 << 16,
+        write_buffer_flush: false,
+        protected_memory: false,
+        caching_mode: false,
+        three_levels: true,
+        four_levels: true,
+        five_levels: false,
+        input_bits: 48,
+        fault_offset: 0x220,
+        fault_records: 1,
+        largest_page: 3,
+        page_selective: Some(18),
+        write_draining: true,
+        read_draining: true,
+        root_pointer_invalidates: false,
+        coherent: false,
+        queued_invalidation: true,
+        device_tlb: false,
+        interrupt_remapping: true,
+        snoop_control: false,
+    };
+
+    const WINDOW: Window = Window { base: crate::addr::PhysAddr::zero(), bytes: 4096 };
+    const CAP: u64 = 0x00d2_008c_222f_0606;
+    const ECAP: u64 = 0xf0_0f4a;
+
+    fn read(ver: u32, cap: u64, ecap: u64) -> Result<Capabilities, UnitError> {
+        Capabilities::decode(WINDOW, ver, cap, ecap)
+    }
+
+    #[test]
+    fn known_units_are_decoded() {
+        assert_eq!(read(0x10, CAP, ECAP).unwrap(), QEMU);
+        // QEMU 7.2 with its default of 39 bits.
+        let narrow = Capabilities { four_levels: false, input_bits: 39, ..QEMU };
+        assert_eq!(read(0x10, 0x00d2_008c_2226_0206, ECAP).unwrap(), narrow);
+        let all = read(0x65, CAP | 1 << 63 | 0b1_1111 << 4 | 1 << 11, ECAP | 0x85).unwrap();
+        assert_eq!((all.major_version, all.minor_version), (6, 5));
+        assert!(all.root_pointer_invalidates && all.write_buffer_flush && all.protected_memory && all.caching_mode);
+        assert!(all.five_levels && all.coherent && all.device_tlb && all.snoop_control);
+    }
+
+    #[test]
+    fn a_unit_that_does_not_answer_is_named() {
+        let dead = |register, value| Err(UnitError::Dead { unit: WINDOW, register, value });
+        assert_eq!(read(u32::MAX, CAP, ECAP), dead("VER_REG", u32::MAX.into()));
+        assert_eq!(read(0, CAP, ECAP), dead("VER_REG", 0));
+        assert_eq!(read(0x10, u64::MAX, ECAP), dead("CAP_REG", u64::MAX));
+        assert_eq!(read(0x10, CAP, u64::MAX), dead("ECAP_REG", u64::MAX));
+    }
+
+    #[test]
+    fn registers_outside_of_the_window_and_reserved_widths_are_refused() {
+        let bit = |cap| match read(0x10, cap, ECAP) {
+            Err(UnitError::Unsupported { bit, .. }) => Some(bit),
+            _ => None,
+        };
+        assert_eq!(bit(CAP | 0b111), Some("ND"));
+        let fro = |offset: u64| CAP & !(0x3ff << 24) | offset << 24;
+        assert_eq!(bit(fro(0xff)), None);
+        assert_eq!(bit(fro(0x100)), Some("FRO"));
+        assert_eq!(bit(fro(0xff) | 1 << 40), Some("FRO"));
+    }
+
+    #[test]
+    fn the_fewest_levels_that_reach_the_input_width_are_taken() {
+        let shape = |three_levels, four_levels, five_levels, input_bits| {
+            let unit = Capabilities { three_levels, four_levels, five_levels, input_bits, ..QEMU };
+            unit.shape(46).map(|shape| (shape.levels, shape.input_bits))
+        };
+        assert_eq!(shape(true, true, false, 48), Some((4, 48)));
+        assert_eq!(shape(true, true, false, 39), Some((3, 39)));
+        assert_eq!(shape(false, true, false, 39), Some((4, 39)), "MGAW bounds what can be mapped");
+        assert_eq!(shape(true, false, false, 48), Some((3, 39)), "so does the table's width");
+        assert_eq!(shape(true, true, true, 57), Some((5, 57)));
+        assert_eq!(shape(false, false, false, 48), None);
+    }
+
+    #[test]
+    fn the_words_name_what_matters() {
+        assert_eq!(
+            QEMU.to_string(),
+            "version 1.0, page tables of 3 4 levels, 48 input bits, pages up to 1 GiB, 65536 domain-ids, \
+             1 fault record, queued invalidation, page walks that do not snoop"
+        );
+    }
+}

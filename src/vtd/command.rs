@@ -1,0 +1,62 @@
+//! Global commands (S 11.4.4.1): one bit at a time, confirmed before the next (R1, R2).
+#![forbid(unsafe_code)]
+
+use tock_registers::interfaces::{Readable, Writeable};
+
+use super::registers::Registers;
+use crate::error::UnitError;
+use crate::hal::Hal;
+
+/// What a command carries over from the status: all but the one-shot bits 30, 29, 27 and 24.
+const CARRIED: u32 = 0x96ff_ffff;
+
+/// A bit of GCMD_REG, and the value of its twin in GSTS_REG that confirms it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Command {
+    bit: u32,
+    value: bool,
+    confirmed: bool,
+    status: &'static str,
+}
+
+impl Command {
+    pub(super) const TRANSLATION_ON: Self = Self::level(31, true, "TES");
+    pub(super) const TRANSLATION_OFF: Self = Self::level(31, false, "TES");
+    pub(super) const QUEUE_ON: Self = Self::level(26, true, "QIES");
+    pub(super) const QUEUE_OFF: Self = Self::level(26, false, "QIES");
+    pub(super) const SET_ROOT_TABLE: Self = Self::level(30, true, "RTPS");
+    pub(super) const FLUSH_WRITE_BUFFER: Self = Self { confirmed: false, ..Self::level(27, true, "WBFS") };
+
+    const fn level(bit: u32, value: bool, status: &'static str) -> Self {
+        Self { bit, value, confirmed: value, status }
+    }
+
+    /// Gives the command and waits until it is confirmed.
+    pub(super) fn run<H: Hal>(self, registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
+        let carried = registers.gsts().get() & CARRIED & !(1 << self.bit);
+        registers.gcmd().set(carried | u32::from(self.value) << self.bit);
+        let confirmed = || (registers.gsts().get() >> self.bit & 1 == 1) == self.confirmed;
+        wait_until(registers, timeout_ns, "GSTS_REG", self.status, confirmed)
+    }
+}
+
+/// Looks until `done`, at most for `timeout_ns`. The last look comes after the deadline, so being slow is no error.
+pub(super) fn wait_until<H: Hal>(
+    registers: &Registers<'_, H>,
+    timeout_ns: u64,
+    register: &'static str,
+    bit: &'static str,
+    mut done: impl FnMut() -> bool,
+) -> Result<(), UnitError> {
+    let start = registers.hal.now_ns();
+    loop {
+        let waited_ns = registers.hal.now_ns().saturating_sub(start);
+        if done() {
+            return Ok(());
+        }
+        if waited_ns > timeout_ns {
+            return Err(UnitError::Timeout { unit: registers.window, register, bit, waited_ns });
+        }
+        registers.hal.pause();
+    }
+}

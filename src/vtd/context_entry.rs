@@ -1,0 +1,54 @@
+//! Context entry (S 9.3): what happens to the requests of one function. 128 bits.
+//!
+//! | bits | field |
+//! |---|---|
+//! | 87:72 | DID, domain-id |
+//! | 66:64 | AW, address width: 1, 2, 3 for 3, 4, 5 levels |
+//! | 63:12 | SSPTPTR, second-stage page-table pointer |
+//! | 3:2 | TT, translation type: 0 translates untranslated requests and blocks all others |
+//! | 1 | FPD, fault processing disable |
+//! | 0 | P, present |
+#![forbid(unsafe_code)]
+
+use crate::addr::PhysAddr;
+
+const P: u64 = 1;
+const SSPTPTR: u64 = !0xfff;
+
+/// The two halves of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ContextEntry {
+    /// Bits 63:0, with P.
+    pub lower: u64,
+    /// Bits 127:64.
+    pub upper: u64,
+}
+
+impl ContextEntry {
+    /// Untranslated requests go through the page table at `root`; translation requests and translated ones are blocked.
+    pub(super) fn second_stage(root: PhysAddr, levels: u8, domain_id: u16) -> Self {
+        Self {
+            lower: root.as_u64() & SSPTPTR | P,
+            upper: u64::from(domain_id) << 8 | u64::from(levels.saturating_sub(2) & 0b111),
+        }
+    }
+}
+
+/// Index of the lower half of a function's entry, in words of the table.
+pub(super) fn word(devfn: u8) -> usize {
+    usize::from(devfn) * 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_where_the_specification_has_them() {
+        let entry = ContextEntry::second_stage(PhysAddr::new(0x1234_5000), 4, 0xabcd);
+        assert_eq!(entry, ContextEntry { lower: 0x1234_5001, upper: 0xab_cd02 });
+        let widths = [3, 4, 5].map(|levels| ContextEntry::second_stage(PhysAddr::new(0), levels, 0).upper);
+        assert_eq!(widths, [1, 2, 3]);
+        assert_eq!(word(0xff), 510);
+    }
+}

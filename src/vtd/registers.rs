@@ -1,0 +1,174 @@
+//! The registers of a unit (S 11.4): where they are and how their fields lie.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use tock_registers::RegisterLongName;
+use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::hal::{Hal, Window};
+
+pub(super) use fields::*;
+
+#[allow(missing_docs, missing_debug_implementations, reason = "the macro's output; the names are the specification's")]
+mod fields {
+    tock_registers::register_bitfields! { u32,
+        /// Version (S 11.4.1).
+        pub(crate) VER [ MIN OFFSET(0) NUMBITS(4), MAX OFFSET(4) NUMBITS(4) ],
+        /// Global status (S 11.4.4.2); a command has the same bits (S 11.4.4.1).
+        pub(crate) GSTS [
+            CFIS OFFSET(23) NUMBITS(1), IRTPS OFFSET(24) NUMBITS(1), IRES OFFSET(25) NUMBITS(1),
+            QIES OFFSET(26) NUMBITS(1), WBFS OFFSET(27) NUMBITS(1), RTPS OFFSET(30) NUMBITS(1),
+            TES OFFSET(31) NUMBITS(1)
+        ],
+        /// Fault status (S 11.4.7.1).
+        pub(crate) FSTS [
+            PFO OFFSET(0) NUMBITS(1), PPF OFFSET(1) NUMBITS(1), IQE OFFSET(4) NUMBITS(1), ICE OFFSET(5) NUMBITS(1),
+            ITE OFFSET(6) NUMBITS(1), FRI OFFSET(8) NUMBITS(8)
+        ],
+        /// Protected memory enable (S 11.4.8.1).
+        pub(crate) PMEN [ PRS OFFSET(0) NUMBITS(1), EPM OFFSET(31) NUMBITS(1) ]
+    }
+    tock_registers::register_bitfields! { u64,
+        /// Capabilities (S 11.4.2).
+        pub(crate) CAP [
+            ND OFFSET(0) NUMBITS(3), RWBF OFFSET(4) NUMBITS(1), PLMR OFFSET(5) NUMBITS(1), PHMR OFFSET(6) NUMBITS(1),
+            CM OFFSET(7) NUMBITS(1), SAGAW OFFSET(8) NUMBITS(5), MGAW OFFSET(16) NUMBITS(6), FRO OFFSET(24) NUMBITS(10),
+            SSLPS OFFSET(34) NUMBITS(4), PSI OFFSET(39) NUMBITS(1), NFR OFFSET(40) NUMBITS(8),
+            MAMV OFFSET(48) NUMBITS(6), DWD OFFSET(54) NUMBITS(1), DRD OFFSET(55) NUMBITS(1),
+            ESRTPS OFFSET(63) NUMBITS(1)
+        ],
+        /// Extended capabilities (S 11.4.3).
+        pub(crate) ECAP [
+            C OFFSET(0) NUMBITS(1), QI OFFSET(1) NUMBITS(1), DT OFFSET(2) NUMBITS(1), IR OFFSET(3) NUMBITS(1),
+            EIM OFFSET(4) NUMBITS(1), PT OFFSET(6) NUMBITS(1), SC OFFSET(7) NUMBITS(1)
+        ],
+        /// Root table address (S 11.4.5). TTM 0 is legacy mode.
+        pub(crate) RTADDR [ SSIRWE OFFSET(7) NUMBITS(1), TTM OFFSET(10) NUMBITS(2), RTA OFFSET(12) NUMBITS(52) ],
+        /// Invalidation queue head (S 11.4.9.1).
+        pub(crate) IQH [ QH OFFSET(4) NUMBITS(15) ],
+        /// Invalidation queue tail (S 11.4.9.2).
+        pub(crate) IQT [ QT OFFSET(4) NUMBITS(15) ],
+        /// Invalidation queue address (S 11.4.9.3).
+        pub(crate) IQA [ QS OFFSET(0) NUMBITS(3), DW OFFSET(11) NUMBITS(1), IQA OFFSET(12) NUMBITS(52) ],
+        /// Invalidation queue error record (S 11.4.9.9).
+        pub(crate) IQERCD [ IQEI OFFSET(0) NUMBITS(4), ITESID OFFSET(32) NUMBITS(16), ICESID OFFSET(48) NUMBITS(16) ]
+    }
+}
+
+/// One register of one unit, reached through the [`Hal`].
+pub(super) struct Register<'h, H, T, R> {
+    hal: &'h H,
+    window: Window,
+    offset: u32,
+    kind: PhantomData<(T, R)>,
+}
+
+impl<H: Hal, R: RegisterLongName> Readable for Register<'_, H, u32, R> {
+    type T = u32;
+    type R = R;
+    fn get(&self) -> u32 {
+        // SAFETY: `Registers` gives only registers that lie within the window.
+        unsafe { self.hal.read32(self.window, self.offset) }
+    }
+}
+
+impl<H: Hal, R: RegisterLongName> Writeable for Register<'_, H, u32, R> {
+    type T = u32;
+    type R = R;
+    fn set(&self, value: u32) {
+        // SAFETY: `Registers` gives only registers that lie within the window; this floor writes them by the rules.
+        unsafe { self.hal.write32(self.window, self.offset, value) }
+    }
+}
+
+impl<H: Hal, R: RegisterLongName> Readable for Register<'_, H, u64, R> {
+    type T = u64;
+    type R = R;
+    fn get(&self) -> u64 {
+        // SAFETY: `Registers` gives only registers that lie within the window.
+        unsafe { self.hal.read64(self.window, self.offset) }
+    }
+}
+
+impl<H: Hal, R: RegisterLongName> Writeable for Register<'_, H, u64, R> {
+    type T = u64;
+    type R = R;
+    fn set(&self, value: u64) {
+        // SAFETY: `Registers` gives only registers that lie within the window; this floor writes them by the rules.
+        unsafe { self.hal.write64(self.window, self.offset, value) }
+    }
+}
+
+/// The registers of one unit.
+pub(super) struct Registers<'h, H> {
+    pub(super) hal: &'h H,
+    pub(super) window: Window,
+}
+
+/// The fixed registers, all in the first page of the window.
+impl<'h, H: Hal> Registers<'h, H> {
+    fn at<T, R>(&self, offset: u32) -> Register<'h, H, T, R> {
+        Register { hal: self.hal, window: self.window, offset, kind: PhantomData }
+    }
+
+    pub(super) fn ver(&self) -> Register<'h, H, u32, VER::Register> {
+        self.at(0x00)
+    }
+
+    pub(super) fn cap(&self) -> Register<'h, H, u64, CAP::Register> {
+        self.at(0x08)
+    }
+
+    pub(super) fn ecap(&self) -> Register<'h, H, u64, ECAP::Register> {
+        self.at(0x10)
+    }
+
+    pub(super) fn gcmd(&self) -> Register<'h, H, u32, GSTS::Register> {
+        self.at(0x18)
+    }
+
+    pub(super) fn gsts(&self) -> Register<'h, H, u32, GSTS::Register> {
+        self.at(0x1c)
+    }
+
+    pub(super) fn rtaddr(&self) -> Register<'h, H, u64, RTADDR::Register> {
+        self.at(0x20)
+    }
+
+    pub(super) fn fsts(&self) -> Register<'h, H, u32, FSTS::Register> {
+        self.at(0x34)
+    }
+
+    pub(super) fn pmen(&self) -> Register<'h, H, u32, PMEN::Register> {
+        self.at(0x64)
+    }
+
+    pub(super) fn iqh(&self) -> Register<'h, H, u64, IQH::Register> {
+        self.at(0x80)
+    }
+
+    pub(super) fn iqt(&self) -> Register<'h, H, u64, IQT::Register> {
+        self.at(0x88)
+    }
+
+    pub(super) fn iqa(&self) -> Register<'h, H, u64, IQA::Register> {
+        self.at(0x90)
+    }
+
+    pub(super) fn iqercd(&self) -> Register<'h, H, u64, IQERCD::Register> {
+        self.at(0xb0)
+    }
+
+    /// One of the four doublewords of the fault recording register at `offset`, which the capabilities were checked to
+    /// have within the window (S 11.4.7.6).
+    pub(super) fn frcd(&self, offset: u32, doubleword: u32) -> Register<'h, H, u32, ()> {
+        self.at(offset + 4 * doubleword)
+    }
+}
+
+impl<H> fmt::Debug for Registers<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registers({})", self.window)
+    }
+}
