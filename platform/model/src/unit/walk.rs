@@ -1,0 +1,90 @@
+//! Translation of a request: root table, context table, page table (sections 3.4 and 3.7).
+#![forbid(unsafe_code)]
+
+use cofferdam::addr::SourceId;
+
+use super::entry::{ContextEntry, INTERRUPTS, PageEntry, RootEntry, Translation, index, page_bytes};
+use super::faults::Reason;
+use super::{Board, Unit, global};
+
+impl Unit {
+    /// The physical address behind `address`, or why there is none and whether that is recorded.
+    pub(crate) fn translate(
+        &mut self,
+        source: SourceId,
+        address: u64,
+        write: bool,
+        board: &mut Board,
+    ) -> Result<u64, (Reason, bool)> {
+        if !self.global.on(global::TE) {
+            return Ok(address);
+        }
+        match self.root >> 10 & 3 {
+            0 => {}
+            3 if self.capability.aborts() => return Err((Reason::AbortMode, true)),
+            _ => return Err((Reason::ModeInvalid, true)),
+        }
+        let entry = self.context(source, board).map_err(|reason| (reason, true))?;
+        let recorded = !entry.silent();
+        self.through(entry, address, write, board).map_err(|reason| (reason, recorded))
+    }
+
+    /// The context entry of a source, present or not.
+    fn context(&self, source: SourceId, board: &Board) -> Result<ContextEntry, Reason> {
+        let read = |address| board.read(self.capability.view(), address);
+        let place = (self.root & !0xfff) + u64::from(source.bus()) * 16;
+        let root = RootEntry([read(place), read(place + 8)]);
+        if !root.present() {
+            return Err(Reason::RootNotPresent);
+        }
+        if root.reserved(&self.capability) {
+            return Err(Reason::RootReserved);
+        }
+        let place = root.context_table() + u64::from(source.devfn()) * 16;
+        Ok(ContextEntry([read(place), read(place + 8)]))
+    }
+
+    /// Translates through one context entry.
+    fn through(&self, entry: ContextEntry, address: u64, write: bool, board: &Board) -> Result<u64, Reason> {
+        if !entry.present() {
+            return Err(Reason::ContextNotPresent);
+        }
+        if entry.reserved(&self.capability) {
+            return Err(Reason::ContextReserved);
+        }
+        let translation = entry.translation(&self.capability).ok_or(Reason::ContextInvalid)?;
+        if !self.capability.levels(entry.levels()) {
+            return Err(Reason::ContextInvalid);
+        }
+        if translation == Translation::PassThrough {
+            return if address >> self.capability.haw == 0 { Ok(address) } else { Err(Reason::BeyondWidth) };
+        }
+        let width = self.capability.guest_width().min(12 + 9 * entry.levels());
+        if address >> width != 0 {
+            return Err(Reason::BeyondWidth);
+        }
+        let output = self.walk(entry.table(), entry.levels(), address, write, board)?;
+        if INTERRUPTS.contains(&output) { Err(Reason::OutputIsInterrupt) } else { Ok(output) }
+    }
+
+    /// Section 3.7: rights are the logical AND of all levels.
+    fn walk(&self, table: u64, levels: u8, address: u64, write: bool, board: &Board) -> Result<u64, Reason> {
+        let denied = if write { Reason::NotWritable } else { Reason::NotReadable };
+        let (mut table, mut level) = (table, levels);
+        loop {
+            let entry = PageEntry(board.read(self.capability.view(), table + index(address, level) * 8));
+            if entry.present() && entry.reserved(level, &self.capability) {
+                return Err(Reason::PageReserved);
+            }
+            if write && !entry.writable() || !write && !entry.readable() {
+                return Err(denied);
+            }
+            if entry.leaf(level) {
+                let offset = page_bytes(level) - 1;
+                return Ok(entry.address() & !offset | address & offset);
+            }
+            table = entry.address();
+            level -= 1;
+        }
+    }
+}
