@@ -57,8 +57,7 @@ pub fn install(missing: Missing) -> Result<()> {
         );
     }
     println!("Installing the packages {}", packages.join(" "));
-    process::quietly("Installing", &mut root(&install), LIMIT)?;
-    Ok(())
+    process::quietly("Installing", &mut root(&install), LIMIT)
 }
 
 fn rights() -> Rights {

@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::process;
+use crate::process::{self, Line, Stream, Streams};
 
 pub const TARGET: &str = "x86_64-unknown-none";
 /// A first build with the standard library takes a minute on a slow machine.
@@ -119,18 +119,52 @@ fn clean(program: &OsString) -> Command {
     command
 }
 
-/// What cargo says about a file that it built.
+/// What cargo says of one step, as far as it matters here.
 #[derive(Deserialize)]
 struct Message {
-    reason: String,
     executable: Option<PathBuf>,
     target: Option<Target>,
+    message: Option<Diagnostic>,
 }
 
 #[derive(Deserialize)]
 struct Target {
     name: String,
 }
+
+#[derive(Deserialize)]
+struct Diagnostic {
+    level: String,
+    rendered: Option<String>,
+}
+
+/// What a build came to.
+#[derive(Debug, Default)]
+struct Build {
+    executables: BTreeMap<String, PathBuf>,
+    /// What the compiler and cargo call an error; warnings are the linter's matter.
+    errors: String,
+}
+
+impl Build {
+    fn hear(&mut self, line: &Line) {
+        match serde_json::from_str(&line.text) {
+            Ok(Message { executable: Some(path), target: Some(target), .. }) => {
+                self.executables.insert(target.name, path);
+            }
+            Ok(Message { message: Some(Diagnostic { level, rendered: Some(text) }), .. }) if level == "error" => {
+                self.errors += &text;
+            }
+            Ok(_) => {}
+            Err(_) if PROGRESS.iter().any(|step| line.text.trim_start().starts_with(step)) => {}
+            Err(_) => self.errors += &format!("{}\n", line.text),
+        }
+    }
+}
+
+/// What cargo prints while all goes well.
+const PROGRESS: [&str; 8] =
+    ["Compiling", "Finished", "Blocking", "Updating", "Locking", "Downloading", "Downloaded", "warning: "];
 
 impl Toolchain {
     /// `cargo build` for the bare machine, release profile; what to build is to be added.
@@ -152,20 +186,25 @@ impl Toolchain {
     /// One does not exist or does not build; the error holds the compiler's output.
     pub fn images(&self, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         let mut command = self.build();
-        command.args(["--package", "cofferdam-tests-qemu", "--message-format", "json-render-diagnostics"]);
+        command.args(["--package", "cofferdam-tests-qemu", "--message-format", "json"]);
         command.args(bins.iter().flat_map(|bin| ["--bin", bin]));
-        let out = process::quietly(&format!("Building for {TARGET}"), &mut command, BUILD_LIMIT)?;
-        let built: BTreeMap<_, _> = out.lines().filter_map(executable).collect();
-        for bin in bins {
-            built.get(*bin).with_context(|| format!("cargo built no image {bin}"))?;
+        let what = format!("Building for {TARGET}");
+        let (spinner, mut build) = (process::spinner(&what), Build::default());
+        let ending = process::watch(&mut command, Streams::Apart, BUILD_LIMIT, |line| {
+            if line.stream == Stream::Err {
+                spinner.set_message(format!("{what}: {}", line.text.trim()));
+            }
+            build.hear(&line);
+        });
+        spinner.finish_and_clear();
+        if !ending?.success() {
+            bail!("{}this failed: {}", build.errors, process::words(&command));
         }
-        Ok(built)
+        for bin in bins {
+            build.executables.get(*bin).with_context(|| format!("cargo built no image {bin}"))?;
+        }
+        Ok(build.executables)
     }
-}
-
-fn executable(json: &str) -> Option<(String, PathBuf)> {
-    let message: Message = serde_json::from_str(json).ok()?;
-    (message.reason == "compiler-artifact").then_some((message.target?.name, message.executable?))
 }
 
 #[cfg(test)]
@@ -184,12 +223,21 @@ mod tests {
     }
 
     #[test]
-    fn images_are_taken_from_what_cargo_says() {
-        let bin =
-            r#"{"reason":"compiler-artifact","target":{"name":"main_job","kind":["bin"]},"executable":"/t/main_job"}"#;
-        let lib = r#"{"reason":"compiler-artifact","target":{"name":"cofferdam"},"executable":null}"#;
-        assert_eq!(executable(bin), Some(("main_job".into(), "/t/main_job".into())));
-        assert_eq!(executable(lib), None);
-        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
+    fn images_and_errors_are_taken_from_what_cargo_says() {
+        let mut build = Build::default();
+        for text in [
+            "   Compiling cofferdam v0.1.0",
+            r#"{"reason":"compiler-artifact","target":{"name":"cofferdam"},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"main_job","kind":["bin"]},"executable":"/t/main_job"}"#,
+            r#"{"reason":"compiler-message","target":{"name":"x"},"message":{"level":"warning","rendered":"unused\n"}}"#,
+            r#"{"reason":"compiler-message","target":{"name":"x"},"message":{"level":"error","rendered":"E0061\n"}}"#,
+            r#"{"reason":"build-finished","success":false}"#,
+            "error: no bin target named `x`",
+            "warning: build failed, waiting for other jobs to finish...",
+        ] {
+            build.hear(&Line { after: Duration::ZERO, stream: Stream::Err, text: text.into() });
+        }
+        assert_eq!(build.executables, BTreeMap::from([("main_job".into(), "/t/main_job".into())]));
+        assert_eq!(build.errors, "E0061\nerror: no bin target named `x`\n");
     }
 }

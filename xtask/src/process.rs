@@ -153,27 +153,21 @@ pub fn spinner(what: &str) -> ProgressBar {
     spinner
 }
 
-/// Runs `command` behind a spinner that says `what`, and returns what it printed to stdout.
+/// Runs `command` behind a spinner that says `what`.
 ///
 /// # Errors
 ///
 /// It could not be started, took longer than `limit` or failed; the error holds all that it printed.
-pub fn quietly(what: &str, command: &mut Command, limit: Duration) -> Result<String> {
+pub fn quietly(what: &str, command: &mut Command, limit: Duration) -> Result<()> {
     let spinner = spinner(what);
-    let (mut out, mut all) = (String::new(), String::new());
-    let ending = watch(command, Streams::Apart, limit, |line| {
-        let shown = !line.text.starts_with('{');
-        if line.stream == Stream::Out {
-            let _ = writeln!(out, "{}", line.text);
-        }
-        if shown {
-            let _ = writeln!(all, "{}", line.text);
-            spinner.set_message(format!("{what}: {}", line.text.trim()));
-        }
+    let mut all = String::new();
+    let ending = watch(command, Streams::Merged, limit, |line| {
+        spinner.set_message(format!("{what}: {}", line.text.trim()));
+        let _ = writeln!(all, "{}", line.text);
     });
     spinner.finish_and_clear();
     match ending? {
-        Ending::Exited(status) if status.success() => Ok(out),
+        Ending::Exited(status) if status.success() => Ok(()),
         Ending::Exited(status) => bail!("{}\nfailed with {status}: {}", all.trim_end(), words(command)),
         Ending::TimedOut(limit) => bail!("{}\ntook longer than {limit:?}: {}", all.trim_end(), words(command)),
     }
