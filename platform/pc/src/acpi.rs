@@ -37,7 +37,7 @@ impl fmt::Display for AcpiError {
             Self::NoRsdp => f.write_str("no RSDP found"),
             Self::BadRsdp { at } => write!(f, "the RSDP at {at:#x} has a wrong signature, length or checksum"),
             Self::BadTable { at, signature } => {
-                write!(f, "table {} at {at:#x} has a wrong length or checksum", signature.escape_ascii())
+                write!(f, "table {} at {at:#x} has a wrong signature, length or checksum", signature.escape_ascii())
             }
         }
     }
@@ -122,4 +122,156 @@ fn is_sum_zero(bytes: &[u8]) -> bool {
 /// Up to 8 bytes as an integer.
 fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the tests' memory starts.
+    const START: u64 = 0xe_0000;
+
+    /// Sets the byte at `at` so that all bytes sum to zero.
+    fn seal(bytes: &mut [u8], at: usize) {
+        bytes[at] = 0;
+        bytes[at] = bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_sub(byte));
+    }
+
+    fn table(signature: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let mut bytes = signature.to_vec();
+        bytes.extend((HEADER as u32 + body.len() as u32).to_le_bytes());
+        bytes.resize(HEADER, 0x20);
+        bytes.extend(body);
+        seal(&mut bytes, 9);
+        bytes
+    }
+
+    fn rsdp(revision: u8, rsdt: u64, xsdt: u64) -> Vec<u8> {
+        let mut bytes = b"RSD PTR \0COFFER".to_vec();
+        bytes.push(revision);
+        bytes.extend((rsdt as u32).to_le_bytes());
+        seal(&mut bytes, 8);
+        bytes.extend(36u32.to_le_bytes());
+        bytes.extend(xsdt.to_le_bytes());
+        bytes.extend([0; 4]);
+        seal(&mut bytes, 32);
+        bytes
+    }
+
+    /// Memory with each part at its offset.
+    fn memory(parts: &[(usize, Vec<u8>)]) -> Vec<u8> {
+        let mut memory = vec![0; 0x300];
+        for (at, part) in parts {
+            memory[*at..at + part.len()].copy_from_slice(part);
+        }
+        memory
+    }
+
+    /// Reads `DMAR` from memory that starts at [`START`].
+    fn find(memory: &[u8], rsdp: u64) -> Result<Option<&[u8]>, AcpiError> {
+        let bytes = |at: u64, len: usize| {
+            let first = usize::try_from(at.checked_sub(START)?).ok()?;
+            memory.get(first..first.checked_add(len)?)
+        };
+        Root::read(rsdp, &bytes)?.table(*b"DMAR", &bytes)
+    }
+
+    fn pointers(addresses: &[u64], bytes: usize) -> Vec<u8> {
+        addresses.iter().flat_map(|address| address.to_le_bytes()[..bytes].to_vec()).collect()
+    }
+
+    /// An RSDP, an XSDT with four entries of which one leads nowhere, an RSDT, an APIC table and two DMAR tables.
+    fn machine(revision: u8) -> Vec<u8> {
+        let tables = [u64::MAX - 5, START + 0x180, START + 0x1c0, START + 0x200];
+        memory(&[
+            (0, rsdp(revision, START + 0x100, START + 0x40)),
+            (0x40, table(b"XSDT", &pointers(&tables, 8))),
+            (0x100, table(b"RSDT", &pointers(&tables[..3], 4))),
+            (0x180, table(b"APIC", &[])),
+            (0x1c0, table(b"DMAR", b"first")),
+            (0x200, table(b"DMAR", b"second")),
+        ])
+    }
+
+    #[test]
+    fn a_table_is_found_by_either_root_with_the_loaders_help_or_without() {
+        for revision in [0, 1, 2, 9] {
+            for rsdp in [START, 0] {
+                assert_eq!(find(&machine(revision), rsdp), Ok(Some(&table(b"DMAR", b"first")[..])));
+            }
+        }
+        let mut without = machine(2);
+        without[0x1c0..0x1c4].copy_from_slice(b"SSDT");
+        without[0x200..0x204].copy_from_slice(b"SSDT");
+        assert_eq!(find(&without, START), Ok(None));
+    }
+
+    #[test]
+    fn a_broken_table_gives_way_to_a_good_one_and_is_told_if_there_is_none() {
+        let mut one = machine(2);
+        one[0x1c0 + HEADER] ^= 1;
+        assert_eq!(find(&one, START), Ok(Some(&table(b"DMAR", b"second")[..])));
+        one[0x200 + HEADER] ^= 1;
+        let error = AcpiError::BadTable { at: START + 0x1c0, signature: *b"DMAR" };
+        assert_eq!(find(&one, START), Err(error));
+        assert_eq!(error.to_string(), "table DMAR at 0xe01c0 has a wrong signature, length or checksum");
+    }
+
+    #[test]
+    fn lengths_are_checked_before_they_are_used() {
+        // All-zero sums do not help a table that is shorter than its header or longer than memory.
+        for length in [0, 35, 0x2000, u32::MAX] {
+            for (at, signature) in [(0x40, *b"XSDT"), (0x1c0, *b"DMAR")] {
+                let mut bytes = machine(2);
+                bytes[0x200..0x204].fill(0);
+                bytes[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+                seal(&mut bytes[at..at + 0x30], 9);
+                assert_eq!(find(&bytes, START), Err(AcpiError::BadTable { at: START + at as u64, signature }));
+            }
+        }
+        // Half a pointer at the end of the root is none.
+        let bytes = memory(&[(0, rsdp(2, 0, START + 0x40)), (0x40, table(b"XSDT", &[0xff; 7]))]);
+        assert_eq!(find(&bytes, START), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_rsdp_is_named() {
+        assert_eq!(find(&[0; 0x300], 0), Err(AcpiError::NoRsdp));
+        assert_eq!(find(&machine(2), START + 16), Err(AcpiError::BadRsdp { at: START + 16 }));
+        assert_eq!(find(&machine(2), 7), Err(AcpiError::BadRsdp { at: 7 }));
+        assert_eq!(find(&machine(2), u64::MAX), Err(AcpiError::BadRsdp { at: u64::MAX }));
+        let mut bytes = machine(2);
+        bytes[35] = 1;
+        assert_eq!(find(&bytes, START), Err(AcpiError::BadRsdp { at: START }), "the second checksum counts too");
+    }
+
+    #[test]
+    fn no_single_byte_and_no_cut_makes_it_panic_or_lets_a_bad_table_through() {
+        for revision in [0, 2] {
+            let good = machine(revision);
+            for at in 0..good.len() {
+                for value in [0, 1, 3, 0x23, 0x24, 0x25, 0x7f, 0x80, 0xfe, 0xff] {
+                    let mut bytes = good.clone();
+                    bytes[at] = value;
+                    check(&bytes);
+                    // And as a firmware would do that made the mistake itself.
+                    seal(&mut bytes[..20], 8);
+                    seal(&mut bytes[..36], 32);
+                    for (at, len) in [(0x40, 68), (0x100, 48), (0x1c0, 41), (0x200, 42)] {
+                        seal(&mut bytes[at..at + len], 9);
+                    }
+                    check(&bytes);
+                }
+                check(&good[..at]);
+            }
+        }
+    }
+
+    fn check(bytes: &[u8]) {
+        for rsdp in [START, 0] {
+            if let Ok(Some(table)) = find(bytes, rsdp) {
+                assert!(table.len() >= HEADER && table.starts_with(b"DMAR") && is_sum_zero(table));
+            }
+        }
+    }
 }

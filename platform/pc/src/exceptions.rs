@@ -1,6 +1,7 @@
 //! Exceptions end the run, with a report of what the CPU was doing.
 
 use core::arch::naked_asm;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam_report::EXIT_CRASHED;
@@ -128,8 +129,12 @@ vectors! {
     30 SX security_exception code;
 }
 
-/// Loads the tables. Called once, before anything can go wrong.
-pub(crate) fn init() {
+/// The unmapped memory below the boot stack.
+static GUARD: Once<Range<u64>> = Once::new();
+
+/// Loads the tables. Called once, before anything can go wrong; `guard` is the unmapped memory below the boot stack.
+pub(crate) fn init(guard: Range<u64>) {
+    GUARD.call_once(|| guard);
     static TSS: Once<TaskStateSegment> = Once::new();
     static GDT: Once<GlobalDescriptorTable> = Once::new();
     static IDT: Once<InterruptDescriptorTable> = Once::new();
@@ -173,6 +178,9 @@ extern "C" fn report(frame: &Frame) -> ! {
     let Frame { vector, error_code, rip, cs, rflags, rsp, ss, .. } = *frame;
     let (cr2, (cr3, _)) = (Cr2::read_raw(), Cr3::read());
     println!("\nexception {vector} (#{}), error code {error_code:#x}", name(vector));
+    if GUARD.get().is_some_and(|guard| guard.contains(&cr2)) {
+        println!("the boot stack is full: {cr2:#x} is in its guard page");
+    }
     println!("rip {rip:016x}  cs {cs:04x}  rflags {rflags:08x}  rsp {rsp:016x}  ss {ss:04x}");
     println!("cr2 {cr2:016x}  cr3 {:016x}", cr3.start_address().as_u64());
     println!("rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}", frame.rax, frame.rbx, frame.rcx, frame.rdx);

@@ -7,5 +7,5 @@ mod identity;
 
 pub use block::Block;
 pub(crate) use carve::carve;
-pub(crate) use frames::{Frames, allocate_zeroed, layout};
+pub(crate) use frames::{Frames, PAGE, allocate_zeroed};
 pub(crate) use identity::{IdentityMap, LOW};

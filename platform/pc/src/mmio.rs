@@ -65,3 +65,23 @@ impl Mmio {
     width!(u32, read32, write32);
     width!(u64, read64, write64);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_aligned_registers_within_the_bounds_are_touched() {
+        let mut memory = [0u64; 4];
+        // SAFETY: the first half of `memory` stands for registers.
+        let registers = unsafe { Mmio::new(NonNull::from(&mut memory).cast(), 16) };
+        registers.write64(8, 0x1122_3344_5566_7788);
+        assert_eq!((registers.read8(8), registers.read16(10), registers.read32(12)), (0x88, 0x5566, 0x1122_3344));
+        for offset in [4, 12, 16, u64::MAX - 7, u64::MAX] {
+            registers.write64(offset, 0);
+            assert_eq!(registers.read64(offset), u64::MAX);
+        }
+        assert_eq!((registers.read16(15), registers.read32(16)), (u16::MAX, u32::MAX));
+        assert_eq!(memory, [0, 0x1122_3344_5566_7788, 0, 0]);
+    }
+}

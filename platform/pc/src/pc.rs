@@ -1,30 +1,26 @@
 //! The machine as one value.
 
-use core::alloc::Layout;
+mod devices;
+mod hal;
+
 use core::arch::x86_64::__cpuid;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
-use core::slice;
+use core::{ptr, slice};
 
-use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::addr::PhysAddr;
+use cofferdam::hal::Hal;
 use spin::Once;
 use spin::mutex::SpinMutex;
-use volatile::VolatilePtr;
 
 use crate::acpi::{AcpiError, Root};
 use crate::boot::{Boot, MapEntry};
 use crate::clock::Clock;
 use crate::error::BootError;
-use crate::memory::{Block, Frames, IdentityMap, LOW, allocate_zeroed, carve, layout};
-use crate::mmio::Mmio;
-use crate::pci::{self, Bar, Ecam};
+use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve};
+use crate::pci::Ecam;
 
 /// Free memory below which nothing useful can be done.
-const NEEDED: u64 = 16 << 20;
-/// Bytes of a frame.
-const PAGE: u64 = 4096;
-
+const NEEDED: u64 = 4 << 20;
 /// The PC under the image. There is one.
 #[derive(Debug)]
 pub struct Pc {
@@ -83,9 +79,7 @@ impl Pc {
         let memory = |at, bytes| firmware(boot.map, at, bytes);
         let root = Root::read(boot.rsdp, &memory);
         let mcfg = root.ok().and_then(|root| root.table(*b"MCFG", &memory).ok().flatten());
-        let is_memory =
-            |start, end| boot.map.iter().any(|entry| entry.is_ram() && entry.start() < end && start < entry.end());
-        let ecam = mcfg.map(|mcfg| Ecam::read(mcfg, is_memory)).unwrap_or_default();
+        let ecam = mcfg.map(Ecam::read).unwrap_or_default();
 
         Ok(PC.call_once(|| Self {
             boot,
@@ -143,92 +137,27 @@ impl Pc {
         self.root?.table(signature, &|at, bytes| firmware(self.boot.map, at, bytes))
     }
 
-    /// All PCI functions that the MCFG table leads to. Each call looks anew, which takes some milliseconds.
-    pub fn functions(&self) -> impl Iterator<Item = SourceId> {
-        pci::functions(self.ecam.buses(), |function, offset| self.config_read(function, offset))
-    }
-
-    /// The memory behind the base address register `index` of a function; `None` if there is no such register, if it is
-    /// for ports or the upper half of another, or if the firmware gave it no address. The function answers to no address
-    /// for a moment.
-    pub fn bar(&self, function: SourceId, index: u8) -> Option<Bar> {
-        let _guard = self.configuration.lock();
-        pci::bar(
-            |offset| self.config_read(function, offset),
-            // SAFETY: what is written to size a register is undone before anybody uses the function.
-            |offset, value| unsafe { self.config_write(function, offset, value) },
-            index,
-        )
-    }
-
-    /// Lets a function answer to its memory, and read and write memory itself.
-    pub fn enable(&self, function: SourceId) {
-        self.change_command(function, |command| command | pci::MEMORY_SPACE | pci::BUS_MASTER);
-    }
-
-    /// Keeps a function from reading and writing memory. What it has begun may still be on its way.
-    pub fn disable_bus_master(&self, function: SourceId) {
-        self.change_command(function, |command| command & !pci::BUS_MASTER);
-    }
-
-    fn change_command(&self, function: SourceId, change: impl FnOnce(u32) -> u32) {
-        let _guard = self.configuration.lock();
-        // The upper half is status, where a 1 would clear.
-        let command = self.config_read(function, pci::COMMAND) & 0xffff;
-        // SAFETY: the function knows no address to read or write that its user has not told it.
-        unsafe { self.config_write(function, pci::COMMAND, change(command) & 0xffff) };
-    }
-
-    /// Writes the 32-bit configuration register at `offset`, a multiple of 4 below 4096. Nothing happens if there is no
-    /// way to reach it.
+    /// Contiguous memory of at least `bytes` bytes, aligned to `align`; it holds whatever was there. `None` if there is
+    /// none in one piece. It lies above 4 GiB if there is some.
     ///
-    /// # Safety
-    ///
-    /// What the function does then touches no memory that is Rust's.
-    pub unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
-        if let Some(register) = self.config_register(function, offset) {
-            register.write(value);
-        }
-    }
-
-    fn config_register(&self, function: SourceId, offset: u16) -> Option<VolatilePtr<'_, u32>> {
-        let register = self.map.device(self.ecam.address(function, offset)?, &self.frames)?;
-        // SAFETY: the firmware says that configuration space is there, and no memory is; the offset is a multiple of 4.
-        Some(unsafe { VolatilePtr::new(register.cast()) })
-    }
-
-    /// The registers behind a base address register; `None` if they are out of the CPU's reach.
-    ///
-    /// # Safety
-    ///
-    /// `bar` came from [`bar`](Self::bar). Whatever is written to the registers makes the device touch no memory that is
-    /// Rust's, other than a [`Block`].
-    pub unsafe fn registers(&self, bar: Bar) -> Option<Mmio> {
-        let first = bar.base.as_u64();
-        let last = first.checked_add(bar.bytes.checked_sub(1)?)?;
-        for page in (first..=last).step_by(PAGE as usize) {
-            self.map.device(page, &self.frames)?;
-        }
-        let first = self.map.device(first, &self.frames)?;
-        // SAFETY: all of it is mapped; what the device does is the caller's promise.
-        Some(unsafe { Mmio::new(first, bar.bytes) })
-    }
-
-    /// Contiguous memory of at least `bytes` bytes, aligned to `align` (a power of two) and to 4 KiB; it holds whatever
-    /// was there. `None` if there is none, or the numbers make no sense.
-    ///
-    /// Sizes that are no power of two take as much as the next one.
+    /// The larger of both numbers is rounded up to a power of two, and both size and alignment are that.
     pub fn allocate_block(&self, bytes: u64, align: u64) -> Option<Block> {
-        let layout = block_layout(bytes, align)?;
-        let first = self.frames.lock().allocate(layout)?;
+        let frames = bytes.max(align).div_ceil(PAGE as u64).checked_next_power_of_two()?;
+        let order = frames.trailing_zeros() as u8;
+        let first = self.frames.lock().allocate(order)?;
         // SAFETY: the memory is of that size, aligned to a frame, mapped one to one, and nobody else's.
-        Some(unsafe { Block::new(first.cast(), layout.size() as u64) })
+        Some(unsafe { Block::new(first.cast(), order) })
     }
-}
 
-fn block_layout(bytes: u64, align: u64) -> Option<Layout> {
-    let bytes = bytes.max(1).checked_next_power_of_two()?.max(PAGE);
-    Layout::from_size_align(usize::try_from(bytes).ok()?, usize::try_from(align.max(PAGE)).ok()?).ok()
+    /// Takes a block back.
+    ///
+    /// # Safety
+    ///
+    /// The block came from [`allocate_block`](Self::allocate_block), and no device reaches it any more.
+    pub unsafe fn free_block(&self, block: Block) {
+        // SAFETY: the block came from the allocator with this order; on the CPU's side nobody else had it.
+        unsafe { self.frames.lock().free(block.first().cast(), block.order()) };
+    }
 }
 
 /// The first physical address that does not exist or that no canonical address of the lower half equals: CPUID leaf
@@ -256,71 +185,4 @@ fn firmware(map: &[MapEntry], at: u64, bytes: usize) -> Option<&'static [u8]> {
 unsafe fn bytes_at(at: u64, bytes: usize) -> &'static [u8] {
     // SAFETY: as the caller says.
     unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(at as usize), bytes) }
-}
-
-// SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and cells get their
-// memory from the same one. Memory is mapped one to one and cached, devices uncached, and each access is a volatile one
-// of its width. The clock counts the time-stamp counter of the only CPU.
-unsafe impl Hal for Pc {
-    fn allocate(&self, order: u8) -> Option<PhysAddr> {
-        allocate_zeroed(&self.frames, order).map(|first| PhysAddr::new_truncate(first.addr().get() as u64))
-    }
-
-    unsafe fn free(&self, frames: PhysAddr, order: u8) {
-        let memory = NonNull::new(ptr::with_exposed_provenance_mut(frames.as_u64() as usize));
-        if let (Some(memory), Some(layout)) = (memory, layout(order)) {
-            // SAFETY: the caller says that the frames were allocated with that order, so with that layout.
-            unsafe { self.frames.lock().free(memory, layout) };
-        }
-    }
-
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
-        let frame: *mut u64 = ptr::with_exposed_provenance_mut(frame.as_u64() as usize);
-        // SAFETY: frames that were allocated lie above the first MiB.
-        unsafe { NonNull::new_unchecked(frame) }
-    }
-
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
-        // SAFETY: the caller says that the register is there.
-        unsafe { self.register(window, offset) }.map_or(u32::MAX, VolatilePtr::read)
-    }
-
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
-        // SAFETY: the caller says that the register is there.
-        if let Some(register) = unsafe { self.register(window, offset) } {
-            register.write(value);
-        }
-    }
-
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
-        // SAFETY: the caller says that the register is there.
-        unsafe { self.register(window, offset) }.map_or(u64::MAX, VolatilePtr::read)
-    }
-
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
-        // SAFETY: the caller says that the register is there.
-        if let Some(register) = unsafe { self.register(window, offset) } {
-            register.write(value);
-        }
-    }
-
-    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
-        self.config_register(function, offset).map_or(u32::MAX, VolatilePtr::read)
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.clock.now_ns()
-    }
-}
-
-impl Pc {
-    /// # Safety
-    ///
-    /// A register of type `T` is at that offset of the window.
-    unsafe fn register<T>(&self, window: Window, offset: u32) -> Option<VolatilePtr<'_, T>> {
-        let at = window.base.as_u64().checked_add(u64::from(offset))?;
-        let register = self.map.device(at, &self.frames)?;
-        // SAFETY: the register is mapped uncached, and aligned as the caller says.
-        Some(unsafe { VolatilePtr::new(register.cast()) })
-    }
 }

@@ -13,6 +13,7 @@ global_asm!(include_str!("entry.s"), options(att_syntax));
 
 unsafe extern "C" {
     static image_start: u8;
+    static stack_bottom: u8;
     static image_end: u8;
 }
 
@@ -21,18 +22,21 @@ unsafe extern "Rust" {
     safe fn cofferdam_main(pc: &'static Pc) -> u32;
 }
 
-/// The physical memory of the image: guard, stack, code and data.
-pub(crate) fn image() -> Range<u64> {
-    // Only the addresses are taken; both symbols are the linker's.
-    let (start, end) = (&raw const image_start, &raw const image_end);
-    start.addr() as u64..end.addr() as u64
+/// The physical memory of the image: guard, stack, code and data. Only the addresses of the linker's symbols count.
+fn image() -> Range<u64> {
+    (&raw const image_start).addr() as u64..(&raw const image_end).addr() as u64
+}
+
+/// The part of the image that is not mapped.
+fn guard() -> Range<u64> {
+    image().start..(&raw const stack_bottom).addr() as u64
 }
 
 /// Called by `pvh_start` on the boot stack, with the physical address of the start info.
 #[unsafe(no_mangle)]
 extern "C" fn pc_start(start_info: u32) -> ! {
     serial::init();
-    exceptions::init();
+    exceptions::init(guard());
     match Pc::boot(u64::from(start_info), image()) {
         Ok(pc) => exit(cofferdam_main(pc)),
         Err(error) => {

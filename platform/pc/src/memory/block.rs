@@ -3,14 +3,16 @@ use core::ptr::NonNull;
 use volatile::VolatilePtr;
 use x86_64::PhysAddr;
 
-/// Contiguous memory that devices may read and write too, such as a cell's.
+use super::frames::PAGE;
+
+/// Contiguous memory that devices may read and write too, such as a cell's; aligned to its size, a power of two.
 ///
-/// Every access is a volatile one of 64 bits. What lies past the end reads as all ones and takes no writes, as an absent
-/// device does. Nothing happens when it goes out of scope.
+/// Every access is a volatile one of 64 bits. What is not aligned or lies past the end reads as all ones and takes no
+/// writes, as an absent device does. Nothing happens when it goes out of scope.
 #[derive(Debug)]
 pub struct Block {
     first: NonNull<u64>,
-    bytes: u64,
+    order: u8,
 }
 
 // SAFETY: the memory is the block's alone on the CPU's side, and each access is one aligned volatile load or store.
@@ -21,10 +23,10 @@ unsafe impl Sync for Block {}
 impl Block {
     /// # Safety
     ///
-    /// `first` is valid for reads and writes of `bytes` bytes until the block is gone, is where that memory lies
+    /// `first` is valid for reads and writes of 2^`order` frames until the block is gone, is where that memory lies
     /// physically too, and nobody else on the CPU's side uses it.
-    pub(crate) unsafe fn new(first: NonNull<u64>, bytes: u64) -> Self {
-        Self { first, bytes }
+    pub(crate) unsafe fn new(first: NonNull<u64>, order: u8) -> Self {
+        Self { first, order }
     }
 
     /// Physical address of the first byte.
@@ -34,16 +36,21 @@ impl Block {
 
     /// How many bytes there are.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        (PAGE as u64) << self.order
     }
 
     /// Where the CPU sees the first byte.
-    pub fn as_ptr(&self) -> NonNull<u64> {
+    pub(crate) fn first(&self) -> NonNull<u64> {
         self.first
     }
 
+    /// It is 2^`order` frames.
+    pub(crate) fn order(&self) -> u8 {
+        self.order
+    }
+
     fn word(&self, offset: u64) -> Option<VolatilePtr<'_, u64>> {
-        if !offset.is_multiple_of(8) || offset >= self.bytes {
+        if !offset.is_multiple_of(8) || offset >= self.bytes() {
             return None;
         }
         // SAFETY: the word ends within the block, whose size is a multiple of a frame.
@@ -52,15 +59,35 @@ impl Block {
         Some(unsafe { VolatilePtr::new(word) })
     }
 
-    /// The 64-bit word at `offset`, a multiple of 8 bytes.
+    /// The 64-bit word at `offset` bytes, a multiple of 8.
     pub fn read(&self, offset: u64) -> u64 {
         self.word(offset).map_or(u64::MAX, VolatilePtr::read)
     }
 
-    /// Stores the 64-bit word at `offset`, a multiple of 8 bytes.
+    /// Stores the 64-bit word at `offset` bytes, a multiple of 8.
     pub fn write(&self, offset: u64, value: u64) {
         if let Some(word) = self.word(offset) {
             word.write(value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_blocks_own_and_nothing_past_the_end_is_touched() {
+        let mut memory = [0u64; 1024];
+        // SAFETY: the block is the first half of `memory`.
+        let block = unsafe { Block::new(NonNull::from(&mut memory).cast(), 0) };
+        block.write(0, 1);
+        block.write(4088, 2);
+        for offset in [4, 4092, 4096, u64::MAX - 7, u64::MAX] {
+            block.write(offset, 3);
+            assert_eq!(block.read(offset), u64::MAX);
+        }
+        assert_eq!((block.read(0), block.read(4088), block.bytes()), (1, 2, 4096));
+        assert_eq!(memory.iter().filter(|&&word| word != 0).count(), 2);
     }
 }

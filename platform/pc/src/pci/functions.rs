@@ -19,3 +19,24 @@ pub(crate) fn functions(
         })
         .filter(move |&function| function.function() == 0 || is_there(function))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_functions_are_looked_at_only_where_there_are_several() {
+        // Device 1 has functions 0 and 3 and says so; device 2 does not say so; device 3 has no function 0.
+        let read = |function: SourceId, offset: u16| match (function.device(), function.function(), offset) {
+            (1, 0 | 3, 0) | (2, 0 | 1, 0) | (3, 1, 0) => 0x1234_8086,
+            (1, 0, HEADER_TYPE) => 0x80 << 16,
+            (1 | 2, _, HEADER_TYPE) => 0,
+            _ => u32::MAX,
+        };
+        let found: Vec<_> = functions([(0, 0), (7, 0x40)].into_iter(), read).map(|id| id.to_string()).collect();
+        assert_eq!(
+            found,
+            ["0000:00:01.0", "0000:00:01.3", "0000:00:02.0", "0007:40:01.0", "0007:40:01.3", "0007:40:02.0"]
+        );
+    }
+}

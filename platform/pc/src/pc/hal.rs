@@ -1,0 +1,75 @@
+//! What the driver does to the machine, done to this one.
+
+use core::ptr::{self, NonNull};
+
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::{Hal, Window};
+use volatile::VolatilePtr;
+
+use super::Pc;
+use crate::memory::allocate_zeroed;
+
+// SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and cells get their
+// memory from the same one. Memory is mapped one to one and cached, devices uncached, and each access is a volatile one
+// of its width. The clock counts the time-stamp counter of the only CPU.
+unsafe impl Hal for Pc {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        allocate_zeroed(&self.frames, order).map(|first| PhysAddr::new_truncate(first.addr().get() as u64))
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        if let Some(first) = NonNull::new(ptr::with_exposed_provenance_mut(frames.as_u64() as usize)) {
+            // SAFETY: the caller says that the frames were allocated with that order, and that nobody uses them.
+            unsafe { self.frames.lock().free(first, order) };
+        }
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        let frame: *mut u64 = ptr::with_exposed_provenance_mut(frame.as_u64() as usize);
+        // SAFETY: frames that were allocated lie above the first MiB.
+        unsafe { NonNull::new_unchecked(frame) }
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        // SAFETY: the caller says that the register is there.
+        unsafe { self.register(window, offset) }.map_or(u32::MAX, VolatilePtr::read)
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        // SAFETY: the caller says that the register is there.
+        if let Some(register) = unsafe { self.register(window, offset) } {
+            register.write(value);
+        }
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        // SAFETY: the caller says that the register is there.
+        unsafe { self.register(window, offset) }.map_or(u64::MAX, VolatilePtr::read)
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        // SAFETY: the caller says that the register is there.
+        if let Some(register) = unsafe { self.register(window, offset) } {
+            register.write(value);
+        }
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        self.config_register(function, offset).map_or(u32::MAX, VolatilePtr::read)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+}
+
+impl Pc {
+    /// # Safety
+    ///
+    /// If the firmware is right, a register of type `T` is at that offset of the window.
+    unsafe fn register<T>(&self, window: Window, offset: u32) -> Option<VolatilePtr<'_, T>> {
+        let register = self.device_at(window.base.as_u64().checked_add(u64::from(offset))?)?;
+        // SAFETY: no memory is there, it is mapped uncached, and aligned as the caller says.
+        Some(unsafe { VolatilePtr::new(register.cast()) })
+    }
+}
