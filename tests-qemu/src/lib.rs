@@ -1,2 +1,16 @@
-//! Scenarios.
+//! What the scenarios have in common: a report over the serial line, a device that does DMA, a look at the hardware's
+//! tables that shares nothing with the driver, and a platform that goes wrong on request.
 #![no_std]
+#![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
+
+mod broken;
+mod edu;
+mod machine;
+mod report;
+mod tables;
+
+pub use broken::{Broken, Fault};
+pub use edu::Edu;
+pub use machine::bring_up;
+pub use report::{Report, Words};
+pub use tables::{Leaves, count_leaves};

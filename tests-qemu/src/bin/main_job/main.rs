@@ -1,0 +1,34 @@
+//! The main job: two cells with the same input addresses, a device in each, and nothing gets across.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
+
+mod memory;
+mod stage;
+mod steps;
+
+use cofferdam_pc::{Pc, entry};
+use cofferdam_tests_qemu::{Report, Words, bring_up};
+
+use stage::Stage;
+
+entry!(run);
+
+fn run(pc: &'static Pc) -> u32 {
+    let report = Report::start(pc, "main_job");
+    let result = main_job(pc, &report);
+    report.finish(result)
+}
+
+fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
+    let iommu = bring_up(pc, pc, report)?;
+    let stage = Stage::set(pc, &iommu, report)?;
+    stage.blocked_without_a_cell();
+    stage.make_cells()?;
+    stage.copies_stay_within_the_cell();
+    stage.what_is_not_granted_is_blocked()?;
+    stage.an_unmapped_page_is_gone_at_once()?;
+    stage.a_remapped_page_is_the_new_one()?;
+    stage.snoop_is_set_as_the_unit_can()?;
+    stage.a_device_moves()?;
+    stage.nothing_is_left_behind()
+}

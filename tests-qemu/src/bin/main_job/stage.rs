@@ -1,0 +1,139 @@
+//! Who plays, and what a device can reach, found by trying.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use cofferdam::addr::{Iova, Rights};
+use cofferdam::vtd::{Access, Fault};
+use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam_pc::Pc;
+use cofferdam_report::Record;
+use cofferdam_tests_qemu::{Edu, Report, Words};
+use heapless::Vec;
+
+use crate::memory::{CELL_BYTES, Memory, PAGE};
+
+/// Where both cells' devices see their memory: far from where it is, and within 39 bits.
+pub(crate) const INPUT: Iova = Iova::new(0x20_0000_0000);
+
+/// Words that belong to no memory, to tell who wrote last.
+const SEEN_BY_DEVICE: u64 = 0xd0d0_d0d0_0000_0001;
+const WRITTEN_BY_CPU: u64 = 0xc0c0_c0c0_0000_0002;
+
+/// An address within the cells' memory, as devices see it.
+pub(crate) fn input(offset: u64) -> Iova {
+    INPUT.checked_add(offset).unwrap_or(INPUT)
+}
+
+/// A cell, with its device and its memory.
+#[derive(Debug)]
+pub(crate) struct Player {
+    pub(crate) name: &'static str,
+    pub(crate) device: Edu,
+    pub(crate) memory: Memory,
+    pub(crate) cell: CellId,
+}
+
+/// The machine, its driver and both cells.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    pub(crate) pc: &'static Pc,
+    pub(crate) iommu: &'a Iommu<&'static Pc>,
+    pub(crate) report: &'a Report,
+    pub(crate) a: Player,
+    pub(crate) b: Player,
+}
+
+impl<'a> Stage<'a> {
+    /// Two cells without memory or devices.
+    pub(crate) fn set(pc: &'static Pc, iommu: &'a Iommu<&'static Pc>, report: &'a Report) -> Result<Self, Words> {
+        let mut devices = Edu::all(pc);
+        // QEMU has no interrupt remapping in this scenario, and `edu` is told to send no interrupts.
+        let config = CellConfig { allow_unsafe_interrupts: true };
+        let mut player = |name, mark| {
+            let device = devices.next().ok_or_else(|| Words::new(format_args!("the machine lacks two edu devices")))?;
+            let memory = Memory::new(pc, CELL_BYTES, mark)?;
+            Ok::<_, Words>(Player { name, device, memory, cell: iommu.create_cell(config)? })
+        };
+        let (a, b) = (player("A", 0xaa)?, player("B", 0xbb)?);
+        Ok(Self { pc, iommu, report, a, b })
+    }
+
+    /// Forgets the faults that were recorded so far.
+    pub(crate) fn clear_faults(&self) {
+        self.iommu.faults(|_| ());
+    }
+
+    /// The faults of a device since the last look.
+    pub(crate) fn faults(&self, device: &Edu) -> Vec<Fault, 8> {
+        let mut faults = Vec::new();
+        self.iommu.faults(|fault| {
+            if fault.source == device.source() {
+                let _ = faults.push(fault);
+            }
+        });
+        faults
+    }
+
+    /// Has the device read or write one word, which must be blocked and recorded as it was.
+    pub(crate) fn expect_fault(&self, what: &str, device: &Edu, access: Access, at: Iova) {
+        self.clear_faults();
+        let done = if access == Access::Read { device.read(at, 8) } else { device.write(at, 8) };
+        let faults = self.faults(device);
+        let page = Iova::new(at.as_u64() & !(PAGE - 1));
+        let right = |fault: &&Fault| fault.access == access && fault.address == Some(page);
+        let matching = faults.iter().find(right);
+        let seen = match (done, matching.or(faults.first())) {
+            (false, _) => Words::new(format_args!("the device did not get done")),
+            (true, Some(fault)) => Words::new(format_args!("{fault}")),
+            (true, None) => Words::new(format_args!("no fault of {} was recorded", device.source())),
+        };
+        let ok = done && matching.is_some();
+        self.report.expect(ok, what, format_args!("{}", seen.as_str()));
+    }
+
+    /// What the device can do with a word of `memory` through the input address `at`, found by trying. `scratch` is a
+    /// page that it can write for certain, by which it can show what it has read.
+    pub(crate) fn reach(
+        &self,
+        device: &Edu,
+        at: Iova,
+        memory: &Memory,
+        offset: u64,
+        scratch: Option<(&Memory, u64)>,
+    ) -> Rights {
+        let word = &memory.block;
+        self.clear_faults();
+        word.write(offset, SEEN_BY_DEVICE);
+        device.read(at, 8);
+        let read_faults = self.faults(device);
+        word.write(offset, WRITTEN_BY_CPU);
+        device.write(at, 8);
+        let found = word.read(offset);
+        let writes = found != WRITTEN_BY_CPU;
+        let reads = match scratch {
+            _ if writes => found == SEEN_BY_DEVICE,
+            None => read_faults.is_empty(),
+            Some((memory, page)) => {
+                device.write(input(page), 8);
+                let shown = memory.block.read(page) == SEEN_BY_DEVICE;
+                memory.restore(page..page + 8);
+                shown
+            }
+        };
+        memory.restore(offset..offset + 8);
+        self.clear_faults();
+        let mut rights = Rights::empty();
+        rights.set(Rights::READ, reads);
+        rights.set(Rights::WRITE, writes);
+        rights
+    }
+
+    /// Tells one field of the table "device by memory".
+    pub(crate) fn tell_reach(&self, device: fmt::Arguments<'_>, memory: &str, rights: Rights) {
+        let access =
+            if rights.is_empty() { Words::new(format_args!("blocked")) } else { Words::new(format_args!("{rights}")) };
+        let device = Words::new(device);
+        self.report.tell(Record::Reach { device: device.as_str(), memory, access: access.as_str() });
+    }
+}

@@ -1,0 +1,86 @@
+//! A platform whose remapping units go wrong, which QEMU's do not.
+
+use core::ptr::NonNull;
+
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::{Hal, Window};
+
+const ECAP: u32 = 0x10;
+const ECAP_QI: u64 = 1 << 1;
+const IQT: u32 = 0x88;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Every register reads all ones, as if the unit were powered off.
+    AllOnes,
+    /// There is no invalidation queue.
+    NoQueue,
+    /// The queue's tail never reaches the unit, so it answers nothing.
+    DeadQueue,
+}
+
+/// A platform, with that fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken<H> {
+    /// The platform.
+    pub hal: H,
+    /// Its fault; none if `None`.
+    pub fault: Option<Fault>,
+}
+
+// SAFETY: memory is the platform's own; what registers show instead makes the driver refuse the unit or give up.
+unsafe impl<H: Hal> Hal for Broken<H> {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        self.hal.allocate(order)
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.hal.free(frames, order) }
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        // SAFETY: passed on from the caller.
+        unsafe { self.hal.virt(frame) }
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        if self.fault == Some(Fault::AllOnes) {
+            return u32::MAX;
+        }
+        // SAFETY: passed on from the caller.
+        unsafe { self.hal.read32(window, offset) }
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.hal.write32(window, offset, value) }
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        // SAFETY: passed on from the caller.
+        let value = unsafe { self.hal.read64(window, offset) };
+        match self.fault {
+            Some(Fault::AllOnes) => u64::MAX,
+            Some(Fault::NoQueue) if offset == ECAP => value & !ECAP_QI,
+            _ => value,
+        }
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        if self.fault == Some(Fault::DeadQueue) && offset == IQT {
+            return;
+        }
+        // SAFETY: passed on from the caller.
+        unsafe { self.hal.write64(window, offset, value) }
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        self.hal.config_read(function, offset)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.hal.now_ns()
+    }
+}

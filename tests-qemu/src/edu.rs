@@ -1,0 +1,74 @@
+//! QEMU's `edu` device (1234:11e8): copies between memory and a buffer of its own, at any address that it is told.
+
+use cofferdam::addr::{Iova, SourceId};
+use cofferdam::hal::Hal;
+use cofferdam_pc::{Mmio, Pc};
+
+const VENDOR_DEVICE: u32 = 0x11e8_1234;
+/// The device's own 4 KiB buffer, as it names it.
+const BUFFER: u64 = 0x4_0000;
+/// One transfer takes 100 ms of the machine's time.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Registers (QEMU, `docs/specs/edu.rst`).
+const SOURCE: u64 = 0x80;
+const DESTINATION: u64 = 0x88;
+const COUNT: u64 = 0x90;
+const COMMAND: u64 = 0x98;
+
+/// Bits of the command: start, cleared when done; from the device to memory.
+const START: u64 = 1;
+const TO_MEMORY: u64 = 1 << 1;
+
+/// One such device, with bus mastering on.
+#[derive(Debug)]
+pub struct Edu {
+    pc: &'static Pc,
+    source: SourceId,
+    registers: Mmio,
+}
+
+impl Edu {
+    /// All of them, in the order of their source-ids.
+    pub fn all(pc: &'static Pc) -> impl Iterator<Item = Self> {
+        pc.functions().filter(move |&function| pc.config_read(function, 0) == VENDOR_DEVICE).filter_map(move |source| {
+            pc.enable(source);
+            let bar = pc.bar(source, 0)?;
+            // SAFETY: the bar is the device's; the scenarios let it reach no memory but blocks, and the remapping unit
+            // that they test lets it reach no other either.
+            let registers = unsafe { pc.registers(bar)? };
+            Some(Self { pc, source, registers })
+        })
+    }
+
+    /// Who its requests come from.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// Has the device read `bytes` (at most 4095) at `from` into its buffer. False if it does not get done.
+    pub fn read(&self, from: Iova, bytes: u64) -> bool {
+        self.transfer(from.as_u64(), BUFFER, bytes, START)
+    }
+
+    /// Has the device write the first `bytes` (at most 4095) of its buffer to `to`. False if it does not get done.
+    pub fn write(&self, to: Iova, bytes: u64) -> bool {
+        self.transfer(BUFFER, to.as_u64(), bytes, START | TO_MEMORY)
+    }
+
+    /// The device does not tell whether it got through.
+    fn transfer(&self, source: u64, destination: u64, bytes: u64, command: u64) -> bool {
+        self.registers.write64(SOURCE, source);
+        self.registers.write64(DESTINATION, destination);
+        self.registers.write64(COUNT, bytes);
+        self.registers.write64(COMMAND, command);
+        let start = self.pc.now_ns();
+        while self.registers.read64(COMMAND) & START != 0 {
+            if self.pc.now_ns().saturating_sub(start) > PATIENCE_NS {
+                return false;
+            }
+            self.pc.pause();
+        }
+        true
+    }
+}

@@ -1,0 +1,32 @@
+//! From the firmware's table to a front that is switched on.
+#![forbid(unsafe_code)]
+
+use cofferdam::Iommu;
+use cofferdam::hal::Hal;
+use cofferdam::iommu::Options;
+use cofferdam::topology::Topology;
+use cofferdam_pc::Pc;
+use cofferdam_report::Record;
+
+use crate::{Report, Words};
+
+/// Finds the remapping units of the machine over `hal`, tells of them, and switches them on.
+///
+/// # Errors
+///
+/// Why it cannot be done, in words.
+pub fn bring_up<H: Hal>(pc: &Pc, hal: H, report: &Report) -> Result<Iommu<H>, Words> {
+    let table = pc.table(*b"DMAR")?;
+    let table = table.ok_or_else(|| {
+        Words::new(format_args!("the firmware has no DMAR table: the machine has no VT-d unit, or it is switched off"))
+    })?;
+    let topology = Topology::from_dmar(table, &hal, |finding| cofferdam_pc::println!("DMAR: {finding}"))?;
+    let iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
+    for unit in iommu.units() {
+        let capabilities = Words::new(format_args!("{}", unit.capabilities));
+        let base = unit.window.base.as_u64();
+        report.tell(Record::Unit { base, segment: unit.segment, capabilities: capabilities.as_str() });
+    }
+    iommu.enable()?;
+    Ok(iommu)
+}
