@@ -1,11 +1,11 @@
 //! Memory: which of it is free, how the CPU sees it, and who has it.
 
 mod block;
-mod carve;
 mod frames;
 mod identity;
+mod owners;
 
 pub use block::Block;
-pub(crate) use carve::carve;
 pub(crate) use frames::{Frames, PAGE, allocate_zeroed};
 pub(crate) use identity::{IdentityMap, LOW};
+pub(crate) use owners::{carve, is_for_tables, is_memory};

@@ -16,7 +16,7 @@ use crate::acpi::{AcpiError, Root};
 use crate::boot::{Boot, MapEntry};
 use crate::clock::Clock;
 use crate::error::BootError;
-use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve};
+use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, is_for_tables};
 use crate::pci::Ecam;
 
 /// Free memory below which nothing useful can be done.
@@ -167,16 +167,11 @@ fn address_limit() -> u64 {
     1 << width.clamp(32, 47)
 }
 
-/// Bytes that firmware's structures may be in: below 4 GiB in nobody's memory or the first MiB, or in memory that `map`
-/// says is not free.
+/// Bytes that the firmware's tables may be in.
 fn firmware(map: &[MapEntry], at: u64, bytes: usize) -> Option<&'static [u8]> {
-    let end = at.checked_add(bytes as u64)?;
-    let overlaps = |entry: &&MapEntry| entry.start() < end && at < entry.end();
-    let is_free = end > 1 << 20 && map.iter().filter(overlaps).any(MapEntry::is_ram);
-    let is_mapped =
-        end <= LOW || map.iter().any(|entry| entry.is_memory() && entry.start() <= at && end <= entry.end());
-    // SAFETY: it is mapped, and in no memory that is ever written.
-    (at != 0 && !is_free && is_mapped).then(|| unsafe { bytes_at(at, bytes) })
+    let range = at..at.checked_add(bytes as u64)?;
+    // SAFETY: they are mapped, and in no memory that is ever written.
+    is_for_tables(map, &range).then(|| unsafe { bytes_at(at, bytes) })
 }
 
 /// # Safety

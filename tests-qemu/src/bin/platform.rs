@@ -82,11 +82,19 @@ fn clock(pc: &Pc, report: &mut Report) {
     let period_fs = unsafe { pc.read32(hpet, 4) };
     // SAFETY: as above; bit 0 lets it count, which nobody else minds.
     unsafe { pc.write32(hpet, 0x10, 1) };
-    // SAFETY: as above.
-    let hpet_ns = || unsafe { pc.read32(hpet, 0xf0) };
-    let (start, first) = (pc.now_ns(), hpet_ns());
+    let sample = || {
+        // Whoever runs the machine may stop it between two looks, so the closest of some counts.
+        let look = || {
+            let before = pc.now_ns();
+            // SAFETY: as above.
+            let hpet = unsafe { pc.read32(hpet, 0xf0) };
+            (pc.now_ns() - before, before, hpet)
+        };
+        (0..20).map(|_| look()).min().unwrap_or_default()
+    };
+    let (_, start, first) = sample();
     pc.delay_ns(20_000_000);
-    let (end, last) = (pc.now_ns(), hpet_ns());
+    let (_, end, last) = sample();
     let (clock, hpet) = (end - start, u64::from(last.wrapping_sub(first)) * u64::from(period_fs) / 1_000_000);
     report.expect(
         "the clock agrees with the HPET within 2 %",
@@ -147,13 +155,13 @@ fn blocks(pc: &Pc, report: &mut Report) {
         are_good &= [0, CELL / 2, CELL - 8].iter().all(|&offset| block.read(offset) == block.base().as_u64() + offset);
     }
     // The image, the first MiB and the end of memory each break a piece of the grid.
-    let enough = pc.memory_bytes() / CELL - 2;
+    let enough = (pc.memory_bytes() / CELL).saturating_sub(2);
     let count = blocks.len() as u64;
     report.expect("blocks of 64 MiB", are_good && enough <= count, format_args!("{count}, at least {enough}"));
     let highest = blocks.iter().map(|block| block.base().as_u64()).max().unwrap_or(0);
     report.expect(
         "the highest memory is among them",
-        pc.usable_top().as_u64() < highest + 2 * CELL,
+        enough == 0 || pc.usable_top().as_u64() < highest + 2 * CELL,
         format_args!("{highest:#x}, memory ends at {:#x}", pc.usable_top().as_u64()),
     );
     for block in blocks {
@@ -301,7 +309,7 @@ fn out_of_reach(pc: &Pc, report: &mut Report) {
 
 fn fault(pc: &Pc) {
     let nowhere = core::ptr::with_exposed_provenance::<u64>(pc.usable_top().as_u64() as usize + (1 << 40));
-    // SAFETY: none: nothing is mapped there, and the CPU has to say so.
+    // SAFETY: nothing is mapped there, so the CPU refuses the read before it happens.
     black_box(unsafe { nowhere.read_volatile() });
 }
 

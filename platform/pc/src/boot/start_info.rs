@@ -127,3 +127,76 @@ impl MapEntry {
         Self { start: U64::new(start), bytes: U64::new(bytes), kind: U32::new(kind), _reserved: U32::new(0) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the tests' memory starts.
+    const START: u64 = 0x7000;
+
+    /// A start info, then two entries of a map at 0x40, then a command line at 0x70.
+    fn told(version: u32, entries: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        [MAGIC, version, 0, 0].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        [0, START + 0x70, 0xf_1234, START + 0x40].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        [entries, 0, 0, 0].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        for (start, size, kind) in [(0x1000u64, 0x2000u64, 1u64), (u64::MAX, 2, 3)] {
+            [start, size, kind].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        }
+        bytes.extend(b"run fast");
+        bytes
+    }
+
+    fn read(memory: &[u8], at: u64) -> Result<Boot<'_>, BootError> {
+        Boot::read(at, &|at, len| {
+            let first = usize::try_from(at.checked_sub(START)?).ok()?;
+            memory.get(first..first.checked_add(len)?)
+        })
+    }
+
+    #[test]
+    fn everything_told_comes_out() {
+        let mut memory = told(1, 2);
+        // The command line ends at a zero, or where memory ends.
+        for end in [&b""[..], b"\0and more"] {
+            memory.extend(end);
+            let boot = read(&memory, START).unwrap();
+            assert_eq!((boot.command_line, boot.rsdp, boot.map.len()), ("run fast", 0xf_1234, 2));
+            let [first, second] = [boot.map[0], boot.map[1]];
+            assert!((first.start(), first.end()) == (0x1000, 0x3000) && first.is_ram() && first.is_memory());
+            assert!((second.start(), second.end()) == (u64::MAX, u64::MAX) && !second.is_ram() && second.is_memory());
+            let spans = [(START, START + 56), (START + 0x40, START + 0x70), (START + 0x70, START + 0x79)];
+            assert_eq!(boot.structures, spans);
+        }
+        memory[0x70] = 0xff;
+        assert_eq!(read(&memory, START).unwrap().command_line, "", "not UTF-8");
+        memory[24..32].fill(0);
+        assert_eq!(read(&memory, START).unwrap().command_line, "", "none given");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let memory = told(1, 2);
+        for at in [0, START + 8, START + 0x70, u64::MAX] {
+            assert_eq!(read(&memory, at).unwrap_err(), BootError::NoStartInfo { at });
+        }
+        for (version, entries) in [(0, 2), (1, 0), (1, 4), (1, MAX_ENTRIES + 1), (1, u32::MAX)] {
+            let error = read(&told(version, entries), START).unwrap_err();
+            assert_eq!(error, BootError::NoMemoryMap { version, entries });
+        }
+    }
+
+    #[test]
+    fn no_single_byte_and_no_cut_makes_it_panic() {
+        let good = told(1, 2);
+        for at in 0..good.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut memory = good.clone();
+                memory[at] = value;
+                let _ = read(&memory, START);
+            }
+            let _ = read(&good[..at], START);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use cofferdam::hal::Hal;
 use volatile::VolatilePtr;
 
 use super::Pc;
-use crate::memory::PAGE;
+use crate::memory::{PAGE, is_memory};
 use crate::mmio::Mmio;
 use crate::pci::{self, Bar};
 
@@ -87,7 +87,6 @@ impl Pc {
     /// Where the CPU sees the device register at `at`. `None` if that is memory, whatever the firmware says, or out of
     /// the CPU's reach.
     pub(super) fn device_at(&self, at: u64) -> Option<NonNull<u8>> {
-        let is_memory = self.boot.map.iter().any(|entry| entry.is_memory() && entry.start() <= at && at < entry.end());
-        if is_memory { None } else { self.map.device(at, &self.frames) }
+        if is_memory(self.boot.map, at) { None } else { self.map.device(at, &self.frames) }
     }
 }

@@ -1,8 +1,9 @@
-//! Which memory nobody else has.
+//! Whose memory is whose, by the loader's map.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
 
+use super::identity::LOW;
 use crate::boot::MapEntry;
 
 /// Bytes of a frame.
@@ -34,6 +35,20 @@ pub(crate) fn carve(map: &[MapEntry], taken: &[Range<u64>], mut give: impl FnMut
     }
 }
 
+/// True if there is memory at `at`, whoever it is for.
+pub(crate) fn is_memory(map: &[MapEntry], at: u64) -> bool {
+    map.iter().any(|entry| entry.is_memory() && entry.start() <= at && at < entry.end())
+}
+
+/// True if the firmware's tables may be in `range`: nowhere in memory that is free, and above 4 GiB in memory that the
+/// map tells of, since nothing else is mapped there.
+pub(crate) fn is_for_tables(map: &[MapEntry], range: &Range<u64>) -> bool {
+    let is_free = range.end > FIRST_MIB
+        && map.iter().any(|entry| entry.is_ram() && entry.start() < range.end && range.start < entry.end());
+    let is_told = |entry: &MapEntry| entry.is_memory() && entry.start() <= range.start && range.end <= entry.end();
+    range.start != 0 && !is_free && (range.end <= LOW || map.iter().any(is_told))
+}
+
 fn down(address: u64) -> u64 {
     address & !(PAGE - 1)
 }
@@ -49,6 +64,7 @@ mod tests {
 
     const RAM: u32 = 1;
     const RESERVED: u32 = 2;
+    const ACPI: u32 = 3;
     const MIB: u64 = 1 << 20;
 
     /// Starts and ends of what is given, for entries (start, end, kind) and what is taken from start to end.
@@ -90,6 +106,37 @@ mod tests {
     fn overlaps_are_given_once_and_never_against_a_reservation() {
         let map = [(MIB, 4 * MIB, RAM), (2 * MIB, 6 * MIB, RAM), (3 * MIB, 5 * MIB, RESERVED), (MIB, 4 * MIB, RAM)];
         assert_eq!(carved(&map, &[]), [(MIB, 3 * MIB), (5 * MIB, 6 * MIB)]);
+    }
+
+    #[test]
+    fn tables_are_in_no_free_memory_and_in_nothing_unmapped() {
+        let map = [
+            (0, 0xa_0000, RAM),
+            (MIB, 0xff0_0000, RAM),
+            (0xff0_0000, 0x1000_0000, ACPI),
+            (LOW, 2 * LOW, RAM),
+            (2 * LOW, 3 * LOW, ACPI),
+        ]
+        .map(|(start, end, kind)| MapEntry::new(start, end, kind));
+        for (start, end, is) in [
+            (0, 16, false),
+            (0x9_fc00, 0xa_0000, true),
+            (MIB - 16, MIB, true),
+            (MIB - 16, MIB + 1, false),
+            (0xfef_fff0, 0xff0_0001, false),
+            (0xff0_0000, 0x1000_0001, true),
+            (LOW - 16, LOW, true),
+            (LOW - 16, LOW + 1, false),
+            (2 * LOW, 3 * LOW, true),
+            (2 * LOW - 1, 2 * LOW + 1, false),
+            (3 * LOW - 1, 3 * LOW + 1, false),
+            (3 * LOW, 3 * LOW + 1, false),
+        ] {
+            assert_eq!(is_for_tables(&map, &(start..end)), is, "{start:#x}..{end:#x}");
+        }
+        let there = [0x9_ffff, MIB, 0xfff_ffff, 2 * LOW].map(|at| is_memory(&map, at));
+        let not_there = [0xa_0000, MIB - 1, 0x1000_0000, LOW - 1, 3 * LOW].map(|at| is_memory(&map, at));
+        assert_eq!((there, not_there), ([true; 4], [false; 5]));
     }
 
     #[test]
