@@ -1,6 +1,6 @@
 //! ACPI bytes, checked once and then read through accessors that cannot fail.
 //!
-//! Knows the tables that describe remapping hardware, and what firmware gets wrong in them. It
+//! Knows the two tables that describe remapping hardware, [`dmar`] and [`ivrs`], and what firmware gets wrong in them. It
 //! allocates nothing, does not recurse, and takes time in proportion to the table's length. What the structures mean
 //! together is the business of [`topology`](crate::topology).
 #![forbid(unsafe_code)]
@@ -8,6 +8,7 @@
 pub mod dmar;
 mod error;
 mod finding;
+pub mod ivrs;
 mod table;
 
 pub use error::Error;

@@ -4,15 +4,17 @@
 //! time, so they follow bus numbers and virtual functions as they are then.
 #![forbid(unsafe_code)]
 
+mod builder;
 mod config_space;
 mod from_dmar;
+mod from_ivrs;
 mod requesters;
 mod reserved;
 mod scope;
 mod unit;
 
-use crate::addr::SourceId;
-use crate::firmware::dmar;
+use crate::addr::{Region, SourceId};
+use crate::firmware::{Finding, Flaw, dmar};
 use crate::limits;
 
 use heapless::Vec;
@@ -21,7 +23,7 @@ pub use config_space::{ConfigSpace, NoConfigSpace};
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub use scope::{Role, Scope, Target};
-pub use unit::UnitInfo;
+pub use unit::{AmdUnit, UnitInfo, UnitKind};
 
 /// What the firmware's table says about the machine.
 ///
@@ -37,7 +39,9 @@ pub struct Topology<
     scopes: Vec<Scope, SCOPES>,
     reserved: Vec<ReservedMemory, RESERVED>,
     host_address_width: u8,
-    flags: dmar::Flags,
+    interrupt_remapping: bool,
+    x2apic_opt_out: bool,
+    dma_opt_in: bool,
 }
 
 impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
@@ -64,7 +68,9 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     pub fn unit_of(&self, config: &impl ConfigSpace, source: SourceId) -> Option<usize> {
         let mut best = None;
         for scope in &self.scopes {
-            let (Role::Unit(_) | Role::UnusableUnit) = scope.role else { continue };
+            if !scope.role.is_server() {
+                continue;
+            }
             let Some(rank) = scope.covers(config, source) else { continue };
             if best.is_none_or(|(highest, _)| rank > highest) {
                 best = Some((rank, scope.role));
@@ -82,7 +88,22 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     ///
     /// The function has more of them than [`MAX_REQUESTERS`]: it cannot be assigned.
     pub fn requesters(&self, config: &impl ConfigSpace, source: SourceId) -> Result<Requesters, limits::Full> {
-        Requesters::of(config, source)
+        let mut all = Requesters::of(config, source)?;
+        let aliases = || {
+            self.scopes.iter().filter_map(|scope| match scope.role {
+                Role::Alias(alias) => Some((scope, alias)),
+                _ => None,
+            })
+        };
+        for (_, alias) in aliases().filter(|(scope, _)| scope.covers(config, source).is_some()) {
+            all.add(alias)?;
+        }
+        for (scope, alias) in aliases() {
+            if all.ids().contains(&alias) {
+                all.add_shared(scope.named())?;
+            }
+        }
+        Ok(all)
     }
 
     /// The reserved memory that a device uses.
@@ -111,29 +132,91 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         all
     }
 
-    /// True if firmware lets a device use ATS: its root port is listed, or it is a device of the SoC with a validated
-    /// cache (R48). Whether device and unit can is not looked at.
+    /// True if firmware lets a device use ATS (R48): for VT-d, its root port is listed or it is a device of the SoC with a
+    /// validated cache; for AMD-Vi, its unit supports it and its entry does not forbid it. Whether the device and, for
+    /// VT-d, the unit can is not looked at.
     pub fn ats_allowed(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
-        let by_port =
-            self.scopes.iter().any(|scope| scope.role == Role::AtsPort && scope.covers(config, source).is_some());
-        by_port || self.properties(config, source).contains(dmar::Properties::ATC_HARDENED)
+        let has = |role| self.scopes.iter().any(|scope| scope.role == role && scope.covers(config, source).is_some());
+        match self.unit_of(config, source).and_then(|index| self.units.get(index)).map(|unit| unit.kind) {
+            Some(UnitKind::VtD) => {
+                has(Role::AtsPort) || self.properties(config, source).contains(dmar::Properties::ATC_HARDENED)
+            }
+            Some(UnitKind::AmdVi(unit)) => unit.iotlb_supported() && !has(Role::NoAts),
+            None => false,
+        }
+    }
+
+    /// AMD: bits that firmware wants set in a device's entry of the device table (field DTE Setting).
+    pub fn device_settings(&self, config: &impl ConfigSpace, source: SourceId) -> u8 {
+        let mut all = 0;
+        for scope in &self.scopes {
+            if let Role::Settings(settings) = scope.role
+                && scope.covers(config, source).is_some()
+            {
+                all |= settings;
+            }
+        }
+        all
     }
 
     /// The unit of an IOAPIC and the source-id of its interrupt requests, by the id that the table has for it.
     pub fn ioapic(&self, id: u8) -> Option<(usize, SourceId)> {
-        self.interrupt_source(Target::IoApic(id))
+        self.interrupt_sources(Target::IoApic(id)).next()
     }
 
-    /// The unit of an HPET and the source-id of its interrupt requests, by its number.
-    pub fn hpet(&self, number: u8) -> Option<(usize, SourceId)> {
-        self.interrupt_source(Target::Hpet(number))
+    /// The unit of an HPET and the source-ids of its interrupt requests, by its number: some have one for each timer.
+    pub fn hpet(&self, number: u8) -> impl Iterator<Item = (usize, SourceId)> {
+        self.interrupt_sources(Target::Hpet(number))
     }
 
-    fn interrupt_source(&self, target: Target) -> Option<(usize, SourceId)> {
-        self.scopes.iter().find_map(|scope| match scope.role {
+    fn interrupt_sources(&self, target: Target) -> impl Iterator<Item = (usize, SourceId)> {
+        self.scopes.iter().filter_map(move |scope| match scope.role {
             Role::Unit(index) if scope.target == target => Some((usize::from(index), scope.source)),
             _ => None,
         })
+    }
+
+    /// The IOAPICs of the MADT, each with its id there, its unit and the source-id of its interrupt requests.
+    ///
+    /// Firmware may have one under two ids: where one is left in both tables, they are the same. Any other that no unit
+    /// serves comes with `None`, and interrupts cannot be remapped safely (R56).
+    pub fn match_ioapics<'a>(
+        &'a self,
+        madt: &'a [u8],
+        mut report: impl FnMut(Finding) + 'a,
+    ) -> impl Iterator<Item = (u8, Option<(usize, SourceId)>)> + 'a {
+        let mut ours = self.scopes.iter().filter_map(|scope| match scope.target {
+            Target::IoApic(id) if scope.role.is_server() && !madt.contains(&id) => Some((scope.offset, id)),
+            _ => None,
+        });
+        let mut theirs = madt.iter().filter(|id| self.ioapic(**id).is_none());
+        let left = match (ours.next(), ours.next(), theirs.next(), theirs.next()) {
+            (Some(ours), None, Some(theirs), None) => Some((ours, *theirs)),
+            _ => None,
+        };
+        madt.iter().map(move |&id| {
+            let found = match (self.ioapic(id), left) {
+                (Some(found), _) => Some(found),
+                (None, Some(((offset, ours), theirs))) if theirs == id => {
+                    report(Finding::new(offset, Flaw::OtherIoApicId { id: ours, madt: id }));
+                    self.ioapic(ours)
+                }
+                _ => None,
+            };
+            if found.is_none() {
+                report(Finding::new(0, Flaw::IoApicOfNoUnit { id }));
+            }
+            (id, found)
+        })
+    }
+
+    /// Reports reserved memory that the machine's memory map does not have as reserved: `is_reserved` tells if all of a
+    /// region is.
+    pub fn check_memory_map(&self, is_reserved: impl Fn(Region) -> bool, mut report: impl FnMut(Finding)) {
+        for memory in self.reserved.iter().filter(|memory| !is_reserved(memory.region)) {
+            let (base, limit) = (memory.region.input.start().as_u64(), memory.region.input.last().as_u64());
+            report(Finding::new(memory.offset, Flaw::NotReserved { base, limit }));
+        }
     }
 
     /// Bits of a physical address that DMA can use: 32 to 52.
@@ -143,16 +226,16 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
 
     /// True if the platform supports interrupt remapping. The units have to as well.
     pub fn interrupt_remapping(&self) -> bool {
-        self.flags.contains(dmar::Flags::INTR_REMAP)
+        self.interrupt_remapping
     }
 
     /// True if firmware asks to leave x2APIC mode alone; of no meaning without interrupt remapping (R68).
     pub fn x2apic_opt_out(&self) -> bool {
-        self.flags.contains(dmar::Flags::INTR_REMAP | dmar::Flags::X2APIC_OPT_OUT)
+        self.x2apic_opt_out
     }
 
     /// True if DMA that firmware left running stays within the reserved memory, so that all other may be blocked at once.
     pub fn dma_opt_in(&self) -> bool {
-        self.flags.contains(dmar::Flags::DMA_CTRL_PLATFORM_OPT_IN)
+        self.dma_opt_in
     }
 }

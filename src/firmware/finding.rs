@@ -55,6 +55,10 @@ impl Finding {
         Self { offset, flaw }
     }
 
+    pub(super) const fn short(offset: u32, structure: &'static str, length: usize, needed: usize) -> Self {
+        Self::new(offset, Flaw::Short { structure, length, needed })
+    }
+
     pub(super) const fn reserved(offset: u32, structure: &'static str, value: u64) -> Self {
         Self::new(offset, Flaw::Reserved { structure, value })
     }
@@ -204,6 +208,9 @@ flaws! {
     /// A device that two units serve.
     ServedTwice { device: SourceId } = Error,
         ("{device} is served by another unit already"), "the first unit counts";
+    /// Blocks of two types do not say the same of one unit.
+    OlderDisagrees { base: u64, newer: u64 } = Warning,
+        ("unit {base:#x} is at {newer:#x} by a block of a newer type"), "the newer type counts";
     /// An IOAPIC, an HPET or an ACPI device that two scopes describe.
     NamedTwice { kind: ScopeKind, id: u8 } = Warning,
         ("{kind} {id} is named a second time"), "the first counts";
@@ -211,7 +218,40 @@ flaws! {
     NoIoApic = Warning,
         ("interrupts can be remapped, but no unit names an IOAPIC"), "interrupts of an IOAPIC cannot be remapped";
 
+    /// An IOAPIC that the MADT has under another id.
+    OtherIoApicId { id: u8, madt: u8 } = Warning,
+        ("IOAPIC {id} is not in the MADT, and IOAPIC {madt} of the MADT in no scope"), "they are taken for the same";
+    /// An IOAPIC that no unit serves.
+    IoApicOfNoUnit { id: u8 } = Error,
+        ("IOAPIC {id} of the MADT is in the scope of no unit"), "its interrupts cannot be remapped";
+
+    // Device entries.
+
+    /// A range of devices that ends before it starts.
+    ReversedDevices { first: u16, last: u16 } = Error,
+        ("devices from {first:#06x} to {last:#06x}: the range ends before it starts"), "it is ignored";
+    /// Devices that another unit has a range of.
+    OverlappingDevices { first: u16, last: u16 } = Warning,
+        ("devices from {first:#06x} to {last:#06x}: a range of another unit overlaps them"),
+        "the narrower range counts for a device in both";
+    /// A range of devices without an end.
+    StartWithoutEnd { first: u16 } = Error,
+        ("the range of devices from {first:#06x} has no end"), "it is ignored";
+    /// The end of a range of devices that does not start.
+    EndWithoutStart { last: u16 } = Warning,
+        ("a range of devices ends at {last:#06x}, but none started"), "it is ignored";
+    /// A special device that is neither IOAPIC nor HPET.
+    UnknownVariety { variety: u8 } = Note,
+        ("special device of unknown variety {variety}"), "it is ignored";
+
     // Reserved memory.
+
+    /// Reserved memory of no bytes.
+    EmptyRange { base: u64 } = Warning,
+        ("reserved memory of 0 bytes at {base:#x}"), "it is ignored";
+    /// Reserved memory that grants nothing.
+    UselessRange { flags: u8 } = Note,
+        ("reserved memory whose flags ({flags:#x}) let no device reach it"), "it is ignored";
 
     /// Reserved memory whose end is not behind its start.
     ReversedRange { base: u64, limit: u64 } = Error,

@@ -79,10 +79,8 @@ impl<'a> Piece<'a> {
     where
         T: FromBytes + KnownLayout + Immutable + Unaligned,
     {
-        T::ref_from_prefix(self.bytes).map_err(|_| {
-            let (length, needed) = (self.bytes.len(), size_of::<T>());
-            Finding::new(self.offset, Flaw::Short { structure, length, needed })
-        })
+        T::ref_from_prefix(self.bytes)
+            .map_err(|_| Finding::short(self.offset, structure, self.bytes.len(), size_of::<T>()))
     }
 }
 

@@ -1,5 +1,3 @@
-use core::iter;
-
 use crate::addr::SourceId;
 use crate::hal::Hal;
 
@@ -47,7 +45,6 @@ pub(super) struct Bridge {
     pub(super) function: SourceId,
     pub(super) secondary: u8,
     pub(super) subordinate: u8,
-    pub(super) kind: Option<PortType>,
 }
 
 /// Device/port type of a PCI Express function: bits 7:4 of its capabilities register (PCIe 6.0, section 7.5.3.2).
@@ -63,37 +60,23 @@ pub(super) enum PortType {
     Other,
 }
 
-/// What a function is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Function {
-    Absent,
-    Plain,
-    Bridge(Bridge),
-}
-
-/// Looks at one function.
-pub(super) fn look(config: &impl ConfigSpace, function: SourceId) -> Function {
-    if !is_there(config, function) {
-        return Function::Absent;
-    }
+/// The bridge that a function is, with the buses behind it.
+pub(super) fn bridge(config: &impl ConfigSpace, function: SourceId) -> Option<Bridge> {
     // Header type 1; bit 7 is about the other functions of the device.
-    if (config.read(function, HEADER) >> 16) & 0x7f != 1 {
-        return Function::Plain;
+    if !is_there(config, function) || (config.read(function, HEADER) >> 16) & 0x7f != 1 {
+        return None;
     }
     let [_, secondary, subordinate, _] = config.read(function, BUSES).to_le_bytes();
-    // A bridge that firmware left alone leads nowhere.
-    if secondary <= function.bus() || subordinate < secondary {
-        return Function::Plain;
-    }
-    let kind = port_type(config, function);
-    Function::Bridge(Bridge { function, secondary, subordinate, kind })
+    // A bridge that firmware left alone leads nowhere; one that leads back would lead in circles.
+    (function.bus() < secondary && secondary <= subordinate).then_some(Bridge { function, secondary, subordinate })
 }
 
 pub(super) fn is_there(config: &impl ConfigSpace, function: SourceId) -> bool {
     config.read(function, 0) as u16 != u16::MAX
 }
 
-fn port_type(config: &impl ConfigSpace, function: SourceId) -> Option<PortType> {
+/// What kind of PCI Express port a function is; `None` for conventional PCI.
+pub(super) fn port_type(config: &impl ConfigSpace, function: SourceId) -> Option<PortType> {
     let at = capability(config, function, PCI_EXPRESS)?;
     Some(match (config.read(function, at) >> 20) & 0xf {
         0x4 => PortType::Root,
@@ -150,7 +133,8 @@ fn extended_capability(config: &impl ConfigSpace, function: SourceId, id: u16) -
 
 /// True if `function` is one of the virtual functions that `physical` has enabled (PCIe 6.0, section 9.2.1.2).
 pub(super) fn is_virtual_function_of(config: &impl ConfigSpace, function: SourceId, physical: SourceId) -> bool {
-    if function.segment() != physical.segment() || !is_there(config, physical) {
+    // A virtual function has no vendor of its own.
+    if is_there(config, function) || !is_there(config, physical) {
         return false;
     }
     let Some(at) = extended_capability(config, physical, SR_IOV) else { return false };
@@ -172,30 +156,34 @@ pub(super) fn is_virtual_function_of(config: &impl ConfigSpace, function: Source
 /// Each is looked for among the functions of lower buses, from the next one down, since a bridge is always on a lower
 /// bus than those behind it. So the whole way up looks at each bus once: at most 255 buses of 256 functions.
 pub(super) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = Bridge> {
-    let mut below = bus;
-    let mut buses = (0..bus).rev();
-    iter::from_fn(move || {
-        for bus in buses.by_ref() {
-            if let Some(bridge) = bridge_to(config, segment, bus, below) {
-                below = bus;
-                return Some(bridge);
-            }
-        }
-        None
+    let mut behind = bus;
+    (0..bus).rev().filter_map(move |bus| {
+        let bridge = bridge_to(config, segment, bus, behind)?;
+        behind = bus;
+        Some(bridge)
     })
 }
 
-/// The bridge on `bus` that has `below` as its secondary bus.
-fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, below: u8) -> Option<Bridge> {
+/// The bridge on `bus` that has `behind` among its buses.
+fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Option<Bridge> {
     (0..32).find_map(|device| {
         let first = SourceId::new(segment, bus, device, 0)?;
         if !is_there(config, first) {
             return None;
         }
         let functions = if config.read(first, HEADER) & 1 << 23 != 0 { 8 } else { 1 };
-        (0..functions).find_map(|function| match look(config, SourceId::new(segment, bus, device, function)?) {
-            Function::Bridge(bridge) if bridge.secondary == below => Some(bridge),
-            _ => None,
-        })
+        let mut bridges =
+            (0..functions).filter_map(|function| bridge(config, SourceId::new(segment, bus, device, function)?));
+        bridges.find(|bridge| (bridge.secondary..=bridge.subordinate).contains(&behind))
+    })
+}
+
+/// True if function numbers of 8 bits are in use on `bus`: the port above it has ARI Forwarding Enable set, bit 5 of
+/// Device Control 2 (PCIe 6.0, section 7.5.3.16).
+pub(super) fn has_extended_functions(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
+    let port = bridges_above(config, segment, bus).next();
+    port.is_some_and(|port| match pci_express(config, port.function) {
+        Some(at) => config.read(port.function, at + 0x28) & 1 << 5 != 0,
+        None => false,
     })
 }

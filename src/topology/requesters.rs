@@ -1,10 +1,10 @@
 use heapless::Vec;
 
-use super::config_space::{self, ConfigSpace, PortType};
+use super::config_space::{self, Bridge, ConfigSpace, PortType};
 use crate::addr::SourceId;
 use crate::limits::Full;
 
-/// How many source-ids the requests of one function can carry.
+/// How many source-ids the requests of one function can carry, and how many ranges of functions can share them.
 pub const MAX_REQUESTERS: usize = 16;
 
 /// The source-ids that the requests of one function may carry, and which functions share them with it (R46).
@@ -14,26 +14,33 @@ pub const MAX_REQUESTERS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requesters {
     ids: Vec<SourceId, MAX_REQUESTERS>,
-    /// First and last bus of those that a bridge speaks for.
-    buses: Option<(u8, u8)>,
+    /// First and last requester-id of other functions whose requests carry one of these ids.
+    shared: Vec<(u16, u16), MAX_REQUESTERS>,
 }
 
 impl Requesters {
+    /// What configuration space tells.
     pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Result<Self, Full> {
-        let mut all = Self { ids: Vec::new(), buses: None };
+        let mut all = Self { ids: Vec::new(), shared: Vec::new() };
         all.add(source)?;
         all.add_phantom_functions(config, source)?;
+        // What is behind a conventional bridge carries the bridge's id.
+        if let Some(bridge) = config_space::bridge(config, source)
+            && is_conventional(config, source)
+        {
+            all.add_shared(buses(bridge))?;
+        }
         for bridge in config_space::bridges_above(config, source.segment(), source.bus()) {
-            match bridge.kind {
+            if is_conventional(config, bridge.function) {
+                // Section 3.12.2: the bridge puts its own id.
+                all.add(bridge.function)?;
+            } else if config_space::port_type(config, bridge.function) == Some(PortType::ToPci) {
                 // Section 3.12.1: the bridge may put (secondary bus, 0.0) in place of the requester.
-                Some(PortType::ToPci) => {
-                    all.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
-                }
-                // Section 3.12.2: a conventional bridge puts itself.
-                Some(PortType::FromPci) | None => all.add(bridge.function)?,
-                Some(_) => continue,
+                all.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
+            } else {
+                continue;
             }
-            all.buses = Some((bridge.secondary, bridge.subordinate));
+            all.add_shared(buses(bridge))?;
         }
         Ok(all)
     }
@@ -46,17 +53,20 @@ impl Requesters {
     /// True if `other` shares a source-id with this function, so that both have to be in one cell.
     pub fn shared_with(&self, other: SourceId) -> bool {
         let segment = self.ids.first().map(|own| own.segment());
-        let behind = self.buses.is_some_and(|(first, last)| (first..=last).contains(&other.bus()));
-        self.ids.contains(&other) || segment == Some(other.segment()) && behind
+        let shared = || self.shared.iter().any(|(first, last)| (*first..=*last).contains(&other.requester()));
+        self.ids.contains(&other) || segment == Some(other.segment()) && shared()
     }
 
     /// Section 3.12.5: function numbers that the device uses as further tags.
     fn add_phantom_functions(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
+        if !config_space::is_there(config, source) {
+            return Ok(());
+        }
         let Some(express) = config_space::pci_express(config, source) else { return Ok(()) };
         // PCIe 6.0, sections 7.5.3.3 and 7.5.3.4: Phantom Functions Supported and Enable.
         let supported = (config.read(source, express + 4) >> 3) & 3;
         let enabled = config.read(source, express + 8) & 1 << 9 != 0;
-        if !config_space::is_there(config, source) || !enabled {
+        if !enabled {
             return Ok(());
         }
         // So many high bits of the function number tell nothing about the function.
@@ -68,10 +78,31 @@ impl Requesters {
         Ok(())
     }
 
-    fn add(&mut self, id: SourceId) -> Result<(), Full> {
+    /// Adds a source-id, if it is new.
+    pub(super) fn add(&mut self, id: SourceId) -> Result<(), Full> {
         if self.ids.contains(&id) {
             return Ok(());
         }
-        self.ids.push(id).map_err(|_| Full { what: "source-ids of one function", capacity: MAX_REQUESTERS })
+        self.ids.push(id).map_err(|_| FULL)
     }
+
+    /// Adds functions that share one of the source-ids, from the first requester-id to the last.
+    pub(super) fn add_shared(&mut self, range: (u16, u16)) -> Result<(), Full> {
+        if self.shared.contains(&range) {
+            return Ok(());
+        }
+        self.shared.push(range).map_err(|_| FULL)
+    }
+}
+
+const FULL: Full = Full { what: "source-ids of one function", capacity: MAX_REQUESTERS };
+
+/// True for a bridge that is no PCI Express port, or one from PCI to PCI Express.
+fn is_conventional(config: &impl ConfigSpace, bridge: SourceId) -> bool {
+    matches!(config_space::port_type(config, bridge), None | Some(PortType::FromPci))
+}
+
+/// All functions behind a bridge.
+fn buses(bridge: Bridge) -> (u16, u16) {
+    (u16::from(bridge.secondary) << 8, u16::from(bridge.subordinate) << 8 | 0xff)
 }

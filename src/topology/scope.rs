@@ -1,4 +1,4 @@
-use super::config_space::{self, ConfigSpace, Function};
+use super::config_space::{self, ConfigSpace};
 use crate::addr::SourceId;
 use crate::firmware::dmar::Properties;
 
@@ -22,6 +22,11 @@ pub struct Scope {
 pub enum Target {
     /// One PCI function, and its virtual functions.
     Function,
+    /// The functions from this one to the one with the requester-id `last`.
+    Range {
+        /// The last one, which belongs to it.
+        last: u16,
+    },
     /// A bridge and all that is behind it.
     Subtree,
     /// All of the segment that nothing else covers.
@@ -46,16 +51,30 @@ pub enum Role {
     Reserved(u16),
     /// Devices behind it may use ATS.
     AtsPort,
+    /// It may not use ATS, whatever the unit says.
+    NoAts,
     /// It has these properties.
     Properties(Properties),
+    /// Its requests carry this source-id.
+    Alias(SourceId),
+    /// AMD: the entry of the device table gets these bits (field DTE Setting).
+    Settings(u8),
+}
+
+impl Role {
+    /// True if it is to be served by a unit.
+    pub(super) fn is_server(self) -> bool {
+        matches!(self, Self::Unit(_) | Self::UnusableUnit)
+    }
 }
 
 /// How well a scope fits a device: the highest counts.
-pub(super) type Rank = u16;
+pub(super) type Rank = u32;
 
-const NAMED: Rank = 0x300;
-/// A virtual function of what is named.
-const VIRTUAL: Rank = 0x200;
+/// Named alone; for one of a range, less the range's width, since real tables have ranges within ranges.
+const NAMED: Rank = 0x2_0000;
+/// A virtual function of what is named, or an extended function of its device.
+const RELATED: Rank = 0x300;
 /// Behind a bridge; its secondary bus is added, since a nearer bridge has a higher one.
 const BEHIND: Rank = 0x100;
 const REST: Rank = 0;
@@ -68,15 +87,40 @@ impl Scope {
         }
         match self.target {
             Target::Function | Target::Subtree | Target::Acpi(_) if self.source == source => Some(NAMED),
-            Target::Function => config_space::is_virtual_function_of(config, source, self.source).then_some(VIRTUAL),
-            Target::Subtree => match config_space::look(config, self.source) {
-                Function::Bridge(bridge) if (bridge.secondary..=bridge.subordinate).contains(&source.bus()) => {
-                    Some(BEHIND + Rank::from(bridge.secondary))
-                }
-                _ => None,
-            },
+            Target::Function => self.is_related(config, source).then_some(RELATED),
+            Target::Range { last } => {
+                let first = self.source.requester();
+                (first..=last).contains(&source.requester()).then(|| NAMED - Rank::from(last - first))
+            }
+            Target::Subtree => {
+                let bridge = config_space::bridge(config, self.source)?;
+                let buses = bridge.secondary..=bridge.subordinate;
+                buses.contains(&source.bus()).then_some(BEHIND + Rank::from(bridge.secondary))
+            }
             Target::Segment => Some(REST),
             Target::Acpi(_) | Target::IoApic(_) | Target::Hpet(_) => None,
+        }
+    }
+
+    /// VT-d 5.10, sections 8.3.2 and 8.3.3: extended and virtual functions follow the one that is named.
+    fn is_related(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
+        let extended = self.source.bus() == source.bus() && self.source.device() == 0 && source.device() != 0;
+        extended && config_space::has_extended_functions(config, source.segment(), source.bus())
+            || config_space::is_virtual_function_of(config, source, self.source)
+    }
+
+    /// True if two scopes have a function in common.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let ((first, last), (other_first, other_last)) = (self.named(), other.named());
+        self.source.segment() == other.source.segment() && first <= other_last && other_first <= last
+    }
+
+    /// First and last requester-id that it names.
+    pub(super) fn named(&self) -> (u16, u16) {
+        let first = self.source.requester();
+        match self.target {
+            Target::Range { last } => (first, last),
+            _ => (first, first),
         }
     }
 }

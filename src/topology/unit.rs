@@ -1,3 +1,5 @@
+use crate::addr::SourceId;
+use crate::firmware::ivrs::IvhdKind;
 use crate::hal::Window;
 
 /// A remapping unit, as the firmware's table describes it.
@@ -12,8 +14,49 @@ pub struct UnitInfo {
     pub include_all: bool,
     /// The node that it belongs to, as the SRAT table numbers them.
     pub proximity: Option<u32>,
+    /// Who made it, and what the table tells for that kind alone.
+    pub kind: UnitKind,
     /// Where in the table it is defined.
     pub offset: u32,
+}
+
+/// Who made a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnitKind {
+    /// Intel VT-d. All else is in its registers.
+    VtD,
+    /// AMD-Vi.
+    AmdVi(AmdUnit),
+}
+
+/// What the IVRS table tells of an AMD unit; the fields are those of [`Ivhd`](crate::firmware::ivrs::Ivhd).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AmdUnit {
+    /// The unit's own PCI function, whose requests nothing translates.
+    pub device: SourceId,
+    /// Where in its configuration space the unit's capability is.
+    pub capability: u16,
+    /// Bits for the unit's control register.
+    pub flags: u8,
+    /// MSI number of the event log, and the unit's id.
+    pub info: u16,
+    /// Feature reporting or attributes.
+    pub attributes: u32,
+    /// Image of the Extended Feature Register.
+    pub features: Option<u64>,
+    /// Image of the Extended Feature 2 Register.
+    pub features2: Option<u64>,
+    /// The type of block that tells it.
+    pub described_by: IvhdKind,
+}
+
+impl AmdUnit {
+    /// IotlbSup, bit 4 of the flags: devices may have translation caches.
+    pub fn iotlb_supported(&self) -> bool {
+        self.flags & 1 << 4 != 0
+    }
 }
 
 impl UnitInfo {

@@ -1,0 +1,217 @@
+//! What both tables need: units, scopes and reserved memory taken in one by one, each checked against those before.
+
+use heapless::Vec;
+
+use super::{ReservedMemory, Role, Scope, Target, Topology, UnitInfo, UnitKind};
+use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned};
+use crate::firmware::dmar::ScopeKind;
+use crate::firmware::{Error, Finding, Flaw};
+use crate::hal::Window;
+use crate::limits::Full;
+
+/// First and last address of the interrupt range (VT-d 5.10, section 3.15).
+const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
+/// Bits of a physical address that x86 machines can have.
+const WIDEST: u8 = 52;
+
+/// A unit as a structure of the table defines it.
+pub(super) struct Definition {
+    pub(super) base: u64,
+    pub(super) bytes: u32,
+    pub(super) segment: u16,
+    pub(super) offset: u32,
+    pub(super) kind: UnitKind,
+}
+
+/// Reserved memory as a structure of the table defines it; both addresses belong to it.
+pub(super) struct Range {
+    pub(super) base: u64,
+    pub(super) limit: u64,
+    pub(super) rights: Rights,
+    pub(super) offset: u32,
+}
+
+impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
+    /// Nothing yet. A width that no x86 machine has is taken for the widest.
+    pub(super) fn empty(host_address_width: u16, offset: u32, report: &mut dyn FnMut(Finding)) -> Self {
+        let width = u8::try_from(host_address_width).ok().filter(|bits| (32..=WIDEST).contains(bits));
+        if width.is_none() {
+            report(Finding::new(offset, Flaw::AddressWidth { bits: host_address_width }));
+        }
+        Self {
+            units: Vec::new(),
+            scopes: Vec::new(),
+            reserved: Vec::new(),
+            host_address_width: width.unwrap_or(WIDEST),
+            interrupt_remapping: false,
+            x2apic_opt_out: false,
+            dma_opt_in: false,
+        }
+    }
+
+    /// Takes a unit in. The role of what it serves: a unit, new or known, or one that cannot be used.
+    pub(super) fn add_unit(&mut self, unit: Definition, report: &mut dyn FnMut(Finding)) -> Result<Role, Error> {
+        let Definition { base, bytes, segment, offset, kind } = unit;
+        if base == 0 {
+            report(Finding::new(offset, Flaw::NoBase));
+            return Ok(Role::UnusableUnit);
+        }
+        let end = base.checked_add(u64::from(bytes) - 1).and_then(|last| PhysAddr::try_new(last).ok());
+        let (Some(_), Ok(start), true) = (end, PhysAddr::try_new(base), is_page_aligned(base)) else {
+            report(Finding::new(offset, Flaw::BadBase { base }));
+            return Ok(Role::UnusableUnit);
+        };
+        if !base.is_multiple_of(u64::from(bytes)) {
+            report(Finding::new(offset, Flaw::UnalignedWindow { base, bytes }));
+        }
+        let window = Window { base: start, bytes };
+        if let Some((known, index)) = self.units.iter().zip(0..).find(|(known, _)| known.window.base == start) {
+            if known.window == window && known.segment == segment && known.kind == kind {
+                report(Finding::new(offset, Flaw::DuplicateUnit { base }));
+                return Ok(Role::Unit(index));
+            }
+            report(Finding::new(offset, Flaw::ConflictingUnit { base, segment }));
+            return Ok(Role::UnusableUnit);
+        }
+        let unit = UnitInfo { window, segment, include_all: false, proximity: None, kind, offset };
+        for other in self.units.iter().filter(|other| other.overlaps(&unit)) {
+            let other = other.window.base.as_u64();
+            report(Finding::new(offset, Flaw::OverlappingUnits { base, other }));
+        }
+        let full = Error::Full { offset, full: Full { what: "units", capacity: UNITS } };
+        let index = u16::try_from(self.units.len()).map_err(|_| full)?;
+        self.units.push(unit).map_err(|_| full)?;
+        Ok(Role::Unit(index))
+    }
+
+    /// Takes in that a unit serves a device, unless another does already: the first counts.
+    pub(super) fn add_served(&mut self, scope: Scope, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+        let flaw = self.scopes.iter().filter(|known| known.role.is_server()).find_map(|known| clash(known, &scope));
+        if let Some(flaw) = flaw {
+            report(Finding::new(scope.offset, flaw));
+        }
+        match flaw {
+            Some(Flaw::NamedTwice { .. } | Flaw::ServedTwice { .. }) => Ok(()),
+            _ => self.add_scope(scope),
+        }
+    }
+
+    /// Takes in that a unit serves all of its segment that no other does. The first such unit counts.
+    pub(super) fn add_include_all(
+        &mut self,
+        role: Role,
+        segment: u16,
+        (base, offset): (u64, u32),
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<(), Error> {
+        if let Some(first) = self.include_all(segment) {
+            if first != role {
+                report(Finding::new(offset, Flaw::SecondIncludeAll { base, first: self.base_of(first) }));
+            }
+            return Ok(());
+        }
+        if let Role::Unit(index) = role
+            && let Some(unit) = self.units.get_mut(usize::from(index))
+        {
+            unit.include_all = true;
+        }
+        let source = SourceId::from_requester(segment, 0);
+        self.add_scope(Scope { source, target: Target::Segment, role, offset })
+    }
+
+    /// The role of what no unit of the segment names.
+    pub(super) fn include_all(&self, segment: u16) -> Option<Role> {
+        let mut rest = self.scopes.iter().filter(|scope| scope.role.is_server() && scope.target == Target::Segment);
+        rest.find(|scope| scope.source.segment() == segment).map(|scope| scope.role)
+    }
+
+    /// The register base of a unit, or 0 if it cannot be used.
+    pub(super) fn base_of(&self, role: Role) -> u64 {
+        match role {
+            Role::Unit(index) => self.units.get(usize::from(index)).map_or(0, |unit| unit.window.base.as_u64()),
+            _ => 0,
+        }
+    }
+
+    /// Takes reserved memory in, widened to whole pages. `None` if it is no range at all.
+    pub(super) fn add_reserved(
+        &mut self,
+        range: Range,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<Option<Role>, Error> {
+        let Range { base, limit, rights, offset } = range;
+        if limit <= base {
+            report(Finding::new(offset, Flaw::ReversedRange { base, limit }));
+            return Ok(None);
+        }
+        if !is_page_aligned(base) || !is_page_aligned(limit.wrapping_add(1)) {
+            report(Finding::new(offset, Flaw::UnalignedRange { base, limit }));
+        }
+        let (first, last) = (base & !(PAGE_BYTES - 1), limit | (PAGE_BYTES - 1));
+        let interrupts = first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;
+        if interrupts || last >> self.host_address_width != 0 {
+            report(Finding::new(offset, Flaw::UnmappableRange { base, limit }));
+        }
+        // An address that no CPU has stays what it is as the device sees it, so that mapping it is refused.
+        let (input, bytes) = (Iova::new(first), (last - first).saturating_add(1));
+        let Some(region) = Region::new(input, PhysAddr::new_truncate(first), bytes, rights) else {
+            return Ok(None);
+        };
+        if self.reserved.iter().any(|known| known.region.input.overlaps(region.input)) {
+            report(Finding::new(offset, Flaw::OverlappingRange { base, limit }));
+        }
+        let full = Error::Full { offset, full: Full { what: "reserved memory", capacity: RESERVED } };
+        let index = u16::try_from(self.reserved.len()).map_err(|_| full)?;
+        self.reserved.push(ReservedMemory { region, offset }).map_err(|_| full)?;
+        Ok(Some(Role::Reserved(index)))
+    }
+
+    pub(super) fn add_scope(&mut self, scope: Scope) -> Result<(), Error> {
+        let full = Full { what: "device scopes", capacity: SCOPES };
+        self.scopes.push(scope).map_err(|scope| Error::Full { offset: scope.offset, full })
+    }
+
+    /// Reports a structure whose segment has no unit.
+    pub(super) fn check_segment(
+        &self,
+        structure: &'static str,
+        segment: u16,
+        offset: u32,
+        report: &mut dyn FnMut(Finding),
+    ) {
+        if !self.units.iter().any(|unit| unit.segment == segment) {
+            report(Finding::new(offset, Flaw::SegmentWithoutUnit { structure, segment }));
+        }
+    }
+
+    /// Reports what only the whole table shows.
+    pub(super) fn finish(self, offset: u32, report: &mut dyn FnMut(Finding)) -> Result<Self, Error> {
+        if self.units.is_empty() {
+            return Err(Error::NoUnit { offset });
+        }
+        let has_ioapic = self.scopes.iter().any(|scope| matches!(scope.target, Target::IoApic(_)));
+        if self.interrupt_remapping && !has_ioapic {
+            report(Finding::new(offset, Flaw::NoIoApic));
+        }
+        Ok(self)
+    }
+}
+
+/// What is wrong with two scopes that say which unit serves a device.
+fn clash(known: &Scope, new: &Scope) -> Option<Flaw> {
+    let named = |kind, id| Some(Flaw::NamedTwice { kind, id });
+    match (known.target, new.target) {
+        (Target::IoApic(id), Target::IoApic(other)) if id == other => named(ScopeKind::IoApic, id),
+        // Each timer of an HPET may have a source-id of its own, but all are at one unit.
+        (Target::Hpet(id), Target::Hpet(other)) if id == other && known.role != new.role => named(ScopeKind::Hpet, id),
+        (Target::Acpi(id), Target::Acpi(other)) if id == other => named(ScopeKind::Acpi, id),
+        (Target::IoApic(_) | Target::Hpet(_) | Target::Segment, _) => None,
+        (_, Target::IoApic(_) | Target::Hpet(_) | Target::Segment) => None,
+        _ if known.role == new.role || !known.overlaps(new) => None,
+        _ if known.named() == new.named() => Some(Flaw::ServedTwice { device: new.source }),
+        _ => {
+            let (first, last) = new.named();
+            Some(Flaw::OverlappingDevices { first, last })
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! An IVRS table put together, and what is wrong with its blocks together.
+
+use super::builder::{Definition, Range};
+use super::{AmdUnit, Role, Scope, Target, Topology, UnitKind};
+use crate::addr::{Rights, SourceId};
+use crate::firmware::ivrs::{Block, Ivhd, IvhdKind, Ivmd, IvmdDevices, IvmdFlags, Ivrs, Listed, Variety};
+use crate::firmware::{Error, Finding, Flaw};
+
+/// ATSDisabled in the extended settings of a device entry.
+const ATS_DISABLED: u32 = 1 << 31;
+
+impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
+    /// What an IVRS table says. Findings go to `report`, a few for each entry at most; each costs what it names and no
+    /// more. A caller that wants to be stricter looks at them ([`Strictness`](crate::firmware::Strictness)).
+    ///
+    /// Where blocks of several types describe one unit, the newest type counts.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no IVRS, describe no unit that can be used, or hold more than the capacities.
+    pub fn from_ivrs(table: &[u8], mut report: impl FnMut(Finding)) -> Result<Self, Error> {
+        let report: &mut dyn FnMut(Finding) = &mut report;
+        let ivrs = Ivrs::new(table, &mut *report)?;
+        ivrs.lint(&mut *report);
+        let mut topology = Self::empty(u16::from(ivrs.info().physical_width()), 36, report);
+        topology.interrupt_remapping = true;
+        topology.dma_opt_in = ivrs.info().dma_remap();
+        for kind in [IvhdKind::Mixed, IvhdKind::Full, IvhdKind::Legacy] {
+            for block in ivrs.sound() {
+                match block {
+                    Block::Ivhd(ivhd) if ivhd.kind() == kind => topology.add_ivhd(&ivhd, report)?,
+                    _ => {}
+                }
+            }
+        }
+        for block in ivrs.sound() {
+            if let Block::Ivmd(ivmd) = block {
+                topology.add_ivmd(&ivmd, report)?;
+            }
+        }
+        topology.finish(ivrs.blocks_offset(), report)
+    }
+
+    fn add_ivhd(&mut self, ivhd: &Ivhd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+        let (base, segment, offset) = (ivhd.base(), ivhd.segment(), ivhd.offset());
+        let device = SourceId::from_requester(segment, ivhd.device());
+        let known = self.units.iter().find_map(|unit| match unit.kind {
+            UnitKind::AmdVi(amd) if amd.device == device => Some((amd.described_by, unit.window.base.as_u64())),
+            _ => None,
+        });
+        if let Some((newer, other)) = known
+            && newer > ivhd.kind()
+        {
+            if base != other {
+                report(Finding::new(offset, Flaw::OlderDisagrees { base, newer: other }));
+            }
+            return Ok(());
+        }
+        let kind = UnitKind::AmdVi(AmdUnit {
+            device,
+            capability: ivhd.capability(),
+            flags: ivhd.flags(),
+            info: ivhd.info(),
+            attributes: ivhd.attributes(),
+            features: ivhd.features(),
+            features2: ivhd.features2(),
+            described_by: ivhd.kind(),
+        });
+        let role = self.add_unit(Definition { base, bytes: ivhd.bytes(), segment, offset, kind }, report)?;
+        for (offset, listed) in ivhd.devices().filter_map(Result::ok) {
+            self.add_listed(listed, role, segment, (base, offset), report)?;
+        }
+        Ok(())
+    }
+
+    fn add_listed(
+        &mut self,
+        listed: Listed<'_>,
+        role: Role,
+        segment: u16,
+        (base, offset): (u64, u32),
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<(), Error> {
+        let at = |requester| SourceId::from_requester(segment, requester);
+        let (settings, of) = match listed {
+            Listed::All { settings } => {
+                self.add_include_all(role, segment, (base, offset), report)?;
+                (settings, (at(0), Target::Segment))
+            }
+            Listed::Range { first, last, alias, settings, extended } => {
+                let (source, target) = (at(first), Target::Range { last });
+                self.add_served(Scope { source, target, role, offset }, report)?;
+                if let Some(alias) = alias {
+                    self.add_scope(Scope { source, target, role: Role::Alias(at(alias)), offset })?;
+                }
+                if extended & ATS_DISABLED != 0 {
+                    self.add_scope(Scope { source, target, role: Role::NoAts, offset })?;
+                }
+                (settings, (source, target))
+            }
+            Listed::Special { handle, source, variety, settings } => {
+                let target = match variety {
+                    Variety::IoApic => Target::IoApic(handle),
+                    Variety::Hpet => Target::Hpet(handle),
+                    Variety::Unknown(variety) => {
+                        report(Finding::new(offset, Flaw::UnknownVariety { variety }));
+                        return Ok(());
+                    }
+                };
+                self.add_served(Scope { source: at(source), target, role, offset }, report)?;
+                (settings, (at(source), Target::Range { last: source }))
+            }
+            Listed::Acpi { device, settings, .. } => {
+                let (source, target) = (at(device), Target::Range { last: device });
+                self.add_served(Scope { source, target, role, offset }, report)?;
+                (settings, (source, target))
+            }
+        };
+        if settings != 0 && role != Role::UnusableUnit {
+            let (source, target) = of;
+            self.add_scope(Scope { source, target, role: Role::Settings(settings), offset })?;
+        }
+        Ok(())
+    }
+
+    fn add_ivmd(&mut self, ivmd: &Ivmd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+        let (base, segment, offset) = (ivmd.start(), ivmd.segment(), ivmd.offset());
+        self.check_segment("IVMD", segment, offset, report);
+        let Some(minus_one) = ivmd.bytes().checked_sub(1) else {
+            report(Finding::new(offset, Flaw::EmptyRange { base }));
+            return Ok(());
+        };
+        let flags = ivmd.flags();
+        let mut rights = Rights::empty();
+        // What a device may reach untranslated it may read and write.
+        rights.set(Rights::READ, flags.intersects(IvmdFlags::READ | IvmdFlags::EXCLUSION));
+        rights.set(Rights::WRITE, flags.intersects(IvmdFlags::WRITE | IvmdFlags::EXCLUSION));
+        if rights.is_empty() || !flags.intersects(IvmdFlags::UNITY | IvmdFlags::EXCLUSION) {
+            report(Finding::new(offset, Flaw::UselessRange { flags: flags.bits() }));
+            return Ok(());
+        }
+        let (first, target) = match ivmd.devices() {
+            IvmdDevices::All => (0, Target::Segment),
+            IvmdDevices::One(device) => (device, Target::Range { last: device }),
+            IvmdDevices::Range(first, last) if first <= last => (first, Target::Range { last }),
+            IvmdDevices::Range(first, last) => {
+                report(Finding::new(offset, Flaw::ReversedDevices { first, last }));
+                return Ok(());
+            }
+        };
+        let range = Range { base, limit: base.wrapping_add(minus_one), rights, offset };
+        match self.add_reserved(range, report)? {
+            Some(role) => {
+                self.add_scope(Scope { source: SourceId::from_requester(segment, first), target, role, offset })
+            }
+            None => Ok(()),
+        }
+    }
+}
