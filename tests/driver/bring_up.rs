@@ -1,0 +1,112 @@
+use cofferdam::error::UnitError;
+use cofferdam::iommu::Error;
+use cofferdam_model::{Defect, UnitConfig};
+
+use crate::machine::*;
+
+#[test]
+fn every_usable_unit_comes_up_and_blocks_everything() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = discover(&machine, &[]).unwrap();
+        assert!(write(&machine, function(0, 3), 0x1000, 1), "{name}: DMA is free before");
+        iommu.enable().unwrap();
+        assert_eq!(read(&machine, function(0, 3), 0x1000), None, "{name}");
+        assert_eq!(machine.frames_in_use(), 3, "{name}: queue, status words, root table");
+        assert_eq!(iommu.statistics().table_frames, 3, "{name}");
+    }
+}
+
+#[test]
+fn two_units_come_up_and_each_blocks_its_own() {
+    let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
+    let machine = machine(units);
+    discover(&machine, &[&[1]]).unwrap().enable().unwrap();
+    assert_eq!(read(&machine, function(1, 0), 0), None);
+    assert_eq!(read(&machine, function(0, 0), 0), None);
+}
+
+#[test]
+fn a_unit_without_a_queue_is_refused_and_left_alone() {
+    let machine = machine([UnitConfig::first_generation()]);
+    let iommu = discover(&machine, &[]).unwrap();
+    let unit = machine.windows()[0];
+    let (register, bit, missing) = ("ECAP_REG", "QI", "invalidation queue");
+    assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::Unsupported { unit, register, bit, missing })));
+    assert!(write(&machine, function(0, 0), 0x1000, 1), "DMA is as free as before");
+    assert_eq!(machine.frames_in_use(), 0);
+}
+
+#[test]
+fn one_unusable_unit_keeps_all_from_being_touched() {
+    let units = [UnitConfig::client().serving(&[1]), UnitConfig::first_generation()];
+    let machine = machine(units);
+    assert!(discover(&machine, &[&[1]]).unwrap().enable().is_err());
+    assert!(write(&machine, function(1, 0), 0x1000, 1));
+}
+
+#[test]
+fn a_unit_that_translates_nothing_is_refused_by_name() {
+    let unit = UnitConfig::qemu_10_0(false);
+    let machine = machine([UnitConfig { cap: unit.cap & !(0x1f << 8), ..unit }]);
+    let error = discover(&machine, &[]).unwrap().enable().unwrap_err();
+    assert!(matches!(error, Error::Unit(UnitError::Unsupported { register: "CAP_REG", bit: "SAGAW", .. })), "{error}");
+}
+
+#[test]
+fn a_unit_that_reads_all_ones_is_refused_by_name() {
+    let machine = machine([UnitConfig::server()]);
+    machine.break_unit(0, Defect::AllOnes);
+    let unit = machine.windows()[0];
+    let dead = UnitError::Dead { unit, register: "VER_REG", value: u64::from(u32::MAX) };
+    assert_eq!(discover(&machine, &[]).unwrap_err(), Error::Unit(dead));
+}
+
+#[test]
+fn a_status_bit_that_never_comes_is_named_and_nothing_waits_for_ever() {
+    for (bit, name) in [(26, "QIES"), (30, "RTPS"), (31, "TES")] {
+        let machine = machine([UnitConfig::server()]);
+        machine.break_unit(0, Defect::StatusStuckLow(1 << bit));
+        let iommu = discover(&machine, &[]).unwrap();
+        match iommu.enable().unwrap_err() {
+            Error::Unit(UnitError::Timeout { unit, register: "GSTS_REG", bit, waited_ns }) => {
+                assert_eq!((unit, bit), (machine.windows()[0], name));
+                assert!((1_000_000_000..1_100_000_000).contains(&waited_ns), "{waited_ns}");
+            }
+            other => panic!("{name}: {other}"),
+        }
+        // A unit that failed stays out of service.
+        assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::Failed { unit: machine.windows()[0] })));
+        machine.take_violations();
+    }
+}
+
+#[test]
+fn without_frames_a_unit_does_not_come_up_and_tells_so() {
+    for count in 0..3 {
+        let machine = machine([UnitConfig::server()]);
+        machine.allow_allocations(Some(count));
+        let iommu = discover(&machine, &[]).unwrap();
+        let unit = machine.windows()[0];
+        assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::OutOfFrames { unit })), "{count}");
+        machine.allow_allocations(None);
+        assert_eq!(iommu.enable(), Ok(()), "with memory it does, {count}");
+        assert_eq!(machine.frames_in_use(), 3);
+        assert_eq!(read(&machine, function(0, 0), 0), None);
+    }
+}
+
+#[test]
+fn a_slow_unit_is_waited_for() {
+    let machine = machine([UnitConfig::server()]);
+    machine.break_unit(0, Defect::Slow(900_000_000));
+    assert_eq!(discover(&machine, &[]).unwrap().enable(), Ok(()));
+}
+
+#[test]
+fn nothing_is_assigned_before_the_units_are_on() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = discover(&machine, &[]).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(iommu.assign(function(0, 0), cell), Err(Error::NotEnabled));
+}

@@ -1,0 +1,198 @@
+use cofferdam::addr::Rights;
+use cofferdam::iommu::{Error, Refusal};
+use cofferdam::{CellConfig, Coherency};
+use cofferdam_model::UnitConfig;
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const MEMORY_A: u64 = 0x6000_0000;
+const MEMORY_B: u64 = 0x7000_0000;
+const INPUT: u64 = 0x4000_0000;
+
+#[test]
+fn each_device_reaches_its_own_cell_and_nothing_else() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let (a, b) = (function(0, 3), function(0, 4));
+        cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), a);
+        cell_with(&iommu, region(INPUT, MEMORY_B, 2 * LARGE, RW), b);
+        for (device, own, other) in [(a, MEMORY_A, MEMORY_B), (b, MEMORY_B, MEMORY_A)] {
+            for offset in [0, PAGE, 2 * LARGE - 8] {
+                poke(&machine, own + offset, own + offset);
+                assert_eq!(read(&machine, device, INPUT + offset), Some(own + offset), "{name}");
+                assert!(write(&machine, device, INPUT + offset, !own));
+                assert_eq!((peek(&machine, own + offset), peek(&machine, other + offset) == !own), (!own, false));
+            }
+            for at in [INPUT - 8, INPUT + 2 * LARGE, 0, MEMORY_A, MEMORY_B] {
+                assert_eq!(read(&machine, device, at), None, "{name}: {at:#x}");
+                assert!(!write(&machine, device, at, 0), "{name}: {at:#x}");
+            }
+        }
+        assert_eq!(read(&machine, function(0, 5), INPUT), None, "{name}: nobody's device");
+    }
+}
+
+#[test]
+fn rights_are_those_of_the_region() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, Rights::READ), device);
+        iommu.map(cell, region(INPUT + LARGE, MEMORY_A + LARGE, PAGE, Rights::WRITE)).unwrap();
+        assert!(read(&machine, device, INPUT).is_some() && !write(&machine, device, INPUT, 1), "{name}");
+        assert!(read(&machine, device, INPUT + LARGE).is_none() && write(&machine, device, INPUT + LARGE, 1), "{name}");
+    }
+}
+
+#[test]
+fn what_is_unmapped_is_gone_and_what_stays_stays() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), device);
+        let hole = INPUT + LARGE - PAGE;
+        assert!(write(&machine, device, hole, 1) && write(&machine, device, hole + PAGE, 1));
+        iommu.unmap(cell, range(hole, 2 * PAGE)).unwrap();
+        for at in [hole, hole + PAGE, hole + 2 * PAGE - 8] {
+            assert_eq!(read(&machine, device, at), None, "{name}: {at:#x}");
+        }
+        for at in [INPUT, hole - 8, hole + 2 * PAGE, INPUT + 2 * LARGE - 8] {
+            poke(&machine, at - INPUT + MEMORY_A, at);
+            assert_eq!(read(&machine, device, at), Some(at), "{name}: {at:#x}");
+        }
+        iommu.map(cell, region(hole, MEMORY_B, PAGE, RW)).unwrap();
+        poke(&machine, MEMORY_B, 0xb);
+        assert_eq!((read(&machine, device, hole), read(&machine, device, hole + PAGE)), (Some(0xb), None), "{name}");
+    }
+}
+
+#[test]
+fn a_page_used_then_remapped_is_the_new_one() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), device);
+        assert!(write(&machine, device, INPUT, 1));
+        iommu.unmap(cell, range(INPUT, LARGE)).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY_B, PAGE, RW)).unwrap();
+        assert!(write(&machine, device, INPUT, 2));
+        assert_eq!((peek(&machine, MEMORY_A), peek(&machine, MEMORY_B)), (1, 2), "{name}");
+        assert_eq!(read(&machine, device, INPUT + PAGE), None, "{name}: the rest of the large page is gone");
+    }
+}
+
+#[test]
+fn a_device_that_moves_leaves_its_old_cell_behind() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let (a, b) = (function(0, 3), function(0, 4));
+        cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), a);
+        let cell_b = cell_with(&iommu, region(INPUT, MEMORY_B, LARGE, RW), b);
+        assert!(write(&machine, a, INPUT, 1));
+        iommu.release(a).unwrap();
+        assert!(!write(&machine, a, INPUT, 2), "{name}");
+        iommu.assign(a, cell_b).unwrap();
+        assert!(write(&machine, a, INPUT, 3) && write(&machine, b, INPUT + 8, 4), "{name}");
+        assert_eq!((peek(&machine, MEMORY_A), peek(&machine, MEMORY_B), peek(&machine, MEMORY_B + 8)), (1, 3, 4));
+    }
+}
+
+#[test]
+fn destroying_the_cells_gives_every_page_table_back() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let before = machine.frames_in_use();
+        let (a, b) = (function(0, 3), function(2, 4));
+        let cell = cell_with(&iommu, region(INPUT + PAGE, MEMORY_A, LARGE, RW), a);
+        iommu.assign(b, cell).unwrap();
+        assert_eq!(iommu.statistics().table_frames as usize, machine.frames_in_use(), "{name}");
+        iommu.destroy_cell(cell).unwrap();
+        assert!(read(&machine, a, INPUT + PAGE).is_none() && read(&machine, b, INPUT + PAGE).is_none(), "{name}");
+        assert_eq!(machine.frames_in_use(), before + 2, "{name}: two context tables stay");
+        assert_eq!(iommu.statistics().table_frames as usize, machine.frames_in_use(), "{name}");
+        assert_eq!(iommu.destroy_cell(cell), Err(Error::NoSuchCell(cell)));
+        let next = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        assert_ne!(next, cell, "a handle never names another cell");
+    }
+}
+
+#[test]
+fn devices_that_need_the_same_share_a_table_and_others_do_not() {
+    let graphics = UnitConfig::client_graphics().serving(&[1]);
+    let machine = machine([graphics, UnitConfig::client()]);
+    let iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
+    let one = machine.frames_in_use();
+    assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced));
+    iommu.assign(function(0, 4), cell).unwrap();
+    assert_eq!(machine.frames_in_use(), one, "the same table, the same context table");
+
+    iommu.assign(function(1, 0), cell).unwrap();
+    assert!(machine.frames_in_use() > one + 1, "a table of its own");
+    assert_eq!(iommu.coherency(cell), Ok(Coherency::NotEnforced), "one table in use does not enforce snooping");
+    iommu.map(cell, region(INPUT + LARGE, MEMORY_B, PAGE, RW)).unwrap();
+    for device in [function(0, 3), function(0, 4), function(1, 0)] {
+        assert!(write(&machine, device, INPUT, 1) && write(&machine, device, INPUT + LARGE, 1), "{device}");
+    }
+    iommu.unmap(cell, range(INPUT + LARGE, PAGE)).unwrap();
+    for device in [function(0, 3), function(0, 4), function(1, 0)] {
+        assert!(write(&machine, device, INPUT, 1) && !write(&machine, device, INPUT + LARGE, 1), "{device}");
+    }
+
+    iommu.release(function(1, 0)).unwrap();
+    assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced), "as if it had never been there");
+    assert_eq!(machine.frames_in_use(), one + 1, "but for the context table of its bus");
+}
+
+#[test]
+fn a_new_mapping_costs_nothing_and_an_unmapping_one_batch() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
+    let before = iommu.statistics();
+    iommu.map(cell, region(INPUT + LARGE, MEMORY_B, 64 * PAGE, RW)).unwrap();
+    let mapped = iommu.statistics();
+    assert_eq!((mapped.descriptors, mapped.doorbells), (before.descriptors, before.doorbells));
+    iommu.unmap(cell, range(INPUT + LARGE, 64 * PAGE)).unwrap();
+    let unmapped = iommu.statistics();
+    assert_eq!((unmapped.descriptors - mapped.descriptors, unmapped.waits - mapped.waits), (2, 1));
+    assert_eq!(unmapped.doorbells - mapped.doorbells, 1);
+}
+
+#[test]
+fn with_caching_mode_a_mapping_costs_one_batch_a_call_not_one_a_page() {
+    let machine = machine([UnitConfig::qemu_10_0(true)]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
+    let before = iommu.statistics();
+    iommu.map(cell, region(INPUT + LARGE + PAGE, MEMORY_B, 100 * PAGE, RW)).unwrap();
+    let after = iommu.statistics();
+    assert_eq!((after.descriptors - before.descriptors, after.doorbells - before.doorbells), (2, 1));
+}
+
+#[test]
+fn what_may_not_be_is_refused_by_name() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let safe = iommu.create_cell(CellConfig::default()).unwrap();
+    let refused = Error::Refused { device, reason: Refusal::UnsafeInterrupts };
+    assert_eq!(iommu.assign(device, safe), Err(refused));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), device);
+    assert_eq!(iommu.assign(device, cell), Err(Error::Busy { device, cell }));
+    assert_eq!(iommu.release(function(0, 4)), Err(Error::NotAssigned(function(0, 4))));
+    let elsewhere = cofferdam::addr::SourceId::new(7, 0, 0, 0).unwrap();
+    assert_eq!(iommu.assign(elsewhere, cell), Err(Error::NoSuchDevice(elsewhere)));
+    let granted = region(INPUT, MEMORY_A, LARGE, RW);
+    assert_eq!(iommu.map(cell, region(INPUT + PAGE, MEMORY_B, PAGE, RW)), Err(Error::Overlap(granted)));
+    assert_eq!(iommu.unmap(cell, range(INPUT, 1)), Err(Error::Misaligned(range(INPUT, 1))));
+    assert_eq!(iommu.unmap(cell, range(0, PAGE)), Err(Error::NotGranted(cofferdam::addr::Iova::new(0))));
+}

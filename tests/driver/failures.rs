@@ -1,0 +1,162 @@
+use cofferdam::addr::{Iova, Rights};
+use cofferdam::error::UnitError;
+use cofferdam::iommu::Error;
+use cofferdam::limits;
+use cofferdam_model::{Defect, UnitConfig};
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+
+/// Tries `call` with ever more frames until it succeeds; each failure must leave frames and statistics as they were.
+fn with_ever_more_frames(
+    machine: &cofferdam_model::Machine,
+    iommu: &cofferdam::Iommu<&cofferdam_model::Machine>,
+    kept: usize,
+    mut call: impl FnMut() -> Result<(), Error>,
+) -> u64 {
+    let (frames, before) = (machine.frames_in_use(), iommu.statistics());
+    for count in 0.. {
+        machine.allow_allocations(Some(count));
+        let result = call();
+        machine.allow_allocations(None);
+        match result {
+            Ok(()) => return count,
+            Err(Error::OutOfFrames | Error::Unit(UnitError::OutOfFrames { .. })) => {
+                assert!(machine.frames_in_use() <= frames + kept, "{count}: frames leak");
+                assert_eq!(iommu.statistics().doorbells, before.doorbells, "{count}");
+            }
+            Err(error) => panic!("{count}: {error}"),
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn running_out_of_frames_changes_nothing() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(INPUT + PAGE, MEMORY + PAGE, 2 * LARGE, RW)).unwrap();
+        // An empty context table may stay: it blocks as its absence does.
+        let frames = with_ever_more_frames(&machine, &iommu, 1, || {
+            assert_eq!(read(&machine, device, INPUT + PAGE), None, "{name}");
+            iommu.assign(device, cell)
+        });
+        assert!(frames > 3, "{name}: {frames}");
+        assert!(write(&machine, device, INPUT + PAGE, 1), "{name}");
+
+        let more = region(INPUT + 0x4000_0000, MEMORY, PAGE, RW);
+        let frames = with_ever_more_frames(&machine, &iommu, 0, || {
+            assert_eq!(read(&machine, device, INPUT + 0x4000_0000), None, "{name}");
+            iommu.map(cell, more)
+        });
+        assert_eq!(frames, 2, "{name}");
+
+        let hole = INPUT + LARGE + PAGE;
+        with_ever_more_frames(&machine, &iommu, 0, || {
+            assert!(write(&machine, device, hole, 1), "{name}: still there");
+            iommu.unmap(cell, range(hole, PAGE))
+        });
+        assert_eq!(read(&machine, device, hole), None, "{name}");
+    }
+}
+
+#[test]
+fn a_queue_that_dies_is_reported_and_no_frame_is_freed() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+    let frames = machine.frames_in_use();
+    machine.break_unit(0, Defect::QueueDead);
+    let error = iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+    let unit = machine.windows()[0];
+    assert!(matches!(error, Error::Unit(UnitError::Timeout { unit: named, .. }) if named == unit), "{error}");
+    assert_eq!(machine.frames_in_use(), frames, "the unit may still walk them");
+    let failed = Err(Error::Unit(UnitError::Failed { unit }));
+    assert_eq!(iommu.release(device), failed);
+    assert_eq!(iommu.destroy_cell(cell), failed, "the cell stays");
+    assert_eq!(iommu.assign(function(0, 4), cell), failed);
+    assert_eq!(machine.frames_in_use(), frames);
+    assert_eq!(read(&machine, function(0, 4), INPUT), None);
+}
+
+#[test]
+fn an_error_of_the_queue_is_named_with_its_cause() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(0, 3));
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    match iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err() {
+        Error::Unit(UnitError::Queue { unit, register: "FSTS_REG", bit: "IQE", slot, .. }) => {
+            assert_eq!((unit, slot), (machine.windows()[0], 3), "behind two invalidations and a wait");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_unit_that_fails_leaves_the_others_working() {
+    let units = [UnitConfig::server().serving(&[1]), UnitConfig::server()];
+    let machine = machine(units);
+    let iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let (a, b) = (function(1, 0), function(0, 0));
+    cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), a);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY + PAGE, PAGE, RW), b);
+    machine.break_unit(0, Defect::QueueDead);
+    assert!(iommu.release(a).is_err());
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+    assert_eq!(read(&machine, b, INPUT), None);
+    iommu.release(b).unwrap();
+}
+
+#[test]
+fn a_mapping_that_cannot_be_flushed_is_not_granted() {
+    let machine = machine([UnitConfig::qemu_10_0(true)]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
+    machine.break_unit(0, Defect::QueueDead);
+    assert!(iommu.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW)).is_err());
+    assert_eq!(read(&machine, device, INPUT + LARGE), None);
+    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, PAGE)), Err(Error::NotGranted(Iova::new(INPUT + LARGE))));
+}
+
+#[test]
+fn a_width_that_one_device_lacks_refuses_that_device_alone() {
+    let units = [UnitConfig::server().serving(&[1]), UnitConfig::client()];
+    let machine = machine(units);
+    let iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let high = region(1 << 40, MEMORY, PAGE, RW);
+    let cell = cell_with(&iommu, high, function(1, 0));
+    let error = iommu.assign(function(0, 0), cell).unwrap_err();
+    assert_eq!(error.to_string(), format!("{high}: the input passes the 39 bits that the unit translates"));
+    assert!(write(&machine, function(1, 0), 1 << 40, 1));
+    assert_eq!(read(&machine, function(0, 0), 1 << 40), None);
+}
+
+#[test]
+fn capacities_that_are_used_up_are_named() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let full = |what, capacity| Err(Error::Full(limits::Full { what, capacity }));
+    let cells: Vec<_> = (0..limits::CELLS).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).collect();
+    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS).map(|_| ()), full("cells", limits::CELLS));
+    for index in 0..limits::REGIONS as u64 {
+        iommu.map(cells[0], region(index * 2 * PAGE, MEMORY, PAGE, RW)).unwrap();
+    }
+    let more = region(INPUT, MEMORY, PAGE, RW);
+    assert_eq!(iommu.map(cells[0], more), full("regions in this cell", limits::REGIONS));
+    for index in 0..limits::DEVICES {
+        iommu.assign(function((index / 32) as u8, (index % 32) as u8), cells[1]).unwrap();
+    }
+    assert_eq!(iommu.assign(function(200, 0), cells[1]), full("assigned devices", limits::DEVICES));
+    assert_eq!(read(&machine, function(200, 0), 0), None);
+}

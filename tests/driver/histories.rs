@@ -1,0 +1,117 @@
+//! Random histories of cells and devices against a plain map of what each device may reach.
+
+use std::collections::BTreeMap;
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::{CellId, Iommu};
+use cofferdam_model::Machine;
+
+use crate::machine::*;
+
+const PAGES: u64 = 1536;
+const CELLS: usize = 3;
+const DEVICES: u8 = 6;
+const STEPS: u32 = 1500;
+
+/// Marsaglia's xorshift: the same history for the same seed, everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// What ought to be: a cell's pages by input page, and the cell of each device.
+struct Expected {
+    cells: Vec<(CellId, BTreeMap<u64, (u64, Rights)>)>,
+    devices: BTreeMap<SourceId, usize>,
+}
+
+fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
+    let cell_index = random.below(CELLS as u64) as usize;
+    let (cell, pages) = &mut expected.cells[cell_index];
+    let device = function(random.below(2) as u8, random.below(DEVICES.into()) as u8);
+    let first = random.below(PAGES);
+    let count = 1 + if random.below(3) == 0 { random.below(PAGES - first) } else { random.below(3) };
+    let count = count.min(PAGES - first);
+    match random.below(8) {
+        0..=2 => {
+            // Often with the alignment that large pages need.
+            let base = 0x6000_0000 + 0x1000_0000 * cell_index as u64;
+            let output = if random.below(2) == 0 { base + first * PAGE } else { base + (first ^ 5) * PAGE };
+            let rights = [Rights::READ, Rights::WRITE, Rights::all()][random.below(3) as usize];
+            let free = (first..first + count).all(|page| !pages.contains_key(&page));
+            let result = iommu.map(*cell, region(first * PAGE, output, count * PAGE, rights));
+            match result {
+                Ok(()) => {
+                    assert!(free);
+                    pages.extend((0..count).map(|page| (first + page, (output + page * PAGE, rights))));
+                }
+                Err(cofferdam::iommu::Error::Full(_)) => {}
+                Err(error) => assert!(!free, "{error}"),
+            }
+        }
+        3..=4 => {
+            let granted = (first..first + count).all(|page| pages.contains_key(&page));
+            match iommu.unmap(*cell, range(first * PAGE, count * PAGE)) {
+                Ok(()) => {
+                    assert!(granted);
+                    pages.retain(|page, _| !(first..first + count).contains(page));
+                }
+                Err(cofferdam::iommu::Error::Full(_)) => {}
+                Err(error) => assert!(!granted, "{error}"),
+            }
+        }
+        5..=6 => {
+            let free = !expected.devices.contains_key(&device);
+            assert_eq!(iommu.assign(device, *cell).is_ok(), free);
+            expected.devices.entry(device).or_insert(cell_index);
+        }
+        _ => assert_eq!(iommu.release(device).is_ok(), expected.devices.remove(&device).is_some()),
+    }
+}
+
+fn check(random: &mut Random, machine: &Machine, expected: &Expected) {
+    for _ in 0..4 {
+        let device = function(random.below(2) as u8, random.below(DEVICES.into()) as u8);
+        let page = random.below(PAGES);
+        let cell = expected.devices.get(&device).map(|&index| &expected.cells[index].1);
+        let target = cell.and_then(|pages| pages.get(&page));
+        let (at, token) = (page * PAGE, random.below(u64::MAX));
+        let readable = target.is_some_and(|(_, rights)| rights.contains(Rights::READ));
+        let writable = target.is_some_and(|(_, rights)| rights.contains(Rights::WRITE));
+        if let Some((output, _)) = target {
+            poke(machine, *output, token);
+        }
+        assert_eq!(read(machine, device, at), readable.then_some(token), "{device} reads {at:#x}");
+        assert_eq!(write(machine, device, at, !token), writable, "{device} writes {at:#x}");
+        if let Some((output, _)) = target {
+            assert_eq!(peek(machine, *output), if writable { !token } else { token });
+        }
+    }
+}
+
+#[test]
+fn every_history_leaves_each_device_with_what_its_cell_has() {
+    for (number, (name, unit)) in presets().into_iter().enumerate() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 + number as u64);
+        let cells = (0..CELLS).map(|_| (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), BTreeMap::new())).collect();
+        let mut expected = Expected { cells, devices: BTreeMap::new() };
+        for _ in 0..STEPS {
+            step(&mut random, &iommu, &mut expected);
+            check(&mut random, &machine, &expected);
+        }
+        for (cell, _) in &expected.cells {
+            iommu.destroy_cell(*cell).unwrap();
+        }
+        // Queue, status words, root table, and the context tables of two buses.
+        assert!(machine.frames_in_use() <= 5, "{name}: {} frames are left", machine.frames_in_use());
+        assert!(machine.violations().is_empty(), "{name}: {}", machine.violations()[0]);
+    }
+}

@@ -1,0 +1,118 @@
+//! A machine of the model, with the firmware's table that describes it.
+
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::iommu::{Error, Options};
+use cofferdam::topology::Topology;
+use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam_model::{Config, Machine, UnitConfig};
+
+pub const PAGE: u64 = 0x1000;
+pub const LARGE: u64 = 0x20_0000;
+pub const UNSAFE_INTERRUPTS: CellConfig = CellConfig { allow_unsafe_interrupts: true };
+
+/// Every kind of unit that the driver can use.
+pub fn presets() -> Vec<(&'static str, UnitConfig)> {
+    vec![
+        ("server", UnitConfig::server()),
+        ("server that does not snoop", UnitConfig::server().coherent(false)),
+        ("client", UnitConfig::client()),
+        ("client's graphics", UnitConfig::client_graphics()),
+        ("QEMU 7.2", UnitConfig::qemu_7_2(false)),
+        ("QEMU 7.2, caching mode", UnitConfig::qemu_7_2(true)),
+        ("QEMU 10.0", UnitConfig::qemu_10_0(false)),
+        ("QEMU 10.0, caching mode", UnitConfig::qemu_10_0(true)),
+        ("QEMU 11.1, caching mode", UnitConfig::qemu_11_1(true)),
+    ]
+}
+
+/// A function on bus 0 or another.
+pub fn function(bus: u8, device: u8) -> SourceId {
+    SourceId::new(0, bus, device, 0).unwrap()
+}
+
+pub fn region(input: u64, output: u64, bytes: u64, rights: Rights) -> Region {
+    Region::new(Iova::new(input), PhysAddr::new(output), bytes, rights).unwrap()
+}
+
+pub fn range(input: u64, bytes: u64) -> IovaRange {
+    IovaRange::new(Iova::new(input), bytes).unwrap()
+}
+
+/// A machine with these units. All but the last serve the buses that they list, the last serves the rest.
+pub fn machine(units: impl IntoIterator<Item = UnitConfig>) -> Machine {
+    Machine::new(Config::new(units))
+}
+
+/// The DMAR table that firmware would give for the machine, with `buses[n]` for unit n; the last takes the rest.
+pub fn dmar(machine: &Machine, buses: &[&[u8]]) -> Vec<u8> {
+    let mut structures = Vec::new();
+    let windows = machine.windows();
+    for (index, window) in windows.iter().enumerate() {
+        let all = index + 1 == windows.len();
+        let mut scopes = Vec::new();
+        for &bus in buses.get(index).copied().unwrap_or_default() {
+            // PCI endpoints 0 to 31 of the bus: type, length, flags, reserved, enumeration id, bus, device, function.
+            scopes.extend((0..32).flat_map(|device| [1, 8, 0, 0, 0, bus, device, 0]));
+        }
+        let pages = (window.bytes / 4096).ilog2() as u8;
+        structures.extend(0_u16.to_le_bytes());
+        structures.extend((16 + scopes.len() as u16).to_le_bytes());
+        structures.extend([u8::from(all), pages, 0, 0]);
+        structures.extend(window.base.as_u64().to_le_bytes());
+        structures.extend(scopes);
+    }
+    let mut table = b"DMAR".to_vec();
+    table.extend((48 + structures.len() as u32).to_le_bytes());
+    table.extend([1, 0]);
+    table.extend([b' '; 26]);
+    // Host address width 39, no flags.
+    table.extend([38, 0]);
+    table.extend([0; 10]);
+    table.extend(structures);
+    table[9] = table.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
+    table
+}
+
+/// A front over a machine, whose units serve these buses.
+pub fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Iommu<&'m Machine>, Error> {
+    let topology = Topology::from_dmar(&dmar(machine, buses), &machine, |finding| panic!("{finding}")).unwrap();
+    Iommu::discover(machine, topology, Options::default())
+}
+
+/// A front over a machine of one unit, switched on.
+pub fn enabled(machine: &Machine) -> Iommu<&Machine> {
+    let iommu = discover(machine, &[]).unwrap();
+    iommu.enable().unwrap();
+    iommu
+}
+
+/// A cell with one region and one device.
+pub fn cell_with(iommu: &Iommu<&Machine>, region: Region, device: SourceId) -> CellId {
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region).unwrap();
+    iommu.assign(device, cell).unwrap();
+    cell
+}
+
+/// What a device finds at an address, if it reaches it.
+pub fn read(machine: &Machine, device: SourceId, at: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    machine.dma_read(device, Iova::new(at), &mut bytes).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+/// Has a device write; true if it reaches memory.
+pub fn write(machine: &Machine, device: SourceId, at: u64, value: u64) -> bool {
+    machine.dma_write(device, Iova::new(at), &value.to_le_bytes()).is_ok()
+}
+
+/// A word of memory, as the CPU sees it.
+pub fn peek(machine: &Machine, at: u64) -> u64 {
+    let mut bytes = [0; 8];
+    machine.peek(PhysAddr::new(at), &mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+pub fn poke(machine: &Machine, at: u64, value: u64) {
+    machine.poke(PhysAddr::new(at), &value.to_le_bytes());
+}

@@ -1,0 +1,10 @@
+//! The driver on the hardware model: what it does on each kind of unit, and what it leaves when something goes wrong.
+//!
+//! Each machine is checked for broken rules when it goes out of scope.
+
+mod bring_up;
+mod cells;
+mod failures;
+mod faults;
+mod histories;
+mod machine;
