@@ -10,7 +10,7 @@ use cofferdam::hal::{Hal, Window};
 
 use crate::arena::{Arena, WORDS};
 use crate::journal::{Event, Journal};
-use crate::memory::Memory;
+use crate::memory::{LINE, Memory};
 use crate::preset::Config;
 use crate::ram::Ram;
 use crate::unit::{Board, Defect, Fault, Reason, Unit};
@@ -44,6 +44,8 @@ struct State {
     config_space: HashMap<(SourceId, u16), u32>,
     /// The next moment at which a unit does something by itself.
     next_event: u64,
+    /// What is left undone is so on purpose.
+    abandoned: bool,
 }
 
 impl State {
@@ -112,7 +114,7 @@ impl Machine {
                 if unit.base == 0 {
                     unit.base = REGISTERS_BASE + number as u64 * REGISTERS_STEP;
                 }
-                Unit::new(number, unit, config.host_address_width)
+                Unit::new(number, unit, config.host_address_width, config.frames)
             })
             .collect();
         let windows = units.iter().map(|unit| unit.config.window()).collect();
@@ -120,7 +122,7 @@ impl Machine {
         let forgiven = units.iter().flat_map(|unit| unit.config.forgives.iter().copied()).collect();
         let journal = Journal::new(forgiven);
         let board = Board { arena: Arc::clone(&arena), memory, ram: Ram::default(), journal };
-        let state = State { units, board, config_space: HashMap::new(), next_event: u64::MAX };
+        let state = State { units, board, config_space: HashMap::new(), next_event: u64::MAX, abandoned: false };
         Self { arena, windows, state: Mutex::new(state) }
     }
 
@@ -230,17 +232,33 @@ impl Machine {
         std::mem::take(&mut self.state().board.journal.violations)
     }
 
+    /// Drops the machine without a check, and returns the rules that were broken up to now.
+    pub fn abandon(self) -> Vec<Violation> {
+        self.state().abandoned = true;
+        self.take_violations()
+    }
+
     /// The last `lines` things that happened, one a line.
     pub fn journal(&self, lines: usize) -> String {
         self.state().board.journal.text(lines)
     }
 
-    /// Fails the test if the driver broke a rule.
+    /// Looks for what a driver has left undone that says it is done: caches that still hold what memory does not say
+    /// any more, tables that are not written back. Each becomes a violation. Call it after an operation of the driver
+    /// has returned; units that had a [`Defect`] are left out.
+    pub fn settle(&self) {
+        let state = &mut *self.state();
+        let board = &mut state.board;
+        state.units.iter_mut().for_each(|unit| unit.settle(board));
+    }
+
+    /// [`settle`](Self::settle)s, and fails the test if the driver broke a rule.
     ///
     /// # Panics
     ///
     /// With the violations and the journal before each.
     pub fn check(&self) {
+        self.settle();
         let violations = self.take_violations();
         let report: String = violations.iter().map(ToString::to_string).collect();
         assert!(violations.is_empty(), "the driver broke rules of the hardware:\n{report}");
@@ -249,7 +267,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.state().abandoned {
             self.check();
         }
     }
@@ -300,10 +318,15 @@ unsafe impl Hal for Machine {
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         let state = &mut *self.state();
         let board = &mut state.board;
-        match board.memory.free(frames.as_u64(), order, &mut board.journal) {
-            Some(frames) => state.units.iter().for_each(|unit| unit.check_free(&frames, board)),
+        let address = frames.as_u64();
+        board.journal.push(Event::Free { address, order });
+        match board.memory.allocation(address, order) {
+            Some(frames) => {
+                state.units.iter_mut().for_each(|unit| unit.check_free(frames.clone(), board));
+                frames.clone().for_each(|frame| board.memory.check_frame(frame, &mut board.journal));
+                board.memory.release(frames);
+            }
             None => {
-                let address = frames.as_u64();
                 board.journal.violation("HAL", format_args!("{address:#x}, order {order}, is freed but not allocated"));
             }
         }
@@ -323,9 +346,10 @@ unsafe impl Hal for Machine {
         let state = &mut *self.state();
         let Some(index) = state.word(&self.arena, entry) else { return };
         let board = &mut state.board;
-        let address = self.arena.address(index);
-        state.units.iter().for_each(|unit| unit.check_store(address, board));
-        board.memory.store(index, value, &mut board.journal);
+        state.units.iter().for_each(|unit| unit.check_store(index, value, board));
+        let old = board.memory.store(index, value, &mut board.journal);
+        let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
+        snooping.for_each(|unit| unit.changed(index, &[old], board));
     }
 
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
@@ -342,9 +366,12 @@ unsafe impl Hal for Machine {
     }
 
     fn fence(&self) {
-        let board = &mut self.state().board;
+        let state = &mut *self.state();
+        let board = &mut state.board;
         for (line, content) in board.memory.fence(&mut board.journal) {
-            board.memory.arrive(line, content);
+            let old = board.memory.arrive(line, content);
+            let others = state.units.iter_mut().filter(|unit| !unit.snoops());
+            others.for_each(|unit| unit.changed(line * LINE, &old, board));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Frames: who owns them, what came through the seam, and what hardware sees of it.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::arena::{Arena, WORDS};
@@ -11,7 +12,7 @@ const FREED: u64 = 0x5c5c_5c5c_5c5c_5c5c;
 /// What memory holds behind a fresh frame whose zeros are still in the CPU's caches.
 const STALE: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// Words of one cache line.
-const LINE: usize = 8;
+pub(crate) const LINE: usize = 8;
 
 /// What a unit sees of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,19 +115,29 @@ impl Memory {
         }
     }
 
-    /// Frees, and returns the frames' numbers; `None` if they were not allocated like that.
-    pub(crate) fn free(&mut self, address: u64, order: u8, journal: &mut Journal) -> Option<std::ops::Range<usize>> {
-        journal.push(Event::Free { address, order });
+    /// The frames of an allocation; `None` if there is none like that.
+    pub(crate) fn allocation(&self, address: u64, order: u8) -> Option<Range<usize>> {
         let first = self.index(address)? / WORDS;
-        if *self.owner.get(first)? != order + 1 || !address.is_multiple_of(4096) {
-            return None;
-        }
-        let frames = first..first + (1 << order);
-        for frame in frames.clone() {
+        let owned = *self.owner.get(first)? == order + 1 && address.is_multiple_of(4096);
+        owned.then(|| first..first + (1 << order))
+    }
+
+    /// Takes the frames of an allocation back.
+    pub(crate) fn release(&mut self, frames: Range<usize>) {
+        self.in_use -= frames.len();
+        for frame in frames {
             self.fill(frame, 0, FREED, FREED);
         }
-        self.in_use -= frames.len();
-        Some(frames)
+    }
+
+    pub(crate) fn frames(&self) -> usize {
+        self.owner.len()
+    }
+
+    /// True if memory holds all that was stored to the frame.
+    pub(crate) fn is_written_back(&self, frame: usize) -> bool {
+        let lines = frame * WORDS / LINE..(frame + 1) * WORDS / LINE;
+        self.dirty.get(frame) == Some(&0) && !self.pending.iter().any(|(line, _)| lines.contains(line))
     }
 
     /// A store of the driver. Returns what was there before, as it came through the seam.

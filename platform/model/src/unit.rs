@@ -2,20 +2,26 @@
 #![forbid(unsafe_code)]
 
 mod capability;
+mod change;
 mod descriptor;
 mod entry;
 mod faults;
 mod global;
+mod invalidate;
 mod protected;
 mod queue;
+mod reach;
 mod registers;
+mod settle;
+mod stale;
 mod walk;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use faults::{Fault, Reason};
 
-use crate::arena::{Arena, WORDS};
+use crate::arena::Arena;
 use crate::journal::{Event, Journal};
 use crate::memory::{Memory, View};
 use crate::preset::UnitConfig;
@@ -27,6 +33,8 @@ use global::{Command, Global};
 use protected::Protected;
 use queue::Queue;
 pub(crate) use queue::QueueError;
+use reach::Reach;
+use stale::Stale;
 
 /// How long a global command takes, in nanoseconds of the machine's time.
 const COMMAND_NS: u64 = 1_000;
@@ -61,6 +69,8 @@ struct Defects {
     queue_dead: bool,
     queue_error_at: Option<u64>,
     slower_ns: u64,
+    /// Something was wrong with the unit at some time.
+    ever: bool,
 }
 
 /// What the units of a machine share.
@@ -109,6 +119,12 @@ pub(crate) struct Unit {
     protected: Protected,
     protect_at: Option<u64>,
     defects: Defects,
+    reach: Reach,
+    stale: Stale,
+    /// Page table and levels of each domain-id, and how many context entries have it.
+    domains: HashMap<u16, ((u64, u8), u32)>,
+    /// The context-cache was invalidated, and the IOTLB not since then.
+    context_flushed: bool,
 }
 
 /// Rules 7 and 8: the steps from a new root table to translation.
@@ -126,7 +142,7 @@ enum RootState {
 }
 
 impl Unit {
-    pub(crate) fn new(number: usize, config: UnitConfig, haw: u8) -> Self {
+    pub(crate) fn new(number: usize, config: UnitConfig, haw: u8, frames: usize) -> Self {
         let capability = Capability { ver: config.version, cap: config.cap, ecap: config.ecap, haw };
         let faults = Faults::new(capability.fault_records());
         Self {
@@ -150,6 +166,10 @@ impl Unit {
             protected: Protected::default(),
             protect_at: None,
             defects: Defects::default(),
+            reach: Reach::new(frames),
+            stale: Stale::default(),
+            domains: HashMap::new(),
+            context_flushed: false,
         }
     }
 
@@ -168,6 +188,7 @@ impl Unit {
     }
 
     pub(crate) fn suffer(&mut self, defect: Defect) {
+        self.defects.ever = true;
         match defect {
             Defect::StatusStuckLow(bits) => self.defects.stuck_low |= bits,
             Defect::StatusStuckHigh(bits) => self.defects.stuck_high |= bits,
@@ -179,7 +200,7 @@ impl Unit {
     }
 
     pub(crate) fn heal(&mut self, board: &mut Board) {
-        self.defects = Defects::default();
+        self.defects = Defects { ever: self.defects.ever, ..Defects::default() };
         self.schedule_fetch(board);
     }
 
@@ -238,11 +259,15 @@ impl Unit {
         let Command { bit, set, .. } = command;
         match bit {
             global::SRTP => {
-                self.root = self.root_register;
                 let flushes = self.capability.root_table_flushes();
+                self.set_root(board);
                 self.root_state = if flushes { RootState::Ready } else { RootState::Set };
             }
             global::TE if set && !self.capability.can_translate() => return,
+            global::TE if set => {
+                self.drop_caches(board);
+                self.settle_memory(board);
+            }
             global::TE if !set => self.root_state = RootState::NotSet,
             global::QIE if !set => {
                 self.queue.head = 0;
@@ -375,11 +400,7 @@ impl Unit {
         match descriptor {
             Descriptor::Context(scope) => self.invalidate_context(scope, board),
             Descriptor::Iotlb(scope) => self.invalidate_iotlb(scope, board),
-            Descriptor::DeviceTlb { .. } => {
-                if !self.global.on(global::TE) {
-                    board.journal.violation("R24", "a device-TLB invalidation while translation is off");
-                }
-            }
+            Descriptor::DeviceTlb { source, first, last } => self.check_device_tlb(source, first, last, board),
             Descriptor::Interrupts(_) => {}
             Descriptor::Wait { status, interrupt } => {
                 if let Some((address, value)) = status {
@@ -390,6 +411,22 @@ impl Unit {
                     self.completion_event.raise(&mut board.journal);
                 }
             }
+        }
+    }
+
+    /// R24: a device may ask again at once, so nothing stale may be left to answer with.
+    fn check_device_tlb(&self, source: u16, first: u64, last: u64, board: &mut Board) {
+        if !self.global.on(global::TE) {
+            return board.journal.violation("R24", "a device-TLB invalidation while translation is off");
+        }
+        let domain = self.current(source, board).domain();
+        let leaves = self.stale.leaves.get(&domain).into_iter().flatten();
+        let stale = self.stale.contexts.contains_key(&source)
+            || self.stale.residues.iter().any(|residue| residue.source == source)
+            || self.stale.tables.values().any(|table| table.touches(domain, first, last))
+            || leaves.into_iter().any(|(start, leaf)| *start <= last && leaf.last >= first);
+        if stale {
+            board.journal.violation("R24", "a device-TLB invalidation before that of the IOTLB");
         }
     }
 
@@ -410,16 +447,23 @@ impl Unit {
         }
     }
 
-    fn invalidate_context(&mut self, scope: ContextScope, _board: &mut Board) {
-        if scope == ContextScope::Global && self.root_state == RootState::Set {
-            self.root_state = RootState::ContextFlushed;
+    /// SRTP: another root table, which has to translate alike if translation is on (section 6.6).
+    fn set_root(&mut self, board: &mut Board) {
+        let old = std::mem::replace(&mut self.root, self.root_register);
+        self.unlink_root(old, board);
+        self.link_root(board);
+        let stale = &self.stale.contexts;
+        if stale.iter().any(|(source, entry)| entry.unwrap_or_default() != self.current(*source, board)) {
+            board.journal.violation("R9", "a root table is set while translation is on, and it translates differently");
+        }
+        if self.capability.root_table_flushes() {
+            self.drop_caches(board);
         }
     }
 
-    fn invalidate_iotlb(&mut self, scope: IotlbScope, _board: &mut Board) {
-        if scope == IotlbScope::Global && self.root_state == RootState::ContextFlushed {
-            self.root_state = RootState::Ready;
-        }
+    /// True if a cache takes an entry in: always, in the strictest hardware.
+    fn fills(&mut self) -> bool {
+        true
     }
 
     /// CCMD with ICC set (section 11.4.6.1).
@@ -480,23 +524,6 @@ impl Unit {
             }
             let actual = if done.is_some() { granularity } else { 0 };
             self.iotlb_command = value & !(1 << 63 | 3 << 57) | actual << 57;
-        }
-    }
-
-    /// A store of the driver is about to change this word.
-    pub(crate) fn check_store(&self, address: u64, board: &mut Board) {
-        if self.global.on(global::QIE) && self.queue.owns(address) && !self.faults.stops_queue() {
-            board.journal.violation("R15", format_args!("{address:#x} is in a descriptor that is not fetched yet"));
-        }
-    }
-
-    /// Frames were freed.
-    pub(crate) fn check_free(&self, frames: &std::ops::Range<usize>, board: &mut Board) {
-        let inside = |address: u64| board.memory.index(address).is_some_and(|index| frames.contains(&(index / WORDS)));
-        if self.global.on(global::QIE) && inside(self.queue.base()) {
-            board.journal.violation("R31", "the queue's frames are freed while it is on");
-        } else if self.global.on(global::TE) && inside(self.root) {
-            board.journal.violation("R31", "the root table is freed while translation is on");
         }
     }
 

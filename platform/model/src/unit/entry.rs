@@ -80,7 +80,12 @@ impl ContextEntry {
         (self.0[1] >> 8) as u16
     }
 
-    /// The domain-id where a unit of these capabilities looks for it.
+    /// What all entries of one domain-id have in common: page table and levels, or none where requests pass through.
+    pub(crate) fn format(self) -> (u64, u8) {
+        if self.0[0] >> 2 & 3 == 2 { (0, 0) } else { (self.table(), self.levels()) }
+    }
+
+    /// True if a bit is set that is reserved in a unit of these capabilities.
     pub(crate) fn reserved(self, unit: &Capability) -> bool {
         let pass_through = self.translation(unit) == Some(Translation::PassThrough);
         let address = if pass_through { 0 } else { above(unit.haw) };

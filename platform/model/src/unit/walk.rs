@@ -1,4 +1,4 @@
-//! Translation of a request: root table, context table, page table (sections 3.4 and 3.7).
+//! Translation of a request: caches first, then root table, context table and page table (sections 3.4, 3.7, 6.2.7).
 #![forbid(unsafe_code)]
 
 use cofferdam::addr::SourceId;
@@ -10,11 +10,11 @@ use super::{Board, Unit, global};
 impl Unit {
     /// The physical address behind `address`, or why there is none and whether that is recorded.
     pub(crate) fn translate(
-        &mut self,
+        &self,
         source: SourceId,
         address: u64,
         write: bool,
-        board: &mut Board,
+        board: &Board,
     ) -> Result<u64, (Reason, bool)> {
         if !self.global.on(global::TE) {
             return Ok(address);
@@ -24,15 +24,25 @@ impl Unit {
             3 if self.capability.aborts() => return Err((Reason::AbortMode, true)),
             _ => return Err((Reason::ModeInvalid, true)),
         }
-        let entry = self.context(source, board).map_err(|reason| (reason, true))?;
-        let recorded = !entry.silent();
-        self.through(entry, address, write, board).map_err(|reason| (reason, recorded))
+        let source = source.requester();
+        for residue in self.stale.residues.iter().filter(|residue| residue.source == source) {
+            match residue.entry.map(|entry| self.through(entry, address, write, board)) {
+                Some(Ok(output)) => return Ok(output),
+                Some(Err(_)) => {}
+                None => return Err((denied(write), true)),
+            }
+        }
+        let entry = match self.stale.contexts.get(&source) {
+            Some(cached) => cached.unwrap_or_default(),
+            None => self.context(source, board).map_err(|reason| (reason, true))?,
+        };
+        self.through(entry, address, write, board).map_err(|reason| (reason, !entry.silent()))
     }
 
-    /// The context entry of a source, present or not.
-    fn context(&self, source: SourceId, board: &Board) -> Result<ContextEntry, Reason> {
+    /// The context entry of a source as memory has it, present or not.
+    pub(super) fn context(&self, source: u16, board: &Board) -> Result<ContextEntry, Reason> {
         let read = |address| board.read(self.capability.view(), address);
-        let place = (self.root & !0xfff) + u64::from(source.bus()) * 16;
+        let place = (self.root & !0xfff) + u64::from(source >> 8) * 16;
         let root = RootEntry([read(place), read(place + 8)]);
         if !root.present() {
             return Err(Reason::RootNotPresent);
@@ -40,7 +50,7 @@ impl Unit {
         if root.reserved(&self.capability) {
             return Err(Reason::RootReserved);
         }
-        let place = root.context_table() + u64::from(source.devfn()) * 16;
+        let place = root.context_table() + u64::from(source & 0xff) * 16;
         Ok(ContextEntry([read(place), read(place + 8)]))
     }
 
@@ -63,13 +73,32 @@ impl Unit {
         if address >> width != 0 {
             return Err(Reason::BeyondWidth);
         }
-        let output = self.walk(entry.table(), entry.levels(), address, write, board)?;
+        let output = self.cached(entry, address, write, board)?;
         if INTERRUPTS.contains(&output) { Err(Reason::OutputIsInterrupt) } else { Ok(output) }
+    }
+
+    /// The IOTLB first, then the lowest paging-structure cache, then memory.
+    fn cached(&self, entry: ContextEntry, address: u64, write: bool, board: &Board) -> Result<u64, Reason> {
+        let domain = entry.domain();
+        if let Some(leaf) = self.stale.leaf(domain, address) {
+            let page = leaf.entry.ok_or(denied(write))?;
+            let allowed = if write { page.writable() } else { page.readable() };
+            return if allowed { Ok(page.address() + (address - leaf.base)) } else { Err(denied(write)) };
+        }
+        match self.stale.table(domain, address) {
+            Some(table) => {
+                let entry = table.entry.ok_or(denied(write))?;
+                if write && !entry.writable() || !write && !entry.readable() {
+                    return Err(denied(write));
+                }
+                self.walk(entry.address(), table.level - 1, address, write, board)
+            }
+            None => self.walk(entry.table(), entry.levels(), address, write, board),
+        }
     }
 
     /// Section 3.7: rights are the logical AND of all levels.
     fn walk(&self, table: u64, levels: u8, address: u64, write: bool, board: &Board) -> Result<u64, Reason> {
-        let denied = if write { Reason::NotWritable } else { Reason::NotReadable };
         let (mut table, mut level) = (table, levels);
         loop {
             let entry = PageEntry(board.read(self.capability.view(), table + index(address, level) * 8));
@@ -77,14 +106,17 @@ impl Unit {
                 return Err(Reason::PageReserved);
             }
             if write && !entry.writable() || !write && !entry.readable() {
-                return Err(denied);
+                return Err(denied(write));
             }
             if entry.leaf(level) {
                 let offset = page_bytes(level) - 1;
                 return Ok(entry.address() & !offset | address & offset);
             }
-            table = entry.address();
-            level -= 1;
+            (table, level) = (entry.address(), level - 1);
         }
     }
+}
+
+fn denied(write: bool) -> Reason {
+    if write { Reason::NotWritable } else { Reason::NotReadable }
 }

@@ -67,6 +67,7 @@ fn translation_without_flush_or_root_table_is_reported() {
     driver.set_root();
     driver.enable();
     assert_eq!(driver.rules(), ["R8"]);
+    driver.machine.abandon();
 }
 
 #[test]

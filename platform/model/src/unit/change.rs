@@ -1,0 +1,527 @@
+//! What a change of an entry means: for what the unit can reach, for what its caches may still hold, and for the rules.
+#![forbid(unsafe_code)]
+
+use super::entry::{ContextEntry, INTERRUPTS, PageEntry, RootEntry, Translation, page_bytes};
+use super::reach::{Parent, Use};
+use super::stale::{Leaf, Table};
+use super::{Board, Unit, global};
+use crate::arena::WORDS;
+
+impl Unit {
+    fn on(&self) -> bool {
+        self.global.on(global::TE)
+    }
+
+    pub(super) fn seen(&self, index: usize, board: &Board) -> u64 {
+        board.memory.seen(self.capability.view(), index)
+    }
+
+    /// The frame behind an address that hardware follows.
+    fn frame(&self, address: u64, what: &str, board: &mut Board) -> Option<usize> {
+        let index = board.memory.index(address).filter(|index| board.memory.is_allocated(*index));
+        if index.is_none() {
+            board.journal.violation("R31", format_args!("{what} at {address:#x} is in no frame that is allocated"));
+        }
+        index.map(|index| index / WORDS)
+    }
+
+    /// Words from `first` on have changed, as this unit sees memory; `old` is what it saw before.
+    pub(crate) fn changed(&mut self, first: usize, old: &[u64], board: &mut Board) {
+        let frame = first / WORDS;
+        if self.reach.uses(frame).is_empty() {
+            return;
+        }
+        let was = |index: usize, board: &Board| match old.get(index.wrapping_sub(first)) {
+            Some(old) => *old,
+            None => self.seen(index, board),
+        };
+        let indices = first..first + old.len();
+        let words: Vec<(usize, u64)> = indices.map(|index| (index, was(index, board))).collect();
+        let pairs: Vec<(usize, [u64; 2])> = (first / 2..=(first + old.len() - 1) / 2)
+            .map(|pair| (pair * 2, [was(pair * 2, board), was(pair * 2 + 1, board)]))
+            .collect();
+        for level in self.reach.levels(frame) {
+            for (index, old) in &words {
+                self.page_entry_changed(*index, level, PageEntry(*old), board);
+            }
+        }
+        let uses: Vec<Use> = self.reach.uses(frame).iter().map(|(what, _)| *what).collect();
+        for what in uses {
+            for (index, old) in &pairs {
+                let entry = (index % WORDS / 2) as u8;
+                match what {
+                    Use::Root => self.root_entry_changed(*index, entry, RootEntry(*old), board),
+                    Use::Contexts(bus) => {
+                        let new = ContextEntry([self.seen(*index, board), self.seen(index + 1, board)]);
+                        self.context_changed(u16::from(bus) << 8 | u16::from(entry), ContextEntry(*old), new, board);
+                    }
+                    Use::Table { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn root_entry_changed(&mut self, index: usize, bus: u8, old: RootEntry, board: &mut Board) {
+        let new = RootEntry([self.seen(index, board), self.seen(index + 1, board)]);
+        if old == new {
+            return;
+        }
+        if old.present() {
+            self.unlink_contexts(old, bus, board);
+        }
+        if new.present() {
+            self.link_contexts(new, bus, board);
+        }
+    }
+
+    /// Follows the root table that SRTP has made current.
+    pub(super) fn link_root(&mut self, board: &mut Board) {
+        let Some(frame) = self.frame(self.root & !0xfff, "the root table", board) else { return };
+        self.reach.add(frame, Use::Root);
+        for bus in 0..=255_u8 {
+            let index = frame * WORDS + usize::from(bus) * 2;
+            let entry = RootEntry([self.seen(index, board), self.seen(index + 1, board)]);
+            if entry.present() {
+                self.link_contexts(entry, bus, board);
+            }
+        }
+    }
+
+    /// Lets go of the root table that was current.
+    pub(super) fn unlink_root(&mut self, root: u64, board: &mut Board) {
+        let Some(frame) = board.memory.index(root & !0xfff).map(|index| index / WORDS) else { return };
+        if !self.reach.uses(frame).iter().any(|(what, _)| *what == Use::Root) {
+            return;
+        }
+        self.reach.remove(frame, Use::Root);
+        for bus in 0..=255_u8 {
+            let index = frame * WORDS + usize::from(bus) * 2;
+            let entry = RootEntry([self.seen(index, board), self.seen(index + 1, board)]);
+            if entry.present() {
+                self.unlink_contexts(entry, bus, board);
+            }
+        }
+    }
+
+    fn link_contexts(&mut self, entry: RootEntry, bus: u8, board: &mut Board) {
+        if entry.reserved(&self.capability) {
+            let text = format_args!("reserved bits in the root entry of bus {bus:#x}");
+            return board.journal.violation("R41", text);
+        }
+        let Some(frame) = self.frame(entry.context_table(), "a context table", board) else { return };
+        self.reach.add(frame, Use::Contexts(bus));
+        self.each_context(frame, bus, board, |unit, source, entry, board| {
+            unit.context_changed(source, ContextEntry::default(), entry, board);
+        });
+    }
+
+    fn unlink_contexts(&mut self, entry: RootEntry, bus: u8, board: &mut Board) {
+        let Some(frame) = board.memory.index(entry.context_table()).map(|index| index / WORDS) else { return };
+        if self.reach.remove(frame, Use::Contexts(bus)) {
+            self.each_context(frame, bus, board, |unit, source, entry, board| {
+                unit.context_changed(source, entry, ContextEntry::default(), board);
+            });
+        }
+    }
+
+    fn each_context(
+        &mut self,
+        frame: usize,
+        bus: u8,
+        board: &mut Board,
+        mut found: impl FnMut(&mut Self, u16, ContextEntry, &mut Board),
+    ) {
+        for entry in 0..=255_u8 {
+            let index = frame * WORDS + usize::from(entry) * 2;
+            let context = ContextEntry([self.seen(index, board), self.seen(index + 1, board)]);
+            if context.present() {
+                found(self, u16::from(bus) << 8 | u16::from(entry), context, board);
+            }
+        }
+    }
+
+    /// The page table that a context entry uses, if it is one that hardware follows.
+    fn page_table(&self, entry: ContextEntry) -> Option<(u64, u8)> {
+        let walks = !entry.reserved(&self.capability)
+            && self.capability.levels(entry.levels())
+            && entry.translation(&self.capability).is_some_and(|kind| kind != Translation::PassThrough);
+        (entry.present() && walks).then(|| (entry.table(), entry.levels()))
+    }
+
+    fn context_changed(&mut self, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
+        if old == new || !old.present() && !new.present() {
+            return;
+        }
+        if self.on() && self.fills() && !self.stale.contexts.contains_key(&source) {
+            if old.present() {
+                self.keep_context(old, board);
+                self.stale.contexts.insert(source, Some(old));
+            } else if self.capability.caching_mode() {
+                self.stale.contexts.insert(source, None);
+            }
+        }
+        if new.present() {
+            self.check_context(source, new, board);
+            self.keep_context(new, board);
+            self.add_domain(source, new, board);
+        }
+        if old.present() {
+            self.remove_domain(old);
+            self.drop_context(old, board);
+        }
+    }
+
+    /// A context entry, in memory or in a cache, leads to its page table.
+    fn keep_context(&mut self, entry: ContextEntry, board: &mut Board) {
+        if let Some((table, levels)) = self.page_table(entry)
+            && let Some(frame) = self.frame(table, "a page table", board)
+        {
+            self.link_table(frame, levels, Parent::Domain(entry.domain()), board);
+        }
+    }
+
+    pub(super) fn drop_context(&mut self, entry: ContextEntry, board: &mut Board) {
+        if let Some((table, levels)) = self.page_table(entry)
+            && let Some(index) = board.memory.index(table)
+        {
+            self.unlink_table(index / WORDS, levels, Parent::Domain(entry.domain()), board);
+        }
+    }
+
+    fn check_context(&self, source: u16, entry: ContextEntry, board: &mut Board) {
+        let journal = &mut board.journal;
+        let name = cofferdam::addr::SourceId::from_requester(self.config.segment, source);
+        if u32::from(entry.domain()) >> self.capability.domain_bits().min(31) != 0 {
+            journal.violation("R39", format_args!("{name}: domain-id {} is above CAP.ND", entry.domain()));
+        } else if entry.reserved(&self.capability) {
+            journal.violation("R41", format_args!("{name}: reserved bits in its context entry"));
+        }
+        if self.capability.caching_mode() && entry.domain() == 0 {
+            journal.violation("R38", format_args!("{name}: domain-id 0 in caching mode"));
+        }
+        let largest = (3..=5).rev().find(|levels| self.capability.levels(*levels));
+        match entry.translation(&self.capability) {
+            None => journal.violation("R40", format_args!("{name}: a translation type that the unit does not have")),
+            Some(Translation::PassThrough) if Some(entry.levels()) != largest => {
+                journal.violation("R40", format_args!("{name}: pass-through without the largest address width"));
+            }
+            Some(_) if !self.capability.levels(entry.levels()) => {
+                journal.violation("R40", format_args!("{name}: an address width that the unit does not have"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// R38, and R33 for a domain-id that is used anew.
+    fn add_domain(&mut self, source: u16, entry: ContextEntry, board: &mut Board) {
+        let (domain, format) = (entry.domain(), entry.format());
+        let name = cofferdam::addr::SourceId::from_requester(self.config.segment, source);
+        let (current, count) = self.domains.entry(domain).or_insert((format, 0));
+        if *count != 0 && *current != format {
+            let text = format_args!("{name}: domain-id {domain} is in use with another page table or address width");
+            board.journal.violation("R38", text);
+        }
+        if *count == 0 {
+            *current = format;
+            let stale = &self.stale;
+            let other = |entry: &Option<ContextEntry>| {
+                entry.is_some_and(|entry| entry.domain() == domain && entry.format() != format)
+            };
+            let translations = stale.leaves.get(&domain).is_some_and(|leaves| !leaves.is_empty())
+                || stale.tables.values().any(|table| table.domain == domain);
+            if translations
+                || stale.residues.iter().any(|residue| other(&residue.entry))
+                || stale.contexts.values().any(other)
+            {
+                let text = format_args!("{name}: domain-id {domain} is used anew before it was invalidated");
+                board.journal.violation("R33", text);
+            }
+        }
+        *count += 1;
+    }
+
+    fn remove_domain(&mut self, entry: ContextEntry) {
+        if let Some((_, count)) = self.domains.get_mut(&entry.domain()) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn link_table(&mut self, frame: usize, level: u8, parent: Parent, board: &mut Board) {
+        if !self.reach.add(frame, Use::Table { level, parent }) {
+            return;
+        }
+        for index in 0..WORDS {
+            let entry = PageEntry(self.seen(frame * WORDS + index, board));
+            if entry.present() {
+                self.check_page_entry(entry, level, board);
+                self.link_child(entry, level, Parent::Entry(frame, index as u16), board);
+            }
+        }
+    }
+
+    fn link_child(&mut self, entry: PageEntry, level: u8, parent: Parent, board: &mut Board) {
+        if !entry.leaf(level)
+            && !entry.reserved(level, &self.capability)
+            && let Some(child) = self.frame(entry.address(), "a page table", board)
+        {
+            self.link_table(child, level - 1, parent, board);
+        }
+    }
+
+    pub(super) fn unlink_table(&mut self, frame: usize, level: u8, parent: Parent, board: &mut Board) {
+        if !self.reach.remove(frame, Use::Table { level, parent }) {
+            return;
+        }
+        for index in 0..WORDS {
+            let entry = PageEntry(self.seen(frame * WORDS + index, board));
+            self.unlink_child(entry, level, Parent::Entry(frame, index as u16), board);
+        }
+    }
+
+    fn unlink_child(&mut self, entry: PageEntry, level: u8, parent: Parent, board: &mut Board) {
+        if let Some(child) = self.child(entry, level, board) {
+            self.unlink_table(child, level - 1, parent, board);
+        }
+    }
+
+    /// The frame of the table that a non-leaf entry leads to.
+    pub(super) fn child(&self, entry: PageEntry, level: u8, board: &Board) -> Option<usize> {
+        let follows = entry.present() && !entry.leaf(level) && !entry.reserved(level, &self.capability);
+        follows.then(|| board.memory.index(entry.address()))?.map(|index| index / WORDS)
+    }
+
+    fn check_page_entry(&self, entry: PageEntry, level: u8, board: &mut Board) {
+        let value = entry.0;
+        if entry.reserved(level, &self.capability) {
+            board.journal.violation("R41", format_args!("reserved bits in the level {level} entry {value:#x}"));
+        } else if entry.leaf(level) {
+            let (first, last) = (entry.address(), entry.address() + page_bytes(level) - 1);
+            if first <= *INTERRUPTS.end() && *INTERRUPTS.start() <= last {
+                let text = format_args!("the level {level} entry {value:#x} leads into the interrupt range");
+                board.journal.violation("R43", text);
+            }
+        }
+    }
+
+    fn page_entry_changed(&mut self, index: usize, level: u8, old: PageEntry, board: &mut Board) {
+        let new = PageEntry(self.seen(index, board));
+        if old == new || !old.present() && !new.present() {
+            return;
+        }
+        let (frame, slot) = (index / WORDS, (index % WORDS) as u16);
+        let bytes = page_bytes(level);
+        let mut owners = Vec::new();
+        if self.on() && self.fills() {
+            self.owners(frame, level, &mut |domain, base| {
+                let owner = (domain, base + u64::from(slot) * bytes);
+                if !owners.contains(&owner) {
+                    owners.push(owner);
+                }
+            });
+        }
+        let caching = self.capability.caching_mode();
+        let child = self.child(old, level, board);
+        for (domain, base) in &owners {
+            let (domain, base) = (*domain, *base);
+            let last = base + (bytes - 1);
+            let valid = old.present() && !old.reserved(level, &self.capability);
+            if let Some(child) = child {
+                let table = Table { domain, first: base, last, entry: Some(old), level, hinted: false };
+                let id = self.stale.add_table(table);
+                self.reach.add(child, Use::Table { level: level - 1, parent: Parent::Stale(id) });
+            } else if valid || caching {
+                let entry = valid.then_some(old);
+                if new.present() && !new.leaf(level) && !valid {
+                    let table = Table { domain, first: base, last, entry: None, level, hinted: false };
+                    self.stale.add_table(table);
+                } else {
+                    self.stale.add_leaf(domain, base, Leaf { last, base, entry, level });
+                }
+            }
+            if new.present() {
+                self.check_size(domain, base, level, new, board);
+            }
+        }
+        if new.present() {
+            self.check_page_entry(new, level, board);
+            self.link_child(new, level, Parent::Entry(frame, slot), board);
+            // Pages that are now reached for the first time may be cached as not present, each for itself.
+            if caching && let Some(child) = self.child(new, level, board) {
+                for (domain, base) in &owners {
+                    let mut pages = Vec::new();
+                    self.each_leaf(child, level - 1, *base, board, &mut |first, level, _| pages.push((first, level)));
+                    for (first, level) in pages {
+                        let last = first + (page_bytes(level) - 1);
+                        self.stale.add_leaf(*domain, first, Leaf { last, base: first, entry: None, level });
+                    }
+                }
+            }
+        }
+        if let Some(child) = child {
+            self.unlink_table(child, level - 1, Parent::Entry(frame, slot), board);
+        }
+    }
+
+    pub(super) fn owners(&self, frame: usize, level: u8, found: &mut dyn FnMut(u16, u64)) {
+        let stale = |id: u32| self.stale.tables.get(&id).map(|table| (table.domain, table.first));
+        self.reach.owners(frame, level, &stale, found);
+    }
+
+    /// R32: another page size is set only after what was there is invalidated, unless it translates alike.
+    fn check_size(&self, domain: u16, base: u64, level: u8, new: PageEntry, board: &mut Board) {
+        let stale_page = |leaf: &Leaf| leaf.entry.is_some() && leaf.level == level;
+        let differs = match (self.child(new, level, board), self.stale.leaf(domain, base).filter(stale_page)) {
+            (Some(child), Some(leaf)) => !self.same_pages(child, level - 1, base, leaf, board),
+            (None, _) if new.leaf(level) => {
+                let tables = self.stale.tables.values();
+                tables.filter(|table| (table.domain, table.first, table.level) == (domain, base, level)).any(|table| {
+                    table.entry.and_then(|entry| self.child(entry, level, board)).is_some_and(|child| {
+                        let leaf = Leaf { last: table.last, base, entry: Some(new), level };
+                        !self.same_pages(child, level - 1, base, leaf, board)
+                    })
+                })
+            }
+            _ => false,
+        };
+        if differs {
+            let text = format_args!("the page size at {base:#x} changes before the old translation is invalidated");
+            board.journal.violation("R32", text);
+        }
+    }
+
+    /// True if the table translates each page as the leaf does.
+    fn same_pages(&self, frame: usize, level: u8, base: u64, leaf: Leaf, board: &Board) -> bool {
+        let Some(page) = leaf.entry else { return false };
+        let (mut bytes, mut same) = (0, true);
+        self.each_leaf(frame, level, base, board, &mut |first, level, entry| {
+            bytes += page_bytes(level);
+            same &= entry.address() == page.address() + (first - leaf.base) && entry.0 & 3 == page.0 & 3;
+        });
+        same && bytes == page_bytes(level + 1)
+    }
+
+    /// All pages below a table, in order: input address, level and entry.
+    pub(super) fn each_leaf(
+        &self,
+        frame: usize,
+        level: u8,
+        base: u64,
+        board: &Board,
+        found: &mut dyn FnMut(u64, u8, PageEntry),
+    ) {
+        for slot in 0..WORDS {
+            let entry = PageEntry(self.seen(frame * WORDS + slot, board));
+            let first = base + slot as u64 * page_bytes(level);
+            if let Some(child) = self.child(entry, level, board) {
+                self.each_leaf(child, level - 1, first, board, found);
+            } else if entry.present() && entry.leaf(level) && !entry.reserved(level, &self.capability) {
+                found(first, level, entry);
+            }
+        }
+    }
+
+    /// The driver is about to store `value` at `index`.
+    pub(crate) fn check_store(&self, index: usize, value: u64, board: &mut Board) {
+        let address = board.arena.address(index);
+        if self.global.on(global::QIE) && self.queue.owns(address) && !self.faults.stops_queue() {
+            let text = format_args!("{address:#x} is in a descriptor that is not fetched yet");
+            board.journal.violation("R15", text);
+        }
+        if !self.on() {
+            return;
+        }
+        let frame = index / WORDS;
+        let mut target = None;
+        for (what, _) in self.reach.uses(frame) {
+            match *what {
+                Use::Table { level, .. } => target = target.or(self.child(PageEntry(value), level, board)),
+                Use::Contexts(bus) => {
+                    self.check_context_store(bus, index, value, board);
+                    let entry = ContextEntry([value, board.memory.stored(index + 1)]);
+                    if index.is_multiple_of(2)
+                        && let Some((table, _)) = self.page_table(entry)
+                    {
+                        target = board.memory.index(table).map(|index| index / WORDS);
+                    }
+                }
+                Use::Root if index.is_multiple_of(2) && value & 1 != 0 => {
+                    target = board.memory.index(RootEntry([value, 0]).context_table()).map(|index| index / WORDS);
+                }
+                Use::Root => {}
+            }
+        }
+        if let Some(frame) = target
+            && !self.snoops()
+            && !board.memory.is_written_back(frame)
+        {
+            let table = board.arena.address(frame * WORDS);
+            board.journal.violation("R37", format_args!("the table at {table:#x} is linked before it is written back"));
+        }
+    }
+
+    /// R35 and R36: how an entry of 128 bits changes while hardware may read it.
+    fn check_context_store(&self, bus: u8, index: usize, value: u64, board: &mut Board) {
+        let even = index & !1;
+        let old = ContextEntry([board.memory.stored(even), board.memory.stored(even + 1)]);
+        let device = (even % WORDS / 2) as u16;
+        let source = u16::from(bus) << 8 | device;
+        let name = cofferdam::addr::SourceId::from_requester(self.config.segment, source);
+        if index == even {
+            if old.present() && value & 1 != 0 && value != old.0[0] {
+                board.journal.violation("R36", format_args!("{name}: its context entry changes while it is present"));
+            }
+        } else if value != old.0[1] {
+            let seen = ContextEntry([self.seen(even, board), self.seen(even + 1, board)]);
+            let cached = matches!(self.stale.contexts.get(&source), Some(Some(_)));
+            if old.present() {
+                let text = format_args!("{name}: the upper half of its context entry changes while it is present");
+                board.journal.violation("R35", text);
+            } else if seen.present() || cached {
+                let text = format_args!("{name}: its context entry is rewritten before the old one is invalidated");
+                board.journal.violation("R35", text);
+            }
+        }
+    }
+
+    /// Frames are about to be freed.
+    pub(crate) fn check_free(&mut self, frames: std::ops::Range<usize>, board: &mut Board) {
+        let inside = |address: u64| board.memory.index(address).is_some_and(|index| frames.contains(&(index / WORDS)));
+        if self.global.on(global::QIE) && inside(self.queue.base()) {
+            board.journal.violation("R31", "the queue's frames are freed while it is on");
+        }
+        for frame in frames {
+            while let Some((what, _)) = self.reach.uses(frame).first().copied() {
+                if self.on() {
+                    let address = board.arena.address(frame * WORDS);
+                    let through = match what {
+                        Use::Table { parent: Parent::Stale(_), .. } => "a paging-structure cache",
+                        Use::Table { parent: Parent::Domain(domain), .. }
+                            if self.domains.get(&domain).is_none_or(|(_, count)| *count == 0) =>
+                        {
+                            "the context-cache or the IOTLB"
+                        }
+                        _ => "its tables",
+                    };
+                    let text = format_args!("{address:#x} is freed, and unit {} reaches it by {through}", self.number);
+                    board.journal.violation("R31", text);
+                }
+                self.forget(frame, what, board);
+            }
+        }
+    }
+
+    /// Ends a use of a frame that goes away.
+    fn forget(&mut self, frame: usize, what: Use, board: &mut Board) {
+        match what {
+            Use::Table { level, parent } => self.unlink_table(frame, level, parent, board),
+            Use::Contexts(bus) => {
+                let entry = RootEntry([board.arena.address(frame * WORDS) | 1, 0]);
+                self.unlink_contexts(entry, bus, board);
+            }
+            Use::Root => {
+                let root = board.arena.address(frame * WORDS);
+                self.unlink_root(root, board);
+            }
+        }
+    }
+}
