@@ -51,6 +51,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         let mut assignment = self.candidate(config, device, cell_id)?;
         let unit = self.units.get(assignment.unit).ok_or(Error::NoSuchDevice(device))?;
+        unit.check_alive()?;
         let id = config.free_domain_id(unit.capabilities());
         let Config { cells, assignments, lost, .. } = config;
         let cell = cell_mut(cells, cell_id)?;

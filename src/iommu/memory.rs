@@ -36,10 +36,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             result = result.and(self.flush(assignments, domain.id, &change));
         }
         if result.is_err() {
-            // Absent again; a unit that failed may have cached it, and its tables, all the same.
+            // Absent again, also for what the units that did not fail have cached by now.
             for domain in &mut cell.domains {
                 if let Ok(spare) = domain.table.prepare_unmap(&self.hal, region.input) {
-                    lost.append(&self.hal, domain.table.unmap(&self.hal, region.input, spare).freed);
+                    let change = domain.table.unmap(&self.hal, region.input, spare);
+                    let _ = self.flush(assignments, domain.id, &change);
+                    lost.append(&self.hal, change.freed);
                 }
             }
             return Ok(result?);

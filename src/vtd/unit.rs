@@ -93,7 +93,8 @@ impl Unit {
         self.failed.load(Ordering::Relaxed)
     }
 
-    fn check_alive(&self) -> Result<(), UnitError> {
+    /// Fails if the unit has failed before.
+    pub(crate) fn check_alive(&self) -> Result<(), UnitError> {
         if self.has_failed() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
     }
 
@@ -128,7 +129,9 @@ impl Unit {
         if registers.gsts().is_set(GSTS::QIES) {
             self.guard(Queue::stop_foreign(&registers, self.timeout_ns))?;
         }
-        registers.fsts().write(FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET);
+        // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
+        let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
+        registers.fsts().set(registers.fsts().get() & errors);
         self.read_faults(hal, &mut FaultLog::default(), |_| ());
         let queue = self.queue.try_call_once(|| {
             let queue = Queue::new(hal).map_err(UnitError::no_frame(self.window))?;
@@ -185,12 +188,11 @@ impl Unit {
     pub(crate) fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
         self.check_alive()?;
         self.flush_write_buffer(hal, flush.write_buffer())?;
-        match self.queue.get() {
-            Some(queue) if !flush.descriptors().is_empty() => {
-                self.guard(queue.run(&self.registers(hal), flush.descriptors(), self.timeout_ns))
-            }
-            _ => Ok(()),
+        if flush.descriptors().is_empty() {
+            return Ok(());
         }
+        let queue = self.queue.get().ok_or(UnitError::Failed { unit: self.window })?;
+        self.guard(queue.run(&self.registers(hal), flush.descriptors(), self.timeout_ns))
     }
 
     /// The context table of a bus, if there is one.

@@ -129,6 +129,22 @@ fn a_mapping_that_cannot_be_flushed_is_not_granted() {
 }
 
 #[test]
+fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
+    let unit = UnitConfig::server().caching_mode(true);
+    let machine = machine([unit.clone().serving(&[1]), unit]);
+    let iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
+    iommu.assign(function(1, 0), cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    assert!(iommu.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW)).is_err());
+    for device in [function(0, 3), function(1, 0)] {
+        assert_eq!(read(&machine, device, INPUT + LARGE), None, "{device}");
+    }
+    assert!(write(&machine, function(0, 3), INPUT, 1), "what was granted before still is");
+}
+
+#[test]
 fn a_width_that_one_device_lacks_refuses_that_device_alone() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);

@@ -73,6 +73,11 @@ pub fn dmar(machine: &Machine, buses: &[&[u8]]) -> Vec<u8> {
     table
 }
 
+const _: () = {
+    const fn is_shared_between_cpus<T: Sync + Send>() {}
+    is_shared_between_cpus::<Iommu<&Machine>>();
+};
+
 /// A front over a machine, whose units serve these buses.
 pub fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Iommu<&'m Machine>, Error> {
     let topology = Topology::from_dmar(&dmar(machine, buses), &machine, |finding| panic!("{finding}")).unwrap();
