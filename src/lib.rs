@@ -10,6 +10,22 @@
 //! - [`topology`]: who serves whom
 //! - [`firmware`]: ACPI bytes, checked once
 //! - [`hal`], [`addr`], [`error`], [`limits`]: the ground
+//!
+//! A hypervisor implements [`hal::Hal`] and gives it to an [`Iommu`]:
+//!
+//! ```
+//! use cofferdam::hal::Hal;
+//! use cofferdam::iommu::{Error, Options};
+//! use cofferdam::topology::Topology;
+//! use cofferdam::Iommu;
+//!
+//! fn block_all_dma<H: Hal>(hal: H, dmar: &[u8]) -> Result<Iommu<H>, Error> {
+//!     let topology = Topology::from_dmar(dmar, &hal, |_finding| ())?;
+//!     let iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
+//!     iommu.enable()?;
+//!     Ok(iommu)
+//! }
+//! ```
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;
@@ -27,3 +43,7 @@ pub mod vtd;
 pub use cell::{CellConfig, CellId};
 pub use domain::Coherency;
 pub use iommu::Iommu;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
