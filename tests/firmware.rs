@@ -1,7 +1,20 @@
-//! The firmware's tables of real machines, and tables with each defect that other drivers fell over.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may stop")]
+//! The firmware's tables: those of real machines, those with each defect that other drivers fell over, and garbage.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
 
 mod firmware {
+    mod defects;
+    mod iasl;
+    mod lint;
+    mod mutations;
     mod real_tables;
+    mod topology;
+
+    pub(crate) mod build;
     pub(crate) mod tables;
+    pub(crate) mod tree;
 }

@@ -13,6 +13,12 @@ pub(crate) struct RealTable {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl RealTable {
+    pub(crate) fn is_dmar(&self) -> bool {
+        self.signature == "DMAR"
+    }
+}
+
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/firmware-tables")
 }
