@@ -230,7 +230,9 @@ mod tests {
             }
         }
         // Half a pointer at the end of the root is none.
-        let bytes = memory(&[(0, rsdp(2, 0, START + 0x40)), (0x40, table(b"XSDT", &[0xff; 7]))]);
+        let half = &pointers(&[START + 0x1c0], 8)[..7];
+        let bytes =
+            memory(&[(0, rsdp(2, 0, START + 0x40)), (0x40, table(b"XSDT", half)), (0x1c0, table(b"DMAR", &[]))]);
         assert_eq!(find(&bytes, START), Ok(None));
     }
 
@@ -243,6 +245,17 @@ mod tests {
         let mut bytes = machine(2);
         bytes[35] = 1;
         assert_eq!(find(&bytes, START), Err(AcpiError::BadRsdp { at: START }), "the second checksum counts too");
+        let mut bytes = machine(1);
+        bytes[20..36].fill(0xff);
+        assert!(find(&bytes, START).is_ok(), "there is no second half before revision 2");
+    }
+
+    #[test]
+    fn a_root_of_another_signature_is_none() {
+        for (revision, signature) in [(0, *b"RSDT"), (2, *b"XSDT")] {
+            let bytes = memory(&[(0, rsdp(revision, START + 0x40, START + 0x40)), (0x40, table(b"DMAR", &[]))]);
+            assert_eq!(find(&bytes, START), Err(AcpiError::BadTable { at: START + 0x40, signature }));
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) fn allocate_zeroed(frames: &SpinMutex<Frames>, order: u8) -> Option<N
 
 /// Size and alignment of 2^`order` frames; `None` if no machine has that many.
 fn layout(order: u8) -> Option<Layout> {
-    let bytes = PAGE.checked_shl(u32::from(order)).filter(|bytes| bytes >> order == PAGE)?;
+    let bytes = PAGE.checked_shl(u32::from(order))?;
     Layout::from_size_align(bytes, bytes).ok()
 }
 

@@ -25,8 +25,8 @@ pub(crate) struct Ecam {
 }
 
 impl Ecam {
-    /// Reads the bytes of the table. An entry is dropped if its base is not aligned to a bus, its buses run backwards,
-    /// or its end passes 2^64; and so are those that do not fit.
+    /// Reads the bytes of the table. An entry is dropped if its base is not aligned to a bus or its end passes 2^64; and
+    /// so are those that do not fit. One whose buses run backwards serves none.
     pub(crate) fn read(mcfg: &[u8]) -> Self {
         let entries = mcfg.get(ENTRIES..).unwrap_or_default();
         let usable = entries.chunks_exact(ENTRY).filter_map(|entry| {
@@ -37,7 +37,7 @@ impl Ecam {
                 last: *entry.get(11)?,
             };
             let end = range.base.checked_add(bus_offset(range.last))?.checked_add(bus_offset(1));
-            (end.is_some() && range.base.is_multiple_of(bus_offset(1)) && range.first <= range.last).then_some(range)
+            (end.is_some() && range.base.is_multiple_of(bus_offset(1))).then_some(range)
         });
         Self { ranges: usable.take(RANGES).collect() }
     }
