@@ -4,14 +4,18 @@
 //! specification (revision 5.10) alone and shares no bit definition with the driver.
 
 mod arena;
+mod device;
 mod journal;
 mod machine;
 mod memory;
 mod preset;
 mod ram;
+mod random;
+pub mod rules;
 mod unit;
 mod violation;
 
+pub use device::{Answer, GIVES_UP_NS};
 pub use machine::Machine;
 pub use preset::{Config, UnitConfig};
 pub use unit::{Defect, Fault, Reason};

@@ -1,18 +1,19 @@
 //! The machine: what the driver sees of it through the seam, and what a test sees of it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cofferdam::addr::{Iova, PhysAddr, SourceId};
+use cofferdam::addr::{Iova, PhysAddr, Rights, SourceId};
 use cofferdam::hal::{Hal, Window};
 
 use crate::arena::{Arena, WORDS};
+use crate::device::{Answer, Devices};
 use crate::journal::{Event, Journal};
 use crate::memory::{LINE, Memory};
 use crate::preset::Config;
 use crate::ram::Ram;
+use crate::random::Random;
 use crate::unit::{Board, Defect, Fault, Reason, Unit};
 use crate::violation::Violation;
 
@@ -41,7 +42,6 @@ pub struct Machine {
 struct State {
     units: Vec<Unit>,
     board: Board,
-    config_space: HashMap<(SourceId, u16), u32>,
     /// The next moment at which a unit does something by itself.
     next_event: u64,
     /// What is left undone is so on purpose.
@@ -63,10 +63,33 @@ impl State {
         self.next_event = self.units.iter().filter_map(Unit::next_event).min().unwrap_or(u64::MAX);
     }
 
+    /// A line reaches memory.
+    fn arrive(&mut self, line: usize, content: [u64; LINE]) {
+        let board = &mut self.board;
+        let old = board.memory.arrive(line, content);
+        let others = self.units.iter_mut().filter(|unit| !unit.snoops());
+        others.for_each(|unit| unit.line_arrived(line, content, &old, board));
+    }
+
+    /// With a seed, a line may leave the CPU's caches at any time.
+    fn evict(&mut self) {
+        let Some(random) = &mut self.board.random else { return };
+        if random.one_in(4)
+            && let Some((line, content)) = self.board.memory.evict(random)
+        {
+            self.arrive(line, content);
+        }
+    }
+
     fn unit(&mut self, window: Window) -> Option<(&mut Unit, &mut Board)> {
         let unit = self.units.iter_mut().find(|unit| unit.config.window().base == window.base);
-        if unit.is_none() {
-            self.board.journal.violation("HAL", format_args!("no unit has its registers at {window}"));
+        match &unit {
+            None => self.board.journal.violation("HAL", format_args!("no unit has its registers at {window}")),
+            Some(unit) if unit.config.bytes != window.bytes => {
+                let text = format_args!("{window} is taken for {} bytes, but has {}", window.bytes, unit.config.bytes);
+                self.board.journal.violation("R6b", text);
+            }
+            Some(_) => {}
         }
         unit.map(|unit| (unit, &mut self.board))
     }
@@ -80,21 +103,76 @@ impl State {
         index
     }
 
+    /// The physical address behind one address of a request.
     fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
-        self.tick(REGISTER_NS);
-        let fault = |reason| Fault { source, address: Iova::new(at), write, reason };
-        let units = &mut self.units;
-        let number = units
-            .iter()
-            .position(|unit| unit.config.serves(source, true))
-            .or_else(|| units.iter().position(|unit| unit.config.serves(source, false)));
-        let result = match number.and_then(|number| units.get_mut(number)) {
-            Some(unit) => unit.request(source, at, write, &mut self.board),
-            None => Err(fault(Reason::NoTarget)),
-        };
+        let result = self.ask(source, at, write, |unit, board| unit.request(source, at, write, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
         result
+    }
+
+    /// The same for a device that translates for itself: what it has cached, or what it then asks for.
+    fn ats(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
+        let right = if write { Rights::WRITE } else { Rights::READ };
+        let cached = self.board.devices.of(source).lookup(at, right);
+        let result = self.ask(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
+        let reason = result.err().map(|fault| fault.reason.code());
+        self.board.journal.push(Event::Dma { source, address: at, write, reason });
+        result
+    }
+
+    fn transfer_in(
+        &mut self,
+        address: Iova,
+        buffer: &mut [u8],
+        place: impl Fn(&mut Self, u64) -> Result<u64, Fault>,
+    ) -> Result<(), Fault> {
+        let mut places = Vec::new();
+        for (start, len) in pages(address.as_u64(), buffer.len()) {
+            places.push((place(self, start)?, len));
+        }
+        let mut rest = buffer;
+        for (from, len) in places {
+            let (piece, tail) = rest.split_at_mut(len);
+            self.board.fetch(from, piece);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn transfer_out(
+        &mut self,
+        address: Iova,
+        bytes: &[u8],
+        place: impl Fn(&mut Self, u64) -> Result<u64, Fault>,
+    ) -> Result<(), Fault> {
+        let mut places = Vec::new();
+        for (start, len) in pages(address.as_u64(), bytes.len()) {
+            places.push((place(self, start)?, len));
+        }
+        let mut rest = bytes;
+        for (to, len) in places {
+            let (piece, tail) = rest.split_at(len);
+            self.board.deposit(to, piece);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Asks the unit that serves a source.
+    fn ask(
+        &mut self,
+        source: SourceId,
+        at: u64,
+        write: bool,
+        question: impl FnOnce(&mut Unit, &mut Board) -> Result<u64, Fault>,
+    ) -> Result<u64, Fault> {
+        self.tick(REGISTER_NS);
+        self.evict();
+        match self.units.iter_mut().find(|unit| unit.answers_for(source)) {
+            Some(unit) => question(unit, &mut self.board),
+            None => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
+        }
     }
 }
 
@@ -108,7 +186,7 @@ impl Machine {
     /// A machine that has just come out of reset.
     pub fn new(config: Config) -> Self {
         let arena = Arc::new(Arena::new(FRAMES_BASE, config.frames));
-        let units: Vec<Unit> = (0..)
+        let mut units: Vec<Unit> = (0..)
             .zip(config.units)
             .map(|(number, mut unit)| {
                 if unit.base == 0 {
@@ -117,12 +195,27 @@ impl Machine {
                 Unit::new(number, unit, config.host_address_width, config.frames)
             })
             .collect();
+        let buses: Vec<(u16, Vec<u8>)> =
+            units.iter().map(|unit| (unit.config.segment, unit.config.buses.clone())).collect();
+        for unit in &mut units {
+            let others = buses.iter().filter(|(segment, _)| *segment == unit.config.segment);
+            unit.buses_of_others = others.flat_map(|(_, buses)| buses.iter().copied()).collect();
+        }
         let windows = units.iter().map(|unit| unit.config.window()).collect();
-        let memory = Memory::new(Arc::clone(&arena), config.frames, units.iter().all(Unit::snoops));
+        let all_snoop = units.iter().all(Unit::snoops);
+        let random = config.seed.map(Random::new);
+        let memory = Memory::new(Arc::clone(&arena), config.frames, all_snoop, random.is_some());
         let forgiven = units.iter().flat_map(|unit| unit.config.forgives.iter().copied()).collect();
         let journal = Journal::new(forgiven);
-        let board = Board { arena: Arc::clone(&arena), memory, ram: Ram::default(), journal };
-        let state = State { units, board, config_space: HashMap::new(), next_event: u64::MAX, abandoned: false };
+        let board = Board {
+            arena: Arc::clone(&arena),
+            memory,
+            ram: Ram::default(),
+            journal,
+            random,
+            devices: Devices::default(),
+        };
+        let state = State { units, board, next_event: u64::MAX, abandoned: false };
         Self { arena, windows, state: Mutex::new(state) }
     }
 
@@ -141,18 +234,7 @@ impl Machine {
     ///
     /// The first address that is refused, and why.
     pub fn dma_read(&self, source: SourceId, address: Iova, buffer: &mut [u8]) -> Result<(), Fault> {
-        let mut state = self.state();
-        let mut pieces = Vec::new();
-        for (start, len) in pages(address.as_u64(), buffer.len()) {
-            pieces.push((state.dma(source, start, false)?, len));
-        }
-        let mut rest = buffer;
-        for (from, len) in pieces {
-            let (piece, tail) = rest.split_at_mut(len);
-            state.board.fetch(from, piece);
-            rest = tail;
-        }
-        Ok(())
+        self.state().transfer_in(address, buffer, |state, at| state.dma(source, at, false))
     }
 
     /// A device writes memory. Nothing is written if a page of it is refused.
@@ -161,18 +243,33 @@ impl Machine {
     ///
     /// The first address that is refused, and why.
     pub fn dma_write(&self, source: SourceId, address: Iova, bytes: &[u8]) -> Result<(), Fault> {
-        let mut state = self.state();
-        let mut pieces = Vec::new();
-        for (start, len) in pages(address.as_u64(), bytes.len()) {
-            pieces.push((state.dma(source, start, true)?, len));
-        }
-        let mut rest = bytes;
-        for (to, len) in pieces {
-            let (piece, tail) = rest.split_at(len);
-            state.board.deposit(to, piece);
-            rest = tail;
-        }
-        Ok(())
+        self.state().transfer_out(address, bytes, |state, at| state.dma(source, at, true))
+    }
+
+    /// A device with a device-TLB reads memory: at the physical address that it has cached, or else asks for.
+    ///
+    /// # Errors
+    ///
+    /// The first address that is refused, and why.
+    pub fn ats_read(&self, source: SourceId, address: Iova, buffer: &mut [u8]) -> Result<(), Fault> {
+        self.state().transfer_in(address, buffer, |state, at| state.ats(source, at, false))
+    }
+
+    /// A device with a device-TLB writes memory.
+    ///
+    /// # Errors
+    ///
+    /// The first address that is refused, and why.
+    pub fn ats_write(&self, source: SourceId, address: Iova, bytes: &[u8]) -> Result<(), Fault> {
+        self.state().transfer_out(address, bytes, |state, at| state.ats(source, at, true))
+    }
+
+    /// How a device answers invalidations from now on, and how many it takes at a time (1 to 32).
+    pub fn set_device_tlb(&self, source: SourceId, answer: Answer, queue_depth: usize) {
+        let state = &mut *self.state();
+        let device = state.board.devices.of(source);
+        device.answer = answer;
+        device.queue_depth = queue_depth;
     }
 
     /// Reads the memory of cells, or of the driver, as the CPU sees it.
@@ -214,7 +311,7 @@ impl Machine {
     /// Sets the 32-bit configuration register at `offset` of a PCI function. All others of it then read as zero, and
     /// those of functions without any as all ones.
     pub fn set_config(&self, function: SourceId, offset: u16, value: u32) {
-        self.state().config_space.insert((function, offset & !3), value);
+        self.state().board.devices.set_config(function, offset, value);
     }
 
     /// Messages that units have sent so far: address and data.
@@ -349,7 +446,8 @@ unsafe impl Hal for Machine {
         state.units.iter().for_each(|unit| unit.check_store(index, value, board));
         let old = board.memory.store(index, value, &mut board.journal);
         let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
-        snooping.for_each(|unit| unit.changed(index, &[old], board));
+        snooping.for_each(|unit| unit.store_arrived(index, old, board));
+        state.evict();
     }
 
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
@@ -367,11 +465,8 @@ unsafe impl Hal for Machine {
 
     fn fence(&self) {
         let state = &mut *self.state();
-        let board = &mut state.board;
-        for (line, content) in board.memory.fence(&mut board.journal) {
-            let old = board.memory.arrive(line, content);
-            let others = state.units.iter_mut().filter(|unit| !unit.snoops());
-            others.for_each(|unit| unit.changed(line * LINE, &old, board));
+        for (line, content) in state.board.memory.fence(&mut state.board.journal) {
+            state.arrive(line, content);
         }
     }
 
@@ -407,10 +502,7 @@ unsafe impl Hal for Machine {
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
-        let state = self.state();
-        let exists = state.config_space.keys().any(|(other, _)| *other == function);
-        let absent = if exists { 0 } else { u32::MAX };
-        state.config_space.get(&(function, offset & !3)).copied().unwrap_or(absent)
+        self.state().board.devices.config(function, offset)
     }
 
     fn now_ns(&self) -> u64 {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::arena::{Arena, WORDS};
 use crate::journal::{Event, Journal};
+use crate::random::Random;
 
 /// What a freed frame is filled with, so that a use after that shows.
 const FREED: u64 = 0x5c5c_5c5c_5c5c_5c5c;
 /// What memory holds behind a fresh frame whose zeros are still in the CPU's caches.
-const STALE: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+pub(crate) const STALE: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// Words of one cache line.
 pub(crate) const LINE: usize = 8;
 
@@ -40,12 +41,14 @@ pub(crate) struct Memory {
     in_use: usize,
     /// How many allocations still succeed, if that is limited.
     pub(crate) allocations_left: Option<u64>,
+    /// Lines that were stored to, where a seed chooses which of them are evicted.
+    recent: Option<Vec<usize>>,
 }
 
 const INSIDE: u8 = u8::MAX;
 
 impl Memory {
-    pub(crate) fn new(arena: Arc<Arena>, frames: usize, all_snoop: bool) -> Self {
+    pub(crate) fn new(arena: Arc<Arena>, frames: usize, all_snoop: bool, evicts: bool) -> Self {
         let words = frames * WORDS;
         Self {
             arena,
@@ -57,6 +60,7 @@ impl Memory {
             next: 0,
             in_use: 0,
             allocations_left: None,
+            recent: (evicts && !all_snoop).then(Vec::new),
         }
     }
 
@@ -106,6 +110,9 @@ impl Memory {
         if let Some(view) = self.memory.get_mut(words.clone()) {
             view.fill(memory);
             self.pending.retain(|(line, _)| !words.contains(&(line * LINE)));
+            if let Some(recent) = &mut self.recent {
+                recent.retain(|line| !words.contains(&(line * LINE)));
+            }
         }
         if let Some(state) = self.owner.get_mut(frame) {
             *state = owner;
@@ -149,7 +156,19 @@ impl Memory {
         if let Some(lines) = self.dirty.get_mut(index / WORDS) {
             *lines |= 1 << (index % WORDS / LINE);
         }
+        if let Some(recent) = &mut self.recent {
+            recent.push(index / LINE);
+        }
         old
+    }
+
+    /// A line that the CPU's cache gives up by itself now: memory has it, but the driver still owes its write-back.
+    pub(crate) fn evict(&mut self, random: &mut Random) -> Option<(usize, [u64; LINE])> {
+        let recent = self.recent.as_mut().filter(|recent| !recent.is_empty())?;
+        let line = recent.swap_remove(random.below(recent.len() as u64) as usize);
+        // Memory never goes back: what was on its way there is older.
+        self.pending.retain(|(other, _)| *other != line);
+        Some((line, std::array::from_fn(|word| self.stored(line * LINE + word))))
     }
 
     /// A store of hardware: always seen by the CPU (section 11.4.3, ECAP.C).

@@ -1,7 +1,7 @@
 //! Machines to choose from.
 #![forbid(unsafe_code)]
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::PhysAddr;
 use cofferdam::hal::Window;
 
 /// One remapping unit of a machine: registers that say what it can do, and what it serves.
@@ -101,14 +101,15 @@ impl UnitConfig {
         Self { buses: buses.to_vec(), ..self }
     }
 
+    /// The same unit, not held to what QEMU's emulation forgives, so that it accepts what QEMU accepts.
+    pub fn as_forgiving_as_qemu(self) -> Self {
+        let forgives = ["R8", "R14", "R25", "R26", "R28", "R29", "R33b", "R37", "R38"];
+        Self { forgives: forgives.to_vec(), ..self }
+    }
+
     /// The registers, once the machine has placed them.
     pub(crate) fn window(&self) -> Window {
         Window { base: PhysAddr::new_truncate(self.base), bytes: self.bytes }
-    }
-
-    pub(crate) fn serves(&self, source: SourceId, explicit: bool) -> bool {
-        source.segment() == self.segment
-            && if explicit { self.buses.contains(&source.bus()) } else { self.buses.is_empty() }
     }
 }
 
@@ -121,11 +122,14 @@ pub struct Config {
     pub frames: usize,
     /// Host address width in bits, as the DMAR table would tell it.
     pub host_address_width: u8,
+    /// What caches keep. `None` is the strictest: every entry that a walk could reach, at every moment, and no line
+    /// leaves the CPU's caches by itself. A seed chooses which entries are kept and which lines are evicted.
+    pub seed: Option<u64>,
 }
 
 impl Config {
     /// A machine with these units and 1024 frames for the driver.
     pub fn new(units: impl IntoIterator<Item = UnitConfig>) -> Self {
-        Self { units: units.into_iter().collect(), frames: 1024, host_address_width: 39 }
+        Self { units: units.into_iter().collect(), frames: 1024, host_address_width: 39, seed: None }
     }
 }

@@ -16,6 +16,13 @@ impl Ram {
         }
     }
 
+    /// The word at an address, rounded down to a word.
+    pub(crate) fn word(&self, address: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.read(address & !7, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
     pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) {
         for (at, byte) in (address..).zip(bytes) {
             let page = self.pages.entry(at >> 12).or_insert_with(|| Box::new([0; 4096]));

@@ -1,9 +1,11 @@
 //! One remapping unit.
 #![forbid(unsafe_code)]
 
+mod buffer;
 mod capability;
 mod change;
 mod descriptor;
+mod device_tlb;
 mod entry;
 mod faults;
 mod global;
@@ -19,15 +21,20 @@ mod walk;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cofferdam::addr::{Iova, SourceId};
 pub use faults::{Fault, Reason};
 
 use crate::arena::Arena;
+use crate::device::Devices;
 use crate::journal::{Event, Journal};
 use crate::memory::{Memory, View};
 use crate::preset::UnitConfig;
 use crate::ram::Ram;
+use crate::random::Random;
+use buffer::Buffer;
 use capability::Capability;
 use descriptor::{ContextScope, Descriptor, IotlbScope, check_drain};
+use device_tlb::Outstanding;
 use faults::{Faults, Message, status};
 use global::{Command, Global};
 use protected::Protected;
@@ -80,18 +87,8 @@ pub(crate) struct Board {
     pub(crate) memory: Memory,
     pub(crate) ram: Ram,
     pub(crate) journal: Journal,
-}
-
-impl Board {
-    /// Reads an entry as a unit with this view sees it.
-    pub(crate) fn read(&self, view: View, address: u64) -> u64 {
-        if let Some(index) = self.memory.index(address) {
-            return self.memory.seen(view, index);
-        }
-        let mut bytes = [0; 8];
-        self.ram.read(address, &mut bytes);
-        u64::from_le_bytes(bytes)
-    }
+    pub(crate) random: Option<Random>,
+    pub(crate) devices: Devices,
 }
 
 #[derive(Debug)]
@@ -106,6 +103,7 @@ pub(crate) struct Unit {
     /// What has to happen before translation may be switched on (sections 6.6 and 11.4.4.1).
     root_state: RootState,
     interrupt_register: u64,
+    interrupt_state: InterruptState,
     context_command: u64,
     iotlb_command: u64,
     iotlb_address: u64,
@@ -113,16 +111,23 @@ pub(crate) struct Unit {
     context_command_at: Option<u64>,
     iotlb_command_at: Option<u64>,
     queue: Queue,
+    outstanding: Vec<Outstanding>,
+    /// Another unit serves some sources of the segment.
+    pub(crate) buses_of_others: Vec<u8>,
     completion: u32,
     completion_event: Message,
     faults: Faults,
     protected: Protected,
     protect_at: Option<u64>,
     defects: Defects,
+    /// RWBF = 1.
+    buffer: Option<Buffer>,
     reach: Reach,
     stale: Stale,
     /// Page table and levels of each domain-id, and how many context entries have it.
     domains: HashMap<u16, ((u64, u8), u32)>,
+    /// Whether the pages of each domain-id have SNP.
+    snooping: HashMap<u16, bool>,
     /// The context-cache was invalidated, and the IOTLB not since then.
     context_flushed: bool,
 }
@@ -141,6 +146,16 @@ enum RootState {
     Ready,
 }
 
+/// Rule 52: the same for interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum InterruptState {
+    #[default]
+    NotSet,
+    /// SIRTP done; the interrupt-entry-cache may hold what the last table said.
+    Set,
+    Ready,
+}
+
 impl Unit {
     pub(crate) fn new(number: usize, config: UnitConfig, haw: u8, frames: usize) -> Self {
         let capability = Capability { ver: config.version, cap: config.cap, ecap: config.ecap, haw };
@@ -154,23 +169,44 @@ impl Unit {
             root: 0,
             root_state: RootState::default(),
             interrupt_register: 0,
+            interrupt_state: InterruptState::default(),
             context_command: 0,
             iotlb_command: 0,
             iotlb_address: 0,
             context_command_at: None,
             iotlb_command_at: None,
             queue: Queue::default(),
+            outstanding: Vec::new(),
+            buses_of_others: Vec::new(),
             completion: 0,
             completion_event: Message::default(),
             faults,
             protected: Protected::default(),
             protect_at: None,
             defects: Defects::default(),
+            buffer: capability.needs_write_buffer_flush().then(|| Buffer::new(frames)),
             reach: Reach::new(frames),
             stale: Stale::default(),
             domains: HashMap::new(),
+            snooping: HashMap::new(),
             context_flushed: false,
         }
+    }
+
+    /// The word at a physical address, as this unit sees it.
+    fn read_memory(&self, address: u64, board: &Board) -> u64 {
+        match board.memory.index(address) {
+            Some(index) => self.seen(index, board),
+            None => board.ram.word(address),
+        }
+    }
+
+    /// True if requests of this source come to this unit.
+    pub(crate) fn answers_for(&self, source: SourceId) -> bool {
+        let bus = source.bus();
+        let mine = self.config.buses.contains(&bus);
+        let rest = self.config.buses.is_empty() && !self.buses_of_others.contains(&bus);
+        source.segment() == self.config.segment && (mine || rest)
     }
 
     pub(crate) fn snoops(&self) -> bool {
@@ -226,11 +262,14 @@ impl Unit {
     }
 
     fn check_command(&mut self, bit: u32, set: bool, board: &mut Board) {
+        if bit == global::SRTP {
+            self.check_buffer(true, board);
+        }
         let journal = &mut board.journal;
         match (bit, set) {
-            (global::SRTP, true) if self.global.on(global::TE) => {
+            (global::SRTP, true) => {
                 let mode_changes = (self.root ^ self.root_register) >> 10 & 3 != 0;
-                if mode_changes && !self.capability.root_table_flushes() {
+                if self.global.on(global::TE) && mode_changes && !self.capability.root_table_flushes() {
                     journal.violation("R9", "RTADDR.TTM changes while translation is on");
                 }
             }
@@ -247,6 +286,22 @@ impl Unit {
                 }
             }
             (global::QIE, false) => self.queue.check_disable(journal),
+            (global::IRE, true) => {
+                match self.interrupt_state {
+                    InterruptState::NotSet => {
+                        journal.violation("R52", "interrupt remapping is switched on, but no table was set");
+                    }
+                    InterruptState::Set => {
+                        let text = "interrupt remapping is switched on, and its cache is not invalidated since SIRTP";
+                        journal.violation("R52", text);
+                    }
+                    InterruptState::Ready => {}
+                }
+                if !self.global.on(global::QIE) {
+                    journal.violation("R61", "interrupt remapping is switched on without the queue");
+                }
+            }
+            (global::CFI, true) => journal.violation("R53", "compatibility format interrupts are let through"),
             _ => {}
         }
         if bit == global::TE && set && !self.capability.can_translate() {
@@ -263,6 +318,12 @@ impl Unit {
                 self.set_root(board);
                 self.root_state = if flushes { RootState::Ready } else { RootState::Set };
             }
+            global::WBF => self.flush_buffer(board),
+            global::SIRTP => {
+                let flushes = self.capability.interrupt_table_flushes();
+                self.interrupt_state = if flushes { InterruptState::Ready } else { InterruptState::Set };
+            }
+            global::IRE if !set => self.interrupt_state = InterruptState::NotSet,
             global::TE if set && !self.capability.can_translate() => return,
             global::TE if set => {
                 self.drop_caches(board);
@@ -272,6 +333,7 @@ impl Unit {
             global::QIE if !set => {
                 self.queue.head = 0;
                 self.queue.in_flight.clear();
+                self.outstanding.clear();
             }
             _ => {}
         }
@@ -344,12 +406,15 @@ impl Unit {
         // Hardware always snoops the queue (section 11.4.3, ECAP.C).
         let mut words = [0; 4];
         for (offset, word) in (0..self.queue.descriptor_bytes()).step_by(8).zip(&mut words) {
-            *word = board.read(View::Snooped, place + offset);
+            *word = board.memory.index(place + offset).map_or(0, |index| board.memory.stored(index));
         }
         let slot = (self.queue.head / self.queue.descriptor_bytes()) as u32;
         board.journal.push(Event::Descriptor { unit: self.number, slot, words: [words[0], words[1]] });
         match Descriptor::parse(words, &self.capability, &mut board.journal) {
             Ok(descriptor) => {
+                if let Descriptor::DeviceTlb { source, .. } = descriptor {
+                    self.check_depth(source, board);
+                }
                 self.queue.advance();
                 self.queue.last_was_wait = matches!(descriptor, Descriptor::Wait { .. });
                 self.queue.in_flight.push_back((now + EFFECT_NS, descriptor));
@@ -373,35 +438,51 @@ impl Unit {
         self.run_register_commands(now, board);
         loop {
             let fetch = self.queue.fetch_at.filter(|at| *at <= now);
-            let effect = self.queue.in_flight.front().map(|(at, _)| *at).filter(|at| *at <= now);
-            match (fetch, effect) {
-                (Some(fetch), effect) if effect.is_none_or(|effect| fetch <= effect) => self.fetch(fetch, board),
-                (_, Some(_)) => {
+            let effect = self.next_effect().filter(|at| *at <= now);
+            let answer = self.next_answer().filter(|at| *at <= now);
+            match [fetch, effect, answer].into_iter().flatten().min() {
+                None => break,
+                Some(at) if answer == Some(at) => self.receive(at, board),
+                Some(at) if fetch == Some(at) => self.fetch(at, board),
+                Some(at) => {
                     if let Some((_, descriptor)) = self.queue.in_flight.pop_front() {
-                        self.execute(descriptor, board);
+                        self.execute(descriptor, at, board);
                     }
                 }
-                _ => break,
             }
         }
+    }
+
+    /// When the oldest descriptor takes effect. A wait is done only when all devices have answered.
+    fn next_effect(&self) -> Option<u64> {
+        let (at, descriptor) = self.queue.in_flight.front()?;
+        let waits = matches!(descriptor, Descriptor::Wait { .. }) && !self.outstanding.is_empty();
+        (!waits).then_some(*at)
+    }
+
+    fn next_answer(&self) -> Option<u64> {
+        self.outstanding.iter().map(|outstanding| outstanding.due).min()
     }
 
     /// The next moment at which something happens by itself.
     pub(crate) fn next_event(&self) -> Option<u64> {
         let command = self.global.command.map(|command| command.due);
-        let effect = self.queue.in_flight.front().map(|(at, _)| *at);
-        [command, self.protect_at, self.context_command_at, self.iotlb_command_at, self.queue.fetch_at, effect]
-            .into_iter()
-            .flatten()
-            .min()
+        let commands = [command, self.protect_at, self.context_command_at, self.iotlb_command_at];
+        let queue = [self.queue.fetch_at, self.next_effect(), self.next_answer()];
+        commands.into_iter().chain(queue).flatten().min()
     }
 
-    fn execute(&mut self, descriptor: Descriptor, board: &mut Board) {
+    fn execute(&mut self, descriptor: Descriptor, now: u64, board: &mut Board) {
         match descriptor {
             Descriptor::Context(scope) => self.invalidate_context(scope, board),
             Descriptor::Iotlb(scope) => self.invalidate_iotlb(scope, board),
-            Descriptor::DeviceTlb { source, first, last } => self.check_device_tlb(source, first, last, board),
-            Descriptor::Interrupts(_) => {}
+            Descriptor::DeviceTlb { source, first, last } => self.send(source, first, last, now, board),
+            Descriptor::Interrupts(scope) => {
+                self.flush_buffer(board);
+                if scope.is_none() && self.interrupt_state == InterruptState::Set {
+                    self.interrupt_state = InterruptState::Ready;
+                }
+            }
             Descriptor::Wait { status, interrupt } => {
                 if let Some((address, value)) = status {
                     self.write_status(address, value, board);
@@ -462,8 +543,8 @@ impl Unit {
     }
 
     /// True if a cache takes an entry in: always, in the strictest hardware.
-    fn fills(&mut self) -> bool {
-        true
+    fn fills(board: &mut Board) -> bool {
+        board.random.as_mut().is_none_or(|random| random.one_in(2))
     }
 
     /// CCMD with ICC set (section 11.4.6.1).
@@ -530,7 +611,7 @@ impl Unit {
     /// A DMA request of a device, within one page.
     pub(crate) fn request(
         &mut self,
-        source: cofferdam::addr::SourceId,
+        source: SourceId,
         address: u64,
         write: bool,
         board: &mut Board,
@@ -540,7 +621,7 @@ impl Unit {
             Ok(_) => (Reason::Protected, false),
             Err(failed) => failed,
         };
-        let fault = Fault { source, address: cofferdam::addr::Iova::new(address), write, reason };
+        let fault = Fault { source, address: Iova::new(address), write, reason };
         if recorded {
             self.faults.record(&fault, &mut board.journal);
         }

@@ -13,7 +13,10 @@ impl Unit {
     }
 
     pub(super) fn seen(&self, index: usize, board: &Board) -> u64 {
-        board.memory.seen(self.capability.view(), index)
+        match &self.buffer {
+            Some(buffer) => buffer.seen(index),
+            None => board.memory.seen(self.capability.view(), index),
+        }
     }
 
     /// The frame behind an address that hardware follows.
@@ -152,7 +155,7 @@ impl Unit {
         if old == new || !old.present() && !new.present() {
             return;
         }
-        if self.on() && self.fills() && !self.stale.contexts.contains_key(&source) {
+        if self.on() && Self::fills(board) && !self.stale.contexts.contains_key(&source) {
             if old.present() {
                 self.keep_context(old, board);
                 self.stale.contexts.insert(source, Some(old));
@@ -162,8 +165,8 @@ impl Unit {
         }
         if new.present() {
             self.check_context(source, new, board);
-            self.keep_context(new, board);
             self.add_domain(source, new, board);
+            self.keep_context(new, board);
         }
         if old.present() {
             self.remove_domain(old);
@@ -223,6 +226,7 @@ impl Unit {
         }
         if *count == 0 {
             *current = format;
+            self.snooping.remove(&domain);
             let stale = &self.stale;
             let other = |entry: &Option<ContextEntry>| {
                 entry.is_some_and(|entry| entry.domain() == domain && entry.format() != format)
@@ -250,10 +254,18 @@ impl Unit {
         if !self.reach.add(frame, Use::Table { level, parent }) {
             return;
         }
+        let mut known = None;
         for index in 0..WORDS {
             let entry = PageEntry(self.seen(frame * WORDS + index, board));
             if entry.present() {
                 self.check_page_entry(entry, level, board);
+                if entry.leaf(level) && !entry.reserved(level, &self.capability) && known != Some(entry.snoops()) {
+                    self.check_snoop(frame, level, entry.snoops(), board);
+                    known = Some(entry.snoops());
+                }
+                if matches!(parent, Parent::Domain(_)) {
+                    self.check_width(index as u64 * page_bytes(level), board);
+                }
                 self.link_child(entry, level, Parent::Entry(frame, index as u16), board);
             }
         }
@@ -290,6 +302,27 @@ impl Unit {
         follows.then(|| board.memory.index(entry.address()))?.map(|index| index / WORDS)
     }
 
+    /// C1: all pages of a table snoop, or none.
+    fn check_snoop(&mut self, frame: usize, level: u8, snoops: bool, board: &mut Board) {
+        let mut domains = Vec::new();
+        self.owners(frame, level, &mut |domain, _| domains.push(domain));
+        for domain in domains {
+            if *self.snooping.entry(domain).or_insert(snoops) != snoops {
+                let text = format_args!("domain-id {domain} has pages with SNP and pages without");
+                board.journal.violation("C1", text);
+            }
+        }
+    }
+
+    /// R40: CAP.MGAW bounds what may be mapped.
+    fn check_width(&self, input: u64, board: &mut Board) {
+        let width = self.capability.guest_width();
+        if input.checked_shr(width.into()).unwrap_or(0) != 0 {
+            let text = format_args!("input address {input:#x} is mapped, beyond the {width} bits of MGAW");
+            board.journal.violation("R40", text);
+        }
+    }
+
     fn check_page_entry(&self, entry: PageEntry, level: u8, board: &mut Board) {
         let value = entry.0;
         if entry.reserved(level, &self.capability) {
@@ -311,7 +344,7 @@ impl Unit {
         let (frame, slot) = (index / WORDS, (index % WORDS) as u16);
         let bytes = page_bytes(level);
         let mut owners = Vec::new();
-        if self.on() && self.fills() {
+        if self.on() && Self::fills(board) {
             self.owners(frame, level, &mut |domain, base| {
                 let owner = (domain, base + u64::from(slot) * bytes);
                 if !owners.contains(&owner) {
@@ -340,10 +373,14 @@ impl Unit {
             }
             if new.present() {
                 self.check_size(domain, base, level, new, board);
+                self.check_width(base, board);
             }
         }
         if new.present() {
             self.check_page_entry(new, level, board);
+            if new.leaf(level) && !new.reserved(level, &self.capability) {
+                self.check_snoop(frame, level, new.snoops(), board);
+            }
             self.link_child(new, level, Parent::Entry(frame, slot), board);
             // Pages that are now reached for the first time may be cached as not present, each for itself.
             if caching && let Some(child) = self.child(new, level, board) {

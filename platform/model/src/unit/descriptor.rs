@@ -152,6 +152,9 @@ impl Descriptor {
                 // PFSID is reserved without throttling.
                 let physical = if unit.throttles_device_tlb() { 0 } else { bits(63, 52) | bits(15, 12) };
                 reserved(journal, bits(51, 48) | bits(31, 21) | bits(8, 4) | physical, bits(11, 1))?;
+                if high & !0xffe == !0xffe {
+                    journal.violation("R34", "a global device-TLB invalidation has bit 63 of its address clear");
+                }
                 let (first, last) = device_tlb_range(high);
                 Ok(Self::DeviceTlb { source: (low >> 32) as u16, first, last })
             }

@@ -107,6 +107,11 @@ impl PageEntry {
         self.0 & 2 != 0
     }
 
+    /// SNP.
+    pub(crate) fn snoops(self) -> bool {
+        self.0 & 1 << 11 != 0
+    }
+
     /// R or W: what is neither is not present.
     pub(crate) fn present(self) -> bool {
         self.0 & 3 != 0

@@ -9,6 +9,7 @@ use super::{Board, RootState, Unit};
 
 impl Unit {
     pub(super) fn invalidate_context(&mut self, scope: ContextScope, board: &mut Board) {
+        self.flush_buffer(board);
         if scope == ContextScope::Global && self.root_state == RootState::Set {
             self.root_state = RootState::ContextFlushed;
         }
@@ -30,6 +31,7 @@ impl Unit {
     }
 
     pub(super) fn invalidate_iotlb(&mut self, scope: IotlbScope, board: &mut Board) {
+        self.flush_buffer(board);
         if scope == IotlbScope::Global && self.root_state == RootState::ContextFlushed {
             self.root_state = RootState::Ready;
         }

@@ -84,6 +84,13 @@ impl Unit {
         true
     }
 
+    fn answers(&self, board: &mut Board) -> bool {
+        if self.defects.all_ones {
+            board.journal.violation("R4", "a unit that reads as all ones is written to");
+        }
+        !self.defects.all_ones
+    }
+
     pub(crate) fn read32(&mut self, at: u32, board: &mut Board) -> u32 {
         let value = if !self.accessible(at, 4, board) || self.defects.all_ones { u32::MAX } else { self.read(at) };
         board.journal.push(Event::Read { unit: self.number, offset: at, value: value.into() });
@@ -102,14 +109,14 @@ impl Unit {
 
     pub(crate) fn write32(&mut self, at: u32, value: u32, board: &mut Board) {
         board.journal.push(Event::Write { unit: self.number, offset: at, value: value.into() });
-        if self.accessible(at, 4, board) && !self.defects.all_ones {
+        if self.accessible(at, 4, board) && self.answers(board) {
             self.write(at, value, board);
         }
     }
 
     pub(crate) fn write64(&mut self, at: u32, value: u64, board: &mut Board) {
         board.journal.push(Event::Write { unit: self.number, offset: at, value });
-        if self.accessible(at, 8, board) && !self.defects.all_ones {
+        if self.accessible(at, 8, board) && self.answers(board) {
             self.write(at, value as u32, board);
             self.write(at + 4, (value >> 32) as u32, board);
         }
@@ -167,6 +174,9 @@ impl Unit {
             }
             offset::IRTA => {
                 self.owned_by(global::SIRTP, "IRTA", board);
+                if at & 4 == 0 && value & 1 << 11 != 0 && !self.capability.has_extended_interrupts() {
+                    board.journal.violation("R57", "IRTA.EIME is set in a unit without ECAP.EIM");
+                }
                 self.interrupt_register = merge(self.interrupt_register, at, value);
                 return;
             }

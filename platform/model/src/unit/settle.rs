@@ -35,7 +35,9 @@ impl Unit {
         for table in tables {
             self.settle_table(table, board);
         }
+        self.settle_devices(board);
         self.settle_memory(board);
+        self.check_buffer(false, board);
     }
 
     fn settle_contexts(&mut self, board: &mut Board) {
@@ -61,7 +63,7 @@ impl Unit {
     }
 
     /// What memory says for an input address of a domain: the entry, its level, and the rights of the whole walk.
-    fn memory_says(&self, domain: u16, address: u64, board: &Board) -> (Option<PageEntry>, u8, u64) {
+    pub(super) fn memory_says(&self, domain: u16, address: u64, board: &Board) -> (Option<PageEntry>, u8, u64) {
         let Some(((table, levels), _)) = self.domains.get(&domain).filter(|(_, count)| *count != 0) else {
             return (None, 5, 0);
         };
@@ -71,7 +73,7 @@ impl Unit {
         let (mut table, mut level, mut rights) = (*table, *levels, 3);
         loop {
             let place = table + super::entry::index(address, level) * 8;
-            let entry = PageEntry(board.read(self.capability.view(), place));
+            let entry = PageEntry(self.read_memory(place, board));
             rights &= entry.0 & 3;
             if !entry.present() || entry.reserved(level, &self.capability) {
                 return (None, level, 0);
@@ -121,7 +123,7 @@ impl Unit {
         let (mut place, mut level) = (*root, *levels);
         let now = loop {
             let index = super::entry::index(table.first, level);
-            let entry = PageEntry(board.read(self.capability.view(), place + index * 8));
+            let entry = PageEntry(self.read_memory(place + index * 8, board));
             if level == table.level {
                 break Some(entry);
             }

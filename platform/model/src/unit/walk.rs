@@ -41,7 +41,7 @@ impl Unit {
 
     /// The context entry of a source as memory has it, present or not.
     pub(super) fn context(&self, source: u16, board: &Board) -> Result<ContextEntry, Reason> {
-        let read = |address| board.read(self.capability.view(), address);
+        let read = |address| self.read_memory(address, board);
         let place = (self.root & !0xfff) + u64::from(source >> 8) * 16;
         let root = RootEntry([read(place), read(place + 8)]);
         if !root.present() {
@@ -101,7 +101,7 @@ impl Unit {
     fn walk(&self, table: u64, levels: u8, address: u64, write: bool, board: &Board) -> Result<u64, Reason> {
         let (mut table, mut level) = (table, levels);
         loop {
-            let entry = PageEntry(board.read(self.capability.view(), table + index(address, level) * 8));
+            let entry = PageEntry(self.read_memory(table + index(address, level) * 8, board));
             if entry.present() && entry.reserved(level, &self.capability) {
                 return Err(Reason::PageReserved);
             }

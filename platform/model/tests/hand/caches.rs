@@ -337,3 +337,26 @@ fn a_live_root_table_is_replaced_only_by_one_that_translates_alike() {
     assert_eq!(driver.rules(), ["R9"]);
     driver.flush_all();
 }
+
+#[test]
+fn all_pages_of_a_table_snoop_or_none() {
+    let (mut driver, contexts, tables) = mapped(UnitConfig::server());
+    driver.publish(tables[3] + 8, OUTPUT | RW | 1 << 11);
+    assert_eq!(driver.rules(), ["C1"]);
+    driver.publish(tables[3], 0);
+    driver.submit(&[iotlb_pages(DOMAIN, INPUT, 0, true)]);
+    let others = driver.map_one(4, INPUT, OUTPUT | 1 << 11);
+    driver.publish(others[3] + 8, OUTPUT | RW);
+    driver.set_context(contexts, DEVICE + 8, others[0], 4, DOMAIN + 1);
+    assert_eq!(driver.rules(), ["C1"]);
+}
+
+#[test]
+fn nothing_is_mapped_beyond_the_width_of_the_unit() {
+    let unit = UnitConfig::server();
+    let (driver, _, tables) = mapped(UnitConfig { cap: unit.cap & !(0x3f << 16) | 38 << 16, ..unit });
+    let table = driver.allocate();
+    driver.publish(tables[0] + 8, table.as_u64() | RW);
+    assert_eq!(driver.rules(), ["R40"]);
+    assert_eq!(driver.reads(1 << 39).unwrap_err().reason, Reason::BeyondWidth);
+}

@@ -57,7 +57,11 @@ pub fn device() -> SourceId {
 impl Driver {
     /// A machine with one unit, nothing done yet.
     pub fn new(unit: UnitConfig) -> Self {
-        let machine = Machine::new(Config::new([unit]));
+        Self::on(Machine::new(Config::new([unit])))
+    }
+
+    /// The same on this machine.
+    pub fn on(machine: Machine) -> Self {
         let window = machine.windows()[0];
         let zero = PhysAddr::new(0);
         Self { machine, window, queue: zero, status: zero, root: zero, tail: 0, ticket: 0 }

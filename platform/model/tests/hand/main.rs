@@ -2,5 +2,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod caches;
+mod device_tlb;
 mod driver;
+mod registers;
 mod setup;

@@ -1,0 +1,170 @@
+//! Translation requests, translated requests, and the invalidation of what devices cache (sections 4.2, 4.3, 6.5.2.5).
+#![forbid(unsafe_code)]
+
+use cofferdam::addr::{Iova, Rights, SourceId};
+
+use super::entry::Translation;
+use super::faults::{Fault, Reason, status};
+use super::{Board, Descriptor, Unit, global};
+use crate::device::{Answer, Cached, GIVES_UP_NS};
+
+/// An invalidation that a device has not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outstanding {
+    source: u16,
+    first: u64,
+    last: u64,
+    pub(super) due: u64,
+    answered: bool,
+}
+
+impl Unit {
+    fn device(&self, source: u16) -> SourceId {
+        SourceId::from_requester(self.config.segment, source)
+    }
+
+    /// True if the context entry of a source lets requests of its device-TLB through.
+    fn trusts(&self, source: SourceId, board: &Board) -> Result<bool, Reason> {
+        let cached = self.stale.contexts.get(&source.requester());
+        let entry = match cached {
+            Some(entry) => entry.unwrap_or_default(),
+            None => self.context(source.requester(), board)?,
+        };
+        if !entry.present() {
+            return Err(Reason::ContextNotPresent);
+        }
+        Ok(entry.translation(&self.capability) == Some(Translation::DeviceTlb))
+    }
+
+    /// A translation request for one page. `None` if the device may do nothing with it, which is no fault.
+    fn translation_request(&self, source: SourceId, address: u64, board: &Board) -> Result<Option<Cached>, Reason> {
+        if !self.global.on(global::TE) || !self.trusts(source, board)? {
+            return Err(Reason::TranslatedBlocked);
+        }
+        let page = address & !0xfff;
+        let mut cached = Cached { page, output: 0, rights: Rights::empty() };
+        for (write, right) in [(false, Rights::READ), (true, Rights::WRITE)] {
+            match self.translate(source, page, write, board) {
+                Ok(output) => {
+                    cached.output = output;
+                    cached.rights |= right;
+                }
+                Err((Reason::NotReadable | Reason::NotWritable | Reason::BeyondWidth, _)) => {}
+                Err((reason, _)) => return Err(reason),
+            }
+        }
+        Ok((!cached.rights.is_empty()).then_some(cached))
+    }
+
+    /// A request that carries a physical address.
+    fn translated_request(&self, source: SourceId, board: &Board) -> Result<(), Reason> {
+        match self.trusts(source, board)? && self.global.on(global::TE) {
+            true => Ok(()),
+            false => Err(Reason::TranslatedBlocked),
+        }
+    }
+
+    /// A request of a device with a device-TLB: with the address that it has cached, or with one that it asks for now.
+    pub(crate) fn translated(
+        &mut self,
+        source: SourceId,
+        address: u64,
+        write: bool,
+        cached: Option<u64>,
+        board: &mut Board,
+    ) -> Result<u64, Fault> {
+        let right = if write { Rights::WRITE } else { Rights::READ };
+        let fault = |reason| Fault { source, address: Iova::new(address), write, reason };
+        let translation = match cached {
+            Some(output) => Ok(Some(output)),
+            None => self.translation_request(source, address, board).map(|answer| {
+                let answer = answer?;
+                board.devices.of(source).cached.push(answer);
+                answer.rights.contains(right).then_some(answer.output | address & 0xfff)
+            }),
+        };
+        let output = match translation {
+            Ok(Some(output)) => self.translated_request(source, board).map(|()| output),
+            // The device knows that it may not; the unit has nothing to record.
+            Ok(None) if write => return Err(fault(Reason::NotWritable)),
+            Ok(None) => return Err(fault(Reason::NotReadable)),
+            Err(reason) => Err(reason),
+        };
+        output.map_err(|reason| {
+            let fault = fault(reason);
+            self.faults.record(&fault, &mut board.journal);
+            fault
+        })
+    }
+
+    /// R23, when a descriptor is fetched.
+    pub(super) fn check_depth(&self, source: u16, board: &mut Board) {
+        let depth = board.devices.of(self.device(source)).queue_depth;
+        let waiting = self.outstanding.iter().filter(|other| other.source == source).count();
+        let fetched = self.queue.in_flight.iter();
+        let fetched =
+            fetched.filter(|(_, other)| matches!(other, Descriptor::DeviceTlb { source: s, .. } if *s == source));
+        if waiting + fetched.count() >= depth {
+            let text = format_args!("more than {depth} device-TLB invalidations of {} wait", self.device(source));
+            board.journal.violation("R23", text);
+        }
+    }
+
+    /// Sends the invalidation to the device.
+    pub(super) fn send(&mut self, source: u16, first: u64, last: u64, now: u64, board: &mut Board) {
+        self.check_device_tlb(source, first, last, board);
+        let answer = board.devices.of(self.device(source)).answer;
+        let (delay, answered) = match answer {
+            Answer::After(ns) => (ns, true),
+            Answer::Twice => (0, true),
+            Answer::Never => (GIVES_UP_NS, false),
+        };
+        if answer == Answer::Twice {
+            self.faults.queue_error = self.faults.queue_error & 0xffff_ffff_ffff | u64::from(source) << 48;
+            self.faults.error(status::COMPLETION_ERROR, &mut board.journal);
+        }
+        self.outstanding.push(Outstanding { source, first, last, due: now + delay, answered });
+    }
+
+    /// The answers that are due, and the devices that are given up on.
+    pub(super) fn receive(&mut self, now: u64, board: &mut Board) {
+        let due: Vec<Outstanding> = self.outstanding.iter().copied().filter(|other| other.due <= now).collect();
+        self.outstanding.retain(|other| other.due > now);
+        for Outstanding { source, first, last, answered, .. } in due {
+            if answered {
+                board.devices.of(self.device(source)).invalidate(first, last);
+                continue;
+            }
+            // Section 6.5.2.11: waits are dropped, and nothing behind the oldest such invalidation is guaranteed.
+            self.faults.queue_error = self.faults.queue_error & !(0xffff << 32) | u64::from(source) << 32;
+            self.faults.error(status::TIME_OUT, &mut board.journal);
+            self.outstanding.clear();
+            self.queue.in_flight.clear();
+            self.queue.fetch_at = None;
+            return;
+        }
+    }
+
+    /// R31 and R33 for what devices have cached.
+    pub(super) fn settle_devices(&self, board: &mut Board) {
+        let mut found = Vec::new();
+        for (source, device) in board.devices.all().filter(|(source, _)| self.answers_for(*source)) {
+            let entry = self.current(source.requester(), board);
+            let trusted = entry.present() && entry.translation(&self.capability) == Some(Translation::DeviceTlb);
+            for cached in &device.cached {
+                let page = cached.page;
+                if !trusted {
+                    found.push(("R33", format!("{source}: its device-TLB still has {page:#x}, and it is not trusted")));
+                    continue;
+                }
+                let (now, level, rights) = self.memory_says(entry.domain(), page, board);
+                let bytes = super::entry::page_bytes(level) - 1;
+                let output = now.map(|now| now.address() & !bytes | page & bytes);
+                if output != Some(cached.output) || u64::from(cached.rights.bits()) & !rights != 0 {
+                    found.push(("R31", format!("{source}: its device-TLB still has an old translation of {page:#x}")));
+                }
+            }
+        }
+        found.into_iter().for_each(|(rule, what)| board.journal.violation(rule, what));
+    }
+}

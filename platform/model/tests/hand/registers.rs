@@ -1,0 +1,307 @@
+//! Sections 1, 2 and 8 of the rules: what else can go wrong with registers, and with a unit that has no queue.
+
+use cofferdam::addr::PhysAddr;
+use cofferdam::hal::{Hal, Window};
+use cofferdam_model::{Config, Defect, Machine, Reason, UnitConfig};
+
+use crate::driver::*;
+
+const CCMD: u32 = 0x28;
+const PMEN: u32 = 0x64;
+const IRTA: u32 = 0xb8;
+const IRE: u32 = 1 << 25;
+const SIRTP: u32 = 1 << 24;
+const CFI: u32 = 1 << 23;
+const INPUT: u64 = 0x4000_0000;
+const OUTPUT: u64 = 0x8000_0000;
+
+/// Register-based: global invalidation of the context-cache.
+fn flush_context(driver: &Driver) {
+    driver.write64(CCMD, 1 << 63 | 1 << 61);
+    assert!(driver.poll(|| driver.read64(CCMD) >> 63 == 0));
+    assert_eq!(driver.read64(CCMD) >> 59 & 3, 1);
+}
+
+/// The IOTLB, with draining.
+fn flush_iotlb(driver: &Driver) {
+    driver.write64(0x58, 1 << 63 | 1 << 60 | 3 << 48);
+    assert!(driver.poll(|| driver.read64(0x58) >> 63 == 0));
+    assert_eq!(driver.read64(0x58) >> 57 & 3, 1);
+}
+
+fn first_generation() -> (Driver, Vec<PhysAddr>) {
+    let mut driver = Driver::new(UnitConfig::first_generation());
+    driver.root = driver.allocate();
+    let contexts = driver.context_table();
+    let tables = driver.map_one(3, INPUT, OUTPUT);
+    driver.set_context(contexts, DEVICE, tables[0], 3, DOMAIN);
+    driver.command(WBF);
+    driver.write64(RTADDR, driver.root.as_u64());
+    driver.command(SRTP);
+    flush_context(&driver);
+    flush_iotlb(&driver);
+    driver.enable();
+    driver.machine.poke(PhysAddr::new(OUTPUT), &7_u64.to_le_bytes());
+    (driver, tables)
+}
+
+#[test]
+fn a_unit_without_a_queue_works_through_registers() {
+    let (driver, tables) = first_generation();
+    assert_eq!(driver.reads(INPUT), Ok(7));
+    driver.publish(tables[2], 0);
+    assert_eq!(driver.reads(INPUT), Ok(7));
+    flush_iotlb(&driver);
+    assert_eq!(driver.reads(INPUT).unwrap_err().reason, Reason::NotReadable);
+    driver.machine.check();
+}
+
+#[test]
+fn write_buffers_hold_back_what_is_not_flushed() {
+    let (mut driver, tables) = first_generation();
+    driver.publish(tables[2] + 8, OUTPUT | RW);
+    assert!(driver.reads(INPUT + 0x1000).is_err());
+    driver.machine.settle();
+    assert_eq!(driver.rules(), ["R10"]);
+    driver.command(WBF);
+    assert_eq!(driver.reads(INPUT + 0x1000), Ok(7));
+    driver.machine.check();
+    driver.root = driver.allocate();
+    driver.write64(RTADDR, driver.root.as_u64());
+    driver.command(SRTP);
+    assert!(driver.rules().contains(&"R10"));
+    driver.machine.abandon();
+}
+
+#[test]
+fn register_based_invalidation_is_not_for_units_with_a_queue() {
+    let driver = Driver::up(UnitConfig::server());
+    driver.write64(CCMD, 1 << 63 | 1 << 61);
+    assert!(!driver.poll(|| driver.read64(CCMD) >> 63 == 0));
+    assert_eq!(driver.rules(), ["R5"]);
+    let driver = Driver::new(UnitConfig { version: 0x60, ..UnitConfig::first_generation() });
+    driver.write64(CCMD, 1 << 63 | 1 << 61);
+    assert!(driver.poll(|| driver.read64(CCMD) >> 63 == 0));
+    assert_eq!(driver.read64(CCMD) >> 59 & 3, 0, "refused");
+    assert_eq!(driver.rules(), ["R5"]);
+}
+
+#[test]
+fn an_invalidation_without_draining_is_reported() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    driver.submit(&[[0x12, 0]]);
+    assert_eq!(driver.rules(), ["R25"]);
+}
+
+#[test]
+fn page_selective_invalidations_fit_the_unit_and_their_mask() {
+    let bad = |unit: UnitConfig, descriptor: [u64; 2]| {
+        let mut driver = Driver::new(unit);
+        driver.start_queue();
+        let done = driver.submit(&[descriptor]);
+        (driver.rules(), done)
+    };
+    let server = UnitConfig::server();
+    assert_eq!(bad(server.clone(), iotlb_pages(DOMAIN, 0x17f000, 3, true)), (vec!["R26"], true));
+    assert_eq!(bad(server.clone(), iotlb_pages(DOMAIN, 0, 19, true)), (vec!["R27"], false));
+    let coarse = UnitConfig { cap: server.cap & !(1 << 39), ..server };
+    assert_eq!(bad(coarse, iotlb_pages(DOMAIN, 0, 0, true)), (vec!["R27"], false));
+}
+
+#[test]
+fn protected_memory_blocks_dma_until_translation_is_on() {
+    let mut driver = Driver::new(UnitConfig::client());
+    driver.write(0x68, 0x1000_0000);
+    driver.write(0x6c, 0x1fff_ffff);
+    driver.write(PMEN, 1 << 31);
+    assert!(driver.poll(|| driver.read(PMEN) & 1 == 1));
+    assert_eq!(driver.reads(0x1000_0000).unwrap_err().reason, Reason::Protected);
+    assert_eq!(driver.reads(0x2000_0000), Ok(0));
+    driver.write(PMEN, 0);
+    assert_eq!(driver.rules(), ["R12"]);
+    driver.poll(|| driver.read(PMEN) & 1 == 0);
+    driver.write(PMEN, 1 << 31);
+    driver.poll(|| driver.read(PMEN) & 1 == 1);
+    driver.start_queue();
+    driver.set_root();
+    driver.flush_all();
+    driver.enable();
+    driver.write(PMEN, 0);
+    driver.machine.check();
+}
+
+#[test]
+fn interrupt_remapping_is_switched_on_in_order() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    let table = driver.allocate();
+    driver.write64(IRTA, table.as_u64() | 7);
+    driver.command(SIRTP);
+    driver.submit(&[[0x4, 0]]);
+    driver.command(IRE);
+    driver.machine.check();
+    driver.clear(IRE);
+    driver.command(IRE);
+    assert_eq!(driver.rules(), ["R52"]);
+    driver.clear(IRE);
+    driver.command(SIRTP);
+    driver.command(IRE);
+    assert_eq!(driver.rules(), ["R52"]);
+    driver.command(CFI);
+    assert_eq!(driver.rules(), ["R53"]);
+    driver.submit(&[[0x14 | 31 << 27, 0]]);
+    assert_eq!(driver.rules(), ["R55"]);
+
+    let driver = Driver::new(UnitConfig::qemu_7_2(false));
+    driver.write64(IRTA, 1 << 11);
+    driver.command(SIRTP);
+    driver.command(IRE);
+    assert_eq!(driver.rules(), ["R57", "R52", "R61"]);
+}
+
+#[test]
+fn the_queue_is_switched_on_and_off_in_order() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.write64(IQT, 16);
+    driver.command(QIE);
+    assert_eq!(driver.rules(), ["R14", "R14"], "a tail, and no address");
+    let mut driver2 = Driver::new(UnitConfig::server());
+    driver2.start_queue();
+    driver2.push(&[CONTEXT_GLOBAL]);
+    driver2.clear(QIE);
+    assert_eq!(driver2.rules(), ["R14"]);
+    driver = driver2;
+    driver.write64(IQT, 0);
+    driver.command(QIE);
+    driver.tail = 0;
+    driver.submit(&[CONTEXT_GLOBAL]);
+    driver.clear(QIE);
+    driver.machine.check();
+}
+
+#[test]
+fn old_errors_are_cleared_before_the_queue_is_on() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    driver.machine.break_unit(0, Defect::QueueErrorAfter(0));
+    driver.submit(&[]);
+    driver.machine.mend_unit(0);
+    driver.write(GCMD, 0);
+    driver.poll(|| driver.read(GSTS) & QIE == 0);
+    driver.rules();
+    driver.write64(IQT, 0);
+    driver.command(QIE);
+    assert_eq!(driver.rules(), ["R16"]);
+}
+
+#[test]
+fn the_tail_stays_in_the_ring_and_behind_what_is_not_fetched() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    driver.write64(IQT, 4096);
+    assert_eq!(driver.rules(), ["R15"]);
+    assert_eq!(driver.read(FSTS) & 0x10, 0x10);
+    assert_eq!(driver.read64(0xb0) & 0xf, 1, "IQEI: an invalid tail");
+
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    driver.machine.break_unit(0, Defect::QueueDead);
+    driver.push(&[CONTEXT_GLOBAL, IOTLB_GLOBAL]);
+    driver.store(driver.queue + 16, 0);
+    assert_eq!(driver.rules(), ["R15"]);
+}
+
+#[test]
+fn a_status_write_into_a_dead_frame_is_reported() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    driver.machine.break_unit(0, Defect::Slow(2_000_000));
+    assert!(!driver.submit(&[]));
+    driver.free(driver.status);
+    for _ in 0..100_000 {
+        driver.machine.pause();
+    }
+    assert_eq!(driver.rules(), ["R18"]);
+}
+
+#[test]
+fn fault_registers_are_written_as_they_should_be() {
+    let driver = Driver::up(UnitConfig::server());
+    driver.write(FSTS, 2);
+    assert_eq!(driver.rules(), ["R63"]);
+    driver.write(FECTL, 0);
+    assert_eq!(driver.rules(), ["R64b"]);
+    driver.write(FECTL, 1 << 31);
+    driver.write(0x3c, 0x41);
+    driver.write(0x40, 0xfee0_1000);
+    driver.write(FECTL, 0);
+    assert!(driver.reads(0x1000).is_err() && driver.reads(0x2000).is_err());
+    assert_eq!(driver.machine.messages(), [(0xfee0_1000, 0x41)], "one event for two faults");
+    driver.write(0x41c, 1 << 31);
+    assert_eq!(driver.rules(), ["R62"]);
+}
+
+#[test]
+fn a_masked_event_is_sent_when_it_is_unmasked_unless_it_was_served() {
+    let driver = Driver::up(UnitConfig::server());
+    driver.write(0x40, 0xfee0_1000);
+    assert!(driver.reads(0x1000).is_err());
+    assert_eq!((driver.read(FECTL), driver.machine.messages().len()), (3 << 30, 0));
+    driver.write(FECTL, 0);
+    assert_eq!((driver.read(FECTL), driver.machine.messages().len()), (0, 1));
+    driver.write(FECTL, 1 << 31);
+    driver.write(0x40c, 1 << 31);
+    assert!(driver.reads(0x1000).is_err());
+    driver.write(0x41c, 1 << 31);
+    assert_eq!(driver.read(FECTL), 1 << 31, "served");
+    driver.machine.check();
+}
+
+#[test]
+fn registers_are_accessed_with_their_width_and_within_their_window() {
+    let driver = Driver::new(UnitConfig::server());
+    driver.read64(FECTL);
+    assert_eq!(driver.rules(), ["REG"]);
+    driver.read(0x1000);
+    assert_eq!(driver.rules(), ["REG"]);
+    driver.write(GSTS, 0);
+    assert_eq!(driver.rules(), ["REG"]);
+    let window = Window { bytes: 0x2000, ..driver.window };
+    unsafe { driver.machine.read32(window, 0) };
+    assert_eq!(driver.rules(), ["R6b"]);
+}
+
+#[test]
+fn a_unit_that_cannot_translate_or_does_not_answer_is_left_alone() {
+    let unit = UnitConfig::server();
+    let driver = Driver::up(UnitConfig { cap: unit.cap & !(0x1f << 8), ..unit });
+    assert_eq!(driver.rules(), ["R4"]);
+    assert_eq!(driver.reads(0x1000), Ok(0), "TES is never set");
+    driver.machine.break_unit(0, Defect::AllOnes);
+    driver.write(GCMD, 0);
+    assert_eq!(driver.rules(), ["R4"]);
+}
+
+#[test]
+fn a_seed_chooses_what_is_cached_and_what_leaves_the_cpu_s_caches() {
+    let (mut stale, mut evicted) = (0, 0);
+    for seed in 0..64 {
+        let unit = UnitConfig::server().coherent(false);
+        let mut driver = Driver::on(Machine::new(Config { seed: Some(seed), ..Config::new([unit]) }));
+        driver.start_queue();
+        driver.set_root();
+        driver.flush_all();
+        driver.enable();
+        let contexts = driver.context_table();
+        let tables = driver.map_one(4, INPUT, OUTPUT);
+        driver.set_context(contexts, DEVICE, tables[0], 4, DOMAIN);
+        assert!(driver.reads(INPUT).is_ok());
+        driver.publish(tables[3], 0);
+        stale += u32::from(driver.reads(INPUT).is_ok());
+        driver.store(tables[3] + 8, OUTPUT | RW);
+        evicted += u32::from((0..4).any(|_| driver.reads(INPUT + 0x1000).is_ok()));
+        driver.machine.abandon();
+    }
+    assert!((10..54).contains(&stale) && (10..=54).contains(&evicted), "{stale} {evicted}");
+}
