@@ -129,18 +129,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// A unit cannot do what is needed: nothing was touched. Or a unit failed, or its tables found no frames: units that
     /// were switched on before it stay on and block, the others are as firmware left them.
-    pub fn enable(&self) -> Result<(), Error> {
-        let mut config = self.config.lock();
+    pub fn enable(&mut self) -> Result<(), Error> {
         for unit in &self.units {
             unit.check_usable()?;
         }
-        for unit in &self.units {
+        for unit in &mut self.units {
             unit.start_queue(&self.hal)?;
         }
-        for unit in &self.units {
+        for unit in &mut self.units {
             unit.start_translation(&self.hal)?;
         }
-        config.enabled = true;
+        self.config.get_mut().enabled = true;
         Ok(())
     }
 

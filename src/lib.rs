@@ -21,7 +21,7 @@
 //!
 //! fn block_all_dma<H: Hal>(hal: H, dmar: &[u8]) -> Result<Iommu<H>, Error> {
 //!     let topology = Topology::from_dmar(dmar, &hal, |_finding| ())?;
-//!     let iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
+//!     let mut iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
 //!     iommu.enable()?;
 //!     Ok(iommu)
 //! }

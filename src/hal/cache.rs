@@ -70,8 +70,8 @@ impl Method {
 pub(super) unsafe fn write_back(first: NonNull<u8>, bytes: usize) {
     let Method { instruction, line } = Method::get();
     let lead = first.addr().get() & (line - 1);
-    for offset in (0..bytes.saturating_add(lead)).step_by(line) {
-        let at = first.as_ptr().wrapping_sub(lead).wrapping_add(offset);
+    let (mut at, mut rest) = (first.as_ptr().wrapping_sub(lead), bytes.saturating_add(lead));
+    while rest > 0 {
         match instruction {
             // SAFETY: `at` is in a line that holds one of the caller's bytes, which are mapped; CPUID has `clwb`.
             Instruction::Clwb => unsafe { asm!("clwb [{}]", in(reg) at, options(nostack, preserves_flags)) },
@@ -82,6 +82,8 @@ pub(super) unsafe fn write_back(first: NonNull<u8>, bytes: usize) {
             // SAFETY: as above; every x86-64 CPU has `clflush`.
             Instruction::Clflush => unsafe { _mm_clflush(at) },
         }
+        at = at.wrapping_add(line);
+        rest = rest.saturating_sub(line);
     }
 }
 

@@ -150,16 +150,23 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             unit.expel(&self.hal, &device.requesters, id)?;
         }
         // Leaves the list only when its entry is gone and flushed (R44).
-        config.assignments.swap_remove(index);
+        let device = device.device;
+        config.assignments.retain(|other| other.device != device);
         if config.assignments.iter().any(|other| other.domain_id == id) {
             return Ok(());
         }
         let cell = cell_mut(&mut config.cells, cell)?;
-        if let Some(index) = cell.domains.iter().position(|domain| domain.id == id) {
-            let frames = cell.domains.swap_remove(index).table.into_frames(&self.hal);
+        let mut kept = Vec::new();
+        while let Some(domain) = cell.domains.pop() {
+            if domain.id != id {
+                let _ = kept.push(domain);
+                continue;
+            }
+            let frames = domain.table.into_frames(&self.hal);
             // SAFETY: each device that used the table was expelled, and its unit has confirmed that.
             unsafe { frames.free(&self.hal) };
         }
+        cell.domains = kept;
         Ok(())
     }
 }

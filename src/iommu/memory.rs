@@ -1,7 +1,5 @@
 //! Which memory a cell's devices reach.
 
-use heapless::Vec;
-
 use super::devices::Assignment;
 use super::{Config, Error, Iommu, cell_mut};
 use crate::addr::{IovaRange, Region};
@@ -31,7 +29,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let regions = cell.regions.with(region)?;
         let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_map(&self.hal, region)?))?;
         let mut result = Ok(());
-        for (domain, spare) in cell.domains.iter_mut().zip(spares) {
+        for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
             let change = domain.table.map(&self.hal, region, spare);
             result = result.and(self.flush(assignments, domain.id, &change));
         }
@@ -69,7 +67,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_unmap(&self.hal, range)?))?;
         cell.regions = regions;
         let mut result = Ok(());
-        for (domain, spare) in cell.domains.iter_mut().zip(spares) {
+        for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
             let change = domain.table.unmap(&self.hal, range, spare);
             match self.flush(assignments, domain.id, &change) {
                 // SAFETY: every unit that uses the table has confirmed the flush.
@@ -97,17 +95,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 }
 
 /// Gets what an edit needs for each domain, or nothing at all.
-fn prepare<H: Hal>(
-    hal: &H,
+fn prepare(
+    hal: &impl Hal,
     domains: &[Domain],
     each: impl Fn(&Domain) -> Result<Spare, Error>,
-) -> Result<Vec<Spare, { limits::DOMAINS }>, Error> {
-    let mut spares = Vec::new();
-    for domain in domains.iter().take(limits::DOMAINS) {
+) -> Result<[Option<Spare>; limits::DOMAINS], Error> {
+    let mut spares = [const { None }; limits::DOMAINS];
+    for (domain, slot) in domains.iter().zip(&mut spares) {
         match each(domain) {
-            Ok(spare) => drop(spares.push(spare)),
+            Ok(spare) => *slot = Some(spare),
             Err(error) => {
-                spares.into_iter().for_each(|spare: Spare| spare.free(hal));
+                spares.into_iter().flatten().for_each(|spare: Spare| spare.free(hal));
                 return Err(error);
             }
         }

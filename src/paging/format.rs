@@ -2,9 +2,19 @@
 
 use crate::addr::{PAGE_BYTES, PhysAddr, Rights};
 
-/// Bytes that one entry of a table at `level` covers: 4 KiB at level 1, 512 times more at each level above.
+/// What one entry of a table at `level` covers, as a power of two: 4 KiB at level 1, 512 times more at each level above.
+pub(super) const fn page_shift(level: u8) -> u32 {
+    PAGE_BYTES.trailing_zeros() + 9 * (level.saturating_sub(1) as u32)
+}
+
+/// The same in bytes.
 pub(crate) const fn page_bytes(level: u8) -> u64 {
-    PAGE_BYTES << (9 * (level.saturating_sub(1) as u32))
+    1 << page_shift(level)
+}
+
+/// True if an entry at `level` can begin at `address`.
+pub(super) const fn is_page_start(address: u64, level: u8) -> bool {
+    address & (page_bytes(level) - 1) == 0
 }
 
 /// The size of a table and what may be in it: fixed when it is made.

@@ -1,5 +1,6 @@
 use core::fmt;
 
+use super::format::{is_page_start, page_shift};
 use super::{Change, Entry, Format, Shape, page_bytes};
 use crate::addr::{Iova, IovaRange, PAGE_BYTES, PhysAddr, Region};
 use crate::hal::{FrameList, Frames, Hal, OutOfFrames, WORDS};
@@ -99,13 +100,17 @@ struct Slot {
     whole: bool,
 }
 
+/// Index of the entry that covers `at`, in its table at `level`.
+fn index(at: u64, level: u8) -> usize {
+    (at >> page_shift(level)) as usize % WORDS
+}
+
 /// The entries of a table at `level` that `start..=last` touches. `start` and `last` lie within that table.
 fn slots(level: u8, start: u64, last: u64) -> impl Iterator<Item = Slot> {
-    let bytes = page_bytes(level);
-    let (first, end) = (start / bytes, last / bytes);
-    (first..=end).map(move |page| {
-        let slot_start = page.wrapping_mul(bytes);
-        let slot_last = slot_start.wrapping_add(bytes - 1);
+    let shift = page_shift(level);
+    (start >> shift..=last >> shift).map(move |page| {
+        let slot_start = page << shift;
+        let slot_last = slot_start | (page_bytes(level) - 1);
         Slot {
             index: page as usize % WORDS,
             start: start.max(slot_start),
@@ -188,7 +193,7 @@ impl<F: Format> PageTable<F> {
 
     /// True if one page is to stand for the whole entry.
     fn fits_page(&self, level: u8, slot: &Slot, output: u64) -> bool {
-        slot.whole && level <= self.shape.largest_page && output.is_multiple_of(page_bytes(level))
+        slot.whole && level <= self.shape.largest_page && is_page_start(output, level)
     }
 
     /// Maps `region` with the largest pages that its alignment permits. `spare` comes from
@@ -264,7 +269,7 @@ impl<F: Format> PageTable<F> {
     /// Tables needed so that no page spans `edge`.
     fn tables_to_split(&self, hal: &impl Hal, edge: u64) -> usize {
         let page_level = self.page_over(hal, edge);
-        (1..page_level).rev().take_while(|&level| !edge.is_multiple_of(page_bytes(level + 1))).count()
+        (1..page_level).rev().take_while(|&level| !is_page_start(edge, level + 1)).count()
     }
 
     /// Level of the page that holds `at`; 0 if there is none.
@@ -277,7 +282,7 @@ impl<F: Format> PageTable<F> {
         // SAFETY: the root is a table of ours.
         let mut table = unsafe { Frames::at(hal, self.root.base()) };
         for level in (1..=self.shape.levels).rev() {
-            let index = (at / page_bytes(level)) as usize % WORDS;
+            let index = index(at, level);
             match self.format.decode(table.load(hal, index), level) {
                 Entry::Absent => return None,
                 // SAFETY: an entry of ours leads to a table of ours.
@@ -294,23 +299,24 @@ impl<F: Format> PageTable<F> {
         // SAFETY: the root is a table of ours.
         let mut table = unsafe { Frames::at(hal, self.root.base()) };
         for level in (2..=self.shape.levels).rev() {
-            let bytes = page_bytes(level);
-            if edge.is_multiple_of(bytes) {
+            if is_page_start(edge, level) {
                 return;
             }
-            let index = (edge / bytes) as usize % WORDS;
+            let index = index(edge, level);
             match self.format.decode(table.load(hal, index), level) {
                 Entry::Absent => return,
                 // SAFETY: an entry of ours leads to a table of ours.
                 Entry::Table(next) => table = unsafe { Frames::at(hal, next) },
                 Entry::Page { output, rights } => {
                     let Some(fresh) = spare.0.pop(hal) else { return };
-                    for (index, output) in (output..).step_by(page_bytes(level - 1) as usize).take(WORDS).enumerate() {
-                        fresh.store(hal, index, self.format.page(output, rights, level - 1));
+                    for part in 0..WORDS {
+                        let output = output + ((part as u64) << page_shift(level - 1));
+                        fresh.store(hal, part, self.format.page(output, rights, level - 1));
                     }
                     self.link(hal, &table, index, &fresh);
                     self.written(hal, &table, level, edge, edge);
-                    if let Some(page) = IovaRange::new(Iova::new(edge - edge % bytes), bytes) {
+                    let bytes = page_bytes(level);
+                    if let Some(page) = IovaRange::new(Iova::new(edge & !(bytes - 1)), bytes) {
                         change.range = change.range.hull(page);
                     }
                     (change.was_present, change.tables) = (true, true);
@@ -374,9 +380,8 @@ impl<F: Format> PageTable<F> {
     /// Writes the entries for `start..=last` back, where hardware does not snoop. A fence follows at the end of the edit.
     fn written(&self, hal: &impl Hal, table: &Frames, level: u8, start: u64, last: u64) {
         if !self.coherent {
-            let bytes = page_bytes(level);
-            let count = (last / bytes - start / bytes) as usize + 1;
-            table.write_back(hal, (start / bytes) as usize % WORDS, count);
+            let count = ((last >> page_shift(level)) - (start >> page_shift(level))) as usize + 1;
+            table.write_back(hal, index(start, level), count);
         }
     }
 

@@ -1,6 +1,6 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use spin::{Mutex, Once};
+use spin::Mutex;
 use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::{Command, wait_until};
@@ -39,8 +39,9 @@ pub(crate) struct Unit {
     segment: u16,
     capabilities: Capabilities,
     timeout_ns: u64,
-    queue: Once<Queue>,
-    root: Once<Frames>,
+    /// Both from the moment when the unit was first told of them, for good.
+    queue: Option<Queue>,
+    root: Option<Frames>,
     /// A command or an invalidation was not confirmed: what the unit has cached is not known any more.
     failed: AtomicBool,
     frames: AtomicU32,
@@ -56,8 +57,8 @@ impl Unit {
             segment,
             capabilities,
             timeout_ns,
-            queue: Once::new(),
-            root: Once::new(),
+            queue: None,
+            root: None,
             failed: AtomicBool::new(false),
             frames: AtomicU32::new(0),
             reader: Mutex::new(()),
@@ -119,7 +120,7 @@ impl Unit {
     /// Switches the queue on, after what firmware may have left was switched off and cleared (R14, R16, R69).
     ///
     /// All units go through this before any goes through [`start_translation`](Self::start_translation) (R11).
-    pub(crate) fn start_queue(&self, hal: &impl Hal) -> Result<(), UnitError> {
+    pub(crate) fn start_queue(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_alive()?;
         self.check_usable()?;
         let registers = self.registers(hal);
@@ -133,22 +134,28 @@ impl Unit {
         let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
         registers.fsts().set(registers.fsts().get() & errors);
         self.read_faults(hal, &mut FaultLog::default(), |_| ());
-        let queue = self.queue.try_call_once(|| {
-            let queue = Queue::new(hal).map_err(UnitError::no_frame(self.window))?;
-            self.frames.fetch_add(Queue::FRAMES, Ordering::Relaxed);
-            Ok(queue)
-        })?;
-        self.guard(queue.start(&registers, self.timeout_ns))
+        let queue = match self.queue.take() {
+            Some(queue) => queue,
+            None => Queue::new(hal).map_err(UnitError::no_frame(self.window))?,
+        };
+        let started = queue.start(&registers, self.timeout_ns);
+        self.queue = Some(queue);
+        self.guard(started)
     }
 
     /// Gives the unit an empty root table and switches translation on: from then on every request is blocked (R7, R8,
     /// R10, R12).
-    pub(crate) fn start_translation(&self, hal: &impl Hal) -> Result<(), UnitError> {
+    pub(crate) fn start_translation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_alive()?;
         let registers = self.registers(hal);
-        let root = self.root.try_call_once(|| self.new_table(hal))?;
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => self.new_table(hal)?,
+        };
+        let base = root.base();
+        self.root = Some(root);
         self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)?;
-        registers.rtaddr().write(RTADDR::RTA.val(root.base().as_u64() >> 12));
+        registers.rtaddr().write(RTADDR::RTA.val(base.as_u64() >> 12));
         self.command(hal, Command::SET_ROOT_TABLE)?;
         self.flush(hal, &Flush::root_pointer_set(&self.capabilities))?;
         self.command(hal, Command::TRANSLATION_ON)?;
@@ -191,20 +198,20 @@ impl Unit {
         if flush.descriptors().is_empty() {
             return Ok(());
         }
-        let queue = self.queue.get().ok_or(UnitError::Failed { unit: self.window })?;
+        let queue = self.queue.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
         self.guard(queue.run(&self.registers(hal), flush.descriptors(), self.timeout_ns))
     }
 
     /// The context table of a bus, if there is one.
     fn context_table(&self, hal: &impl Hal, bus: u8) -> Option<Frames> {
-        let base = root_entry::context_table(self.root.get()?.load(hal, root_entry::word(bus)))?;
+        let base = root_entry::context_table(self.root.as_ref()?.load(hal, root_entry::word(bus)))?;
         // SAFETY: the root entry leads to a context table of ours, and those are never freed.
         Some(unsafe { Frames::at(hal, base) })
     }
 
     /// Makes sure that a bus has a context table; true if it had none.
     fn ensure_context_table(&self, hal: &impl Hal, bus: u8) -> Result<bool, UnitError> {
-        let root = self.root.get().ok_or(UnitError::Failed { unit: self.window })?;
+        let root = self.root.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
         if self.context_table(hal, bus).is_some() {
             return Ok(false);
         }
@@ -278,12 +285,12 @@ impl Unit {
 
     /// What was done so far.
     pub(crate) fn counts(&self) -> UnitCounts {
-        let counts = self.queue.get().map(Queue::counts).unwrap_or_default();
+        let counts = self.queue.as_ref().map(Queue::counts).unwrap_or_default();
         UnitCounts {
             descriptors: counts.descriptors,
             waits: counts.waits,
             doorbells: counts.doorbells,
-            frames: self.frames.load(Ordering::Relaxed),
+            frames: self.frames.load(Ordering::Relaxed) + if self.queue.is_some() { Queue::FRAMES } else { 0 },
         }
     }
 }

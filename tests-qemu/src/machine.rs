@@ -21,7 +21,7 @@ pub fn bring_up<H: Hal>(pc: &Pc, hal: H, report: &Report) -> Result<Iommu<H>, Wo
         Words::new(format_args!("the firmware has no DMAR table: the machine has no VT-d unit, or it is switched off"))
     })?;
     let topology = Topology::from_dmar(table, &hal, |finding| cofferdam_pc::println!("DMAR: {finding}"))?;
-    let iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
+    let mut iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
     for unit in iommu.units() {
         let capabilities = Words::new(format_args!("{}", unit.capabilities));
         let base = unit.window.base.as_u64();

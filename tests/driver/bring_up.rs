@@ -8,7 +8,7 @@ use crate::machine::*;
 fn every_usable_unit_comes_up_and_blocks_everything() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
-        let iommu = discover(&machine, &[]).unwrap();
+        let mut iommu = discover(&machine, &[]).unwrap();
         assert!(write(&machine, function(0, 3), 0x1000, 1), "{name}: DMA is free before");
         iommu.enable().unwrap();
         assert_eq!(read(&machine, function(0, 3), 0x1000), None, "{name}");
@@ -29,7 +29,7 @@ fn two_units_come_up_and_each_blocks_its_own() {
 #[test]
 fn a_unit_without_a_queue_is_refused_and_left_alone() {
     let machine = machine([UnitConfig::first_generation()]);
-    let iommu = discover(&machine, &[]).unwrap();
+    let mut iommu = discover(&machine, &[]).unwrap();
     let unit = machine.windows()[0];
     let (register, bit, missing) = ("ECAP_REG", "QI", "invalidation queue");
     assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::Unsupported { unit, register, bit, missing })));
@@ -67,7 +67,7 @@ fn a_status_bit_that_never_comes_is_named_and_nothing_waits_for_ever() {
     for (bit, name) in [(26, "QIES"), (30, "RTPS"), (31, "TES")] {
         let machine = machine([UnitConfig::server()]);
         machine.break_unit(0, Defect::StatusStuckLow(1 << bit));
-        let iommu = discover(&machine, &[]).unwrap();
+        let mut iommu = discover(&machine, &[]).unwrap();
         match iommu.enable().unwrap_err() {
             Error::Unit(UnitError::Timeout { unit, register: "GSTS_REG", bit, waited_ns }) => {
                 assert_eq!((unit, bit), (machine.windows()[0], name));
@@ -86,7 +86,7 @@ fn without_frames_a_unit_does_not_come_up_and_tells_so() {
     for count in 0..3 {
         let machine = machine([UnitConfig::server()]);
         machine.allow_allocations(Some(count));
-        let iommu = discover(&machine, &[]).unwrap();
+        let mut iommu = discover(&machine, &[]).unwrap();
         let unit = machine.windows()[0];
         assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::OutOfFrames { unit })), "{count}");
         machine.allow_allocations(None);

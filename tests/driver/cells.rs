@@ -127,7 +127,7 @@ fn destroying_the_cells_gives_every_page_table_back() {
 fn devices_that_need_the_same_share_a_table_and_others_do_not() {
     let graphics = UnitConfig::client_graphics().serving(&[1]);
     let machine = machine([graphics, UnitConfig::client()]);
-    let iommu = discover(&machine, &[&[1]]).unwrap();
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
     let one = machine.frames_in_use();

@@ -104,7 +104,7 @@ fn an_error_of_the_queue_is_named_with_its_cause() {
 fn a_unit_that_fails_leaves_the_others_working() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::server()];
     let machine = machine(units);
-    let iommu = discover(&machine, &[&[1]]).unwrap();
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (a, b) = (function(1, 0), function(0, 0));
     cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), a);
@@ -132,7 +132,7 @@ fn a_mapping_that_cannot_be_flushed_is_not_granted() {
 fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
     let unit = UnitConfig::server().caching_mode(true);
     let machine = machine([unit.clone().serving(&[1]), unit]);
-    let iommu = discover(&machine, &[&[1]]).unwrap();
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
     iommu.assign(function(1, 0), cell).unwrap();
@@ -148,7 +148,7 @@ fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
 fn a_width_that_one_device_lacks_refuses_that_device_alone() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
-    let iommu = discover(&machine, &[&[1]]).unwrap();
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let high = region(1 << 40, MEMORY, PAGE, RW);
     let cell = cell_with(&iommu, high, function(1, 0));

@@ -71,7 +71,7 @@ fn what_firmware_left_pending_is_gone_after_bring_up() {
     let iommu = enabled(&machine);
     assert!(!write(&machine, function(1, 1), 0, 0));
     drop(iommu);
-    let again = discover(&machine, &[]).unwrap();
+    let mut again = discover(&machine, &[]).unwrap();
     again.enable().unwrap();
     assert_eq!(again.faults(|fault| panic!("{fault}")).records, 0);
 }

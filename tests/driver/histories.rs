@@ -25,9 +25,12 @@ impl Random {
     }
 }
 
-/// What ought to be: a cell's pages by input page, and the cell of each device.
+/// Where each input page leads, and with what rights.
+type Pages = BTreeMap<u64, (u64, Rights)>;
+
+/// What ought to be: the pages of each cell, and the cell of each device.
 struct Expected {
-    cells: Vec<(CellId, BTreeMap<u64, (u64, Rights)>)>,
+    cells: Vec<(CellId, Pages)>,
     devices: BTreeMap<SourceId, usize>,
 }
 

@@ -6,12 +6,12 @@ use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Config, Machine, UnitConfig};
 
-pub const PAGE: u64 = 0x1000;
-pub const LARGE: u64 = 0x20_0000;
-pub const UNSAFE_INTERRUPTS: CellConfig = CellConfig { allow_unsafe_interrupts: true };
+pub(crate) const PAGE: u64 = 0x1000;
+pub(crate) const LARGE: u64 = 0x20_0000;
+pub(crate) const UNSAFE_INTERRUPTS: CellConfig = CellConfig { allow_unsafe_interrupts: true };
 
 /// Every kind of unit that the driver can use.
-pub fn presets() -> Vec<(&'static str, UnitConfig)> {
+pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {
     vec![
         ("server", UnitConfig::server()),
         ("server that does not snoop", UnitConfig::server().coherent(false)),
@@ -26,25 +26,25 @@ pub fn presets() -> Vec<(&'static str, UnitConfig)> {
 }
 
 /// A function on bus 0 or another.
-pub fn function(bus: u8, device: u8) -> SourceId {
+pub(crate) fn function(bus: u8, device: u8) -> SourceId {
     SourceId::new(0, bus, device, 0).unwrap()
 }
 
-pub fn region(input: u64, output: u64, bytes: u64, rights: Rights) -> Region {
+pub(crate) fn region(input: u64, output: u64, bytes: u64, rights: Rights) -> Region {
     Region::new(Iova::new(input), PhysAddr::new(output), bytes, rights).unwrap()
 }
 
-pub fn range(input: u64, bytes: u64) -> IovaRange {
+pub(crate) fn range(input: u64, bytes: u64) -> IovaRange {
     IovaRange::new(Iova::new(input), bytes).unwrap()
 }
 
 /// A machine with these units. All but the last serve the buses that they list, the last serves the rest.
-pub fn machine(units: impl IntoIterator<Item = UnitConfig>) -> Machine {
+pub(crate) fn machine(units: impl IntoIterator<Item = UnitConfig>) -> Machine {
     Machine::new(Config::new(units))
 }
 
 /// The DMAR table that firmware would give for the machine, with `buses[n]` for unit n; the last takes the rest.
-pub fn dmar(machine: &Machine, buses: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn dmar(machine: &Machine, buses: &[&[u8]]) -> Vec<u8> {
     let mut structures = Vec::new();
     let windows = machine.windows();
     for (index, window) in windows.iter().enumerate() {
@@ -79,20 +79,20 @@ const _: () = {
 };
 
 /// A front over a machine, whose units serve these buses.
-pub fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Iommu<&'m Machine>, Error> {
+pub(crate) fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Iommu<&'m Machine>, Error> {
     let topology = Topology::from_dmar(&dmar(machine, buses), &machine, |finding| panic!("{finding}")).unwrap();
     Iommu::discover(machine, topology, Options::default())
 }
 
 /// A front over a machine of one unit, switched on.
-pub fn enabled(machine: &Machine) -> Iommu<&Machine> {
-    let iommu = discover(machine, &[]).unwrap();
+pub(crate) fn enabled(machine: &Machine) -> Iommu<&Machine> {
+    let mut iommu = discover(machine, &[]).unwrap();
     iommu.enable().unwrap();
     iommu
 }
 
 /// A cell with one region and one device.
-pub fn cell_with(iommu: &Iommu<&Machine>, region: Region, device: SourceId) -> CellId {
+pub(crate) fn cell_with(iommu: &Iommu<&Machine>, region: Region, device: SourceId) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region).unwrap();
     iommu.assign(device, cell).unwrap();
@@ -100,24 +100,24 @@ pub fn cell_with(iommu: &Iommu<&Machine>, region: Region, device: SourceId) -> C
 }
 
 /// What a device finds at an address, if it reaches it.
-pub fn read(machine: &Machine, device: SourceId, at: u64) -> Option<u64> {
+pub(crate) fn read(machine: &Machine, device: SourceId, at: u64) -> Option<u64> {
     let mut bytes = [0; 8];
     machine.dma_read(device, Iova::new(at), &mut bytes).ok()?;
     Some(u64::from_le_bytes(bytes))
 }
 
 /// Has a device write; true if it reaches memory.
-pub fn write(machine: &Machine, device: SourceId, at: u64, value: u64) -> bool {
+pub(crate) fn write(machine: &Machine, device: SourceId, at: u64, value: u64) -> bool {
     machine.dma_write(device, Iova::new(at), &value.to_le_bytes()).is_ok()
 }
 
 /// A word of memory, as the CPU sees it.
-pub fn peek(machine: &Machine, at: u64) -> u64 {
+pub(crate) fn peek(machine: &Machine, at: u64) -> u64 {
     let mut bytes = [0; 8];
     machine.peek(PhysAddr::new(at), &mut bytes);
     u64::from_le_bytes(bytes)
 }
 
-pub fn poke(machine: &Machine, at: u64, value: u64) {
+pub(crate) fn poke(machine: &Machine, at: u64, value: u64) {
     machine.poke(PhysAddr::new(at), &value.to_le_bytes());
 }
