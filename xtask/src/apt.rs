@@ -46,7 +46,14 @@ pub fn install(missing: Missing) -> Result<()> {
     if rights != Rights::None {
         process::quietly("Fetching the lists of packages", &mut root(&update), LIMIT)?;
     }
-    let packages = packages(missing, &offered())?;
+    let packages = match packages(missing, &offered()) {
+        Err(_) if rights == Rights::None => bail!(
+            "installing needs root, and sudo does not work without a password here; as root run\n  {}\n\
+             and then `cargo xtask setup` again, as this system's lists of packages know no Rust that is new enough",
+            process::words(&root(&update)),
+        ),
+        packages => packages?,
+    };
     let install = [&["install", "--yes", "--no-install-recommends"][..], &as_strs(&packages)].concat();
     let install = as_root(rights, &install);
     if rights == Rights::None {

@@ -37,7 +37,7 @@ struct Suite {
     output: Vec<String>,
 }
 
-/// Runs the tests and doctests of the packages that build for this machine, and prints a line for each binary.
+/// Runs the tests and doctests of all packages, and prints a line for each binary.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ struct Suite {
 pub fn run() -> Result<Count> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--no-fail-fast"]).env("CARGO_TERM_COLOR", "never").current_dir(crate::root());
+    command.args(["test", "--workspace", "--no-fail-fast"]).env("CARGO_TERM_COLOR", "never").current_dir(crate::root());
 
     let spinner = process::spinner("Host tests");
     let (mut total, mut suite) = (Count::default(), Suite::default());

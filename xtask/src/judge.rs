@@ -11,6 +11,8 @@ pub enum Expected<'a> {
     Success,
     /// The driver refuses the machine, with a message that holds all these words.
     Refusal(&'a [String]),
+    /// It crashes, and a line of its report holds all these words.
+    Crash(&'a [String]),
 }
 
 /// The records among the lines of a boot.
@@ -37,11 +39,13 @@ pub fn records(lines: &[Line]) -> Records {
 }
 
 /// Everything that did not go as expected, in words; empty if all held.
-pub fn judge(expected: Expected<'_>, records: &Records, ending: Ending) -> Vec<String> {
+pub fn judge(expected: Expected<'_>, lines: &[Line], ending: Ending) -> Vec<String> {
+    let records = records(lines);
     let mut wrong = Vec::new();
     let wanted = match expected {
         Expected::Success => EXIT_OK,
         Expected::Refusal(_) => EXIT_FAILED,
+        Expected::Crash(_) => EXIT_CRASHED,
     };
     match ending {
         Ending::TimedOut(limit) => wrong.push(format!("hung: no end after {} s, killed", limit.as_secs_f32())),
@@ -52,6 +56,8 @@ pub fn judge(expected: Expected<'_>, records: &Records, ending: Ending) -> Vec<S
 
     let count = |which: fn(&Record<String>) -> bool| records.all.iter().filter(|record| which(record)).count();
     match count(|record| matches!(record, Record::Started { .. })) {
+        // A crash may come first.
+        0 if matches!(expected, Expected::Crash(_)) => {}
         0 => wrong.push("it never started".into()),
         1 => {}
         n => wrong.push(format!("it started {n} times")),
@@ -76,16 +82,26 @@ pub fn judge(expected: Expected<'_>, records: &Records, ending: Ending) -> Vec<S
                 wrong.push("its last record is not that it finished".into());
             }
         }
+        Expected::Crash(words) => {
+            let log = || lines.iter().filter(|line| line.stream == Stream::Out).map(|line| line.text.as_str());
+            if !log().any(|line| holds(line, words)) {
+                wrong.push(format!("no line of the crash's report holds the words {words:?}"));
+            }
+        }
         Expected::Refusal(words) => {
             let said: Vec<_> = refusals().map(String::as_str).collect();
             if said.is_empty() {
                 wrong.push("nothing was refused".into());
-            } else if !said.iter().any(|error| words.iter().all(|word| error.contains(word))) {
+            } else if !said.iter().any(|error| holds(error, words)) {
                 wrong.push(format!("the refusal does not hold the words {words:?}: {}", said.join("; ")));
             }
         }
     }
     wrong
+}
+
+fn holds(text: &str, words: &[String]) -> bool {
+    words.iter().all(|word| text.contains(word))
 }
 
 /// QEMU's exit status after a guest wrote `value` to `isa-debug-exit`.
@@ -126,12 +142,19 @@ mod tests {
     }
 
     fn success(texts: &[&str], ending: Ending) -> String {
-        judge(Expected::Success, &records(&lines(texts)), ending).join("\n")
+        judge(Expected::Success, &lines(texts), ending).join("\n")
+    }
+
+    fn owned(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
     }
 
     fn refusal(texts: &[&str], ending: Ending, words: &[&str]) -> String {
-        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        judge(Expected::Refusal(&words), &records(&lines(texts)), ending).join("\n")
+        judge(Expected::Refusal(&owned(words)), &lines(texts), ending).join("\n")
+    }
+
+    fn crash(texts: &[&str], ending: Ending, words: &[&str]) -> String {
+        judge(Expected::Crash(&owned(words)), &lines(texts), ending).join("\n")
     }
 
     #[test]
@@ -191,6 +214,23 @@ mod tests {
             (refusal(&[REFUSED], exited(35), &[]), "never started"),
             (refusal(&[STARTED, BROKEN, REFUSED], exited(35), &[]), "expected: blocked"),
             (refusal(&[STARTED, REFUSED], Ending::TimedOut(Duration::from_secs(60)), &[]), "hung"),
+        ] {
+            assert!(told.contains(says), "{says}: {told}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_crash_passes_only_with_its_report_and_its_status() {
+        let report = "exception 14 (#PF), error code 0x0";
+        assert_eq!(crash(&[report], exited(37), &["exception 14", "#PF"]), "");
+        assert_eq!(crash(&[STARTED, HELD, report], exited(37), &["#PF"]), "");
+        for (told, says) in [
+            (crash(&[report, "rip #GP"], exited(37), &["exception", "#GP"]), "holds the words"),
+            (crash(&[report], exited(33), &["#PF"]), "went well"),
+            (crash(&[report], exited(0), &["#PF"]), "triple fault"),
+            (crash(&[STARTED, BROKEN, report], exited(37), &["#PF"]), "expected: blocked"),
+            (crash(&[report], Ending::TimedOut(Duration::from_secs(60)), &["#PF"]), "hung"),
         ] {
             assert!(told.contains(says), "{says}: {told}");
             assert_eq!(told.lines().count(), 1, "{told}");

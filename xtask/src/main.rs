@@ -84,10 +84,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the repository.
-fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+/// The root of the repository, as cargo says it now: a built xtask may have been moved with its checkout.
+fn root() -> PathBuf {
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&xtask).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 fn matrix() -> Result<matrix::Matrix> {

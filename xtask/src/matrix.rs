@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::judge::Expected;
+
 /// The whole file, checked: each name that it mentions exists, and none is there twice.
 #[derive(Debug)]
 pub struct Matrix {
@@ -69,7 +71,9 @@ pub struct Scenario {
     #[serde(default)]
     pub more_devices: Vec<String>,
     /// The driver has to refuse the machine with a message that holds these words.
-    pub refused: Option<Vec<String>>,
+    refused: Option<Vec<String>>,
+    /// The guest has to crash, with a report of which a line holds these words.
+    crashed: Option<Vec<String>>,
 }
 
 fn yes() -> bool {
@@ -104,6 +108,8 @@ impl Matrix {
         all_differ("scenario", matrix.scenarios.iter().map(|scenario| scenario.name.clone()))?;
         for scenario in &matrix.scenarios {
             matrix.machines_of(scenario).with_context(|| format!("scenario {}", scenario.name))?;
+            let both = scenario.refused.is_some() && scenario.crashed.is_some();
+            ensure!(!both, "scenario {} cannot both be refused and crash", scenario.name);
         }
         matrix.scenario(&matrix.run.scenario)?;
         ensure!(!matrix.run.machines.is_empty(), "[run] names no machine");
@@ -148,6 +154,15 @@ impl Matrix {
 impl Scenario {
     pub fn bin(&self) -> &str {
         self.bin.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What it has to come to.
+    pub fn expected(&self) -> Expected<'_> {
+        match (&self.refused, &self.crashed) {
+            (Some(words), _) => Expected::Refusal(words),
+            (None, Some(words)) => Expected::Crash(words),
+            (None, None) => Expected::Success,
+        }
     }
 }
 
@@ -211,6 +226,7 @@ mod tests {
             ("[\"aw48-256M\", \"aw48-6G\"]", "[\"aw48-257M\"]", "no machine aw48-257M"),
             ("[\"aw48-256M\", \"aw48-6G\"]", "[\"aw48-6G\", \"aw48-6G\"]", "aw48-6G is there twice"),
             ("[\"aw48-256M\", \"aw48-6G\"]", "[]", "names no machine"),
+            ("name = \"platform\"", "name = \"platform\"\nrefused = []\ncrashed = []", "cannot both"),
             ("aw_bits = [39, 48]", "aw_bits = []", "there is no machine"),
             ("aw_bits = [39, 48]", "aw_bits = [48, 48]", "is there twice"),
             ("scenario = \"main_job\"", "scenario = \"other\"", "no scenario other"),

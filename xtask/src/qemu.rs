@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use cofferdam_report::Record;
 
 use crate::{
-    judge::{self, Expected, Records},
+    judge::{self, Records},
     matrix::{Machine, Matrix, Scenario},
     process::{self, Line, Streams},
 };
@@ -96,9 +96,8 @@ impl Qemu {
         let ending = process::watch(&mut command, Streams::Apart, limit, |line| boot.lines.push(line));
         boot.took = began.elapsed();
         boot.records = judge::records(&boot.lines);
-        let expected = scenario.refused.as_ref().map_or(Expected::Success, |words| Expected::Refusal(words));
         boot.wrong = match ending {
-            Ok(ending) => judge::judge(expected, &boot.records, ending),
+            Ok(ending) => judge::judge(scenario.expected(), &boot.lines, ending),
             Err(error) => vec![format!("{error:#}")],
         };
         boot

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
@@ -128,8 +127,8 @@ fn boot_all(
     let work = |done: mpsc::Sender<(usize, Boot)>| {
         while let index = next.fetch_add(1, Ordering::Relaxed)
             && let Some(job) = jobs.get(index)
+            && let Some(image) = images.get(job.scenario.bin())
         {
-            let image = images.get(job.scenario.bin()).map(PathBuf::as_path).unwrap_or_else(|| crate::root());
             let _ = done.send((index, qemu.boot(matrix, job.scenario, job.machine, image, limit)));
         }
     };

@@ -6,10 +6,9 @@ started() { echo "$mark "'{"Started":{"scenario":"fake","memory_mib":256,"tsc_mh
 expect() { echo "$mark {\"Expect\":{\"what\":\"$1\",\"ok\":$2,\"seen\":\"$3\"}}"; }
 
 echo "the log of a guest"
-case "$*" in *-append*)
-    started
-    echo "$mark "'{"Refused":{"error":"not this machine"}}'
-    exit 35
+case "$*" in
+*"-append refuse") started; echo "$mark "'{"Refused":{"error":"not this machine"}}'; exit 35 ;;
+*"-append crash") echo "panicked at the start"; exit 37 ;;
 esac
 case "$FAKE_GUEST" in
 hang) started; exec sleep 60 ;;
