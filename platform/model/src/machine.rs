@@ -26,7 +26,9 @@ const REGISTERS_STEP: u64 = 0x1_0000;
 /// Nanoseconds that accesses take.
 const REGISTER_NS: u64 = 100;
 const CLOCK_NS: u64 = 20;
+/// A pause lasts until something happens, but between these two.
 const PAUSE_NS: u64 = 40;
+const LONGEST_PAUSE_NS: u64 = 20_000;
 const LOAD_NS: u64 = 1;
 
 /// A machine with remapping units, for a driver to run on.
@@ -512,7 +514,9 @@ unsafe impl Hal for Machine {
     }
 
     fn pause(&self) {
-        self.state().tick(PAUSE_NS);
+        let state = &mut *self.state();
+        let wait = state.next_event.saturating_sub(state.board.journal.now);
+        state.tick(wait.clamp(PAUSE_NS, LONGEST_PAUSE_NS));
     }
 }
 

@@ -400,7 +400,7 @@ impl Unit {
             return self.queue_error(QueueError::Width, board);
         }
         if !board.memory.index(place).is_some_and(|index| board.memory.is_allocated(index)) {
-            board.journal.violation("R31", format_args!("the queue is at {place:#x}, which is no frame of the driver"));
+            board.journal.violation("R14", format_args!("the queue is at {place:#x}, which is no frame of the driver"));
             return self.queue_error(QueueError::Fetch, board);
         }
         // Hardware always snoops the queue (section 11.4.3, ECAP.C).

@@ -137,3 +137,26 @@ fn hardware_breaks_on_request() {
     driver.machine.break_unit(0, Defect::AllOnes);
     assert_eq!(driver.read64(8), u64::MAX);
 }
+
+/// Not a test of what is right: `cargo test --release -p cofferdam-model -- --ignored --nocapture speed`.
+#[test]
+#[ignore = "measures"]
+fn speed() {
+    for unit in [UnitConfig::server(), UnitConfig::server().coherent(false), UnitConfig::server().caching_mode(true)] {
+        let mut driver = Driver::up(unit);
+        let contexts = driver.context_table();
+        let tables = driver.map_one(4, 0x4000_0000, 0x8000_0000);
+        for device in 0..16 {
+            driver.set_context(contexts, device * 8, tables[0], 4, DOMAIN);
+        }
+        driver.submit(&[CONTEXT_GLOBAL, IOTLB_GLOBAL]);
+        let start = std::time::Instant::now();
+        let count = 100_000_u32;
+        for round in 0..count {
+            let entry = if round % 2 == 0 { 0x8000_0000 | RW } else { 0 };
+            driver.publish(tables[3] + 8, entry);
+            driver.submit(&[iotlb_pages(DOMAIN, 0x4000_1000, 0, true)]);
+        }
+        println!("{} edits a second", f64::from(count) / start.elapsed().as_secs_f64());
+    }
+}
