@@ -3,7 +3,9 @@
 
 mod apt;
 mod bare_metal;
+mod build;
 mod host;
+mod inspect;
 mod judge;
 mod matrix;
 mod process;
@@ -41,8 +43,14 @@ enum Verb {
     /// Rust comes from rustup (`rustup target add x86_64-unknown-none`) where its server can be reached, else from
     /// the distribution's packages. Packages are installed by apt-get, as root or by a sudo that asks nothing.
     Setup,
+    /// Builds the driver alone, and every image, for bare metal.
+    Build,
     /// Boots the main job on two machines and shows what happened.
     Run(run::Options),
+    /// Shows what a machine's firmware says about its IOMMU: units, what they serve, and what is wrong.
+    ///
+    /// Exit status: 0 if nothing is lost, 1 if there is a finding of severity error, 2 if there is no table to read.
+    Inspect(inspect::Options),
     /// Runs the host tests and every scenario on every machine; ends with the line `N passed, N failed`.
     Test(test::Options),
 }
@@ -71,7 +79,9 @@ enum Verdict {
 fn main() -> ExitCode {
     let verdict = match Cli::parse().verb {
         Verb::Setup => setup::verb(),
+        Verb::Build => build::verb(),
         Verb::Run(options) => run::verb(&options),
+        Verb::Inspect(options) => inspect::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };
     match verdict {

@@ -73,10 +73,10 @@ fn table(fields: &[(&str, &str, &str)]) -> String {
     };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(std::iter::once("  device").chain(memories.iter().copied()));
+    table.set_header(std::iter::once(" device".to_owned()).chain(memories.iter().map(|memory| printable(memory))));
     for device in devices {
-        let row = memories.iter().map(|memory| access(device, memory).to_owned());
-        table.add_row(std::iter::once(format!("  {device}")).chain(row));
+        let row = memories.iter().map(|memory| printable(access(device, memory)));
+        table.add_row(std::iter::once(format!(" {}", printable(device))).chain(row));
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
     lines.collect()
@@ -93,8 +93,8 @@ pub struct Expectation<'a> {
 impl fmt::Display for Expectation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Expectation { what, ok, seen } = self;
-        write!(f, "  {} {what}", mark(*ok))?;
-        if seen.is_empty() { Ok(()) } else { write!(f, ": {seen}") }
+        write!(f, "  {} {}", mark(*ok), printable(what))?;
+        if seen.is_empty() { Ok(()) } else { write!(f, " {}", style(format!("[{}]", printable(seen))).dim()) }
     }
 }
 
@@ -151,7 +151,7 @@ fn printable(text: &str) -> String {
 }
 
 fn lines(boot: &Boot, line: impl Fn(&Record<String>) -> Option<String>) -> String {
-    boot.records.all.iter().filter_map(line).map(|line| line + "\n").collect()
+    boot.records.all.iter().filter_map(line).map(|line| printable(&line) + "\n").collect()
 }
 
 #[cfg(test)]

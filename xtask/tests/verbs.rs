@@ -62,7 +62,7 @@ fn run_tells_both_machines_and_holds() {
         "unit at 0xfed90000, segment 0: 48 bits, queue",
         "cell left: 16 MiB at 0x4000000, seen by its devices at 0x0; snoops",
         "read write",
-        "ok     a device reaches its own cell: 0x1234",
+        "ok     a device reaches its own cell [0x1234]",
         "driver: 45 descriptors, 10 of them waits, 11 doorbells, 14 table frames",
         "Machine aw48-256M",
         "1 expectation as on the first machine",

@@ -1,0 +1,43 @@
+//! `cargo xtask inspect`: what a machine's firmware says about its remapping units, and what is wrong with it.
+
+mod input;
+mod machine;
+mod print;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use self::{input::Input, machine::Machine, report::Report};
+use crate::Verdict;
+
+/// Where Linux shows its firmware, memory map and devices.
+const SYSFS: &str = "/sys";
+
+#[derive(Args)]
+pub struct Options {
+    /// A DMAR or IVRS table, or the text that acpidump prints. Without it: the table of this machine.
+    file: Option<PathBuf>,
+    /// Prints JSON for programs, as docs/inspect-json.md describes it.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn verb(options: &Options) -> Result<Verdict> {
+    let machine = options.file.is_none().then(|| Machine::at(SYSFS.into()));
+    let input = match (&options.file, &machine) {
+        (Some(file), _) => Input::from_file(file)?,
+        (None, Some(machine)) => machine.input()?,
+        (None, None) => return Ok(Verdict::Failed),
+    };
+    let report = Report::new(&input, machine.as_ref())
+        .with_context(|| format!("{} cannot be read as a table; get it anew and try again", input.name))?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", print::text(&report));
+    }
+    Ok(if report.is_sound() { Verdict::Held } else { Verdict::Failed })
+}
