@@ -21,7 +21,10 @@ use crate::pci::Ecam;
 
 /// Free memory below which nothing useful can be done.
 const NEEDED: u64 = 4 << 20;
+
 /// The PC under the image. There is one.
+///
+/// Whoever needs several of its locks takes them in the order `configuration`, `map`, `frames`.
 #[derive(Debug)]
 pub struct Pc {
     boot: Boot<'static>,
@@ -36,11 +39,12 @@ pub struct Pc {
     configuration: SpinMutex<()>,
 }
 
-/// What the driver reads its registers and writes its tables through.
 static PC: Once<Pc> = Once::new();
 
 impl Pc {
     /// Takes the machine over as the loader left it. `image` is the memory of the image, its guard page first.
+    ///
+    /// After a failure the machine can only be told good-bye: some of its memory is mapped, some is in no allocator.
     pub(crate) fn boot(start_info: u64, image: Range<u64>) -> Result<&'static Self, BootError> {
         let low = |at: u64, bytes: usize| {
             let end = at.checked_add(bytes as u64).filter(|&end| end <= LOW)?;

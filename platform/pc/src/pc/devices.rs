@@ -72,7 +72,7 @@ impl Pc {
     /// # Safety
     ///
     /// `bar` came from [`bar`](Self::bar). Whatever is written to the registers makes the device touch no memory that is
-    /// Rust's, other than a [`Block`].
+    /// Rust's, other than a [`Block`](crate::Block).
     pub unsafe fn registers(&self, bar: Bar) -> Option<Mmio> {
         let first = bar.base.as_u64();
         let last = first.checked_add(bar.bytes.checked_sub(1)?)?;
