@@ -42,7 +42,8 @@ pub enum UnitError {
         /// What is missing, in words.
         missing: &'static str,
     },
-    /// The unit stopped at a command of its queue. It takes no further commands.
+    /// The unit refused a command of its queue, so that what had been asked with it is not known to be done. Commands of
+    /// others are not concerned.
     Queue {
         /// The unit's registers.
         unit: Window,

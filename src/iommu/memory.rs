@@ -81,14 +81,18 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         Ok(result?)
     }
 
-    /// Tells every unit that uses the domain what changed in its page table.
+    /// Has every unit that uses the domain flush what changed in its page table, all at a time.
     fn flush(&self, assignments: &[Assignment], domain_id: u16, change: &Change) -> Result<(), UnitError> {
-        let mut result = Ok(());
-        for (index, unit) in self.units.iter().enumerate() {
-            if assignments.iter().any(|device| device.unit == index && device.domain_id == domain_id) {
-                let flush = Flush::page_table(unit.capabilities(), domain_id, change);
-                result = result.and(unit.flush(&self.hal, &flush));
+        let uses = |index| assignments.iter().any(|device| device.unit == index && device.domain_id == domain_id);
+        let mut begun = [const { Ok(None) }; UNITS];
+        for ((index, unit), begun) in self.units.iter().enumerate().zip(&mut begun) {
+            if uses(index) {
+                *begun = unit.begin(&self.hal, &Flush::page_table(unit.capabilities(), domain_id, change));
             }
+        }
+        let mut result = Ok(());
+        for (unit, begun) in self.units.iter().zip(begun) {
+            result = result.and(begun.and_then(|ticket| unit.finish(&self.hal, ticket)));
         }
         result
     }

@@ -1,12 +1,14 @@
 //! The invalidation queue (S 6.5.2).
 //!
 //! A batch of descriptors ends with a wait descriptor that stores the batch's number into a word of its own (R17), in
-//! memory that lives as long as the queue (R18). Submitting takes the queue's lock, waiting takes none.
+//! memory that lives as long as the queue (R18). Submitting takes the queue's lock, waiting takes none, unless the unit
+//! stopped at a bad descriptor: whoever sees it first takes that one out, and only its batch fails (R19).
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-use heapless::Deque;
+use heapless::{Deque, Vec};
 use spin::Mutex;
 use tock_registers::interfaces::{Readable, Writeable};
 
@@ -19,6 +21,8 @@ use crate::hal::{Frames, Hal, OutOfFrames};
 
 /// Descriptors of 128 bits in a queue of one page, QS = 0 (R15).
 const SLOTS: u32 = 256;
+/// A status word that nobody waits for.
+const NO_ONE: usize = SLOTS as usize;
 /// Batches under way at a time.
 const BATCHES: usize = 32;
 /// Looks at the status word before the unit's registers are asked what is wrong: a read of those is far slower.
@@ -35,7 +39,7 @@ pub(super) struct Counts {
 /// A batch that was submitted. It is done when its status word has its number, or a later one.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is known to be invalidated before the batch is done"]
-struct Ticket {
+pub(crate) struct Ticket {
     /// Number of descriptors ever submitted, up to the end of the batch, modulo 2^32.
     end: u32,
 }
@@ -54,15 +58,30 @@ struct State {
     /// Number of those whose slots are free again.
     done: u32,
     under_way: Deque<Ticket, BATCHES>,
+    /// Batches that failed and that nobody has finished yet.
+    refused: Vec<Refused, BATCHES>,
     counts: Counts,
+}
+
+/// A batch of which the unit refused a descriptor.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    /// As in its ticket.
+    end: u32,
+    /// Where the descriptor was.
+    slot: u32,
+    /// IQEI (S 11.4.9.9).
+    info: u64,
 }
 
 /// A unit's queue.
 pub(super) struct Queue {
     ring: Frames,
-    /// One word a slot.
+    /// One word a slot, whose lower half the unit writes.
     status: Frames,
     state: Mutex<State>,
+    /// How many batches [`State::refused`] has, so that a batch that went well need not look.
+    refused: AtomicUsize,
 }
 
 impl Queue {
@@ -70,7 +89,7 @@ impl Queue {
     pub(super) fn new(hal: &impl Hal) -> Result<Self, OutOfFrames> {
         let ring = Frames::allocate(hal, 0)?;
         match Frames::allocate(hal, 0) {
-            Ok(status) => Ok(Self { ring, status, state: Mutex::new(State::default()) }),
+            Ok(status) => Ok(Self { ring, status, state: Mutex::new(State::default()), refused: AtomicUsize::new(0) }),
             Err(error) => {
                 ring.give_back(hal);
                 Err(error)
@@ -96,19 +115,22 @@ impl Queue {
         Command::QUEUE_OFF.run(registers, timeout_ns)
     }
 
-    /// Has the unit do `batch`, and waits until all of it is done.
-    pub(super) fn run<H: Hal>(
+    /// Submits `batch`, waiting for room if need be.
+    pub(super) fn begin<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
         batch: &[Descriptor],
         timeout_ns: u64,
-    ) -> Result<(), UnitError> {
-        let mut ticket = None;
+    ) -> Result<Ticket, UnitError> {
+        let mut ticket = self.submit(registers, batch);
         wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
-            ticket = self.submit(registers, batch);
+            if ticket.is_none() {
+                self.recover(registers);
+                ticket = self.submit(registers, batch);
+            }
             ticket.is_some()
         })?;
-        ticket.map_or(Ok(()), |ticket| self.wait(registers, ticket, timeout_ns))
+        ticket.ok_or(UnitError::Failed { unit: registers.window })
     }
 
     /// Puts the batch and its wait into the ring and rings the doorbell once. `None` if there is no room now.
@@ -126,24 +148,26 @@ impl Queue {
         state.under_way.push_back(ticket).ok()?;
         // Not done, whatever an earlier batch left in the word.
         self.status.store(hal, ticket.slot(), ticket.end.wrapping_sub(1).into());
-        let wait = Descriptor::wait(self.status_address(ticket), ticket.end);
-        let mut slot = state.tail % SLOTS;
-        for descriptor in batch.iter().chain([&wait]) {
-            self.ring.store(hal, slot as usize * 2, descriptor.lower);
-            self.ring.store(hal, slot as usize * 2 + 1, descriptor.upper);
-            slot = (slot + 1) % SLOTS;
+        let wait = Descriptor::wait(self.status_address(ticket.slot()), ticket.end);
+        for &descriptor in batch.iter().chain([&wait]) {
+            self.put(hal, state.tail % SLOTS, descriptor);
+            state.tail = state.tail.wrapping_add(1);
         }
-        state.tail = ticket.end;
         state.counts.descriptors += u64::from(needed);
         state.counts.waits += 1;
         state.counts.doorbells += 1;
         hal.fence();
-        registers.iqt().write(IQT::QT.val(slot.into()));
+        registers.iqt().write(IQT::QT.val((state.tail % SLOTS).into()));
         Some(ticket)
     }
 
-    fn status_address(&self, ticket: Ticket) -> PhysAddr {
-        PhysAddr::new_truncate(self.status.base().as_u64() + ticket.slot() as u64 * 8)
+    fn put(&self, hal: &impl Hal, slot: u32, descriptor: Descriptor) {
+        self.ring.store(hal, slot as usize * 2, descriptor.lower);
+        self.ring.store(hal, slot as usize * 2 + 1, descriptor.upper);
+    }
+
+    fn status_address(&self, slot: usize) -> PhysAddr {
+        PhysAddr::new_truncate(self.status.base().as_u64() + slot as u64 * 8)
     }
 
     /// Frees the slots of batches that are done, oldest first.
@@ -162,45 +186,98 @@ impl Queue {
         status.wrapping_sub(ticket.end) as i32 >= 0
     }
 
-    fn wait<H: Hal>(&self, registers: &Registers<'_, H>, ticket: Ticket, timeout_ns: u64) -> Result<(), UnitError> {
-        for _ in 0..QUICK_LOOKS {
-            if self.is_done(registers.hal, ticket) {
-                return Ok(());
+    /// Waits until a batch is done.
+    ///
+    /// # Errors
+    ///
+    /// One of its descriptors was refused, so that nothing is known to be invalidated. Or the unit does not answer in time.
+    pub(super) fn finish<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        ticket: Ticket,
+        timeout_ns: u64,
+    ) -> Result<(), UnitError> {
+        let hal = registers.hal;
+        let soon = (0..QUICK_LOOKS).any(|_| {
+            let done = self.is_done(hal, ticket);
+            if !done {
+                hal.pause();
             }
-            registers.hal.pause();
+            done
+        });
+        if !soon {
+            let mut stopped = None;
+            wait_until(registers, timeout_ns, "IQ status word", "invalidation wait", || {
+                stopped = self.recover(registers);
+                stopped.is_some() || self.is_done(hal, ticket)
+            })?;
+            if let Some(error) = stopped {
+                return Err(error);
+            }
         }
-        let mut error = None;
-        wait_until(registers, timeout_ns, "IQ status word", "invalidation wait", || {
-            error = stopped(registers);
-            error.is_some() || self.is_done(registers.hal, ticket)
-        })?;
-        error.map_or(Ok(()), Err)
+        if self.refused.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        let Some(&Refused { slot, info, .. }) = state.refused.iter().find(|refused| refused.end == ticket.end) else {
+            return Ok(());
+        };
+        state.refused.retain(|refused| refused.end != ticket.end);
+        self.refused.store(state.refused.len(), Ordering::Release);
+        let (unit, register, bit) = (registers.window, "FSTS_REG", "IQE");
+        Err(UnitError::Queue { unit, register, bit, slot, cause: cause(info) })
+    }
+
+    /// Lets a queue go on that stopped at a descriptor (S 6.5.2.11); tells why if it cannot.
+    fn recover<H: Hal>(&self, registers: &Registers<'_, H>) -> Option<UnitError> {
+        let status = registers.fsts().extract();
+        if status.is_set(FSTS::ICE) {
+            // A device answered what nobody had asked; the queue goes on (R22).
+            registers.fsts().write(FSTS::ICE::SET);
+        }
+        if status.is_set(FSTS::ITE) {
+            let (unit, slot) = (registers.window, registers.iqh().read(IQH::QH) as u32);
+            let cause = "a device did not answer";
+            return Some(UnitError::Queue { unit, register: "FSTS_REG", bit: "ITE", slot, cause });
+        }
+        if status.is_set(FSTS::IQE) {
+            let mut state = self.state.lock();
+            // Another waiter may have seen to it meanwhile.
+            if registers.fsts().is_set(FSTS::IQE) && self.take_out(registers, &mut state) {
+                registers.fsts().write(FSTS::IQE::SET);
+                registers.iqt().write(IQT::QT.val((state.tail % SLOTS).into()));
+            }
+        }
+        None
+    }
+
+    /// Replaces the descriptor at which the unit stopped by one that does nothing, and notes that its batch failed. False
+    /// if there is no room to note it: the queue has to stay stopped then.
+    fn take_out<H: Hal>(&self, registers: &Registers<'_, H>, state: &mut State) -> bool {
+        let (hal, info) = (registers.hal, registers.iqercd().read(IQERCD::IQEI));
+        let slot = registers.iqh().read(IQH::QH) as u32 % SLOTS;
+        // Counted from the oldest slot in use, the batch is the first that ends behind the slot.
+        let offset = slot.wrapping_sub(state.done) % SLOTS;
+        let behind = |ticket: &&Ticket| ticket.end.wrapping_sub(state.done) > offset;
+        if let Some(&ticket) = state.under_way.iter().find(behind) {
+            if state.refused.push(Refused { end: ticket.end, slot, info }).is_err() {
+                return false;
+            }
+            self.refused.store(state.refused.len(), Ordering::Release);
+            if ticket.slot() == slot as usize {
+                // It is the batch's wait that is taken out, so the unit will not store the number.
+                self.status.store(hal, ticket.slot(), ticket.end.into());
+            }
+        }
+        self.put(hal, slot, Descriptor::wait(self.status_address(NO_ONE), 0));
+        hal.fence();
+        true
     }
 
     /// What was submitted so far.
     pub(super) fn counts(&self) -> Counts {
         self.state.lock().counts
     }
-}
-
-/// Why the unit fetches no more descriptors, if it does not (S 6.5.2.11).
-fn stopped<H: Hal>(registers: &Registers<'_, H>) -> Option<UnitError> {
-    let status = registers.fsts().extract();
-    if status.is_set(FSTS::ICE) {
-        // A device answered what nobody had asked; the queue goes on (R22).
-        registers.fsts().write(FSTS::ICE::SET);
-    }
-    let queue_error = status.is_set(FSTS::IQE);
-    let bit = if queue_error {
-        "IQE"
-    } else if status.is_set(FSTS::ITE) {
-        "ITE"
-    } else {
-        return None;
-    };
-    let slot = registers.iqh().read(IQH::QH) as u32;
-    let cause = if queue_error { cause(registers.iqercd().read(IQERCD::IQEI)) } else { "a device did not answer" };
-    Some(UnitError::Queue { unit: registers.window, register: "FSTS_REG", bit, slot, cause })
 }
 
 /// IQEI in words (S 11.4.9.9).

@@ -5,7 +5,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::{Command, wait_until};
 use super::context_entry::{self, ContextEntry};
-use super::queue::Queue;
+use super::queue::{Queue, Ticket};
 use super::registers::{FSTS, GSTS, PMEN, RTADDR, Registers};
 use super::{Capabilities, Fault, FaultLog, Flush, fault, root_entry};
 use crate::addr::PhysAddr;
@@ -81,22 +81,19 @@ impl Unit {
         Registers { hal, window: self.window }
     }
 
-    /// Notes a failure: from then on the unit takes no change, and no frame that it may reach is freed.
+    /// Notes if the unit does not answer any more: from then on it takes no change. A descriptor that it refused does no
+    /// harm to others.
     fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
-        if result.is_err() {
+        if let Err(error) = &result
+            && !matches!(error, UnitError::Queue { bit: "IQE", .. })
+        {
             self.failed.store(true, Ordering::Relaxed);
         }
         result
     }
 
-    /// True if the unit may still reach what it should not any more.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Fails if the unit has failed before.
-    pub(crate) fn check_alive(&self) -> Result<(), UnitError> {
-        if self.has_failed() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
+    fn check_alive(&self) -> Result<(), UnitError> {
+        if self.failed.load(Ordering::Relaxed) { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
     }
 
     fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
@@ -187,19 +184,36 @@ impl Unit {
         if needed { self.command(hal, Command::FLUSH_WRITE_BUFFER) } else { Ok(()) }
     }
 
-    /// Has the unit do what `flush` lists, and waits for it.
+    /// Has the unit begin what `flush` lists; nothing to wait for if `None`.
     ///
     /// # Errors
     ///
-    /// The unit did not confirm in time, or stopped. It is out of service then.
-    pub(crate) fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
+    /// The unit did not take it in time. It is out of service then.
+    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Ticket>, UnitError> {
         self.check_alive()?;
         self.flush_write_buffer(hal, flush.write_buffer())?;
         if flush.descriptors().is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let queue = self.queue.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
-        self.guard(queue.run(&self.registers(hal), flush.descriptors(), self.timeout_ns))
+        self.guard(queue.begin(&self.registers(hal), flush.descriptors(), self.timeout_ns)).map(Some)
+    }
+
+    /// Waits for what was begun.
+    ///
+    /// # Errors
+    ///
+    /// The unit refused part of it, which is then not known to be done; or it did not confirm in time, and is out of
+    /// service.
+    pub(crate) fn finish(&self, hal: &impl Hal, ticket: Option<Ticket>) -> Result<(), UnitError> {
+        let (Some(ticket), Some(queue)) = (ticket, &self.queue) else { return Ok(()) };
+        self.guard(queue.finish(&self.registers(hal), ticket, self.timeout_ns))
+    }
+
+    /// Both in one go.
+    fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
+        let ticket = self.begin(hal, flush)?;
+        self.finish(hal, ticket)
     }
 
     /// The context table of a bus, if there is one.
@@ -222,17 +236,34 @@ impl Unit {
         Ok(true)
     }
 
-    /// Translates the requests of these requesters, which were blocked until now (R35).
+    /// Makes sure that these requesters have context entries, none of them present. True if an entry of the root table
+    /// became present for that.
     ///
     /// # Errors
     ///
-    /// No frame for a context table, or the unit failed. The requesters are blocked as before.
-    pub(crate) fn admit(&self, hal: &impl Hal, requesters: &[u16], to: Translation) -> Result<(), UnitError> {
+    /// No frame, or the unit failed before. The requesters are blocked as before.
+    pub(crate) fn prepare(&self, hal: &impl Hal, requesters: &[u16]) -> Result<bool, UnitError> {
         self.check_alive()?;
         let mut root_entry = false;
         for requester in requesters {
             root_entry |= self.ensure_context_table(hal, (requester >> 8) as u8)?;
         }
+        Ok(root_entry)
+    }
+
+    /// Translates the requests of these requesters, which were blocked until now (R35). `root_entry` is what
+    /// [`prepare`](Self::prepare) told.
+    ///
+    /// # Errors
+    ///
+    /// The unit failed. The entries are cleared, but it may have cached them, and the page table.
+    pub(crate) fn admit(
+        &self,
+        hal: &impl Hal,
+        requesters: &[u16],
+        to: Translation,
+        root_entry: bool,
+    ) -> Result<(), UnitError> {
         let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id);
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| {

@@ -87,16 +87,46 @@ fn a_queue_that_dies_is_reported_and_no_frame_is_freed() {
 }
 
 #[test]
-fn an_error_of_the_queue_is_named_with_its_cause() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled(&machine);
-    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(0, 3));
-    machine.break_unit(0, Defect::QueueErrorAfter(0));
-    match iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err() {
-        Error::Unit(UnitError::Queue { unit, register: "FSTS_REG", bit: "IQE", slot, .. }) => {
-            assert_eq!((unit, slot), (machine.windows()[0], 3), "behind two invalidations and a wait");
+fn an_error_of_the_queue_fails_its_batch_alone_wherever_it_is() {
+    // The batch is an invalidation and a wait; before it came two invalidations and a wait.
+    for (bad, at) in [(0, 3), (1, 4)] {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+        assert!(write(&machine, device, INPUT, 1));
+        let frames = machine.frames_in_use();
+        machine.break_unit(0, Defect::QueueErrorAfter(bad));
+        match iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err() {
+            Error::Unit(UnitError::Queue { unit, register: "FSTS_REG", bit: "IQE", slot, .. }) => {
+                assert_eq!((unit, slot), (machine.windows()[0], at));
+            }
+            other => panic!("{other}"),
         }
-        other => panic!("{other}"),
+        assert_eq!(machine.frames_in_use(), frames, "what may be cached is not freed");
+        machine.mend_unit(0);
+        iommu.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW)).unwrap();
+        iommu.unmap(cell, range(INPUT + LARGE, PAGE)).unwrap();
+        assert_eq!(read(&machine, device, INPUT + LARGE), None, "the unit goes on");
+        iommu.release(device).unwrap();
+        assert_eq!(read(&machine, device, INPUT), None);
+    }
+}
+
+#[test]
+fn a_release_that_the_queue_refused_can_be_repeated() {
+    for bad in 0..3 {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
+        assert!(write(&machine, device, INPUT, 1));
+        machine.break_unit(0, Defect::QueueErrorAfter(bad));
+        assert!(iommu.release(device).is_err());
+        assert_eq!(iommu.assign(device, cell), Err(Error::Busy { device, cell }), "still listed");
+        machine.mend_unit(0);
+        iommu.release(device).unwrap();
+        assert_eq!(read(&machine, device, INPUT), None);
     }
 }
 

@@ -10,3 +10,4 @@ mod failures;
 mod faults;
 mod histories;
 mod machine;
+mod threads;
