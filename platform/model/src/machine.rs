@@ -366,7 +366,10 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if !std::thread::panicking() && !self.state().abandoned {
+        if std::thread::panicking() {
+            // The test fails already; this may be why.
+            self.violations().iter().for_each(|violation| eprintln!("{violation}"));
+        } else if !self.state().abandoned {
             self.check();
         }
     }
