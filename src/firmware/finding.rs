@@ -141,7 +141,7 @@ flaws! {
         ("a length of {length} is less than its own header has"), "nothing behind it is read here";
     /// A structure or an entry passes the end of what holds it.
     Overrun { length: u16, left: usize } = Error,
-        ("{length} bytes long, but {left} are left"), "it is ignored";
+        ("a structure or an entry of {length} bytes, but {left} are left"), "it is ignored";
     /// A structure is shorter than its fixed fields.
     Short { structure: &'static str, length: usize, needed: usize } = Error,
         ("{structure} of {length} bytes; its fields alone have {needed}"), "it is ignored";

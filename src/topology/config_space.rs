@@ -88,9 +88,10 @@ pub(super) fn port_type(config: &impl ConfigSpace, function: SourceId) -> Option
     })
 }
 
-/// Where the PCI Express capability of a function is.
-pub(super) fn pci_express(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
-    capability(config, function, PCI_EXPRESS)
+/// A register of a function's PCI Express capability; `None` if there is none, or no way to read it.
+pub(super) fn express_register(config: &impl ConfigSpace, function: SourceId, offset: u16) -> Option<u32> {
+    let at = capability(config, function, PCI_EXPRESS)?;
+    Some(config.read(function, at + offset)).filter(|value| *value != u32::MAX)
 }
 
 /// Where a capability is. At most 48 steps: there is no room for more in 192 bytes.
@@ -182,8 +183,6 @@ fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Op
 /// Device Control 2 (PCIe 6.0, section 7.5.3.16).
 pub(super) fn has_extended_functions(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
     let port = bridges_above(config, segment, bus).next();
-    port.is_some_and(|port| match pci_express(config, port.function) {
-        Some(at) => config.read(port.function, at + 0x28) & 1 << 5 != 0,
-        None => false,
-    })
+    let control = port.and_then(|port| express_register(config, port.function, 0x28));
+    control.is_some_and(|control| control & 1 << 5 != 0)
 }

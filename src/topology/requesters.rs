@@ -62,11 +62,11 @@ impl Requesters {
         if !config_space::is_there(config, source) {
             return Ok(());
         }
-        let Some(express) = config_space::pci_express(config, source) else { return Ok(()) };
-        // PCIe 6.0, sections 7.5.3.3 and 7.5.3.4: Phantom Functions Supported and Enable.
-        let supported = (config.read(source, express + 4) >> 3) & 3;
-        let enabled = config.read(source, express + 8) & 1 << 9 != 0;
-        if !enabled {
+        // PCIe 6.0, sections 7.5.3.3 and 7.5.3.4: Phantom Functions Supported, and Enable.
+        let register = |offset| config_space::express_register(config, source, offset);
+        let (Some(capabilities), Some(control)) = (register(4), register(8)) else { return Ok(()) };
+        let supported = (capabilities >> 3) & 3;
+        if control & 1 << 9 == 0 {
             return Ok(());
         }
         // So many high bits of the function number tell nothing about the function.

@@ -13,6 +13,8 @@ use super::tables::{RealTable, real_tables};
 
 /// Fields by offset and length: where their structure starts, and what they say.
 type Fields = BTreeMap<(u32, u32), (u32, String)>;
+/// Fields by offset and length as iasl shows them: name and value.
+type Shown = BTreeMap<(u32, u32), (String, String)>;
 
 #[test]
 fn an_independent_decoder_agrees_field_by_field() {
@@ -60,7 +62,7 @@ fn an_independent_decoder_agrees_field_by_field() {
 /// All fields with their names and values, and where the structures start whose type iasl knows.
 ///
 /// A line is such as `[038h 0056   8]        Register Base Address : 00000000FED90000`.
-fn disassemble(table: &RealTable, folder: &Path) -> (BTreeMap<(u32, u32), (String, String)>, BTreeSet<u32>) {
+fn disassemble(table: &RealTable, folder: &Path) -> (Shown, BTreeSet<u32>) {
     let file = folder.join(&table.file);
     fs::write(&file, &table.bytes).unwrap();
     let output = Command::new("iasl").arg("-d").arg(&file).output().unwrap();

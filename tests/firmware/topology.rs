@@ -225,6 +225,20 @@ fn phantom_functions_belong_to_the_function_while_enabled() {
 }
 
 #[test]
+fn registers_that_cannot_be_read_say_nothing() {
+    let at = id(0, 3, 1);
+    let tree = Tree::default().device(at).express(at, 0).with(at, 0x44, u32::MAX).with(at, 0x48, u32::MAX);
+    assert_eq!(ids(&one_unit().requesters(&tree, at).unwrap()), [at]);
+    let port = id(0, 1, 0);
+    let tree = Tree::default().bridge(port, ROOT_PORT, 1, 1).with(port, 0x68, u32::MAX).device(id(1, 0, 0));
+    let table = dmar()
+        .drhd(0, 0, 0xfed9_0000, &[scope(1, 0, 0, &[(1, 0), (0, 0)])])
+        .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
+        .table();
+    assert_eq!(topology(table, &tree).unit_of(&tree, id(1, 1, 0)), Some(1));
+}
+
+#[test]
 fn more_source_ids_than_there_is_room_for_are_an_error() {
     let mut tree = Tree::default();
     for bus in 0..20 {
