@@ -183,6 +183,6 @@ APIC @ 0x1
         madt.extend([1, 0, 9, 0]);
         assert_eq!(ioapics(&madt), [9]);
         madt.truncate(45);
-        assert_eq!(ioapics(&madt), []);
+        assert!(ioapics(&madt).is_empty());
     }
 }

@@ -105,3 +105,90 @@ impl ConfigSpace for Machine {
         word.map_or(u32::MAX, |word| u32::from_le_bytes(*word))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
+    use super::*;
+    use crate::inspect::{print, report::Report};
+
+    /// A machine with a bridge, a function behind it that a path names, and memory in conflict with a reserved region.
+    fn sysfs() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let file = folder.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, bytes).unwrap();
+        };
+        let mut table = b"DMAR".to_vec();
+        table.extend([0; 44]);
+        table[36] = 38;
+        table[37] = 1;
+        table.extend([0, 0, 26, 0, 0, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
+        table.extend([1, 10, 0, 0, 0, 0, 1, 0, 0, 0]);
+        table.extend([0, 0, 24, 0, 1, 0, 0, 0, 0, 0x10, 0xd9, 0xfe, 0, 0, 0, 0]);
+        table.extend([3, 8, 0, 0, 2, 0xf0, 0x1f, 0]);
+        table.extend([1, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0x70, 0, 0, 0, 0, 0xff, 0x0f, 0, 0x70, 0, 0, 0, 0]);
+        table.extend([1, 8, 0, 0, 0, 0, 2, 0]);
+        table[4] = table.len() as u8;
+        table[9] = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg();
+        write("firmware/acpi/tables/DMAR", &table);
+        let mut madt = vec![0; 44];
+        madt.extend([1, 12, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        madt.extend([1, 12, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        write("firmware/acpi/tables/APIC", &madt);
+        for (field, text) in [("start", "0x0\n"), ("end", "0x7fffffff\n"), ("type", "System RAM\n")] {
+            write(&format!("firmware/memmap/0/{field}"), text.as_bytes());
+        }
+        let mut bridge = vec![0; 64];
+        bridge[..2].copy_from_slice(&[0x86, 0x80]);
+        bridge[6] = 0x10;
+        bridge[0x0e] = 1;
+        bridge[0x18..0x1b].copy_from_slice(&[0, 3, 3]);
+        bridge[0x34] = 0x40;
+        bridge.extend([0x10, 0, 0x42, 0]);
+        for (name, class, config) in [
+            ("0000:00:01.0", "0x060400\n", &bridge[..]),
+            ("0000:00:02.0", "0x030000\n", &[0x86; 64][..]),
+            ("0000:03:00.0", "0x020000\n", &[0x86; 64]),
+        ] {
+            write(&format!("bus/pci/devices/{name}/class"), class.as_bytes());
+            write(&format!("bus/pci/devices/{name}/config"), config);
+        }
+        folder
+    }
+
+    #[test]
+    fn this_machine_is_shown_with_its_functions_and_what_does_not_fit() {
+        let folder = sysfs();
+        let machine = Machine::at(folder.path().to_owned());
+        let report = Report::new(&machine.input().unwrap(), Some(&machine)).unwrap();
+        let text = print::text(&report);
+        for line in [
+            "  0000:00:01.0 > 00.0\n",
+            "  0000:00:01.0  unit 1    bridge\n",
+            "  0000:00:02.0  unit 1    display\n",
+            "  0000:03:00.0  unit 0    network\n",
+            "reserved memory 0x70000000..=0x70000fff is not reserved in the memory map",
+            "IOAPIC 3 of the MADT is in the scope of no unit",
+            "2 units: 2 errors\n",
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_table_gets_an_answer_that_helps() {
+        let folder = sysfs();
+        let machine = Machine::at(folder.path().to_owned());
+        fs::remove_file(folder.path().join("firmware/acpi/tables/DMAR")).unwrap();
+        let text = machine.input().err().unwrap().to_string();
+        assert!(
+            text.contains("holds neither DMAR nor IVRS; the machine has no IOMMU, or it is switched off"),
+            "{text}"
+        );
+        fs::remove_dir_all(folder.path().join("firmware")).unwrap();
+        let text = machine.input().err().unwrap().to_string();
+        assert!(text.contains("give the table of another machine: cargo xtask inspect FILE"), "{text}");
+    }
+}

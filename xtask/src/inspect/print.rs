@@ -27,7 +27,8 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         (true, true) => "can be remapped; firmware asks to leave x2APIC mode alone",
     };
     writeln!(out, "  interrupts       {interrupts}")?;
-    let opt_in = if platform.dma_opt_in { "stays within the reserved memory" } else { "may go anywhere" };
+    let opt_in =
+        if platform.dma_opt_in { "promised to stay within the reserved memory" } else { "no promise where it goes" };
     writeln!(out, "  firmware's DMA   {opt_in}")?;
 
     for unit in &report.units {
@@ -138,7 +139,9 @@ fn findings(out: &mut String, report: &Report) -> std::fmt::Result {
         .map(|(name, count)| plural(count, name))
         .collect();
     let findings = if parts.is_empty() { "nothing is wrong".to_owned() } else { parts.join(", ") };
-    writeln!(out, "\n{}: {findings}", plural(report.units.len(), "unit"))?;
+    let lost = report.units.iter().filter(|unit| unit.index.is_none()).count();
+    let lost = if lost == 0 { String::new() } else { format!(", {lost} of them unusable") };
+    writeln!(out, "\n{}{lost}: {findings}", plural(report.units.len(), "unit"))?;
     match &report.unusable {
         Some(why) => writeln!(out, "{} {why}", style("No driver can use this table:").red().bold()),
         None => Ok(()),
