@@ -14,7 +14,7 @@ use crate::memory::{LINE, Memory};
 use crate::preset::Config;
 use crate::ram::Ram;
 use crate::random::Random;
-use crate::unit::{Board, Defect, Fault, Reason, Unit};
+use crate::unit::{Board, Defect, Fault, INTERRUPTS, Reason, Unit};
 use crate::violation::Violation;
 
 /// Where the driver's frames are.
@@ -111,6 +111,17 @@ impl State {
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
         result
+    }
+
+    /// An interrupt request of a device.
+    fn message(&mut self, source: SourceId, address: u64, data: u32) -> Result<(), Fault> {
+        let refused = Fault { source, address: Iova::new(address), write: true, reason: Reason::NoTarget };
+        let through =
+            |unit: &mut Unit, _: &mut Board| if unit.remaps_interrupts() { Err(refused) } else { Ok(address) };
+        self.ask(source, address, true, through)?;
+        self.board.journal.push(Event::Message { address, data });
+        self.board.journal.messages.push((address, data));
+        Ok(())
     }
 
     /// The same for a device that translates for itself: what it has cached, or what it then asks for.
@@ -239,13 +250,20 @@ impl Machine {
         self.state().transfer_in(address, buffer, |state, at| state.dma(source, at, false))
     }
 
-    /// A device writes memory. Nothing is written if a page of it is refused.
+    /// A device writes memory. Nothing is written if a page of it is refused. A write of 4 bytes to the interrupt range
+    /// (0xFEEx_xxxx) is a message and not translated (section 3.15); see [`messages`](Self::messages).
     ///
     /// # Errors
     ///
     /// The first address that is refused, and why.
     pub fn dma_write(&self, source: SourceId, address: Iova, bytes: &[u8]) -> Result<(), Fault> {
-        self.state().transfer_out(address, bytes, |state, at| state.dma(source, at, true))
+        let state = &mut *self.state();
+        match <[u8; 4]>::try_from(bytes) {
+            Ok(data) if INTERRUPTS.contains(&address.as_u64()) => {
+                state.message(source, address.as_u64(), u32::from_le_bytes(data))
+            }
+            _ => state.transfer_out(address, bytes, |state, at| state.dma(source, at, true)),
+        }
     }
 
     /// A device with a device-TLB reads memory: at the physical address that it has cached, or else asks for.
@@ -316,7 +334,8 @@ impl Machine {
         self.state().board.devices.set_config(function, offset, value);
     }
 
-    /// Messages that units have sent so far: address and data.
+    /// Messages that units and devices have sent so far and that got through: address and data. None of a device gets
+    /// through while interrupt remapping is on, since the model has no interrupt-remapping table entries yet.
     pub fn messages(&self) -> Vec<(u64, u32)> {
         self.state().board.journal.messages.clone()
     }

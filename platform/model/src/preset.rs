@@ -23,13 +23,16 @@ pub struct UnitConfig {
     pub cap: u64,
     /// ECAP_REG (section 11.4.3).
     pub ecap: u64,
+    /// Firmware left it running: translation on with a root table that blocks everything, and an empty queue.
+    pub found_running: bool,
     /// Rules that this unit's machine does not hold the driver to.
     pub forgives: Vec<&'static str>,
 }
 
 impl UnitConfig {
     fn new(version: u32, cap: u64, ecap: u64) -> Self {
-        Self { base: 0, bytes: 4096, segment: 0, buses: Vec::new(), version, cap, ecap, forgives: Vec::new() }
+        let (buses, forgives) = (Vec::new(), Vec::new());
+        Self { base: 0, bytes: 4096, segment: 0, buses, version, cap, ecap, found_running: false, forgives }
     }
 
     /// A server: 4 and 5 levels, all page sizes, snoop control, coherent walks, device-TLBs, 8 fault records.
@@ -87,6 +90,16 @@ impl UnitConfig {
     /// The same unit with or without snoop control (ECAP.SC).
     pub fn snoop_control(self, control: bool) -> Self {
         Self { ecap: self.ecap & !(1 << 7) | u64::from(control) << 7, ..self }
+    }
+
+    /// The same unit with or without page-selective invalidation (CAP.PSI).
+    pub fn page_selective(self, pages: bool) -> Self {
+        Self { cap: self.cap & !(1 << 39) | u64::from(pages) << 39, ..self }
+    }
+
+    /// The same unit, as firmware leaves one that it used.
+    pub fn found_running(self) -> Self {
+        Self { found_running: true, ..self }
     }
 
     /// The same unit with that many fault records (CAP.NFR), 1 to 256, behind its first page if they do not fit there.

@@ -101,7 +101,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("R66", "reserved memory", FIRMWARE),
     ("R67", "other structures of the firmware", FIRMWARE),
     ("R68", "flags of the firmware", FIRMWARE),
-    ("R69", "a unit found running is taken over in order", NotYet("units start from reset")),
+    ("R69", "a unit found running is taken over in order", Checked),
     ("C1", "all pages of a table snoop, or none", Checked),
     ("C2", "who can use a table that snoops", Shown("SNP in a unit without snoop control breaks R41")),
     ("C3", "what a cell is told of coherency", NotYet("a matter of the driver's own state")),

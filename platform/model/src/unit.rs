@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cofferdam::addr::{Iova, SourceId};
+pub(crate) use entry::INTERRUPTS;
 pub use faults::{Fault, Reason};
 
 use crate::arena::Arena;
@@ -49,6 +50,9 @@ const COMMAND_NS: u64 = 1_000;
 const FETCH_NS: u64 = 50;
 /// How long a descriptor takes from its fetch to its effect.
 const EFFECT_NS: u64 = 400;
+
+/// Where the tables are of a unit that firmware left running.
+const FIRMWARE_TABLES: u64 = 0x0800_0000;
 
 /// What goes wrong with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +164,8 @@ impl Unit {
     pub(crate) fn new(number: usize, config: UnitConfig, haw: u8, frames: usize) -> Self {
         let capability = Capability { ver: config.version, cap: config.cap, ecap: config.ecap, haw };
         let faults = Faults::new(capability.fault_records());
-        Self {
+        let running = config.found_running;
+        let mut unit = Self {
             number,
             config,
             capability,
@@ -190,6 +195,24 @@ impl Unit {
             domains: HashMap::new(),
             snooping: HashMap::new(),
             context_flushed: false,
+        };
+        if running {
+            unit.left_running();
+        }
+        unit
+    }
+
+    /// What firmware left on: an empty queue and a root table without entries, both in memory that is not the driver's.
+    fn left_running(&mut self) {
+        self.global.status = global::TE | global::SRTP;
+        self.root = FIRMWARE_TABLES;
+        self.root_register = FIRMWARE_TABLES;
+        self.root_state = RootState::Ready;
+        if self.capability.has_queue() {
+            self.global.status |= global::QIE;
+            self.queue.address = FIRMWARE_TABLES + 0x1000;
+            (self.queue.head, self.queue.tail) = (0x40, 0x40);
+            self.queue.last_was_wait = true;
         }
     }
 
@@ -211,6 +234,10 @@ impl Unit {
 
     pub(crate) fn snoops(&self) -> bool {
         self.capability.view() == View::Snooped
+    }
+
+    pub(crate) fn remaps_interrupts(&self) -> bool {
+        self.global.on(global::IRE)
     }
 
     /// True if the queue is on, or the unit has none.
@@ -268,6 +295,9 @@ impl Unit {
         let journal = &mut board.journal;
         match (bit, set) {
             (global::SRTP, true) => {
+                if self.global.on(global::TE) && self.root == FIRMWARE_TABLES {
+                    journal.violation("R69", "a root table is set while the translation that firmware left is on");
+                }
                 let mode_changes = (self.root ^ self.root_register) >> 10 & 3 != 0;
                 if self.global.on(global::TE) && mode_changes && !self.capability.root_table_flushes() {
                     journal.violation("R9", "RTADDR.TTM changes while translation is on");

@@ -223,6 +223,6 @@ mod tests {
         stale.invalidate(IotlbScope::Domain(2));
         assert_eq!(ranges(&stale).len(), 1);
         stale.invalidate(IotlbScope::Domain(1));
-        assert!(stale.leaves.get(&1).is_none());
+        assert!(!stale.leaves.contains_key(&1));
     }
 }

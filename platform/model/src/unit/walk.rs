@@ -24,6 +24,10 @@ impl Unit {
             3 if self.capability.aborts() => return Err((Reason::AbortMode, true)),
             _ => return Err((Reason::ModeInvalid, true)),
         }
+        // What is no message there is refused (section 3.15).
+        if INTERRUPTS.contains(&address) {
+            return Err((Reason::OutputIsInterrupt, true));
+        }
         let source = source.requester();
         for residue in self.stale.residues.iter().filter(|residue| residue.source == source) {
             match residue.entry.map(|entry| self.through(entry, address, write, board)) {

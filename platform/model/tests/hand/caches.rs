@@ -1,6 +1,7 @@
 //! Sections 4 and 5 of the rules: what an edit of a table needs, on units of all kinds.
 
 use cofferdam::addr::PhysAddr;
+use cofferdam::hal::Hal;
 use cofferdam_model::{Reason, UnitConfig};
 
 use crate::driver::*;
@@ -158,8 +159,7 @@ fn a_superpage_may_be_split_in_place_if_nothing_changes() {
 #[test]
 fn a_device_that_leaves_is_flushed_from_both_caches_in_order() {
     for unit in all() {
-        let caching = unit.cap & 1 << 7 != 0;
-        let (mut driver, contexts, _) = mapped(unit.clone());
+        let (mut driver, contexts, _) = mapped(unit);
         let entry = contexts + u64::from(DEVICE) * 16;
         driver.publish(entry, 0);
         assert_eq!(driver.reads(INPUT), Ok(7));
@@ -174,7 +174,6 @@ fn a_device_that_leaves_is_flushed_from_both_caches_in_order() {
         assert_eq!(driver.reads(INPUT).unwrap_err().reason, Reason::ContextNotPresent);
         driver.publish(entry + 8, 0);
         assert_eq!(settled(&driver), [""; 0]);
-        let _ = caching;
     }
 }
 
@@ -307,7 +306,7 @@ fn what_is_not_written_back_is_not_seen() {
     assert_eq!(settled(&driver), ["R37"]);
     driver.write_back(tables[3] + 8, 8);
     assert_eq!(driver.reads(INPUT + 0x1000), Ok(7));
-    let fresh = cofferdam::hal::Hal::allocate(&driver.machine, 0).unwrap();
+    let fresh = driver.machine.allocate(0).unwrap();
     driver.publish(tables[2] + 8, fresh.as_u64() | RW);
     assert!(driver.rules().contains(&"R37"));
     assert!(driver.reads(INPUT + 0x20_0000).is_err());
@@ -317,8 +316,12 @@ fn what_is_not_written_back_is_not_seen() {
 #[test]
 fn a_store_that_goes_past_the_seam_is_reported() {
     let (driver, _, tables) = mapped(UnitConfig::server());
-    let words = unsafe { cofferdam::hal::Hal::virt(&driver.machine, tables[3]) };
-    unsafe { words.add(5).write_volatile(OUTPUT | RW) };
+    // SAFETY: the frame is allocated.
+    let words = unsafe { driver.machine.virt(tables[3]) };
+    // SAFETY: a frame has 512 words.
+    let sixth = unsafe { words.add(5) };
+    // SAFETY: the word is in the frame, and nobody else uses it now.
+    unsafe { sixth.write_volatile(OUTPUT | RW) };
     driver.store(tables[3] + 40, 0);
     assert_eq!(driver.rules(), ["HAL"]);
 }

@@ -78,18 +78,22 @@ impl Driver {
     }
 
     pub fn read(&self, offset: u32) -> u32 {
+        // SAFETY: the machine takes any access and reports a wrong one.
         unsafe { self.machine.read32(self.window, offset) }
     }
 
     pub fn read64(&self, offset: u32) -> u64 {
+        // SAFETY: the machine takes any access and reports a wrong one.
         unsafe { self.machine.read64(self.window, offset) }
     }
 
     pub fn write(&self, offset: u32, value: u32) {
+        // SAFETY: the machine takes any access and reports a wrong one.
         unsafe { self.machine.write32(self.window, offset, value) }
     }
 
     pub fn write64(&self, offset: u32, value: u64) {
+        // SAFETY: the machine takes any access and reports a wrong one.
         unsafe { self.machine.write64(self.window, offset, value) }
     }
 
@@ -125,17 +129,22 @@ impl Driver {
     }
 
     pub fn free(&self, frame: PhysAddr) {
+        // SAFETY: the machine takes any access and reports a wrong one.
         unsafe { self.machine.free(frame, 0) }
     }
 
     fn word(&self, address: PhysAddr) -> NonNull<u64> {
+        // SAFETY: the machine takes any frame and reports a wrong one.
         let page = unsafe { self.machine.virt(address.align_down(4096_u64)) };
+        // SAFETY: the word is in the frame.
         unsafe { page.byte_add((address.as_u64() & 0xfff) as usize) }
     }
 
     /// A store that stays in the CPU's caches.
     pub fn store(&self, address: PhysAddr, value: u64) {
-        unsafe { self.machine.store(self.word(address), value) }
+        let word = self.word(address);
+        // SAFETY: the word is in the arena; the machine reports one that is not allocated.
+        unsafe { self.machine.store(word, value) }
     }
 
     /// A store that hardware sees.
@@ -145,11 +154,15 @@ impl Driver {
     }
 
     pub fn load(&self, address: PhysAddr) -> u64 {
-        unsafe { self.machine.load(self.word(address)) }
+        let word = self.word(address);
+        // SAFETY: as for a store.
+        unsafe { self.machine.load(word) }
     }
 
     pub fn write_back(&self, address: PhysAddr, bytes: usize) {
-        unsafe { self.machine.write_back(self.word(address), bytes) }
+        let word = self.word(address);
+        // SAFETY: as for a store.
+        unsafe { self.machine.write_back(word, bytes) }
         self.machine.fence();
     }
 

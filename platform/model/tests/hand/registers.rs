@@ -1,6 +1,6 @@
 //! Sections 1, 2 and 8 of the rules: what else can go wrong with registers, and with a unit that has no queue.
 
-use cofferdam::addr::PhysAddr;
+use cofferdam::addr::{Iova, PhysAddr};
 use cofferdam::hal::{Hal, Window};
 use cofferdam_model::{Config, Defect, Machine, Reason, UnitConfig};
 
@@ -267,6 +267,7 @@ fn registers_are_accessed_with_their_width_and_within_their_window() {
     driver.write(GSTS, 0);
     assert_eq!(driver.rules(), ["REG"]);
     let window = Window { bytes: 0x2000, ..driver.window };
+    // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { driver.machine.read32(window, 0) };
     assert_eq!(driver.rules(), ["R6b"]);
 }
@@ -303,4 +304,69 @@ fn a_seed_chooses_what_is_cached_and_what_leaves_the_cpu_s_caches() {
         driver.machine.abandon();
     }
     assert!((10..54).contains(&stale) && (10..=54).contains(&evicted), "{stale} {evicted}");
+}
+
+#[test]
+fn a_unit_found_running_is_switched_off_in_order() {
+    let mut driver = Driver::new(UnitConfig::server().found_running());
+    assert_eq!(driver.read(GSTS), TE | SRTP | QIE);
+    assert_eq!(driver.reads(0x1000).unwrap_err().reason, Reason::RootNotPresent);
+    driver.write(0x40c, 1 << 31);
+    driver.clear(TE);
+    driver.clear(QIE);
+    driver.start_queue();
+    driver.set_root();
+    driver.flush_all();
+    driver.enable();
+    driver.machine.check();
+
+    let mut driver = Driver::new(UnitConfig::server().found_running());
+    driver.set_root();
+    assert_eq!(driver.rules(), ["R69"]);
+    driver.write64(IQA, 0);
+    assert_eq!(driver.rules(), ["R14"]);
+    driver.machine.abandon();
+}
+
+#[test]
+fn a_write_of_four_bytes_to_the_interrupt_range_is_a_message() {
+    let driver = Driver::up(UnitConfig::server());
+    let at = Iova::new(0xfee0_1000);
+    assert_eq!(driver.machine.dma_write(device(), at, &[1, 2, 0, 0]), Ok(()));
+    assert_eq!(driver.machine.messages(), [(0xfee0_1000, 0x201)]);
+    let refused = driver.machine.dma_write(device(), at, &[0; 8]).unwrap_err();
+    assert_eq!(refused.reason, Reason::OutputIsInterrupt);
+    assert_eq!(driver.reads(0xfee0_1000).unwrap_err().reason, Reason::OutputIsInterrupt);
+}
+
+#[test]
+fn frames_are_the_driver_s_only_between_allocation_and_free() {
+    let driver = Driver::new(UnitConfig::server());
+    let frame = driver.allocate();
+    assert_eq!(driver.machine.frames_in_use(), 1);
+    driver.machine.dma_write(device(), Iova::new(frame.as_u64()), &[1]).unwrap();
+    assert_eq!(driver.rules(), ["HAL"], "no device may reach it");
+    driver.free(frame);
+    driver.machine.check();
+    driver.free(frame);
+    assert_eq!(driver.rules(), ["HAL"]);
+    driver.store(frame, 1);
+    assert!(driver.rules().contains(&"HAL"));
+    assert_eq!(driver.machine.frames_in_use(), 0);
+    driver.machine.allow_allocations(Some(1));
+    let block = driver.machine.allocate(2);
+    assert!(block.is_some_and(|block| block.is_aligned(0x4000_u64)) && driver.machine.allocate(0).is_none());
+    assert_eq!(driver.machine.frames_in_use(), 4);
+}
+
+#[test]
+fn what_qemu_forgives_is_forgiven_on_request() {
+    let mut driver = Driver::new(UnitConfig::qemu_10_0(true).as_forgiving_as_qemu());
+    driver.start_queue();
+    driver.set_root();
+    driver.enable();
+    driver.submit(&[[0x12, 0]]);
+    driver.machine.check();
+    driver.write(FSTS, 2);
+    assert_eq!(driver.rules(), ["R63"]);
 }

@@ -74,6 +74,7 @@ fn translation_without_flush_or_root_table_is_reported() {
 fn a_root_table_before_all_queues_is_reported() {
     let machine = Machine::new(Config::new([UnitConfig::server(), UnitConfig::server().serving(&[1])]));
     let window = machine.windows()[0];
+    // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { machine.write32(window, GCMD, SRTP) };
     assert_eq!(machine.take_violations()[0].rule, "R11");
 }
