@@ -6,6 +6,7 @@ use std::fmt;
 
 use cofferdam::addr::SourceId;
 
+use crate::unit::register_name;
 use crate::violation::Violation;
 
 /// How many events are kept.
@@ -37,8 +38,8 @@ impl fmt::Display for Event {
             Self::Fence => f.write_str("fence"),
             Self::Allocate { address, order } => write!(f, "allocate   {address:#x}, order {order}"),
             Self::Free { address, order } => write!(f, "free       {address:#x}, order {order}"),
-            Self::Read { unit, offset, value } => write!(f, "unit {unit}     {offset:#05x} reads {value:#x}"),
-            Self::Write { unit, offset, value } => write!(f, "unit {unit}     {offset:#05x} := {value:#x}"),
+            Self::Read { unit, offset, value } => write!(f, "unit {unit}     {} reads {value:#x}", Register(offset)),
+            Self::Write { unit, offset, value } => write!(f, "unit {unit}     {} := {value:#x}", Register(offset)),
             Self::Descriptor { unit, slot, words: [low, high] } => {
                 write!(f, "unit {unit}     descriptor {slot}: {low:#018x} {high:#018x}")
             }
@@ -48,6 +49,18 @@ impl fmt::Display for Event {
                 reason.map_or(Ok(()), |reason| write!(f, ": blocked, reason {reason:#x}"))
             }
             Self::Message { address, data } => write!(f, "message    {address:#x} := {data:#x}"),
+        }
+    }
+}
+
+/// A register by its name, or else by its offset.
+struct Register(u32);
+
+impl fmt::Display for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match register_name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{:#05x}", self.0),
         }
     }
 }

@@ -1,21 +1,24 @@
 //! The machine: what the driver sees of it through the seam, and what a test sees of it.
 
+mod seam;
+mod state;
+
 use std::fmt;
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cofferdam::addr::{Iova, PhysAddr, Rights, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::addr::{Iova, PhysAddr, SourceId};
+use cofferdam::hal::Window;
 
-use crate::arena::{Arena, WORDS};
+use crate::arena::Arena;
 use crate::device::{Answer, Devices};
-use crate::journal::{Event, Journal};
-use crate::memory::{LINE, Memory};
+use crate::journal::Journal;
+use crate::memory::Memory;
 use crate::preset::Config;
 use crate::ram::Ram;
 use crate::random::Random;
-use crate::unit::{Board, Defect, Fault, INTERRUPTS, Reason, Unit};
+use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
 use crate::violation::Violation;
+use state::State;
 
 /// Where the driver's frames are.
 const FRAMES_BASE: u64 = 0x1000_0000;
@@ -23,170 +26,14 @@ const FRAMES_BASE: u64 = 0x1000_0000;
 const REGISTERS_BASE: u64 = 0xfed9_0000;
 const REGISTERS_STEP: u64 = 0x1_0000;
 
-/// Nanoseconds that accesses take.
-const REGISTER_NS: u64 = 100;
-const CLOCK_NS: u64 = 20;
-/// A pause lasts until something happens, but between these two.
-const PAUSE_NS: u64 = 40;
-const LONGEST_PAUSE_NS: u64 = 20_000;
-const LOAD_NS: u64 = 1;
-
 /// A machine with remapping units, for a driver to run on.
 ///
-/// It is a [`Hal`]. Cloning is not offered: share it by reference or in an [`Arc`]. When it is dropped, it fails the
+/// It is a [`Hal`](cofferdam::hal::Hal). Cloning is not offered: share it by reference or in an [`Arc`]. When it is dropped, it fails the
 /// test (it panics) if the driver broke a rule and nobody took the [`violations`](Self::take_violations).
 pub struct Machine {
     arena: Arc<Arena>,
     windows: Vec<Window>,
     state: Mutex<State>,
-}
-
-struct State {
-    units: Vec<Unit>,
-    board: Board,
-    /// The next moment at which a unit does something by itself.
-    next_event: u64,
-    /// What is left undone is so on purpose.
-    abandoned: bool,
-}
-
-impl State {
-    /// Time moves on, and units do what is due.
-    fn tick(&mut self, ns: u64) {
-        let now = self.board.journal.now + ns;
-        self.board.journal.now = now;
-        if now >= self.next_event {
-            self.units.iter_mut().for_each(|unit| unit.run(now, &mut self.board));
-            self.plan();
-        }
-    }
-
-    fn plan(&mut self) {
-        self.next_event = self.units.iter().filter_map(Unit::next_event).min().unwrap_or(u64::MAX);
-    }
-
-    /// A line reaches memory.
-    fn arrive(&mut self, line: usize, content: [u64; LINE]) {
-        let board = &mut self.board;
-        let old = board.memory.arrive(line, content);
-        let others = self.units.iter_mut().filter(|unit| !unit.snoops());
-        others.for_each(|unit| unit.line_arrived(line, content, &old, board));
-    }
-
-    /// With a seed, a line may leave the CPU's caches at any time.
-    fn evict(&mut self) {
-        let Some(random) = &mut self.board.random else { return };
-        if random.one_in(4)
-            && let Some((line, content)) = self.board.memory.evict(random)
-        {
-            self.arrive(line, content);
-        }
-    }
-
-    fn unit(&mut self, window: Window) -> Option<(&mut Unit, &mut Board)> {
-        let unit = self.units.iter_mut().find(|unit| unit.config.window().base == window.base);
-        match &unit {
-            None => self.board.journal.violation("HAL", format_args!("no unit has its registers at {window}")),
-            Some(unit) if unit.config.bytes != window.bytes => {
-                let text = format_args!("{window} is taken for {} bytes, but has {}", window.bytes, unit.config.bytes);
-                self.board.journal.violation("R6b", text);
-            }
-            Some(_) => {}
-        }
-        unit.map(|unit| (unit, &mut self.board))
-    }
-
-    /// The word that a pointer of the driver points to, if it may be used.
-    fn word(&mut self, arena: &Arena, pointer: NonNull<u64>) -> Option<usize> {
-        let index = arena.index_of(pointer).filter(|index| self.board.memory.is_allocated(*index));
-        if index.is_none() {
-            self.board.journal.violation("HAL", "an access outside of the frames that are allocated");
-        }
-        index
-    }
-
-    /// The physical address behind one address of a request.
-    fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
-        let result = self.ask(source, at, write, |unit, board| unit.request(source, at, write, board));
-        let reason = result.err().map(|fault| fault.reason.code());
-        self.board.journal.push(Event::Dma { source, address: at, write, reason });
-        result
-    }
-
-    /// An interrupt request of a device.
-    fn message(&mut self, source: SourceId, address: u64, data: u32) -> Result<(), Fault> {
-        let refused = Fault { source, address: Iova::new(address), write: true, reason: Reason::NoTarget };
-        let through =
-            |unit: &mut Unit, _: &mut Board| if unit.remaps_interrupts() { Err(refused) } else { Ok(address) };
-        self.ask(source, address, true, through)?;
-        self.board.journal.push(Event::Message { address, data });
-        self.board.journal.messages.push((address, data));
-        Ok(())
-    }
-
-    /// The same for a device that translates for itself: what it has cached, or what it then asks for.
-    fn ats(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
-        let right = if write { Rights::WRITE } else { Rights::READ };
-        let cached = self.board.devices.of(source).lookup(at, right);
-        let result = self.ask(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
-        let reason = result.err().map(|fault| fault.reason.code());
-        self.board.journal.push(Event::Dma { source, address: at, write, reason });
-        result
-    }
-
-    fn transfer_in(
-        &mut self,
-        address: Iova,
-        buffer: &mut [u8],
-        place: impl Fn(&mut Self, u64) -> Result<u64, Fault>,
-    ) -> Result<(), Fault> {
-        let mut places = Vec::new();
-        for (start, len) in pages(address.as_u64(), buffer.len()) {
-            places.push((place(self, start)?, len));
-        }
-        let mut rest = buffer;
-        for (from, len) in places {
-            let (piece, tail) = rest.split_at_mut(len);
-            self.board.fetch(from, piece);
-            rest = tail;
-        }
-        Ok(())
-    }
-
-    fn transfer_out(
-        &mut self,
-        address: Iova,
-        bytes: &[u8],
-        place: impl Fn(&mut Self, u64) -> Result<u64, Fault>,
-    ) -> Result<(), Fault> {
-        let mut places = Vec::new();
-        for (start, len) in pages(address.as_u64(), bytes.len()) {
-            places.push((place(self, start)?, len));
-        }
-        let mut rest = bytes;
-        for (to, len) in places {
-            let (piece, tail) = rest.split_at(len);
-            self.board.deposit(to, piece);
-            rest = tail;
-        }
-        Ok(())
-    }
-
-    /// Asks the unit that serves a source.
-    fn ask(
-        &mut self,
-        source: SourceId,
-        at: u64,
-        write: bool,
-        question: impl FnOnce(&mut Unit, &mut Board) -> Result<u64, Fault>,
-    ) -> Result<u64, Fault> {
-        self.tick(REGISTER_NS);
-        self.evict();
-        match self.units.iter_mut().find(|unit| unit.answers_for(source)) {
-            Some(unit) => question(unit, &mut self.board),
-            None => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
-        }
-    }
 }
 
 impl fmt::Debug for Machine {
@@ -390,164 +237,6 @@ impl Drop for Machine {
             self.violations().iter().for_each(|violation| eprintln!("{violation}"));
         } else if !self.state().abandoned {
             self.check();
-        }
-    }
-}
-
-impl Board {
-    fn fetch(&self, address: u64, buffer: &mut [u8]) {
-        for (at, byte) in (address..).zip(buffer) {
-            match self.memory.index(at) {
-                Some(index) => *byte = (self.arena.get(index) >> (8 * (at & 7))) as u8,
-                None => self.ram.read(at, std::slice::from_mut(byte)),
-            }
-        }
-    }
-
-    /// A device's write. The driver's frames are in no memory that a device may have (`Hal::allocate`).
-    fn deposit(&mut self, address: u64, bytes: &[u8]) {
-        if self.memory.index(address).is_some() {
-            self.journal.violation("HAL", format_args!("a device writes to {address:#x}, a frame of the driver"));
-        } else {
-            self.ram.write(address, bytes);
-        }
-    }
-}
-
-/// Splits a range at page boundaries.
-fn pages(address: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
-    let mut at = address;
-    let mut left = len;
-    std::iter::from_fn(move || {
-        let piece = left.min(4096 - (at & 0xfff) as usize);
-        let start = at;
-        at = at.wrapping_add(piece as u64);
-        left -= piece;
-        (piece != 0).then_some((start, piece))
-    })
-}
-
-// SAFETY: frames are handed out once, aligned to their size and zeroed as the CPU reads them, and pointers to them stay
-// valid as long as the machine lives. Each store and load is one access to an atomic word. Time never goes back and
-// moves with each look at it. No device of the machine reaches memory of the process.
-unsafe impl Hal for Machine {
-    fn allocate(&self, order: u8) -> Option<PhysAddr> {
-        let state = &mut *self.state();
-        state.board.memory.allocate(order, &mut state.board.journal).map(PhysAddr::new_truncate)
-    }
-
-    unsafe fn free(&self, frames: PhysAddr, order: u8) {
-        let state = &mut *self.state();
-        let board = &mut state.board;
-        let address = frames.as_u64();
-        board.journal.push(Event::Free { address, order });
-        match board.memory.allocation(address, order) {
-            Some(frames) => {
-                state.units.iter_mut().for_each(|unit| unit.check_free(frames.clone(), board));
-                frames.clone().for_each(|frame| board.memory.check_frame(frame, &mut board.journal));
-                board.memory.release(frames);
-            }
-            None => {
-                board.journal.violation("HAL", format_args!("{address:#x}, order {order}, is freed but not allocated"));
-            }
-        }
-    }
-
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
-        let state = &mut *self.state();
-        let index = self.arena.index(frame.as_u64()).filter(|index| state.board.memory.is_allocated(*index));
-        if index.is_none_or(|index| index % WORDS != 0) {
-            let address = frame.as_u64();
-            state.board.journal.violation("HAL", format_args!("{address:#x} is no frame that is allocated"));
-        }
-        self.arena.pointer(index.unwrap_or(0))
-    }
-
-    unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
-        let state = &mut *self.state();
-        let Some(index) = state.word(&self.arena, entry) else { return };
-        let board = &mut state.board;
-        state.units.iter().for_each(|unit| unit.check_store(index, value, board));
-        let old = board.memory.store(index, value, &mut board.journal);
-        let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
-        snooping.for_each(|unit| unit.store_arrived(index, old, board));
-        state.evict();
-    }
-
-    unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
-        let state = &mut *self.state();
-        state.tick(LOAD_NS);
-        state.word(&self.arena, entry).map_or(u64::MAX, |index| self.arena.get(index))
-    }
-
-    unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
-        let state = &mut *self.state();
-        if let Some(index) = state.word(&self.arena, first) {
-            state.board.memory.write_back(index, bytes, &mut state.board.journal);
-        }
-    }
-
-    fn fence(&self) {
-        let state = &mut *self.state();
-        for (line, content) in state.board.memory.fence(&mut state.board.journal) {
-            state.arrive(line, content);
-        }
-    }
-
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
-        let state = &mut *self.state();
-        state.tick(REGISTER_NS);
-        state.unit(window).map_or(u32::MAX, |(unit, board)| unit.read32(offset, board))
-    }
-
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
-        let state = &mut *self.state();
-        state.tick(REGISTER_NS);
-        state.before_command(window, offset, value);
-        if let Some((unit, board)) = state.unit(window) {
-            unit.write32(offset, value, board);
-        }
-        state.plan();
-    }
-
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
-        let state = &mut *self.state();
-        state.tick(REGISTER_NS);
-        state.unit(window).map_or(u64::MAX, |(unit, board)| unit.read64(offset, board))
-    }
-
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
-        let state = &mut *self.state();
-        state.tick(REGISTER_NS);
-        if let Some((unit, board)) = state.unit(window) {
-            unit.write64(offset, value, board);
-        }
-        state.plan();
-    }
-
-    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
-        self.state().board.devices.config(function, offset)
-    }
-
-    fn now_ns(&self) -> u64 {
-        let state = &mut *self.state();
-        state.tick(CLOCK_NS);
-        state.board.journal.now
-    }
-
-    fn pause(&self) {
-        let state = &mut *self.state();
-        let wait = state.next_event.saturating_sub(state.board.journal.now);
-        state.tick(wait.clamp(PAUSE_NS, LONGEST_PAUSE_NS));
-    }
-}
-
-impl State {
-    /// R11: the queue is on in all units before a root table is set in any.
-    fn before_command(&mut self, window: Window, offset: u32, value: u32) {
-        let sets_root = self.unit(window).is_some_and(|(unit, _)| unit.sets_root(offset, value));
-        if sets_root && !self.units.iter().all(Unit::queue_ready) {
-            self.board.journal.violation("R11", "a root table is set while a unit's queue is off");
         }
     }
 }

@@ -110,6 +110,26 @@ impl Unit {
         }
     }
 
+    /// R24: a device may ask again at once, so nothing stale may be left to answer with.
+    fn check_device_tlb(&self, source: u16, first: u64, last: u64, board: &mut Board) {
+        if !self.global.on(global::TE) {
+            return board.journal.violation("R24", "a device-TLB invalidation while translation is off");
+        }
+        let domain = self.current(source, board).domain();
+        let leaves = self.stale.leaves.get(&domain).into_iter().flatten();
+        let stale = self.stale.contexts.contains_key(&source)
+            || self.stale.residues.iter().any(|residue| residue.source == source)
+            || self.stale.tables.values().any(|table| table.touches(domain, first, last))
+            || leaves.into_iter().any(|(start, leaf)| *start <= last && leaf.last >= first);
+        if stale {
+            board.journal.violation("R24", "a device-TLB invalidation before that of the IOTLB");
+        }
+    }
+
+    pub(super) fn next_answer(&self) -> Option<u64> {
+        self.outstanding.iter().map(|outstanding| outstanding.due).min()
+    }
+
     /// Sends the invalidation to the device.
     pub(super) fn send(&mut self, source: u16, first: u64, last: u64, now: u64, board: &mut Board) {
         self.check_device_tlb(source, first, last, board);

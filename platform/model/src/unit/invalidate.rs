@@ -1,11 +1,12 @@
 //! What an invalidation takes out of the caches (sections 6.5.2.1 and 6.5.2.3).
 #![forbid(unsafe_code)]
 
+use super::command::RootState;
 use super::descriptor::{ContextScope, IotlbScope};
 use super::entry::{ContextEntry, page_bytes};
 use super::reach::Parent;
 use super::stale::{Leaf, Residue, Table};
-use super::{Board, RootState, Unit};
+use super::{Board, Unit};
 
 impl Unit {
     pub(super) fn invalidate_context(&mut self, scope: ContextScope, board: &mut Board) {

@@ -47,6 +47,31 @@ const WIDE: [u32; 11] = [
     offset::IRTA,
 ];
 
+/// The abbreviation of a register at a fixed place.
+pub(crate) fn name(at: u32) -> Option<&'static str> {
+    let upper = WIDE.contains(&(at & !7));
+    Some(match if upper { at & !7 } else { at } {
+        offset::VER => "VER",
+        offset::CAP => "CAP",
+        offset::ECAP => "ECAP",
+        offset::GCMD => "GCMD",
+        offset::GSTS => "GSTS",
+        offset::RTADDR => "RTADDR",
+        offset::CCMD => "CCMD",
+        offset::FSTS => "FSTS",
+        offset::FECTL..=offset::FEUADDR => "fault event",
+        offset::PMEN => "PMEN",
+        offset::IQH => "IQH",
+        offset::IQT => "IQT",
+        offset::IQA => "IQA",
+        offset::ICS => "ICS",
+        offset::IECTL..=offset::IEUADDR => "completion event",
+        offset::IQERCD => "IQERCD",
+        offset::IRTA => "IRTA",
+        _ => return None,
+    })
+}
+
 /// Lower or upper half of a 64-bit register.
 fn half(value: u64, at: u32) -> u32 {
     (value >> (8 * (at & 4))) as u32

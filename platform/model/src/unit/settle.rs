@@ -4,9 +4,10 @@
 
 use cofferdam::addr::SourceId;
 
+use super::command::RootState;
 use super::entry::PageEntry;
 use super::stale::{Leaf, Table};
-use super::{Board, RootState, Unit, global};
+use super::{Board, Unit, global};
 use crate::arena::WORDS;
 
 impl Unit {

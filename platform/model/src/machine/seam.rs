@@ -1,0 +1,133 @@
+//! The machine as the driver sees it.
+
+use std::ptr::NonNull;
+
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::{Hal, Window};
+
+use super::Machine;
+use crate::arena::WORDS;
+use crate::journal::Event;
+
+/// Nanoseconds that accesses take.
+pub(super) const REGISTER_NS: u64 = 100;
+const CLOCK_NS: u64 = 20;
+/// A pause lasts until something happens, but between these two.
+const PAUSE_NS: u64 = 40;
+const LONGEST_PAUSE_NS: u64 = 20_000;
+const LOAD_NS: u64 = 1;
+
+// SAFETY: frames are handed out once, aligned to their size and zeroed as the CPU reads them, and pointers to them stay
+// valid as long as the machine lives. Each store and load is one access to an atomic word. Time never goes back and
+// moves with each look at it. No device of the machine reaches memory of the process.
+unsafe impl Hal for Machine {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        let state = &mut *self.state();
+        state.board.memory.allocate(order, &mut state.board.journal).map(PhysAddr::new_truncate)
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        let state = &mut *self.state();
+        let board = &mut state.board;
+        let address = frames.as_u64();
+        board.journal.push(Event::Free { address, order });
+        match board.memory.allocation(address, order) {
+            Some(frames) => {
+                state.units.iter_mut().for_each(|unit| unit.check_free(frames.clone(), board));
+                frames.clone().for_each(|frame| board.memory.check_frame(frame, &mut board.journal));
+                board.memory.release(frames);
+            }
+            None => {
+                board.journal.violation("HAL", format_args!("{address:#x}, order {order}, is freed but not allocated"));
+            }
+        }
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        let state = &mut *self.state();
+        let index = self.arena.index(frame.as_u64()).filter(|index| state.board.memory.is_allocated(*index));
+        if index.is_none_or(|index| index % WORDS != 0) {
+            let address = frame.as_u64();
+            state.board.journal.violation("HAL", format_args!("{address:#x} is no frame that is allocated"));
+        }
+        self.arena.pointer(index.unwrap_or(0))
+    }
+
+    unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
+        let state = &mut *self.state();
+        let Some(index) = state.word(&self.arena, entry) else { return };
+        let board = &mut state.board;
+        state.units.iter().for_each(|unit| unit.check_store(index, value, board));
+        let old = board.memory.store(index, value, &mut board.journal);
+        let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
+        snooping.for_each(|unit| unit.store_arrived(index, old, board));
+        state.evict();
+    }
+
+    unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
+        let state = &mut *self.state();
+        state.tick(LOAD_NS);
+        state.word(&self.arena, entry).map_or(u64::MAX, |index| self.arena.get(index))
+    }
+
+    unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
+        let state = &mut *self.state();
+        if let Some(index) = state.word(&self.arena, first) {
+            state.board.memory.write_back(index, bytes, &mut state.board.journal);
+        }
+    }
+
+    fn fence(&self) {
+        let state = &mut *self.state();
+        for (line, content) in state.board.memory.fence(&mut state.board.journal) {
+            state.arrive(line, content);
+        }
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        let state = &mut *self.state();
+        state.tick(REGISTER_NS);
+        state.unit(window).map_or(u32::MAX, |(unit, board)| unit.read32(offset, board))
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        let state = &mut *self.state();
+        state.tick(REGISTER_NS);
+        state.before_command(window, offset, value);
+        if let Some((unit, board)) = state.unit(window) {
+            unit.write32(offset, value, board);
+        }
+        state.plan();
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        let state = &mut *self.state();
+        state.tick(REGISTER_NS);
+        state.unit(window).map_or(u64::MAX, |(unit, board)| unit.read64(offset, board))
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        let state = &mut *self.state();
+        state.tick(REGISTER_NS);
+        if let Some((unit, board)) = state.unit(window) {
+            unit.write64(offset, value, board);
+        }
+        state.plan();
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        self.state().board.devices.config(function, offset)
+    }
+
+    fn now_ns(&self) -> u64 {
+        let state = &mut *self.state();
+        state.tick(CLOCK_NS);
+        state.board.journal.now
+    }
+
+    fn pause(&self) {
+        let state = &mut *self.state();
+        let wait = state.next_event.saturating_sub(state.board.journal.now);
+        state.tick(wait.clamp(PAUSE_NS, LONGEST_PAUSE_NS));
+    }
+}

@@ -1,0 +1,204 @@
+//! What a machine is at a moment, and what devices do to it.
+#![forbid(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use cofferdam::addr::{Iova, Rights, SourceId};
+use cofferdam::hal::Window;
+
+use super::seam::REGISTER_NS;
+use crate::arena::Arena;
+use crate::journal::Event;
+use crate::memory::LINE;
+use crate::unit::{Board, Fault, Reason, Unit};
+
+pub(super) struct State {
+    pub(super) units: Vec<Unit>,
+    pub(super) board: Board,
+    /// The next moment at which a unit does something by itself.
+    pub(super) next_event: u64,
+    /// What is left undone is so on purpose.
+    pub(super) abandoned: bool,
+}
+
+impl State {
+    /// Time moves on, and units do what is due.
+    pub(super) fn tick(&mut self, ns: u64) {
+        let now = self.board.journal.now + ns;
+        self.board.journal.now = now;
+        if now >= self.next_event {
+            self.units.iter_mut().for_each(|unit| unit.run(now, &mut self.board));
+            self.plan();
+        }
+    }
+
+    pub(super) fn plan(&mut self) {
+        self.next_event = self.units.iter().filter_map(Unit::next_event).min().unwrap_or(u64::MAX);
+    }
+
+    /// A line reaches memory.
+    pub(super) fn arrive(&mut self, line: usize, content: [u64; LINE]) {
+        let board = &mut self.board;
+        let old = board.memory.arrive(line, content);
+        let others = self.units.iter_mut().filter(|unit| !unit.snoops());
+        others.for_each(|unit| unit.line_arrived(line, content, &old, board));
+    }
+
+    /// With a seed, a line may leave the CPU's caches at any time.
+    pub(super) fn evict(&mut self) {
+        let Some(random) = &mut self.board.random else { return };
+        if random.one_in(4)
+            && let Some((line, content)) = self.board.memory.evict(random)
+        {
+            self.arrive(line, content);
+        }
+    }
+
+    pub(super) fn unit(&mut self, window: Window) -> Option<(&mut Unit, &mut Board)> {
+        let unit = self.units.iter_mut().find(|unit| unit.config.window().base == window.base);
+        match &unit {
+            None => self.board.journal.violation("HAL", format_args!("no unit has its registers at {window}")),
+            Some(unit) if unit.config.bytes != window.bytes => {
+                let text = format_args!("{window} is taken for {} bytes, but has {}", window.bytes, unit.config.bytes);
+                self.board.journal.violation("R6b", text);
+            }
+            Some(_) => {}
+        }
+        unit.map(|unit| (unit, &mut self.board))
+    }
+
+    /// The word that a pointer of the driver points to, if it may be used.
+    pub(super) fn word(&mut self, arena: &Arena, pointer: NonNull<u64>) -> Option<usize> {
+        let index = arena.index_of(pointer).filter(|index| self.board.memory.is_allocated(*index));
+        if index.is_none() {
+            self.board.journal.violation("HAL", "an access outside of the frames that are allocated");
+        }
+        index
+    }
+
+    /// The physical address behind one address of a request.
+    pub(super) fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
+        let result = self.ask(source, at, write, |unit, board| unit.request(source, at, write, board));
+        let reason = result.err().map(|fault| fault.reason.code());
+        self.board.journal.push(Event::Dma { source, address: at, write, reason });
+        result
+    }
+
+    /// An interrupt request of a device.
+    pub(super) fn message(&mut self, source: SourceId, address: u64, data: u32) -> Result<(), Fault> {
+        let refused = Fault { source, address: Iova::new(address), write: true, reason: Reason::NoTarget };
+        let through =
+            |unit: &mut Unit, _: &mut Board| if unit.remaps_interrupts() { Err(refused) } else { Ok(address) };
+        self.ask(source, address, true, through)?;
+        self.board.journal.push(Event::Message { address, data });
+        self.board.journal.messages.push((address, data));
+        Ok(())
+    }
+
+    /// The same for a device that translates for itself: what it has cached, or what it then asks for.
+    pub(super) fn ats(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
+        let right = if write { Rights::WRITE } else { Rights::READ };
+        let cached = self.board.devices.of(source).lookup(at, right);
+        let result = self.ask(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
+        let reason = result.err().map(|fault| fault.reason.code());
+        self.board.journal.push(Event::Dma { source, address: at, write, reason });
+        result
+    }
+
+    pub(super) fn transfer_in(
+        &mut self,
+        address: Iova,
+        buffer: &mut [u8],
+        place: impl Fn(&mut Self, u64) -> Result<u64, Fault>,
+    ) -> Result<(), Fault> {
+        let mut places = Vec::new();
+        for (start, len) in pages(address.as_u64(), buffer.len()) {
+            places.push((place(self, start)?, len));
+        }
+        let mut rest = buffer;
+        for (from, len) in places {
+            let (piece, tail) = rest.split_at_mut(len);
+            self.board.fetch(from, piece);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    pub(super) fn transfer_out(
+        &mut self,
+        address: Iova,
+        bytes: &[u8],
+        place: impl Fn(&mut Self, u64) -> Result<u64, Fault>,
+    ) -> Result<(), Fault> {
+        let mut places = Vec::new();
+        for (start, len) in pages(address.as_u64(), bytes.len()) {
+            places.push((place(self, start)?, len));
+        }
+        let mut rest = bytes;
+        for (to, len) in places {
+            let (piece, tail) = rest.split_at(len);
+            self.board.deposit(to, piece);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Asks the unit that serves a source.
+    fn ask(
+        &mut self,
+        source: SourceId,
+        at: u64,
+        write: bool,
+        question: impl FnOnce(&mut Unit, &mut Board) -> Result<u64, Fault>,
+    ) -> Result<u64, Fault> {
+        self.tick(REGISTER_NS);
+        self.evict();
+        match self.units.iter_mut().find(|unit| unit.answers_for(source)) {
+            Some(unit) => question(unit, &mut self.board),
+            None => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
+        }
+    }
+}
+
+impl State {
+    /// R11: the queue is on in all units before a root table is set in any.
+    pub(super) fn before_command(&mut self, window: Window, offset: u32, value: u32) {
+        let sets_root = self.unit(window).is_some_and(|(unit, _)| unit.sets_root(offset, value));
+        if sets_root && !self.units.iter().all(Unit::queue_ready) {
+            self.board.journal.violation("R11", "a root table is set while a unit's queue is off");
+        }
+    }
+}
+
+impl Board {
+    pub(super) fn fetch(&self, address: u64, buffer: &mut [u8]) {
+        for (at, byte) in (address..).zip(buffer) {
+            match self.memory.index(at) {
+                Some(index) => *byte = (self.arena.get(index) >> (8 * (at & 7))) as u8,
+                None => self.ram.read(at, std::slice::from_mut(byte)),
+            }
+        }
+    }
+
+    /// A device's write. The driver's frames are in no memory that a device may have (`Hal::allocate`).
+    fn deposit(&mut self, address: u64, bytes: &[u8]) {
+        if self.memory.index(address).is_some() {
+            self.journal.violation("HAL", format_args!("a device writes to {address:#x}, a frame of the driver"));
+        } else {
+            self.ram.write(address, bytes);
+        }
+    }
+}
+
+/// Splits a range at page boundaries.
+fn pages(address: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
+    let mut at = address;
+    let mut left = len;
+    std::iter::from_fn(move || {
+        let piece = left.min(4096 - (at & 0xfff) as usize);
+        let start = at;
+        at = at.wrapping_add(piece as u64);
+        left -= piece;
+        (piece != 0).then_some((start, piece))
+    })
+}
