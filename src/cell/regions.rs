@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 
-use crate::addr::{Iova, IovaRange, PhysAddr, Region};
+use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::limits::{self, Full};
 
 /// Why the regions of a cell cannot be changed. Nothing was changed.
@@ -16,7 +16,7 @@ pub(crate) enum RegionError {
 
 const FULL: RegionError = RegionError::Full(Full { what: "regions in this cell", capacity: limits::REGIONS });
 
-/// The regions of a cell, sorted by input address; no two overlap.
+/// The regions of a cell, sorted by input address; no two overlap, and none continues another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Regions(heapless::Vec<Region, { limits::REGIONS }>);
 
@@ -34,14 +34,31 @@ impl Regions {
         if let Some(&other) = self.0.iter().find(|other| other.input.overlaps(region.input)) {
             return Err(RegionError::Overlap(other));
         }
-        let mut all = self.clone();
-        let at = all.0.partition_point(|other| other.input.last() < region.input.start());
-        all.0.insert(at, region).map_err(|_| FULL)?;
+        let is_below = |other: &&Region| other.input.last() < region.input.start();
+        let mut all = Self::new();
+        for &part in self.0.iter().filter(is_below).chain([&region]).chain(self.0.iter().filter(|r| !is_below(r))) {
+            all.push(Some(part))?;
+        }
         Ok(all)
+    }
+
+    /// These regions with other rights for `range`, all of which has to be granted now.
+    pub(crate) fn with_rights(&self, range: IovaRange, rights: Rights) -> Result<Self, RegionError> {
+        self.edit(range, |region| {
+            let end = range.last().checked_add(1);
+            let inner = after(region, range.start()).unwrap_or(region);
+            let inner = end.and_then(|end| before(inner, end)).unwrap_or(inner);
+            Some(Region { rights, ..inner })
+        })
     }
 
     /// These regions without `range`, all of which has to be granted now. What is left of a region at either side stays.
     pub(crate) fn without(&self, range: IovaRange) -> Result<Self, RegionError> {
+        self.edit(range, |_| None)
+    }
+
+    /// Puts what `inside` makes of it in the place of each region's part within `range`.
+    fn edit(&self, range: IovaRange, inside: impl Fn(Region) -> Option<Region>) -> Result<Self, RegionError> {
         let mut next = Some(range.start());
         let mut rest = Self::new();
         for &region in &self.0 {
@@ -54,6 +71,7 @@ impl Regions {
             }
             next = region.input.last().checked_add(1);
             rest.push(before(region, range.start()))?;
+            rest.push(inside(region))?;
             rest.push(range.last().checked_add(1).and_then(|start| after(region, start)))?;
         }
         match next {
@@ -62,14 +80,31 @@ impl Regions {
         }
     }
 
+    /// Appends a region above all others; one that continues the last becomes part of it.
     fn push(&mut self, region: Option<Region>) -> Result<(), RegionError> {
-        region.map_or(Ok(()), |region| self.0.push(region).map_err(|_| FULL))
+        let Some(region) = region else { return Ok(()) };
+        if let Some(last) = self.0.last_mut()
+            && let Some(joined) = join(*last, region)
+        {
+            *last = joined;
+            return Ok(());
+        }
+        self.0.push(region).map_err(|_| FULL)
     }
+}
+
+/// Both as one, if `high` continues `low` on both sides with the same rights.
+fn join(low: Region, high: Region) -> Option<Region> {
+    let bytes = low.input.bytes();
+    let continues = low.input.last().checked_add(1) == Some(high.input.start())
+        && low.output.as_u64().checked_add(bytes) == Some(high.output.as_u64())
+        && low.rights == high.rights;
+    continues.then(|| Region { input: low.input.hull(high.input), ..low })
 }
 
 /// The part of `region` below `end`.
 fn before(region: Region, end: Iova) -> Option<Region> {
-    let bytes = end.as_u64().checked_sub(region.input.start().as_u64())?;
+    let bytes = end.as_u64().checked_sub(region.input.start().as_u64())?.min(region.input.bytes());
     Region::new(region.input.start(), region.output, bytes, region.rights)
 }
 
@@ -84,7 +119,6 @@ fn after(region: Region, start: Iova) -> Option<Region> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::Rights;
 
     fn region(first: u64, end: u64) -> Region {
         let output = PhysAddr::new(0x10_0000 + first);
@@ -113,18 +147,47 @@ mod tests {
         assert_eq!(parts(&all), [(0, 10), (20, 30), (40, 50)]);
         assert_eq!(all.with(region(29, 35)).unwrap_err(), RegionError::Overlap(region(20, 30)));
         assert_eq!(all.with(region(5, 45)).unwrap_err(), RegionError::Overlap(region(0, 10)));
-        assert_eq!(parts(&all.with(region(10, 20)).unwrap()), [(0, 10), (10, 20), (20, 30), (40, 50)]);
+        assert_eq!(parts(&all.with(region(11, 19)).unwrap()), [(0, 10), (11, 19), (20, 30), (40, 50)]);
+    }
+
+    #[test]
+    fn a_region_that_continues_another_becomes_part_of_it() {
+        let all = regions(&[(0, 10), (20, 30), (40, 50)]);
+        assert_eq!(parts(&all.with(region(10, 20)).unwrap()), [(0, 30), (40, 50)]);
+        assert_eq!(parts(&all.with(region(35, 40)).unwrap()), [(0, 10), (20, 30), (35, 50)]);
+        let elsewhere = Region { output: PhysAddr::new(0), ..region(10, 20) };
+        assert_eq!(all.with(elsewhere).unwrap().as_slice().len(), 4);
+        let writable = Region { rights: Rights::all(), ..region(10, 20) };
+        assert_eq!(all.with(writable).unwrap().as_slice().len(), 4);
+    }
+
+    #[test]
+    fn other_rights_hold_for_the_range_alone() {
+        let all = regions(&[(0, 10), (10, 20), (30, 40)]);
+        let of = |first, end| {
+            let changed = all.with_rights(range(first, end), Rights::WRITE).unwrap();
+            let written = changed.as_slice().iter().filter(|region| region.rights == Rights::WRITE);
+            (written.map(|region| region.input).collect::<Vec<_>>(), parts(&changed))
+        };
+        assert_eq!(of(5, 15), (vec![range(5, 15)], vec![(0, 5), (5, 15), (15, 20), (30, 40)]));
+        assert_eq!(of(0, 20), (vec![range(0, 20)], vec![(0, 20), (30, 40)]));
+        assert_eq!(of(30, 31), (vec![range(30, 31)], vec![(0, 20), (30, 31), (31, 40)]));
+        let apart = Region { output: PhysAddr::new(0), ..region(20, 30) };
+        let changed = all.with(apart).unwrap().with_rights(range(15, 35), Rights::WRITE).unwrap();
+        let lengths: Vec<_> = changed.as_slice().iter().map(|region| region.input.bytes()).collect();
+        assert_eq!(lengths, [15, 5, 10, 5, 5], "each region keeps its own memory");
+        assert_eq!(all.with_rights(range(15, 35), Rights::WRITE).unwrap_err(), RegionError::NotGranted(Iova::new(20)));
     }
 
     #[test]
     fn what_is_taken_out_leaves_the_rest_with_its_memory() {
-        let all = regions(&[(0, 10), (10, 20), (30, 40)]);
+        let all = regions(&[(0, 20), (30, 40)]);
         let taken = |first, end| parts(&all.without(range(first, end)).unwrap());
         assert_eq!(taken(0, 10), [(10, 20), (30, 40)]);
-        assert_eq!(taken(32, 35), [(0, 10), (10, 20), (30, 32), (35, 40)]);
+        assert_eq!(taken(32, 35), [(0, 20), (30, 32), (35, 40)]);
         assert_eq!(taken(5, 15), [(0, 5), (15, 20), (30, 40)]);
         assert_eq!(taken(0, 20), [(30, 40)]);
-        assert_eq!(taken(39, 40), [(0, 10), (10, 20), (30, 39)]);
+        assert_eq!(taken(39, 40), [(0, 20), (30, 39)]);
     }
 
     #[test]
@@ -151,7 +214,8 @@ mod tests {
     fn a_full_list_says_so_also_when_a_hole_needs_one_more() {
         let full: Vec<_> = (0..limits::REGIONS as u64).map(|index| (index * 10, index * 10 + 5)).collect();
         let all = regions(&full);
-        assert_eq!(all.with(region(5, 6)).unwrap_err(), FULL);
+        assert_eq!(all.with(region(6, 7)).unwrap_err(), FULL);
+        assert_eq!(all.with(region(5, 6)).unwrap().as_slice().len(), limits::REGIONS, "this one continues another");
         assert_eq!(all.without(range(2, 3)).unwrap_err(), FULL);
         assert_eq!(all.without(range(0, 3)).unwrap().as_slice().len(), limits::REGIONS);
     }

@@ -2,13 +2,13 @@
 
 use super::devices::Assignment;
 use super::{Config, Error, Iommu, cell_mut};
-use crate::addr::{IovaRange, Region};
+use crate::addr::{IovaRange, Region, Rights};
 use crate::cell::CellId;
 use crate::domain::Domain;
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::limits;
-use crate::paging::{self, Change, Spare};
+use crate::paging::{self, Change, MapError, Spare};
 use crate::vtd::Flush;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
@@ -36,7 +36,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         if result.is_err() {
             // Absent again, also for what the units that did not fail have cached by now.
             for domain in &mut cell.domains {
-                if let Ok(spare) = domain.table.prepare_unmap(&self.hal, region.input) {
+                if let Ok(spare) = domain.table.prepare_edit(&self.hal, region.input) {
                     let change = domain.table.unmap(&self.hal, region.input, spare);
                     let _ = self.flush(assignments, domain.id, &change);
                     lost.append(&self.hal, change.freed);
@@ -57,14 +57,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// stays: nothing changed. Or a unit failed: the cell has lost the range, but a device behind that unit may still
     /// reach it, so the memory must not be used for anything else.
     pub fn unmap(&self, cell: CellId, range: IovaRange) -> Result<(), Error> {
-        let config = &mut *self.config.lock();
-        let Config { cells, assignments, lost, .. } = config;
-        let cell = cell_mut(cells, cell)?;
         if !range.is_page_aligned() {
             return Err(Error::Misaligned(range));
         }
+        let config = &mut *self.config.lock();
+        let Config { cells, assignments, lost, .. } = config;
+        let cell = cell_mut(cells, cell)?;
         let regions = cell.regions.without(range)?;
-        let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_unmap(&self.hal, range)?))?;
+        let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_edit(&self.hal, range)?))?;
         cell.regions = regions;
         let mut result = Ok(());
         for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
@@ -77,6 +77,34 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     result = result.and(Err(error));
                 }
             }
+        }
+        Ok(result?)
+    }
+
+    /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several. When it returns, no
+    /// device of the cell has rights that were taken away.
+    ///
+    /// # Errors
+    ///
+    /// As for [`unmap`](Self::unmap), and `rights` may not be empty. If a unit failed, the cell has the new rights, but a
+    /// device behind that unit may still have the old ones.
+    pub fn protect(&self, cell: CellId, range: IovaRange, rights: Rights) -> Result<(), Error> {
+        if rights.is_empty() {
+            return Err(MapError::NoRights(range).into());
+        }
+        if !range.is_page_aligned() {
+            return Err(Error::Misaligned(range));
+        }
+        let config = &mut *self.config.lock();
+        let Config { cells, assignments, .. } = config;
+        let cell = cell_mut(cells, cell)?;
+        let regions = cell.regions.with_rights(range, rights)?;
+        let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_edit(&self.hal, range)?))?;
+        cell.regions = regions;
+        let mut result = Ok(());
+        for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
+            let change = domain.table.protect(&self.hal, range, rights, spare);
+            result = result.and(self.flush(assignments, domain.id, &change));
         }
         Ok(result?)
     }

@@ -2,7 +2,7 @@ use core::fmt;
 
 use super::format::{is_page_start, page_shift};
 use super::{Change, Entry, Format, Shape, page_bytes};
-use crate::addr::{Iova, IovaRange, PAGE_BYTES, PhysAddr, Region};
+use crate::addr::{Iova, IovaRange, PAGE_BYTES, PhysAddr, Region, Rights};
 use crate::hal::{FrameList, Frames, Hal, OutOfFrames, WORDS};
 
 /// The interrupt address range: never translated on input, a fault on output (VT-d 5.10, section 3.15).
@@ -14,8 +14,8 @@ const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 pub enum MapError {
     /// Input or output does not begin or end on a 4 KiB page.
     Misaligned(Region),
-    /// A region without rights would be absent.
-    NoRights(Region),
+    /// A page without rights would be absent.
+    NoRights(IovaRange),
     /// The input range ends above what the devices can be translated for.
     InputTooHigh {
         /// The region.
@@ -42,7 +42,7 @@ impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misaligned(region) => write!(f, "{region} is not made of whole 4 KiB pages"),
-            Self::NoRights(region) => write!(f, "{region} grants nothing"),
+            Self::NoRights(range) => write!(f, "{range} would grant nothing"),
             Self::InputTooHigh { region, input_bits } => {
                 write!(f, "{region}: the input passes the {input_bits} bits that the unit translates")
             }
@@ -242,16 +242,36 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    /// Gets the frames that unmapping `range` needs, where it begins or ends inside a large page. Changes nothing.
-    pub(crate) fn prepare_unmap(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+    /// Gets the frames that unmapping `range` or changing its rights needs, where it begins or ends inside a large page.
+    /// Changes nothing.
+    pub(crate) fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
         let needed = edges(range).map(|edge| self.tables_to_split(hal, edge)).sum();
         Ok(Spare(FrameList::allocate(hal, needed)?))
     }
 
     /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
-    /// stays as it was. `spare` comes from [`prepare_unmap`](Self::prepare_unmap) for the same range, with no edit
+    /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit
     /// between.
-    pub(crate) fn unmap(&mut self, hal: &impl Hal, range: IovaRange, mut spare: Spare) -> Change {
+    pub(crate) fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
+        let mut change = self.split_edges(hal, range, spare);
+        let (start, last) = (range.start().as_u64(), range.last().as_u64());
+        self.clear(hal, &self.root, self.shape.levels, start, last, &mut change);
+        self.frames -= change.freed.len();
+        hal.fence();
+        change
+    }
+
+    /// Gives what is mapped in `range` other rights, at least one. As for [`unmap`](Self::unmap), a large page at the edge
+    /// is split, and `spare` comes from [`prepare_edit`](Self::prepare_edit).
+    pub(crate) fn protect(&mut self, hal: &impl Hal, range: IovaRange, rights: Rights, spare: Spare) -> Change {
+        let mut change = self.split_edges(hal, range, spare);
+        let (start, last) = (range.start().as_u64(), range.last().as_u64());
+        self.set_rights(hal, &self.root, self.shape.levels, start, last, rights, &mut change);
+        hal.fence();
+        change
+    }
+
+    fn split_edges(&mut self, hal: &impl Hal, range: IovaRange, mut spare: Spare) -> Change {
         let mut change = Change::none(range);
         let before = spare.0.len();
         for edge in edges(range) {
@@ -259,10 +279,6 @@ impl<F: Format> PageTable<F> {
         }
         self.frames += before - spare.0.len();
         spare.free(hal);
-        let (start, last) = (range.start().as_u64(), range.last().as_u64());
-        self.clear(hal, &self.root, self.shape.levels, start, last, &mut change);
-        self.frames -= change.freed.len();
-        hal.fence();
         change
     }
 
@@ -350,6 +366,35 @@ impl<F: Format> PageTable<F> {
         self.written(hal, table, level, start, last);
     }
 
+    /// Gives every page in the range these rights. The output and the size of a page stay, so one store will do (R32).
+    #[expect(clippy::too_many_arguments, reason = "a walk carries where it is, what it does, and what it did")]
+    fn set_rights(
+        &self,
+        hal: &impl Hal,
+        table: &Frames,
+        level: u8,
+        start: u64,
+        last: u64,
+        rights: Rights,
+        change: &mut Change,
+    ) {
+        for slot in slots(level, start, last) {
+            match self.format.decode(table.load(hal, slot.index), level) {
+                Entry::Absent => {}
+                Entry::Page { output, .. } => {
+                    table.store(hal, slot.index, self.format.page(output, rights, level));
+                    change.was_present = true;
+                }
+                Entry::Table(next) => {
+                    // SAFETY: an entry of ours leads to a table of ours.
+                    let next = unsafe { Frames::at(hal, next) };
+                    self.set_rights(hal, &next, level - 1, slot.start, slot.last, rights, change);
+                }
+            }
+        }
+        self.written(hal, table, level, start, last);
+    }
+
     /// Puts a table at `level` and all below it on the list.
     fn unlink(&self, hal: &impl Hal, table: Frames, level: u8, freed: &mut FrameList) {
         if level > 1 {
@@ -403,7 +448,7 @@ pub(crate) fn check(region: Region) -> Result<(), MapError> {
         return Err(MapError::Misaligned(region));
     }
     if region.rights.is_empty() {
-        return Err(MapError::NoRights(region));
+        return Err(MapError::NoRights(input));
     }
     let output_last = output.saturating_add(input.bytes() - 1);
     let is_interrupt = |first: u64, last: u64| first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;

@@ -59,7 +59,7 @@ impl Bench {
 
     fn unmap(&mut self, input: u64, bytes: u64) -> Change {
         let range = range(input, bytes);
-        let spare = self.table.prepare_unmap(&self.hal, range).unwrap();
+        let spare = self.table.prepare_edit(&self.hal, range).unwrap();
         self.table.unmap(&self.hal, range, spare)
     }
 
@@ -118,7 +118,7 @@ fn what_cannot_be_mapped_is_refused_by_name_and_changes_nothing() {
     let odd = region(0, 0, KIB4 + 1, RW);
     assert_eq!(refused(odd), MapError::Misaligned(odd));
     let none = region(0, 0, KIB4, Rights::empty());
-    assert_eq!(refused(none), MapError::NoRights(none));
+    assert_eq!(refused(none), MapError::NoRights(none.input));
     let high = region((1 << 48) - KIB4, 0, 2 * KIB4, RW);
     assert_eq!(refused(high), MapError::InputTooHigh { region: high, input_bits: 48 });
     let high = region(0, (1 << 46) - KIB4, 2 * KIB4, RW);
@@ -149,7 +149,7 @@ fn without_frames_nothing_changes() {
     bench.hal.limit(1);
     let wanted = region(GIB, 0, KIB4, RW);
     assert_eq!(bench.table.prepare_map(&bench.hal, wanted).unwrap_err(), MapError::OutOfFrames);
-    assert!(bench.table.prepare_unmap(&bench.hal, range(KIB4, KIB4)).is_err());
+    assert!(bench.table.prepare_edit(&bench.hal, range(KIB4, KIB4)).is_err());
     assert_eq!((bench.walk(KIB4), bench.walk(GIB)), (Some((3, KIB4)), None));
     assert_eq!(bench.hal.used(), used);
 }
@@ -203,6 +203,32 @@ fn a_hole_over_two_large_pages_splits_both_at_its_edges_only() {
     assert_eq!(bench.walk(MIB2 - KIB4 - 1), Some((1, MIB2 - KIB4 - 1)));
     assert_eq!((bench.walk(MIB2 - KIB4), bench.walk(MIB2), bench.walk(2 * MIB2)), (None, None, None));
     assert_eq!(bench.walk(2 * MIB2 + KIB4), Some((1, 2 * MIB2 + KIB4)));
+}
+
+#[test]
+fn rights_change_for_the_range_alone_and_large_pages_split_at_its_edges_only() {
+    let mut bench = bench(SHAPE, false);
+    let _ = bench.map(0, 8 * GIB, 4 * MIB2);
+    bench.hal.journal();
+    let part = range(MIB2 - KIB4, MIB2 + 2 * KIB4);
+    let spare = bench.table.prepare_edit(&bench.hal, part).unwrap();
+    let change = bench.table.protect(&bench.hal, part, Rights::READ, spare);
+    assert!(change.was_present && change.tables && change.freed.len() == 0);
+    assert_eq!(change.range, range(0, 3 * MIB2));
+    let rights = |input| match bench.table.walk(&bench.hal, input) {
+        Some((level, Entry::Page { output, rights })) => (level, output, rights),
+        other => unreachable!("{other:?}"),
+    };
+    assert_eq!(rights(0), (1, 8 * GIB, RW));
+    assert_eq!(rights(MIB2 - KIB4), (1, 8 * GIB + MIB2 - KIB4, Rights::READ));
+    assert_eq!(rights(MIB2), (2, 8 * GIB + MIB2, Rights::READ));
+    assert_eq!(rights(2 * MIB2), (1, 8 * GIB + 2 * MIB2, Rights::READ));
+    assert_eq!(rights(2 * MIB2 + KIB4), (1, 8 * GIB + 2 * MIB2 + KIB4, RW));
+    assert_eq!(rights(3 * MIB2), (2, 8 * GIB + 3 * MIB2, RW));
+    check_written_back(&bench.hal);
+    let spare = bench.table.prepare_edit(&bench.hal, range(0, KIB4)).unwrap();
+    let change = bench.table.protect(&bench.hal, range(0, KIB4), Rights::WRITE, spare);
+    assert!(change.was_present && !change.tables, "nothing to split any more");
 }
 
 #[test]

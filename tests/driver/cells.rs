@@ -48,6 +48,29 @@ fn rights_are_those_of_the_region() {
 }
 
 #[test]
+fn rights_that_are_taken_away_are_gone_and_those_that_are_given_are_there() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let device = function(0, 3);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), device);
+        let part = range(INPUT + LARGE - PAGE, 2 * PAGE);
+        let can = |at| (read(&machine, device, at).is_some(), write(&machine, device, at, 1));
+        assert_eq!(can(INPUT + LARGE), (true, true), "{name}");
+        iommu.protect(cell, part, Rights::READ).unwrap();
+        for (at, expected) in [(0, true), (LARGE - PAGE, false), (LARGE, false), (LARGE + PAGE, true)] {
+            assert_eq!(can(INPUT + at), (true, expected), "{name}: {at:#x}");
+        }
+        iommu.protect(cell, part, RW).unwrap();
+        assert_eq!(can(INPUT + LARGE), (true, true), "{name}: no stale denial");
+        let nothing = Error::Map(cofferdam::paging::MapError::NoRights(part));
+        assert_eq!(iommu.protect(cell, part, Rights::empty()), Err(nothing));
+        let beyond = cofferdam::addr::Iova::new(INPUT + 2 * LARGE);
+        assert_eq!(iommu.protect(cell, range(INPUT, 3 * LARGE), RW), Err(Error::NotGranted(beyond)));
+    }
+}
+
+#[test]
 fn what_is_unmapped_is_gone_and_what_stays_stays() {
     for (name, unit) in presets() {
         let machine = machine([unit]);

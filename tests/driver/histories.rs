@@ -41,7 +41,7 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
     let first = random.below(PAGES);
     let count = 1 + if random.below(3) == 0 { random.below(PAGES - first) } else { random.below(3) };
     let count = count.min(PAGES - first);
-    match random.below(8) {
+    match random.below(9) {
         0..=2 => {
             // Often with the alignment that large pages need.
             let base = 0x6000_0000 + 0x1000_0000 * cell_index as u64;
@@ -69,9 +69,22 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
                 Err(error) => assert!(!granted, "{error}"),
             }
         }
-        5..=6 => {
+        5 => {
+            let granted = (first..first + count).all(|page| pages.contains_key(&page));
+            let rights = [Rights::READ, Rights::WRITE, Rights::all()][random.below(3) as usize];
+            match iommu.protect(*cell, range(first * PAGE, count * PAGE), rights) {
+                Ok(()) => {
+                    assert!(granted);
+                    pages.range_mut(first..first + count).for_each(|(_, page)| page.1 = rights);
+                }
+                Err(cofferdam::iommu::Error::Full(_)) => {}
+                Err(error) => assert!(!granted, "{error}"),
+            }
+        }
+        6..=7 => {
             let free = !expected.devices.contains_key(&device);
-            assert_eq!(iommu.assign(device, *cell).is_ok(), free);
+            let result = iommu.assign(device, *cell);
+            assert_eq!(result.is_ok(), free, "{result:?}");
             expected.devices.entry(device).or_insert(cell_index);
         }
         _ => assert_eq!(iommu.release(device).is_ok(), expected.devices.remove(&device).is_some()),
