@@ -72,8 +72,9 @@ impl Domain {
         for &region in regions {
             match table.prepare_map(hal, region) {
                 Ok(spare) => {
-                    // No unit knows the table yet, so no cache needs a flush.
-                    let _ = table.map(hal, region, spare);
+                    let change = table.map(hal, region, spare);
+                    // SAFETY: no unit was told of the table yet, so none has cached any of it.
+                    unsafe { change.free(hal) };
                 }
                 Err(error) => {
                     // SAFETY: no unit was ever told of the table.

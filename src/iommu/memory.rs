@@ -6,7 +6,7 @@ use crate::addr::{IovaRange, Region, Rights};
 use crate::cell::CellId;
 use crate::domain::Domain;
 use crate::error::UnitError;
-use crate::hal::Hal;
+use crate::hal::{FrameList, Hal};
 use crate::limits;
 use crate::paging::{self, Change, MapError, Spare};
 use crate::vtd::Flush;
@@ -31,9 +31,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut result = Ok(());
         for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
             let change = domain.table.map(&self.hal, region, spare);
-            result = result.and(self.flush(assignments, domain.id, &change));
+            let flushed = self.flush(assignments, domain.id, &change);
+            self.reap(change, flushed, lost);
+            result = result.and(flushed);
         }
-        if result.is_err() {
+        if let Err(error) = result {
             // Absent again, also for what the units that did not fail have cached by now.
             for domain in &mut cell.domains {
                 if let Ok(spare) = domain.table.prepare_edit(&self.hal, region.input) {
@@ -42,7 +44,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     lost.append(&self.hal, change.freed);
                 }
             }
-            return Ok(result?);
+            return Err(error.into());
         }
         cell.regions = regions;
         Ok(())
@@ -69,14 +71,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut result = Ok(());
         for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
             let change = domain.table.unmap(&self.hal, range, spare);
-            match self.flush(assignments, domain.id, &change) {
-                // SAFETY: every unit that uses the table has confirmed the flush.
-                Ok(()) => unsafe { change.free(&self.hal) },
-                Err(error) => {
-                    lost.append(&self.hal, change.freed);
-                    result = result.and(Err(error));
-                }
-            }
+            let flushed = self.flush(assignments, domain.id, &change);
+            self.reap(change, flushed, lost);
+            result = result.and(flushed);
         }
         Ok(result?)
     }
@@ -96,7 +93,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::Misaligned(range));
         }
         let config = &mut *self.config.lock();
-        let Config { cells, assignments, .. } = config;
+        let Config { cells, assignments, lost, .. } = config;
         let cell = cell_mut(cells, cell)?;
         let regions = cell.regions.with_rights(range, rights)?;
         let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_edit(&self.hal, range)?))?;
@@ -104,9 +101,20 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut result = Ok(());
         for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {
             let change = domain.table.protect(&self.hal, range, rights, spare);
-            result = result.and(self.flush(assignments, domain.id, &change));
+            let flushed = self.flush(assignments, domain.id, &change);
+            self.reap(change, flushed, lost);
+            result = result.and(flushed);
         }
         Ok(result?)
+    }
+
+    /// Gives back the tables that a change freed, or keeps them for ever if a unit may still reach them.
+    fn reap(&self, change: Change, flushed: Result<(), UnitError>, lost: &mut FrameList) {
+        match flushed {
+            // SAFETY: every unit that uses the page table has confirmed the flush.
+            Ok(()) => unsafe { change.free(&self.hal) },
+            Err(_) => lost.append(&self.hal, change.freed),
+        }
     }
 
     /// Has every unit that uses the domain flush what changed in its page table, all at a time.

@@ -1,4 +1,5 @@
-use crate::addr::IovaRange;
+use super::page_bytes;
+use crate::addr::{Iova, IovaRange};
 use crate::hal::{FrameList, Hal};
 
 /// What an edit of a page table did, as far as caches of it are concerned.
@@ -19,6 +20,15 @@ impl Change {
     /// Nothing changed yet within `range`.
     pub(crate) const fn none(range: IovaRange) -> Self {
         Self { range, was_present: false, tables: false, freed: FrameList::new() }
+    }
+
+    /// Notes that the entry for `at` at this level was present and led, or now leads, to a table.
+    pub(super) fn touch(&mut self, at: u64, level: u8) {
+        let bytes = page_bytes(level);
+        if let Some(page) = IovaRange::new(Iova::new(at & !(bytes - 1)), bytes) {
+            self.range = self.range.hull(page);
+        }
+        (self.was_present, self.tables) = (true, true);
     }
 
     /// Gives the freed tables back to the platform.

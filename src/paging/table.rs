@@ -196,7 +196,8 @@ impl<F: Format> PageTable<F> {
         slot.whole && level <= self.shape.largest_page && is_page_start(output, level)
     }
 
-    /// Maps `region` with the largest pages that its alignment permits. `spare` comes from
+    /// Maps `region` with the largest pages that its alignment permits, also together with what was mapped beside it
+    /// before. `spare` comes from
     /// [`prepare_map`](Self::prepare_map) for the same region, with no edit between.
     pub(crate) fn map(&mut self, hal: &impl Hal, region: Region, mut spare: Spare) -> Change {
         let mut change = Change::none(region.input);
@@ -205,6 +206,7 @@ impl<F: Format> PageTable<F> {
         self.fill(hal, &self.root, self.shape.levels, start, last, region, &mut spare, &mut change);
         self.written(hal, &self.root, self.shape.levels, start, last);
         self.frames += before - spare.0.len();
+        self.frames -= change.freed.len();
         spare.free(hal);
         hal.fence();
         change
@@ -234,6 +236,7 @@ impl<F: Format> PageTable<F> {
                 let next = unsafe { Frames::at(hal, next) };
                 self.fill(hal, &next, level - 1, slot.start, slot.last, region, spare, change);
                 self.written(hal, &next, level - 1, slot.start, slot.last);
+                self.join(hal, table, &slot, next, level, change);
             } else if let Some(fresh) = spare.0.pop(hal) {
                 self.fill(hal, &fresh, level - 1, slot.start, slot.last, region, spare, change);
                 self.link(hal, table, slot.index, &fresh);
@@ -262,11 +265,13 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Gives what is mapped in `range` other rights, at least one. As for [`unmap`](Self::unmap), a large page at the edge
-    /// is split, and `spare` comes from [`prepare_edit`](Self::prepare_edit).
+    /// is split, and `spare` comes from [`prepare_edit`](Self::prepare_edit); as for [`map`](Self::map), pages that come to
+    /// be alike are joined.
     pub(crate) fn protect(&mut self, hal: &impl Hal, range: IovaRange, rights: Rights, spare: Spare) -> Change {
         let mut change = self.split_edges(hal, range, spare);
         let (start, last) = (range.start().as_u64(), range.last().as_u64());
         self.set_rights(hal, &self.root, self.shape.levels, start, last, rights, &mut change);
+        self.frames -= change.freed.len();
         hal.fence();
         change
     }
@@ -331,11 +336,7 @@ impl<F: Format> PageTable<F> {
                     }
                     self.link(hal, &table, index, &fresh);
                     self.written(hal, &table, level, edge, edge);
-                    let bytes = page_bytes(level);
-                    if let Some(page) = IovaRange::new(Iova::new(edge & !(bytes - 1)), bytes) {
-                        change.range = change.range.hull(page);
-                    }
-                    (change.was_present, change.tables) = (true, true);
+                    change.touch(edge, level);
                     table = fresh;
                 }
             }
@@ -389,10 +390,32 @@ impl<F: Format> PageTable<F> {
                     // SAFETY: an entry of ours leads to a table of ours.
                     let next = unsafe { Frames::at(hal, next) };
                     self.set_rights(hal, &next, level - 1, slot.start, slot.last, rights, change);
+                    self.join(hal, table, &slot, next, level, change);
                 }
             }
         }
         self.written(hal, table, level, start, last);
+    }
+
+    /// Puts one page in the place of a table, to which an entry at `level` leads, if it translates alike: the opposite of a
+    /// split, again with one store (R32: only the size changes).
+    fn join(&self, hal: &impl Hal, table: &Frames, slot: &Slot, below: Frames, level: u8, change: &mut Change) {
+        if level > self.shape.largest_page {
+            return;
+        }
+        let entry = |part| self.format.decode(below.load(hal, part), level - 1);
+        let Entry::Page { output, rights } = entry(0) else { return };
+        let continues = |part: usize| {
+            let output = output + ((part as u64) << page_shift(level - 1));
+            entry(part) == Entry::Page { output, rights }
+        };
+        // From the end: a table that is being filled lacks its last page longest.
+        if !is_page_start(output, level) || !(1..WORDS).rev().all(continues) {
+            return;
+        }
+        table.store(hal, slot.index, self.format.page(output, rights, level));
+        change.touch(slot.start, level);
+        change.freed.push(hal, below);
     }
 
     /// Puts a table at `level` and all below it on the list.

@@ -241,6 +241,55 @@ fn rights_survive_a_split() {
     assert_eq!(bench.table.walk(&bench.hal, KIB4), Some((1, Entry::Page { output: KIB4, rights: Rights::READ })));
 }
 
+#[test]
+fn a_hole_that_is_filled_again_makes_the_large_page_whole() {
+    let mut bench = bench(SHAPE, false);
+    let _ = bench.map(GIB, 8 * GIB, GIB);
+    let (hole, back) = (GIB + MIB2 + KIB4, 8 * GIB + MIB2 + KIB4);
+    // SAFETY: no hardware walks this table.
+    unsafe { bench.unmap(hole, 2 * KIB4).free(&bench.hal) };
+    assert_eq!(bench.table.frames(), 4);
+    let change = bench.map(hole, back, KIB4);
+    assert!(!change.was_present && !change.tables, "half of it is not the whole");
+    bench.hal.journal();
+    let change = bench.map(hole + KIB4, back + KIB4, KIB4);
+    assert!(change.was_present && change.tables);
+    assert_eq!((change.range, change.freed.len()), (range(GIB, GIB), 2), "both tables, after a flush of all of it");
+    check_written_back(&bench.hal);
+    assert_eq!(bench.walk(hole), Some((3, back)));
+    assert_eq!(bench.table.frames(), 2);
+    // SAFETY: no hardware walks this table.
+    unsafe { change.free(&bench.hal) };
+    assert_eq!(bench.hal.used(), 2);
+}
+
+#[test]
+fn pages_that_differ_in_rights_place_or_alignment_are_not_joined() {
+    for (output, rights, shift) in [(KIB4, RW, 0), (0, Rights::READ, 0), (0, RW, KIB4)] {
+        let mut bench = bench(SHAPE, true);
+        let _ = bench.map(0, shift, MIB2 - KIB4);
+        let last = region(MIB2 - KIB4, MIB2 - KIB4 + shift + output, KIB4, rights);
+        let spare = bench.table.prepare_map(&bench.hal, last).unwrap();
+        let change = bench.table.map(&bench.hal, last, spare);
+        assert!(!change.was_present && change.freed.len() == 0);
+        assert_eq!(bench.walk(0), Some((1, shift)));
+    }
+    let mut small = bench(Shape { largest_page: 1, ..SHAPE }, true);
+    let _ = small.map(0, 0, MIB2 - KIB4);
+    assert_eq!(small.map(MIB2 - KIB4, MIB2 - KIB4, KIB4).freed.len(), 0);
+}
+
+#[test]
+fn rights_that_come_to_be_alike_join_the_pages() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, 0, MIB2);
+    for (rights, level, freed) in [(Rights::READ, 1, 0), (RW, 2, 1)] {
+        let spare = bench.table.prepare_edit(&bench.hal, range(0, KIB4)).unwrap();
+        let change = bench.table.protect(&bench.hal, range(0, KIB4), rights, spare);
+        assert_eq!((change.freed.len(), bench.walk(KIB4)), (freed, Some((level, KIB4))));
+    }
+}
+
 /// Goes through the journal as hardware that does not snoop would, and checks that nothing stored is missing in memory
 /// at the end, and that no entry leads to a table whose content is not in memory when the entry is stored (R37).
 fn check_written_back(hal: &Fake) {
