@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 pub struct Missing {
     pub qemu: bool,
     pub rust: bool,
+    /// ACPICA's disassembler, against which the decoding of the firmware's tables is tested.
+    pub iasl: bool,
 }
 
 /// How commands are run that need the rights of root.
@@ -110,6 +112,9 @@ fn packages(missing: Missing, offered: &str) -> Result<Vec<String>> {
     if missing.qemu {
         packages.push("qemu-system-x86".to_owned());
     }
+    if missing.iasl {
+        packages.push("acpica-tools".to_owned());
+    }
     if missing.rust {
         let Some(rustc) = compiler(offered) else {
             bail!(
@@ -141,7 +146,7 @@ fn compiler(offered: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const ALL: Missing = Missing { qemu: true, rust: true };
+    const ALL: Missing = Missing { qemu: true, rust: true, iasl: true };
 
     fn policy(offers: &[(&str, &str)]) -> String {
         let one = |(name, version): &(&str, &str)| {
@@ -155,23 +160,23 @@ mod tests {
         let debian_12 = policy(&[("rustc", "1.63.0+dfsg1-2"), ("rustc-web", "1.96.0+dfsg1-1~deb12u2")]);
         assert_eq!(
             packages(ALL, &debian_12).unwrap(),
-            ["qemu-system-x86", "rustc-web", "cargo-web", "rust-web-src", "lld"]
+            ["qemu-system-x86", "acpica-tools", "rustc-web", "cargo-web", "rust-web-src", "lld"]
         );
         let ubuntu =
             policy(&[("rustc", "1.75.0+dfsg0"), ("rustc-1.101", "1.101.0"), ("rustc-1.95", "1.95.0+dfsg0ubuntu1")]);
         assert_eq!(
-            packages(Missing { qemu: false, rust: true }, &ubuntu).unwrap(),
+            packages(Missing { qemu: false, rust: true, iasl: false }, &ubuntu).unwrap(),
             ["rustc-1.95", "cargo-1.95", "rust-1.95-src", "lld"]
         );
         let newer = policy(&[("rustc", "1.99.0+dfsg1-1")]);
-        assert_eq!(packages(ALL, &newer).unwrap()[1..4], ["rustc", "cargo", "rust-src"]);
+        assert_eq!(packages(ALL, &newer).unwrap()[2..5], ["rustc", "cargo", "rust-src"]);
     }
 
     #[test]
     fn an_old_distribution_gets_a_clear_answer_only_if_rust_is_missing() {
         for old in [policy(&[("rustc", "1.63.0"), ("rustc-web", "(none)")]), String::new()] {
             assert!(packages(ALL, &old).unwrap_err().to_string().contains("rustup target add"));
-            assert_eq!(packages(Missing { qemu: true, rust: false }, &old).unwrap(), ["qemu-system-x86"]);
+            assert_eq!(packages(Missing { qemu: true, rust: false, iasl: false }, &old).unwrap(), ["qemu-system-x86"]);
         }
     }
 

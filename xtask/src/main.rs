@@ -10,6 +10,7 @@ mod judge;
 mod matrix;
 mod process;
 mod qemu;
+mod rules;
 mod run;
 mod setup;
 mod show;
@@ -38,7 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Installs what is missing: QEMU, and a Rust for bare metal.
+    /// Installs what is missing: QEMU, a Rust for bare metal, and the disassembler that the tests compare with.
     ///
     /// Rust comes from rustup (`rustup target add x86_64-unknown-none`) where its server can be reached, else from
     /// the distribution's packages. Packages are installed by apt-get, as root or by a sudo that asks nothing.
@@ -51,6 +52,14 @@ enum Verb {
     ///
     /// Exit status: 0 if nothing is lost, 1 if there is a finding of severity error, 2 if there is no table to read.
     Inspect(inspect::Options),
+    /// Shows each rule of a correct driver: where the model checks it, which tests prove that, where the driver names it.
+    ///
+    /// A test of the model breaks a rule by hand and names its number in quotes, or keeps it, names it in a comment or
+    /// in quotes, and expects that nothing is reported.
+    ///
+    /// Exit status: 0 if each rule that is checked has a place in the model and tests of both kinds, and no number and
+    /// no test is named that does not exist; 1 if not.
+    Rules(rules::Options),
     /// Runs the host tests and every scenario on every machine; ends with the line `N passed, N failed`.
     Test(test::Options),
 }
@@ -82,6 +91,7 @@ fn main() -> ExitCode {
         Verb::Build => build::verb(),
         Verb::Run(options) => run::verb(&options),
         Verb::Inspect(options) => inspect::verb(&options),
+        Verb::Rules(options) => rules::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };
     match verdict {

@@ -22,6 +22,9 @@ pub struct Tools {
 
 pub fn verb() -> Result<Verdict> {
     let tools = ensure(None)?;
+    if lacks_iasl() {
+        apt::install(apt::Missing { qemu: false, rust: false, iasl: true })?;
+    }
     println!("Rust for bare metal: {}", tools.rust);
     println!("QEMU: {}", qemu::Qemu::new(tools.qemu, qemu::Accel::Tcg)?.version);
     println!("Everything is there.");
@@ -36,7 +39,7 @@ pub fn verb() -> Result<Verdict> {
 pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     let qemu = qemu.or_else(qemu::in_path);
     let rust = bare_metal::find().or_else(by_rustup);
-    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none() };
+    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), iasl: lacks_iasl() };
     if missing.qemu || missing.rust {
         apt::install(missing)?;
     }
@@ -44,6 +47,11 @@ pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     let rust = rust.with_context(|| format!("still no Rust that builds for {TARGET}, though it was installed"))?;
     let qemu = qemu.or_else(qemu::in_path).context("still no qemu-system-x86_64 in PATH, though it was installed")?;
     Ok(Tools { rust, qemu })
+}
+
+/// Without it one host test is left out, so the other verbs do without.
+pub fn lacks_iasl() -> bool {
+    which::which("iasl").is_err()
 }
 
 /// Adds the target to the toolchain in use, if that is one of rustup.

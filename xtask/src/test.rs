@@ -58,6 +58,11 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     } else {
         println!("Host tests");
         total.add(host::run()?);
+        if setup::lacks_iasl() {
+            left_out.push(
+                "the comparison of the firmware's tables with iasl, which `cargo xtask setup` installs".to_owned(),
+            );
+        }
     }
     match boots {
         None => left_out.push(format!("all {} boots in QEMU", all.len())),

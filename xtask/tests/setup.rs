@@ -57,7 +57,7 @@ fn what_is_missing_is_announced_and_installed_once() {
     let (code, out, err) = system.setup("good");
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("rustup could not fetch x86_64-unknown-none (error: could not download), so"), "{out}");
-    assert!(out.contains("Installing the packages qemu-system-x86 rustc-web cargo-web rust-web-src lld"), "{out}");
+    assert!(out.contains("Installing the packages qemu-system-x86 acpica-tools rustc-web cargo-web rust-web-src lld"), "{out}");
     assert!(out.ends_with("Everything is there.\n"), "{out}");
     let log = system.log();
     assert!(log.len() == 2 && log.first().is_some_and(|first| first.ends_with("update")), "{log:?}");
