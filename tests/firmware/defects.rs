@@ -158,6 +158,10 @@ fn a_register_set_is_as_large_as_the_table_says() {
     let sizes: Vec<u32> = topology.unwrap().units().iter().map(|unit| unit.window.bytes).collect();
     assert_eq!(sizes, [0x1_0000, 0x1000]);
     assert_eq!(findings, []);
+    for size in 0..16 {
+        let table = dmar().sized_drhd(1, size, 0, 0x8_0000_0000, &[ioapic(2)]).table();
+        assert_eq!(from_dmar(&table).0.unwrap().units()[0].window.bytes, 0x1000 << size);
+    }
 }
 
 #[test]
@@ -468,7 +472,8 @@ fn a_device_list_tells_ranges_and_padding_apart() {
         &[0x43, 0, 0xff, 0, 0, 0xa4, 0, 0],
         &[4, 0xff, 0xff, 0],
         &[0x46, 0, 5, 0, 0, 0, 0, 0x80],
-        &[0x85, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[&[0x85][..], &[2; 15]].concat(),
+        &[&[0xc1][..], &[2; 31]].concat(),
         &[0x42, 0, 6, 0, 0, 1, 6, 0],
     ];
     let table = ivrs().ivhd(0x11, 2, 0xfeb8_0000, entries).table();
@@ -488,7 +493,8 @@ fn a_device_list_tells_ranges_and_padding_apart() {
             "0x68 Range { first: ff00, last: ffff, alias: Some(a4), settings: 0, extended: 0 }",
             "0x74 Range { first: 500, last: 500, alias: None, settings: 0, extended: 80000000 }",
             "offset 0x7c: structure of unknown type 0x85; it is skipped",
-            "0x8c Range { first: 600, last: 600, alias: Some(601), settings: 0, extended: 0 }",
+            "offset 0x8c: structure of unknown type 0xc1; it is skipped",
+            "0xac Range { first: 600, last: 600, alias: Some(601), settings: 0, extended: 0 }",
         ]
     );
 }

@@ -337,6 +337,20 @@ fn of_two_ranges_for_a_device_the_narrower_counts() {
 }
 
 #[test]
+fn of_two_ranges_of_one_width_the_first_counts() {
+    let entries = |first: u8| [[3, 0, first, 0], [4, 0xff, first + 1, 0]];
+    let (low, high) = (entries(4), entries(5));
+    for (first, second) in [(low, high), (high, low)] {
+        let table = ivrs()
+            .ivhd(0x10, 2, 0xfeb8_0000, &[&first.concat()])
+            .ivhd(0x10, 0x4002, 0xfec8_0000, &[&second.concat()])
+            .table();
+        let topology = from_ivrs(&table).0.unwrap();
+        assert_eq!(topology.unit_of(&NoConfigSpace, id(5, 3, 0)), Some(0));
+    }
+}
+
+#[test]
 fn ats_is_allowed_behind_the_ports_that_are_listed_or_for_devices_that_are() {
     let tree = Tree::default()
         .bridge(id(0, 1, 0), ROOT_PORT, 1, 1)
