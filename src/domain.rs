@@ -32,23 +32,30 @@ pub(crate) struct Attributes {
     pub coherency: Coherency,
     /// The unit snoops the CPU's caches when it walks the table.
     pub coherent_walk: bool,
+    /// The reserved memory that it maps beside the cell's own: bit n for the n-th of the topology. A device that has none
+    /// never shares a table with one that has (R66).
+    pub reserved: u64,
 }
 
 impl Attributes {
     /// What a device behind this unit needs, snooped if it can be. `None` if the unit translates nothing.
-    pub(crate) fn of(unit: &Capabilities, host_bits: u8, snoop_forbidden: bool) -> Option<Self> {
+    pub(crate) fn of(unit: &Capabilities, host_bits: u8, snoop_forbidden: bool, reserved: u64) -> Option<Self> {
         let enforced = unit.snoop_control && !snoop_forbidden;
         Some(Self {
             shape: unit.shape(host_bits)?,
             coherency: if enforced { Coherency::Enforced } else { Coherency::NotEnforced },
             coherent_walk: unit.coherent,
+            reserved,
         })
     }
 
     /// True if a table made for `self` serves a device that needs `other`. One that is written back for units that do not
     /// snoop serves those that do.
     fn serve(&self, other: &Self) -> bool {
-        self.shape == other.shape && self.coherency == other.coherency && (!self.coherent_walk || other.coherent_walk)
+        self.shape == other.shape
+            && self.coherency == other.coherency
+            && self.reserved == other.reserved
+            && (!self.coherent_walk || other.coherent_walk)
     }
 }
 
@@ -66,10 +73,15 @@ impl Domain {
     /// A domain that maps these regions.
     ///
     /// On failure nothing is left of it.
-    pub(crate) fn new(hal: &impl Hal, id: u16, attributes: Attributes, regions: &[Region]) -> Result<Self, MapError> {
+    pub(crate) fn new(
+        hal: &impl Hal,
+        id: u16,
+        attributes: Attributes,
+        regions: impl Iterator<Item = Region>,
+    ) -> Result<Self, MapError> {
         let format = SecondStage { snoop: attributes.coherency == Coherency::Enforced };
         let mut table = PageTable::new(hal, format, attributes.shape, attributes.coherent_walk)?;
-        for &region in regions {
+        for region in regions {
             match table.prepare_map(hal, region) {
                 Ok(spare) => {
                     let change = table.map(hal, region, spare);
@@ -102,15 +114,17 @@ mod tests {
     use super::*;
 
     const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
-    const SNOOPED: Attributes = Attributes { shape: SHAPE, coherency: Coherency::Enforced, coherent_walk: true };
+    const SNOOPED: Attributes =
+        Attributes { shape: SHAPE, coherency: Coherency::Enforced, coherent_walk: true, reserved: 0 };
 
     #[test]
     fn a_table_serves_only_devices_that_need_just_that() {
         let plain = Attributes { coherency: Coherency::NotEnforced, ..SNOOPED };
         let narrow = Attributes { shape: Shape { levels: 3, input_bits: 39, ..SHAPE }, ..SNOOPED };
         let small = Attributes { shape: Shape { largest_page: 1, ..SHAPE }, ..SNOOPED };
+        let reserving = Attributes { reserved: 1, ..SNOOPED };
         assert!(SNOOPED.serve(&SNOOPED));
-        for other in [plain, narrow, small] {
+        for other in [plain, narrow, small, reserving] {
             assert!(!SNOOPED.serve(&other) && !other.serve(&SNOOPED));
         }
     }

@@ -13,7 +13,7 @@ use crate::cell::{Cell, CellConfig, CellId};
 use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
-use crate::topology::Topology;
+use crate::topology::{Topology, UnitKind};
 use crate::vtd::{Capabilities, Fault, FaultLog, Unit};
 
 use devices::Assignment;
@@ -106,10 +106,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// # Errors
     ///
-    /// A unit does not answer or shows what no unit can be, or there are more than `UNITS`.
+    /// A unit is none that this driver can drive, does not answer, or shows what no unit can be; or there are more than
+    /// `UNITS`.
     pub fn discover(hal: H, topology: Topology, options: Options) -> Result<Self, Error> {
         let mut units = Vec::new();
         for unit in topology.units() {
+            if unit.kind != UnitKind::VtD {
+                return Err(Error::UnknownUnit(unit.window));
+            }
             let unit = Unit::probe(&hal, unit.window, unit.segment, options.timeout_ns)?;
             units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
         }

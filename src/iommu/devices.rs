@@ -3,7 +3,7 @@
 use heapless::Vec;
 
 use super::{Config, Error, Iommu, Refusal, cell_mut};
-use crate::addr::SourceId;
+use crate::addr::{Region, SourceId};
 use crate::cell::{Cell, CellId};
 use crate::domain::{Attributes, Domain};
 use crate::hal::Hal;
@@ -23,6 +23,9 @@ pub(super) struct Assignment {
     /// Every requester-id that its requests may carry.
     pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
 }
+
+/// A domain's attributes have one bit for each.
+const _: () = assert!(limits::RESERVED <= 64);
 
 impl<const CELLS: usize, const DEVICES: usize> Config<CELLS, DEVICES> {
     /// The lowest domain-id that no domain has; never 0, which caching mode keeps for itself (R38, R39).
@@ -82,8 +85,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::Busy { device, cell: other.cell });
         }
         let unit = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
-        if self.topology.reserved(&self.hal, device).next().is_some() {
-            return refused(Refusal::ReservedMemory);
+        let granted = config.cell(cell)?.regions.as_slice();
+        for reserved in self.topology.reserved(&self.hal, device) {
+            if granted.iter().any(|region| region.input.overlaps(reserved.region.input)) {
+                return refused(Refusal::ReservedMemory(reserved.region));
+            }
         }
         let mut requesters = Vec::new();
         for &source in self.topology.requesters(&self.hal, device)?.ids() {
@@ -112,16 +118,31 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ) -> Result<(&'c Domain, bool), Error> {
         let host_bits = self.topology.host_address_width();
         let no_snoop = self.topology.snoop_forbidden(&self.hal, device);
-        let needs = Attributes::of(unit.capabilities(), host_bits, no_snoop).ok_or(Error::NoSuchDevice(device))?;
+        let needs = Attributes::of(unit.capabilities(), host_bits, no_snoop, self.reserved_of(device))
+            .ok_or(Error::NoSuchDevice(device))?;
         let index = cell.domains.iter().position(|domain| domain.fits(&needs));
         if index.is_none() {
             if cell.domains.is_full() {
                 return Err(Full { what: "page tables in this cell", capacity: limits::DOMAINS }.into());
             }
-            let _ = cell.domains.push(Domain::new(&self.hal, id?, needs, cell.regions.as_slice())?);
+            let regions = cell.regions.as_slice().iter().copied().chain(self.reserved_in(needs.reserved));
+            let _ = cell.domains.push(Domain::new(&self.hal, id?, needs, regions)?);
         }
         let domain = index.map_or(cell.domains.last(), |index| cell.domains.get(index));
         Ok((domain.ok_or(Error::NoSuchDevice(device))?, index.is_none()))
+    }
+
+    /// The reserved memory of a device, as a domain's attributes have it.
+    fn reserved_of(&self, device: SourceId) -> u64 {
+        let all = self.topology.reserved_memory();
+        let bit = |memory| all.iter().position(|other| *other == memory).map_or(0, |index| 1 << index);
+        self.topology.reserved(&self.hal, device).map(bit).fold(0, |mask, bit| mask | bit)
+    }
+
+    /// The other way round.
+    pub(super) fn reserved_in(&self, mask: u64) -> impl Iterator<Item = Region> + '_ {
+        let all = self.topology.reserved_memory().iter().enumerate();
+        all.filter(move |(index, _)| mask >> index & 1 == 1).map(|(_, memory)| memory.region)
     }
 
     /// Takes a device away from its cell: it is blocked, and no request of it is under way any more. May be repeated

@@ -6,7 +6,7 @@ use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
 use crate::firmware;
-use crate::hal::OutOfFrames;
+use crate::hal::{OutOfFrames, Window};
 use crate::limits::Full;
 use crate::paging::MapError;
 
@@ -16,8 +16,9 @@ use crate::paging::MapError;
 pub enum Refusal {
     /// Its interrupts are not remapped, and the cell does not allow that.
     UnsafeInterrupts,
-    /// Firmware reserves memory for it, which it would have to reach in every cell.
-    ReservedMemory,
+    /// Firmware reserves this memory for it, which it would have to reach in every cell; but this cell has memory at the
+    /// same input addresses.
+    ReservedMemory(Region),
     /// Its requests may carry this source-id, which another cell's device uses, too.
     SharesRequester(SourceId),
     /// Its requests may pass this source-id's unit, which is not its own.
@@ -30,7 +31,9 @@ impl fmt::Display for Refusal {
             Self::UnsafeInterrupts => {
                 f.write_str("its interrupts are not remapped, and the cell does not allow unsafe interrupts")
             }
-            Self::ReservedMemory => f.write_str("firmware reserves memory for it"),
+            Self::ReservedMemory(region) => {
+                write!(f, "firmware reserves {region} for it, where the cell has memory of its own")
+            }
             Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
         }
@@ -46,6 +49,8 @@ pub enum Error {
     Firmware(firmware::Error),
     /// A remapping unit failed, or cannot be used.
     Unit(UnitError),
+    /// This unit is of a kind that the driver does not know.
+    UnknownUnit(Window),
     /// The region cannot be mapped.
     Map(MapError),
     /// A capacity is used up.
@@ -78,6 +83,8 @@ pub enum Error {
     Misaligned(IovaRange),
     /// The cell has a region there already.
     Overlap(Region),
+    /// One of the cell's devices uses this memory, which firmware reserves for it.
+    Reserved(Region),
     /// The cell is granted nothing from this address on.
     NotGranted(Iova),
 }
@@ -87,6 +94,7 @@ impl fmt::Display for Error {
         match self {
             Self::Firmware(error) => error.fmt(f),
             Self::Unit(error) => error.fmt(f),
+            Self::UnknownUnit(unit) => write!(f, "unit {unit}: AMD-Vi, which is not driven yet"),
             Self::Map(error) => error.fmt(f),
             Self::Full(full) => full.fmt(f),
             Self::OutOfFrames => OutOfFrames.fmt(f),
@@ -98,6 +106,7 @@ impl fmt::Display for Error {
             Self::Refused { device, reason } => write!(f, "{device} is refused: {reason}"),
             Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),
             Self::Overlap(region) => write!(f, "the cell has {region} there already"),
+            Self::Reserved(region) => write!(f, "firmware reserves {region} for a device of the cell"),
             Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),
         }
     }

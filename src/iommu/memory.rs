@@ -19,7 +19,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// # Errors
     ///
-    /// The region overlaps another of the cell, or cannot be mapped: nothing changed. Or a unit failed: the cell is not
+    /// The region overlaps another of the cell or memory reserved for one of its devices, or it cannot be mapped: nothing
+    /// changed. Or a unit failed: the cell is not
     /// granted the region.
     pub fn map(&self, cell: CellId, region: Region) -> Result<(), Error> {
         paging::check(region)?;
@@ -27,6 +28,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, lost, .. } = config;
         let cell = cell_mut(cells, cell)?;
         let regions = cell.regions.with(region)?;
+        let in_use = cell.domains.iter().fold(0, |mask, domain| mask | domain.attributes.reserved);
+        if let Some(reserved) = self.reserved_in(in_use).find(|reserved| reserved.input.overlaps(region.input)) {
+            return Err(Error::Reserved(reserved));
+        }
         let spares = prepare(&self.hal, &cell.domains, |domain| Ok(domain.table.prepare_map(&self.hal, region)?))?;
         let mut result = Ok(());
         for (domain, spare) in cell.domains.iter_mut().zip(spares.into_iter().flatten()) {

@@ -219,3 +219,33 @@ fn what_may_not_be_is_refused_by_name() {
     assert_eq!(iommu.unmap(cell, range(INPUT, 1)), Err(Error::Misaligned(range(INPUT, 1))));
     assert_eq!(iommu.unmap(cell, range(0, PAGE)), Err(Error::NotGranted(cofferdam::addr::Iova::new(0))));
 }
+
+#[test]
+fn reserved_memory_follows_its_device_and_nobody_else_reaches_it() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let reserved = 0x7800_0000;
+        let iommu = enabled_with_reserved(&machine, &[(reserved, reserved + PAGE - 1, 3)]);
+        let (usb, other) = (function(0, 3), function(0, 4));
+        assert!(!write(&machine, usb, reserved, 1), "{name}: blocked without a cell");
+        let a = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), usb);
+        iommu.assign(other, a).unwrap();
+        assert!(write(&machine, usb, reserved, 2) && write(&machine, usb, INPUT, 3), "{name}");
+        assert!(!write(&machine, other, reserved, 4) && write(&machine, other, INPUT, 5), "{name}: its own table");
+        assert_eq!(peek(&machine, reserved), 2);
+
+        let there = region(reserved, reserved, PAGE, Rights::READ);
+        let owned = region(reserved, reserved, PAGE, RW);
+        assert_eq!(iommu.map(a, there), Err(Error::Reserved(owned)), "{name}");
+        iommu.release(usb).unwrap();
+        assert!(!write(&machine, usb, reserved, 6), "{name}");
+        iommu.map(a, there).unwrap();
+        let refused = Error::Refused { device: usb, reason: Refusal::ReservedMemory(owned) };
+        assert_eq!(iommu.assign(usb, a), Err(refused), "{name}");
+
+        let b = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), usb);
+        assert!(write(&machine, usb, reserved, 7) && peek(&machine, reserved) == 7, "{name}: in the next cell, too");
+        iommu.unmap(b, range(INPUT, PAGE)).unwrap();
+        assert!(write(&machine, usb, reserved, 8), "{name}");
+    }
+}

@@ -43,8 +43,9 @@ pub(crate) fn machine(units: impl IntoIterator<Item = UnitConfig>) -> Machine {
     Machine::new(Config::new(units))
 }
 
-/// The DMAR table that firmware would give for the machine, with `buses[n]` for unit n; the last takes the rest.
-pub(crate) fn dmar(machine: &Machine, buses: &[&[u8]]) -> Vec<u8> {
+/// The DMAR table that firmware would give for the machine, with `buses[n]` for unit n; the last takes the rest. Each of
+/// `reserved` is memory from its first to its last address for a device of bus 0.
+pub(crate) fn dmar(machine: &Machine, buses: &[&[u8]], reserved: &[(u64, u64, u8)]) -> Vec<u8> {
     let mut structures = Vec::new();
     let windows = machine.windows();
     for (index, window) in windows.iter().enumerate() {
@@ -60,6 +61,12 @@ pub(crate) fn dmar(machine: &Machine, buses: &[&[u8]]) -> Vec<u8> {
         structures.extend([u8::from(all), pages, 0, 0]);
         structures.extend(window.base.as_u64().to_le_bytes());
         structures.extend(scopes);
+    }
+    for &(first, last, device) in reserved {
+        structures.extend([1, 0, 32, 0, 0, 0, 0, 0]);
+        structures.extend(first.to_le_bytes());
+        structures.extend(last.to_le_bytes());
+        structures.extend([1, 8, 0, 0, 0, 0, device, 0]);
     }
     let mut table = b"DMAR".to_vec();
     table.extend((48 + structures.len() as u32).to_le_bytes());
@@ -80,8 +87,16 @@ const _: () = {
 
 /// A front over a machine, whose units serve these buses.
 pub(crate) fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Iommu<&'m Machine>, Error> {
-    let topology = Topology::from_dmar(&dmar(machine, buses), &machine, |finding| panic!("{finding}")).unwrap();
+    let topology = Topology::from_dmar(&dmar(machine, buses, &[]), &machine, |finding| panic!("{finding}")).unwrap();
     Iommu::discover(machine, topology, Options::default())
+}
+
+/// A front over a machine of one unit, switched on, with memory that firmware reserved.
+pub(crate) fn enabled_with_reserved<'m>(machine: &'m Machine, reserved: &[(u64, u64, u8)]) -> Iommu<&'m Machine> {
+    let topology = Topology::from_dmar(&dmar(machine, &[], reserved), &machine, |finding| panic!("{finding}")).unwrap();
+    let mut iommu: Iommu<_> = Iommu::discover(machine, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    iommu
 }
 
 /// A front over a machine of one unit, switched on.
