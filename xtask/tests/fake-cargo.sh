@@ -1,9 +1,10 @@
 #!/bin/sh
 # Stands in for cargo and rustc: builds nothing, tests nothing, and says what they would as FAKE_CARGO says.
 case "$1" in
---version) echo "rustc 1.999.0 (fake)" ;;
+--version) echo "rustc ${FAKE_VERSION:-1.999.0} (fake)" ;;
 --print) echo "$FAKE_LIBDIR" ;;
 build)
+    [ -n "$RUSTFLAGS" ] && { echo "error: the flags of the image are lost" >&2; exit 101; }
     [ "$FAKE_CARGO" = no_build ] && { echo "error: expected one of these" >&2; exit 101; }
     for bin in main_job platform refusals; do
         echo '{"reason":"compiler-artifact","target":{"name":"'$bin'"},"executable":"/nowhere/'$bin'"}'

@@ -10,6 +10,8 @@ case "$*" in
 *"-append refuse") started; echo "$mark "'{"Refused":{"error":"not this machine"}}'; exit 35 ;;
 *"-append crash") echo "panicked at the start"; exit 37 ;;
 esac
+# The first machine ends after the others, and badly.
+case "$FAKE_GUEST $*" in slow_first*aw-bits=39,snoop-control=off*) started; sleep 1; exit 37 ;; esac
 case "$FAKE_GUEST" in
 hang) started; exec sleep 60 ;;
 crash) started; echo "panicked at the disco"; exit 37 ;;

@@ -33,9 +33,14 @@ impl System {
 
     /// Status, stdout and stderr of `setup`.
     fn setup(&self, apt: &str) -> (Option<i32>, String, String) {
+        self.setup_on_rust(apt, "1.999.0")
+    }
+
+    fn setup_on_rust(&self, apt: &str, version: &str) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.arg("setup").env_clear().env("PATH", self.bin.path()).env("FAKE_BIN", self.bin.path());
         command.env("FAKE_LIBDIR", self.libdir.path()).env("FAKE_QEMU", fake("fake-qemu.sh")).env("FAKE_APT", apt);
+        command.env("FAKE_VERSION", version);
         let cargo = fake("fake-cargo.sh");
         let output = command.env("CARGO", &cargo).env("RUSTC", &cargo).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -57,7 +62,10 @@ fn what_is_missing_is_announced_and_installed_once() {
     let (code, out, err) = system.setup("good");
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("rustup could not fetch x86_64-unknown-none (error: could not download), so"), "{out}");
-    assert!(out.contains("Installing the packages qemu-system-x86 acpica-tools rustc-web cargo-web rust-web-src lld"), "{out}");
+    assert!(
+        out.contains("Installing the packages qemu-system-x86 acpica-tools rustc-web cargo-web rust-web-src lld"),
+        "{out}"
+    );
     assert!(out.ends_with("Everything is there.\n"), "{out}");
     let log = system.log();
     assert!(log.len() == 2 && log.first().is_some_and(|first| first.ends_with("update")), "{log:?}");
@@ -86,4 +94,13 @@ fn what_goes_wrong_is_shown_and_ends_with_2() {
         assert_eq!(code, Some(2), "{out}");
         assert!(err.contains(says), "{says}: {err}");
     }
+}
+
+#[test]
+fn a_rust_that_is_too_old_is_not_used() {
+    let system = System::with(&ALL);
+    let (code, _, err) = system.setup_on_rust("good", "1.94.1");
+    assert_eq!(code, Some(2));
+    assert!(err.contains("still no Rust that builds"), "{err}");
+    assert_eq!(system.setup_on_rust("good", "1.95.0").0, Some(0));
 }

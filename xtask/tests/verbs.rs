@@ -129,6 +129,23 @@ fn test_counts_host_tests_and_boots() {
 }
 
 #[test]
+fn results_come_in_order_whatever_ends_first() {
+    let told = xtask(&["test", "--qemu-only"], "slow_first", "good");
+    let boots: Vec<_> = told.out.lines().filter(|line| line.contains("main_job on ")).collect();
+    assert_eq!(boots.len(), 4);
+    assert!(boots[0].starts_with("  FAILED main_job on aw39-256M"), "{boots:?}");
+    assert!(boots[1].starts_with("  ok     main_job on aw39-snoop-256M"), "{boots:?}");
+    assert_eq!(told.last_line(), "5 passed, 1 failed");
+}
+
+#[test]
+fn flags_of_the_shell_do_not_reach_the_image() {
+    let root = TempDir::new().unwrap();
+    let status = command(&["run"], "good", "good", &root).env("RUSTFLAGS", "-Dwarnings").output().unwrap().status;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn test_fails_when_one_thing_fails() {
     for (guest, cargo, last, says) in [
         ("broken", "good", "7 passed, 4 failed", "seen: it wrote 0x55"),
