@@ -11,7 +11,8 @@
 //! - **Caches** hold every entry that a walk could reach, at every moment, until an invalidation covers it: a flush that
 //!   is missing, too narrow, too late or of the wrong domain always shows, with the first DMA and without any
 //!   ([`Machine::settle`]). [`Config::seed`] has them keep some entries only, and lines leave the CPU's caches by chance.
-//! - **Devices** read and write ([`Machine::dma_read`], [`Machine::ats_read`]) and see what hardware would let them see.
+//! - **Devices** read, write and interrupt ([`Machine::dma_read`], [`Machine::ats_read`], [`Machine::interrupt`]), and see
+//!   what hardware would let them see.
 //! - **Time** moves with each look at the clock or a register. Commands take time, and nothing is done before that.
 //! - **Rules** of the specification that a driver breaks become [`Violation`]s, each with its number, a sentence and the
 //!   last lines of the journal. A machine that is dropped with violations fails the test. [`rules::RULES`] says what is
@@ -19,8 +20,8 @@
 //! - **Defects** happen on request ([`Machine::break_unit`], [`Machine::set_device_tlb`],
 //!   [`Machine::allow_allocations`]).
 //!
-//! It does not have scalable mode, interrupt-remapping table entries, posted interrupts, page requests, or a PCI topology
-//! beyond source-ids; a driver cannot switch a device's ATS on, for lack of a way through the seam.
+//! It does not have scalable mode, posted interrupts, page requests, or a PCI topology beyond source-ids; a driver cannot
+//! switch a device's ATS on, for lack of a way through the seam.
 //!
 //! # Finding a bug
 //!

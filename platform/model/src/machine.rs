@@ -98,7 +98,7 @@ impl Machine {
     }
 
     /// A device writes memory. Nothing is written if a page of it is refused. A write of 4 bytes to the interrupt range
-    /// (0xFEEx_xxxx) is a message and not translated (section 3.15); see [`messages`](Self::messages).
+    /// (0xFEEx_xxxx) is an interrupt request and not translated (section 3.15): see [`interrupt`](Self::interrupt).
     ///
     /// # Errors
     ///
@@ -107,10 +107,20 @@ impl Machine {
         let state = &mut *self.state();
         match <[u8; 4]>::try_from(bytes) {
             Ok(data) if INTERRUPTS.contains(&address.as_u64()) => {
-                state.message(source, address.as_u64(), u32::from_le_bytes(data))
+                state.interrupt(source, address.as_u64(), u32::from_le_bytes(data)).map(drop)
             }
             _ => state.transfer_out(address, bytes, |state, at| state.dma(source, at, true)),
         }
+    }
+
+    /// A device, an IOAPIC or an HPET sends an interrupt request. Returns the message that the interrupt controllers get,
+    /// in compatibility format, with bits 31:8 of the destination in bits 63:40 of the address.
+    ///
+    /// # Errors
+    ///
+    /// Interrupt remapping blocks it, and why.
+    pub fn interrupt(&self, source: SourceId, address: u32, data: u32) -> Result<(u64, u32), Fault> {
+        self.state().interrupt(source, address.into(), data)
     }
 
     /// A device with a device-TLB reads memory: at the physical address that it has cached, or else asks for.
@@ -181,8 +191,7 @@ impl Machine {
         self.state().board.devices.set_config(function, offset, value);
     }
 
-    /// Messages that units and devices have sent so far and that got through: address and data. None of a device gets
-    /// through while interrupt remapping is on, since the model has no interrupt-remapping table entries yet.
+    /// Messages that units and devices have sent so far and that got through: address and data.
     pub fn messages(&self) -> Vec<(u64, u32)> {
         self.state().board.journal.messages.clone()
     }

@@ -20,7 +20,6 @@ use Status::{Checked, NotYet, Shown};
 
 const SCALABLE: Status = NotYet("the model has no scalable mode yet");
 const FIRMWARE: Status = NotYet("a matter of the firmware's tables, which the model does not make");
-const INTERRUPTS: Status = NotYet("the model has no interrupt-remapping table entries yet");
 const ATS_CONTROL: Status = NotYet("the seam has no way to switch a device's ATS on or off yet");
 const TOPOLOGY: Status = NotYet("the model has no bridges yet; each source-id is a device of its own");
 
@@ -81,11 +80,11 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("R51", "a CXL.cache device needs ATS", ATS_CONTROL),
     ("R52", "the order in which interrupt remapping is switched on", Checked),
     ("R53", "compatibility format stays off", Checked),
-    ("R54", "how an interrupt entry changes", INTERRUPTS),
+    ("R54", "how an interrupt entry changes", Checked),
     ("R55", "interrupt entries are invalidated, IM at most MHMV", Checked),
-    ("R56", "interrupt sources are validated", INTERRUPTS),
+    ("R56", "interrupt sources are validated", Checked),
     ("R57", "EIME only where the unit has it", Checked),
-    ("R58", "formats of interrupt requests", INTERRUPTS),
+    ("R58", "formats of interrupt entries and requests", Checked),
     ("R59", "a unit's own messages are not remapped", Shown("`Machine::messages` has them as programmed")),
     ("R60", "posted-interrupt descriptors", NotYet("the model has no posted interrupts yet")),
     ("R61", "interrupt remapping needs the queue", Checked),

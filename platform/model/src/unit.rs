@@ -12,6 +12,7 @@ mod device_tlb;
 mod entry;
 mod faults;
 mod global;
+mod interrupts;
 mod invalidate;
 mod protected;
 mod queue;
@@ -73,7 +74,9 @@ pub(crate) struct Unit {
     root: u64,
     /// What has to happen before translation may be switched on (sections 6.6 and 11.4.4.1).
     root_state: RootState,
+    /// IRTA, likewise.
     interrupt_register: u64,
+    interrupt_table: u64,
     interrupt_state: InterruptState,
     context_command: u64,
     iotlb_command: u64,
@@ -117,6 +120,7 @@ impl Unit {
             root: 0,
             root_state: RootState::default(),
             interrupt_register: 0,
+            interrupt_table: 0,
             interrupt_state: InterruptState::default(),
             context_command: 0,
             iotlb_command: 0,
@@ -163,10 +167,6 @@ impl Unit {
 
     pub(crate) fn snoops(&self) -> bool {
         self.capability.view() == View::Snooped
-    }
-
-    pub(crate) fn remaps_interrupts(&self) -> bool {
-        self.global.on(global::IRE)
     }
 
     /// True if the queue is on, or the unit has none.
@@ -229,7 +229,7 @@ impl Unit {
         };
         let fault = Fault { source, address: Iova::new(address), write, reason };
         if recorded {
-            self.faults.record(&fault, &mut board.journal);
+            self.faults.record(&fault, address, &mut board.journal);
         }
         Err(fault)
     }

@@ -85,14 +85,15 @@ impl State {
     }
 
     /// An interrupt request of a device.
-    pub(super) fn message(&mut self, source: SourceId, address: u64, data: u32) -> Result<(), Fault> {
-        let refused = Fault { source, address: Iova::new(address), write: true, reason: Reason::NoTarget };
-        let through =
-            |unit: &mut Unit, _: &mut Board| if unit.remaps_interrupts() { Err(refused) } else { Ok(address) };
-        self.ask(source, address, true, through)?;
-        self.board.journal.push(Event::Message { address, data });
-        self.board.journal.messages.push((address, data));
-        Ok(())
+    pub(super) fn interrupt(&mut self, source: SourceId, address: u64, data: u32) -> Result<(u64, u32), Fault> {
+        let result = self.ask(source, address, true, |unit, board| unit.interrupt(source, address, data, board));
+        let reason = result.err().map(|fault| fault.reason.code());
+        self.board.journal.push(Event::Dma { source, address, write: true, reason });
+        if let Ok((address, data)) = result {
+            self.board.journal.push(Event::Message { address, data });
+            self.board.journal.messages.push((address, data));
+        }
+        result
     }
 
     /// The same for a device that translates for itself: what it has cached, or what it then asks for.
@@ -144,13 +145,13 @@ impl State {
     }
 
     /// Asks the unit that serves a source.
-    fn ask(
+    fn ask<T>(
         &mut self,
         source: SourceId,
         at: u64,
         write: bool,
-        question: impl FnOnce(&mut Unit, &mut Board) -> Result<u64, Fault>,
-    ) -> Result<u64, Fault> {
+        question: impl FnOnce(&mut Unit, &mut Board) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         self.tick(REGISTER_NS);
         self.evict();
         match self.units.iter_mut().find(|unit| unit.answers_for(source)) {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::entry::{ContextEntry, PageEntry, RootEntry, Translation, page_bytes};
+use super::interrupts::InterruptEntry;
 use super::reach::{Parent, Use};
 use super::stale::{Leaf, Table};
 use super::{Board, Unit, global};
@@ -57,6 +58,11 @@ impl Unit {
                     Use::Contexts(bus) => {
                         let new = ContextEntry([self.seen(*index, board), self.seen(index + 1, board)]);
                         self.context_changed(u16::from(bus) << 8 | u16::from(entry), ContextEntry(*old), new, board);
+                    }
+                    Use::Interrupts(part) => {
+                        let new = InterruptEntry([self.seen(*index, board), self.seen(index + 1, board)]);
+                        let number = u16::from(part) << 8 | u16::from(entry);
+                        self.interrupt_changed(number, InterruptEntry(*old), new, board);
                     }
                     Use::Table { .. } => {}
                 }
@@ -378,7 +384,8 @@ impl Unit {
         }
         for frame in frames {
             while let Some((what, _)) = self.reach.uses(frame).first().copied() {
-                if self.on() {
+                let live = if matches!(what, Use::Interrupts(_)) { self.remaps() } else { self.on() };
+                if live {
                     let address = board.arena.address(frame * WORDS);
                     let through = match what {
                         Use::Table { parent: Parent::Stale(_), .. } => "a paging-structure cache",
@@ -408,6 +415,9 @@ impl Unit {
             Use::Root => {
                 let root = board.arena.address(frame * WORDS);
                 self.unlink_root(root, board);
+            }
+            Use::Interrupts(_) => {
+                self.reach.remove(frame, what);
             }
         }
     }

@@ -106,10 +106,13 @@ impl Unit {
             let text = format_args!("{address:#x} is in a descriptor that is not fetched yet");
             board.journal.violation("R15", text);
         }
+        let frame = index / WORDS;
+        if self.reach.uses(frame).iter().any(|(what, _)| matches!(what, Use::Interrupts(_))) {
+            self.check_interrupt_store(index, value, board);
+        }
         if !self.on() {
             return;
         }
-        let frame = index / WORDS;
         let mut target = None;
         for (what, _) in self.reach.uses(frame) {
             match *what {
@@ -126,7 +129,7 @@ impl Unit {
                 Use::Root if index.is_multiple_of(2) && value & 1 != 0 => {
                     target = board.memory.index(RootEntry([value, 0]).context_table()).map(|index| index / WORDS);
                 }
-                Use::Root => {}
+                Use::Root | Use::Interrupts(_) => {}
             }
         }
         if let Some(frame) = target

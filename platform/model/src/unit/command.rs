@@ -126,9 +126,14 @@ impl Unit {
             global::WBF => self.flush_buffer(board),
             global::SIRTP => {
                 let flushes = self.capability.interrupt_table_flushes();
+                self.set_interrupt_table(board);
                 self.interrupt_state = if flushes { InterruptState::Ready } else { InterruptState::Set };
             }
-            global::IRE if !set => self.interrupt_state = InterruptState::NotSet,
+            global::IRE if set => {
+                self.stale.interrupts.clear();
+                self.settle_memory(board);
+            }
+            global::IRE => self.interrupt_state = InterruptState::NotSet,
             global::TE if set && !self.capability.can_translate() => return,
             global::TE if set => {
                 self.drop_caches(board);

@@ -92,7 +92,7 @@ impl Unit {
         };
         output.map_err(|reason| {
             let fault = fault(reason);
-            self.faults.record(&fault, &mut board.journal);
+            self.faults.record(&fault, address, &mut board.journal);
             fault
         })
     }

@@ -5,7 +5,7 @@ use cofferdam::addr::{Iova, SourceId};
 
 use crate::journal::{Event, Journal};
 
-/// Why a request was blocked. Codes are those of table 30 (section 7.1.3).
+/// Why a request was blocked. Codes are those of tables 15 and 30 (sections 5.1.4.1 and 7.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -31,13 +31,27 @@ pub enum Reason {
     TranslatedBlocked,
     /// Eh: the output address is in the interrupt range.
     OutputIsInterrupt,
+    /// 20h: reserved bits in an interrupt request.
+    InterruptReserved,
+    /// 21h: the interrupt index is beyond the table.
+    InterruptIndex,
+    /// 22h: the interrupt entry is not present.
+    InterruptNotPresent,
+    /// 24h: reserved bits in the interrupt entry.
+    InterruptEntryReserved,
+    /// 25h: an interrupt in compatibility format.
+    CompatibilityFormat,
+    /// 26h: the interrupt entry is not for this source.
+    InterruptSource,
+    /// 29h: a request to the interrupt range that is no interrupt.
+    NoInterrupt,
     /// 30h: a translation mode that the unit does not have.
     ModeInvalid,
     /// 33h: the unit aborts all DMA.
     AbortMode,
     /// A protected memory region: blocked, but never recorded (section 11.4.8.1).
     Protected,
-    /// A request without an answer: nothing serves this source, or a read in the interrupt range. Never recorded.
+    /// No unit serves this source. Never recorded.
     NoTarget,
 }
 
@@ -56,6 +70,13 @@ impl Reason {
             Self::PageReserved => 0xc,
             Self::TranslatedBlocked => 0xd,
             Self::OutputIsInterrupt => 0xe,
+            Self::InterruptReserved => 0x20,
+            Self::InterruptIndex => 0x21,
+            Self::InterruptNotPresent => 0x22,
+            Self::InterruptEntryReserved => 0x24,
+            Self::CompatibilityFormat => 0x25,
+            Self::InterruptSource => 0x26,
+            Self::NoInterrupt => 0x29,
             Self::ModeInvalid => 0x30,
             Self::AbortMode => 0x33,
             Self::Protected | Self::NoTarget => 0,
@@ -195,8 +216,8 @@ impl Faults {
         self.status & (status::QUEUE_ERROR | status::TIME_OUT) != 0
     }
 
-    /// Section 7.2.1.
-    pub(crate) fn record(&mut self, fault: &Fault, journal: &mut Journal) {
+    /// Section 7.2.1. `info` is the address, or the index of an interrupt, as it goes to FI.
+    pub(crate) fn record(&mut self, fault: &Fault, info: u64, journal: &mut Journal) {
         if self.status & status::OVERFLOW != 0 {
             return;
         }
@@ -212,7 +233,7 @@ impl Faults {
             | u64::from(!fault.write) << 62
             | u64::from(fault.reason.code()) << 32
             | u64::from(fault.source.requester());
-        *record = [fault.address.as_u64() & !0xfff, high];
+        *record = [info & !0xfff, high];
         self.next = (index + 1) % count;
         if !had_pending {
             self.first = index as u8;

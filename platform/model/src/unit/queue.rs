@@ -204,6 +204,7 @@ impl Unit {
             Descriptor::DeviceTlb { source, first, last } => self.send(source, first, last, now, board),
             Descriptor::Interrupts(scope) => {
                 self.flush_buffer(board);
+                self.invalidate_interrupts(scope);
                 if scope.is_none() && self.interrupt_state == InterruptState::Set {
                     self.interrupt_state = InterruptState::Ready;
                 }

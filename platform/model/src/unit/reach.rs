@@ -24,6 +24,8 @@ pub(crate) enum Use {
         level: u8,
         parent: Parent,
     },
+    /// Part of the interrupt-remapping table: 256 entries from 256 times this on.
+    Interrupts(u8),
 }
 
 #[derive(Debug)]

@@ -13,9 +13,22 @@ use crate::arena::WORDS;
 impl Unit {
     /// Reports what a driver has left undone that says it is done.
     pub(crate) fn settle(&mut self, board: &mut Board) {
-        if !self.global.on(global::TE) || self.defects.ever {
+        if self.defects.ever {
             return;
         }
+        if self.global.on(global::TE) {
+            self.settle_translation(board);
+        }
+        if self.global.on(global::IRE) {
+            self.settle_interrupts(board);
+        }
+        if self.global.on(global::TE | global::IRE) {
+            self.settle_memory(board);
+            self.check_buffer(false, board);
+        }
+    }
+
+    fn settle_translation(&mut self, board: &mut Board) {
         if self.root_state != RootState::Ready {
             board.journal.violation("R8", "caches are not invalidated since the last SRTP");
         }
@@ -37,8 +50,6 @@ impl Unit {
             self.settle_table(table, board);
         }
         self.settle_devices(board);
-        self.settle_memory(board);
-        self.check_buffer(false, board);
     }
 
     fn settle_contexts(&mut self, board: &mut Board) {

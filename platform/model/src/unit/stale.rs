@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::descriptor::{ContextScope, IotlbScope};
 use super::entry::{ContextEntry, PageEntry};
+use super::interrupts::InterruptEntry;
 
 /// A translation in the IOTLB, for the pages up to `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Stale {
     /// Context-cache: by source-id; `None` for "not present".
     pub(crate) contexts: HashMap<u16, Option<ContextEntry>>,
     pub(crate) residues: Vec<Residue>,
+    /// Interrupt-entry-cache: by index; `None` for "not present".
+    pub(crate) interrupts: HashMap<u16, Option<InterruptEntry>>,
     next_table: u32,
 }
 

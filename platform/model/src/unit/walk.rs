@@ -26,7 +26,7 @@ impl Unit {
         }
         // What is no message there is refused (section 3.15).
         if INTERRUPTS.contains(&address) {
-            return Err((Reason::OutputIsInterrupt, true));
+            return Err((Reason::NoInterrupt, true));
         }
         let source = source.requester();
         for residue in self.stale.residues.iter().filter(|residue| residue.source == source) {

@@ -4,9 +4,13 @@
 #[cfg(test)]
 mod caches;
 #[cfg(test)]
+mod details;
+#[cfg(test)]
 mod device_tlb;
 #[cfg(test)]
 mod driver;
+#[cfg(test)]
+mod interrupts;
 #[cfg(test)]
 mod registers;
 #[cfg(test)]

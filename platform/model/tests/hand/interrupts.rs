@@ -1,0 +1,184 @@
+//! Section 7 of the rules: the interrupt-remapping table, its cache, and who may interrupt.
+
+use cofferdam::addr::{Iova, PhysAddr, SourceId};
+use cofferdam_model::{Fault, Reason, UnitConfig};
+
+use crate::driver::*;
+
+const IRTA: u32 = 0xb8;
+const IRE: u32 = 1 << 25;
+const SIRTP: u32 = 1 << 24;
+
+const GLOBAL: [u64; 2] = [0x4, 0];
+
+fn index(index: u64) -> [u64; 2] {
+    [0x14 | index << 32, 0]
+}
+
+/// The upper half of an entry: SVT = 01, SQ = 00.
+fn from(source: u16) -> u64 {
+    u64::from(source) | 1 << 18
+}
+
+/// The lower half: fixed, physical, edge, for the xAPIC with id 3.
+fn vector(vector: u64) -> u64 {
+    3 << 40 | vector << 16 | 1
+}
+
+/// A unit that remaps interrupts, with a table of 256 entries, and entry 7 for the usual device.
+fn remapping(unit: UnitConfig) -> (Driver, PhysAddr) {
+    let mut driver = Driver::new(unit);
+    driver.start_queue();
+    let table = driver.allocate();
+    driver.write64(IRTA, table.as_u64() | 7);
+    driver.command(SIRTP);
+    driver.submit(&[GLOBAL]);
+    driver.command(IRE);
+    driver.store(table + 7 * 16 + 8, from(DEVICE));
+    driver.publish(table + 7 * 16, vector(0x41));
+    driver.submit(&[index(7)]);
+    driver.machine.settle();
+    assert_eq!(driver.rules(), [""; 0]);
+    (driver, table)
+}
+
+/// A message with this index, in remappable format without a subhandle.
+fn interrupt(driver: &Driver, source: u16, index: u32) -> Result<(u64, u32), Fault> {
+    let address = 0xfee0_0010 | (index & 0x7fff) << 5 | index >> 15 << 2;
+    driver.machine.interrupt(SourceId::from_requester(0, source), address, 0)
+}
+
+fn settled(driver: &Driver) -> Vec<&'static str> {
+    driver.machine.settle();
+    driver.rules()
+}
+
+#[test]
+fn an_interrupt_is_remapped_for_its_source_alone() {
+    for unit in [UnitConfig::server(), UnitConfig::client(), UnitConfig::server().caching_mode(true)] {
+        let (driver, _) = remapping(unit);
+        assert_eq!(interrupt(&driver, DEVICE, 7), Ok((0xfee0_3000, 0x4041)));
+        assert_eq!(driver.machine.messages(), [(0xfee0_3000, 0x4041)]);
+        for (source, number, reason) in [
+            (DEVICE + 1, 7, Reason::InterruptSource),
+            (DEVICE, 8, Reason::InterruptNotPresent),
+            (DEVICE, 256, Reason::InterruptIndex),
+        ] {
+            assert_eq!(interrupt(&driver, source, number).unwrap_err().reason, reason);
+        }
+        driver.machine.check();
+    }
+    let (driver, _) = remapping(UnitConfig::server());
+    let at = Iova::new(0xfee0_3000);
+    assert_eq!(driver.machine.dma_write(device(), at, &[0; 4]).unwrap_err().reason, Reason::CompatibilityFormat);
+    let with_subhandle = 0xfee0_0010 | 8 | 5 << 5;
+    assert!(driver.machine.interrupt(device(), with_subhandle, 2).is_ok(), "5 + 2");
+    let refused = driver.machine.interrupt(device(), with_subhandle, 1 << 16).unwrap_err();
+    assert_eq!(refused.reason, Reason::InterruptReserved);
+}
+
+#[test]
+fn the_record_of_a_blocked_interrupt_has_its_index() {
+    let (driver, _) = remapping(UnitConfig::server());
+    assert!(interrupt(&driver, DEVICE, 9).is_err());
+    assert_eq!(driver.read64(0x400), 9 << 48);
+    assert_eq!(driver.read64(0x408) >> 32 & 0xff, 0x22);
+}
+
+#[test]
+fn sources_are_compared_as_the_entry_says() {
+    let (mut driver, table) = remapping(UnitConfig::server());
+    for (number, upper, good, bad) in [
+        (8, from(0x18) | 1 << 16, 0x1c, 0x19),
+        (9, from(0x18) | 2 << 16, 0x1e, 0x19),
+        (10, from(0x18) | 3 << 16, 0x1f, 0x20),
+        (11, 2 << 18 | 0x0204, 0x03ff, 0x0500),
+    ] {
+        driver.store(table + number * 16 + 8, upper);
+        driver.publish(table + number * 16, vector(0x50));
+        assert!(interrupt(&driver, good, number as u32).is_ok(), "{number}");
+        assert!(interrupt(&driver, bad, number as u32).is_err(), "{number}");
+    }
+    driver.submit(&[]);
+    driver.machine.check();
+}
+
+#[test]
+fn an_entry_stays_cached_until_it_is_invalidated() {
+    for unit in [UnitConfig::server(), UnitConfig::server().coherent(false)] {
+        let (mut driver, table) = remapping(unit);
+        let entry = table + 7 * 16;
+        driver.publish(entry, vector(0x42));
+        assert_eq!(interrupt(&driver, DEVICE, 7), Ok((0xfee0_3000, 0x4041)));
+        driver.submit(&[index(6)]);
+        assert_eq!(settled(&driver), ["R55"]);
+        driver.submit(&[index(7)]);
+        assert_eq!(interrupt(&driver, DEVICE, 7), Ok((0xfee0_3000, 0x4042)));
+        assert_eq!(settled(&driver), [""; 0]);
+        // A mask of one bit covers 6 and 7.
+        driver.publish(entry, 0);
+        driver.submit(&[[0x14 | 6 << 32 | 1 << 27, 0]]);
+        assert!(interrupt(&driver, DEVICE, 7).is_err());
+        assert_eq!(settled(&driver), [""; 0]);
+    }
+}
+
+#[test]
+fn in_caching_mode_a_new_entry_is_invalidated_too() {
+    let (mut driver, table) = remapping(UnitConfig::server().caching_mode(true));
+    driver.store(table + 8 * 16 + 8, from(DEVICE));
+    driver.publish(table + 8 * 16, vector(0x42));
+    assert_eq!(interrupt(&driver, DEVICE, 8).unwrap_err().reason, Reason::InterruptNotPresent);
+    assert_eq!(settled(&driver), ["R55"]);
+    driver.submit(&[GLOBAL]);
+    driver.machine.check();
+}
+
+#[test]
+fn an_entry_changes_in_one_store_or_through_absence_and_an_invalidation() {
+    let (mut driver, table) = remapping(UnitConfig::server());
+    let entry = table + 7 * 16;
+    driver.publish(entry + 8, from(DEVICE + 1));
+    assert_eq!(driver.rules(), ["R54"]);
+    driver.submit(&[index(7)]);
+    driver.publish(entry, 0);
+    driver.publish(entry + 8, from(DEVICE));
+    driver.publish(entry, vector(0x43));
+    assert_eq!(driver.rules(), ["R54"], "used anew before the invalidation");
+    driver.submit(&[index(7)]);
+    driver.machine.check();
+}
+
+#[test]
+fn entries_validate_their_source_and_have_no_reserved_bits() {
+    for (rule, lower, upper) in [
+        ("R56", vector(0x41), 0),
+        ("R57", vector(0x41) | 1 << 32, from(DEVICE)),
+        ("R58", vector(0x41) | 1 << 15, from(DEVICE)),
+    ] {
+        let (mut driver, table) = remapping(UnitConfig::server());
+        driver.store(table + 8, upper);
+        driver.publish(table, lower);
+        driver.submit(&[]);
+        assert_eq!(driver.rules(), [rule]);
+        let reason = interrupt(&driver, DEVICE, 0).map_err(|fault| fault.reason);
+        assert_eq!(reason.is_ok(), rule == "R56");
+    }
+}
+
+#[test]
+fn extended_mode_has_the_whole_destination() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    let table = driver.allocate();
+    driver.write64(IRTA, table.as_u64() | 1 << 11);
+    driver.command(SIRTP);
+    driver.submit(&[GLOBAL]);
+    driver.command(IRE);
+    driver.store(table + 8, from(DEVICE));
+    driver.publish(table, 0x1234 << 32 | 0x41 << 16 | 1);
+    assert_eq!(interrupt(&driver, DEVICE, 0), Ok((0x12 << 40 | 0xfee3_4000, 0x4041)));
+    assert_eq!(interrupt(&driver, DEVICE, 2).unwrap_err().reason, Reason::InterruptIndex, "2 entries");
+    driver.free(table);
+    assert_eq!(driver.rules(), ["R31"]);
+}
