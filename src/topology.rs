@@ -38,6 +38,7 @@ pub struct Topology<
     units: Vec<UnitInfo, UNITS>,
     scopes: Vec<Scope, SCOPES>,
     reserved: Vec<ReservedMemory, RESERVED>,
+    is_complete: bool,
     host_address_width: u8,
     interrupt_remapping: bool,
     x2apic_opt_out: bool,
@@ -48,6 +49,14 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// The units that can be used, in the order of the table.
     pub fn units(&self) -> &[UnitInfo] {
         &self.units
+    }
+
+    /// False if a part of the table could not be read that may define a unit or say what one serves.
+    ///
+    /// A device may then be behind a unit that is not among [`units`](Self::units), and its DMA unchecked, although
+    /// [`unit_of`](Self::unit_of) has an answer: that of the unit that takes all the rest.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// All scopes: which device has which role, in the order of the table.

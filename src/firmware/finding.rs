@@ -76,6 +76,24 @@ impl fmt::Display for Finding {
     }
 }
 
+impl Flaw {
+    /// True if something could not be read that may define a unit, or say what a unit serves.
+    pub fn hides_units(&self) -> bool {
+        matches!(
+            self,
+            Self::TableCut { .. }
+                | Self::NoProgress { .. }
+                | Self::Overrun { .. }
+                | Self::Short { .. }
+                | Self::BadPath { .. }
+                | Self::BadHop { .. }
+                | Self::PathThroughNoBridge { .. }
+                | Self::ReversedDevices { .. }
+                | Self::StartWithoutEnd { .. }
+        )
+    }
+}
+
 macro_rules! flaws {
     ($($(#[$doc:meta])* $name:ident $({ $($field:ident: $type:ty),* })? = $severity:ident,
         ($($text:tt)*), $action:literal;)*) => {

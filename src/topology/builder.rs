@@ -42,6 +42,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             units: Vec::new(),
             scopes: Vec::new(),
             reserved: Vec::new(),
+            is_complete: true,
             host_address_width: width.unwrap_or(WIDEST),
             interrupt_remapping: false,
             x2apic_opt_out: false,

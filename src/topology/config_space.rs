@@ -154,15 +154,10 @@ pub(super) fn is_virtual_function_of(config: &impl ConfigSpace, function: Source
 
 /// The bridges above `bus`, from the nearest to the root.
 ///
-/// Each is looked for among the functions of lower buses, from the next one down, since a bridge is always on a lower
-/// bus than those behind it. So the whole way up looks at each bus once: at most 255 buses of 256 functions.
+/// They are those that have it among their buses. Each is on a lower bus than what is behind it, so they are looked for
+/// from the next lower bus down: at most 255 buses of 256 functions.
 pub(super) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = Bridge> {
-    let mut behind = bus;
-    (0..bus).rev().filter_map(move |bus| {
-        let bridge = bridge_to(config, segment, bus, behind)?;
-        behind = bus;
-        Some(bridge)
-    })
+    (0..bus).rev().filter_map(move |lower| bridge_to(config, segment, lower, bus))
 }
 
 /// The bridge on `bus` that has `behind` among its buses.

@@ -33,7 +33,12 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     ///
     /// The bytes are no DMAR, describe no unit that can be used, or hold more than the capacities.
     pub fn from_dmar(table: &[u8], config: &impl ConfigSpace, mut report: impl FnMut(Finding)) -> Result<Self, Error> {
-        let report: &mut dyn FnMut(Finding) = &mut report;
+        let mut is_complete = true;
+        let mut watched = |finding: Finding| {
+            is_complete &= !finding.flaw.hides_units();
+            report(finding);
+        };
+        let report: &mut dyn FnMut(Finding) = &mut watched;
         let dmar = Dmar::new(table, &mut *report)?;
         dmar.lint(&mut *report);
         let flags = dmar.flags();
@@ -85,7 +90,8 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
                 _ => {}
             }
         }
-        topology.finish(dmar.structures_offset(), report)
+        let topology = topology.finish(dmar.structures_offset(), report)?;
+        Ok(Self { is_complete, ..topology })
     }
 
     fn add_drhd(

@@ -19,7 +19,12 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     ///
     /// The bytes are no IVRS, describe no unit that can be used, or hold more than the capacities.
     pub fn from_ivrs(table: &[u8], mut report: impl FnMut(Finding)) -> Result<Self, Error> {
-        let report: &mut dyn FnMut(Finding) = &mut report;
+        let mut is_complete = true;
+        let mut watched = |finding: Finding| {
+            is_complete &= !finding.flaw.hides_units();
+            report(finding);
+        };
+        let report: &mut dyn FnMut(Finding) = &mut watched;
         let ivrs = Ivrs::new(table, &mut *report)?;
         ivrs.lint(&mut *report);
         let mut topology = Self::empty(u16::from(ivrs.info().physical_width()), 36, report);
@@ -38,7 +43,8 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
                 topology.add_ivmd(&ivmd, report)?;
             }
         }
-        topology.finish(ivrs.blocks_offset(), report)
+        let topology = topology.finish(ivrs.blocks_offset(), report)?;
+        Ok(Self { is_complete, ..topology })
     }
 
     fn add_ivhd(&mut self, ivhd: &Ivhd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {

@@ -404,6 +404,24 @@ fn findings_sum(table: &[u8]) -> u8 {
 }
 
 #[test]
+fn a_topology_says_if_a_unit_may_be_missing() {
+    let is_complete = |table: Vec<u8>| from_dmar(&table).0.unwrap().is_complete();
+    assert!(is_complete(good().table()));
+    assert!(is_complete(good().structure(7, &[]).rmrr(0, 1, 0, &[endpoint(2, 0)]).drhd(0, 0, 0, &[]).table()));
+    assert!(!is_complete(good().structure(0, &[0; 11]).table()));
+    assert!(!is_complete(good().raw(&[0; 4]).table()));
+    assert!(!is_complete(good().raw(&[0, 0, 200, 0]).table()));
+    assert!(!is_complete(good().drhd(0, 0, 0x1000, &[vec![1, 6, 0, 0, 0, 0]]).table()));
+    assert!(!is_complete(good().drhd(0, 0, 0x1000, &[]).table()[..72].to_vec()));
+
+    let sound: &[&[u8]] = &[&[1, 0, 0, 0]];
+    let is_complete = |table: Vec<u8>| from_ivrs(&table).0.unwrap().is_complete();
+    assert!(is_complete(ivrs().ivhd(0x10, 2, 0x4000, sound).table()));
+    assert!(!is_complete(ivrs().ivhd(0x10, 2, 0x4000, sound).block(0x11, 0, &[0; 30]).table()));
+    assert!(!is_complete(ivrs().ivhd(0x10, 2, 0x4000, &[&[1, 0, 0, 0], &[3, 0, 4, 0]]).table()));
+}
+
+#[test]
 fn the_caller_decides_how_strict_to_be() {
     let (_, findings) = from_dmar(&good().drhd(0, 0, 0, &[]).structure(7, &[]).table());
     assert_eq!(findings.len(), 3);

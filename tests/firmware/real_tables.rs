@@ -83,11 +83,24 @@ fn a_block_of_type_40h_is_read_as_the_bytes_say() {
 }
 
 #[test]
+fn an_amd_unit_with_counters_has_more_registers() {
+    // Attributes 00048000h, two counters in two banks; and 00040200h, no counters.
+    for (file, window) in
+        [("ivrs-03db289a1dcd.bin", (0xf770_0000, 0x8_0000)), ("ivrs-005f1a61406e.bin", (0xa040_0000, 0x4000))]
+    {
+        let (topology, _) = topology_of(&table(file));
+        let unit = topology.units()[0].window;
+        assert_eq!((unit.base.as_u64(), unit.bytes), window);
+    }
+}
+
+#[test]
 fn each_real_table_becomes_a_topology() {
     let mut units = 0;
     for table in real_tables() {
         let (topology, _) = topology_of(&table);
         units += topology.units().len();
+        assert!(topology.is_complete(), "{}", table.file);
         for (index, unit) in topology.units().iter().enumerate() {
             assert_eq!(unit.segment, 0);
             assert!(topology.scopes().iter().any(|scope| scope.role == Role::Unit(index as u16)), "{}", table.file);
