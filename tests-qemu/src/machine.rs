@@ -5,7 +5,7 @@ use cofferdam::Iommu;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::Options;
 use cofferdam::topology::Topology;
-use cofferdam_pc::Pc;
+use cofferdam_pc::{Dmar, Pc};
 use cofferdam_report::Record;
 
 use crate::{Report, Words};
@@ -16,7 +16,7 @@ use crate::{Report, Words};
 ///
 /// Why it cannot be done, in words.
 pub fn bring_up<H: Hal>(pc: &Pc, hal: H, report: &Report) -> Result<Iommu<H>, Words> {
-    let table = pc.table(*b"DMAR")?;
+    let table = pc.table::<Dmar>()?;
     let table = table.ok_or_else(|| {
         Words::new(format_args!("the firmware has no DMAR table: the machine has no VT-d unit, or it is switched off"))
     })?;

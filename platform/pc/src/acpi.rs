@@ -1,13 +1,22 @@
 //! The firmware's tables: from the RSDP to the bytes of one of them (ACPI 6.5, section 5.2).
 //!
-//! Every length is checked against the memory that there is before it is used. The `acpi` crate does not do that: it
-//! takes the lengths of the RSDP, of the root table and of each table on trust (5.2.0).
-#![forbid(unsafe_code)]
+//! The `acpi` crate looks tables up. It takes lengths on trust, so it sees memory only through a [`Reader`], which
+//! checks them first.
 
+mod reader;
+mod rsdp;
+
+use core::cell::Cell;
 use core::fmt;
 
+use ::acpi::sdt::SdtHeader;
+use ::acpi::{AcpiTable, AcpiTables};
+
+use self::reader::Reader;
+pub use self::reader::{Dmar, Hpet, Ivrs, Mcfg};
+
 /// Bytes of the header that all tables start with (section 5.2.6): signature at 0, length at 4.
-const HEADER: usize = 36;
+const HEADER: usize = size_of::<SdtHeader>();
 /// No table is longer; the largest are some 100 KiB.
 const MAX_TABLE: usize = 16 << 20;
 
@@ -22,7 +31,8 @@ pub enum AcpiError {
         /// Its physical address.
         at: u64,
     },
-    /// The table is shorter than its header or longer than the memory that it is in, or has a wrong checksum.
+    /// The table is shorter than its header or longer than the memory that it is in, or has a wrong checksum, or
+    /// fields for its maker that are not UTF-8, which the `acpi` crate minds.
     BadTable {
         /// Its physical address.
         at: u64,
@@ -49,70 +59,51 @@ impl core::error::Error for AcpiError {}
 pub(crate) trait Memory<'a>: Fn(u64, usize) -> Option<&'a [u8]> {}
 impl<'a, F: Fn(u64, usize) -> Option<&'a [u8]>> Memory<'a> for F {}
 
-/// The root table of all.
+/// Where the root table of all is, as the RSDP says; it was not looked at yet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Root<'a> {
-    entries: &'a [u8],
-    entry_bytes: usize,
+pub(crate) struct Root {
+    at: u64,
+    signature: [u8; 4],
 }
 
-impl<'a> Root<'a> {
-    /// Reads the root table that the RSDP at `rsdp` names; where `rsdp` is 0, the RSDP is searched first.
-    pub(crate) fn read(rsdp: u64, memory: &impl Memory<'a>) -> Result<Self, AcpiError> {
-        let rsdp = if rsdp == 0 { search(memory).ok_or(AcpiError::NoRsdp)? } else { rsdp };
-        let (root, signature) = root_address(rsdp, memory).ok_or(AcpiError::BadRsdp { at: rsdp })?;
-        let table = table_at(root, memory).filter(|table| table.starts_with(&signature));
-        let table = table.ok_or(AcpiError::BadTable { at: root, signature })?;
-        Ok(Self {
-            entries: table.get(HEADER..).unwrap_or_default(),
-            entry_bytes: if signature == *b"XSDT" { 8 } else { 4 },
-        })
+impl Root {
+    /// Reads the RSDP at `rsdp`; where `rsdp` is 0, it is searched first.
+    pub(crate) fn read(rsdp: u64, memory: &dyn Memory<'_>) -> Result<Self, AcpiError> {
+        let rsdp = if rsdp == 0 { rsdp::search(memory).ok_or(AcpiError::NoRsdp)? } else { rsdp };
+        rsdp::root(rsdp, memory).ok_or(AcpiError::BadRsdp { at: rsdp })
     }
 
-    /// The first good table with this signature, header included; `None` if there is none at all.
-    pub(crate) fn table(&self, signature: [u8; 4], memory: &impl Memory<'a>) -> Result<Option<&'a [u8]>, AcpiError> {
-        let mut bad = None;
-        for entry in self.entries.chunks_exact(self.entry_bytes) {
-            let at = little_endian(entry);
-            if memory(at, 4) != Some(&signature) {
-                continue;
-            }
-            match table_at(at, memory) {
-                Some(table) => return Ok(Some(table)),
-                None => bad = bad.or(Some(AcpiError::BadTable { at, signature })),
-            }
+    /// The first good table of this type, header included; `None` if there is none at all.
+    pub(crate) fn table<'a, T: AcpiTable>(self, memory: &dyn Memory<'a>) -> Result<Option<&'a [u8]>, AcpiError> {
+        let signature = T::SIGNATURE.as_str().as_bytes().first_chunk().copied().unwrap_or_default();
+        let seen = Cell::new(None);
+        let reader = Reader { memory, root: self, signature, seen: &seen };
+        // The crate tells an XSDT by a revision that is not 0.
+        let revision = u8::from(self.is_xsdt());
+        // SAFETY: whatever is at that address, the reader hands out a header only with all the bytes that it tells of.
+        let tables = unsafe { AcpiTables::from_rsdt(reader, revision, self.at as usize) };
+        let tables = tables.map_err(|_| AcpiError::BadTable { at: self.at, signature: self.signature })?;
+        let found = tables.find_table::<T>().ok().and_then(|table| whole(table.physical_start() as u64, memory));
+        // A crate that checks less than it did lets no broken table in.
+        match (found.filter(|table| table.starts_with(&signature) && is_sum_zero(table)), seen.get()) {
+            (None, Some(at)) => Err(AcpiError::BadTable { at, signature }),
+            (found, _) => Ok(found),
         }
-        bad.map_or(Ok(None), Err)
+    }
+
+    fn is_xsdt(self) -> bool {
+        self.signature == *b"XSDT"
+    }
+
+    fn entry_bytes(self) -> usize {
+        if self.is_xsdt() { 8 } else { 4 }
     }
 }
 
-/// The whole table at `at`, if its length and its checksum are right.
-fn table_at<'a>(at: u64, memory: &impl Memory<'a>) -> Option<&'a [u8]> {
+/// All bytes of the table at `at`, if its length is right.
+fn whole<'a>(at: u64, memory: &dyn Memory<'a>) -> Option<&'a [u8]> {
     let length = little_endian(memory(at, HEADER)?.get(4..8)?) as usize;
-    let table = (HEADER..=MAX_TABLE).contains(&length).then(|| memory(at, length))??;
-    is_sum_zero(table).then_some(table)
-}
-
-/// Address and signature of the root table that the RSDP at `at` names (section 5.2.5.3): the XSDT from revision 2 on.
-fn root_address<'a>(at: u64, memory: &impl Memory<'a>) -> Option<(u64, [u8; 4])> {
-    let first = memory(at, 20).filter(|rsdp| rsdp.starts_with(b"RSD PTR ") && is_sum_zero(rsdp))?;
-    if *first.get(15)? < 2 {
-        return Some((little_endian(first.get(16..20)?), *b"RSDT"));
-    }
-    let whole = memory(at, 36).filter(|rsdp| is_sum_zero(rsdp))?;
-    match little_endian(whole.get(24..32)?) {
-        0 => Some((little_endian(whole.get(16..20)?), *b"RSDT")),
-        xsdt => Some((xsdt, *b"XSDT")),
-    }
-}
-
-/// Searches the RSDP where a PC's firmware has it (section 5.2.5.1): on a 16-byte boundary in the first KiB of the
-/// extended BIOS data area, or in the BIOS's own area.
-fn search<'a>(memory: &impl Memory<'a>) -> Option<u64> {
-    // The BIOS data area holds the segment of the extended one at 40:0e.
-    let extended = memory(0x40e, 2).map_or(0, |segment| little_endian(segment) << 4);
-    let extended = if (0x8_0000..0xa_0000).contains(&extended) { extended..extended + 1024 } else { 0..0 };
-    extended.step_by(16).chain((0xe_0000..0x10_0000).step_by(16)).find(|&at| root_address(at, memory).is_some())
+    (HEADER..=MAX_TABLE).contains(&length).then(|| memory(at, length))?
 }
 
 fn is_sum_zero(bytes: &[u8]) -> bool {
@@ -173,7 +164,7 @@ mod tests {
             let first = usize::try_from(at.checked_sub(START)?).ok()?;
             memory.get(first..first.checked_add(len)?)
         };
-        Root::read(rsdp, &bytes)?.table(*b"DMAR", &bytes)
+        Root::read(rsdp, &bytes)?.table::<Dmar>(&bytes)
     }
 
     fn pointers(addresses: &[u64], bytes: usize) -> Vec<u8> {
@@ -234,6 +225,39 @@ mod tests {
         let bytes =
             memory(&[(0, rsdp(2, 0, START + 0x40)), (0x40, table(b"XSDT", half)), (0x1c0, table(b"DMAR", &[]))]);
         assert_eq!(find(&bytes, START), Ok(None));
+        let half = &pointers(&[START + 0x180, START + 0x1c0], 4)[..7];
+        let bytes =
+            memory(&[(0, rsdp(0, START + 0x40, 0)), (0x40, table(b"RSDT", half)), (0x1c0, table(b"DMAR", &[]))]);
+        assert_eq!(find(&bytes, START), Ok(None));
+    }
+
+    #[test]
+    fn a_table_has_an_end_even_where_memory_has_none() {
+        let mut bytes = machine(2);
+        bytes[0x200..0x204].fill(0);
+        bytes.resize(0x1c0 + MAX_TABLE + 1, 0);
+        bytes[0x1c4..0x1c8].copy_from_slice(&(MAX_TABLE as u32 + 1).to_le_bytes());
+        seal(&mut bytes[0x1c0..], 9);
+        let error = AcpiError::BadTable { at: START + 0x1c0, signature: *b"DMAR" };
+        assert_eq!(find(&bytes, START), Err(error));
+    }
+
+    #[test]
+    fn a_broken_root_is_told() {
+        for (revision, at, signature) in [(0, 0x100, *b"RSDT"), (2, 0x40, *b"XSDT")] {
+            let mut bytes = machine(revision);
+            bytes[at + HEADER] ^= 1;
+            assert_eq!(find(&bytes, START), Err(AcpiError::BadTable { at: START + at as u64, signature }));
+        }
+    }
+
+    #[test]
+    fn oem_fields_that_are_not_utf8_make_a_table_bad() {
+        let mut bytes = machine(2);
+        bytes[0x200..0x204].fill(0);
+        bytes[0x1c0 + 10] = 0xff;
+        seal(&mut bytes[0x1c0..0x1c0 + 41], 9);
+        assert_eq!(find(&bytes, START), Err(AcpiError::BadTable { at: START + 0x1c0, signature: *b"DMAR" }));
     }
 
     #[test]
@@ -245,6 +269,9 @@ mod tests {
         let mut bytes = machine(2);
         bytes[35] = 1;
         assert_eq!(find(&bytes, START), Err(AcpiError::BadRsdp { at: START }), "the second checksum counts too");
+        let mut bytes = machine(1);
+        bytes[9] ^= 1;
+        assert_eq!(find(&bytes, START), Err(AcpiError::BadRsdp { at: START }), "so does the first where it is alone");
         let mut bytes = machine(1);
         bytes[20..36].fill(0xff);
         assert!(find(&bytes, START).is_ok(), "there is no second half before revision 2");

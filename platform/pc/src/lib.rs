@@ -34,7 +34,7 @@ mod pc;
 mod pci;
 mod serial;
 
-pub use acpi::AcpiError;
+pub use acpi::{AcpiError, Dmar, Hpet, Ivrs, Mcfg};
 pub use error::BootError;
 pub use exit::exit;
 pub use memory::Block;

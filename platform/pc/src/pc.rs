@@ -7,12 +7,13 @@ use core::arch::x86_64::__cpuid;
 use core::ops::Range;
 use core::{ptr, slice};
 
+use ::acpi::AcpiTable;
 use cofferdam::addr::PhysAddr;
 use cofferdam::hal::Hal;
 use spin::Once;
 use spin::mutex::SpinMutex;
 
-use crate::acpi::{AcpiError, Root};
+use crate::acpi::{AcpiError, Mcfg, Root};
 use crate::boot::{Boot, MapEntry};
 use crate::clock::Clock;
 use crate::error::BootError;
@@ -33,7 +34,7 @@ pub struct Pc {
     usable_top: PhysAddr,
     frames: SpinMutex<Frames>,
     map: IdentityMap,
-    root: Result<Root<'static>, AcpiError>,
+    root: Result<Root, AcpiError>,
     ecam: Ecam,
     /// Held while configuration registers are read, changed and written.
     configuration: SpinMutex<()>,
@@ -82,7 +83,7 @@ impl Pc {
         let clock = Clock::calibrate()?;
         let memory = |at, bytes| firmware(boot.map, at, bytes);
         let root = Root::read(boot.rsdp, &memory);
-        let mcfg = root.ok().and_then(|root| root.table(*b"MCFG", &memory).ok().flatten());
+        let mcfg = root.ok().and_then(|root| root.table::<Mcfg>(&memory).ok().flatten());
         let ecam = mcfg.map(Ecam::read).unwrap_or_default();
 
         Ok(PC.call_once(|| Self {
@@ -131,14 +132,14 @@ impl Pc {
         }
     }
 
-    /// The ACPI table with this signature, header included; `None` if the firmware has none. Its length and checksum
-    /// are right, and nothing else was checked.
+    /// The ACPI table of this type, header included; `None` if the firmware has none. Its length and checksum are right,
+    /// and nothing behind the header was checked.
     ///
     /// # Errors
     ///
-    /// The root table cannot be read, or every table of that signature is broken.
-    pub fn table(&self, signature: [u8; 4]) -> Result<Option<&'static [u8]>, AcpiError> {
-        self.root?.table(signature, &|at, bytes| firmware(self.boot.map, at, bytes))
+    /// The root table cannot be read, or every table of that type is broken.
+    pub fn table<T: AcpiTable>(&self) -> Result<Option<&'static [u8]>, AcpiError> {
+        self.root?.table::<T>(&|at, bytes| firmware(self.boot.map, at, bytes))
     }
 
     /// Contiguous memory of at least `bytes` bytes, aligned to `align`; it holds whatever was there. `None` if there is

@@ -7,7 +7,7 @@ use core::hint::black_box;
 
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
-use cofferdam_pc::{Bar, Block, Pc, entry};
+use cofferdam_pc::{Bar, Block, Dmar, Hpet, Ivrs, Pc, entry};
 use cofferdam_tests_qemu::Report;
 use heapless::Vec;
 
@@ -51,7 +51,7 @@ fn clock(pc: &Pc, report: &Report) {
     }
     report.expect(is_forward && start < before, "the clock goes forward", format_args!("{} ns", before - start));
 
-    let base = pc.table(*b"HPET").ok().flatten().and_then(|table| table.get(44..52)?.first_chunk());
+    let base = pc.table::<Hpet>().ok().flatten().and_then(|table| table.get(44..52)?.first_chunk());
     let Some(base) = base.and_then(|base| PhysAddr::try_new(u64::from_le_bytes(*base)).ok()) else {
         report.expect(false, "the clock agrees with the HPET", format_args!("no HPET"));
         return;
@@ -155,7 +155,7 @@ fn all_memory(pc: &Pc, report: &Report) {
     let span = |bytes: &[u8]| (bytes.as_ptr().addr() as u64, (bytes.as_ptr().addr() + bytes.len()) as u64);
     let code = run as *const () as u64;
     let stack = (&raw const report).addr() as u64;
-    let dmar = pc.table(*b"DMAR").ok().flatten().unwrap_or_default();
+    let dmar = pc.table::<Dmar>().ok().flatten().unwrap_or_default();
     let needed = [
         ("the first MiB", (0, MIB)),
         ("the code", (code, code + 1)),
@@ -185,11 +185,12 @@ fn all_memory(pc: &Pc, report: &Report) {
 }
 
 fn tables(pc: &Pc, report: &Report) {
-    let dmar = pc.table(*b"DMAR");
+    let dmar = pc.table::<Dmar>();
     let ok = matches!(dmar, Ok(Some(table)) if table.starts_with(b"DMAR") && table.len() > 48);
     let bytes = dmar.map(|table| table.map(<[u8]>::len));
     report.expect(ok, "the DMAR is found", format_args!("{bytes:?} bytes"));
-    let none = pc.table(*b"NONE").map(|table| table.is_some());
+    // An Intel machine has none of AMD's.
+    let none = pc.table::<Ivrs>().map(|table| table.is_some());
     report.expect(none == Ok(false), "no table is made up", format_args!("{none:?}"));
 }
 
