@@ -14,7 +14,7 @@ use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
-use crate::vtd::{Capabilities, Fault, FaultLog, Unit};
+use crate::vtd::{Capabilities, Destination, Fault, FaultLog, Unit};
 
 use devices::Assignment;
 pub use error::{Error, Refusal};
@@ -222,6 +222,19 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             unit.read_faults(&self.hal, &mut log, &mut each);
         }
         log
+    }
+
+    /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
+    /// first. The handler calls [`faults`](Self::faults), or no further event comes.
+    ///
+    /// # Errors
+    ///
+    /// A unit cannot reach that CPU. Units before it, in the order of the firmware's table, send their events there.
+    pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
+        // One at a time: the message is several registers.
+        let _config = self.config.lock();
+        self.units.iter().try_for_each(|unit| unit.set_fault_event(&self.hal, to))?;
+        Ok(())
     }
 
     /// What was done, and what is in use.

@@ -5,6 +5,7 @@ mod command;
 mod context_entry;
 mod descriptor;
 mod fault;
+mod fault_event;
 mod fault_reason;
 mod flush;
 mod queue;
@@ -15,6 +16,7 @@ mod unit;
 
 pub use capabilities::Capabilities;
 pub use fault::{Access, Fault, FaultLog};
+pub use fault_event::Destination;
 pub use fault_reason::FaultReason;
 pub(crate) use flush::Flush;
 pub(crate) use second_stage::SecondStage;

@@ -55,6 +55,8 @@ pub struct Capabilities {
     pub device_tlb: bool,
     /// Interrupts can be remapped (IR).
     pub interrupt_remapping: bool,
+    /// Interrupts can go to CPUs with ids above 255 (EIM).
+    pub extended_interrupts: bool,
     /// DMA can be made to snoop, whatever the device asks for (SC).
     pub snoop_control: bool,
 }
@@ -107,6 +109,7 @@ impl Capabilities {
             queued_invalidation: ecap.is_set(ECAP::QI),
             device_tlb: ecap.is_set(ECAP::DT),
             interrupt_remapping: ecap.is_set(ECAP::IR),
+            extended_interrupts: ecap.is_set(ECAP::EIM),
             snoop_control: ecap.is_set(ECAP::SC),
         };
         capabilities.check(unit)
@@ -194,6 +197,7 @@ pub(super) mod tests {
         queued_invalidation: true,
         device_tlb: false,
         interrupt_remapping: true,
+        extended_interrupts: false,
         snoop_control: false,
     };
 
@@ -211,10 +215,10 @@ pub(super) mod tests {
         // QEMU 7.2 with its default of 39 bits.
         let narrow = Capabilities { four_levels: false, input_bits: 39, ..QEMU };
         assert_eq!(read(0x10, 0x00d2_008c_2226_0206, ECAP).unwrap(), narrow);
-        let all = read(0x65, CAP | 1 << 63 | 0b1_1111 << 4 | 1 << 11, ECAP | 0x85).unwrap();
+        let all = read(0x65, CAP | 1 << 63 | 0b1_1111 << 4 | 1 << 11, ECAP | 0x95).unwrap();
         assert_eq!((all.major_version, all.minor_version), (6, 5));
         assert!(all.root_pointer_invalidates && all.write_buffer_flush && all.protected_memory && all.caching_mode);
-        assert!(all.five_levels && all.coherent && all.device_tlb && all.snoop_control);
+        assert!(all.five_levels && all.coherent && all.device_tlb && all.snoop_control && all.extended_interrupts);
     }
 
     #[test]

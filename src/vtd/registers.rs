@@ -26,6 +26,8 @@ mod fields {
             PFO OFFSET(0) NUMBITS(1), PPF OFFSET(1) NUMBITS(1), IQE OFFSET(4) NUMBITS(1), ICE OFFSET(5) NUMBITS(1),
             ITE OFFSET(6) NUMBITS(1), FRI OFFSET(8) NUMBITS(8)
         ],
+        /// Fault event control (S 11.4.7.2).
+        pub(crate) FECTL [ IP OFFSET(30) NUMBITS(1), IM OFFSET(31) NUMBITS(1) ],
         /// Protected memory enable (S 11.4.8.1).
         pub(crate) PMEN [ PRS OFFSET(0) NUMBITS(1), EPM OFFSET(31) NUMBITS(1) ]
     }
@@ -138,6 +140,25 @@ impl<'h, H: Hal> Registers<'h, H> {
 
     pub(super) fn fsts(&self) -> Register<'h, H, u32, FSTS::Register> {
         self.at(0x34)
+    }
+
+    pub(super) fn fectl(&self) -> Register<'h, H, u32, FECTL::Register> {
+        self.at(0x38)
+    }
+
+    /// Message data in bits 15:0 (S 11.4.7.3).
+    pub(super) fn fedata(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x3c)
+    }
+
+    /// Message address (S 11.4.7.4).
+    pub(super) fn feaddr(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x40)
+    }
+
+    /// Upper message address, on units with extended interrupt mode (S 11.4.7.5).
+    pub(super) fn feuaddr(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x44)
     }
 
     pub(super) fn pmen(&self) -> Register<'h, H, u32, PMEN::Register> {

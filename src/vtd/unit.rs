@@ -7,7 +7,7 @@ use super::command::{Command, wait_until};
 use super::context_entry::{self, ContextEntry};
 use super::queue::{Queue, Ticket};
 use super::registers::{FSTS, GSTS, PMEN, RTADDR, Registers};
-use super::{Capabilities, Fault, FaultLog, Flush, fault, root_entry};
+use super::{Capabilities, Destination, Fault, FaultLog, Flush, fault, fault_event, root_entry};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{Frames, Hal, WORDS, Window};
@@ -312,6 +312,11 @@ impl Unit {
             Some(_reading) => fault::drain(&self.registers(hal), self.segment, &self.capabilities, log, each),
             None => log.busy = true,
         }
+    }
+
+    /// Has the unit send its fault event there, or none.
+    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
+        fault_event::set(&self.registers(hal), &self.capabilities, to)
     }
 
     /// What was done so far.

@@ -1,5 +1,7 @@
+use cofferdam::Iommu;
 use cofferdam::error::UnitError;
-use cofferdam::iommu::Error;
+use cofferdam::iommu::{Error, Options};
+use cofferdam::topology::Topology;
 use cofferdam_model::{Defect, UnitConfig};
 
 use crate::machine::*;
@@ -109,4 +111,16 @@ fn nothing_is_assigned_before_the_units_are_on() {
     let iommu = discover(&machine, &[]).unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     assert_eq!(iommu.assign(function(0, 0), cell), Err(Error::NotEnabled));
+}
+
+#[test]
+fn a_unit_of_amd_is_refused_by_name() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/firmware-tables");
+    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("ivrs-")).unwrap();
+    let machine = machine([UnitConfig::server()]);
+    let topology = Topology::from_ivrs(&std::fs::read(file).unwrap(), |_| ()).unwrap();
+    let unit = topology.units()[0].window;
+    let refused = Iommu::<_>::discover(&machine, topology, Options::default()).map(|_| ());
+    assert_eq!(refused, Err(Error::UnknownUnit(unit)));
 }

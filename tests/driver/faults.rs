@@ -1,5 +1,7 @@
 use cofferdam::addr::{Iova, Rights};
-use cofferdam::vtd::{Access, FaultReason};
+use cofferdam::error::UnitError;
+use cofferdam::iommu::Error;
+use cofferdam::vtd::{Access, Destination, FaultReason};
 use cofferdam_model::UnitConfig;
 
 use crate::machine::*;
@@ -74,4 +76,35 @@ fn what_firmware_left_pending_is_gone_after_bring_up() {
     let mut again = discover(&machine, &[]).unwrap();
     again.enable().unwrap();
     assert_eq!(again.faults(|fault| panic!("{fault}")).records, 0);
+}
+
+#[test]
+fn a_fault_interrupts_the_cpu_that_was_named_and_no_other() {
+    for (unit, apic_id, message) in [
+        (UnitConfig::client(), 3, Some((0xfee0_3000, 0x41))),
+        (UnitConfig::client(), 0x1_2345, Some((0x0001_2300_fee4_5000, 0x41))),
+        (UnitConfig::qemu_10_0(false), 255, Some((0xfeef_f000, 0x41))),
+        (UnitConfig::qemu_10_0(false), 256, None),
+    ] {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        assert!(!write(&machine, function(0, 1), 0, 0));
+        assert_eq!(machine.messages(), [], "masked at first");
+        iommu.faults(|_| ());
+        let result = iommu.set_fault_event(Some(Destination { apic_id, vector: 0x41 }));
+        let Some(message) = message else {
+            assert!(matches!(result, Err(Error::Unit(UnitError::Unsupported { bit: "EIM", .. }))));
+            continue;
+        };
+        result.unwrap();
+        assert!(!write(&machine, function(0, 1), 0, 0) && !write(&machine, function(0, 1), 0, 0));
+        assert_eq!(machine.messages(), [message], "{apic_id:#x}: one until it is read");
+        iommu.faults(|_| ());
+        assert!(!write(&machine, function(0, 1), 0, 0));
+        assert_eq!(machine.messages().len(), 2, "{apic_id:#x}: and one more afterwards");
+        iommu.faults(|_| ());
+        iommu.set_fault_event(None).unwrap();
+        assert!(!write(&machine, function(0, 1), 0, 0));
+        assert_eq!(machine.messages().len(), 2, "{apic_id:#x}: masked again");
+    }
 }
