@@ -27,7 +27,7 @@ pub use unit::{AmdUnit, UnitInfo, UnitKind};
 
 /// What the firmware's table says about the machine.
 ///
-/// About 20 KiB with the default capacities, so better not on a small stack. The capacities are those of units, of
+/// About 28 KiB with the default capacities, so better not on a small stack. The capacities are those of units, of
 /// scopes and of reserved memory; write `<Topology>::from_dmar` for the defaults.
 #[derive(Clone, Debug)]
 pub struct Topology<

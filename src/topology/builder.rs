@@ -186,7 +186,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     }
 
     /// Reports what only the whole table shows.
-    pub(super) fn finish(self, offset: u32, report: &mut dyn FnMut(Finding)) -> Result<Self, Error> {
+    pub(super) fn check_whole(&self, offset: u32, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
         if self.units.is_empty() {
             return Err(Error::NoUnit { offset });
         }
@@ -194,7 +194,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         if self.interrupt_remapping && !has_ioapic {
             report(Finding::new(offset, Flaw::NoIoApic));
         }
-        Ok(self)
+        Ok(())
     }
 }
 

@@ -90,8 +90,9 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
                 _ => {}
             }
         }
-        let topology = topology.finish(dmar.structures_offset(), report)?;
-        Ok(Self { is_complete, ..topology })
+        topology.check_whole(dmar.structures_offset(), report)?;
+        topology.is_complete = is_complete;
+        Ok(topology)
     }
 
     fn add_drhd(

@@ -43,8 +43,9 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
                 topology.add_ivmd(&ivmd, report)?;
             }
         }
-        let topology = topology.finish(ivrs.blocks_offset(), report)?;
-        Ok(Self { is_complete, ..topology })
+        topology.check_whole(ivrs.blocks_offset(), report)?;
+        topology.is_complete = is_complete;
+        Ok(topology)
     }
 
     fn add_ivhd(&mut self, ivhd: &Ivhd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {

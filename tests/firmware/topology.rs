@@ -440,3 +440,8 @@ fn acpi_devices_are_served_by_source_id() {
     let topology = topology(table, &NoConfigSpace);
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 0x15, 0)), Some(0));
 }
+
+#[test]
+fn a_topology_is_as_large_as_its_documentation_says() {
+    assert_eq!(size_of::<Topology>().div_ceil(1024), 28, "KiB");
+}
