@@ -6,7 +6,10 @@ use cofferdam_report::Record;
 use comfy_table::{Table, presets};
 use console::style;
 
-use crate::{process::Line, qemu::Boot};
+use crate::{
+    process::{Line, Stream},
+    qemu::Boot,
+};
 
 /// How much of the serial log a failure shows.
 const LAST_LINES: usize = 15;
@@ -132,6 +135,9 @@ pub fn failure(boot: &Boot) -> String {
     let mut text = String::new();
     for wrong in &boot.wrong {
         let _ = writeln!(text, "    {}", printable(wrong));
+    }
+    if let Some(line) = boot.lines.iter().find(|line| line.stream == Stream::Err) {
+        let _ = writeln!(text, "    QEMU said first: {}", printable(&line.text));
     }
     let skipped = boot.lines.len().saturating_sub(LAST_LINES);
     let _ = writeln!(text, "    the last lines of its log:");

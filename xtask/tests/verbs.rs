@@ -84,7 +84,7 @@ fn run_fails_with_what_failed() {
     for (guest, says) in [
         ("broken", "expected: a device stays out; seen: it wrote 0x55"),
         ("crash", "panicked at the disco"),
-        ("no_start", "qemu: no such device"),
+        ("no_start", "QEMU said first: qemu: no such device"),
         ("torn", "a torn record: @cofferdam {\"Expect\":{\"wh"),
     ] {
         let told = xtask(&["run"], guest, "good");
