@@ -16,6 +16,7 @@ use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
 use crate::vtd::{Capabilities, Destination, Fault, FaultLog, Unit};
 
+pub use crate::paging::MapError;
 use devices::Assignment;
 pub use error::{Error, Refusal};
 
@@ -63,7 +64,7 @@ pub struct Statistics {
 /// assigned to was granted; a device without a cell reaches nothing.
 ///
 /// May be shared between CPUs: changes come one after the other, and reading faults waits for none of them. A value is
-/// large (some hundred KiB with the default capacities): keep it in a static, not on a small stack.
+/// large (about 135 KiB with the default capacities): keep it in a static, not on a small stack.
 pub struct Iommu<
     H,
     const UNITS: usize = { limits::UNITS },

@@ -6,7 +6,7 @@
 //! - `cell`: what a partition is granted
 //! - `domain`: a page table, its attributes and its id
 //! - [`vtd`]: one Intel unit: registers, tables, invalidation, faults
-//! - [`paging`]: one walker, many entry formats
+//! - `paging`: one walker, many entry formats
 //! - [`topology`]: who serves whom
 //! - [`firmware`]: ACPI bytes, checked once
 //! - [`hal`], [`addr`], [`error`], [`limits`]: the ground
@@ -36,7 +36,7 @@ pub mod firmware;
 pub mod hal;
 pub mod iommu;
 pub mod limits;
-pub mod paging;
+mod paging;
 pub mod topology;
 pub mod vtd;
 

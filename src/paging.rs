@@ -1,6 +1,6 @@
 //! Page tables: one walker for many entry formats.
 //!
-//! A table belongs to no unit: what an edit changed is told as a [`Change`], and its user tells the hardware.
+//! A table belongs to no unit: what an edit changed is told as a `Change`, and its user tells the hardware.
 
 mod change;
 mod format;
@@ -9,7 +9,7 @@ mod table;
 mod tests;
 
 pub(crate) use change::Change;
-pub use format::Shape;
-pub(crate) use format::{Entry, Format, page_bytes};
+
+pub(crate) use format::{Entry, Format, Shape, page_bytes};
 pub use table::MapError;
 pub(crate) use table::{PageTable, Spare, check};

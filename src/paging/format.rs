@@ -19,7 +19,7 @@ pub(super) const fn is_page_start(address: u64, level: u8) -> bool {
 
 /// The size of a table and what may be in it: fixed when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Levels of tables, 3 to 5.
     pub levels: u8,
     /// The highest level at which an entry may map a page: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.

@@ -63,7 +63,7 @@ fn rights_that_are_taken_away_are_gone_and_those_that_are_given_are_there() {
         }
         iommu.protect(cell, part, RW).unwrap();
         assert_eq!(can(INPUT + LARGE), (true, true), "{name}: no stale denial");
-        let nothing = Error::Map(cofferdam::paging::MapError::NoRights(part));
+        let nothing = Error::Map(cofferdam::iommu::MapError::NoRights(part));
         assert_eq!(iommu.protect(cell, part, Rights::empty()), Err(nothing));
         let beyond = cofferdam::addr::Iova::new(INPUT + 2 * LARGE);
         assert_eq!(iommu.protect(cell, range(INPUT, 3 * LARGE), RW), Err(Error::NotGranted(beyond)));
