@@ -4,6 +4,7 @@ mod seam;
 mod state;
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
@@ -33,6 +34,8 @@ const REGISTERS_STEP: u64 = 0x1_0000;
 pub struct Machine {
     arena: Arc<Arena>,
     windows: Vec<Window>,
+    /// Loads since time last moved on for them.
+    loads: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -76,7 +79,7 @@ impl Machine {
             devices: Devices::default(),
         };
         let state = State { units, board, next_event: u64::MAX, abandoned: false };
-        Self { arena, windows, state: Mutex::new(state) }
+        Self { arena, windows, loads: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

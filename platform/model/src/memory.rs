@@ -9,7 +9,7 @@ use crate::journal::{Event, Journal};
 use crate::random::Random;
 
 /// What a freed frame is filled with, so that a use after that shows.
-const FREED: u64 = 0x5c5c_5c5c_5c5c_5c5c;
+pub(crate) const FREED: u64 = 0x5c5c_5c5c_5c5c_5c5c;
 /// What memory holds behind a fresh frame whose zeros are still in the CPU's caches.
 pub(crate) const STALE: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// Words of one cache line.
