@@ -263,6 +263,14 @@ fn ivrs_entries_and_blocks() {
     let at = |offset, flaw| vec![Finding { offset, flaw }];
     assert_eq!(with(&[&[3, 0, 9, 0]]), at(84, Flaw::StartWithoutEnd { first: 0x900 }));
     assert_eq!(with(&[&[3, 0, 9, 0], &[2, 0, 8, 0]]), at(84, Flaw::StartWithoutEnd { first: 0x900 }));
+    // The end belongs to no range, not to the one that another entry broke off.
+    assert_eq!(
+        with(&[&[3, 0, 9, 0], &[2, 0, 8, 0], &[4, 0, 10, 0]]),
+        [
+            Finding { offset: 84, flaw: Flaw::StartWithoutEnd { first: 0x900 } },
+            Finding { offset: 92, flaw: Flaw::EndWithoutStart { last: 0xa00 } },
+        ]
+    );
     assert_eq!(with(&[&[4, 0, 9, 0]]), at(84, Flaw::EndWithoutStart { last: 0x900 }));
     let flaw = Flaw::ReversedDevices { first: 0x900, last: 0x8ff };
     assert_eq!(with(&[&[3, 0, 9, 0], &[4, 0xff, 8, 0]]), at(84, flaw));
@@ -295,6 +303,16 @@ fn the_rights_of_an_ivmd_are_its_flags() {
         let of = |source| topology.reserved(&Tree::default(), source).map(|it| it.region.rights.to_string()).next();
         assert_eq!(of(id(3, 0x1f, 7)).as_deref(), Some(rights));
         assert_eq!(of(id(4, 0, 0)), None);
+    }
+}
+
+#[test]
+fn an_ivmd_is_for_all_for_one_or_for_a_range() {
+    for (kind, reached) in [(0x20, [true; 4]), (0x21, [true, false, false, false]), (0x22, [true, true, true, false])] {
+        let table = ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]).ivmd(kind, 7, 0x300, 0x302, 0x1000, 0x1000);
+        let topology = from_ivrs(&table.table()).0.unwrap();
+        let reaches = |function| topology.reserved(&Tree::default(), id(3, 0, function)).count() == 1;
+        assert_eq!([0, 1, 2, 3].map(reaches), reached, "{kind:#x}");
     }
 }
 

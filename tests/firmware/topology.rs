@@ -175,6 +175,17 @@ fn behind_a_conventional_bridge_the_bridge_speaks() {
 }
 
 #[test]
+fn behind_a_bridge_from_pci_to_pcie_the_bridge_speaks_too() {
+    let tree = Tree::default()
+        .bridge(id(0, 1, 0), ROOT_PORT, 1, 3)
+        .bridge(id(1, 0, 0), PCIE_TO_PCI, 2, 3)
+        .bridge(id(2, 3, 0), PCI_TO_PCIE, 3, 3)
+        .device(id(3, 0, 0));
+    let requesters = one_unit().requesters(&tree, id(3, 0, 0)).unwrap();
+    assert_eq!(ids(&requesters), [id(3, 0, 0), id(2, 3, 0), id(2, 0, 0)]);
+}
+
+#[test]
 fn sharing_is_mutual() {
     let tree = Tree::default()
         .bridge(id(0, 8, 0), CONVENTIONAL, 1, 2)
