@@ -36,7 +36,7 @@ struct BlockHeader {
     length: U16,
 }
 
-/// The field IVinfo (section 5.2.1).
+/// The field IVinfo (section 5.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IvInfo(u32);
 

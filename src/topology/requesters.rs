@@ -57,23 +57,20 @@ impl Requesters {
         self.ids.contains(&other) || segment == Some(other.segment()) && shared()
     }
 
-    /// Section 3.12.5: function numbers that the device uses as further tags.
+    /// Section 3.12.5: function numbers that a device uses as further tags.
     fn add_phantom_functions(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
-        if !config_space::is_there(config, source) {
-            return Ok(());
-        }
-        // PCIe 6.0, sections 7.5.3.3 and 7.5.3.4: Phantom Functions Supported, and Enable.
-        let register = |offset| config_space::express_register(config, source, offset);
-        let (Some(capabilities), Some(control)) = (register(4), register(8)) else { return Ok(()) };
-        let supported = (capabilities >> 3) & 3;
-        if control & 1 << 9 == 0 {
-            return Ok(());
-        }
-        // So many high bits of the function number tell nothing about the function.
-        let own = 8_u16 >> supported;
-        let first = source.requester() & !7 | source.requester() & (own - 1);
-        for phantom in (0..8).step_by(usize::from(own)) {
-            self.add(SourceId::from_requester(source.segment(), first + phantom))?;
+        for number in 0..8 {
+            let function = SourceId::from_requester(source.segment(), source.requester() & !7 | number);
+            let Some(period) = phantom_period(config, function) else { continue };
+            let first = source.requester() & !7 | number % period;
+            if function == source {
+                for phantom in (0..8).step_by(usize::from(period)) {
+                    self.add(SourceId::from_requester(source.segment(), first + phantom))?;
+                }
+            } else if (source.requester() - first).is_multiple_of(period) {
+                // What should be nobody's number is a function all the same.
+                self.add_shared((function.requester(), function.requester()))?;
+            }
         }
         Ok(())
     }
@@ -96,6 +93,19 @@ impl Requesters {
 }
 
 const FULL: Full = Full { what: "source-ids of one function", capacity: MAX_REQUESTERS };
+
+/// How far apart the function numbers are that a function uses, if it uses more than its own (PCIe 6.0, sections 7.5.3.3
+/// and 7.5.3.4: Phantom Functions Supported, and Enable).
+fn phantom_period(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
+    if !config_space::is_there(config, function) {
+        return None;
+    }
+    let capabilities = config_space::express_register(config, function, 4)?;
+    let control = config_space::express_register(config, function, 8)?;
+    // So many high bits of the function number tell nothing about the function.
+    let supported = (capabilities >> 3) & 3;
+    (control & 1 << 9 != 0 && supported != 0).then_some(8 >> supported)
+}
 
 /// True for a bridge that is no PCI Express port, or one from PCI to PCI Express.
 fn is_conventional(config: &impl ConfigSpace, bridge: SourceId) -> bool {

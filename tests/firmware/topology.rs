@@ -236,6 +236,17 @@ fn phantom_functions_belong_to_the_function_while_enabled() {
 }
 
 #[test]
+fn a_function_that_claims_the_number_of_another_shares_it() {
+    let (claiming, other, third) = (id(0, 3, 1), id(0, 3, 5), id(0, 3, 2));
+    let tree =
+        Tree::default().device(id(0, 3, 0)).device(claiming).phantom(claiming, 1, true).device(other).device(third);
+    let of = |source| one_unit().requesters(&tree, source).unwrap();
+    assert!(of(claiming).shared_with(other) && of(other).shared_with(claiming));
+    assert_eq!(ids(&of(other)), [other]);
+    assert!(!of(third).shared_with(claiming) && !of(claiming).shared_with(third));
+}
+
+#[test]
 fn registers_that_cannot_be_read_say_nothing() {
     let at = id(0, 3, 1);
     let tree = Tree::default().device(at).express(at, 0).with(at, 0x44, u32::MAX).with(at, 0x48, u32::MAX);

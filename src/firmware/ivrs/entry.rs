@@ -1,4 +1,4 @@
-//! Device entries of an IVHD (section 5.2.2, tables of the 4-byte, 8-byte and variable-length entries).
+//! Device entries of an IVHD (section 5.2, tables of the 4-byte, 8-byte and variable-length entries).
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};

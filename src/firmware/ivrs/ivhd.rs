@@ -43,7 +43,7 @@ struct Features {
 
 const _: () = assert!(size_of::<Fields>() + size_of::<Features>() == 40);
 
-/// I/O virtualization hardware definition: one remapping unit (section 5.2.2).
+/// I/O virtualization hardware definition: one remapping unit (section 5.2).
 #[derive(Clone, Copy, Debug)]
 pub struct Ivhd<'a> {
     offset: u32,

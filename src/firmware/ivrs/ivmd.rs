@@ -5,7 +5,7 @@ use super::super::table::Piece;
 use crate::firmware::{Finding, Flaw};
 
 bitflags::bitflags! {
-    /// Flags of an IVMD (section 5.2.3).
+    /// Flags of an IVMD (section 5.2).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct IvmdFlags: u8 {
         /// Unity: to be mapped one to one.
@@ -48,7 +48,7 @@ pub enum IvmdDevices {
     Range(u16, u16),
 }
 
-/// I/O virtualization memory definition: memory that devices go on using (section 5.2.3).
+/// I/O virtualization memory definition: memory that devices go on using (section 5.2).
 #[derive(Clone, Copy, Debug)]
 pub struct Ivmd<'a> {
     offset: u32,
