@@ -93,6 +93,7 @@
 
 mod arena;
 mod device;
+mod dmar;
 mod journal;
 mod machine;
 mod memory;

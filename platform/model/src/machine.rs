@@ -12,9 +12,10 @@ use cofferdam::hal::Window;
 
 use crate::arena::Arena;
 use crate::device::{Answer, Devices};
+use crate::dmar;
 use crate::journal::Journal;
 use crate::memory::Memory;
-use crate::preset::Config;
+use crate::preset::{Config, UnitConfig};
 use crate::ram::Ram;
 use crate::random::Random;
 use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
@@ -34,6 +35,7 @@ const REGISTERS_STEP: u64 = 0x1_0000;
 pub struct Machine {
     arena: Arc<Arena>,
     windows: Vec<Window>,
+    host_address_width: u8,
     /// Loads since time last moved on for them.
     loads: AtomicU64,
     state: Mutex<State>,
@@ -79,7 +81,8 @@ impl Machine {
             devices: Devices::default(),
         };
         let state = State { units, board, next_event: u64::MAX, abandoned: false };
-        Self { arena, windows, loads: AtomicU64::new(0), state: Mutex::new(state) }
+        let host_address_width = config.host_address_width;
+        Self { arena, windows, host_address_width, loads: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,6 +92,15 @@ impl Machine {
     /// Where the registers of the units are, in the order of the configuration.
     pub fn windows(&self) -> &[Window] {
         &self.windows
+    }
+
+    /// The DMAR table that firmware would give: the units with what they serve, and an IOAPIC with id 0 as ff:00.0 where
+    /// interrupts can be remapped. No reserved memory.
+    pub fn dmar(&self) -> Vec<u8> {
+        let state = self.state();
+        let units: Vec<&UnitConfig> = state.units.iter().map(|unit| &unit.config).collect();
+        let interrupts = state.units.iter().any(Unit::can_remap_interrupts);
+        dmar::table(&units, self.host_address_width, interrupts)
     }
 
     /// A device reads memory. Nothing is read if a page of it is refused.

@@ -165,6 +165,10 @@ impl Unit {
         source.segment() == self.config.segment && (mine || rest)
     }
 
+    pub(crate) fn can_remap_interrupts(&self) -> bool {
+        self.capability.remaps_interrupts()
+    }
+
     pub(crate) fn snoops(&self) -> bool {
         self.capability.view() == View::Snooped
     }

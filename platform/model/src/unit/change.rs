@@ -379,7 +379,8 @@ impl Unit {
     /// Frames are about to be freed.
     pub(crate) fn check_free(&mut self, frames: std::ops::Range<usize>, board: &mut Board) {
         let inside = |address: u64| board.memory.index(address).is_some_and(|index| frames.contains(&(index / WORDS)));
-        if self.global.on(global::QIE) && inside(self.queue.base()) {
+        let mut queue = (self.queue.base()..self.queue.base() + self.queue.bytes()).step_by(4096);
+        if self.global.on(global::QIE) && queue.any(inside) {
             board.journal.violation("R31", "the queue's frames are freed while it is on");
         }
         for frame in frames {

@@ -2,7 +2,8 @@
 
 use cofferdam::addr::{Iova, PhysAddr};
 use cofferdam::hal::{Hal, Window};
-use cofferdam_model::UnitConfig;
+use cofferdam::topology::Topology;
+use cofferdam_model::{Config, Machine, UnitConfig};
 
 use crate::driver::*;
 
@@ -236,4 +237,65 @@ fn a_seeded_machine_breaks_no_rule_that_an_eager_one_keeps() {
     driver.machine.check();
     let lines = driver.machine.journal(3);
     assert!(lines.lines().count() == 3 && lines.contains("0000:00:03.0 writes 0x40000000: blocked, reason 0x2"));
+}
+
+#[test]
+fn each_unit_that_shares_a_table_is_invalidated() {
+    let units = [UnitConfig::server(), UnitConfig::server().serving(&[1])];
+    let mut driver = Driver::on(Machine::new(Config::new(units)));
+    driver.start_queue();
+    let (queue, status, tail) = (driver.queue, driver.status, driver.tail);
+    driver.window = driver.machine.windows()[1];
+    driver.start_queue();
+    driver.tail = 0;
+    driver.set_root();
+    driver.flush_all();
+    driver.enable();
+    let contexts = driver.context_table();
+    let tables = driver.map_one(4, INPUT, OUTPUT);
+    // Bus 1 has the same context table, and the first unit the same root table.
+    driver.publish(driver.root + 16, contexts.as_u64() | 1);
+    driver.set_context(contexts, DEVICE, tables[0], 4, DOMAIN);
+    driver.window = driver.machine.windows()[0];
+    (driver.queue, driver.status, driver.tail) = (queue, status, tail);
+    driver.write64(RTADDR, driver.root.as_u64());
+    driver.command(SRTP);
+    driver.flush_all();
+    driver.enable();
+    assert_eq!(driver.reads(INPUT), Ok(0));
+    driver.publish(tables[3], 0);
+    driver.submit(&[iotlb_domain(DOMAIN)]);
+    assert!(driver.reads(INPUT).is_err());
+    let other = cofferdam::addr::SourceId::from_requester(0, 0x0100 | DEVICE);
+    assert!(driver.machine.dma_read(other, Iova::new(INPUT), &mut [0]).is_ok(), "the other unit still has it");
+    driver.machine.settle();
+    says(&driver, "R31: domain-id 5: the IOTLB still has a page");
+    driver.machine.abandon();
+}
+
+#[test]
+fn firmware_describes_the_machine() {
+    let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client().fault_records(256)];
+    let machine = Machine::new(Config::new(units));
+    let table = machine.dmar();
+    assert_eq!(table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+    assert_eq!(table.len(), 48 + 16 + 256 * 8 + 16 + 8);
+    let topology: Result<Topology, _> = Topology::from_dmar(&table, &machine, |finding| panic!("{finding}"));
+    assert!(topology.is_ok());
+}
+
+#[test]
+fn threads_share_a_machine() {
+    let (mut driver, _, tables) = mapped(UnitConfig::server());
+    std::thread::scope(|threads| {
+        let machine = &driver.machine;
+        for _ in 0..2 {
+            threads.spawn(move || {
+                (0..1_000).for_each(|_| machine.dma_read(device(), Iova::new(INPUT), &mut [0; 8]).unwrap());
+            });
+        }
+        (0..1_000).for_each(|_| assert_ne!(driver.load(tables[3]), 0));
+    });
+    driver.submit(&[]);
+    driver.machine.check();
 }
