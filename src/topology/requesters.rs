@@ -62,7 +62,7 @@ impl Requesters {
         for number in 0..8 {
             let function = SourceId::from_requester(source.segment(), source.requester() & !7 | number);
             let Some(period) = phantom_period(config, function) else { continue };
-            let first = source.requester() & !7 | number % period;
+            let first = source.requester() & !7 | (number % period);
             if function == source {
                 for phantom in (0..8).step_by(usize::from(period)) {
                     self.add(SourceId::from_requester(source.segment(), first + phantom))?;
