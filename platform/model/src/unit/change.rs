@@ -306,18 +306,19 @@ impl Unit {
         }
         let caching = self.capability.caching_mode();
         let child = self.child(old, level, board);
+        let rights = self.rights_above(frame, level, board) & old.0 & 3;
         for (domain, base) in &owners {
             let (domain, base) = (*domain, *base);
             let last = base + (bytes - 1);
             let valid = old.present() && !old.reserved(level, &self.capability);
             if let Some(child) = child {
-                let table = Table { domain, first: base, last, entry: Some(old), level, hinted: false };
+                let table = Table { domain, first: base, last, entry: Some(old), rights, level, hinted: false };
                 let id = self.stale.add_table(table);
                 self.reach.add(child, Use::Table { level: level - 1, parent: Parent::Stale(id) });
             } else if valid || caching {
-                let entry = valid.then_some(old);
+                let entry = valid.then_some(old.with_rights(rights));
                 if new.present() && !new.leaf(level) && !valid {
-                    let table = Table { domain, first: base, last, entry: None, level, hinted: false };
+                    let table = Table { domain, first: base, last, entry: None, rights: 0, level, hinted: false };
                     self.stale.add_table(table);
                 } else {
                     self.stale.add_leaf(domain, base, Leaf { last, base, entry, level });
@@ -348,6 +349,22 @@ impl Unit {
         }
         if let Some(child) = child {
             self.unlink_table(child, level - 1, Parent::Entry(frame, slot), board);
+        }
+    }
+
+    /// The logical AND of R and W of what leads to a table (section 3.7.1).
+    fn rights_above(&self, frame: usize, level: u8, board: &Board) -> u64 {
+        let mut parents = self.reach.uses(frame).iter().filter_map(|(what, _)| match what {
+            Use::Table { level: at, parent } if *at == level => Some(*parent),
+            _ => None,
+        });
+        match parents.next() {
+            Some(Parent::Entry(above, slot)) => {
+                let entry = self.seen(above * WORDS + usize::from(slot), board);
+                entry & self.rights_above(above, level + 1, board)
+            }
+            Some(Parent::Stale(id)) => self.stale.tables.get(&id).map_or(3, |table| table.rights),
+            Some(Parent::Domain(_)) | None => 3,
         }
     }
 

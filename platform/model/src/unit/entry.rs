@@ -112,6 +112,11 @@ impl PageEntry {
         self.0 & 1 << 11 != 0
     }
 
+    /// The same entry with no more rights than these, as a cache has it.
+    pub(crate) fn with_rights(self, rights: u64) -> Self {
+        Self(self.0 & (!3 | rights))
+    }
+
     /// R or W: what is neither is not present.
     pub(crate) fn present(self) -> bool {
         self.0 & 3 != 0

@@ -57,7 +57,7 @@ impl Unit {
             let mut left = Vec::new();
             self.each_leaf(child, table.level - 1, table.first, board, &mut |base, level, entry| {
                 let end = base + (page_bytes(level) - 1);
-                let leaf = Leaf { last: end, base, entry: Some(entry), level };
+                let leaf = Leaf { last: end, base, entry: Some(entry.with_rights(table.rights)), level };
                 if base < first {
                     left.push((base, Leaf { last: end.min(first - 1), ..leaf }));
                 }

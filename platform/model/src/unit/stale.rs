@@ -30,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) last: u64,
     /// The entry, which leads to a table of the level below; `None` for "not present".
     pub(crate) entry: Option<PageEntry>,
+    /// Rights of the walk up to and with the entry.
+    pub(crate) rights: u64,
     /// Level of the entry.
     pub(crate) level: u8,
     /// An invalidation passed it by because of IH = 1.

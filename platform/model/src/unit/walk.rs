@@ -92,7 +92,8 @@ impl Unit {
         match self.stale.table(domain, address) {
             Some(table) => {
                 let entry = table.entry.ok_or(denied(write))?;
-                if write && !entry.writable() || !write && !entry.readable() {
+                let rights = entry.with_rights(table.rights);
+                if write && !rights.writable() || !write && !rights.readable() {
                     return Err(denied(write));
                 }
                 self.walk(entry.address(), table.level - 1, address, write, board)

@@ -1,6 +1,6 @@
 //! Sections 4 and 5 of the rules: what an edit of a table needs, on units of all kinds.
 
-use cofferdam::addr::PhysAddr;
+use cofferdam::addr::{Iova, PhysAddr};
 use cofferdam::hal::Hal;
 use cofferdam_model::{Reason, UnitConfig};
 
@@ -362,4 +362,21 @@ fn nothing_is_mapped_beyond_the_width_of_the_unit() {
     driver.publish(tables[0] + 8, table.as_u64() | RW);
     assert_eq!(driver.rules(), ["R40"]);
     assert_eq!(driver.reads(1 << 39).unwrap_err().reason, Reason::BeyondWidth);
+}
+
+#[test]
+fn a_cached_page_has_the_rights_of_the_whole_walk() {
+    let (mut driver, _, tables) = mapped(UnitConfig::server());
+    driver.publish(tables[0], tables[1].as_u64() | 1);
+    driver.submit(&[iotlb_domain(DOMAIN)]);
+    let writes = |driver: &Driver| driver.machine.dma_write(device(), Iova::new(INPUT), &[7]).is_ok();
+    for table in [tables[3], tables[2]] {
+        let entry = driver.load(table);
+        driver.publish(table, 0);
+        assert_eq!((driver.reads(INPUT), writes(&driver)), (Ok(7), false));
+        driver.submit(&[iotlb_pages(DOMAIN, INPUT, 9, false)]);
+        driver.publish(table, entry);
+        assert_eq!((driver.reads(INPUT), writes(&driver)), (Ok(7), false));
+    }
+    driver.machine.check();
 }
