@@ -1,11 +1,16 @@
 //! `cargo xtask inspect`: what a machine's firmware says about its remapping units, and what is wrong with it.
 
+mod dmar;
 mod input;
+mod ivrs;
 mod machine;
 mod print;
 mod report;
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -34,10 +39,11 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     };
     let report = Report::new(&input, machine.as_ref())
         .with_context(|| format!("{} cannot be read as a table; get it anew and try again", input.name))?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", print::text(&report));
+    let text = if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { print::text(&report) };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Who reads the first lines alone has what it wants.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
-    Ok(if report.is_sound() { Verdict::Held } else { Verdict::Failed })
+    Ok(if report.is_sound { Verdict::Held } else { Verdict::Failed })
 }

@@ -1,16 +1,10 @@
 //! What is printed, as data: the same for people and for programs. The JSON is described in docs/inspect-json.md.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use cofferdam::{
     addr::SourceId,
-    firmware::{
-        Error, Finding, Flaw, Header, Severity,
-        dmar::{Dmar, Flags, Properties, Scope, ScopeKind, Scopes, Structure},
-        ivrs::{Block, Ivhd, Ivrs, Listed, Uid, Variety},
-    },
-    topology::{ConfigSpace, NoConfigSpace, Role, Target, Topology, UnitKind},
+    firmware::{Error, Finding, Flaw, Header, Severity, Strictness},
+    topology::{ConfigSpace, NoConfigSpace, Topology},
 };
 use serde::Serialize;
 
@@ -34,6 +28,9 @@ pub(super) struct Report {
     pub(super) findings: Vec<Told>,
     /// Why no driver can use the table at all.
     pub(super) unusable: Option<String>,
+    /// Nothing is lost.
+    #[serde(skip)]
+    pub(super) is_sound: bool,
 }
 
 #[derive(Serialize)]
@@ -130,13 +127,12 @@ impl Report {
     /// The bytes are no whole table.
     pub(super) fn new(input: &Input, machine: Option<&Machine>) -> Result<Self> {
         match machine {
-            Some(machine) => Self::over(input, machine, machine),
-            None => Self::over(input, &NoConfigSpace, None),
+            Some(of) => Self::over(input, of, machine),
+            None => Self::over(input, &NoConfigSpace, machine),
         }
     }
 
-    fn over<'a>(input: &Input, config: &impl ConfigSpace, machine: impl Into<Option<&'a Machine>>) -> Result<Self> {
-        let machine = machine.into();
+    fn over(input: &Input, config: &impl ConfigSpace, machine: Option<&Machine>) -> Result<Self> {
         let mut findings = Vec::new();
         let report = |finding| findings.push(finding);
         let is_dmar = input.table.starts_with(b"DMAR");
@@ -150,8 +146,11 @@ impl Report {
             Err(error @ (Error::NoUnit { .. } | Error::Full { .. })) => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
-        let mut all =
-            if is_dmar { of_dmar(&input.table, topology.as_ref())? } else { of_ivrs(&input.table, topology.as_ref())? };
+        let mut all = if is_dmar {
+            super::dmar::read(&input.table, topology.as_ref())?
+        } else {
+            super::ivrs::read(&input.table, topology.as_ref())?
+        };
         if let Some(topology) = &topology {
             let report = |finding| findings.push(finding);
             if let Some(ioapics) = &input.ioapics
@@ -171,13 +170,9 @@ impl Report {
         findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity()), finding.offset));
         all.source.clone_from(&input.name);
         all.findings = findings.iter().map(told).collect();
+        all.is_sound = unusable.is_none() && !findings.iter().any(|finding| Strictness::RefuseErrors.refuses(finding));
         all.unusable = unusable;
         Ok(all)
-    }
-
-    /// True if nothing is lost.
-    pub(super) fn is_sound(&self) -> bool {
-        self.unusable.is_none() && self.findings.iter().all(|finding| finding.severity != "error")
     }
 }
 
@@ -212,7 +207,7 @@ fn functions(machine: &Machine, topology: &Topology) -> Vec<Function> {
         .collect()
 }
 
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     bytes
         .iter()
@@ -222,7 +217,7 @@ fn printable(bytes: &[u8]) -> String {
         .to_owned()
 }
 
-fn empty(signature: &str, header: &Header, platform: Platform) -> Report {
+pub(super) fn empty(signature: &str, header: &Header, platform: Platform) -> Report {
     Report {
         schema: SCHEMA,
         source: String::new(),
@@ -241,212 +236,10 @@ fn empty(signature: &str, header: &Header, platform: Platform) -> Report {
         functions: Vec::new(),
         findings: Vec::new(),
         unusable: None,
+        is_sound: true,
     }
 }
 
-/// Index of the unit that the driver uses at this address.
-fn index_of(topology: Option<&Topology>, base: u64, segment: u16) -> Option<usize> {
-    topology?.units().iter().position(|unit| unit.window.base.as_u64() == base && unit.segment == segment)
-}
-
-fn of_dmar(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> {
-    let dmar = Dmar::new(bytes, |_| {})?;
-    let flags = dmar.flags();
-    let has = |flag| flags.contains(flag);
-    let platform = Platform {
-        host_address_width: dmar.host_address_width(),
-        interrupt_remapping: has(Flags::INTR_REMAP),
-        x2apic_opt_out: has(Flags::INTR_REMAP | Flags::X2APIC_OPT_OUT),
-        dma_opt_in: has(Flags::DMA_CTRL_PLATFORM_OPT_IN),
-    };
-    let names: BTreeMap<u8, String> = dmar
-        .sound()
-        .filter_map(|structure| match structure {
-            Structure::Andd(andd) => Some((andd.number(), printable(andd.name()))),
-            _ => None,
-        })
-        .collect();
-    let devices = |segment, scopes: Scopes<'_>| scopes.sound().map(|scope| device(segment, &scope, &names)).collect();
-    let has_sidp = dmar.sound().any(|structure| matches!(structure, Structure::Sidp(_)));
-    let mut report = empty("DMAR", dmar.header(), platform);
-    for structure in dmar.sound() {
-        match structure {
-            Structure::Drhd(drhd) => {
-                let index = index_of(topology, drhd.base(), drhd.segment());
-                let known = index.and_then(|index| topology?.units().get(index));
-                report.units.push(Unit {
-                    base: format!("{:#x}", drhd.base()),
-                    bytes: drhd.bytes(),
-                    segment: drhd.segment(),
-                    offset: drhd.offset(),
-                    index,
-                    include_all: drhd.include_all(),
-                    proximity: known.and_then(|unit| unit.proximity),
-                    function: None,
-                    serves: devices(drhd.segment(), drhd.scopes()),
-                });
-            }
-            Structure::Rmrr(rmrr) => report.reserved_memory.push(Reserved {
-                first: format!("{:#x}", rmrr.base()),
-                last: format!("{:#x}", rmrr.limit()),
-                bytes: rmrr.limit().wrapping_sub(rmrr.base()).wrapping_add(1),
-                rights: "read write".to_owned(),
-                offset: rmrr.offset(),
-                devices: devices(rmrr.segment(), rmrr.scopes()),
-            }),
-            Structure::Atsr(atsr) if atsr.all_ports() => report.ats_root_ports.push(all_of(atsr.segment())),
-            Structure::Atsr(atsr) => {
-                report.ats_root_ports.extend::<Vec<Device>>(devices(atsr.segment(), atsr.scopes()))
-            }
-            Structure::Sidp(sidp) => {
-                for scope in sidp.scopes().sound() {
-                    let device = device(sidp.segment(), &scope, &names).device;
-                    report.properties.push(DeviceProperties { device, properties: properties(scope.properties()) });
-                }
-            }
-            // VT-d 5.10, section 8.9: who uses SIDP ignores SATC.
-            Structure::Satc(satc) if !has_sidp => {
-                let required = if satc.required() { Properties::ATC_REQUIRED } else { Properties::empty() };
-                for scope in satc.scopes().sound() {
-                    let device = device(satc.segment(), &scope, &names).device;
-                    let properties = properties(Properties::ATC_HARDENED | required);
-                    report.properties.push(DeviceProperties { device, properties });
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(report)
-}
-
-fn properties(properties: Properties) -> Vec<&'static str> {
-    let words = [
-        (Properties::NO_NESTED, "no nested translation"),
-        (Properties::NO_PAGE_WALK_SNOOP, "no snooping page walk"),
-        (Properties::NO_PAGE_SNOOP, "no forced snooping"),
-        (Properties::ATC_HARDENED, "ATS recommended"),
-        (Properties::ATC_REQUIRED, "ATS required"),
-    ];
-    words.into_iter().filter(|(property, _)| properties.contains(*property)).map(|(_, words)| words).collect()
-}
-
-fn all_of(segment: u16) -> Device {
+pub(super) fn all_of(segment: u16) -> Device {
     Device { kind: "all", device: format!("{segment:04x}"), ..Device::default() }
-}
-
-fn device(segment: u16, scope: &Scope<'_>, names: &BTreeMap<u8, String>) -> Device {
-    let mut hops = scope.path().iter().map(|hop| format!("{:02x}.{:x}", hop.device, hop.function));
-    let first = hops.next().unwrap_or_default();
-    let (id, name) = match scope.kind() {
-        ScopeKind::IoApic | ScopeKind::Hpet => (Some(scope.enumeration_id()), None),
-        ScopeKind::Acpi => (None, names.get(&scope.enumeration_id()).cloned()),
-        _ => (None, None),
-    };
-    Device {
-        kind: match scope.kind() {
-            ScopeKind::Endpoint => "function",
-            ScopeKind::Subtree => "bridge",
-            ScopeKind::IoApic => "ioapic",
-            ScopeKind::Hpet => "hpet",
-            ScopeKind::Acpi => "acpi",
-            _ => "unknown",
-        },
-        device: format!("{segment:04x}:{:02x}:{first}", scope.start_bus()),
-        path: hops.collect(),
-        id,
-        name,
-        ..Device::default()
-    }
-}
-
-fn of_ivrs(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> {
-    let ivrs = Ivrs::new(bytes, |_| {})?;
-    let platform = Platform {
-        host_address_width: u16::from(ivrs.info().physical_width()),
-        interrupt_remapping: true,
-        x2apic_opt_out: false,
-        dma_opt_in: ivrs.info().dma_remap(),
-    };
-    let mut report = empty("IVRS", ivrs.header(), platform);
-    for block in ivrs.sound() {
-        let Block::Ivhd(ivhd) = block else { continue };
-        // Of several blocks for one unit, the one that the driver uses.
-        let used = topology.and_then(|topology| topology.units().iter().position(|unit| unit.offset == ivhd.offset()));
-        let described = topology.is_some_and(|topology| {
-            topology.units().iter().any(|unit| {
-                matches!(unit.kind, UnitKind::AmdVi(amd) if amd.device.segment() == ivhd.segment() && amd.device.requester() == ivhd.device())
-            })
-        });
-        if used.is_none() && described {
-            continue;
-        }
-        report.units.push(Unit {
-            base: format!("{:#x}", ivhd.base()),
-            bytes: ivhd.bytes(),
-            segment: ivhd.segment(),
-            offset: ivhd.offset(),
-            index: used,
-            include_all: used.and_then(|index| topology?.units().get(index)).is_some_and(|unit| unit.include_all),
-            proximity: None,
-            function: Some(SourceId::from_requester(ivhd.segment(), ivhd.device()).to_string()),
-            serves: listed(&ivhd),
-        });
-    }
-    for (memory, index) in topology.map(Topology::reserved_memory).unwrap_or_default().iter().zip(0_u16..) {
-        let scopes = topology.map(Topology::scopes).unwrap_or_default();
-        let devices =
-            scopes.iter().filter(|scope| scope.role == Role::Reserved(index)).map(|scope| match scope.target {
-                Target::Range { last } => range(scope.source, last),
-                _ => all_of(scope.source.segment()),
-            });
-        report.reserved_memory.push(Reserved {
-            first: format!("{:#x}", memory.region.input.start().as_u64()),
-            last: format!("{:#x}", memory.region.input.last().as_u64()),
-            bytes: memory.region.input.bytes(),
-            rights: memory.region.rights.to_string(),
-            offset: memory.offset,
-            devices: devices.collect(),
-        });
-    }
-    Ok(report)
-}
-
-fn range(first: SourceId, last: u16) -> Device {
-    let device = first.to_string();
-    if first.requester() == last {
-        return Device { kind: "function", device, ..Device::default() };
-    }
-    let last = Some(SourceId::from_requester(first.segment(), last).to_string());
-    Device { kind: "range", device, last, ..Device::default() }
-}
-
-fn listed(ivhd: &Ivhd<'_>) -> Vec<Device> {
-    let at = |requester| SourceId::from_requester(ivhd.segment(), requester);
-    let sound = ivhd.devices().filter_map(Result::ok);
-    sound
-        .filter_map(|(_, listed)| {
-            Some(match listed {
-                Listed::All { .. } => all_of(ivhd.segment()),
-                Listed::Range { first, last, alias, .. } => {
-                    Device { alias: alias.map(|alias| at(alias).to_string()), ..range(at(first), last) }
-                }
-                Listed::Special { handle, source, variety, .. } => Device {
-                    kind: if variety == Variety::IoApic { "ioapic" } else { "hpet" },
-                    device: at(source).to_string(),
-                    id: Some(handle),
-                    ..Device::default()
-                },
-                Listed::Acpi { device, hid, uid, .. } => {
-                    let uid = match uid {
-                        Uid::Text(text) => format!(" {}", printable(text)),
-                        Uid::Number(number) => format!(" {number}"),
-                        _ => String::new(),
-                    };
-                    let name = Some(printable(hid) + &uid);
-                    Device { kind: "acpi", device: at(device).to_string(), name, ..Device::default() }
-                }
-                _ => return None,
-            })
-        })
-        .collect()
 }
