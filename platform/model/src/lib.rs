@@ -13,7 +13,8 @@
 //!   ([`Machine::settle`]). [`Config::seed`] has them keep some entries only, and lines leave the CPU's caches by chance.
 //! - **Devices** read, write and interrupt ([`Machine::dma_read`], [`Machine::ats_read`], [`Machine::interrupt`]), and see
 //!   what hardware would let them see.
-//! - **Time** moves with each look at the clock or a register. Commands take time, and nothing is done before that.
+//! - **Time** is the machine's own. It moves with each look at the clock or a register, each load and each pause;
+//!   commands take time, and nothing is done before that.
 //! - **Rules** of the specification that a driver breaks become [`Violation`]s, each with its number, a sentence and the
 //!   last lines of the journal. A machine that is dropped with violations fails the test. [`rules::RULES`] says what is
 //!   checked and what is not.

@@ -30,8 +30,9 @@ const REGISTERS_STEP: u64 = 0x1_0000;
 
 /// A machine with remapping units, for a driver to run on.
 ///
-/// It is a [`Hal`](cofferdam::hal::Hal). Cloning is not offered: share it by reference or in an [`Arc`]. When it is dropped, it fails the
-/// test (it panics) if the driver broke a rule and nobody took the [`violations`](Self::take_violations).
+/// It is a [`Hal`](cofferdam::hal::Hal); share it by reference or in an [`Arc`]. When it is dropped, it fails the test
+/// (it panics) if the driver broke a rule and nobody took the [`violations`](Self::take_violations), or if the driver
+/// left something undone that [`settle`](Self::settle) finds.
 pub struct Machine {
     arena: Arc<Arena>,
     windows: Vec<Window>,

@@ -56,6 +56,14 @@ impl UnitConfig {
         Self { cap: client.cap & !(3 << 34), ecap: client.ecap & !(1 << 7), ..client }
     }
 
+    /// All that the model has: a server's unit of major version 5 that flushes its caches with each new table, with
+    /// protected memory, abort mode, throttled device-TLBs, and 256 fault records in a second page.
+    pub fn everything() -> Self {
+        let server = Self::server().fault_records(256);
+        let (cap, ecap) = (server.cap | 3 << 5 | 3 << 62, server.ecap | 1 << 41 | 1 << 52);
+        Self { version: 0x50, cap, ecap, ..server }
+    }
+
     /// The first generation: 3 levels, no queue, no interrupt remapping, write buffers to flush, no pages to select.
     pub fn first_generation() -> Self {
         let cap = 2 | 1 << 4 | 0b00010 << 8 | 38 << 16 | 0x22 << 24 | 3 << 54;
