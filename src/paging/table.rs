@@ -208,7 +208,7 @@ impl<F: Format> PageTable<F> {
         self.frames += before - spare.0.len();
         self.frames -= change.freed.len();
         spare.free(hal);
-        hal.fence();
+        self.settle(hal);
         change
     }
 
@@ -225,10 +225,19 @@ impl<F: Format> PageTable<F> {
         spare: &mut Spare,
         change: &mut Change,
     ) {
-        for slot in slots(level, start, last) {
+        let mut slots = slots(level, start, last);
+        while let Some(slot) = slots.next() {
             let output = region.output.as_u64() + (slot.start - region.input.start().as_u64());
             if self.fits_page(level, &slot, output) {
-                table.store(hal, slot.index, self.format.page(output, region.rights, level));
+                // What follows fits as well, up to the last entry that is covered whole.
+                let count = ((last - slot.start).wrapping_add(1) >> page_shift(level)) as usize;
+                for part in 0..count {
+                    let output = output + ((part as u64) << page_shift(level));
+                    table.store(hal, slot.index + part, self.format.page(output, region.rights, level));
+                }
+                if count > 1 {
+                    slots.nth(count - 2);
+                }
                 continue;
             }
             if let Entry::Table(next) = self.format.decode(table.load(hal, slot.index), level) {
@@ -260,7 +269,7 @@ impl<F: Format> PageTable<F> {
         let (start, last) = (range.start().as_u64(), range.last().as_u64());
         self.clear(hal, &self.root, self.shape.levels, start, last, &mut change);
         self.frames -= change.freed.len();
-        hal.fence();
+        self.settle(hal);
         change
     }
 
@@ -272,7 +281,7 @@ impl<F: Format> PageTable<F> {
         let (start, last) = (range.start().as_u64(), range.last().as_u64());
         self.set_rights(hal, &self.root, self.shape.levels, start, last, rights, &mut change);
         self.frames -= change.freed.len();
-        hal.fence();
+        self.settle(hal);
         change
     }
 
@@ -343,8 +352,10 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    /// Clears every entry in the range. A table that is covered whole, or that is empty afterwards, is unlinked.
-    fn clear(&self, hal: &impl Hal, table: &Frames, level: u8, start: u64, last: u64, change: &mut Change) {
+    /// Clears every entry in the range; false if there was none to clear. A table that is covered whole, or that is empty
+    /// afterwards, is unlinked.
+    fn clear(&self, hal: &impl Hal, table: &Frames, level: u8, start: u64, last: u64, change: &mut Change) -> bool {
+        let mut cleared = false;
         for slot in slots(level, start, last) {
             match self.format.decode(table.load(hal, slot.index), level) {
                 Entry::Absent => continue,
@@ -353,8 +364,10 @@ impl<F: Format> PageTable<F> {
                     // SAFETY: an entry of ours leads to a table of ours.
                     let next = unsafe { Frames::at(hal, next) };
                     if !slot.whole {
-                        self.clear(hal, &next, level - 1, slot.start, slot.last, change);
-                        if (0..WORDS).any(|index| next.load(hal, index) != 0) {
+                        let changed = self.clear(hal, &next, level - 1, slot.start, slot.last, change);
+                        // What follows the cleared part is looked at first: an ascending unmap finds it present.
+                        let behind = index(slot.last, level - 1) + 1;
+                        if !changed || (behind..behind + WORDS).any(|index| next.load(hal, index) != 0) {
                             continue;
                         }
                     }
@@ -363,8 +376,12 @@ impl<F: Format> PageTable<F> {
                 }
             }
             table.store(hal, slot.index, 0);
+            cleared = true;
         }
-        self.written(hal, table, level, start, last);
+        if cleared {
+            self.written(hal, table, level, start, last);
+        }
+        cleared
     }
 
     /// Gives every page in the range these rights. The output and the size of a page stay, so one store will do (R32).
@@ -445,7 +462,14 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    /// Writes the entries for `start..=last` back, where hardware does not snoop. A fence follows at the end of the edit.
+    /// Ends an edit: what was written back is in memory before hardware is told of anything.
+    fn settle(&self, hal: &impl Hal) {
+        if !self.coherent {
+            hal.fence();
+        }
+    }
+
+    /// Writes the entries for `start..=last` back, where hardware does not snoop; [`settle`](Self::settle) follows.
     fn written(&self, hal: &impl Hal, table: &Frames, level: u8, start: u64, last: u64) {
         if !self.coherent {
             let count = ((last >> page_shift(level)) - (start >> page_shift(level))) as usize + 1;
