@@ -62,12 +62,12 @@ impl Requesters {
         for number in 0..8 {
             let function = SourceId::from_requester(source.segment(), source.requester() & !7 | number);
             let Some(period) = phantom_period(config, function) else { continue };
-            let first = source.requester() & !7 | (number % period);
             if function == source {
+                let first = source.requester() & !7 | (number % period);
                 for phantom in (0..8).step_by(usize::from(period)) {
                     self.add(SourceId::from_requester(source.segment(), first + phantom))?;
                 }
-            } else if (source.requester() - first).is_multiple_of(period) {
+            } else if source.requester() % period == number % period {
                 // What should be nobody's number is a function all the same.
                 self.add_shared((function.requester(), function.requester()))?;
             }

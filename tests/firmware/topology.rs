@@ -244,6 +244,9 @@ fn a_function_that_claims_the_number_of_another_shares_it() {
     assert!(of(claiming).shared_with(other) && of(other).shared_with(claiming));
     assert_eq!(ids(&of(other)), [other]);
     assert!(!of(third).shared_with(claiming) && !of(claiming).shared_with(third));
+    // The lowest number is less than what the other claims from.
+    assert_eq!(ids(&of(id(0, 3, 0))), [id(0, 3, 0)]);
+    assert!(!of(id(0, 3, 0)).shared_with(claiming));
 }
 
 #[test]
