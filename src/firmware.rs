@@ -13,4 +13,4 @@ mod table;
 
 pub use error::Error;
 pub use finding::{Finding, Flaw, Severity, Strictness};
-pub use table::{HEADER_BYTES, Header};
+pub use table::Header;

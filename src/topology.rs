@@ -46,7 +46,7 @@ pub struct Topology<
 }
 
 impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
-    /// The units that can be used, in the order of the table.
+    /// The units that can be used, in the order of the table; those of an IVRS by the type of their block first.
     pub fn units(&self) -> &[UnitInfo] {
         &self.units
     }

@@ -3,9 +3,6 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::{Error, Finding, Flaw};
 
-/// Bytes of the header that every ACPI table starts with.
-pub const HEADER_BYTES: usize = size_of::<Header>();
-
 /// What every ACPI table starts with (ACPI 6.5, section 5.2.6).
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -30,7 +27,7 @@ pub struct Header {
     pub creator_revision: U32,
 }
 
-const _: () = assert!(HEADER_BYTES == 36);
+const _: () = assert!(size_of::<Header>() == 36);
 
 /// Checks what concerns the whole table, and gives its bytes: as many as it says it has, or as there are.
 ///
