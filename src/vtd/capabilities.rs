@@ -145,28 +145,38 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let yes = |present, text: &'static str| if present { text } else { "" };
-        let page = ["4 KiB", "2 MiB", "1 GiB"].get(usize::from(self.largest_page) - 1).unwrap_or(&"?");
+        write!(f, "version {}.{}, page tables of ", self.major_version, self.minor_version)?;
+        let mut separator = "";
+        for (levels, supported) in [(3, self.three_levels), (4, self.four_levels), (5, self.five_levels)] {
+            if supported {
+                write!(f, "{separator}{levels}")?;
+                separator = " or ";
+            }
+        }
+        let page = match self.largest_page {
+            1 => "4 KiB",
+            2 => "2 MiB",
+            _ => "1 GiB",
+        };
+        let records = if self.fault_records == 1 { "fault record" } else { "fault records" };
         write!(
             f,
-            "version {}.{}, page tables of{}{}{} levels, {} input bits, pages up to {page}, {} domain-ids, \
-             {} fault record{}{}{}{}{}{}{}",
-            self.major_version,
-            self.minor_version,
-            yes(self.three_levels, " 3"),
-            yes(self.four_levels, " 4"),
-            yes(self.five_levels, " 5"),
+            "{}levels, {} input bits, pages up to {page}, {} domain-ids, {} {records}",
+            if separator.is_empty() { "no " } else { " " },
             self.input_bits,
             self.domain_ids,
             self.fault_records,
-            yes(self.fault_records > 1, "s"),
-            yes(self.queued_invalidation, ", queued invalidation"),
-            yes(self.snoop_control, ", snoop control"),
-            yes(self.caching_mode, ", caching mode"),
-            if self.coherent { ", coherent page walks" } else { ", page walks that do not snoop" },
-            yes(self.device_tlb, ", device-TLBs"),
-            yes(self.write_buffer_flush, ", write-buffer flush"),
-        )
+        )?;
+        let features = [
+            (self.queued_invalidation, "queued invalidation"),
+            (self.snoop_control, "snoop control"),
+            (self.caching_mode, "caching mode"),
+            (self.coherent, "page walks that snoop"),
+            (!self.coherent, "page walks that do not snoop"),
+            (self.device_tlb, "device-TLBs"),
+            (self.write_buffer_flush, "write-buffer flush"),
+        ];
+        features.iter().filter(|(present, _)| *present).try_for_each(|(_, words)| write!(f, ", {words}"))
     }
 }
 
@@ -261,8 +271,11 @@ pub(super) mod tests {
     fn the_words_name_what_matters() {
         assert_eq!(
             QEMU.to_string(),
-            "version 1.0, page tables of 3 4 levels, 48 input bits, pages up to 1 GiB, 65536 domain-ids, \
+            "version 1.0, page tables of 3 or 4 levels, 48 input bits, pages up to 1 GiB, 65536 domain-ids, \
              1 fault record, queued invalidation, page walks that do not snoop"
         );
+        let none = Capabilities { three_levels: false, four_levels: false, fault_records: 8, coherent: true, ..QEMU };
+        assert!(none.to_string().starts_with("version 1.0, page tables of no levels, "));
+        assert!(none.to_string().contains("8 fault records") && none.to_string().ends_with(", page walks that snoop"));
     }
 }
