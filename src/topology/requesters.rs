@@ -59,15 +59,14 @@ impl Requesters {
 
     /// Section 3.12.5: function numbers that a device uses as further tags.
     fn add_phantom_functions(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
-        for number in 0..8 {
-            let function = SourceId::from_requester(source.segment(), source.requester() & !7 | number);
-            let Some(period) = phantom_period(config, function) else { continue };
+        let first = source.requester() & !7;
+        let functions = || (first..=first | 7).map(|requester| SourceId::from_requester(source.segment(), requester));
+        for function in functions() {
+            let Some(mask) = phantom_mask(config, function) else { continue };
+            let same = |other: SourceId| other.requester() & mask == function.requester() & mask;
             if function == source {
-                let first = source.requester() & !7 | (number % period);
-                for phantom in (0..8).step_by(usize::from(period)) {
-                    self.add(SourceId::from_requester(source.segment(), first + phantom))?;
-                }
-            } else if source.requester() % period == number % period {
+                functions().filter(|other| same(*other)).try_for_each(|other| self.add(other))?;
+            } else if same(source) {
                 // What should be nobody's number is a function all the same.
                 self.add_shared((function.requester(), function.requester()))?;
             }
@@ -94,17 +93,17 @@ impl Requesters {
 
 const FULL: Full = Full { what: "source-ids of one function", capacity: MAX_REQUESTERS };
 
-/// How far apart the function numbers are that a function uses, if it uses more than its own (PCIe 6.0, sections 7.5.3.3
+/// The bits of the function number that tell a function which uses more numbers than its own (PCIe 6.0, sections 7.5.3.3
 /// and 7.5.3.4: Phantom Functions Supported, and Enable).
-fn phantom_period(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
+fn phantom_mask(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
     if !config_space::is_there(config, function) {
         return None;
     }
     let capabilities = config_space::express_register(config, function, 4)?;
     let control = config_space::express_register(config, function, 8)?;
-    // So many high bits of the function number tell nothing about the function.
     let supported = (capabilities >> 3) & 3;
-    (control & 1 << 9 != 0 && supported != 0).then_some(8 >> supported)
+    // So many high bits of the three are taken.
+    (control & 1 << 9 != 0 && supported != 0).then_some(7 >> supported)
 }
 
 /// True for a bridge that is no PCI Express port, or one from PCI to PCI Express.
