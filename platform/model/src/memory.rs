@@ -237,3 +237,42 @@ impl Memory {
         old
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(evicts: bool) -> (Memory, Journal, usize) {
+        let (mut memory, mut journal) = (Memory::new(Arc::new(Arena::new(0, 2)), 2, false, evicts), Journal::default());
+        memory.allocate(0, &mut journal).unwrap();
+        let index = 8;
+        memory.store(index, 1, &mut journal);
+        memory.write_back(index, 8, &mut journal);
+        memory.store(index, 2, &mut journal);
+        (memory, journal, index)
+    }
+
+    fn fence(memory: &mut Memory, journal: &mut Journal) {
+        for (line, content) in memory.fence(journal) {
+            memory.arrive(line, content);
+        }
+    }
+
+    #[test]
+    fn memory_has_what_was_there_at_the_write_back_after_the_fence() {
+        let (mut memory, mut journal, index) = memory(false);
+        assert_eq!((memory.seen(View::Snooped, index), memory.seen(View::Memory, index)), (2, STALE));
+        fence(&mut memory, &mut journal);
+        assert_eq!(memory.seen(View::Memory, index), 1);
+        assert!(!memory.is_written_back(0));
+    }
+
+    #[test]
+    fn a_line_that_was_evicted_never_goes_back() {
+        let (mut memory, mut journal, index) = memory(true);
+        let (line, content) = memory.evict(&mut Random::new(0)).unwrap();
+        memory.arrive(line, content);
+        fence(&mut memory, &mut journal);
+        assert_eq!(memory.seen(View::Memory, index), 2);
+    }
+}

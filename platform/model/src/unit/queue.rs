@@ -131,10 +131,7 @@ impl Unit {
     }
 
     pub(super) fn schedule_fetch(&mut self, board: &mut Board) {
-        let runs = self.global.on(global::QIE)
-            && !self.queue.is_empty()
-            && !self.faults.stops_queue()
-            && !self.defects.queue_dead;
+        let runs = self.global.on(global::QIE) && !self.queue.is_empty();
         if runs && self.queue.fetch_at.is_none() {
             self.queue.fetch_at = Some(board.journal.now + FETCH_NS + self.defects.slower_ns);
         }

@@ -170,6 +170,10 @@ fn a_device_that_leaves_is_flushed_from_both_caches_in_order() {
         driver.submit(&[context_device(DEVICE, DOMAIN)]);
         assert_eq!(driver.reads(INPUT), Ok(7));
         assert_eq!(settled(&driver), ["R24", "R33"]);
+        // Some pages are not all pages.
+        driver.submit(&[iotlb_pages(DOMAIN, INPUT, 0, false)]);
+        assert_eq!(driver.reads(INPUT), Ok(7));
+        assert_eq!(settled(&driver), ["R33"]);
         driver.submit(&[iotlb_domain(DOMAIN)]);
         assert_eq!(driver.reads(INPUT).unwrap_err().reason, Reason::ContextNotPresent);
         driver.publish(entry + 8, 0);
@@ -194,8 +198,14 @@ fn a_new_context_entry_is_flushed_with_domain_0_in_caching_mode() {
     driver.submit(&[context_device(other, DOMAIN), iotlb_domain(DOMAIN)]);
     assert_eq!(settled(&driver), ["R33b"]);
     driver.submit(&[context_device(other, 0)]);
+    let reads = |driver: &Driver| {
+        let source = cofferdam::addr::SourceId::from_requester(0, other);
+        driver.machine.dma_read(source, Iova::new(INPUT), &mut [0])
+    };
+    assert_eq!(reads(&driver).unwrap_err().reason, Reason::NotReadable);
     assert_eq!(settled(&driver), ["R24", "R33b"]);
     driver.submit(&[iotlb_domain(DOMAIN)]);
+    assert_eq!(reads(&driver), Ok(()));
     assert_eq!(settled(&driver), [""; 0]);
 }
 
@@ -285,6 +295,7 @@ fn reserved_bits_and_the_interrupt_range_are_reported() {
         ("R41", UnitConfig::server(), 1 << 39 | RW),
         ("R41", graphics, OUTPUT | RW | 1 << 11),
         ("R43", UnitConfig::server(), 0xfee0_0000 | RW),
+        ("R41", UnitConfig::server(), OUTPUT | 1 << 57 | 1 << 51 | RW),
     ] {
         let (driver, _, tables) = mapped(unit);
         driver.publish(tables[3] + 8, entry);
@@ -292,8 +303,20 @@ fn reserved_bits_and_the_interrupt_range_are_reported() {
         let reason = driver.reads(INPUT + 0x1000).unwrap_err().reason;
         assert_eq!(reason, if rule == "R41" { Reason::PageReserved } else { Reason::OutputIsInterrupt });
     }
-    let (driver, _, tables) = mapped(UnitConfig::server());
-    driver.publish(tables[2], tables[3].as_u64() | RW | 1 << 11);
+    for (level, entry) in [
+        (2, OUTPUT | RW | 1 << 11),
+        (2, OUTPUT | RW | 1 << 7 | 0x1000),
+        (1, OUTPUT | RW | 1 << 7 | 1 << 21),
+        (0, OUTPUT | RW | 1 << 7),
+    ] {
+        let (driver, _, tables) = mapped(UnitConfig::server());
+        driver.publish(tables[level] + 16, entry);
+        assert_eq!(driver.rules(), ["R41"], "{entry:#x}");
+        driver.machine.abandon();
+    }
+    let small = UnitConfig { cap: UnitConfig::server().cap & !(3 << 34), ..UnitConfig::server() };
+    let (driver, _, tables) = mapped(small);
+    driver.publish(tables[2] + 8, OUTPUT | RW | 1 << 7);
     assert_eq!(driver.rules(), ["R41"]);
     driver.machine.abandon();
 }
@@ -379,4 +402,30 @@ fn a_cached_page_has_the_rights_of_the_whole_walk() {
         assert_eq!((driver.reads(INPUT), writes(&driver)), (Ok(7), false));
     }
     driver.machine.check();
+}
+
+#[test]
+fn a_walk_starts_from_the_lowest_paging_structure_that_is_cached() {
+    let (mut driver, _, tables) = mapped(UnitConfig::server());
+    // Another page behind the old upper entry, but not behind the old lower one.
+    let lower = driver.allocate();
+    driver.machine.poke(PhysAddr::new(OUTPUT + 0x1000), &8_u64.to_le_bytes());
+    driver.publish(lower, (OUTPUT + 0x1000) | RW);
+    driver.publish(tables[2], lower.as_u64() | RW);
+    driver.publish(tables[1], 0);
+    assert_eq!(driver.reads(INPUT), Ok(7));
+    driver.rules();
+    driver.submit(&[iotlb_domain(DOMAIN)]);
+    assert_eq!(settled(&driver), [""; 0]);
+}
+
+#[test]
+fn faults_of_a_source_that_is_silent_are_not_recorded() {
+    let (driver, contexts, tables) = mapped(UnitConfig::server());
+    driver.set_context(contexts, DEVICE + 8, tables[0] + 2, 4, DOMAIN);
+    let source = cofferdam::addr::SourceId::from_requester(0, DEVICE + 8);
+    assert!(driver.machine.dma_read(source, Iova::new(0), &mut [0]).is_err());
+    assert_eq!(driver.read(FSTS), 0);
+    assert!(driver.reads(0).is_err());
+    assert_eq!(driver.read(FSTS), 2);
 }

@@ -112,6 +112,7 @@ fn a_device_that_never_answers_stops_the_queue_and_drops_the_waits() {
     assert!((0..20).any(|_| driver.poll(|| driver.read(FSTS) & 0x40 != 0)));
     assert_eq!(driver.read64(0xb0) >> 32, u64::from(DEVICE), "ITESID");
     assert!(!driver.submit(&[]), "nothing is fetched");
+    assert_eq!(driver.load(driver.status), 2, "the wait of before is gone");
     driver.machine.set_device_tlb(device(), Answer::After(100), 32);
     driver.write(FSTS, 0x40);
     assert!(driver.poll(|| driver.load(driver.status) == 4), "the wait behind it");
@@ -130,4 +131,26 @@ fn an_answer_to_nothing_is_an_error_that_stops_nothing() {
     assert_eq!(driver.read64(0xb0) >> 48, u64::from(DEVICE), "ICESID");
     driver.write(FSTS, 0x20);
     assert_eq!(driver.read(FSTS), 0);
+}
+
+#[test]
+fn the_size_of_an_invalidation_is_coded_in_its_address() {
+    let left = |address: u64| {
+        let (mut driver, _, tables) = trusted();
+        for page in 1..8 {
+            driver.publish(tables[3] + page * 8, (OUTPUT + page * 4096) | RW);
+            assert!(ats_reads(&driver, INPUT + page * 4096).is_ok());
+        }
+        for page in 0..8 {
+            driver.publish(tables[3] + page * 8, 0);
+        }
+        driver.submit(&[iotlb_domain(DOMAIN), device_tlb(DEVICE, address)]);
+        let left: Vec<u64> = (0..8).filter(|page| ats_reads(&driver, INPUT + page * 4096).is_ok()).collect();
+        driver.machine.abandon();
+        left
+    };
+    assert_eq!(left(INPUT + 0x2000), [0, 1, 3, 4, 5, 6, 7]);
+    assert_eq!(left((INPUT + 0x2000) | 1), [0, 1, 4, 5, 6, 7], "8 KiB");
+    assert_eq!(left((INPUT + 0x5000) | 1), [0, 1, 2, 3], "16 KiB");
+    assert_eq!(left(0x7fff_ffff_ffff_f001), [0; 0]);
 }

@@ -64,6 +64,7 @@ fn write_buffers_hold_back_what_is_not_flushed() {
     driver.machine.settle();
     assert_eq!(driver.rules(), ["R10"]);
     driver.command(WBF);
+    assert_eq!(driver.read(GSTS) & WBF, 0);
     assert_eq!(driver.reads(INPUT + 0x1000), Ok(7));
     driver.machine.check();
     driver.root = driver.allocate();

@@ -114,7 +114,12 @@ fn faults_are_recorded_overflow_and_are_cleared() {
     assert_eq!(driver.read64(record + 8), 1 << 63 | 1 << 62 | 1 << 32 | u64::from(DEVICE));
     driver.write(record + 0xc, 1 << 31);
     driver.write(record + 0x1c, 1 << 31);
+    assert!(driver.reads(0x2000).is_err());
+    assert_eq!(driver.read(FSTS) & 3, 1, "nothing is recorded after an overflow");
     driver.write(FSTS, 1);
+    assert!(driver.reads(0x2000).is_err());
+    assert_eq!(driver.read64(record), 0x2000);
+    driver.write(record + 0xc, 1 << 31);
     assert_eq!(driver.read(FSTS) & 3, 0);
 }
 
