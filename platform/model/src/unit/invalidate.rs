@@ -16,18 +16,12 @@ impl Unit {
         }
         self.context_flushed = true;
         for (source, entry) in self.stale.take_contexts(scope) {
-            let current = self.current(source, board);
             // What was translated with the cached entry stays in the IOTLB.
-            let residue = match entry {
-                Some(old) if old == current => None,
-                Some(old) => Some(Residue { source, domain: old.domain(), entry }),
-                None => current.present().then(|| Residue { source, domain: current.domain(), entry }),
+            let domain = match entry {
+                Some(old) => Some(old.domain()),
+                None => Some(self.current(source, board)).filter(|now| now.present()).map(ContextEntry::domain),
             };
-            match (residue, entry) {
-                (Some(residue), _) => self.stale.residues.push(residue),
-                (None, Some(old)) => self.drop_context(old, board),
-                (None, None) => {}
-            }
+            self.stale.residues.extend(domain.map(|domain| Residue { source, domain, entry }));
         }
     }
 

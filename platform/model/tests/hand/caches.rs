@@ -412,7 +412,7 @@ fn a_walk_starts_from_the_lowest_paging_structure_that_is_cached() {
     driver.machine.poke(PhysAddr::new(OUTPUT + 0x1000), &8_u64.to_le_bytes());
     driver.publish(lower, (OUTPUT + 0x1000) | RW);
     driver.publish(tables[2], lower.as_u64() | RW);
-    driver.publish(tables[1], 0);
+    driver.publish(tables[1] + 8, 0);
     assert_eq!(driver.reads(INPUT), Ok(7));
     driver.rules();
     driver.submit(&[iotlb_domain(DOMAIN)]);
