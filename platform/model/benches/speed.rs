@@ -3,7 +3,7 @@
 
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::{CellId, Iommu};
-use cofferdam_model::{Machine, UnitConfig};
+use cofferdam_model::Machine;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
