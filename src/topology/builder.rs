@@ -154,7 +154,9 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             report(Finding::new(offset, Flaw::UnmappableRange { base, limit }));
         }
         // An address that no CPU has stays what it is as the device sees it, so that mapping it is refused.
-        let (input, bytes) = (Iova::new(first), (last - first).saturating_add(1));
+        // There is no number for all 2^64; without their last page they cannot be mapped either.
+        let bytes = (last - first).checked_add(1).unwrap_or(!(PAGE_BYTES - 1));
+        let input = Iova::new(first);
         let Some(region) = Region::new(input, PhysAddr::new_truncate(first), bytes, rights) else {
             return Ok(None);
         };

@@ -147,6 +147,8 @@ fn reserved_memory() {
     }
     let (base, limit) = (0, u64::MAX);
     let found = findings(rmrr(base, limit));
+    let all = from_dmar(&rmrr(base, limit).table()).0.unwrap().reserved_memory()[0].region;
+    assert!(all.input.is_page_aligned() && all.input.last().as_u64() > u64::MAX - 0x2000);
     assert_eq!(found, [Finding { offset: 72, flaw: Flaw::UnmappableRange { base, limit } }]);
 
     let (base, limit) = (0xa000_1000, 0xa000_2fff);
