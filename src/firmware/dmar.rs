@@ -149,7 +149,7 @@ impl Flags {
     }
 }
 
-/// One structure of the table, long enough for its fixed fields and no longer than the table.
+/// One structure of the table (R67), long enough for its fixed fields and no longer than the table.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Structure<'a> {

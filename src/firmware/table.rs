@@ -81,7 +81,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Cuts a table's body into its structures. In both tables the 16-bit length is at offset 2 of each structure.
+/// Cuts a table's body into its structures (R65). In both tables the 16-bit length is at offset 2 of each structure.
 ///
 /// Ends at the first structure whose length leads nowhere, since nobody knows where the next one starts; each turn takes
 /// at least four bytes away, so it always ends.
