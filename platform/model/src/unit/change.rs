@@ -35,20 +35,22 @@ impl Unit {
         if self.reach.uses(frame).is_empty() {
             return;
         }
+        for level in self.reach.levels(frame) {
+            for (index, old) in (first..).zip(old) {
+                self.page_entry_changed(index, level, PageEntry(*old), board);
+            }
+        }
+        if self.reach.uses(frame).iter().all(|(what, _)| matches!(what, Use::Table { .. })) {
+            return;
+        }
+        // All other entries have two words.
         let was = |index: usize, board: &Board| match old.get(index.wrapping_sub(first)) {
             Some(old) => *old,
             None => self.seen(index, board),
         };
-        let indices = first..first + old.len();
-        let words: Vec<(usize, u64)> = indices.map(|index| (index, was(index, board))).collect();
         let pairs: Vec<(usize, [u64; 2])> = (first / 2..=(first + old.len() - 1) / 2)
             .map(|pair| (pair * 2, [was(pair * 2, board), was(pair * 2 + 1, board)]))
             .collect();
-        for level in self.reach.levels(frame) {
-            for (index, old) in &words {
-                self.page_entry_changed(*index, level, PageEntry(*old), board);
-            }
-        }
         let uses: Vec<Use> = self.reach.uses(frame).iter().map(|(what, _)| *what).collect();
         for what in uses {
             for (index, old) in &pairs {
