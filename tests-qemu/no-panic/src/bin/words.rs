@@ -1,0 +1,69 @@
+//! Whatever the driver says in words: each `Display` of its own and each `Debug` that is not derived, with anything in it.
+//!
+//! A derived `Debug` is not here: that of a text, and that of a structure with more than five fields, can panic as far as
+//! the compiler sees, in the standard library and not in the driver.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+use core::fmt::{self, Debug, Display, Write};
+
+use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
+use cofferdam::error::UnitError;
+use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
+use cofferdam::hal::{OutOfFrames, Window};
+use cofferdam::iommu::{self, MapError, Refusal};
+use cofferdam::limits::Full;
+use cofferdam::vtd::{Access, Capabilities, Fault, FaultReason};
+use cofferdam::{CellId, Coherency};
+use cofferdam_no_panic::{any, program, show};
+
+struct Out;
+
+impl Write for Out {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        show(text);
+        if *any() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+fn say<T: Display + 'static>() {
+    show(write!(Out, "{}", any::<T>()));
+}
+
+fn debug<T: Debug + 'static>() {
+    show(write!(Out, "{:?}", any::<T>()));
+}
+
+fn run() {
+    say::<Iova>();
+    say::<IovaRange>();
+    say::<Region>();
+    say::<Rights>();
+    say::<SourceId>();
+    say::<Window>();
+    say::<OutOfFrames>();
+    say::<Full>();
+    say::<UnitError>();
+    say::<firmware::Error>();
+    say::<Severity>();
+    say::<Flaw>();
+    say::<Finding>();
+    say::<dmar::ScopeKind>();
+    say::<Access>();
+    say::<Fault>();
+    say::<FaultReason>();
+    say::<Capabilities>();
+    say::<CellId>();
+    say::<Coherency>();
+    say::<MapError>();
+    say::<Refusal>();
+    say::<iommu::Error>();
+    debug::<Iova>();
+    debug::<IovaRange>();
+    debug::<SourceId>();
+    debug::<Window>();
+    debug::<FaultReason>();
+    debug::<ivrs::IvInfo>();
+}
+
+program!(run);

@@ -1,0 +1,26 @@
+use cofferdam::hal::Hal;
+use cofferdam::iommu::Options;
+use cofferdam::topology::Topology;
+use cofferdam::{CellConfig, Iommu};
+
+use crate::{any, any_mut, show};
+
+pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: usize, const DEVICES: usize>() {
+    show(Options::default());
+    show(Iommu::<H, UNITS, CELLS, DEVICES>::discover(*any(), any::<Topology>().clone(), *any()));
+    let iommu: &mut Iommu<H, UNITS, CELLS, DEVICES> = any_mut();
+    show(iommu.enable());
+    iommu.units().for_each(show);
+    show((iommu.topology(), iommu.hal()));
+    show(iommu.create_cell(*any::<CellConfig>()));
+    show(iommu.map(*any(), *any()));
+    show(iommu.unmap(*any(), *any()));
+    show(iommu.protect(*any(), *any(), *any()));
+    show(iommu.assign(*any(), *any()));
+    show(iommu.coherency(*any()));
+    show(iommu.statistics());
+    show(iommu.set_fault_event(*any()));
+    show(iommu.faults(show));
+    show(iommu.release(*any()));
+    show(iommu.destroy_cell(*any()));
+}

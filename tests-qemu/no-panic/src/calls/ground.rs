@@ -1,0 +1,38 @@
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::firmware::{Finding, Strictness};
+use cofferdam::topology::AmdUnit;
+use cofferdam::vtd::FaultReason;
+
+use crate::{any, any_number, show};
+
+pub(super) fn calls() {
+    iova();
+    ranges();
+    sources();
+    let (finding, reason, strictness): (&Finding, &FaultReason, &Strictness) = (any(), any(), any());
+    show((finding.severity(), finding.flaw.action(), finding.flaw.name(), finding.flaw.hides_units()));
+    show((strictness.refuses(finding), Strictness::default()));
+    show((reason.code(), reason.is_interrupt(), reason.words(), FaultReason::new(any_number() as u8)));
+    show(any::<AmdUnit>().iotlb_supported());
+}
+
+fn iova() {
+    let iova = Iova::new(any_number());
+    show((iova.as_u64(), iova.checked_add(any_number()), iova.is_page_aligned()));
+}
+
+fn ranges() {
+    show(IovaRange::new(Iova::new(any_number()), any_number()));
+    let (range, other): (&IovaRange, &IovaRange) = (any(), any());
+    show((range.start(), range.last(), range.bytes(), range.is_page_aligned()));
+    show((range.contains(*other), range.overlaps(*other), range.hull(*other)));
+    let output = PhysAddr::new_truncate(any_number());
+    show(Region::new(range.start(), output, any_number(), Rights::from_bits_retain(any_number() as u8)));
+}
+
+fn sources() {
+    let (segment, requester) = (any_number() as u16, any_number() as u16);
+    show(SourceId::new(segment, any_number() as u8, any_number() as u8, any_number() as u8));
+    let source = SourceId::from_requester(segment, requester);
+    show((source.segment(), source.requester(), source.bus(), source.device(), source.function(), source.devfn()));
+}

@@ -1,0 +1,41 @@
+use cofferdam::addr::SourceId;
+use cofferdam::hal::Hal;
+use cofferdam::topology::{ConfigSpace, NoConfigSpace, Topology};
+
+use crate::{any, any_number, show};
+
+pub(super) fn calls<H: Hal + 'static, const UNITS: usize, const SCOPES: usize, const RESERVED: usize>() {
+    show(Topology::<UNITS, SCOPES, RESERVED>::from_dmar(any::<&[u8]>(), any::<H>(), show));
+    show(Topology::<UNITS, SCOPES, RESERVED>::from_ivrs(any::<&[u8]>(), show));
+    let topology: &Topology<UNITS, SCOPES, RESERVED> = any();
+    facts(topology);
+    of_a_device(topology, any::<H>());
+    of_a_device(topology, &NoConfigSpace);
+}
+
+fn facts<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
+    topology: &'static Topology<UNITS, SCOPES, RESERVED>,
+) {
+    show((topology.units(), topology.is_complete(), topology.scopes(), topology.reserved_memory()));
+    show((topology.host_address_width(), topology.interrupt_remapping()));
+    show((topology.x2apic_opt_out(), topology.dma_opt_in()));
+    show(topology.ioapic(any_number() as u8));
+    topology.hpet(any_number() as u8).for_each(show);
+    topology.match_ioapics(any::<&[u8]>(), show).for_each(show);
+    topology.check_memory_map(|region| *any::<bool>() && region.input.is_page_aligned(), show);
+}
+
+fn of_a_device<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
+    topology: &'static Topology<UNITS, SCOPES, RESERVED>,
+    config: &impl ConfigSpace,
+) {
+    let source = *any::<SourceId>();
+    show(config.read(source, any_number() as u16));
+    show((topology.unit_of(config, source), topology.snoop_forbidden(config, source)));
+    show((topology.properties(config, source), topology.ats_allowed(config, source)));
+    show(topology.device_settings(config, source));
+    topology.reserved(config, source).for_each(show);
+    if let Ok(requesters) = topology.requesters(config, source) {
+        show((requesters.ids(), requesters.shared_with(*any())));
+    }
+}

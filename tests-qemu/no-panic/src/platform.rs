@@ -1,0 +1,56 @@
+//! A platform of which nothing is known.
+
+use core::ptr::NonNull;
+
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::{Hal, Window};
+
+use crate::{any_mut, any_number, show};
+
+/// Answers with anything, and takes what it is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform;
+
+// SAFETY: no program of this package is ever run, so nothing relies on it.
+unsafe impl Hal for Platform {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        show(order);
+        PhysAddr::try_new(any_number()).ok()
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        show((frames, order));
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        show(frame);
+        NonNull::from(any_mut())
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        show((window, offset));
+        any_number() as u32
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        show((window, offset, value));
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        show((window, offset));
+        any_number()
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        show((window, offset, value));
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        show((function, offset));
+        any_number() as u32
+    }
+
+    fn now_ns(&self) -> u64 {
+        any_number()
+    }
+}
