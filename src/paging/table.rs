@@ -291,6 +291,10 @@ impl<F: Format> PageTable<F> {
         for edge in edges(range) {
             self.split(hal, edge, &mut spare, &mut change);
         }
+        if change.tables {
+            // Hardware must see pages change only after it could see them smaller (R32).
+            self.settle(hal);
+        }
         self.frames += before - spare.0.len();
         spare.free(hal);
         change

@@ -22,6 +22,8 @@ pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {
         ("QEMU 10.0", UnitConfig::qemu_10_0(false)),
         ("QEMU 10.0, caching mode", UnitConfig::qemu_10_0(true)),
         ("QEMU 11.1, caching mode", UnitConfig::qemu_11_1(true)),
+        ("without page-selective invalidation", UnitConfig::server().page_selective(false)),
+        ("everything", UnitConfig::everything()),
     ]
 }
 
