@@ -43,9 +43,11 @@ fn four_cells_change_while_two_cpus_read_faults() {
                 })
             })
             .collect();
-        changers.into_iter().for_each(|thread| thread.join().unwrap());
+        let ended: Vec<_> = changers.into_iter().map(|thread| thread.join()).collect();
+        // Also if one of them failed, or the readers would keep the test from ending.
         busy.store(false, Ordering::Relaxed);
         readers.into_iter().for_each(|thread| thread.join().unwrap());
+        ended.into_iter().for_each(|result| result.unwrap());
     });
     let read_back = read_back.into_inner();
     // One record a unit, and faults of one source collapse: not all are recorded, but none twice.
