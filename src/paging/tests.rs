@@ -291,28 +291,30 @@ fn rights_that_come_to_be_alike_join_the_pages() {
 }
 
 /// Goes through the journal as hardware that does not snoop would, and checks that nothing stored is missing in memory
-/// at the end, and that no entry leads to a table whose content is not in memory when the entry is stored (R37).
+/// at the end (R37); that no entry leads to a table whose content is not in memory when the entry is stored; and that
+/// nothing changes in a table before the entry that leads there is in memory (R32).
 fn check_written_back(hal: &Fake) {
-    let mut dirty = std::collections::BTreeSet::new();
+    let mut dirty = std::collections::BTreeMap::new();
     let mut flushing = Vec::new();
     for deed in hal.journal() {
         match deed {
             Deed::Store { at, value } => {
-                let next = value & !0xfff;
-                if value & 0b1001 == 1 {
-                    assert!(!dirty.iter().any(|&word| word & !0xfff == next), "linked before it was written back");
-                }
-                dirty.insert(at);
+                let leads_to = (value & 0b1001 == 1).then_some(value & !0xfff);
+                let table = at & !0xfff;
+                assert!(!dirty.values().any(|next| *next == Some(table)), "changed before the way there was in memory");
+                let missing = dirty.keys().any(|word| Some(word & !0xfff) == leads_to);
+                assert!(!missing, "linked before it was written back");
+                dirty.insert(at, leads_to);
             }
             Deed::WriteBack { at, bytes } => flushing.push((at & !63, (at + bytes as u64).next_multiple_of(64))),
             Deed::Fence => {
                 for (first, end) in flushing.drain(..) {
-                    dirty.retain(|word| !(first..end).contains(word));
+                    dirty.retain(|word, _| !(first..end).contains(word));
                 }
             }
         }
     }
-    dirty.retain(|&word| hal.is_used(word));
+    dirty.retain(|&word, _| hal.is_used(word));
     assert!(dirty.is_empty(), "never written back: {dirty:x?}");
 }
 
