@@ -1,5 +1,7 @@
 use cofferdam::Iommu;
+use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
+use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam_model::{Defect, UnitConfig};
@@ -26,6 +28,28 @@ fn two_units_come_up_and_each_blocks_its_own() {
     discover(&machine, &[&[1]]).unwrap().enable().unwrap();
     assert_eq!(read(&machine, function(1, 0), 0), None);
     assert_eq!(read(&machine, function(0, 0), 0), None);
+}
+
+#[test]
+fn memory_that_firmware_protects_stays_so_until_translation_is_on() {
+    const PMEN: u32 = 0x64;
+    for unit in [UnitConfig::client(), UnitConfig::everything()] {
+        let machine = machine([unit]);
+        let window = machine.windows()[0];
+        // SAFETY: the machine takes any access and reports a wrong one.
+        let status = || unsafe { machine.read32(window, PMEN) } & 1;
+        // SAFETY: as above. Base 0 and limit 0 protect the first 2 MiB.
+        unsafe { machine.write32(window, PMEN, 1 << 31) };
+        while status() == 0 {
+            machine.pause();
+        }
+        let mut iommu = discover(&machine, &[]).unwrap();
+        assert!(!write(&machine, function(0, 3), 0x1000, 1) && write(&machine, function(0, 3), LARGE, 1));
+        iommu.enable().unwrap();
+        assert_eq!(status(), 0, "translation blocks from here on");
+        cell_with(&iommu, region(0, 0, LARGE, Rights::all()), function(0, 3));
+        assert!(write(&machine, function(0, 3), 0x1000, 1));
+    }
 }
 
 #[test]

@@ -35,6 +35,23 @@ fn each_device_reaches_its_own_cell_and_nothing_else() {
 }
 
 #[test]
+fn a_unit_behind_write_buffers_sees_each_change() {
+    let machine = machine([UnitConfig { cap: UnitConfig::client().cap | 1 << 4, ..UnitConfig::client() }]);
+    let iommu = enabled(&machine);
+    let (a, b) = (function(0, 3), function(1, 4));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), a);
+    machine.check();
+    assert!(write(&machine, a, INPUT, 1));
+    iommu.map(cell, region(INPUT + LARGE, MEMORY_B, PAGE, RW)).unwrap();
+    machine.check();
+    assert!(write(&machine, a, INPUT + LARGE, 1));
+    iommu.assign(b, cell).unwrap();
+    assert!(write(&machine, b, INPUT + LARGE, 1));
+    iommu.unmap(cell, range(INPUT + LARGE, PAGE)).unwrap();
+    assert!(!write(&machine, a, INPUT + LARGE, 1));
+}
+
+#[test]
 fn rights_are_those_of_the_region() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
