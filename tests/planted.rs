@@ -1,0 +1,110 @@
+//! Bugs planted in the driver, each one that another driver really had: the driver's tests have to find every one, and
+//! the hardware model to call it by the rule that it breaks.
+//!
+//! They build the driver once for each (a minute and a half in all), so they run on request:
+//! `cargo test --test planted -- --ignored --nocapture`, with a part of a bug's text in `PLANTED` for that one alone. A bug
+//! is an exact piece of the code and what stands in its place, so code may move; where the piece is not there, once, the
+//! test says so, and the bug has to be planted anew.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+#[path = "planted/bugs.rs"]
+mod bugs;
+
+use bugs::{BUGS, Bug};
+use cofferdam_model::rules::RULES;
+
+/// How long a build and a run of the driver's tests may take.
+const LIMIT_SECONDS: u32 = 180;
+
+/// What the tests say of a bug.
+struct Outcome {
+    failed: BTreeSet<String>,
+    rules: BTreeSet<String>,
+}
+
+#[test]
+#[ignore = "builds the driver once for each bug"]
+fn every_planted_bug_is_found_and_called_by_its_rule() {
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
+    copy_tree(&copy);
+    // A tree whose tests fail by themselves would find anything.
+    assert!(run(&copy).failed.is_empty(), "the tests fail without a bug");
+    let chosen = env::var("PLANTED").unwrap_or_default();
+    let mut missed = Vec::new();
+    for bug in BUGS.iter().filter(|bug| bug.what.contains(&chosen)) {
+        let path = copy.join(bug.file);
+        let text = fs::read_to_string(&path).unwrap();
+        let planted = plant(bug, &text);
+        let line = match planted {
+            None => "CANNOT BE PLANTED".to_owned(),
+            Some(planted) => {
+                fs::write(&path, planted).unwrap();
+                let outcome = run(&copy);
+                fs::write(&path, text).unwrap();
+                outcome.judge(bug)
+            }
+        };
+        println!("{:<80} {:<5} {line}", bug.what, bug.rule);
+        if !line.starts_with("found") {
+            missed.push(bug.what);
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+fn plant(bug: &Bug, text: &str) -> Option<String> {
+    (text.matches(bug.code).count() == 1).then(|| text.replacen(bug.code, bug.bug, 1))
+}
+
+impl Outcome {
+    fn judge(&self, bug: &Bug) -> String {
+        let rules = Vec::from_iter(self.rules.iter().map(String::as_str)).join(" ");
+        let tests = self.failed.len();
+        match (tests, self.rules.contains(bug.rule)) {
+            (0, _) => "NOT FOUND".to_owned(),
+            (_, true) => format!("found by {tests} tests as {rules}"),
+            (..) if bug.by_assertion => format!("found by {tests} tests, by what they assert; {rules}"),
+            (..) => format!("MISNAMED by {tests} tests as {rules}"),
+        }
+    }
+}
+
+/// The repository as it is in the working tree, without what git does not know.
+fn copy_tree(to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output().unwrap();
+    let _ = fs::remove_dir_all(to);
+    for name in String::from_utf8(listed.stdout).unwrap().split_terminator('\0') {
+        let (from, to) = (root.join(name), to.join(name));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        if from.is_file() {
+            fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+/// Runs the driver's tests, for as long as they take many times over without a bug: one may keep them from ending.
+fn run(tree: &Path) -> Outcome {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new("timeout");
+    command.arg(LIMIT_SECONDS.to_string()).arg(cargo).args(["test", "--package", "cofferdam", "--test", "driver"]);
+    command.args(["--", "--nocapture"]).current_dir(tree);
+    command.env("CARGO_TARGET_DIR", tree.with_file_name("planted-target"));
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("running "), "it does not compile:\n{text}");
+    let listed = text.lines().skip_while(|line| *line != "failures:").filter_map(|line| line.strip_prefix("    "));
+    let mut failed: BTreeSet<String> = listed.filter(|line| !line.contains(' ')).map(str::to_owned).collect();
+    if !output.status.success() && failed.is_empty() {
+        failed.insert("one that does not end".into());
+    }
+    let rules = text.lines().filter_map(|line| line.trim_start().split_once(": ")).map(|(rule, _)| rule);
+    let rules = rules.filter(|rule| RULES.iter().any(|(number, ..)| number == rule)).map(str::to_owned).collect();
+    Outcome { failed, rules }
+}

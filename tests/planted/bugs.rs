@@ -1,0 +1,227 @@
+//! The bugs. Each was seen in another driver.
+
+/// One bug, and the rule that it breaks.
+pub(crate) struct Bug {
+    pub(crate) what: &'static str,
+    pub(crate) rule: &'static str,
+    /// No hardware is mistreated: only what the tests assert tells.
+    pub(crate) by_assertion: bool,
+    pub(crate) file: &'static str,
+    /// The right code, which is there once.
+    pub(crate) code: &'static str,
+    pub(crate) bug: &'static str,
+}
+
+const fn bug(what: &'static str, rule: &'static str, file: &'static str, code: &'static str, bug: &'static str) -> Bug {
+    Bug { what, rule, by_assertion: false, file, code, bug }
+}
+
+pub(crate) const BUGS: &[Bug] = &[
+    bug(
+        "the half of a context entry with P is written first",
+        "R35",
+        "src/vtd/unit.rs",
+        "table.store(hal, word + 1, entry.upper);
+                hal.fence();
+                table.store(hal, word, entry.lower);",
+        "table.store(hal, word, entry.lower);
+                hal.fence();
+                table.store(hal, word + 1, entry.upper);",
+    ),
+    bug("one-shot bits are carried into GCMD", "R1", "src/vtd/command.rs", "0x96ff_ffff", "0xffff_ffff"),
+    bug(
+        "no invalidation between SRTP and TE",
+        "R8",
+        "src/vtd/flush.rs",
+        "if unit.root_pointer_invalidates { Self::default() }",
+        "if unit.coherent || !unit.coherent { Self::default() }",
+    ),
+    bug(
+        "of a fresh table only the entries that are set are written back",
+        "R37",
+        "src/vtd/unit.rs",
+        "self.written(hal, &table, 0, WORDS);",
+        "self.written(hal, &table, 0, 0);",
+    ),
+    bug(
+        "a fresh page table is written back without a fence",
+        "R37",
+        "src/paging/table.rs",
+        "fresh.write_back(hal, 0, WORDS);
+            hal.fence();",
+        "fresh.write_back(hal, 0, WORDS);",
+    ),
+    bug(
+        "domain-id 0 is used, with caching mode, too",
+        "R38",
+        "src/iommu/devices.rs",
+        "(1..=last).find(",
+        "(0..=last).find(",
+    ),
+    bug(
+        "no flush from not present to present with caching mode",
+        "R29",
+        "src/vtd/flush.rs",
+        "if !change.was_present && !unit.caching_mode {",
+        "if !change.was_present {",
+    ),
+    bug(
+        "a new context entry is flushed with its own domain-id with caching mode",
+        "R33b",
+        "src/vtd/flush.rs",
+        "Self::context(unit, requesters, 0, domain_id)",
+        "Self::context(unit, requesters, domain_id, domain_id)",
+    ),
+    bug(
+        "a context entry is cleared without a flush",
+        "R33",
+        "src/vtd/unit.rs",
+        "self.flush(hal, &Flush::context_cleared(&self.capabilities, requesters, domain_id))?;",
+        "let _ = Flush::context_cleared(&self.capabilities, requesters, domain_id);",
+    ),
+    bug(
+        "invalidation with another domain-id than the device's",
+        "R33",
+        "src/vtd/flush.rs",
+        "Self::context(unit, requesters, domain_id, domain_id)",
+        "Self::context(unit, requesters, domain_id ^ 1, domain_id ^ 1)",
+    ),
+    bug(
+        "page-table frames are freed before the flush",
+        "R31",
+        "src/iommu/memory.rs",
+        "let change = domain.table.unmap(&self.hal, range, spare);
+            let flushed",
+        "let mut change = domain.table.unmap(&self.hal, range, spare);
+            let freed = core::mem::replace(&mut change.freed, FrameList::new());
+            // SAFETY: none, that is the bug.
+            unsafe { freed.free(&self.hal) };
+            let flushed",
+    ),
+    bug(
+        "unmap without an IOTLB invalidation",
+        "R31",
+        "src/vtd/flush.rs",
+        "if !change.was_present && !unit.caching_mode {",
+        "if !unit.caching_mode {",
+    ),
+    bug(
+        "a table is replaced with IH = 1",
+        "R28",
+        "src/vtd/flush.rs",
+        "start, mask, !change.tables)",
+        "start, mask, true)",
+    ),
+    bug(
+        "an unaligned range computes too small a mask",
+        "R31",
+        "src/vtd/flush.rs",
+        "(first ^ last).leading_zeros()",
+        "(last - first).leading_zeros()",
+    ),
+    bug(
+        "the IOTLB is flushed before the context-cache",
+        "R24",
+        "src/vtd/flush.rs",
+        "Self::of(context.chain([Descriptor::iotlb_domain(unit, domain_id)]))",
+        "Self::of([Descriptor::iotlb_domain(unit, domain_id)].into_iter().chain(context))",
+    ),
+    bug(
+        "drain bits are never set",
+        "R25",
+        "src/vtd/descriptor.rs",
+        "(unit.write_draining as u64) << 6 | (unit.read_draining as u64) << 7",
+        "(unit.write_draining as u64 & unit.read_draining as u64) << 20",
+    ),
+    bug(
+        "IQT is written past the ring",
+        "R15",
+        "src/vtd/queue.rs",
+        "hal.fence();
+        registers.iqt().write(IQT::QT.val((state.tail % SLOTS).into()));",
+        "hal.fence();
+        registers.iqt().write(IQT::QT.val((state.tail % (2 * SLOTS)).into()));",
+    ),
+    bug(
+        "completion is taken from IQH = IQT",
+        "R31",
+        "src/vtd/queue.rs",
+        "let done = self.is_done(hal, ticket);",
+        "let done = registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT);",
+    ),
+    bug(
+        "a live queue of the firmware is reprogrammed while on",
+        "R14",
+        "src/vtd/unit.rs",
+        "if registers.gsts().is_set(GSTS::QIES) {",
+        "if registers.gsts().is_set(GSTS::QIES) && self.timeout_ns == 0 {",
+    ),
+    bug(
+        "SNP is set where the unit has no snoop control",
+        "R41",
+        "src/domain.rs",
+        "unit.snoop_control && !snoop_forbidden",
+        "!snoop_forbidden",
+    ),
+    bug(
+        "write buffers are not flushed",
+        "R10",
+        "src/vtd/flush.rs",
+        "write_buffer: unit.write_buffer_flush }",
+        "write_buffer: unit.write_buffer_flush && unit.caching_mode }",
+    ),
+    bug(
+        "protected memory is switched off before translation is on",
+        "R12",
+        "src/vtd/unit.rs",
+        "self.flush(hal, &Flush::root_pointer_set(&self.capabilities))?;
+        self.command(hal, Command::TRANSLATION_ON)?;",
+        "self.flush(hal, &Flush::root_pointer_set(&self.capabilities))?;
+        registers.pmen().set(0);
+        self.command(hal, Command::TRANSLATION_ON)?;",
+    ),
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "NFR is taken as a count",
+            "R62",
+            "src/vtd/capabilities.rs",
+            "cap.read(CAP::NFR) as u16 + 1",
+            "(cap.read(CAP::NFR) as u16).max(1)",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "a device leaves the flush list before its entry is cleared",
+            "R44",
+            "src/iommu/devices.rs",
+            "if let Some(unit) = self.units.get(device.unit) {
+            unit.expel(&self.hal, &device.requesters, id)?;
+        }
+        // Leaves the list only when its entry is gone and flushed (R44).
+        let device = device.device;
+        config.assignments.retain(|other| other.device != device);",
+            "let device = device.clone();
+        config.assignments.retain(|other| other.device != device.device);
+        if let Some(unit) = self.units.get(device.unit) {
+            unit.expel(&self.hal, &device.requesters, id)?;
+        }",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "a wait that gives up reports success",
+            "R6",
+            "src/vtd/command.rs",
+            "if waited_ns > timeout_ns {
+            return Err(",
+            "if waited_ns > timeout_ns {
+            return Ok(());
+        }
+        if waited_ns == u64::MAX {
+            return Err(",
+        )
+    },
+];
