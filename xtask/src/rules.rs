@@ -15,7 +15,7 @@ use comfy_table::{Table, presets};
 use console::style;
 
 use crate::{Verdict, show};
-use scan::{Place, Source};
+use scan::{Place, Source, Test};
 
 #[derive(Args)]
 pub struct Options {
@@ -42,7 +42,7 @@ struct Found {
 
 pub fn verb(options: &Options) -> Result<Verdict> {
     let sources = scan::read(&crate::root())?;
-    let found: Vec<Found> = RULES.iter().map(|rule| Found::of(rule.0, &sources)).collect();
+    let found = search(RULES, &sources);
     if options.numbers.is_empty() {
         print!("{}", table(RULES, &found));
     }
@@ -71,20 +71,19 @@ fn word(status: Status) -> &'static str {
     }
 }
 
-impl Found {
-    fn of(number: &str, sources: &[Source]) -> Self {
-        let mut found = Self::default();
-        for source in sources {
-            found.model.extend(source.reports(number));
-            found.driver.extend(source.driver_names(number));
-            for test in source.model_tests() {
-                found.broken.extend(test.breaks(number).then(|| test.place.clone()));
-                found.kept.extend(test.keeps(number).then(|| test.place.clone()));
-            }
-        }
-        found
-    }
+/// What the sources have of each rule.
+fn search(rules: &[Rule], sources: &[Source]) -> Vec<Found> {
+    let tests: Vec<Test> = sources.iter().flat_map(Source::model_tests).collect();
+    let found = rules.iter().map(|(number, ..)| Found {
+        model: sources.iter().flat_map(|source| source.reports(number)).collect(),
+        broken: tests.iter().filter(|test| test.breaks(number)).map(|test| test.place.clone()).collect(),
+        kept: tests.iter().filter(|test| test.keeps(number)).map(|test| test.place.clone()).collect(),
+        driver: sources.iter().flat_map(|source| source.driver_names(number)).collect(),
+    });
+    found.collect()
+}
 
+impl Found {
     fn kinds(&self) -> [(&'static str, &[Place]); 4] {
         [("model", &self.model), ("broken by", &self.broken), ("kept by", &self.kept), ("driver", &self.driver)]
     }
@@ -169,8 +168,7 @@ mod tests {
 
     fn wrong(files: &[(&str, &str)]) -> Vec<String> {
         let sources: Vec<Source> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
-        let found: Vec<Found> = RULE.iter().map(|rule| Found::of(rule.0, &sources)).collect();
-        judge(&RULE, &found, &sources)
+        judge(&RULE, &search(&RULE, &sources), &sources)
     }
 
     const MODEL: (&str, &str) = ("platform/model/src/unit.rs", "journal.violation(\"R1\", \"so\");\n");

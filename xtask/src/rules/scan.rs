@@ -83,11 +83,12 @@ impl Source {
 
     /// Where the model reports a rule: its number in quotes. Unit tests report nothing, and a list is what is forgiven.
     pub fn reports(&self, number: &str) -> Vec<Place> {
-        if !self.path.starts_with(MODEL) || self.path == TABLE {
+        let quoted = format!("\"{number}\"");
+        if !self.path.starts_with(MODEL) || self.path == TABLE || !self.text.contains(&quoted) {
             return Vec::new();
         }
         let end = self.text.find("#[cfg(test)]").unwrap_or(self.text.len());
-        let (quoted, mut places, mut before) = (format!("\"{number}\""), Vec::new(), '\n');
+        let (mut places, mut before) = (Vec::new(), '\n');
         for (line, text) in self.lines().take_while(|(line, _)| *line < self.line_of(end)) {
             let code = code(text);
             for (at, _) in code.match_indices(&quoted) {
@@ -106,8 +107,8 @@ impl Source {
 
     /// Where the driver names a rule.
     pub fn driver_names(&self, number: &str) -> Vec<Place> {
-        let here = self.path.starts_with(DRIVER);
-        let lines = self.lines().filter(|(_, text)| here && names(comment(text), number));
+        let here = if self.path.starts_with(DRIVER) { self.text.as_str() } else { "" };
+        let lines = here.lines().enumerate().filter(|(_, text)| names(comment(text), number));
         lines.map(|(line, _)| self.place(line)).collect()
     }
 
@@ -203,6 +204,9 @@ fn parts(word: &str) -> Option<(char, u32, &str)> {
 
 /// True if a text names the rule, by itself or as one of `R62 to R64`.
 fn names(text: &str, number: &str) -> bool {
+    if text.is_empty() {
+        return false;
+    }
     let wanted = parts(number);
     let words: Vec<&str> = words(text).collect();
     let within = |from: &str, to: &str| match (parts(from), wanted, parts(to)) {

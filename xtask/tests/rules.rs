@@ -1,0 +1,37 @@
+//! `cargo xtask rules`, on this repository.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::process::{Command, Output};
+
+fn rules(numbers: &[&str]) -> (Output, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = command.arg("rules").args(numbers).env("NO_COLOR", "1").output().unwrap();
+    let out = String::from_utf8(output.stdout.clone()).unwrap();
+    (output, out)
+}
+
+#[test]
+fn a_rule_is_shown_with_every_place() {
+    let (_, out) = rules(&["r33b"]);
+    assert!(out.starts_with("R33b in caching mode a new context entry"), "{out}");
+    for kind in
+        ["model      platform/model/src/", "broken by  platform/model/tests/", "kept by    ", "driver     src/vtd/"]
+    {
+        assert!(out.lines().any(|line| line.trim_start().starts_with(kind)), "{kind}: {out}");
+    }
+}
+
+#[test]
+fn without_a_number_each_rule_has_a_line() {
+    let (_, out) = rules(&[]);
+    for number in ["R1 ", "R69 ", "C5 ", "HAL "] {
+        assert_eq!(out.lines().filter(|line| line.trim_start().starts_with(number)).count(), 1, "{number}: {out}");
+    }
+}
+
+#[test]
+fn a_number_that_no_rule_has_is_refused() {
+    let (output, _) = rules(&["R50"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no rule R50"));
+}
