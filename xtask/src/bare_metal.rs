@@ -169,8 +169,12 @@ const PROGRESS: [&str; 8] =
 impl Toolchain {
     /// `cargo build` for the bare machine, release profile; what to build is to be added.
     pub fn build(&self) -> Command {
+        self.build_as("release")
+    }
+
+    fn build_as(&self, profile: &str) -> Command {
         let mut command = clean(&self.cargo);
-        command.args(["build", "--release", "--target", TARGET]).current_dir(crate::root());
+        command.args(["build", "--profile", profile, "--target", TARGET]).current_dir(crate::root());
         if self.core == Core::FromSource {
             command.arg("-Zbuild-std=core,compiler_builtins");
             command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", &self.rustc);
@@ -185,8 +189,21 @@ impl Toolchain {
     ///
     /// One does not exist or does not build; the error holds the compiler's output.
     pub fn images(&self, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-        let mut command = self.build();
-        command.args(["--package", "cofferdam-tests-qemu", "--message-format", "json"]);
+        self.bins("cofferdam-tests-qemu", "release", bins)
+    }
+
+    /// Builds bins of `tests-qemu/no-panic`, and says where each is. They are not to be run.
+    ///
+    /// # Errors
+    ///
+    /// As for [`images`](Self::images).
+    pub fn never_run(&self, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+        self.bins("cofferdam-no-panic", "no-panic", bins)
+    }
+
+    fn bins(&self, package: &str, profile: &str, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+        let mut command = self.build_as(profile);
+        command.args(["--package", package, "--message-format", "json"]);
         command.args(bins.iter().flat_map(|bin| ["--bin", bin]));
         let what = format!("Building for {TARGET}");
         let (spinner, mut build) = (process::spinner(&what), Build::default());

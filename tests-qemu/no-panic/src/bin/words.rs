@@ -1,7 +1,7 @@
-//! Whatever the driver says in words: each `Display` of its own and each `Debug` that is not derived, with anything in it.
+//! Whatever the driver says in words: each `Display`, and each `Debug` that is not derived, with anything in it.
 //!
-//! A derived `Debug` is not here: that of a text, and that of a structure with more than five fields, can panic as far as
-//! the compiler sees, in the standard library and not in the driver.
+//! A derived `Debug` is not here, nor that of `Iommu`, which shows derived ones: the `Debug` of a text, and a derived one of
+//! more than five fields, can panic as far as the compiler sees, in the standard library and not in the driver.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

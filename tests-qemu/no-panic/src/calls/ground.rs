@@ -1,4 +1,5 @@
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
 use cofferdam::topology::AmdUnit;
 use cofferdam::vtd::FaultReason;
@@ -13,7 +14,7 @@ pub(super) fn calls() {
     show((finding.severity(), finding.flaw.action(), finding.flaw.name(), finding.flaw.hides_units()));
     show((strictness.refuses(finding), Strictness::default()));
     show((reason.code(), reason.is_interrupt(), reason.words(), FaultReason::new(any_number() as u8)));
-    show(any::<AmdUnit>().iotlb_supported());
+    show((any::<AmdUnit>().iotlb_supported(), Properties::all_named()));
 }
 
 fn iova() {

@@ -1,0 +1,172 @@
+//! A linked image: its symbols, its instructions, and the lines of the source that they come from.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use addr2line::Loader;
+use anyhow::{Context, Result, anyhow, bail};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+
+/// An image and its line tables.
+pub struct Image {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    lines: Loader,
+}
+
+/// A named piece of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    pub name: String,
+    pub bytes: u64,
+    pub kind: SectionKind,
+}
+
+/// A line of the source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub function: String,
+    pub file: PathBuf,
+    pub line: u32,
+}
+
+impl Place {
+    /// The driver's module that the line is in, if it is the driver's: the first part of its path below `src`.
+    pub fn module(&self) -> Option<String> {
+        let file = self.file.strip_prefix(crate::root().join("src")).ok()?;
+        let first = Path::new(file.components().next()?.as_os_str());
+        Some(first.file_stem()?.to_string_lossy().into_owned())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.strip_prefix(crate::root()).unwrap_or(&self.file);
+        write!(f, "{}:{}, in {}", file.display(), self.line, self.function)
+    }
+}
+
+impl Image {
+    /// # Errors
+    ///
+    /// There is no such file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let lines = Loader::new(path).map_err(|error| anyhow!("no line tables in {}: {error}", path.display()))?;
+        Ok(Self { path: path.to_owned(), bytes, lines })
+    }
+
+    fn file(&self) -> Result<object::File<'_>> {
+        object::File::parse(&*self.bytes).with_context(|| format!("{} is no image", self.path.display()))
+    }
+
+    /// Its functions and statics, by address.
+    ///
+    /// # Errors
+    ///
+    /// It is no image, or was stripped.
+    pub fn symbols(&self) -> Result<BTreeMap<u64, Symbol>> {
+        let file = self.file()?;
+        let symbols = file.symbols().filter(|it| matches!(it.kind(), SymbolKind::Text | SymbolKind::Data));
+        let symbols: BTreeMap<_, _> = symbols
+            .filter_map(|it| {
+                let kind = file.section_by_index(it.section_index()?).ok()?.kind();
+                let name = format!("{:#}", rustc_demangle::demangle(it.name().ok()?));
+                Some((it.address(), Symbol { name, bytes: it.size(), kind }))
+            })
+            .collect();
+        if symbols.is_empty() {
+            bail!("{} has no symbols", self.path.display());
+        }
+        Ok(symbols)
+    }
+
+    /// Bytes of all sections of one kind.
+    ///
+    /// # Errors
+    ///
+    /// It is no image.
+    pub fn bytes_of(&self, kind: SectionKind) -> Result<u64> {
+        Ok(self.file()?.sections().filter(|it| it.kind() == kind).map(|it| it.size()).sum())
+    }
+
+    /// Every instruction of it, in order.
+    ///
+    /// # Errors
+    ///
+    /// It is no image, or holds bytes that are no instruction.
+    pub fn instructions(&self) -> Result<Vec<Instruction>> {
+        let mut all = Vec::new();
+        for section in self.file()?.sections().filter(|it| it.kind() == SectionKind::Text) {
+            let mut decoder = Decoder::with_ip(64, section.data()?, section.address(), DecoderOptions::NONE);
+            all.extend(decoder.iter());
+        }
+        if let Some(bad) = all.iter().find(|it| it.is_invalid()) {
+            bail!("{}: no instruction at {:#x}", self.path.display(), bad.ip());
+        }
+        Ok(all)
+    }
+
+    /// The lines that an instruction comes from: its own, then that of each function which it was inlined into.
+    ///
+    /// # Errors
+    ///
+    /// The line tables are torn.
+    pub fn places(&self, address: u64) -> Result<Vec<Place>> {
+        let torn = |error| anyhow!("{}: {error}", self.path.display());
+        let mut frames = self.lines.find_frames(address).map_err(torn)?;
+        let mut places = Vec::new();
+        while let Some(frame) = frames.next().map_err(|error| anyhow!("{}: {error}", self.path.display()))? {
+            let name = frame.function.as_ref().and_then(|function| function.demangle().ok());
+            let function = name.map_or_else(|| "?".into(), |name| short(&name).to_owned());
+            let Some(location) = frame.location else { continue };
+            // Line 0 stands for no line, and then the file means nothing either.
+            let (Some(file), Some(line @ 1..)) = (location.file, location.line) else { continue };
+            places.push(Place { function, file: file.into(), line });
+        }
+        Ok(places)
+    }
+}
+
+/// A name without its type parameters, which may be longer than a line, and without the hash that rustc puts at its end.
+fn short(name: &str) -> &str {
+    let name = match name.rsplit_once("::h") {
+        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|it| it.is_ascii_hexdigit()) => name,
+        _ => name,
+    };
+    match name.find('<') {
+        Some(0) | None => name,
+        Some(end) => name.get(..end).unwrap_or(name).trim_end_matches(':'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_to_what_tells_the_function() {
+        for (name, cut) in [
+            ("cofferdam::vtd::unit::Unit::begin::h0123456789abcdef", "cofferdam::vtd::unit::Unit::begin"),
+            ("release<cofferdam_no_panic::platform::Platform, 64, 16, 256>", "release"),
+            ("core::panicking::assert_failed::<usize, usize>", "core::panicking::assert_failed"),
+            ("<str as core::fmt::Debug>::fmt", "<str as core::fmt::Debug>::fmt"),
+            ("a::hide", "a::hide"),
+        ] {
+            assert_eq!(short(name), cut);
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_driver_is_in_a_module() {
+        let module = |file| Place { function: "f".into(), file: crate::root().join(file), line: 1 }.module();
+        assert_eq!(module("src/vtd/unit.rs").as_deref(), Some("vtd"));
+        assert_eq!(module("src/iommu.rs").as_deref(), Some("iommu"));
+        assert_eq!(module("tests-qemu/no-panic/src/calls.rs"), None);
+        assert_eq!(module("/rustc/core/src/slice.rs"), None);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the driver offers and no program of `tests-qemu/no-panic` calls: nothing would be shown of it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use walkdir::WalkDir;
+
+/// The public functions of `src`, and its types with a `Display`, that do not occur in the programs, as one calls them.
+///
+/// Goes by the name alone, so a second function of the same name is not missed.
+///
+/// # Errors
+///
+/// There are no sources to read.
+pub fn uncalled(root: &Path) -> Result<Vec<String>> {
+    let driver = text(&root.join("src"))?;
+    let programs = text(&root.join("tests-qemu/no-panic/src"))?;
+    let mut missing = Vec::new();
+    for (offered, as_called) in offers(&driver) {
+        if !as_called.iter().any(|call| programs.contains(call)) {
+            missing.push(offered.to_owned());
+        }
+    }
+    Ok(missing)
+}
+
+/// Each function and each type, with the ways in which it may be called.
+fn offers(driver: &str) -> impl Iterator<Item = (&str, [String; 2])> {
+    driver.lines().map(str::trim_start).filter_map(|line| {
+        let name = |rest: &'_ str| rest.find(|it: char| !it.is_alphanumeric() && it != '_');
+        if let Some(rest) = line.strip_prefix("pub fn ").or_else(|| line.strip_prefix("pub const fn ")) {
+            let name = rest.get(..name(rest)?)?;
+            return Some((name, [format!(".{name}("), format!("::{name}(")]));
+        }
+        let (_, rest) = line.split_once("Display for ").filter(|_| line.starts_with("impl "))?;
+        let name = rest.get(..name(rest)?)?;
+        Some((name, [format!("say::<{name}>"), format!("::{name}>")]))
+    })
+}
+
+/// All Rust below a folder.
+fn text(folder: &Path) -> Result<String> {
+    let mut all = String::new();
+    for file in WalkDir::new(folder).sort_by_file_name() {
+        let file = file?;
+        if file.path().extension().is_some_and(|it| it == "rs") {
+            let path = file.path();
+            all += &std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        }
+    }
+    if all.is_empty() {
+        bail!("{} holds no Rust", folder.display());
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_called_is_named() {
+        let root = tempfile::TempDir::new().unwrap();
+        let (src, programs) = (root.path().join("src"), root.path().join("tests-qemu/no-panic/src"));
+        for (folder, text) in [
+            (
+                src,
+                "pub fn a(&self) {}\n    pub const fn b<T>() {}\npub fn c() {}\npub(crate) fn d() {}\n\
+                 impl fmt::Display for E {\nimpl fmt::Display for F {\nimpl Debug for G {",
+            ),
+            (programs, "it.a();\nIt::b();\ncc();\nsay::<E>();"),
+        ] {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("lib.rs"), text).unwrap();
+        }
+        assert_eq!(uncalled(root.path()).unwrap(), ["c", "F"]);
+    }
+}
