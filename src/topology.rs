@@ -75,20 +75,28 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// the nearest first, and that before a unit that takes all of the segment. `None` if no unit serves it, or one
     /// that cannot be used: such a device must not be assigned.
     pub fn unit_of(&self, config: &impl ConfigSpace, source: SourceId) -> Option<usize> {
-        let mut best = None;
-        for scope in &self.scopes {
-            if !scope.role.is_server() {
-                continue;
-            }
-            let Some(rank) = scope.covers(config, source) else { continue };
-            if best.is_none_or(|(highest, _)| rank > highest) {
-                best = Some((rank, scope.role));
-            }
-        }
-        match best {
-            Some((_, Role::Unit(index))) => Some(usize::from(index)),
+        match self.server(config, source)?.role {
+            Role::Unit(index) => Some(usize::from(index)),
             _ => None,
         }
+    }
+
+    /// False if another unit than [`unit_of`](Self::unit_of) says may serve a device: it has only what is left over, and
+    /// part of the table was lost ([`is_complete`](Self::is_complete)). Such a device must not be assigned.
+    pub fn is_certain(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
+        self.is_complete || self.server(config, source).is_some_and(|scope| scope.target != Target::Segment)
+    }
+
+    /// What says best who serves a device; the first of several.
+    fn server(&self, config: &impl ConfigSpace, source: SourceId) -> Option<&Scope> {
+        let mut best = None;
+        for scope in self.scopes.iter().filter(|scope| scope.role.is_server()) {
+            let Some(rank) = scope.covers(config, source) else { continue };
+            if best.is_none_or(|(highest, _)| rank > highest) {
+                best = Some((rank, scope));
+            }
+        }
+        best.map(|(_, scope)| scope)
     }
 
     /// The source-ids that a function's requests may carry, and the functions that share them.

@@ -85,6 +85,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::Busy { device, cell: other.cell });
         }
         let unit = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
+        if !self.topology.is_certain(&self.hal, device) {
+            return refused(Refusal::UncertainUnit);
+        }
         let granted = config.cell(cell)?.regions.as_slice();
         for reserved in self.topology.reserved(&self.hal, device) {
             if granted.iter().any(|region| region.input.overlaps(reserved.region.input)) {

@@ -19,6 +19,9 @@ pub enum Refusal {
     /// Firmware reserves this memory for it, which it would have to reach in every cell; but this cell has memory at the
     /// same input addresses.
     ReservedMemory(Region),
+    /// The firmware's table names no unit for it, and part of the table could not be read: the unit that takes all the rest
+    /// may not be its own.
+    UncertainUnit,
     /// Its requests may carry this source-id, which another cell's device uses, too.
     SharesRequester(SourceId),
     /// Its requests may pass this source-id's unit, which is not its own.
@@ -34,6 +37,7 @@ impl fmt::Display for Refusal {
             Self::ReservedMemory(region) => {
                 write!(f, "firmware reserves {region} for it, where the cell has memory of its own")
             }
+            Self::UncertainUnit => f.write_str("the table names no unit for it, and part of the table was lost"),
             Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
         }

@@ -1,6 +1,7 @@
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Error, Refusal};
-use cofferdam::{CellConfig, Coherency};
+use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::topology::Topology;
+use cofferdam::{CellConfig, Coherency, Iommu};
 use cofferdam_model::UnitConfig;
 
 use crate::machine::*;
@@ -265,4 +266,23 @@ fn reserved_memory_follows_its_device_and_nobody_else_reaches_it() {
         iommu.unmap(b, range(INPUT, PAGE)).unwrap();
         assert!(write(&machine, usb, reserved, 8), "{name}");
     }
+}
+
+#[test]
+fn a_device_whose_unit_may_have_been_lost_is_refused_and_one_that_is_named_is_not() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut table = dmar(&machine, &[&[1]], &[]);
+    // A DRHD too short to be read.
+    table.extend([0, 0, 8, 0, 0, 0, 0, 0]);
+    seal(&mut table);
+    let mut findings = Vec::new();
+    let topology = Topology::from_dmar(&table, &&machine, |finding| findings.push(finding)).unwrap();
+    assert_eq!((findings.len(), topology.is_complete()), (1, false));
+    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(1, 0));
+    let device = function(0, 0);
+    let refused = Error::Refused { device, reason: Refusal::UncertainUnit };
+    assert_eq!(iommu.assign(device, cell), Err(refused));
+    assert!(write(&machine, function(1, 0), INPUT, 1) && !write(&machine, device, INPUT, 1));
 }

@@ -71,15 +71,22 @@ pub(crate) fn dmar(machine: &Machine, buses: &[&[u8]], reserved: &[(u64, u64, u8
         structures.extend([1, 8, 0, 0, 0, 0, device, 0]);
     }
     let mut table = b"DMAR".to_vec();
-    table.extend((48 + structures.len() as u32).to_le_bytes());
-    table.extend([1, 0]);
+    table.extend([0, 0, 0, 0, 1, 0]);
     table.extend([b' '; 26]);
     // Host address width 39, no flags.
     table.extend([38, 0]);
     table.extend([0; 10]);
     table.extend(structures);
-    table[9] = table.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
+    seal(&mut table);
     table
+}
+
+/// Sets a table's length and checksum right.
+pub(crate) fn seal(table: &mut [u8]) {
+    let length = table.len() as u32;
+    table[4..8].copy_from_slice(&length.to_le_bytes());
+    table[9] = 0;
+    table[9] = table.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
 }
 
 const _: () = {
