@@ -31,7 +31,8 @@ fn of_a_device<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
 ) {
     let source = *any::<SourceId>();
     show(config.read(source, any_number() as u16));
-    show((topology.unit_of(config, source), topology.snoop_forbidden(config, source)));
+    show((topology.unit_of(config, source), topology.is_certain(config, source)));
+    show(topology.snoop_forbidden(config, source));
     show((topology.properties(config, source), topology.ats_allowed(config, source)));
     show(topology.device_settings(config, source));
     topology.reserved(config, source).for_each(show);
