@@ -122,7 +122,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
     }
 
-    /// Has every unit that uses the domain flush what changed in its page table, all at a time.
+    /// Has every unit that uses the domain flush what changed in its page table, all at a time (R13).
     fn flush(&self, assignments: &[Assignment], domain_id: u16, change: &Change) -> Result<(), UnitError> {
         let uses = |index| assignments.iter().any(|device| device.unit == index && device.domain_id == domain_id);
         let mut begun = [const { Ok(None) }; UNITS];

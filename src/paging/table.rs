@@ -5,7 +5,7 @@ use super::{Change, Entry, Format, Shape, page_bytes};
 use crate::addr::{Iova, IovaRange, PAGE_BYTES, PhysAddr, Region, Rights};
 use crate::hal::{FrameList, Frames, Hal, OutOfFrames, WORDS};
 
-/// The interrupt address range: never translated on input, a fault on output (VT-d 5.10, section 3.15).
+/// The interrupt address range: never translated on input, a fault on output (VT-d 5.10, section 3.15; R43).
 const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
 /// Why a region cannot be mapped. Nothing was changed.

@@ -40,7 +40,7 @@ impl Command {
     }
 }
 
-/// Looks until `done`, at most for `timeout_ns`. The last look comes after the deadline, so being slow is no error.
+/// Looks until `done`, at most for `timeout_ns` (R6). The last look comes after the deadline, so being slow is no error.
 pub(super) fn wait_until<H: Hal>(
     registers: &Registers<'_, H>,
     timeout_ns: u64,

@@ -68,7 +68,8 @@ impl Flush {
         Self::context(unit, requesters, domain_id, domain_id)
     }
 
-    /// Context entries, cached with `cached_as`, and all that was translated with `domain_id`.
+    /// Context entries, cached with `cached_as`, each with its own source-id (R45), and all that was translated with
+    /// `domain_id`.
     fn context(unit: &Capabilities, requesters: &[u16], cached_as: u16, domain_id: u16) -> Self {
         if requesters.len() > MAX_DEVICES {
             return Self::everything(unit);
@@ -77,7 +78,7 @@ impl Flush {
         Self::of(context.chain([Descriptor::iotlb_domain(unit, domain_id)]))
     }
 
-    /// After a change of the page table that the unit uses with `domain_id`.
+    /// After a change of the page table that the unit uses with `domain_id`: less rights or more (R30).
     pub(crate) fn page_table(unit: &Capabilities, domain_id: u16, change: &Change) -> Self {
         if !change.was_present && !unit.caching_mode {
             return Self::not_cached(unit);
