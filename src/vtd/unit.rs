@@ -286,7 +286,7 @@ impl Unit {
         self.store_entries(hal, requesters, 0);
         self.flush(hal, &Flush::context_cleared(&self.capabilities, requesters, domain_id))?;
         self.store_entries(hal, requesters, 1);
-        Ok(())
+        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)
     }
 
     /// Clears the lower (0) or upper (1) halves of the requesters' entries.

@@ -24,7 +24,13 @@ pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {
         ("QEMU 11.1, caching mode", UnitConfig::qemu_11_1(true)),
         ("without page-selective invalidation", UnitConfig::server().page_selective(false)),
         ("everything", UnitConfig::everything()),
+        ("behind write buffers", behind_write_buffers(UnitConfig::client())),
     ]
+}
+
+/// The same unit, whose structures wait in write buffers until they are flushed (CAP.RWBF).
+pub(crate) fn behind_write_buffers(unit: UnitConfig) -> UnitConfig {
+    UnitConfig { cap: unit.cap | 1 << 4, ..unit }
 }
 
 /// A function on bus 0 or another.

@@ -259,6 +259,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The test fails already; this may be why.
+            self.settle();
             self.violations().iter().for_each(|violation| eprintln!("{violation}"));
         } else if !self.state().abandoned {
             self.check();

@@ -62,8 +62,10 @@ impl Unit {
     /// R10: nothing of what the unit reads waits in the buffers. `all` counts lines of frames that are not reached yet.
     pub(super) fn check_buffer(&self, all: bool, board: &mut Board) {
         let Some(buffer) = &self.buffer else { return };
-        let waits = |line: usize| all || !self.reach.uses(line * LINE / WORDS).is_empty();
-        if let Some((line, _)) = buffer.lines.iter().find(|(line, _)| waits(*line)) {
+        let counts = |line: usize| all || !self.reach.uses(line * LINE / WORDS).is_empty();
+        // A line that was written back again, as it was, makes no difference.
+        let differs = |line: usize, new: &[u64]| buffer.words.get(line * LINE..(line + 1) * LINE) != Some(new);
+        if let Some((line, _)) = buffer.lines.iter().find(|(line, new)| counts(*line) && differs(*line, new)) {
             let address = board.arena.address(line * LINE);
             board.journal.violation("R10", format_args!("what was stored at {address:#x} waits in the write buffers"));
         }
