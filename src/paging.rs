@@ -3,13 +3,14 @@
 //! A table belongs to no unit: what an edit changed is told as a `Change`, and its user tells the hardware.
 
 mod change;
+mod check;
 mod format;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use change::Change;
-
+pub use check::MapError;
+pub(crate) use check::check;
 pub(crate) use format::{Entry, Format, Shape, page_bytes};
-pub use table::MapError;
-pub(crate) use table::{PageTable, Spare, check};
+pub(crate) use table::{PageTable, Spare};
