@@ -2,7 +2,7 @@ use cofferdam::addr::Rights;
 use cofferdam::iommu::{Error, Options, Refusal};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, Coherency, Iommu};
-use cofferdam_model::UnitConfig;
+use cofferdam_model::{BridgeKind, UnitConfig};
 
 use crate::machine::*;
 
@@ -285,4 +285,28 @@ fn a_device_whose_unit_may_have_been_lost_is_refused_and_one_that_is_named_is_no
     let refused = Error::Refused { device, reason: Refusal::UncertainUnit };
     assert_eq!(iommu.assign(device, cell), Err(refused));
     assert!(write(&machine, function(1, 0), INPUT, 1) && !write(&machine, device, INPUT, 1));
+}
+
+#[test]
+fn a_device_behind_a_bridge_is_let_through_and_blocked_by_every_id_that_it_has() {
+    for (kind, alias) in [(BridgeKind::ExpressToPci, function(3, 0)), (BridgeKind::Conventional, function(0, 0x1e))] {
+        for (name, unit) in presets() {
+            let machine = machine([unit]);
+            machine.add_bridge(function(0, 0x1e), kind, 3..=4);
+            let iommu = enabled(&machine);
+            let (device, neighbour) = (function(3, 5), function(3, 6));
+            let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), device);
+            assert!(write(&machine, device, INPUT, 1), "{name}: its requests come as {alias}");
+            let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            let refused = Error::Refused { device: neighbour, reason: Refusal::SharesRequester(device) };
+            assert_eq!(iommu.assign(neighbour, other), Err(refused), "{name}: not to be told apart");
+            iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+            assert!(!write(&machine, device, INPUT, 2), "{name}");
+            iommu.faults(|fault| assert_eq!(fault.source, alias));
+            iommu.map(cell, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();
+            iommu.release(device).unwrap();
+            assert!(!write(&machine, device, INPUT, 3), "{name}");
+            iommu.assign(neighbour, other).unwrap();
+        }
+    }
 }

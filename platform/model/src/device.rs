@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use cofferdam::addr::{Rights, SourceId};
 
+use crate::bridge::Bridge;
+
 /// How a device answers an invalidation of its device-TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,15 +47,34 @@ impl Default for Device {
 
 /// All devices that a test has said something of.
 #[derive(Debug, Default)]
-pub(crate) struct Devices(HashMap<SourceId, Device>);
+pub(crate) struct Devices {
+    functions: HashMap<SourceId, Device>,
+    bridges: Vec<Bridge>,
+}
 
 impl Devices {
     pub(crate) fn of(&mut self, source: SourceId) -> &mut Device {
-        self.0.entry(source).or_default()
+        self.functions.entry(source).or_default()
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (SourceId, &Device)> {
-        self.0.iter().map(|(source, device)| (*source, device))
+        self.functions.iter().map(|(source, device)| (*source, device))
+    }
+
+    pub(crate) fn add_bridge(&mut self, bridge: Bridge) {
+        for (offset, value) in bridge.config() {
+            self.set_config(bridge.function, offset, value);
+        }
+        self.bridges.push(bridge);
+    }
+
+    /// The id that a request of `source` carries when it reaches a unit: the topmost bridge has the last word.
+    pub(crate) fn requester(&self, source: SourceId) -> SourceId {
+        let mut id = source;
+        while let Some(renamed) = self.bridges.iter().find_map(|bridge| bridge.renames(id)).filter(|new| *new != id) {
+            id = renamed;
+        }
+        id
     }
 
     pub(crate) fn set_config(&mut self, function: SourceId, offset: u16, value: u32) {
@@ -62,7 +83,7 @@ impl Devices {
 
     /// All ones where there is no function; zero in a register of one that nobody has set.
     pub(crate) fn config(&self, function: SourceId, offset: u16) -> u32 {
-        let device = self.0.get(&function).filter(|device| !device.config.is_empty());
+        let device = self.functions.get(&function).filter(|device| !device.config.is_empty());
         device.map_or(u32::MAX, |device| device.config.get(&(offset & !3)).copied().unwrap_or(0))
     }
 }

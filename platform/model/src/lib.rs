@@ -21,8 +21,8 @@
 //! - **Defects** happen on request ([`Machine::break_unit`], [`Machine::set_device_tlb`],
 //!   [`Machine::allow_allocations`]).
 //!
-//! It does not have scalable mode, posted interrupts, page requests, or a PCI topology beyond source-ids; a driver cannot
-//! switch a device's ATS on, for lack of a way through the seam.
+//! It does not have scalable mode, posted interrupts, page requests, or more of a PCI topology than bridges to conventional
+//! PCI ([`Machine::add_bridge`]); a device's ATS is on whenever a test uses it.
 //!
 //! # Finding a bug
 //!
@@ -93,6 +93,7 @@
 //! ```
 
 mod arena;
+mod bridge;
 mod device;
 mod dmar;
 mod journal;
@@ -105,6 +106,7 @@ pub mod rules;
 mod unit;
 mod violation;
 
+pub use bridge::BridgeKind;
 pub use device::{Answer, GIVES_UP_NS};
 pub use machine::Machine;
 pub use preset::{Config, UnitConfig};

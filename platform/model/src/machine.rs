@@ -4,6 +4,7 @@ mod seam;
 mod state;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,7 @@ use cofferdam::addr::{Iova, PhysAddr, SourceId};
 use cofferdam::hal::Window;
 
 use crate::arena::Arena;
+use crate::bridge::{Bridge, BridgeKind};
 use crate::device::{Answer, Devices};
 use crate::dmar;
 use crate::journal::Journal;
@@ -205,6 +207,12 @@ impl Machine {
     /// those of functions without any as all ones.
     pub fn set_config(&self, function: SourceId, offset: u16, value: u32) {
         self.state().board.devices.set_config(function, offset, value);
+    }
+
+    /// Puts a bridge there, with its registers in configuration space: the requests and interrupts of devices on `buses`, of
+    /// which the first is its secondary bus, carry another id from now on. Device-TLBs are not for devices behind one.
+    pub fn add_bridge(&self, function: SourceId, kind: BridgeKind, buses: RangeInclusive<u8>) {
+        self.state().board.devices.add_bridge(Bridge { function, kind, buses });
     }
 
     /// Messages that units and devices have sent so far and that got through: address and data.

@@ -21,7 +21,6 @@ use Status::{Checked, NotYet, Shown};
 const SCALABLE: Status = NotYet("the model has no scalable mode yet");
 const FIRMWARE: Status = NotYet("a matter of the firmware's tables, which the model does not make");
 const ATS_CONTROL: Status = NotYet("the seam has no way to switch a device's ATS on or off yet");
-const TOPOLOGY: Status = NotYet("the model has no bridges yet; each source-id is a device of its own");
 
 /// All rules, in the order of the list: number, what it is about, and what the model does about it.
 pub const RULES: &[(&str, &str, Status)] = &[
@@ -73,7 +72,11 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("R43", "nothing is mapped to the interrupt range", Checked),
     ("R44", "a device is in the flush list while its entry is present", Shown("a change that misses it breaks R31")),
     ("R45", "an alias is invalidated with its own source-id", Shown("one that is left out breaks R33")),
-    ("R46", "all requester-ids of a device go together", TOPOLOGY),
+    (
+        "R46",
+        "all requester-ids of a device go together",
+        Shown("a request that a bridge renamed is blocked, or reaches what it should not"),
+    ),
     ("R47", "the order in which ATS is switched on and off", ATS_CONTROL),
     ("R48", "ATS only for devices that may have it", ATS_CONTROL),
     ("R49", "a device is blocked before its reset", NotYet("the model has no resets yet")),

@@ -78,6 +78,7 @@ impl State {
 
     /// The physical address behind one address of a request.
     pub(super) fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
+        let source = self.board.devices.requester(source);
         let result = self.ask(source, at, write, |unit, board| unit.request(source, at, write, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
@@ -86,6 +87,7 @@ impl State {
 
     /// An interrupt request of a device.
     pub(super) fn interrupt(&mut self, source: SourceId, address: u64, data: u32) -> Result<(u64, u32), Fault> {
+        let source = self.board.devices.requester(source);
         let result = self.ask(source, address, true, |unit, board| unit.interrupt(source, address, data, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address, write: true, reason });
