@@ -180,6 +180,15 @@ pub unsafe trait Hal {
     /// there is no such function, or no way to reach that offset.
     fn config_read(&self, function: SourceId, offset: u16) -> u32;
 
+    /// Writes the 32-bit configuration register at `offset` (a multiple of 4, below 4096) of a PCI function. Nothing
+    /// happens if there is no such function, or no way to reach that offset.
+    ///
+    /// # Safety
+    ///
+    /// The write has the function do nothing but what its specification says of that register, and the caller answers for
+    /// that.
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32);
+
     /// Nanoseconds from a fixed moment on.
     ///
     /// # Implementation safety
@@ -253,6 +262,11 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
         (**self).config_read(function, offset)
+    }
+
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).config_write(function, offset, value) }
     }
 
     fn now_ns(&self) -> u64 {

@@ -129,6 +129,8 @@ unsafe impl Hal for Fake {
         u32::MAX
     }
 
+    unsafe fn config_write(&self, _: SourceId, _: u16, _: u32) {}
+
     fn now_ns(&self) -> u64 {
         0
     }

@@ -80,6 +80,11 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         self.hal.config_read(function, offset)
     }
 
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.hal.config_write(function, offset, value) }
+    }
+
     fn now_ns(&self) -> u64 {
         self.hal.now_ns()
     }

@@ -50,6 +50,10 @@ unsafe impl Hal for Platform {
         any_number() as u32
     }
 
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        show((function, offset, value));
+    }
+
     fn now_ns(&self) -> u64 {
         any_number()
     }

@@ -131,6 +131,10 @@ unsafe impl Hal for Machine {
         self.state().board.devices.config(function, offset)
     }
 
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        self.state().board.devices.set_config(function, offset, value);
+    }
+
     fn now_ns(&self) -> u64 {
         let state = &mut *self.state();
         state.tick(CLOCK_NS);

@@ -48,18 +48,6 @@ impl Pc {
         unsafe { self.config_write(function, pci::COMMAND, change(command) & 0xffff) };
     }
 
-    /// Writes the 32-bit configuration register at `offset`, a multiple of 4 below 4096. Nothing happens if there is no
-    /// way to reach it.
-    ///
-    /// # Safety
-    ///
-    /// What the function does then touches no memory that is Rust's.
-    pub unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
-        if let Some(register) = self.config_register(function, offset) {
-            register.write(value);
-        }
-    }
-
     /// Where the CPU sees a configuration register; `None` if there is no way to it.
     pub(super) fn config_register(&self, function: SourceId, offset: u16) -> Option<VolatilePtr<'_, u32>> {
         let register = self.device_at(self.ecam.address(function, offset)?)?;

@@ -58,6 +58,12 @@ unsafe impl Hal for Pc {
         self.config_register(function, offset).map_or(u32::MAX, VolatilePtr::read)
     }
 
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        if let Some(register) = self.config_register(function, offset) {
+            register.write(value);
+        }
+    }
+
     fn now_ns(&self) -> u64 {
         self.clock.now_ns()
     }
