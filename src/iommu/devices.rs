@@ -54,7 +54,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         let mut assignment = self.candidate(config, device, cell_id)?;
         let unit = self.units.get(assignment.unit).ok_or(Error::NoSuchDevice(device))?;
-        let root_entry = unit.prepare(&self.hal, &assignment.requesters)?;
+        unit.prepare(&self.hal, &assignment.requesters)?;
         let id = config.free_domain_id(unit.capabilities());
         let Config { cells, assignments, lost, .. } = config;
         let cell = cell_mut(cells, cell_id)?;
@@ -66,7 +66,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let (translation, requesters) = (domain.translation(), assignment.requesters.clone());
         // Listed before its entry is live, so that no flush misses it (R44).
         let _ = assignments.push(assignment);
-        unit.admit(&self.hal, &requesters, translation, root_entry).map_err(|error| {
+        unit.admit(&self.hal, &requesters, translation).map_err(|error| {
             assignments.retain(|other| other.device != device);
             if fresh && let Some(domain) = cell.domains.pop() {
                 lost.append(&self.hal, domain.table.into_frames(&self.hal));

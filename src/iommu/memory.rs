@@ -20,8 +20,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// # Errors
     ///
     /// The region overlaps another of the cell or memory reserved for one of its devices, or it cannot be mapped: nothing
-    /// changed. Or a unit failed: the cell is not
-    /// granted the region.
+    /// changed. Or a unit failed: the cell is not granted the region.
     pub fn map(&self, cell: CellId, region: Region) -> Result<(), Error> {
         paging::check(region)?;
         let config = &mut *self.config.lock();

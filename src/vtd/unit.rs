@@ -44,6 +44,8 @@ pub(crate) struct Unit {
     root: Option<Frames>,
     /// A command or an invalidation was not confirmed: what the unit has cached is not known any more.
     failed: AtomicBool,
+    /// An entry of the root table became present, and no flush followed yet.
+    root_changed: AtomicBool,
     frames: AtomicU32,
     reader: Mutex<()>,
 }
@@ -60,6 +62,7 @@ impl Unit {
             queue: None,
             root: None,
             failed: AtomicBool::new(false),
+            root_changed: AtomicBool::new(false),
             frames: AtomicU32::new(0),
             reader: Mutex::new(()),
         })
@@ -223,47 +226,36 @@ impl Unit {
         Some(unsafe { Frames::at(hal, base) })
     }
 
-    /// Makes sure that a bus has a context table; true if it had none.
-    fn ensure_context_table(&self, hal: &impl Hal, bus: u8) -> Result<bool, UnitError> {
+    /// Makes sure that a bus has a context table.
+    fn ensure_context_table(&self, hal: &impl Hal, bus: u8) -> Result<(), UnitError> {
         let root = self.root.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
-        if self.context_table(hal, bus).is_some() {
-            return Ok(false);
+        if self.context_table(hal, bus).is_none() {
+            let table = self.new_table(hal)?;
+            let word = root_entry::word(bus);
+            root.store(hal, word, root_entry::present(table.base()));
+            self.written(hal, root, word, 1);
+            self.root_changed.store(true, Ordering::Relaxed);
         }
-        let table = self.new_table(hal)?;
-        let word = root_entry::word(bus);
-        root.store(hal, word, root_entry::present(table.base()));
-        self.written(hal, root, word, 1);
-        Ok(true)
+        Ok(())
     }
 
-    /// Makes sure that these requesters have context entries, none of them present. True if an entry of the root table
-    /// became present for that.
+    /// Makes sure that these requesters have context entries, none of them present.
     ///
     /// # Errors
     ///
     /// No frame, or the unit failed before. The requesters are blocked as before.
-    pub(crate) fn prepare(&self, hal: &impl Hal, requesters: &[u16]) -> Result<bool, UnitError> {
+    pub(crate) fn prepare(&self, hal: &impl Hal, requesters: &[u16]) -> Result<(), UnitError> {
         self.check_alive()?;
-        let mut root_entry = false;
-        for requester in requesters {
-            root_entry |= self.ensure_context_table(hal, (requester >> 8) as u8)?;
-        }
-        Ok(root_entry)
+        requesters.iter().try_for_each(|requester| self.ensure_context_table(hal, (requester >> 8) as u8))
     }
 
-    /// Translates the requests of these requesters, which were blocked until now (R35). `root_entry` is what
-    /// [`prepare`](Self::prepare) told.
+    /// Translates the requests of these requesters, which were blocked until now (R35), and which were
+    /// [prepared](Self::prepare) for it.
     ///
     /// # Errors
     ///
     /// The unit failed. The entries are cleared, but it may have cached them, and the page table.
-    pub(crate) fn admit(
-        &self,
-        hal: &impl Hal,
-        requesters: &[u16],
-        to: Translation,
-        root_entry: bool,
-    ) -> Result<(), UnitError> {
+    pub(crate) fn admit(&self, hal: &impl Hal, requesters: &[u16], to: Translation) -> Result<(), UnitError> {
         let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id);
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| {
@@ -272,8 +264,11 @@ impl Unit {
                 table.store(hal, word, entry.lower);
             });
         }
+        let root_entry = self.root_changed.load(Ordering::Relaxed);
         let flush = Flush::context_set(&self.capabilities, requesters, to.domain_id, root_entry);
-        self.flush(hal, &flush).inspect_err(|_| self.store_entries(hal, requesters, 0))
+        self.flush(hal, &flush).inspect_err(|_| self.store_entries(hal, requesters, 0))?;
+        self.root_changed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Blocks the requests of these requesters, whose entries have this domain-id. When it returns, none is under way and

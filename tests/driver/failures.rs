@@ -206,3 +206,21 @@ fn capacities_that_are_used_up_are_named() {
     assert_eq!(iommu.assign(function(200, 0), cells[1]), full("assigned devices", limits::DEVICES));
     assert_eq!(read(&machine, function(200, 0), 0), None);
 }
+
+#[test]
+fn a_root_entry_that_an_assignment_in_vain_left_is_flushed_by_the_next() {
+    let machine = machine([UnitConfig::qemu_10_0(true)]);
+    let iommu = enabled(&machine);
+    let (device, cell) = (function(2, 3), iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    // Enough for the bus's context table, and for nothing else.
+    machine.allow_allocations(Some(1));
+    assert_eq!(iommu.assign(device, cell), Err(Error::OutOfFrames));
+    machine.allow_allocations(None);
+    let global_context = format!("descriptor 3: {:#018x}", 0x11);
+    assert!(!machine.journal(50).contains(&global_context));
+    iommu.assign(device, cell).unwrap();
+    assert!(machine.journal(50).contains(&global_context), "{}", machine.journal(50));
+    iommu.release(device).unwrap();
+    iommu.assign(device, cell).unwrap();
+    assert!(!machine.journal(12).contains(&format!("{:#018x}", 0x11)), "and then no more");
+}
