@@ -20,7 +20,7 @@ use Status::{Checked, NotYet, Shown};
 
 const SCALABLE: Status = NotYet("the model has no scalable mode yet");
 const FIRMWARE: Status = NotYet("a matter of the firmware's tables, which the model does not make");
-const ATS_CONTROL: Status = NotYet("the seam has no way to switch a device's ATS on or off yet");
+const ATS_CONTROL: Status = NotYet("the model does not look at the bit that switches a device's ATS on");
 
 /// All rules, in the order of the list: number, what it is about, and what the model does about it.
 pub const RULES: &[(&str, &str, Status)] = &[
