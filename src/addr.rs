@@ -14,6 +14,15 @@ pub use x86_64::PhysAddr;
 /// Bytes of the smallest page and of one frame.
 pub const PAGE_BYTES: u64 = 4096;
 
+/// First and last address of the interrupt range: never translated on input, a fault on output (VT-d 5.10, section 3.15;
+/// R43).
+pub(crate) const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
+
+/// True if an address from `first` to `last` lies in the interrupt range.
+pub(crate) const fn meets_interrupts(first: u64, last: u64) -> bool {
+    first <= INTERRUPTS.1 && INTERRUPTS.0 <= last
+}
+
 /// True if `value` is a multiple of [`PAGE_BYTES`].
 pub(crate) const fn is_page_aligned(value: u64) -> bool {
     value.is_multiple_of(PAGE_BYTES)

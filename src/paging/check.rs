@@ -4,11 +4,8 @@
 use core::fmt;
 
 use super::Shape;
-use crate::addr::{Iova, IovaRange, PAGE_BYTES, Region};
+use crate::addr::{INTERRUPTS, Iova, IovaRange, PAGE_BYTES, Region, meets_interrupts};
 use crate::hal::OutOfFrames;
-
-/// The interrupt address range: never translated on input, a fault on output (VT-d 5.10, section 3.15; R43).
-const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
 /// Why a region cannot be mapped. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +75,7 @@ pub(crate) fn check(region: Region) -> Result<(), MapError> {
         return Err(MapError::NoRights(input));
     }
     let output_last = output.saturating_add(input.bytes() - 1);
-    let is_interrupt = |first: u64, last: u64| first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;
-    if is_interrupt(input.start().as_u64(), input.last().as_u64()) || is_interrupt(output, output_last) {
+    if meets_interrupts(input.start().as_u64(), input.last().as_u64()) || meets_interrupts(output, output_last) {
         return Err(MapError::InterruptRange(region));
     }
     Ok(())

@@ -3,14 +3,12 @@
 use heapless::Vec;
 
 use super::{ReservedMemory, Role, Scope, Target, Topology, UnitInfo, UnitKind};
-use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned};
+use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned, meets_interrupts};
 use crate::firmware::dmar::ScopeKind;
 use crate::firmware::{Error, Finding, Flaw};
 use crate::hal::Window;
 use crate::limits::Full;
 
-/// First and last address of the interrupt range (VT-d 5.10, section 3.15).
-const INTERRUPTS: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 /// Bits of a physical address that x86 machines can have.
 const WIDEST: u8 = 52;
 
@@ -149,8 +147,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             report(Finding::new(offset, Flaw::UnalignedRange { base, limit }));
         }
         let (first, last) = (base & !(PAGE_BYTES - 1), limit | (PAGE_BYTES - 1));
-        let interrupts = first <= INTERRUPTS.1 && INTERRUPTS.0 <= last;
-        if interrupts || last >> self.host_address_width != 0 {
+        if meets_interrupts(first, last) || last >> self.host_address_width != 0 {
             report(Finding::new(offset, Flaw::UnmappableRange { base, limit }));
         }
         // An address that no CPU has stays what it is as the device sees it, so that mapping it is refused.
