@@ -13,8 +13,10 @@ use core::ptr::NonNull;
 
 use crate::addr::{PhysAddr, SourceId};
 
+#[doc(hidden)]
+pub use frames::FrameList;
 pub use frames::OutOfFrames;
-pub(crate) use frames::{FrameList, Frames, WORDS};
+pub(crate) use frames::{Frames, WORDS};
 
 /// The registers of one unit: where they are and how far they reach. Made from what the firmware's table says.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -44,6 +44,15 @@ pub use cell::{CellConfig, CellId};
 pub use domain::Coherency;
 pub use iommu::Iommu;
 
+/// What benchmarks and tests from outside need from beneath the front. No part of the API: it changes without notice, and
+/// it is sound only as the front uses it, each table with the platform that it was made on.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::hal::FrameList;
+    pub use crate::paging::{Change, Entry, Format, PageTable, Shape, Spare};
+    pub use crate::vtd::SecondStage;
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

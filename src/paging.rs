@@ -9,8 +9,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use change::Change;
+pub use change::Change;
 pub use check::MapError;
 pub(crate) use check::check;
-pub(crate) use format::{Entry, Format, Shape, page_bytes};
-pub(crate) use table::{PageTable, Spare};
+pub(crate) use format::page_bytes;
+pub use format::{Entry, Format, Shape};
+pub use table::{PageTable, Spare};

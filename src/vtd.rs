@@ -19,5 +19,6 @@ pub use fault::{Access, Fault, FaultLog};
 pub use fault_event::Destination;
 pub use fault_reason::FaultReason;
 pub(crate) use flush::Flush;
-pub(crate) use second_stage::SecondStage;
+#[doc(hidden)]
+pub use second_stage::SecondStage;
 pub(crate) use unit::{Translation, Unit};

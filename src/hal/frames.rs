@@ -122,7 +122,7 @@ impl fmt::Debug for Frames {
 /// on a list while hardware can still walk it.
 #[derive(Debug)]
 #[must_use = "frames that are dropped with the list are lost to the platform"]
-pub(crate) struct FrameList {
+pub struct FrameList {
     first: Option<PhysAddr>,
     len: usize,
 }
@@ -184,7 +184,7 @@ impl FrameList {
     /// # Safety
     ///
     /// Hardware does not reach them any more.
-    pub(crate) unsafe fn free(mut self, hal: &impl Hal) {
+    pub unsafe fn free(mut self, hal: &impl Hal) {
         while let Some(frame) = self.pop(hal) {
             // SAFETY: the caller says that hardware does not reach it.
             unsafe { frame.free(hal) };

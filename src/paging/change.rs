@@ -5,7 +5,7 @@ use crate::hal::{FrameList, Hal};
 /// What an edit of a page table did, as far as caches of it are concerned.
 #[derive(Debug)]
 #[must_use = "hardware may have cached what was changed, and frames are waiting to be freed"]
-pub(crate) struct Change {
+pub struct Change {
     /// The smallest range that holds every input address whose entries changed.
     pub range: IovaRange,
     /// An entry that changed was present before.
@@ -36,7 +36,7 @@ impl Change {
     /// # Safety
     ///
     /// Every unit that could walk the table has completed the invalidations that this change asks for.
-    pub(crate) unsafe fn free(self, hal: &impl Hal) {
+    pub unsafe fn free(self, hal: &impl Hal) {
         // SAFETY: the caller says that no unit reaches these tables any more.
         unsafe { self.freed.free(hal) }
     }

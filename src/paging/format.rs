@@ -19,7 +19,7 @@ pub(super) const fn is_page_start(address: u64, level: u8) -> bool {
 
 /// The size of a table and what may be in it: fixed when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Levels of tables, 3 to 5.
     pub levels: u8,
     /// The highest level at which an entry may map a page: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
@@ -32,7 +32,7 @@ pub(crate) struct Shape {
 
 /// What an entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub enum Entry {
     /// Nothing: a request for it is blocked.
     Absent,
     /// Go on in this table.
@@ -47,7 +47,7 @@ pub(crate) enum Entry {
 }
 
 /// How the entries of one kind of page table are coded. A word of zero is absent in each.
-pub(crate) trait Format: Copy {
+pub trait Format: Copy {
     /// The entry at `level` that maps a page at `output`, aligned to that level's page size.
     fn page(&self, output: u64, rights: Rights, level: u8) -> u64;
     /// The entry that leads to the table at `next`.

@@ -6,11 +6,11 @@ use crate::hal::{FrameList, Frames, Hal, OutOfFrames, WORDS};
 /// Frames that an edit is going to need, got before anything is changed.
 #[derive(Debug)]
 #[must_use = "the frames are lost unless an edit takes them"]
-pub(crate) struct Spare(FrameList);
+pub struct Spare(FrameList);
 
 impl Spare {
     /// Gives back what was not needed.
-    pub(crate) fn free(self, hal: &impl Hal) {
+    pub fn free(self, hal: &impl Hal) {
         // SAFETY: a frame leaves the list before a table refers to it, so hardware has seen none of these.
         unsafe { self.0.free(hal) }
     }
@@ -19,7 +19,7 @@ impl Spare {
 /// A page table and all its frames.
 #[derive(Debug)]
 #[must_use = "a table that is dropped keeps its frames"]
-pub(crate) struct PageTable<F> {
+pub struct PageTable<F> {
     format: F,
     shape: Shape,
     /// The units that walk it snoop the CPU's caches.
@@ -59,7 +59,11 @@ fn slots(level: u8, start: u64, last: u64) -> impl Iterator<Item = Slot> {
 
 impl<F: Format> PageTable<F> {
     /// An empty table: it blocks everything.
-    pub(crate) fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, OutOfFrames> {
+    ///
+    /// # Errors
+    ///
+    /// There is no frame for it.
+    pub fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, OutOfFrames> {
         let root = Frames::allocate(hal, 0)?;
         let table = Self { format, shape, coherent, root, frames: 1 };
         table.publish(hal, &table.root);
@@ -67,17 +71,21 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Physical address of the top table.
-    pub(crate) fn root(&self) -> PhysAddr {
+    pub fn root(&self) -> PhysAddr {
         self.root.base()
     }
 
     /// Frames in use.
-    pub(crate) fn frames(&self) -> usize {
+    pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// Gets the frames that mapping `region` needs; fails if it cannot be mapped. Changes nothing.
-    pub(crate) fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
+    /// Gets the frames that mapping `region` needs. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The region cannot be mapped, or there are not enough frames.
+    pub fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
         check(region)?;
         self.shape.check(region)?;
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
@@ -136,7 +144,7 @@ impl<F: Format> PageTable<F> {
     /// Maps `region` with the largest pages that its alignment permits, also together with what was mapped beside it
     /// before. `spare` comes from
     /// [`prepare_map`](Self::prepare_map) for the same region, with no edit between.
-    pub(crate) fn map(&mut self, hal: &impl Hal, region: Region, mut spare: Spare) -> Change {
+    pub fn map(&mut self, hal: &impl Hal, region: Region, mut spare: Spare) -> Change {
         let mut change = Change::none(region.input);
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
         let before = spare.0.len();
@@ -193,7 +201,11 @@ impl<F: Format> PageTable<F> {
 
     /// Gets the frames that unmapping `range` or changing its rights needs, where it begins or ends inside a large page.
     /// Changes nothing.
-    pub(crate) fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+    ///
+    /// # Errors
+    ///
+    /// There are not enough frames.
+    pub fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
         let needed = edges(range).map(|edge| self.tables_to_split(hal, edge)).sum();
         Ok(Spare(FrameList::allocate(hal, needed)?))
     }
@@ -201,7 +213,7 @@ impl<F: Format> PageTable<F> {
     /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
     /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit
     /// between.
-    pub(crate) fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
+    pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
         let mut change = self.split_edges(hal, range, spare);
         let (start, last) = (range.start().as_u64(), range.last().as_u64());
         self.clear(hal, &self.root, self.shape.levels, start, last, &mut change);
@@ -213,7 +225,7 @@ impl<F: Format> PageTable<F> {
     /// Gives what is mapped in `range` other rights, at least one. As for [`unmap`](Self::unmap), a large page at the edge
     /// is split, and `spare` comes from [`prepare_edit`](Self::prepare_edit); as for [`map`](Self::map), pages that come to
     /// be alike are joined.
-    pub(crate) fn protect(&mut self, hal: &impl Hal, range: IovaRange, rights: Rights, spare: Spare) -> Change {
+    pub fn protect(&mut self, hal: &impl Hal, range: IovaRange, rights: Rights, spare: Spare) -> Change {
         let mut change = self.split_edges(hal, range, spare);
         let (start, last) = (range.start().as_u64(), range.last().as_u64());
         self.set_rights(hal, &self.root, self.shape.levels, start, last, rights, &mut change);
@@ -419,7 +431,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Empties the table and gives all its frames, for the platform once hardware does not walk it any more.
-    pub(crate) fn into_frames(self, hal: &impl Hal) -> FrameList {
+    pub fn into_frames(self, hal: &impl Hal) -> FrameList {
         let mut all = FrameList::new();
         let levels = self.shape.levels;
         // SAFETY: the root is a table of ours; `self` is not used after this.

@@ -22,7 +22,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The format of second-stage tables, and whether all their pages are snooped: fixed for the life of a table (C1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SecondStage {
+pub struct SecondStage {
     /// Every entry that maps a page has SNP.
     pub snoop: bool,
 }

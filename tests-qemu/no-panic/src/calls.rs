@@ -2,10 +2,13 @@
 
 mod front;
 mod ground;
+mod paging;
 mod tables;
 mod topology;
 
 use cofferdam::hal::Hal;
+
+use crate::any;
 
 /// All calls. The numbers are the capacities of the topology and of the front.
 pub fn all<
@@ -20,5 +23,6 @@ pub fn all<
     tables::dmar();
     tables::ivrs();
     topology::calls::<H, UNITS, SCOPES, RESERVED>();
+    paging::calls(any::<H>());
     front::calls::<H, UNITS, CELLS, DEVICES>();
 }
