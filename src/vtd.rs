@@ -8,6 +8,7 @@ mod fault;
 mod fault_event;
 mod fault_reason;
 mod flush;
+mod invalidation;
 mod queue;
 mod registers;
 mod root_entry;
@@ -19,6 +20,7 @@ pub use fault::{Access, Fault, FaultLog};
 pub use fault_event::Destination;
 pub use fault_reason::FaultReason;
 pub(crate) use flush::Flush;
+use invalidation::Invalidation;
 #[doc(hidden)]
 pub use second_stage::SecondStage;
 pub(crate) use unit::{Translation, Unit};

@@ -9,7 +9,7 @@ use crate::domain::{Attributes, Domain};
 use crate::hal::Hal;
 use crate::limits::{self, Full};
 use crate::topology::MAX_REQUESTERS;
-use crate::vtd::{Capabilities, Unit};
+use crate::vtd::{Capabilities, Flush, Unit};
 
 /// A device that belongs to a cell.
 #[derive(Clone, Debug)]
@@ -66,7 +66,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let (translation, requesters) = (domain.translation(), assignment.requesters.clone());
         // Listed before its entry is live, so that no flush misses it (R44).
         let _ = assignments.push(assignment);
-        unit.admit(&self.hal, &requesters, translation).map_err(|error| {
+        let mut flush = Flush::default();
+        unit.admit(&self.hal, &requesters, translation, &mut flush);
+        unit.flush(&self.hal, &flush).map_err(|error| {
+            unit.expel(&self.hal, &requesters, translation.domain_id, &mut flush);
             assignments.retain(|other| other.device != device);
             if fresh && let Some(domain) = cell.domains.pop() {
                 lost.append(&self.hal, domain.table.into_frames(&self.hal));
@@ -165,7 +168,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Some(device) = config.assignments.get(index) else { return Ok(()) };
         let (cell, id) = (device.cell, device.domain_id);
         if let Some(unit) = self.units.get(device.unit) {
-            unit.expel(&self.hal, &device.requesters, id)?;
+            let mut flush = Flush::default();
+            unit.expel(&self.hal, &device.requesters, id, &mut flush);
+            unit.flush(&self.hal, &flush)?;
+            unit.forget(&self.hal, &device.requesters)?;
         }
         // Leaves the list only when its entry is gone and flushed (R44).
         let device = device.device;

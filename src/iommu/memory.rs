@@ -127,7 +127,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut begun = [const { Ok(None) }; UNITS];
         for ((index, unit), begun) in self.units.iter().enumerate().zip(&mut begun) {
             if uses(index) {
-                *begun = unit.begin(&self.hal, &Flush::page_table(unit.capabilities(), domain_id, change));
+                let mut flush = Flush::default();
+                flush.page_table(unit.capabilities(), domain_id, change);
+                *begun = unit.begin(&self.hal, &flush);
             }
         }
         let mut result = Ok(());

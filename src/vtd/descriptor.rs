@@ -1,8 +1,8 @@
 //! Invalidation descriptors of 128 bits (S 6.5.2.1 to 6.5.2.9). The type is in bits 11:9 and 3:0; unused bits are zero.
 #![forbid(unsafe_code)]
 
-use super::Capabilities;
-use crate::addr::{Iova, PhysAddr};
+use super::{Capabilities, Invalidation};
+use crate::addr::PhysAddr;
 
 /// What the queue is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,45 +15,25 @@ pub(crate) struct Descriptor {
 
 const _: () = assert!(size_of::<Descriptor>() == 16);
 
-/// Context-cache, S 6.5.2.1: G in 5:4, DID in 31:16, SID in 47:32.
 impl Descriptor {
-    /// All of the context cache.
-    pub(super) const fn context_global() -> Self {
-        Self { lower: 0x1 | 0b01 << 4, upper: 0 }
-    }
-
-    /// The entry of one function, cached with this domain-id.
-    pub(super) const fn context_device(requester: u16, domain_id: u16) -> Self {
-        Self { lower: 0x1 | 0b11 << 4 | (domain_id as u64) << 16 | (requester as u64) << 32, upper: 0 }
-    }
-}
-
-/// IOTLB, S 6.5.2.3: G in 5:4, DW 6, DR 7, DID in 31:16; AM in 69:64, IH 70, address in 127:76. Draining as the unit can
-/// (R25).
-impl Descriptor {
-    /// All of the IOTLB and all paging-structure caches.
-    pub(super) const fn iotlb_global(unit: &Capabilities) -> Self {
-        Self { lower: 0x2 | 0b01 << 4 | drains(unit), upper: 0 }
-    }
-
-    /// What is cached with this domain-id.
-    pub(super) const fn iotlb_domain(unit: &Capabilities, domain_id: u16) -> Self {
-        Self { lower: 0x2 | 0b10 << 4 | drains(unit) | (domain_id as u64) << 16, upper: 0 }
-    }
-
-    /// What is cached with this domain-id for the 2^`mask` pages from `start`, which is aligned to them. `leaves_only`
-    /// keeps the paging-structure caches.
-    pub(super) const fn iotlb_pages(
-        unit: &Capabilities,
-        domain_id: u16,
-        start: Iova,
-        mask: u8,
-        leaves_only: bool,
-    ) -> Self {
-        Self {
-            lower: 0x2 | 0b11 << 4 | drains(unit) | (domain_id as u64) << 16,
-            upper: start.as_u64() & !0xfff | (leaves_only as u64) << 6 | (mask & 0x3f) as u64,
-        }
+    /// The one that has `invalidation` done, draining as the unit can (R25).
+    ///
+    /// Context-cache, S 6.5.2.1: G in 5:4, DID in 31:16, SID in 47:32. IOTLB, S 6.5.2.3: G in 5:4, DW 6, DR 7, DID in
+    /// 31:16; AM in 69:64, IH 70, address in 127:76.
+    pub(super) const fn of(invalidation: Invalidation, unit: &Capabilities) -> Self {
+        let (lower, upper) = match invalidation {
+            Invalidation::ContextGlobal => (0x1 | 0b01 << 4, 0),
+            Invalidation::ContextDevice { requester, domain_id } => {
+                (0x1 | 0b11 << 4 | (domain_id as u64) << 16 | (requester as u64) << 32, 0)
+            }
+            Invalidation::IotlbGlobal => (0x2 | 0b01 << 4 | drains(unit), 0),
+            Invalidation::IotlbDomain(domain_id) => (0x2 | 0b10 << 4 | drains(unit) | (domain_id as u64) << 16, 0),
+            Invalidation::IotlbPages { domain_id, start, mask, leaves_only } => (
+                0x2 | 0b11 << 4 | drains(unit) | (domain_id as u64) << 16,
+                start.as_u64() & !0xfff | (leaves_only as u64) << 6 | (mask & 0x3f) as u64,
+            ),
+        };
+        Self { lower, upper }
     }
 }
 
@@ -72,32 +52,39 @@ impl Descriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Iova;
     use crate::vtd::capabilities::tests::QEMU;
+
+    const PLAIN: Capabilities = Capabilities { write_draining: false, read_draining: false, ..QEMU };
 
     #[test]
     fn each_field_is_where_the_specification_has_it() {
-        let plain = Capabilities { write_draining: false, read_draining: false, ..QEMU };
-        let pair = |descriptor: Descriptor| (descriptor.lower, descriptor.upper);
-        assert_eq!(pair(Descriptor::context_global()), (0x11, 0));
-        assert_eq!(pair(Descriptor::context_device(0xabcd, 0x1234)), (0xabcd_1234_0031, 0));
-        assert_eq!(pair(Descriptor::iotlb_global(&plain)), (0x12, 0));
-        assert_eq!(pair(Descriptor::iotlb_domain(&plain, 0x1234)), (0x1234_0022, 0));
-        let pages = |leaves| Descriptor::iotlb_pages(&plain, 0x1234, Iova::new(0x5555_6000), 9, leaves);
-        assert_eq!(pair(pages(false)), (0x1234_0032, 0x5555_6009));
-        assert_eq!(pair(pages(true)), (0x1234_0032, 0x5555_6049));
-        assert_eq!(pair(Descriptor::wait(PhysAddr::new(0x7008), 0xdead_beef)), (0xdead_beef_0000_0025, 0x7008));
+        let of = |invalidation| {
+            let descriptor = Descriptor::of(invalidation, &PLAIN);
+            (descriptor.lower, descriptor.upper)
+        };
+        assert_eq!(of(Invalidation::ContextGlobal), (0x11, 0));
+        let device = Invalidation::ContextDevice { requester: 0xabcd, domain_id: 0x1234 };
+        assert_eq!(of(device), (0xabcd_1234_0031, 0));
+        assert_eq!(of(Invalidation::IotlbGlobal), (0x12, 0));
+        assert_eq!(of(Invalidation::IotlbDomain(0x1234)), (0x1234_0022, 0));
+        let pages = |leaves_only| {
+            let start = Iova::new(0x5555_6000);
+            of(Invalidation::IotlbPages { domain_id: 0x1234, start, mask: 9, leaves_only })
+        };
+        assert_eq!(pages(false), (0x1234_0032, 0x5555_6009));
+        assert_eq!(pages(true), (0x1234_0032, 0x5555_6049));
+        let wait = Descriptor::wait(PhysAddr::new(0x7008), 0xdead_beef);
+        assert_eq!((wait.lower, wait.upper), (0xdead_beef_0000_0025, 0x7008));
     }
 
     #[test]
     fn draining_is_asked_for_where_the_unit_can() {
         let lower = |write_draining, read_draining| {
             let unit = Capabilities { write_draining, read_draining, ..QEMU };
-            [
-                Descriptor::iotlb_global(&unit).lower,
-                Descriptor::iotlb_domain(&unit, 0).lower,
-                Descriptor::iotlb_pages(&unit, 0, Iova::new(0), 0, false).lower,
-            ]
-            .map(|lower| lower & 0xc0)
+            let pages = Invalidation::IotlbPages { domain_id: 0, start: Iova::new(0), mask: 0, leaves_only: false };
+            [Invalidation::IotlbGlobal, Invalidation::IotlbDomain(0), pages]
+                .map(|invalidation| Descriptor::of(invalidation, &unit).lower & 0xc0)
         };
         assert_eq!(lower(false, false), [0; 3]);
         assert_eq!(lower(true, false), [0x40; 3]);

@@ -119,14 +119,14 @@ impl Queue {
     pub(super) fn begin<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
-        batch: &[Descriptor],
+        batch: impl Iterator<Item = Descriptor> + Clone,
         timeout_ns: u64,
     ) -> Result<Ticket, UnitError> {
-        let mut ticket = self.submit(registers, batch);
+        let mut ticket = self.submit(registers, batch.clone());
         wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
             if ticket.is_none() {
                 self.recover(registers);
-                ticket = self.submit(registers, batch);
+                ticket = self.submit(registers, batch.clone());
             }
             ticket.is_some()
         })?;
@@ -134,11 +134,15 @@ impl Queue {
     }
 
     /// Puts the batch and its wait into the ring and rings the doorbell once. `None` if there is no room now.
-    fn submit<H: Hal>(&self, registers: &Registers<'_, H>, batch: &[Descriptor]) -> Option<Ticket> {
+    fn submit<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        batch: impl Iterator<Item = Descriptor> + Clone,
+    ) -> Option<Ticket> {
         let hal = registers.hal;
         let mut state = self.state.lock();
         self.reclaim(hal, &mut state);
-        let needed = u32::try_from(batch.len()).ok()?.checked_add(1)?;
+        let needed = u32::try_from(batch.clone().count()).ok()?.checked_add(1)?;
         // One slot stays empty, or a full ring would look like an empty one (R15).
         let room = SLOTS - 1 - state.tail.wrapping_sub(state.done);
         if needed > room {
@@ -149,7 +153,7 @@ impl Queue {
         // Not done, whatever an earlier batch left in the word.
         self.status.store(hal, ticket.slot(), ticket.end.wrapping_sub(1).into());
         let wait = Descriptor::wait(self.status_address(ticket.slot()), ticket.end);
-        for &descriptor in batch.iter().chain([&wait]) {
+        for descriptor in batch.chain([wait]) {
             self.put(hal, state.tail % SLOTS, descriptor);
             state.tail = state.tail.wrapping_add(1);
         }

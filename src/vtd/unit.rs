@@ -5,6 +5,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::{Command, wait_until};
 use super::context_entry::{self, ContextEntry};
+use super::descriptor::Descriptor;
 use super::queue::{Queue, Ticket};
 use super::registers::{FSTS, GSTS, PMEN, RTADDR, Registers};
 use super::{Capabilities, Destination, Fault, FaultLog, Flush, fault, fault_event, root_entry};
@@ -44,7 +45,8 @@ pub(crate) struct Unit {
     root: Option<Frames>,
     /// A command or an invalidation was not confirmed: what the unit has cached is not known any more.
     failed: AtomicBool,
-    /// An entry of the root table became present, and no flush followed yet.
+    /// An entry of the root table became present that was not flushed yet, or a flush was refused: the next entry that
+    /// becomes present asks for everything.
     root_changed: AtomicBool,
     frames: AtomicU32,
     reader: Mutex<()>,
@@ -87,10 +89,10 @@ impl Unit {
     /// Notes if the unit does not answer any more: from then on it takes no change. A descriptor that it refused does no
     /// harm to others.
     fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
-        if let Err(error) = &result
-            && !matches!(error, UnitError::Queue { bit: "IQE", .. })
-        {
-            self.failed.store(true, Ordering::Relaxed);
+        match &result {
+            Ok(_) => {}
+            Err(UnitError::Queue { bit: "IQE", .. }) => self.root_changed.store(true, Ordering::Relaxed),
+            Err(_) => self.failed.store(true, Ordering::Relaxed),
         }
         result
     }
@@ -157,7 +159,9 @@ impl Unit {
         self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)?;
         registers.rtaddr().write(RTADDR::RTA.val(base.as_u64() >> 12));
         self.command(hal, Command::SET_ROOT_TABLE)?;
-        self.flush(hal, &Flush::root_pointer_set(&self.capabilities))?;
+        let mut flush = Flush::default();
+        flush.root_pointer_set(&self.capabilities);
+        self.flush(hal, &flush)?;
         self.command(hal, Command::TRANSLATION_ON)?;
         if self.capabilities.protected_memory && registers.pmen().is_set(PMEN::PRS) {
             registers.pmen().set(registers.pmen().get() & !PMEN::EPM::SET.mask());
@@ -195,11 +199,12 @@ impl Unit {
     pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Ticket>, UnitError> {
         self.check_alive()?;
         self.flush_write_buffer(hal, flush.write_buffer())?;
-        if flush.descriptors().is_empty() {
+        if flush.is_empty() {
             return Ok(None);
         }
         let queue = self.queue.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
-        self.guard(queue.begin(&self.registers(hal), flush.descriptors(), self.timeout_ns)).map(Some)
+        let batch = flush.invalidations().map(|invalidation| Descriptor::of(invalidation, &self.capabilities));
+        self.guard(queue.begin(&self.registers(hal), batch, self.timeout_ns)).map(Some)
     }
 
     /// Waits for what was begun.
@@ -214,7 +219,7 @@ impl Unit {
     }
 
     /// Both in one go.
-    fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
+    pub(crate) fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
         let ticket = self.begin(hal, flush)?;
         self.finish(hal, ticket)
     }
@@ -249,13 +254,9 @@ impl Unit {
         requesters.iter().try_for_each(|requester| self.ensure_context_table(hal, (requester >> 8) as u8))
     }
 
-    /// Translates the requests of these requesters, which were blocked until now (R35), and which were
-    /// [prepared](Self::prepare) for it.
-    ///
-    /// # Errors
-    ///
-    /// The unit failed. The entries are cleared, but it may have cached them, and the page table.
-    pub(crate) fn admit(&self, hal: &impl Hal, requesters: &[u16], to: Translation) -> Result<(), UnitError> {
+    /// Has the requests of these requesters translated, which were blocked until now (R35), and which were
+    /// [prepared](Self::prepare) for it. They are once `flush` is done.
+    pub(crate) fn admit(&self, hal: &impl Hal, requesters: &[u16], to: Translation, flush: &mut Flush) {
         let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id);
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| {
@@ -264,22 +265,23 @@ impl Unit {
                 table.store(hal, word, entry.lower);
             });
         }
-        let root_entry = self.root_changed.load(Ordering::Relaxed);
-        let flush = Flush::context_set(&self.capabilities, requesters, to.domain_id, root_entry);
-        self.flush(hal, &flush).inspect_err(|_| self.store_entries(hal, requesters, 0))?;
-        self.root_changed.store(false, Ordering::Relaxed);
-        Ok(())
+        let root_entry = self.root_changed.swap(false, Ordering::Relaxed);
+        flush.context_set(&self.capabilities, requesters, to.domain_id, root_entry);
     }
 
-    /// Blocks the requests of these requesters, whose entries have this domain-id. When it returns, none is under way and
-    /// nothing of the domain is cached for them. May be repeated.
+    /// Blocks the requests of these requesters, whose entries have this domain-id. Once `flush` is done, none is under way
+    /// and nothing of the domain is cached for them; [`forget`](Self::forget) comes then. May be repeated.
+    pub(crate) fn expel(&self, hal: &impl Hal, requesters: &[u16], domain_id: u16, flush: &mut Flush) {
+        self.store_entries(hal, requesters, 0);
+        flush.context_cleared(requesters, domain_id);
+    }
+
+    /// Clears what is left of the entries of requesters that were expelled.
     ///
     /// # Errors
     ///
-    /// The unit failed: the entries are cleared, but it may still use what it has cached.
-    pub(crate) fn expel(&self, hal: &impl Hal, requesters: &[u16], domain_id: u16) -> Result<(), UnitError> {
-        self.store_entries(hal, requesters, 0);
-        self.flush(hal, &Flush::context_cleared(&self.capabilities, requesters, domain_id))?;
+    /// The unit failed. The requesters are blocked all the same.
+    pub(crate) fn forget(&self, hal: &impl Hal, requesters: &[u16]) -> Result<(), UnitError> {
         self.store_entries(hal, requesters, 1);
         self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)
     }

@@ -33,8 +33,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "no invalidation between SRTP and TE",
         "R8",
         "src/vtd/flush.rs",
-        "if unit.root_pointer_invalidates { Self::default() }",
-        "if unit.coherent || !unit.coherent { Self::default() }",
+        "if !unit.root_pointer_invalidates {",
+        "if unit.root_pointer_invalidates {",
     ),
     bug(
         "of a fresh table only the entries that are set are written back",
@@ -69,22 +69,22 @@ pub(crate) const BUGS: &[Bug] = &[
         "a new context entry is flushed with its own domain-id with caching mode",
         "R33b",
         "src/vtd/flush.rs",
-        "Self::context(unit, requesters, 0, domain_id)",
-        "Self::context(unit, requesters, domain_id, domain_id)",
+        "self.context(requesters, 0, domain_id)",
+        "self.context(requesters, domain_id, domain_id)",
     ),
     bug(
         "a context entry is cleared without a flush",
         "R33",
         "src/vtd/unit.rs",
-        "self.flush(hal, &Flush::context_cleared(&self.capabilities, requesters, domain_id))?;",
-        "let _ = Flush::context_cleared(&self.capabilities, requesters, domain_id);",
+        "flush.context_cleared(requesters, domain_id);",
+        "let _ = (flush, domain_id);",
     ),
     bug(
         "invalidation with another domain-id than the device's",
         "R33",
         "src/vtd/flush.rs",
-        "Self::context(unit, requesters, domain_id, domain_id)",
-        "Self::context(unit, requesters, domain_id ^ 1, domain_id ^ 1)",
+        "self.context(requesters, domain_id, domain_id)",
+        "self.context(requesters, domain_id ^ 1, domain_id ^ 1)",
     ),
     bug(
         "page-table frames are freed before the flush",
@@ -109,8 +109,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a table is replaced with IH = 1",
         "R28",
         "src/vtd/flush.rs",
-        "start, mask, !change.tables)",
-        "start, mask, true)",
+        "leaves_only: !change.tables }",
+        "leaves_only: true }",
     ),
     bug(
         "an unaligned range computes too small a mask",
@@ -123,8 +123,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "the IOTLB is flushed before the context-cache",
         "R24",
         "src/vtd/flush.rs",
-        "Self::of(context.chain([Descriptor::iotlb_domain(unit, domain_id)]))",
-        "Self::of([Descriptor::iotlb_domain(unit, domain_id)].into_iter().chain(context))",
+        "self.context.iter().chain(&self.iotlb)",
+        "self.iotlb.iter().chain(&self.context)",
     ),
     bug(
         "drain bits are never set",
@@ -167,16 +167,16 @@ pub(crate) const BUGS: &[Bug] = &[
         "write buffers are not flushed",
         "R10",
         "src/vtd/flush.rs",
-        "write_buffer: unit.write_buffer_flush }",
-        "write_buffer: unit.write_buffer_flush && unit.caching_mode }",
+        "self.write_buffer && self.is_empty()",
+        "self.write_buffer && !self.is_empty()",
     ),
     bug(
         "protected memory is switched off before translation is on",
         "R12",
         "src/vtd/unit.rs",
-        "self.flush(hal, &Flush::root_pointer_set(&self.capabilities))?;
+        "self.flush(hal, &flush)?;
         self.command(hal, Command::TRANSLATION_ON)?;",
-        "self.flush(hal, &Flush::root_pointer_set(&self.capabilities))?;
+        "self.flush(hal, &flush)?;
         registers.pmen().set(0);
         self.command(hal, Command::TRANSLATION_ON)?;",
     ),
@@ -197,7 +197,10 @@ pub(crate) const BUGS: &[Bug] = &[
             "R44",
             "src/iommu/devices.rs",
             "if let Some(unit) = self.units.get(device.unit) {
-            unit.expel(&self.hal, &device.requesters, id)?;
+            let mut flush = Flush::default();
+            unit.expel(&self.hal, &device.requesters, id, &mut flush);
+            unit.flush(&self.hal, &flush)?;
+            unit.forget(&self.hal, &device.requesters)?;
         }
         // Leaves the list only when its entry is gone and flushed (R44).
         let device = device.device;
@@ -205,7 +208,10 @@ pub(crate) const BUGS: &[Bug] = &[
             "let device = device.clone();
         config.assignments.retain(|other| other.device != device.device);
         if let Some(unit) = self.units.get(device.unit) {
-            unit.expel(&self.hal, &device.requesters, id)?;
+            let mut flush = Flush::default();
+            unit.expel(&self.hal, &device.requesters, id, &mut flush);
+            unit.flush(&self.hal, &flush)?;
+            unit.forget(&self.hal, &device.requesters)?;
         }",
         )
     },
