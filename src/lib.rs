@@ -9,6 +9,7 @@
 //! - `paging`: one walker, many entry formats
 //! - [`topology`]: who serves whom
 //! - [`firmware`]: ACPI bytes, checked once
+//! - `pci`: configuration space: bridges, virtual functions, device-TLBs
 //! - [`hal`], [`addr`], [`error`], [`limits`]: the ground
 //!
 //! A hypervisor implements [`hal::Hal`] and gives it to an [`Iommu`]:
@@ -37,6 +38,7 @@ pub mod hal;
 pub mod iommu;
 pub mod limits;
 mod paging;
+mod pci;
 pub mod topology;
 pub mod vtd;
 

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod builder;
-mod config_space;
 mod from_dmar;
 mod from_ivrs;
 mod requesters;
@@ -19,7 +18,7 @@ use crate::limits;
 
 use heapless::Vec;
 
-pub use config_space::{ConfigSpace, NoConfigSpace};
+pub use crate::pci::{ConfigSpace, NoConfigSpace};
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub use scope::{Role, Scope, Target};

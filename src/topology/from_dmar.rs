@@ -1,11 +1,11 @@
 //! A DMAR table put together, and what is wrong with its structures together.
 
 use super::builder::{Definition, Range};
-use super::config_space::{self, ConfigSpace};
 use super::{Role, Scope, Target, Topology, UnitKind};
 use crate::addr::{Rights, SourceId};
 use crate::firmware::dmar::{self, Atsr, Dmar, Drhd, Flags, Hop, Properties, Rmrr, ScopeKind, Scopes, Structure};
 use crate::firmware::{Error, Finding, Flaw};
+use crate::pci::{self, ConfigSpace};
 
 /// A set of ACPI device numbers.
 #[derive(Default)]
@@ -194,9 +194,9 @@ fn resolve(
     let mut at = follow(segment, scope.start_bus(), hops.next()?);
     for hop in hops {
         let Ok(bridge) = at else { break };
-        at = match config_space::bridge(config, bridge) {
+        at = match pci::bridge(config, bridge) {
             Some(found) => follow(segment, found.secondary, hop),
-            None if config_space::is_there(config, bridge) => Err(Flaw::PathThroughNoBridge { at: bridge }),
+            None if pci::is_there(config, bridge) => Err(Flaw::PathThroughNoBridge { at: bridge }),
             None => Err(Flaw::PathThroughNothing { at: bridge }),
         };
     }

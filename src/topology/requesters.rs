@@ -1,8 +1,8 @@
 use heapless::Vec;
 
-use super::config_space::{self, Bridge, ConfigSpace, PortType};
 use crate::addr::SourceId;
 use crate::limits::Full;
+use crate::pci::{self, Bridge, ConfigSpace, PortType};
 
 /// How many source-ids the requests of one function can carry, and how many ranges of functions can share them.
 pub const MAX_REQUESTERS: usize = 16;
@@ -25,16 +25,16 @@ impl Requesters {
         all.add(source)?;
         all.add_phantom_functions(config, source)?;
         // What is behind a conventional bridge carries the bridge's id.
-        if let Some(bridge) = config_space::bridge(config, source)
+        if let Some(bridge) = pci::bridge(config, source)
             && is_conventional(config, source)
         {
             all.add_shared(buses(bridge))?;
         }
-        for bridge in config_space::bridges_above(config, source.segment(), source.bus()) {
+        for bridge in pci::bridges_above(config, source.segment(), source.bus()) {
             if is_conventional(config, bridge.function) {
                 // Section 3.12.2: the bridge puts its own id.
                 all.add(bridge.function)?;
-            } else if config_space::port_type(config, bridge.function) == Some(PortType::ToPci) {
+            } else if pci::port_type(config, bridge.function) == Some(PortType::ToPci) {
                 // Section 3.12.1: the bridge may put (secondary bus, 0.0) in place of the requester.
                 all.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
             } else {
@@ -96,11 +96,11 @@ const FULL: Full = Full { what: "source-ids of one function", capacity: MAX_REQU
 /// The bits of the function number that tell a function which uses more numbers than its own (PCIe 6.0, sections 7.5.3.3
 /// and 7.5.3.4: Phantom Functions Supported, and Enable).
 fn phantom_mask(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
-    if !config_space::is_there(config, function) {
+    if !pci::is_there(config, function) {
         return None;
     }
-    let capabilities = config_space::express_register(config, function, 4)?;
-    let control = config_space::express_register(config, function, 8)?;
+    let capabilities = pci::express_register(config, function, 4)?;
+    let control = pci::express_register(config, function, 8)?;
     let supported = (capabilities >> 3) & 3;
     // So many high bits of the three are taken.
     (control & 1 << 9 != 0 && supported != 0).then_some(7 >> supported)
@@ -108,7 +108,7 @@ fn phantom_mask(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
 
 /// True for a bridge that is no PCI Express port, or one from PCI to PCI Express.
 fn is_conventional(config: &impl ConfigSpace, bridge: SourceId) -> bool {
-    matches!(config_space::port_type(config, bridge), None | Some(PortType::FromPci))
+    matches!(pci::port_type(config, bridge), None | Some(PortType::FromPci))
 }
 
 /// All functions behind a bridge.

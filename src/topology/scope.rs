@@ -1,6 +1,6 @@
-use super::config_space::{self, ConfigSpace};
 use crate::addr::SourceId;
 use crate::firmware::dmar::Properties;
+use crate::pci::{self, ConfigSpace};
 
 /// One link between a device and what the table says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Scope {
                 (first..=last).contains(&source.requester()).then(|| NAMED - Rank::from(last - first))
             }
             Target::Subtree => {
-                let bridge = config_space::bridge(config, self.source)?;
+                let bridge = pci::bridge(config, self.source)?;
                 let buses = bridge.secondary..=bridge.subordinate;
                 buses.contains(&source.bus()).then_some(BEHIND + Rank::from(bridge.secondary))
             }
@@ -105,8 +105,8 @@ impl Scope {
     /// VT-d 5.10, sections 8.3.2 and 8.3.3: extended and virtual functions follow the one that is named.
     fn is_related(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
         let extended = self.source.bus() == source.bus() && self.source.device() == 0 && source.device() != 0;
-        extended && config_space::has_extended_functions(config, source.segment(), source.bus())
-            || config_space::is_virtual_function_of(config, source, self.source)
+        extended && pci::has_extended_functions(config, source.segment(), source.bus())
+            || pci::is_virtual_function_of(config, source, self.source)
     }
 
     /// True if two scopes have a function in common.

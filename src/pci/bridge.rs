@@ -1,0 +1,56 @@
+//! Bridges, and what is behind them (PCI-to-PCI bridge 1.2, section 3.2).
+#![forbid(unsafe_code)]
+
+use super::{ConfigSpace, express_register, header, is_there};
+use crate::addr::SourceId;
+
+/// Primary, secondary and subordinate bus in bits 7:0, 15:8 and 23:16 (section 3.2.5).
+const BUSES: u16 = 0x18;
+
+/// A bridge as configuration space shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bridge {
+    pub(crate) function: SourceId,
+    pub(crate) secondary: u8,
+    pub(crate) subordinate: u8,
+}
+
+/// The bridge that a function is, with the buses behind it.
+pub(crate) fn bridge(config: &impl ConfigSpace, function: SourceId) -> Option<Bridge> {
+    if !is_there(config, function) || !header::is_bridge(config, function) {
+        return None;
+    }
+    let [_, secondary, subordinate, _] = config.read(function, BUSES).to_le_bytes();
+    // A bridge that firmware left alone leads nowhere; one that leads back would lead in circles.
+    (function.bus() < secondary && secondary <= subordinate).then_some(Bridge { function, secondary, subordinate })
+}
+
+/// The bridges above `bus`, from the nearest to the root.
+///
+/// They are those that have it among their buses. Each is on a lower bus than what is behind it, so they are looked for
+/// from the next lower bus down: at most 255 buses of 256 functions.
+pub(crate) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = Bridge> {
+    (0..bus).rev().filter_map(move |lower| bridge_to(config, segment, lower, bus))
+}
+
+/// The bridge on `bus` that has `behind` among its buses.
+fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Option<Bridge> {
+    (0..32).find_map(|device| {
+        let first = SourceId::new(segment, bus, device, 0)?;
+        if !is_there(config, first) {
+            return None;
+        }
+        let functions = if header::has_other_functions(config, first) { 8 } else { 1 };
+        let mut bridges =
+            (0..functions).filter_map(|function| bridge(config, SourceId::new(segment, bus, device, function)?));
+        bridges.find(|bridge| (bridge.secondary..=bridge.subordinate).contains(&behind))
+    })
+}
+
+/// True if function numbers of 8 bits are in use on `bus`: the port above it has ARI Forwarding Enable set, bit 5 of
+/// Device Control 2 (PCIe 6.0, section 7.5.3.16).
+pub(crate) fn has_extended_functions(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
+    let port = bridges_above(config, segment, bus).next();
+    let control = port.and_then(|port| express_register(config, port.function, 0x28));
+    control.is_some_and(|control| control & 1 << 5 != 0)
+}

@@ -1,0 +1,40 @@
+//! The PCI Express capability (PCIe 6.0, section 7.5.3).
+#![forbid(unsafe_code)]
+
+use super::ConfigSpace;
+use super::capability::capability;
+use crate::addr::SourceId;
+
+const ID: u8 = 0x10;
+
+/// Device/port type: bits 7:4 of the capabilities register (section 7.5.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortType {
+    Root,
+    Upstream,
+    Downstream,
+    /// PCI Express above, PCI below.
+    ToPci,
+    /// PCI above, PCI Express below.
+    FromPci,
+    Other,
+}
+
+/// What kind of PCI Express port a function is; `None` for conventional PCI.
+pub(crate) fn port_type(config: &impl ConfigSpace, function: SourceId) -> Option<PortType> {
+    let at = capability(config, function, ID)?;
+    Some(match (config.read(function, at) >> 20) & 0xf {
+        0x4 => PortType::Root,
+        0x5 => PortType::Upstream,
+        0x6 => PortType::Downstream,
+        0x7 => PortType::ToPci,
+        0x8 => PortType::FromPci,
+        _ => PortType::Other,
+    })
+}
+
+/// A register of a function's PCI Express capability; `None` if there is none, or no way to read it.
+pub(crate) fn express_register(config: &impl ConfigSpace, function: SourceId, offset: u16) -> Option<u32> {
+    let at = capability(config, function, ID)?;
+    Some(config.read(function, at + offset)).filter(|value| *value != u32::MAX)
+}

@@ -1,0 +1,23 @@
+//! The header that every function has (PCI 3.0, section 6.1).
+#![forbid(unsafe_code)]
+
+use super::ConfigSpace;
+use crate::addr::SourceId;
+
+/// The register with the header type in bits 23:16 (section 6.2.1); bit 7 of it says that the device has other functions.
+const TYPE: u16 = 0x0c;
+
+/// True if a function answers with a vendor. A virtual function does not: its vendor is that of its physical function.
+pub(crate) fn is_there(config: &impl ConfigSpace, function: SourceId) -> bool {
+    config.read(function, 0) as u16 != u16::MAX
+}
+
+/// True for the header of a bridge, type 1.
+pub(super) fn is_bridge(config: &impl ConfigSpace, function: SourceId) -> bool {
+    (config.read(function, TYPE) >> 16) & 0x7f == 1
+}
+
+/// True if the device of function 0 has others.
+pub(super) fn has_other_functions(config: &impl ConfigSpace, first: SourceId) -> bool {
+    config.read(first, TYPE) & 1 << 23 != 0
+}
