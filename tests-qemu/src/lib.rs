@@ -6,11 +6,13 @@
 mod broken;
 mod edu;
 mod machine;
+mod marks;
 mod report;
 mod tables;
 
 pub use broken::{Broken, Fault};
 pub use edu::Edu;
-pub use machine::bring_up;
+pub use machine::{bring_up, discover, topology};
+pub use marks::Marks;
 pub use report::{Report, Words};
 pub use tables::{Leaves, count_leaves};

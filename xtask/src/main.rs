@@ -18,6 +18,7 @@ mod setup;
 mod show;
 mod size;
 mod test;
+mod trace;
 
 use std::{
     path::{Path, PathBuf},

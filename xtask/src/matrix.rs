@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::judge::Expected;
+use crate::{judge::Expected, trace::Script};
 
 /// The whole file, checked: each name that it mentions exists, and none is there twice.
 #[derive(Debug)]
@@ -74,6 +74,11 @@ pub struct Scenario {
     refused: Option<Vec<String>>,
     /// The guest has to crash, with a report of which a line holds these words.
     crashed: Option<Vec<String>>,
+    /// The file, beside the matrix, of what its calls have to leave in QEMU's trace.
+    trace: Option<String>,
+    /// What that file holds.
+    #[serde(skip)]
+    pub script: Option<Script>,
 }
 
 fn yes() -> bool {
@@ -88,7 +93,12 @@ impl Matrix {
     /// The file cannot be read, holds something unknown, a name twice, or a name of nothing.
     pub fn read(path: &Path) -> Result<Matrix> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Matrix::parse(&text).with_context(|| format!("{} is wrong", path.display()))
+        let mut matrix = Matrix::parse(&text).with_context(|| format!("{} is wrong", path.display()))?;
+        for scenario in &mut matrix.scenarios {
+            scenario.script =
+                scenario.trace.as_ref().map(|file| Script::read(&path.with_file_name(file))).transpose()?;
+        }
+        Ok(matrix)
     }
 
     fn parse(text: &str) -> Result<Matrix> {

@@ -14,6 +14,7 @@ use crate::{
     judge::{self, Records},
     matrix::{Machine, Matrix, Scenario},
     process::{self, Line, Streams},
+    trace,
 };
 
 const NAME: &str = "qemu-system-x86_64";
@@ -81,6 +82,9 @@ impl Qemu {
         for device in matrix.devices.iter().chain(&scenario.more_devices) {
             command.args(["-device", device]);
         }
+        if scenario.script.is_some() {
+            trace::EVENTS.iter().for_each(|event| _ = command.args(["-trace", event]));
+        }
         command.arg("-kernel").arg(image);
         if let Some(cmdline) = &scenario.cmdline {
             command.args(["-append", cmdline]);
@@ -93,13 +97,19 @@ impl Qemu {
         let mut command = self.command(matrix, scenario, machine, image);
         let mut boot = Boot { command: process::words(&command), ..Boot::default() };
         let began = std::time::Instant::now();
-        let ending = process::watch(&mut command, Streams::Apart, limit, |line| boot.lines.push(line));
+        let mut traced = Vec::new();
+        let ending = process::watch(&mut command, Streams::Apart, limit, |line| {
+            if trace::is_event(&line) { traced.push(line) } else { boot.lines.push(line) }
+        });
         boot.took = began.elapsed();
         boot.records = judge::records(&boot.lines);
         boot.wrong = match ending {
             Ok(ending) => judge::judge(scenario.expected(), &boot.lines, ending),
             Err(error) => vec![format!("{error:#}")],
         };
+        if let Some(script) = &scenario.script {
+            boot.wrong.extend(trace::judge(script, machine.caching_mode, &traced));
+        }
         boot
     }
 }
@@ -154,6 +164,12 @@ mod tests {
         assert!(typed(Accel::Tcg, "refuse_no_dmar").ends_with("-kernel image -append no-dmar"));
         assert!(typed(Accel::Tcg, "refuse_no_translation").contains("caching-mode=on,dma-translation=off "));
         assert!(typed(Accel::Tcg, "refuse_little_memory").contains("-m 96 "));
+    }
+
+    #[test]
+    fn what_a_scenario_wants_traced_is_traced() {
+        assert!(typed(Accel::Tcg, "trace").contains("-trace vtd_inv_desc -trace vtd_reg_write "));
+        assert!(!typed(Accel::Tcg, "main_job").contains("-trace"));
     }
 
     #[test]

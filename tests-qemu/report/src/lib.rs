@@ -4,6 +4,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod mark;
+
 use core::fmt::Write;
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +143,15 @@ mod tests {
         assert_eq!(json("SeaBIOS (version 1.16)"), None);
         let torn = json("@cofferdam {\"Expect\":{\"what\":\"x").unwrap();
         assert!(serde_json::from_str::<Record<String>>(torn).is_err());
+    }
+
+    #[test]
+    fn a_mark_comes_out_as_it_went_in() {
+        let names = ["", "x", "seven by", "1234567", "unmap 64 pages, and more than a word"];
+        let mut reader = mark::Reader::<String>::default();
+        let read =
+            names.map(|name| mark::words(name).filter_map(|word| reader.take(word)).collect::<std::vec::Vec<_>>());
+        assert_eq!(read, names.map(|name| std::vec![String::from(name)]));
     }
 
     #[test]

@@ -1,0 +1,31 @@
+//! Names in QEMU's trace, between what the driver's calls leave there.
+
+use cofferdam::hal::{Hal, Window};
+use cofferdam_pc::Pc;
+use cofferdam_report::mark;
+
+/// Says in the trace of a remapping unit which call comes next. Shares no code with the driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    pc: &'static Pc,
+    window: Window,
+}
+
+impl Marks {
+    /// Marks for the unit with these registers.
+    ///
+    /// # Safety
+    ///
+    /// `window` is a unit's, as the firmware's table says, and that unit is QEMU's.
+    pub unsafe fn new(pc: &'static Pc, window: Window) -> Self {
+        Self { pc, window }
+    }
+
+    /// What follows in the trace belongs to `call`.
+    pub fn begin(&self, call: &str) {
+        for word in mark::words(call) {
+            // SAFETY: the unit has no register there, and QEMU's does nothing then.
+            unsafe { self.pc.write64(self.window, mark::REGISTER, word) };
+        }
+    }
+}
