@@ -3,6 +3,7 @@
 #![no_std]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
+mod ats;
 mod broken;
 mod edu;
 mod machine;
@@ -10,6 +11,7 @@ mod marks;
 mod report;
 mod tables;
 
+pub use ats::Ats;
 pub use broken::{Broken, Fault};
 pub use edu::Edu;
 pub use machine::{bring_up, discover, topology};

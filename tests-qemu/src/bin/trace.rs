@@ -1,13 +1,14 @@
 //! The driver's calls one by one, each with its name in QEMU's trace, for the host to judge what each of them submitted.
 //!
-//! No device does DMA here. With `device-tlb` on the command line, the machine has a device with a device-TLB.
+//! No device does DMA here. With `device-tlb` on the command line, the machine has devices with a device-TLB.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
-use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Edu, Marks, Report, Words, discover, topology};
+use cofferdam_tests_qemu::{Ats, Edu, Marks, Report, Words, discover, topology};
+use heapless::Vec;
 
 const PAGE: u64 = 4096;
 /// Where the cell's devices see its memory: the first byte of a page of 1 GiB.
@@ -23,16 +24,15 @@ entry!(run);
 
 fn run(pc: &'static Pc) -> u32 {
     let report = Report::start(pc, "trace");
-    let result = calls(pc, &report);
+    let result = all(pc, &report);
     report.finish(result)
 }
 
-fn calls(pc: &'static Pc, report: &Report) -> Result<(), Words> {
+fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let topology = topology(pc)?;
     let window = topology.units().first().ok_or_else(|| Words::new(format_args!("no unit")))?.window;
     // SAFETY: this scenario runs in QEMU alone.
     let marks = unsafe { Marks::new(pc, window) };
-
     marks.begin("discover");
     let mut iommu = discover(pc, topology, report)?;
     marks.begin("enable");
@@ -41,15 +41,24 @@ fn calls(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let cell = iommu.create_cell(CellConfig { allow_unsafe_interrupts: true })?;
     let memory = pc.allocate_block(BYTES, BYTES).ok_or_else(|| Words::new(format_args!("too little memory")))?;
     let calls = Calls { iommu: &iommu, cell, marks, output: memory.base().as_u64() };
-    let mut devices = Edu::all(pc).map(|device| device.source());
+    match pc.command_line() {
+        "device-tlb" => with_device_tlbs(pc, &calls, report)?,
+        _ => without(pc, &calls)?,
+    }
+    marks.begin("end");
+    report.expect(true, "every call was made", format_args!(""));
+    Ok(())
+}
+
+/// Every kind of call, with devices that have no device-TLB.
+fn without(pc: &'static Pc, calls: &Calls<'_>) -> Result<(), Words> {
+    let mut devices = Edu::all(pc);
     let mut device = || devices.next().ok_or_else(|| Words::new(format_args!("the machine lacks two edu devices")));
-    let (first, second) = (device()?, device()?);
+    let (first, second) = (device()?.source(), device()?.source());
 
     calls.map("map pages before a device comes", FIRST, PAGES)?;
-    marks.begin("assign the first device");
-    iommu.assign(first, cell)?;
-    marks.begin("assign the second device");
-    iommu.assign(second, cell)?;
+    calls.assign("assign the first device", first)?;
+    calls.assign("assign the second device", second)?;
     calls.map("map 1200 pages in one call", SECOND, PAGES)?;
     calls.unmap("unmap one page", SECOND + 5, 1)?;
     calls.map("map one page", SECOND + 5, 1)?;
@@ -57,18 +66,37 @@ fn calls(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     calls.map("map 64 pages again", SECOND + 0x3f, 64)?;
     calls.unmap("unmap three pages that are no block", FIRST + 0x17e, 3)?;
     calls.unmap("unmap a page of a large page", FIRST + 0x205, 1)?;
-    marks.begin("take rights from 16 pages");
-    iommu.protect(cell, calls.range(SECOND + 0xf, 16)?, Rights::READ)?;
-    marks.begin("release the first device");
-    iommu.release(first)?;
-    marks.begin("destroy the cell");
-    iommu.destroy_cell(cell)?;
-    marks.begin("end");
-    report.expect(true, "every call was made", format_args!(""));
+    calls.protect("take rights from 16 pages", SECOND + 0xf, 16)?;
+    calls.release("release the first device", first)?;
+    calls.destroy("destroy the cell")
+}
+
+/// Two devices with a device-TLB and one without, all in one cell.
+fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Result<(), Words> {
+    let devices: Vec<Ats, 3> = Ats::all(pc).take(3).collect();
+    let [first, second] = devices.as_slice() else {
+        return Err(Words::new(format_args!("{} devices have a device-TLB, not two", devices.len())));
+    };
+    for device in [first, second] {
+        let seen = format_args!("{}", device.source());
+        report.expect(device.can_be_controlled(), "a device-TLB can be controlled", seen);
+    }
+    let plain = Edu::all(pc).next().ok_or_else(|| Words::new(format_args!("the machine lacks an edu device")))?;
+
+    calls.map("map pages before a device comes", FIRST, PAGES)?;
+    calls.assign("assign the device without a device-TLB", plain.source())?;
+    calls.assign("assign the first device", first.source())?;
+    calls.assign("assign the second device", second.source())?;
+    calls.unmap("unmap one page", FIRST + 5, 1)?;
+    calls.map("map one page", FIRST + 5, 1)?;
+    calls.release("release the first device", first.source())?;
+    calls.destroy("destroy the cell")?;
+    let none = ![first, second].iter().any(|device| device.is_enabled());
+    report.expect(none, "no device-TLB is on that nobody asked for", format_args!(""));
     Ok(())
 }
 
-/// One cell, to map and unmap pages of it.
+/// The calls of one cell, each marked by its name.
 struct Calls<'a> {
     iommu: &'a Iommu<&'static Pc>,
     cell: CellId,
@@ -77,24 +105,46 @@ struct Calls<'a> {
     output: u64,
 }
 
+/// Pages are counted from [`INPUT`] on.
 impl Calls<'_> {
     fn map(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
-        let range = self.range(page, pages)?;
+        let range = range(page, pages)?;
         let output = PhysAddr::new_truncate(self.output + page * PAGE);
         let region = Region::new(range.start(), output, range.bytes(), Rights::all());
-        let region = region.ok_or_else(|| Words::new(format_args!("no region {name}")))?;
+        let region = region.ok_or_else(|| Words::new(format_args!("no region of {pages} pages")))?;
         self.marks.begin(name);
         Ok(self.iommu.map(self.cell, region)?)
     }
 
     fn unmap(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
-        let range = self.range(page, pages)?;
+        let range = range(page, pages)?;
         self.marks.begin(name);
         Ok(self.iommu.unmap(self.cell, range)?)
     }
 
-    fn range(&self, page: u64, pages: u64) -> Result<IovaRange, Words> {
-        IovaRange::new(Iova::new(INPUT + page * PAGE), pages * PAGE)
-            .ok_or_else(|| Words::new(format_args!("no range of {pages} pages")))
+    fn protect(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
+        let range = range(page, pages)?;
+        self.marks.begin(name);
+        Ok(self.iommu.protect(self.cell, range, Rights::READ)?)
     }
+
+    fn assign(&self, name: &str, device: SourceId) -> Result<(), Words> {
+        self.marks.begin(name);
+        Ok(self.iommu.assign(device, self.cell)?)
+    }
+
+    fn release(&self, name: &str, device: SourceId) -> Result<(), Words> {
+        self.marks.begin(name);
+        Ok(self.iommu.release(device)?)
+    }
+
+    fn destroy(&self, name: &str) -> Result<(), Words> {
+        self.marks.begin(name);
+        Ok(self.iommu.destroy_cell(self.cell)?)
+    }
+}
+
+fn range(page: u64, pages: u64) -> Result<IovaRange, Words> {
+    IovaRange::new(Iova::new(INPUT + page * PAGE), pages * PAGE)
+        .ok_or_else(|| Words::new(format_args!("no range of {pages} pages")))
 }
