@@ -108,7 +108,7 @@ impl Qemu {
             Err(error) => vec![format!("{error:#}")],
         };
         if let Some(script) = &scenario.script {
-            boot.wrong.extend(trace::judge(script, machine.caching_mode, &traced));
+            boot.wrong.extend(trace::judge(script, machine.caching_mode, &traced, &boot.records.all));
         }
         boot
     }

@@ -6,7 +6,7 @@
 use std::{fmt, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use cofferdam_report::mark;
+use cofferdam_report::{Record, mark};
 use serde::Deserialize;
 
 use crate::process::{Line, Stream};
@@ -54,12 +54,14 @@ pub fn is_event(line: &Line) -> bool {
     line.stream == Stream::Err && line.text.starts_with("vtd_")
 }
 
-/// Everything in the trace that is not as the script has it, in words; empty if it all is.
-pub fn judge(script: &Script, caching_mode: bool, trace: &[Line]) -> Vec<String> {
+/// Everything in the trace that is not as the script has it, or as the driver's own counts among the guest's `records`
+/// have it, in words; empty if it all is.
+pub fn judge(script: &Script, caching_mode: bool, trace: &[Line], records: &[Record<String>]) -> Vec<String> {
     if trace.is_empty() {
         return vec!["QEMU left no trace".into()];
     }
     let (calls, mut wrong) = calls(trace);
+    wrong.extend(judge_counts(trace, records));
     let mut seen = calls.iter();
     for Call { name, trace, caching_mode: with_caching } in &script.call {
         let expected = with_caching.as_ref().filter(|_| caching_mode).unwrap_or(trace);
@@ -84,6 +86,26 @@ pub fn judge(script: &Script, caching_mode: bool, trace: &[Line]) -> Vec<String>
     wrong
 }
 
+/// Descriptors, waits among them, and doorbells, as the driver says and as the trace has them.
+fn judge_counts(trace: &[Line], records: &[Record<String>]) -> Option<String> {
+    let said = records.iter().rev().find_map(|record| match record {
+        Record::Counts { descriptors, waits, doorbells, .. } => Some((*descriptors, *waits, *doorbells)),
+        _ => None,
+    });
+    let (mut seen, mut queue_on) = ((0, 0, 0), false);
+    for event in trace.iter().filter_map(|line| event(&line.text)) {
+        match event {
+            Event::Register(text) if text.starts_with("GCMD") => queue_on = text.contains("QIE"),
+            Event::Register(text) if text == "IQT" => seen.2 += u64::from(queue_on),
+            Event::Descriptor(text) => (seen.0, seen.1) = (seen.0 + 1, seen.1 + u64::from(text.starts_with("wait"))),
+            _ => {}
+        }
+    }
+    let words = |(all, waits, doorbells)| format!("{all} descriptors, {waits} of them waits, {doorbells} doorbells");
+    let said_words = said.map_or("told no counts".into(), |said| format!("counts {}", words(said)));
+    (said != Some(seen)).then(|| format!("the driver {said_words}; the trace has {}", words(seen)))
+}
+
 /// A list in words.
 struct Events<'a>(&'a [String]);
 
@@ -100,8 +122,10 @@ fn calls(trace: &[Line]) -> (Vec<(String, Vec<String>)>, Vec<String>) {
     for Line { text, .. } in trace {
         match (event(text), calls.last_mut()) {
             (Some(Event::Mark(word)), _) => calls.extend(names.take(word).map(|name| (name, Vec::new()))),
-            (Some(Event::Other(event)), Some((_, events))) => events.push(event),
-            (Some(Event::Other(event)), None) => wrong.push(format!("in the trace before the first call: {event}")),
+            (Some(Event::Register(event) | Event::Descriptor(event)), Some((_, events))) => events.push(event),
+            (Some(Event::Register(event) | Event::Descriptor(event)), None) => {
+                wrong.push(format!("in the trace before the first call: {event}"))
+            }
             (None, _) => wrong.push(format!("a line of the trace that cannot be read: {text}")),
         }
     }
@@ -111,7 +135,8 @@ fn calls(trace: &[Line]) -> (Vec<(String, Vec<String>)>, Vec<String>) {
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Mark(u64),
-    Other(String),
+    Register(String),
+    Descriptor(String),
 }
 
 /// `vtd_inv_desc invalidate desc type iotlb high 0x2000000000 low 0x100f2`,
@@ -121,12 +146,12 @@ fn event(line: &str) -> Option<Event> {
     let number = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     match *words.as_slice() {
         ["vtd_inv_desc", .., "high", high, "low", low] => {
-            Some(Event::Other(descriptor(u128::from(number(high)?) << 64 | u128::from(number(low)?))))
+            Some(Event::Descriptor(descriptor(u128::from(number(high)?) << 64 | u128::from(number(low)?))))
         }
         ["vtd_reg_write", "addr", address, "size", _, "value", value] => {
             let (address, value) = (number(address)?, number(value)?);
             let is_mark = address == u64::from(mark::REGISTER);
-            Some(if is_mark { Event::Mark(value) } else { Event::Other(register(address, value)) })
+            Some(if is_mark { Event::Mark(value) } else { Event::Register(register(address, value)) })
         }
         _ => None,
     }
@@ -239,8 +264,11 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
         text.lines().map(line).collect()
     }
 
+    /// With the counts left out.
     fn judged(trace: &str, caching_mode: bool) -> Vec<String> {
-        judge(&Script::parse(SCRIPT).unwrap(), caching_mode, &lines(trace))
+        let mut wrong = judge(&Script::parse(SCRIPT).unwrap(), caching_mode, &lines(trace), &[]);
+        wrong.retain(|wrong| !wrong.starts_with("the driver told no counts"));
+        wrong
     }
 
     /// The captured trace without its `line`-th line, or with that line twice.
@@ -252,6 +280,18 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
     #[test]
     fn a_trace_as_expected_passes() {
         assert_eq!(judged(CAPTURED, false), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_drivers_own_counts_are_those_of_the_trace() {
+        let on = "vtd_reg_write addr 0x88 size 0x8 value 0x0\nvtd_reg_write addr 0x18 size 0x4 value 0x4000000\n";
+        let trace = lines(&format!("{on}{CAPTURED}"));
+        let told = |descriptors, waits, doorbells| Record::Counts { descriptors, waits, doorbells, table_frames: 0 };
+        assert_eq!(judge_counts(&trace, &[told(9, 9, 9), told(5, 2, 2)]), None);
+        for wrong in [told(6, 2, 2), told(5, 1, 2), told(5, 2, 3), Record::Finished] {
+            let wrong = judge_counts(&trace, &[wrong]).unwrap();
+            assert!(wrong.ends_with("; the trace has 5 descriptors, 2 of them waits, 2 doorbells"), "{wrong}");
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::iommu::Statistics;
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_pc::{Pc, entry};
+use cofferdam_report::Record;
 use cofferdam_tests_qemu::{Ats, Edu, Marks, Report, Words, discover, topology};
 use heapless::Vec;
 
@@ -47,6 +49,8 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     }
     marks.begin("end");
     report.expect(true, "every call was made", format_args!(""));
+    let Statistics { descriptors, waits, doorbells, table_frames } = iommu.statistics();
+    report.tell(Record::Counts { descriptors, waits, doorbells, table_frames });
     Ok(())
 }
 
