@@ -3,6 +3,7 @@
 mod capabilities;
 mod command;
 mod context_entry;
+mod cover;
 mod descriptor;
 mod fault;
 mod fault_event;

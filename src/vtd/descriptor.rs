@@ -23,6 +23,7 @@ impl Descriptor {
     pub(super) const fn of(invalidation: Invalidation, unit: &Capabilities) -> Self {
         let (lower, upper) = match invalidation {
             Invalidation::ContextGlobal => (0x1 | 0b01 << 4, 0),
+            Invalidation::ContextDomain(domain_id) => (0x1 | 0b10 << 4 | (domain_id as u64) << 16, 0),
             Invalidation::ContextDevice { requester, domain_id } => {
                 (0x1 | 0b11 << 4 | (domain_id as u64) << 16 | (requester as u64) << 32, 0)
             }
@@ -64,6 +65,7 @@ mod tests {
             (descriptor.lower, descriptor.upper)
         };
         assert_eq!(of(Invalidation::ContextGlobal), (0x11, 0));
+        assert_eq!(of(Invalidation::ContextDomain(0x1234)), (0x1234_0021, 0));
         let device = Invalidation::ContextDevice { requester: 0xabcd, domain_id: 0x1234 };
         assert_eq!(of(device), (0xabcd_1234_0031, 0));
         assert_eq!(of(Invalidation::IotlbGlobal), (0x12, 0));

@@ -203,7 +203,8 @@ impl Unit {
             return Ok(None);
         }
         let queue = self.queue.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
-        let batch = flush.invalidations().map(|invalidation| Descriptor::of(invalidation, &self.capabilities));
+        let list = flush.list(&self.capabilities);
+        let batch = list.iter().map(|invalidation| Descriptor::of(invalidation, &self.capabilities));
         self.guard(queue.begin(&self.registers(hal), batch, self.timeout_ns)).map(Some)
     }
 

@@ -1,0 +1,160 @@
+use std::vec::Vec;
+
+use super::Invalidation::{ContextDevice, ContextDomain, ContextGlobal, IotlbDomain, IotlbGlobal};
+use super::*;
+use crate::addr::IovaRange;
+use crate::vtd::capabilities::tests::QEMU;
+
+const CACHING: Capabilities = Capabilities { caching_mode: true, ..QEMU };
+const BUFFERED: Capabilities = Capabilities { write_buffer_flush: true, ..QEMU };
+const EVERYTHING: [Invalidation; 2] = [ContextGlobal, IotlbGlobal];
+
+fn range(page: u64, pages: u64) -> IovaRange {
+    IovaRange::new(Iova::new(page * PAGE_BYTES), pages * PAGE_BYTES).unwrap()
+}
+
+fn change(page: u64, pages: u64, was_present: bool, tables: bool) -> Change {
+    Change { was_present, tables, ..Change::none(range(page, pages)) }
+}
+
+fn pages(page: u64, mask: u8, leaves_only: bool) -> Invalidation {
+    Invalidation::IotlbPages { domain_id: 7, start: Iova::new(page * PAGE_BYTES), mask, leaves_only }
+}
+
+fn context(requester: u16, domain_id: u16) -> Invalidation {
+    ContextDevice { requester, domain_id }
+}
+
+/// What a flush asks for, and whether the write buffer has to be flushed.
+fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush)) -> (Vec<Invalidation>, bool) {
+    let mut flush = Flush::default();
+    collect(&mut flush);
+    (flush.list(unit).iter().collect(), flush.write_buffer())
+}
+
+fn of_table(unit: &Capabilities, change: Change) -> (Vec<Invalidation>, bool) {
+    list(unit, |flush| flush.page_table(unit, 7, &change))
+}
+
+#[test]
+fn a_new_mapping_needs_nothing_unless_the_unit_caches_absence_or_buffers_writes() {
+    let new = || change(8, 1, false, true);
+    assert_eq!(of_table(&QEMU, new()), (vec![], false));
+    assert_eq!(of_table(&BUFFERED, new()), (vec![], true));
+    assert_eq!(of_table(&CACHING, new()), (vec![pages(8, 0, false)], false));
+}
+
+#[test]
+fn what_was_present_is_invalidated_with_the_hint_only_if_no_table_changed() {
+    assert_eq!(of_table(&QEMU, change(8, 1, true, false)), (vec![pages(8, 0, true)], false));
+    assert_eq!(of_table(&QEMU, change(8, 1, true, true)), (vec![pages(8, 0, false)], false));
+    let two = vec![pages(0x17f, 0, false), pages(0x180, 1, false)];
+    assert_eq!(of_table(&BUFFERED, change(0x17f, 3, true, true)), (two, false));
+}
+
+#[test]
+fn the_hint_is_given_for_those_blocks_alone_that_touch_no_table_that_changed() {
+    let several = list(&QEMU, |flush| {
+        flush.page_table(&QEMU, 7, &change(0, 1, true, false));
+        flush.page_table(&QEMU, 7, &change(0x1000, 1, true, true));
+    });
+    assert_eq!(several.0, [pages(0, 0, true), pages(0x1000, 0, false)]);
+    let one = list(&QEMU, |flush| {
+        flush.page_table(&QEMU, 7, &change(0, 1, true, false));
+        flush.page_table(&QEMU, 7, &change(1, 1, true, true));
+    });
+    assert_eq!(one.0, [pages(0, 1, false)]);
+}
+
+#[test]
+fn beyond_what_blocks_can_cover_or_without_them_the_domain_is_invalidated() {
+    let wide = 1 << 18;
+    assert_eq!(of_table(&QEMU, change(0, wide, true, false)).0, [pages(0, 18, true)]);
+    assert_eq!(of_table(&QEMU, change(0, wide + 1, true, false)).0, [pages(0, 18, true), pages(wide, 0, true)]);
+    assert_eq!(of_table(&QEMU, change(0, 9 * wide, true, false)).0, [IotlbDomain(7)]);
+    let narrow = Capabilities { page_selective: Some(17), ..QEMU };
+    assert_eq!(of_table(&narrow, change(0, wide, true, false)).0, [IotlbDomain(7)], "it may be one page of 1 GiB");
+    let small = Capabilities { page_selective: Some(17), largest_page: 2, ..QEMU };
+    assert_eq!(of_table(&small, change(0, wide, true, false)).0, [pages(0, 17, true), pages(wide / 2, 17, true)]);
+    let coarse = Capabilities { page_selective: None, ..QEMU };
+    assert_eq!(of_table(&coarse, change(0, 1, true, false)).0, [IotlbDomain(7)]);
+}
+
+#[test]
+fn setting_the_root_pointer_invalidates_everything_unless_the_unit_does() {
+    assert_eq!(list(&QEMU, |flush| flush.root_pointer_set(&QEMU)).0, EVERYTHING);
+    let unit = Capabilities { root_pointer_invalidates: true, ..QEMU };
+    assert_eq!(list(&unit, |flush| flush.root_pointer_set(&unit)).0, []);
+}
+
+#[test]
+fn an_entry_that_becomes_present_is_flushed_only_where_absence_is_cached() {
+    let set = |unit, root_entry| list(unit, |flush| flush.context_set(unit, &[0x28], 7, root_entry));
+    assert_eq!(set(&QEMU, true), (vec![], false));
+    assert_eq!(set(&BUFFERED, false), (vec![], true));
+    assert_eq!(set(&CACHING, false).0, [context(0x28, 0), IotlbDomain(7)]);
+    assert_eq!(set(&CACHING, true).0, EVERYTHING);
+}
+
+#[test]
+fn a_cleared_entry_is_flushed_by_device_then_by_domain() {
+    let cleared = |requesters: &[u16]| list(&QEMU, |flush| flush.context_cleared(requesters, 7)).0;
+    assert_eq!(cleared(&[0x28, 0x300]), [context(0x28, 7), context(0x300, 7), IotlbDomain(7)]);
+    assert_eq!(cleared(&[1, 2, 3, 4]).len(), 5);
+    assert_eq!(cleared(&[1, 2, 3, 4, 5, 6]), [ContextDomain(7), IotlbDomain(7)]);
+}
+
+#[test]
+fn too_many_contexts_take_all_of_the_iotlb_with_them() {
+    let of_domains = |count: u16| list(&QEMU, |flush| (1..=count).for_each(|n| flush.context_cleared(&[n], n))).0;
+    let some = of_domains(CONTEXTS as u16);
+    assert_eq!((some.len(), some[CONTEXTS - 1], some[CONTEXTS]), (2 * CONTEXTS, context(16, 16), IotlbDomain(1)));
+    assert_eq!(of_domains(CONTEXTS as u16 + 1), EVERYTHING, "section 6.5.2.1");
+}
+
+#[test]
+fn several_changes_ask_for_no_more_than_they_need_together() {
+    let several = list(&BUFFERED, |flush| {
+        flush.page_table(&BUFFERED, 7, &change(8, 1, true, false));
+        flush.page_table(&BUFFERED, 7, &change(20, 1, true, false));
+        flush.page_table(&BUFFERED, 7, &change(30, 1, false, false));
+        flush.context_cleared(&[0x28], 7);
+        flush.context_cleared(&[0x30], 7);
+        flush.context_cleared(&[0x28], 7);
+        flush.context_set(&BUFFERED, &[0x38], 9, false);
+    });
+    assert_eq!(several, (vec![context(0x28, 7), context(0x30, 7), IotlbDomain(7)], false));
+    let together = list(&QEMU, |flush| {
+        flush.page_table(&QEMU, 7, &change(8, 1, true, false));
+        flush.page_table(&QEMU, 7, &change(8, 2, true, false));
+        flush.page_table(&QEMU, 7, &change(9, 1, true, false));
+    });
+    assert_eq!(together.0, [pages(8, 1, true)]);
+}
+
+#[test]
+fn ranges_beyond_those_that_are_told_apart_are_taken_for_wider_ones() {
+    let far = 1 << 20;
+    let scattered = |count: u64| {
+        list(&QEMU, |flush| {
+            (0..count).for_each(|n| flush.page_table(&QEMU, 7, &change(n * 0x1000, 1, true, false)));
+            flush.page_table(&QEMU, 7, &change(far, 1, true, true));
+        })
+    };
+    assert_eq!(scattered(2).0, [pages(0, 0, true), pages(0x1000, 0, true), pages(far, 0, false)]);
+    assert_eq!(scattered(8).0, [IotlbDomain(7)], "nine descriptors");
+    let close = list(&QEMU, |flush| {
+        (0..RANGES as u64).for_each(|n| flush.page_table(&QEMU, 7, &change(n * 2, 1, true, false)));
+        flush.page_table(&QEMU, 7, &change(0x1000, 1, true, true));
+    });
+    assert_eq!(close.0, [pages(0, 12, false), pages(0x1000, 0, false)], "all from the nearest on");
+}
+
+#[test]
+fn too_many_domains_take_all_of_the_iotlb() {
+    let of_domains = |count: u16| {
+        list(&QEMU, |flush| (1..=count).for_each(|n| flush.page_table(&QEMU, n, &change(8, 1, true, false)))).0
+    };
+    assert_eq!(of_domains(RANGES as u16).len(), RANGES);
+    assert_eq!(of_domains(RANGES as u16 + 1), [IotlbGlobal]);
+}
