@@ -15,11 +15,11 @@ use heapless::Vec;
 const PAGE: u64 = 4096;
 /// Where the cell's devices see its memory: the first byte of a page of 1 GiB.
 const INPUT: u64 = 0x20_0000_0000;
-/// A piece of memory: two large pages and a bit, and it begins inside of one.
+/// Two pieces of its memory, by their first page and how many: small pages, one large page or two, small pages.
 const FIRST: u64 = 1;
-const PAGES: u64 = 1200;
-/// Where the second piece begins, in pages: with a large page of its own.
-const SECOND: u64 = FIRST + 0x800;
+const FIRST_PAGES: u64 = 1200;
+const SECOND: u64 = 0x801;
+const SECOND_PAGES: u64 = 2020;
 const BYTES: u64 = 16 << 20;
 
 entry!(run);
@@ -60,17 +60,18 @@ fn without(pc: &'static Pc, calls: &Calls<'_>) -> Result<(), Words> {
     let mut device = || devices.next().ok_or_else(|| Words::new(format_args!("the machine lacks two edu devices")));
     let (first, second) = (device()?.source(), device()?.source());
 
-    calls.map("map pages before a device comes", FIRST, PAGES)?;
+    calls.map("map pages before a device comes", FIRST, FIRST_PAGES)?;
     calls.assign("assign the first device", first)?;
     calls.assign("assign the second device", second)?;
-    calls.map("map 1200 pages in one call", SECOND, PAGES)?;
-    calls.unmap("unmap one page", SECOND + 5, 1)?;
-    calls.map("map one page", SECOND + 5, 1)?;
-    calls.unmap("unmap 64 pages", SECOND + 0x3f, 64)?;
-    calls.map("map 64 pages again", SECOND + 0x3f, 64)?;
-    calls.unmap("unmap three pages that are no block", FIRST + 0x17e, 3)?;
-    calls.unmap("unmap a page of a large page", FIRST + 0x205, 1)?;
-    calls.protect("take rights from 16 pages", SECOND + 0xf, 16)?;
+    calls.map("map 2020 pages in one call", SECOND, SECOND_PAGES)?;
+    calls.unmap("unmap one page", 0x806, 1)?;
+    calls.map("map one page", 0x806, 1)?;
+    calls.unmap("unmap 64 pages", 0x840, 64)?;
+    calls.map("map 64 pages again", 0x840, 64)?;
+    calls.unmap("unmap three pages that are no block", 0x17f, 3)?;
+    calls.unmap("unmap 100 pages that are almost a block", 0x401, 100)?;
+    calls.unmap("unmap a page of a large page", 0x206, 1)?;
+    calls.protect("take rights from 16 pages", 0x810, 16)?;
     calls.release("release the first device", first)?;
     calls.destroy("destroy the cell")
 }
@@ -87,12 +88,12 @@ fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Resu
     }
     let plain = Edu::all(pc).next().ok_or_else(|| Words::new(format_args!("the machine lacks an edu device")))?;
 
-    calls.map("map pages before a device comes", FIRST, PAGES)?;
+    calls.map("map pages before a device comes", FIRST, FIRST_PAGES)?;
     calls.assign("assign the device without a device-TLB", plain.source())?;
     calls.assign("assign the first device", first.source())?;
     calls.assign("assign the second device", second.source())?;
-    calls.unmap("unmap one page", FIRST + 5, 1)?;
-    calls.map("map one page", FIRST + 5, 1)?;
+    calls.unmap("unmap one page", 6, 1)?;
+    calls.map("map one page", 6, 1)?;
     calls.release("release the first device", first.source())?;
     calls.destroy("destroy the cell")?;
     let none = ![first, second].iter().any(|device| device.is_enabled());
