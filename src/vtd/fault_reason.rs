@@ -72,15 +72,60 @@ impl FaultReason {
             0x31 => "request with PASID in legacy mode",
             0x32 => "page request in legacy mode",
             0x33 => "abort-DMA mode",
-            0x34 => "execute requested",
-            0x38..=0x3a => "scalable-mode root entry",
-            0x40..=0x49 => "scalable-mode context entry",
-            0x50..=0x52 => "PASID directory entry",
-            0x58..=0x60 => "PASID table entry",
-            0x70..=0x77 | 0x90 | 0x91 => "first-stage page table",
-            0x78..=0x7d => "second-stage page table, scalable mode",
-            0x80..=0x89 => "request, scalable mode",
-            0xa0..=0xa5 => "host permission table",
+            0x34 => "request to execute",
+            0x38 => "scalable-mode root table unreachable",
+            0x39 => "scalable-mode root entry not present",
+            0x3a => "reserved field set in scalable-mode root entry",
+            0x40 => "scalable-mode context table unreachable",
+            0x41 => "scalable-mode context entry not present",
+            0x42 => "reserved field set in scalable-mode context entry",
+            0x43 => "scalable-mode context entry invalid",
+            0x44 => "device-TLB not enabled for this device",
+            0x45 => "request with PASID, which is not enabled for this device",
+            0x46 => "PASID beyond the device's PASID directory",
+            0x47 => "page requests not enabled for this device",
+            0x48 => "PASID that stands for requests without one",
+            0x49 => "translated request with PASID, which is not enabled for this device",
+            0x50 => "PASID directory unreachable",
+            0x51 => "PASID directory entry not present",
+            0x52 => "reserved field set in PASID directory entry",
+            0x58 => "PASID table unreachable",
+            0x59 => "PASID entry not present",
+            0x5a => "reserved field set in PASID entry",
+            0x5b => "PASID entry invalid",
+            0x5c => "request to execute, which the unit does not support",
+            0x5d => "privileged request, which is not enabled for this PASID",
+            0x60 => "address beyond the host permission table",
+            0x70 => "first-stage entry unreachable",
+            0x71 => "first-stage entry not present",
+            0x72 => "reserved field set in first-stage entry",
+            0x73 => "first-stage table unreachable",
+            0x74 => "first-stage entry leads beyond what the second stage translates",
+            0x75 => "first-stage table not readable in the second stage",
+            0x76 => "first-stage entry not readable in the second stage",
+            0x77 => "first-stage entry not writable in the second stage",
+            0x78 => "scalable-mode second-stage entry unreachable",
+            0x79 => "scalable-mode second-stage entry not present",
+            0x7a => "reserved field set in scalable-mode second-stage entry",
+            0x7b => "scalable-mode second-stage table unreachable",
+            0x7c => "accessed or dirty flag due in a second-stage entry that is not snooped",
+            0x7d => "second-stage entry not updated",
+            0x80 => "address not canonical",
+            0x81 => "user request to a supervisor page",
+            0x83 => "address above the host's addresses",
+            0x84 => "address above what the second stage translates",
+            0x85 => "no write permission in scalable mode",
+            0x86 => "no read permission in scalable mode",
+            0x87 => "scalable-mode page leads into the interrupt range",
+            0x89 => "PASID larger than the unit supports",
+            0x90 => "accessed or dirty flag due in a first-stage entry that is not snooped",
+            0x91 => "first-stage entry not updated",
+            0xa0 => "host permission entry unreachable",
+            0xa1 => "reserved field set in host permission entry",
+            0xa2 => "host permission table unreachable",
+            0xa3 => "zero-length read without host permission",
+            0xa4 => "no host permission to write",
+            0xa5 => "no host permission to read",
             _ => "unknown reason",
         }
     }
@@ -95,5 +140,42 @@ impl fmt::Display for FaultReason {
 impl fmt::Debug for FaultReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FaultReason({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// All codes of tables 15 (20h to 2Bh) and 30 (all others), first and last of each run.
+    const CODES: [(u8, u8); 14] = [
+        (0x01, 0x0e),
+        (0x20, 0x2b),
+        (0x30, 0x34),
+        (0x38, 0x3a),
+        (0x40, 0x49),
+        (0x50, 0x52),
+        (0x58, 0x5d),
+        (0x60, 0x60),
+        (0x70, 0x7d),
+        (0x80, 0x81),
+        (0x83, 0x87),
+        (0x89, 0x89),
+        (0x90, 0x91),
+        (0xa0, 0xa5),
+    ];
+
+    #[test]
+    fn every_code_of_the_specification_has_words_of_its_own_and_no_other_code_has_any() {
+        let codes: BTreeSet<u8> = CODES.iter().flat_map(|&(first, last)| first..=last).collect();
+        let words: BTreeSet<&str> = codes.iter().map(|&code| FaultReason::new(code).words()).collect();
+        assert_eq!((codes.len(), words.len()), (84, 84));
+        for code in 0..=u8::MAX {
+            let reason = FaultReason::new(code);
+            assert_eq!(reason.words() == "unknown reason", !codes.contains(&code), "{code:#x}");
+            assert_eq!(reason.is_interrupt(), (0x20..0x30).contains(&code) && codes.contains(&code), "{code:#x}");
+        }
     }
 }
