@@ -10,4 +10,5 @@ mod failures;
 mod faults;
 mod histories;
 mod machine;
+mod nmi;
 mod threads;
