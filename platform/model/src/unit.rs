@@ -173,9 +173,10 @@ impl Unit {
         self.capability.view() == View::Snooped
     }
 
-    /// True if the queue is on, or the unit has none.
+    /// True if the queue is on, or nothing can come of it: the unit has none, translates nothing, or has a defect.
     pub(crate) fn queue_ready(&self) -> bool {
-        !self.capability.has_queue() || self.global.on(global::QIE)
+        let useless = !self.capability.has_queue() || !self.capability.can_translate() || self.defects.ever;
+        useless || self.global.on(global::QIE)
     }
 
     /// Lets happen what is due by `now`.

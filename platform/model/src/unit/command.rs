@@ -70,7 +70,8 @@ impl Unit {
         let journal = &mut board.journal;
         match (bit, set) {
             (global::SRTP, true) => {
-                if self.global.on(global::TE) && self.root == FIRMWARE_TABLES {
+                let aborts = self.root_register >> 10 & 3 == 3 && self.capability.aborts();
+                if self.global.on(global::TE) && self.root == FIRMWARE_TABLES && !aborts {
                     journal.violation("R69", "a root table is set while the translation that firmware left is on");
                 }
                 let mode_changes = (self.root ^ self.root_register) >> 10 & 3 != 0;
@@ -85,8 +86,10 @@ impl Unit {
             },
             (global::QIE, true) => {
                 self.queue.check_enable(&self.capability, journal);
-                if self.faults.stops_queue() || self.faults.status() & 0x73 != 0 {
-                    let status = self.faults.status();
+                // While translation is on, a fault may come at any moment; it does not stop the queue.
+                let counts = if self.global.on(global::TE) { 0x70 } else { 0x73 };
+                let status = self.faults.status();
+                if self.faults.stops_queue() || status & counts != 0 {
                     journal.violation("R16", format_args!("the queue is switched on with FSTS = {status:#x}"));
                 }
             }

@@ -22,6 +22,14 @@ pub enum Defect {
     QueueErrorAfter(u64),
     /// Each command takes that many nanoseconds longer.
     Slow(u64),
+    /// An invalidation through registers is never done.
+    RegistersDead,
+    /// An invalidation through registers is refused, and reported with granularity 0.
+    RegistersRefuse,
+    /// An invalidation through registers is done for all that is cached, and reported so.
+    RegistersCoarse,
+    /// PMEN.PRS does not follow EPM any more.
+    ProtectionStuck,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +40,10 @@ pub(super) struct Defects {
     pub(super) queue_dead: bool,
     pub(super) queue_error_at: Option<u64>,
     pub(super) slower_ns: u64,
+    pub(super) registers_dead: bool,
+    pub(super) registers_refuse: bool,
+    pub(super) registers_coarse: bool,
+    pub(super) protection_stuck: bool,
     /// Something was wrong with the unit at some time.
     pub(super) ever: bool,
 }
@@ -46,6 +58,10 @@ impl Unit {
             Defect::QueueDead => self.defects.queue_dead = true,
             Defect::QueueErrorAfter(count) => self.defects.queue_error_at = Some(self.queue.fetched + count),
             Defect::Slow(ns) => self.defects.slower_ns = ns,
+            Defect::RegistersDead => self.defects.registers_dead = true,
+            Defect::RegistersRefuse => self.defects.registers_refuse = true,
+            Defect::RegistersCoarse => self.defects.registers_coarse = true,
+            Defect::ProtectionStuck => self.defects.protection_stuck = true,
         }
     }
 

@@ -6,6 +6,10 @@ use super::{Board, Unit, global};
 /// Granularity of the regions: this many low bits of base and limit are not implemented.
 const ALIGNMENT: u32 = 21;
 
+/// No main memory from here up to 4 GiB: interrupt controllers and the units' registers are there.
+const HIGHEST_IO: u64 = 0xfec0_0000;
+const FOUR_GIB: u64 = 1 << 32;
+
 /// PMEN, and base and limit of the two regions.
 #[derive(Debug, Default)]
 pub(crate) struct Protected {
@@ -38,7 +42,12 @@ impl Unit {
             board.journal.violation("R12", "protected memory is switched off before translation is on");
         }
         self.protected.enable = value & 1 << 31 | self.protected.enable & 1;
-        self.protect_at = Some(board.journal.now + self.latency());
+        let io = |base: u64, limit: u64| base <= limit && base < FOUR_GIB && limit >= HIGHEST_IO;
+        let (low, high) = (self.protected.low, self.protected.high);
+        if enable && (io(low.0.into(), low.1.into()) || io(high.0, high.1)) {
+            board.journal.violation("R12", "a protected memory region covers memory-mapped I/O");
+        }
+        self.protect_at = (!self.defects.protection_stuck).then(|| board.journal.now + self.latency());
     }
 
     /// PRS follows EPM.
@@ -49,12 +58,18 @@ impl Unit {
     }
 
     pub(super) fn protect_low(&mut self, value: u32, limit: bool, board: &mut Board) {
+        if !self.capability.has_protected_low() {
+            return;
+        }
         self.check_unprotected(board);
         let place = if limit { &mut self.protected.low.1 } else { &mut self.protected.low.0 };
         *place = value & !((1 << ALIGNMENT) - 1);
     }
 
     pub(super) fn protect_high(&mut self, at: u32, value: u32, limit: bool, board: &mut Board) {
+        if !self.capability.has_protected_high() {
+            return;
+        }
         self.check_unprotected(board);
         let place = if limit { &mut self.protected.high.1 } else { &mut self.protected.high.0 };
         let shift = 8 * (at & 4);

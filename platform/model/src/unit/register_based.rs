@@ -36,7 +36,7 @@ impl Unit {
     /// When one of them is done: never while the queue is on.
     pub(super) fn next_register_command(&self) -> Option<u64> {
         let next = self.context_command_at.into_iter().chain(self.iotlb_command_at).min();
-        next.filter(|_| !self.global.on(global::QIE))
+        next.filter(|_| !self.global.on(global::QIE) && !self.defects.registers_dead)
     }
 
     pub(super) fn run_register_commands(&mut self, now: u64, board: &mut Board) {
@@ -44,11 +44,13 @@ impl Unit {
             return;
         }
         // From major version 6 on they do nothing.
-        let works = self.capability.major() < 6 && self.root >> 10 & 3 == 0;
+        let works = self.capability.major() < 6 && self.root >> 10 & 3 == 0 && !self.defects.registers_refuse;
+        let coarse = self.defects.registers_coarse;
         if self.context_command_at.is_some_and(|at| at <= now) {
             self.context_command_at = None;
             let value = self.context_command;
-            let (granularity, domain, source) = (value >> 61 & 3, value as u16, (value >> 16) as u16);
+            let (domain, source) = (value as u16, (value >> 16) as u16);
+            let granularity = if coarse { 1 } else { value >> 61 & 3 };
             let scope = ContextScope::new(granularity, domain, source, value >> 32, &self.capability);
             let done = scope.filter(|_| works);
             if let Some(scope) = done {
@@ -60,7 +62,8 @@ impl Unit {
         if self.iotlb_command_at.is_some_and(|at| at <= now) {
             self.iotlb_command_at = None;
             let value = self.iotlb_command;
-            let (granularity, domain) = (value >> 60 & 3, (value >> 32) as u16);
+            let domain = (value >> 32) as u16;
+            let granularity = if coarse { 1 } else { value >> 60 & 3 };
             check_drain(value >> 49 & 1 != 0, value >> 48 & 1 != 0, &self.capability, &mut board.journal);
             let scope = IotlbScope::new(granularity, domain, self.iotlb_address, &self.capability, &mut board.journal);
             let done = scope.filter(|_| works);

@@ -308,6 +308,66 @@ fn a_seed_chooses_what_is_cached_and_what_leaves_the_cpu_s_caches() {
 }
 
 #[test]
+fn a_protected_region_keeps_away_from_memory_mapped_io() {
+    let driver = Driver::new(UnitConfig::client());
+    driver.write(0x6c, u32::MAX);
+    driver.write(PMEN, 1 << 31);
+    assert_eq!(driver.rules(), ["R12"]);
+    driver.machine.abandon();
+
+    // Above 4 GiB, and a low region whose limit is below its base.
+    let driver = Driver::new(UnitConfig::client());
+    driver.write(0x68, u32::MAX);
+    driver.write64(0x70, 1 << 32);
+    driver.write64(0x78, u64::MAX);
+    driver.write(PMEN, 1 << 31);
+    assert!(driver.poll(|| driver.read(PMEN) & 1 == 1));
+    assert_eq!(driver.reads(1 << 32).unwrap_err().reason, Reason::Protected);
+    assert_eq!(driver.reads(0x1000), Ok(0));
+    driver.machine.check();
+}
+
+#[test]
+fn a_region_that_the_unit_does_not_have_keeps_nothing() {
+    let driver = Driver::new(UnitConfig { cap: UnitConfig::client().cap & !(1 << 6), ..UnitConfig::client() });
+    driver.write64(0x78, u64::MAX);
+    assert_eq!(driver.read64(0x78), 0);
+}
+
+#[test]
+fn what_goes_wrong_with_invalidation_registers_shows() {
+    let ask = |defect: Option<Defect>| {
+        let driver = Driver::new(UnitConfig::server());
+        defect.into_iter().for_each(|defect| driver.machine.break_unit(0, defect));
+        // Of one domain.
+        driver.write64(0x28, 1 << 63 | 2 << 61);
+        let context = driver.poll(|| driver.read64(0x28) >> 63 == 0).then(|| driver.read64(0x28) >> 59 & 3);
+        driver.write64(0x508, 1 << 63 | 2 << 60 | 3 << 48);
+        let iotlb = driver.poll(|| driver.read64(0x508) >> 63 == 0).then(|| driver.read64(0x508) >> 57 & 3);
+        driver.machine.abandon();
+        (context, iotlb)
+    };
+    assert_eq!(ask(None), (Some(2), Some(2)));
+    assert_eq!(ask(Some(Defect::RegistersRefuse)), (Some(0), Some(0)));
+    assert_eq!(ask(Some(Defect::RegistersCoarse)), (Some(1), Some(1)));
+    assert_eq!(ask(Some(Defect::RegistersDead)), (None, None));
+}
+
+#[test]
+fn abort_mode_may_take_over_from_what_firmware_left() {
+    let mut driver = Driver::new(UnitConfig::everything().found_running());
+    driver.write64(RTADDR, 3 << 10);
+    driver.command(SRTP);
+    assert_eq!(driver.reads(0x1000).unwrap_err().reason, Reason::AbortMode);
+    driver.clear(QIE);
+    // Faults are pending, as they may be at any time while translation is on.
+    driver.start_queue();
+    driver.set_root();
+    assert_eq!(driver.reads(0x1000).unwrap_err().reason, Reason::RootNotPresent);
+    driver.machine.check();
+}
+
+#[test]
 fn a_unit_found_running_is_switched_off_in_order() {
     let mut driver = Driver::new(UnitConfig::server().found_running());
     assert_eq!(driver.read(GSTS), TE | SRTP | QIE);
