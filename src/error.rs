@@ -56,6 +56,15 @@ pub enum UnitError {
         /// The cause, in words.
         cause: &'static str,
     },
+    /// The unit refused an invalidation that was asked for through its registers, or did less.
+    Invalidation {
+        /// The unit's registers.
+        unit: Window,
+        /// The register that was written.
+        register: &'static str,
+        /// The field that tells what was done.
+        bit: &'static str,
+    },
     /// The unit failed before and is left blocking.
     Failed {
         /// The unit's registers.
@@ -89,6 +98,9 @@ impl fmt::Display for UnitError {
             }
             Self::Queue { unit, register, bit, slot, cause } => {
                 write!(f, "unit {unit}: {register}.{bit} at descriptor {slot}: {cause}")
+            }
+            Self::Invalidation { unit, register, bit } => {
+                write!(f, "unit {unit}: {register}.{bit} says that an invalidation was not done")
             }
             Self::Failed { unit } => write!(f, "unit {unit}: out of service after an earlier failure"),
             Self::OutOfFrames { unit } => write!(f, "unit {unit}: {OutOfFrames}"),

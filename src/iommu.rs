@@ -14,7 +14,7 @@ use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
-use crate::vtd::{Capabilities, Destination, Fault, FaultLog, Unit};
+use crate::vtd::{Capabilities, Destination, Fault, FaultLog, MainMemory, Unit, UnitState};
 
 pub use crate::paging::MapError;
 use devices::Assignment;
@@ -25,16 +25,19 @@ pub use error::{Error, Refusal};
 pub struct Options {
     /// How long to wait for a unit to confirm something, in nanoseconds. A unit that takes longer is out of service.
     pub timeout_ns: u64,
+    /// Where main memory is, if that is known: protected by registers while a unit that firmware left on is taken over, where
+    /// the unit has no better way.
+    pub memory: Option<MainMemory>,
 }
 
 impl Default for Options {
-    /// One second: far more than any unit needs, far less than anybody waits.
+    /// One second: far more than any unit needs, far less than anybody waits. No memory is known.
     fn default() -> Self {
-        Self { timeout_ns: 1_000_000_000 }
+        Self { timeout_ns: 1_000_000_000, memory: None }
     }
 }
 
-/// One remapping unit, as it was found.
+/// One remapping unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemappingUnit {
     /// Its registers.
@@ -43,6 +46,12 @@ pub struct RemappingUnit {
     pub segment: u16,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// What it does to the requests of its devices.
+    pub state: UnitState,
+    /// Firmware had left it translating when it was last switched on.
+    pub found_on: bool,
+    /// Its devices could reach all memory for a moment when it was switched on, although firmware had left it translating.
+    pub gap: bool,
 }
 
 /// What was done since the units were switched on, and what is in use.
@@ -73,6 +82,7 @@ pub struct Iommu<
 > {
     hal: H,
     topology: Topology,
+    options: Options,
     units: Vec<Unit, UNITS>,
     /// Taken before any unit's queue.
     config: Mutex<Config<CELLS, DEVICES>>,
@@ -125,27 +135,54 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             assignments: Vec::new(),
             lost: FrameList::new(),
         };
-        Ok(Self { hal, topology, units, config: Mutex::new(config) })
+        Ok(Self { hal, topology, options, units, config: Mutex::new(config) })
     }
 
     /// Switches all units on. Every device is blocked from then on.
     ///
+    /// A unit that firmware left on goes on with firmware's tables until all is ready; [`RemappingUnit::gap`] tells if its
+    /// devices could reach memory for a moment then.
+    ///
     /// # Errors
     ///
-    /// A unit cannot do what is needed: nothing was touched. Or a unit failed, or its tables found no frames: units that
-    /// were switched on before it stay on and block, the others are as firmware left them.
+    /// Units failed, cannot be used, or found no frames; the error is that of the first. All others are on and can be used,
+    /// and [`units`](Self::units) tells the state of each. Devices behind a unit that did not come up are refused, **but may
+    /// not be blocked**: until it translates they may reach all memory. So a caller who wants no such device on the machine
+    /// stops here; one who goes on has to keep their bus mastering off. May be repeated.
     pub fn enable(&mut self) -> Result<(), Error> {
-        for unit in &self.units {
-            unit.check_usable()?;
+        let mut result = Ok(());
+        for unit in &mut self.units {
+            result = result.and(unit.start_invalidation(&self.hal));
         }
         for unit in &mut self.units {
-            unit.start_queue(&self.hal)?;
-        }
-        for unit in &mut self.units {
-            unit.start_translation(&self.hal)?;
+            // One that has failed by now says only that.
+            result = result.and(unit.start_translation(&self.hal, self.options.memory));
         }
         self.config.get_mut().enabled = true;
-        Ok(())
+        Ok(result?)
+    }
+
+    /// Switches all units off and gives their frames back, once no device has a cell: **from then on every device reaches
+    /// all memory**, but for the regions that firmware had protected by registers, which are protected again.
+    ///
+    /// Only that is given back. Where firmware had left translation or a queue on, it stays off, since what became of their
+    /// memory is not known; no unit sends fault events. Cells stay, and [`enable`](Self::enable) may follow.
+    ///
+    /// # Errors
+    ///
+    /// A device still has a cell: nothing changed. Or units failed, before or now; the error is that of the first. They
+    /// keep their frames, and block what they blocked; all others are off.
+    pub fn disable(&mut self) -> Result<(), Error> {
+        let config = self.config.get_mut();
+        if let Some(left) = config.assignments.first() {
+            return Err(Error::Busy { device: left.device, cell: left.cell });
+        }
+        config.enabled = false;
+        let mut result = Ok(());
+        for unit in &mut self.units {
+            result = result.and(unit.stop(&self.hal));
+        }
+        Ok(result?)
     }
 
     /// The units, in the order of the firmware's table.
@@ -154,6 +191,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             window: unit.window(),
             segment: unit.segment(),
             capabilities: *unit.capabilities(),
+            state: unit.state(),
+            found_on: unit.found().translating,
+            gap: unit.found().gap,
         })
     }
 

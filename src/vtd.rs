@@ -10,7 +10,9 @@ mod fault_event;
 mod fault_reason;
 mod flush;
 mod invalidation;
+mod protected;
 mod queue;
+mod register_based;
 mod registers;
 mod root_entry;
 mod second_stage;
@@ -22,6 +24,8 @@ pub use fault_event::Destination;
 pub use fault_reason::FaultReason;
 pub(crate) use flush::Flush;
 use invalidation::Invalidation;
+pub use protected::MainMemory;
 #[doc(hidden)]
 pub use second_stage::SecondStage;
+pub use unit::UnitState;
 pub(crate) use unit::{Translation, Unit};

@@ -21,8 +21,10 @@ pub struct Capabilities {
     pub domain_ids: u32,
     /// Structures in memory need a write-buffer flush before the unit sees them (RWBF).
     pub write_buffer_flush: bool,
-    /// There are protected memory regions, low or high.
-    pub protected_memory: bool,
+    /// There is a protected memory region below 4 GiB (PLMR).
+    pub protected_low: bool,
+    /// There is a protected memory region anywhere (PHMR).
+    pub protected_high: bool,
     /// The unit caches entries that are not present (CM).
     pub caching_mode: bool,
     /// Page tables of 3 levels, 39 bits, are supported.
@@ -59,6 +61,10 @@ pub struct Capabilities {
     pub extended_interrupts: bool,
     /// DMA can be made to snoop, whatever the device asks for (SC).
     pub snoop_control: bool,
+    /// Byte offset of the registers that invalidate the IOTLB.
+    pub iotlb_offset: u32,
+    /// All DMA can be aborted without any table (ADMS).
+    pub abort_mode: bool,
 }
 
 impl Capabilities {
@@ -88,7 +94,8 @@ impl Capabilities {
             minor_version: ver.read(VER::MIN) as u8,
             domain_ids: 1 << (4 + 2 * cap.read(CAP::ND)),
             write_buffer_flush: cap.is_set(CAP::RWBF),
-            protected_memory: cap.is_set(CAP::PLMR) || cap.is_set(CAP::PHMR),
+            protected_low: cap.is_set(CAP::PLMR),
+            protected_high: cap.is_set(CAP::PHMR),
             caching_mode: cap.is_set(CAP::CM),
             three_levels: sagaw & 1 << 1 != 0,
             four_levels: sagaw & 1 << 2 != 0,
@@ -111,19 +118,29 @@ impl Capabilities {
             interrupt_remapping: ecap.is_set(ECAP::IR),
             extended_interrupts: ecap.is_set(ECAP::EIM),
             snoop_control: ecap.is_set(ECAP::SC),
+            iotlb_offset: ecap.read(ECAP::IRO) as u32 * 16,
+            abort_mode: ecap.is_set(ECAP::ADMS),
         };
         capabilities.check(unit)
     }
 
     fn check(self, unit: Window) -> Result<Self, UnitError> {
-        let unsupported = |bit, missing| Err(UnitError::Unsupported { unit, register: "CAP_REG", bit, missing });
+        let unsupported = |register, bit, missing| Err(UnitError::Unsupported { unit, register, bit, missing });
         if self.domain_ids > 1 << 16 {
-            return unsupported("ND", "known width of domain-ids");
+            return unsupported("CAP_REG", "ND", "known width of domain-ids");
         }
         if self.fault_offset + u32::from(self.fault_records) * 16 > unit.bytes {
-            return unsupported("FRO", "fault recording register within the unit's window");
+            return unsupported("CAP_REG", "FRO", "fault recording register within the unit's window");
+        }
+        if self.has_invalidation_registers() && self.iotlb_offset + 16 > unit.bytes {
+            return unsupported("ECAP_REG", "IRO", "IOTLB register within the unit's window");
         }
         Ok(self)
+    }
+
+    /// Caches can be invalidated through registers (R5).
+    pub(super) fn has_invalidation_registers(&self) -> bool {
+        self.major_version < 6
     }
 
     /// The page tables that the unit is given: the fewest levels that reach its input width, the largest pages.
@@ -190,7 +207,8 @@ pub(super) mod tests {
         minor_version: 0,
         domain_ids: 1 << 16,
         write_buffer_flush: false,
-        protected_memory: false,
+        protected_low: false,
+        protected_high: false,
         caching_mode: false,
         three_levels: true,
         four_levels: true,
@@ -209,6 +227,8 @@ pub(super) mod tests {
         interrupt_remapping: true,
         extended_interrupts: false,
         snoop_control: false,
+        iotlb_offset: 0xf0,
+        abort_mode: false,
     };
 
     const WINDOW: Window = Window { base: crate::addr::PhysAddr::zero(), bytes: 4096 };
@@ -227,8 +247,15 @@ pub(super) mod tests {
         assert_eq!(read(0x10, 0x00d2_008c_2226_0206, ECAP).unwrap(), narrow);
         let all = read(0x65, CAP | 1 << 63 | 0b1_1111 << 4 | 1 << 11, ECAP | 0x95).unwrap();
         assert_eq!((all.major_version, all.minor_version), (6, 5));
-        assert!(all.root_pointer_invalidates && all.write_buffer_flush && all.protected_memory && all.caching_mode);
-        assert!(all.five_levels && all.coherent && all.device_tlb && all.snoop_control && all.extended_interrupts);
+        assert!(all.root_pointer_invalidates && all.write_buffer_flush && all.protected_low && all.protected_high);
+        assert!(
+            all.caching_mode
+                && all.five_levels
+                && all.coherent
+                && all.device_tlb
+                && all.snoop_control
+                && all.extended_interrupts
+        );
     }
 
     #[test]
@@ -251,6 +278,12 @@ pub(super) mod tests {
         assert_eq!(bit(fro(0xff)), None);
         assert_eq!(bit(fro(0x100)), Some("FRO"));
         assert_eq!(bit(fro(0xff) | 1 << 40), Some("FRO"));
+        let iro = |ver, offset: u64| match read(ver, CAP, ECAP & !(0x3ff << 8) | offset << 8) {
+            Err(UnitError::Unsupported { bit, .. }) => Some(bit),
+            _ => None,
+        };
+        assert_eq!((iro(0x10, 0xff), iro(0x50, 0x100)), (None, Some("IRO")));
+        assert_eq!(iro(0x60, 0x3ff), None, "a version that has no such registers");
     }
 
     #[test]

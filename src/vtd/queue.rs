@@ -108,11 +108,16 @@ impl Queue {
         Command::QUEUE_ON.run(registers, timeout_ns)
     }
 
-    /// Switches off the queue that firmware left on (R69): waits until it is empty first.
-    pub(super) fn stop_foreign<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
+    /// Switches off the queue that is on, whoever made it: waits until it is empty first (R14, R69).
+    pub(super) fn stop<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
         let empty = || registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT);
         wait_until(registers, timeout_ns, "IQH_REG", "QH", empty)?;
         Command::QUEUE_OFF.run(registers, timeout_ns)
+    }
+
+    /// Its frames, which the unit may use until it has confirmed that the queue is off.
+    pub(super) fn into_frames(self) -> [Frames; 2] {
+        [self.ring, self.status]
     }
 
     /// Submits `batch`, waiting for room if need be.

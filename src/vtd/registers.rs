@@ -43,10 +43,15 @@ mod fields {
         /// Extended capabilities (S 11.4.3).
         pub(crate) ECAP [
             C OFFSET(0) NUMBITS(1), QI OFFSET(1) NUMBITS(1), DT OFFSET(2) NUMBITS(1), IR OFFSET(3) NUMBITS(1),
-            EIM OFFSET(4) NUMBITS(1), PT OFFSET(6) NUMBITS(1), SC OFFSET(7) NUMBITS(1)
+            EIM OFFSET(4) NUMBITS(1), PT OFFSET(6) NUMBITS(1), SC OFFSET(7) NUMBITS(1), IRO OFFSET(8) NUMBITS(10),
+            ADMS OFFSET(52) NUMBITS(1)
         ],
-        /// Root table address (S 11.4.5). TTM 0 is legacy mode.
-        pub(crate) RTADDR [ SSIRWE OFFSET(7) NUMBITS(1), TTM OFFSET(10) NUMBITS(2), RTA OFFSET(12) NUMBITS(52) ],
+        /// Context command (S 11.4.6.1).
+        pub(crate) CCMD [ CAIG OFFSET(59) NUMBITS(2), ICC OFFSET(63) NUMBITS(1) ],
+        /// IOTLB invalidate (S 11.4.6.3).
+        pub(crate) IOTLB [ IAIG OFFSET(57) NUMBITS(2), IVT OFFSET(63) NUMBITS(1) ],
+        /// Root table address, in 63:12 (S 11.4.5).
+        pub(crate) RTADDR [ TTM OFFSET(10) NUMBITS(2) [ Legacy = 0b00, Abort = 0b11 ] ],
         /// Invalidation queue head (S 11.4.9.1).
         pub(crate) IQH [ QH OFFSET(4) NUMBITS(15) ],
         /// Invalidation queue tail (S 11.4.9.2).
@@ -108,7 +113,8 @@ pub(super) struct Registers<'h, H> {
     pub(super) window: Window,
 }
 
-/// The fixed registers, all in the first page of the window.
+/// The fixed registers, all in the first page of the window, and those whose offset the capabilities were checked to give
+/// within it.
 impl<'h, H: Hal> Registers<'h, H> {
     fn at<T, R>(&self, offset: u32) -> Register<'h, H, T, R> {
         Register { hal: self.hal, window: self.window, offset, kind: PhantomData }
@@ -138,6 +144,10 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0x20)
     }
 
+    pub(super) fn ccmd(&self) -> Register<'h, H, u64, CCMD::Register> {
+        self.at(0x28)
+    }
+
     pub(super) fn fsts(&self) -> Register<'h, H, u32, FSTS::Register> {
         self.at(0x34)
     }
@@ -165,6 +175,24 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0x64)
     }
 
+    /// Last protected address below 4 GiB, in steps that it tells itself (S 11.4.8.3); its base (S 11.4.8.2).
+    pub(super) fn plmlimit(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x6c)
+    }
+
+    pub(super) fn plmbase(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x68)
+    }
+
+    /// The same for the other region (S 11.4.8.5, 11.4.8.4).
+    pub(super) fn phmlimit(&self) -> Register<'h, H, u64, ()> {
+        self.at(0x78)
+    }
+
+    pub(super) fn phmbase(&self) -> Register<'h, H, u64, ()> {
+        self.at(0x70)
+    }
+
     pub(super) fn iqh(&self) -> Register<'h, H, u64, IQH::Register> {
         self.at(0x80)
     }
@@ -181,8 +209,17 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0xb0)
     }
 
-    /// One of the four doublewords of the fault recording register at `offset`, which the capabilities were checked to
-    /// have within the window (S 11.4.7.6).
+    /// Invalidate address, at the offset that the capabilities give (S 11.4.6.4).
+    pub(super) fn iva(&self, offset: u32) -> Register<'h, H, u64, ()> {
+        self.at(offset)
+    }
+
+    /// IOTLB invalidate, behind the invalidate address.
+    pub(super) fn iotlb(&self, offset: u32) -> Register<'h, H, u64, IOTLB::Register> {
+        self.at(offset + 8)
+    }
+
+    /// One of the four doublewords of the fault recording register at `offset` (S 11.4.7.6).
     pub(super) fn frcd(&self, offset: u32, doubleword: u32) -> Register<'h, H, u32, ()> {
         self.at(offset + 4 * doubleword)
     }

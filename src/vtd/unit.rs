@@ -1,17 +1,19 @@
+mod bring_up;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use spin::Mutex;
-use tock_registers::interfaces::{Readable, Writeable};
 
-use super::command::{Command, wait_until};
+use super::command::Command;
 use super::context_entry::{self, ContextEntry};
 use super::descriptor::Descriptor;
 use super::queue::{Queue, Ticket};
-use super::registers::{FSTS, GSTS, PMEN, RTADDR, Registers};
-use super::{Capabilities, Destination, Fault, FaultLog, Flush, fault, fault_event, root_entry};
+use super::registers::Registers;
+use super::{Capabilities, Destination, Fault, FaultLog, Flush, fault, fault_event, register_based, root_entry};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{Frames, Hal, WORDS, Window};
+use bring_up::Found;
 
 /// Where the requests of a function go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,32 @@ pub(crate) struct UnitCounts {
     pub frames: u32,
 }
 
+/// What a unit does to the requests of its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitState {
+    /// It was not switched on yet, or was handed back: devices reach what firmware lets them reach.
+    Off,
+    /// It translates: devices reach what their cells were granted, and nothing else.
+    On,
+    /// It failed, and takes no change any more.
+    Failed {
+        /// Why.
+        error: UnitError,
+        /// True if it translates with the driver's tables all the same: what they did not grant stays blocked. False if
+        /// that was never confirmed: **its devices may reach all memory**, that of other units' cells among it.
+        blocking: bool,
+    },
+}
+
+/// How a unit is told what to forget (R5).
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly every unit has a queue, and nothing can be boxed")]
+enum Invalidator {
+    Queue(Queue),
+    /// One caller at a time.
+    Registers(Mutex<()>),
+}
+
 /// One remapping unit. Its tables are changed by one caller at a time; the front's lock sees to that.
 #[derive(Debug)]
 pub(crate) struct Unit {
@@ -40,11 +68,17 @@ pub(crate) struct Unit {
     segment: u16,
     capabilities: Capabilities,
     timeout_ns: u64,
-    /// Both from the moment when the unit was first told of them, for good.
-    queue: Option<Queue>,
+    found: Found,
+    /// Both from the moment when the unit was first told of them until it has confirmed that it does not use them.
+    invalidator: Option<Invalidator>,
     root: Option<Frames>,
-    /// A command or an invalidation was not confirmed: what the unit has cached is not known any more.
-    failed: AtomicBool,
+    /// Translation was confirmed to be on, with nothing that the driver did not grant.
+    blocking: bool,
+    /// All of bring-up went well.
+    on: bool,
+    /// Why the unit takes no change any more. If a command or an invalidation was not confirmed, what the unit has cached is
+    /// not known.
+    failure: Mutex<Option<UnitError>>,
     /// An entry of the root table became present that was not flushed yet, or a flush was refused: the next entry that
     /// becomes present asks for everything.
     root_changed: AtomicBool,
@@ -61,9 +95,12 @@ impl Unit {
             segment,
             capabilities,
             timeout_ns,
-            queue: None,
+            found: Found::default(),
+            invalidator: None,
             root: None,
-            failed: AtomicBool::new(false),
+            blocking: false,
+            on: false,
+            failure: Mutex::new(None),
             root_changed: AtomicBool::new(false),
             frames: AtomicU32::new(0),
             reader: Mutex::new(()),
@@ -82,93 +119,40 @@ impl Unit {
         &self.capabilities
     }
 
+    pub(crate) fn state(&self) -> UnitState {
+        match *self.failure.lock() {
+            Some(error) => UnitState::Failed { error, blocking: self.blocking },
+            None if self.on => UnitState::On,
+            None => UnitState::Off,
+        }
+    }
+
+    pub(crate) fn found(&self) -> Found {
+        self.found
+    }
+
     fn registers<'h, H: Hal>(&self, hal: &'h H) -> Registers<'h, H> {
         Registers { hal, window: self.window }
     }
 
-    /// Notes if the unit does not answer any more: from then on it takes no change. A descriptor that it refused does no
-    /// harm to others.
+    /// Notes if the unit failed: from then on it takes no change. A descriptor that it refused does no harm to others.
     fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
         match &result {
             Ok(_) => {}
             Err(UnitError::Queue { bit: "IQE", .. }) => self.root_changed.store(true, Ordering::Relaxed),
-            Err(_) => self.failed.store(true, Ordering::Relaxed),
+            Err(error) => {
+                self.failure.lock().get_or_insert(*error);
+            }
         }
         result
     }
 
     fn check_alive(&self) -> Result<(), UnitError> {
-        if self.failed.load(Ordering::Relaxed) { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
+        if self.failure.lock().is_some() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
     }
 
     fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
         self.guard(command.run(&self.registers(hal), self.timeout_ns))
-    }
-
-    /// Fails if the unit cannot do what the driver needs. Touches nothing.
-    pub(crate) fn check_usable(&self) -> Result<(), UnitError> {
-        let unit = self.window;
-        if !self.capabilities.queued_invalidation {
-            let (bit, missing) = ("QI", "invalidation queue");
-            return Err(UnitError::Unsupported { unit, register: "ECAP_REG", bit, missing });
-        }
-        if self.capabilities.shape(u8::MAX).is_none() {
-            let (bit, missing) = ("SAGAW", "address width, so DMA cannot be remapped");
-            return Err(UnitError::Unsupported { unit, register: "CAP_REG", bit, missing });
-        }
-        Ok(())
-    }
-
-    /// Switches the queue on, after what firmware may have left was switched off and cleared (R14, R16, R69).
-    ///
-    /// All units go through this before any goes through [`start_translation`](Self::start_translation) (R11).
-    pub(crate) fn start_queue(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.check_alive()?;
-        self.check_usable()?;
-        let registers = self.registers(hal);
-        if registers.gsts().is_set(GSTS::TES) {
-            self.command(hal, Command::TRANSLATION_OFF)?;
-        }
-        if registers.gsts().is_set(GSTS::QIES) {
-            self.guard(Queue::stop_foreign(&registers, self.timeout_ns))?;
-        }
-        // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
-        let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
-        registers.fsts().set(registers.fsts().get() & errors);
-        self.read_faults(hal, &mut FaultLog::default(), |_| ());
-        let queue = match self.queue.take() {
-            Some(queue) => queue,
-            None => Queue::new(hal).map_err(UnitError::no_frame(self.window))?,
-        };
-        let started = queue.start(&registers, self.timeout_ns);
-        self.queue = Some(queue);
-        self.guard(started)
-    }
-
-    /// Gives the unit an empty root table and switches translation on: from then on every request is blocked (R7, R8,
-    /// R10, R12).
-    pub(crate) fn start_translation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.check_alive()?;
-        let registers = self.registers(hal);
-        let root = match self.root.take() {
-            Some(root) => root,
-            None => self.new_table(hal)?,
-        };
-        let base = root.base();
-        self.root = Some(root);
-        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)?;
-        registers.rtaddr().write(RTADDR::RTA.val(base.as_u64() >> 12));
-        self.command(hal, Command::SET_ROOT_TABLE)?;
-        let mut flush = Flush::default();
-        flush.root_pointer_set(&self.capabilities);
-        self.flush(hal, &flush)?;
-        self.command(hal, Command::TRANSLATION_ON)?;
-        if self.capabilities.protected_memory && registers.pmen().is_set(PMEN::PRS) {
-            registers.pmen().set(registers.pmen().get() & !PMEN::EPM::SET.mask());
-            let off = || !registers.pmen().is_set(PMEN::PRS);
-            self.guard(wait_until(&registers, self.timeout_ns, "PMEN_REG", "PRS", off))?;
-        }
-        Ok(())
     }
 
     /// A root or context table in which nothing is present, as the unit sees it.
@@ -202,10 +186,19 @@ impl Unit {
         if flush.is_empty() {
             return Ok(None);
         }
-        let queue = self.queue.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
-        let list = flush.list(&self.capabilities);
-        let batch = list.iter().map(|invalidation| Descriptor::of(invalidation, &self.capabilities));
-        self.guard(queue.begin(&self.registers(hal), batch, self.timeout_ns)).map(Some)
+        let (registers, unit) = (self.registers(hal), &self.capabilities);
+        let list = flush.list(unit);
+        self.guard(match &self.invalidator {
+            None => Err(UnitError::Failed { unit: self.window }),
+            Some(Invalidator::Queue(queue)) => {
+                let batch = list.iter().map(|invalidation| Descriptor::of(invalidation, unit));
+                queue.begin(&registers, batch, self.timeout_ns).map(Some)
+            }
+            Some(Invalidator::Registers(turn)) => {
+                let _turn = turn.lock();
+                register_based::run(&registers, unit, list.iter(), self.timeout_ns).map(|()| None)
+            }
+        })
     }
 
     /// Waits for what was begun.
@@ -215,7 +208,7 @@ impl Unit {
     /// The unit refused part of it, which is then not known to be done; or it did not confirm in time, and is out of
     /// service.
     pub(crate) fn finish(&self, hal: &impl Hal, ticket: Option<Ticket>) -> Result<(), UnitError> {
-        let (Some(ticket), Some(queue)) = (ticket, &self.queue) else { return Ok(()) };
+        let (Some(ticket), Some(Invalidator::Queue(queue))) = (ticket, &self.invalidator) else { return Ok(()) };
         self.guard(queue.finish(&self.registers(hal), ticket, self.timeout_ns))
     }
 
@@ -228,7 +221,7 @@ impl Unit {
     /// The context table of a bus, if there is one.
     fn context_table(&self, hal: &impl Hal, bus: u8) -> Option<Frames> {
         let base = root_entry::context_table(self.root.as_ref()?.load(hal, root_entry::word(bus)))?;
-        // SAFETY: the root entry leads to a context table of ours, and those are never freed.
+        // SAFETY: the root entry leads to a context table of ours, which is not freed before the root table.
         Some(unsafe { Frames::at(hal, base) })
     }
 
@@ -252,6 +245,9 @@ impl Unit {
     /// No frame, or the unit failed before. The requesters are blocked as before.
     pub(crate) fn prepare(&self, hal: &impl Hal, requesters: &[u16]) -> Result<(), UnitError> {
         self.check_alive()?;
+        if !self.on {
+            return Err(UnitError::Failed { unit: self.window });
+        }
         requesters.iter().try_for_each(|requester| self.ensure_context_table(hal, (requester >> 8) as u8))
     }
 
@@ -319,12 +315,16 @@ impl Unit {
 
     /// What was done so far.
     pub(crate) fn counts(&self) -> UnitCounts {
-        let counts = self.queue.as_ref().map(Queue::counts).unwrap_or_default();
+        let queue = match &self.invalidator {
+            Some(Invalidator::Queue(queue)) => Some(queue),
+            _ => None,
+        };
+        let counts = queue.map(Queue::counts).unwrap_or_default();
         UnitCounts {
             descriptors: counts.descriptors,
             waits: counts.waits,
             doorbells: counts.doorbells,
-            frames: self.frames.load(Ordering::Relaxed) + if self.queue.is_some() { Queue::FRAMES } else { 0 },
+            frames: self.frames.load(Ordering::Relaxed) + if queue.is_some() { Queue::FRAMES } else { 0 },
         }
     }
 }

@@ -4,6 +4,7 @@ use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
+use cofferdam::vtd::UnitState;
 use cofferdam_model::{Defect, UnitConfig};
 
 use crate::machine::*;
@@ -11,13 +12,17 @@ use crate::machine::*;
 #[test]
 fn every_usable_unit_comes_up_and_blocks_everything() {
     for (name, unit) in presets() {
+        let has_queue = unit.ecap & 2 != 0;
         let machine = machine([unit]);
         let mut iommu = discover(&machine, &[]).unwrap();
+        assert_eq!(states(&iommu), [UnitState::Off], "{name}");
         assert!(write(&machine, function(0, 3), 0x1000, 1), "{name}: DMA is free before");
         iommu.enable().unwrap();
         assert_eq!(read(&machine, function(0, 3), 0x1000), None, "{name}");
-        assert_eq!(machine.frames_in_use(), 3, "{name}: queue, status words, root table");
-        assert_eq!(iommu.statistics().table_frames, 3, "{name}");
+        let frames = if has_queue { 3 } else { 1 };
+        assert_eq!(machine.frames_in_use(), frames, "{name}: queue, status words, root table");
+        assert_eq!(iommu.statistics().table_frames, frames as u64, "{name}");
+        assert_eq!(states(&iommu), [UnitState::On], "{name}");
     }
 }
 
@@ -52,23 +57,45 @@ fn memory_that_firmware_protects_stays_so_until_translation_is_on() {
     }
 }
 
-#[test]
-fn a_unit_without_a_queue_is_refused_and_left_alone() {
-    let machine = machine([UnitConfig::first_generation()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
-    let unit = machine.windows()[0];
-    let (register, bit, missing) = ("ECAP_REG", "QI", "invalidation queue");
-    assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::Unsupported { unit, register, bit, missing })));
-    assert!(write(&machine, function(0, 0), 0x1000, 1), "DMA is as free as before");
-    assert_eq!(machine.frames_in_use(), 0);
+/// A unit of a version that has no invalidation registers, and no queue either.
+fn unusable() -> UnitConfig {
+    UnitConfig { version: 0x60, ..UnitConfig::first_generation() }
 }
 
 #[test]
-fn one_unusable_unit_keeps_all_from_being_touched() {
-    let units = [UnitConfig::client().serving(&[1]), UnitConfig::first_generation()];
-    let machine = machine(units);
-    assert!(discover(&machine, &[&[1]]).unwrap().enable().is_err());
-    assert!(write(&machine, function(1, 0), 0x1000, 1));
+fn a_unit_without_any_way_to_invalidate_is_refused_by_name_and_left_alone() {
+    let machine = machine([unusable()]);
+    let mut iommu = discover(&machine, &[]).unwrap();
+    let unit = machine.windows()[0];
+    let missing = "invalidation queue, and no invalidation registers either";
+    let error = UnitError::Unsupported { unit, register: "ECAP_REG", bit: "QI", missing };
+    assert_eq!(iommu.enable(), Err(Error::Unit(error)));
+    assert_eq!(states(&iommu), [UnitState::Failed { error, blocking: false }]);
+    assert!(write(&machine, function(0, 0), 0x1000, 1), "DMA is as free as before");
+    assert_eq!((machine.frames_in_use(), machine.journal(100).contains(":=")), (0, false), "nothing was written");
+}
+
+#[test]
+fn one_unusable_unit_is_named_and_the_others_come_up() {
+    for units in [[UnitConfig::client(), unusable()], [unusable(), UnitConfig::client()]] {
+        let good = usize::from(units[0].version == 0x60);
+        let [first, second] = units;
+        let machine = machine([first.serving(&[1]), second]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let error = iommu.enable().unwrap_err();
+        let bad = machine.windows()[1 - good];
+        assert!(matches!(error, Error::Unit(UnitError::Unsupported { unit, .. }) if unit == bad), "{error}");
+        assert_eq!(states(&iommu)[good], UnitState::On);
+        assert!(matches!(states(&iommu)[1 - good], UnitState::Failed { blocking: false, .. }));
+        let bus = |unit: usize| if unit == 0 { 1 } else { 0 };
+        let (kept, free) = (function(bus(good), 3), function(bus(1 - good), 3));
+        assert!(!write(&machine, kept, 0x1000, 1) && write(&machine, free, 0x1000, 1));
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), kept);
+        assert!(write(&machine, kept, 0, 1));
+        assert_eq!(iommu.assign(free, cell), Err(Error::Unit(UnitError::Failed { unit: bad })));
+        assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::Failed { unit: bad })));
+        assert!(write(&machine, kept, 0, 1), "the others are not touched by another try");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A machine of the model, with the firmware's table that describes it.
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
+use cofferdam::vtd::UnitState;
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Config, Machine, UnitConfig};
 
@@ -25,6 +27,7 @@ pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {
         ("without page-selective invalidation", UnitConfig::server().page_selective(false)),
         ("everything", UnitConfig::everything()),
         ("behind write buffers", behind_write_buffers(UnitConfig::client())),
+        ("first generation", UnitConfig::first_generation()),
     ]
 }
 
@@ -119,6 +122,11 @@ pub(crate) fn enabled(machine: &Machine) -> Iommu<&Machine> {
     let mut iommu = discover(machine, &[]).unwrap();
     iommu.enable().unwrap();
     iommu
+}
+
+/// The state of each unit.
+pub(crate) fn states<H: Hal>(iommu: &Iommu<H>) -> Vec<UnitState> {
+    iommu.units().map(|unit| unit.state).collect()
 }
 
 /// A cell with one region and one device.

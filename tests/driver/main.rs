@@ -11,4 +11,7 @@ mod faults;
 mod histories;
 mod machine;
 mod nmi;
+mod register_based;
+mod take_over;
 mod threads;
+mod watched;

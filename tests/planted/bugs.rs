@@ -152,9 +152,9 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a live queue of the firmware is reprogrammed while on",
         "R14",
-        "src/vtd/unit.rs",
-        "if registers.gsts().is_set(GSTS::QIES) {",
-        "if registers.gsts().is_set(GSTS::QIES) && self.timeout_ns == 0 {",
+        "src/vtd/unit/bring_up.rs",
+        "if status.is_set(GSTS::QIES) {",
+        "if status.is_set(GSTS::QIES) && self.timeout_ns == 0 {",
     ),
     bug(
         "SNP is set where the unit has no snoop control",
@@ -173,12 +173,26 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "protected memory is switched off before translation is on",
         "R12",
-        "src/vtd/unit.rs",
-        "self.flush(hal, &flush)?;
-        self.command(hal, Command::TRANSLATION_ON)?;",
-        "self.flush(hal, &flush)?;
-        registers.pmen().set(0);
-        self.command(hal, Command::TRANSLATION_ON)?;",
+        "src/vtd/unit/bring_up.rs",
+        "self.set_root(hal, root)?;",
+        "self.set_root(hal, root)?;
+        protected::switch(&registers, false, self.timeout_ns)?;",
+    ),
+    bug(
+        "a unit that was never told to stop has its tables freed",
+        "R31",
+        "src/vtd/unit/bring_up.rs",
+        "self.command(hal, Command::TRANSLATION_OFF)?;
+            (self.blocking",
+        "(self.blocking",
+    ),
+    bug(
+        "a root table is set on a unit that firmware left on",
+        "R69",
+        "src/vtd/unit/bring_up.rs",
+        "self.found.gap = !covered;
+            self.command(hal, Command::TRANSLATION_OFF)?;",
+        "self.found.gap = !covered;",
     ),
     Bug {
         by_assertion: true,

@@ -10,6 +10,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(Iommu::<H, UNITS, CELLS, DEVICES>::discover(*any(), any::<Topology>().clone(), *any()));
     let iommu: &mut Iommu<H, UNITS, CELLS, DEVICES> = any_mut();
     show(iommu.enable());
+    show(iommu.disable());
     iommu.units().for_each(show);
     show((iommu.topology(), iommu.hal()));
     show(iommu.create_cell(*any::<CellConfig>()));

@@ -1,0 +1,230 @@
+//! From the state in which firmware left a unit to translation by the driver's tables, and back.
+//!
+//! What firmware left on stays on as long as it can: a unit that was translating goes on with firmware's tables until all
+//! is ready for the driver's own. Then translation has to be off for a moment, unless the unit has abort mode.
+
+use core::sync::atomic::Ordering;
+
+use spin::Mutex;
+use tock_registers::interfaces::{Readable, Writeable};
+
+use super::{Invalidator, Unit};
+use crate::error::UnitError;
+use crate::hal::{Frames, Hal};
+use crate::vtd::command::Command;
+use crate::vtd::queue::Queue;
+use crate::vtd::registers::{FSTS, GSTS, RTADDR};
+use crate::vtd::{FaultLog, Flush, MainMemory, protected, register_based, root_entry};
+
+/// What firmware left, and how it was taken over (R69).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Translation was on.
+    pub translating: bool,
+    /// Protected memory regions were on.
+    pub protected: bool,
+    /// Devices were neither translated nor kept out of memory for a moment.
+    pub gap: bool,
+}
+
+impl Unit {
+    /// Fails if the unit cannot do what the driver needs. Touches nothing.
+    fn check_usable(&self) -> Result<(), UnitError> {
+        let unit = self.window;
+        if !self.capabilities.queued_invalidation && !self.capabilities.has_invalidation_registers() {
+            let (bit, missing) = ("QI", "invalidation queue, and no invalidation registers either");
+            return Err(UnitError::Unsupported { unit, register: "ECAP_REG", bit, missing });
+        }
+        if self.capabilities.shape(u8::MAX).is_none() {
+            let (bit, missing) = ("SAGAW", "address width, so DMA cannot be remapped");
+            return Err(UnitError::Unsupported { unit, register: "CAP_REG", bit, missing });
+        }
+        Ok(())
+    }
+
+    /// Gets ready to invalidate: switches the queue on, if there is one, after what firmware may have left was switched off
+    /// and cleared (R14, R16, R69). Leaves translation as it is.
+    ///
+    /// All units go through this before any goes through [`start_translation`](Self::start_translation) (R11). Does nothing
+    /// to a unit that is on.
+    ///
+    /// # Errors
+    ///
+    /// The unit cannot be used, failed before, fails now, or found no frames. Devices reach what they reached before.
+    pub(crate) fn start_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.forgive_lack_of_frames()?;
+        if self.on {
+            return Ok(());
+        }
+        let result = self.prepare_invalidation(hal);
+        self.guard(result)
+    }
+
+    /// A unit that found no frames may try again; one that failed otherwise may not.
+    fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
+        let failure = self.failure.get_mut();
+        if matches!(failure, Some(UnitError::OutOfFrames { .. })) {
+            *failure = None;
+        }
+        self.check_alive()
+    }
+
+    fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.check_usable()?;
+        let registers = self.registers(hal);
+        let status = registers.gsts().extract();
+        if self.invalidator.is_none() {
+            let protected = protected::is_on(&registers);
+            self.found = Found { translating: status.is_set(GSTS::TES), protected, gap: false };
+        }
+        if status.is_set(GSTS::QIES) {
+            Queue::stop(&registers, self.timeout_ns)?;
+        }
+        // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
+        let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
+        registers.fsts().set(registers.fsts().get() & errors);
+        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+        if self.capabilities.has_invalidation_registers() {
+            register_based::wait_idle(&registers, &self.capabilities, self.timeout_ns)?;
+        }
+        if self.invalidator.is_none() {
+            self.invalidator = Some(if self.capabilities.queued_invalidation {
+                Invalidator::Queue(Queue::new(hal).map_err(UnitError::no_frame(self.window))?)
+            } else {
+                Invalidator::Registers(Mutex::new(()))
+            });
+        }
+        match &self.invalidator {
+            Some(Invalidator::Queue(queue)) => queue.start(&registers, self.timeout_ns),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the unit an empty root table and switches translation on: from then on every request is blocked (R7, R8,
+    /// R10, R12). Does nothing to a unit that is on.
+    ///
+    /// A unit that firmware left translating changes over without a gap if it has abort mode, or if it can protect all of
+    /// `memory` meanwhile (S 3.4.4, 11.4.8).
+    ///
+    /// # Errors
+    ///
+    /// As for [`start_invalidation`](Self::start_invalidation), but a unit that was translating may not be any more: see
+    /// [`Unit::state`].
+    pub(crate) fn start_translation(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        self.check_alive()?;
+        if self.on {
+            return Ok(());
+        }
+        let result = self.switch_on(hal, memory);
+        self.guard(result)
+    }
+
+    fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        let translates = || registers.gsts().is_set(GSTS::TES);
+        // Changing the mode while translation is on takes ESRTPS (R9).
+        if self.capabilities.abort_mode && self.capabilities.root_pointer_invalidates {
+            self.set_root(hal, RTADDR::TTM::Abort.value)?;
+            if !translates() {
+                self.command(hal, Command::TRANSLATION_ON)?;
+            }
+            self.blocking = true;
+        }
+        // What follows does not fail for lack of frames, so translation is not off for long.
+        let root = self.root_table(hal)?;
+        if translates() && !self.blocking {
+            let covered = match memory {
+                Some(memory) => protected::cover(&registers, &self.capabilities, memory, self.timeout_ns)?,
+                None => false,
+            };
+            self.found.gap = !covered;
+            self.command(hal, Command::TRANSLATION_OFF)?;
+        }
+        self.set_root(hal, root)?;
+        if !translates() {
+            self.command(hal, Command::TRANSLATION_ON)?;
+        }
+        (self.blocking, self.on) = (true, true);
+        if protected::is_on(&registers) { protected::switch(&registers, false, self.timeout_ns) } else { Ok(()) }
+    }
+
+    /// The value of the root table register for the driver's table, which is made if there is none.
+    fn root_table(&mut self, hal: &impl Hal) -> Result<u64, UnitError> {
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => self.new_table(hal)?,
+        };
+        let base = root.base().as_u64();
+        self.root = Some(root);
+        Ok(base)
+    }
+
+    /// Has the unit take over a root table, or none in abort mode, and forget the last one.
+    fn set_root(&self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
+        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)?;
+        self.registers(hal).rtaddr().set(value);
+        self.command(hal, Command::SET_ROOT_TABLE)?;
+        let mut flush = Flush::default();
+        flush.root_pointer_set(&self.capabilities);
+        self.flush(hal, &flush)
+    }
+
+    /// Switches translation off and gives all frames back: devices reach all memory again, but for the regions that
+    /// firmware had protected, which are protected again. No function may be admitted any more.
+    ///
+    /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. The fault
+    /// event stays masked. Does nothing to a unit that is off.
+    ///
+    /// # Errors
+    ///
+    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: it keeps its frames
+    /// for good, and is out of service.
+    pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.forgive_lack_of_frames()?;
+        let result = self.switch_off(hal);
+        self.guard(result)
+    }
+
+    fn switch_off(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        if self.blocking {
+            self.set_fault_event(hal, None)?;
+            if self.found.protected {
+                protected::switch(&registers, true, self.timeout_ns)?;
+            }
+            self.command(hal, Command::TRANSLATION_OFF)?;
+            (self.blocking, self.on) = (false, false);
+        }
+        if let Some(Invalidator::Queue(queue)) = &self.invalidator {
+            // R14: the last that was done is a wait.
+            let last = queue.begin(&registers, core::iter::empty(), self.timeout_ns)?;
+            queue.finish(&registers, last, self.timeout_ns)?;
+            Queue::stop(&registers, self.timeout_ns)?;
+        }
+        if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
+            for frame in queue.into_frames() {
+                // SAFETY: the unit has confirmed that its queue is off, and that it has done all that was in it.
+                unsafe { frame.free(hal) };
+            }
+        }
+        self.free_tables(hal);
+        self.root_changed.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back the root table and all context tables. Translation is off.
+    fn free_tables(&mut self, hal: &impl Hal) {
+        let Some(root) = self.root.take() else { return };
+        for bus in 0..=u8::MAX {
+            if let Some(base) = root_entry::context_table(root.load(hal, root_entry::word(bus))) {
+                // SAFETY: the root entry leads to a context table of ours, which was not freed before.
+                let table = unsafe { Frames::at(hal, base) };
+                // SAFETY: the unit has confirmed that it does not translate, so it walks no table.
+                unsafe { table.free(hal) };
+            }
+        }
+        // SAFETY: as above.
+        unsafe { root.free(hal) };
+        self.frames.store(0, Ordering::Relaxed);
+    }
+}

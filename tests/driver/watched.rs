@@ -1,0 +1,92 @@
+//! A machine at which a test looks before each access of the driver.
+
+use std::ptr::NonNull;
+
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::{Hal, Window};
+use cofferdam_model::Machine;
+
+pub(crate) struct Watched<F> {
+    pub(crate) machine: Machine,
+    pub(crate) before: F,
+}
+
+impl<F: Fn(&Machine)> Watched<F> {
+    fn look(&self) -> &Machine {
+        (self.before)(&self.machine);
+        &self.machine
+    }
+}
+
+// SAFETY: each method is that of the machine, which keeps the contract.
+unsafe impl<F: Fn(&Machine)> Hal for Watched<F> {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        self.look().allocate(order)
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().free(frames, order) }
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().virt(frame) }
+    }
+
+    unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().store(entry, value) }
+    }
+
+    unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().load(entry) }
+    }
+
+    unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().write_back(first, bytes) }
+    }
+
+    fn fence(&self) {
+        self.look().fence();
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().read32(window, offset) }
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().write32(window, offset, value) }
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().read64(window, offset) }
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().write64(window, offset, value) }
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        self.look().config_read(function, offset)
+    }
+
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look().config_write(function, offset, value) }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.look().now_ns()
+    }
+
+    fn pause(&self) {
+        self.look().pause();
+    }
+}
