@@ -2,6 +2,7 @@
 
 mod devices;
 mod error;
+mod faults;
 mod memory;
 
 use core::fmt;
@@ -14,7 +15,7 @@ use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
-use crate::vtd::{Capabilities, Destination, Fault, FaultLog, MainMemory, Unit, UnitState};
+use crate::vtd::{Capabilities, MainMemory, Unit, UnitState};
 
 pub use crate::paging::MapError;
 use devices::Assignment;
@@ -251,31 +252,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut domains = config.cell(cell)?.domains.iter();
         let enforced = domains.all(|domain| domain.attributes.coherency == Coherency::Enforced);
         Ok(if enforced { Coherency::Enforced } else { Coherency::NotEnforced })
-    }
-
-    /// Reads and clears the faults that the units recorded, oldest first for each unit.
-    ///
-    /// Each call reads each record at most once, so it ends however fast a device faults. It takes no lock that a change
-    /// holds, so it may be called from an NMI handler, given that `each` may.
-    pub fn faults(&self, mut each: impl FnMut(Fault)) -> FaultLog {
-        let mut log = FaultLog::default();
-        for unit in &self.units {
-            unit.read_faults(&self.hal, &mut log, &mut each);
-        }
-        log
-    }
-
-    /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
-    /// first. The handler calls [`faults`](Self::faults), or no further event comes.
-    ///
-    /// # Errors
-    ///
-    /// A unit cannot reach that CPU. Units before it, in the order of the firmware's table, send their events there.
-    pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
-        // One at a time: the message is several registers.
-        let _config = self.config.lock();
-        self.units.iter().try_for_each(|unit| unit.set_fault_event(&self.hal, to))?;
-        Ok(())
     }
 
     /// What was done, and what is in use.

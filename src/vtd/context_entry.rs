@@ -13,6 +13,8 @@
 use crate::addr::PhysAddr;
 
 const P: u64 = 1;
+/// Faults are not recorded, also while P is 0.
+pub(super) const FPD: u64 = 1 << 1;
 const SSPTPTR: u64 = !0xfff;
 
 /// The two halves of an entry.
@@ -34,6 +36,11 @@ impl ContextEntry {
     }
 }
 
+/// The lower half with FPD or without.
+pub(super) fn with_fpd(lower: u64, fpd: bool) -> u64 {
+    lower & !FPD | if fpd { FPD } else { 0 }
+}
+
 /// Index of the lower half of a function's entry, in words of the table.
 pub(super) fn word(devfn: u8) -> usize {
     usize::from(devfn) * 2
@@ -50,5 +57,6 @@ mod tests {
         let widths = [3, 4, 5].map(|levels| ContextEntry::second_stage(PhysAddr::new(0), levels, 0).upper);
         assert_eq!(widths, [1, 2, 3]);
         assert_eq!(word(0xff), 510);
+        assert_eq!((with_fpd(entry.lower, true), with_fpd(0x1234_5003, false)), (0x1234_5003, 0x1234_5001));
     }
 }

@@ -1,15 +1,16 @@
 mod bring_up;
+mod faults;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use spin::Mutex;
 
 use super::command::Command;
-use super::context_entry::{self, ContextEntry};
+use super::context_entry::{self, ContextEntry, FPD};
 use super::descriptor::Descriptor;
 use super::queue::{Queue, Ticket};
 use super::registers::Registers;
-use super::{Capabilities, Destination, Fault, FaultLog, Flush, fault, fault_event, register_based, root_entry};
+use super::{Capabilities, Flush, register_based, root_entry};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{Frames, Hal, WORDS, Window};
@@ -252,14 +253,14 @@ impl Unit {
     }
 
     /// Has the requests of these requesters translated, which were blocked until now (R35), and which were
-    /// [prepared](Self::prepare) for it. They are once `flush` is done.
+    /// [prepared](Self::prepare) for it. They are once `flush` is done. Those that are muted stay so.
     pub(crate) fn admit(&self, hal: &impl Hal, requesters: &[u16], to: Translation, flush: &mut Flush) {
         let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id);
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| {
                 table.store(hal, word + 1, entry.upper);
                 hal.fence();
-                table.store(hal, word, entry.lower);
+                table.store(hal, word, entry.lower | table.load(hal, word) & FPD);
             });
         }
         let root_entry = self.root_changed.swap(false, Ordering::Relaxed);
@@ -269,7 +270,9 @@ impl Unit {
     /// Blocks the requests of these requesters, whose entries have this domain-id. Once `flush` is done, none is under way
     /// and nothing of the domain is cached for them; [`forget`](Self::forget) comes then. May be repeated.
     pub(crate) fn expel(&self, hal: &impl Hal, requesters: &[u16], domain_id: u16, flush: &mut Flush) {
-        self.store_entries(hal, requesters, 0);
+        for &requester in requesters {
+            self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));
+        }
         flush.context_cleared(requesters, domain_id);
     }
 
@@ -279,15 +282,10 @@ impl Unit {
     ///
     /// The unit failed. The requesters are blocked all the same.
     pub(crate) fn forget(&self, hal: &impl Hal, requesters: &[u16]) -> Result<(), UnitError> {
-        self.store_entries(hal, requesters, 1);
-        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)
-    }
-
-    /// Clears the lower (0) or upper (1) halves of the requesters' entries.
-    fn store_entries(&self, hal: &impl Hal, requesters: &[u16], half: usize) {
         for &requester in requesters {
-            self.for_entry(hal, requester, |table, word| table.store(hal, word + half, 0));
+            self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));
         }
+        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)
     }
 
     /// Edits a context entry, given its table and the index of its lower half, and makes the edit visible.
@@ -297,20 +295,6 @@ impl Unit {
             edit(&table, word);
             self.written(hal, &table, word, 2);
         }
-    }
-
-    /// Reads and clears the pending fault records. Takes no lock that a change holds; if another CPU, or what an NMI
-    /// interrupted, is reading already, it leaves them to it.
-    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
-        match self.reader.try_lock() {
-            Some(_reading) => fault::drain(&self.registers(hal), self.segment, &self.capabilities, log, each),
-            None => log.busy = true,
-        }
-    }
-
-    /// Has the unit send its fault event there, or none.
-    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
-        fault_event::set(&self.registers(hal), &self.capabilities, to)
     }
 
     /// What was done so far.

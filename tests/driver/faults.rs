@@ -1,8 +1,9 @@
-use cofferdam::addr::{Iova, Rights};
+use cofferdam::Iommu;
+use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::iommu::Error;
 use cofferdam::vtd::{Access, Destination, FaultReason};
-use cofferdam_model::UnitConfig;
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
 
@@ -107,4 +108,76 @@ fn a_fault_interrupts_the_cpu_that_was_named_and_no_other() {
         assert!(!write(&machine, function(0, 1), 0, 0));
         assert_eq!(machine.messages().len(), 2, "{apic_id:#x}: masked again");
     }
+}
+
+/// Whose faults are recorded, when each of these has one request blocked.
+fn recorded(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> Vec<SourceId> {
+    let mut seen = Vec::new();
+    for &device in devices {
+        assert!(!write(machine, device, LARGE, 0), "{device}");
+        iommu.faults(|fault| seen.push(fault.source));
+    }
+    seen
+}
+
+#[test]
+fn a_device_that_floods_is_muted_in_a_cell_and_out_of_one_and_the_others_are_heard() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let (flooding, quiet) = (function(2, 3), function(2, 4));
+        let both = [flooding, quiet];
+        assert_eq!(recorded(&machine, &iommu, &both), both, "{name}");
+        iommu.mute(flooding, true).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &both), [quiet], "{name}: without a cell");
+        machine.check();
+
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, LARGE, Rights::all()), flooding);
+        iommu.assign(quiet, cell).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &both), [quiet], "{name}: still muted in a cell");
+        iommu.mute(flooding, false).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &both), both, "{name}: heard again");
+        iommu.mute(flooding, true).unwrap();
+        iommu.mute(flooding, true).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &both), [quiet], "{name}: muted while it works");
+        assert!(write(&machine, flooding, 0, 1), "{name}: it reaches what it reached");
+        machine.check();
+
+        iommu.release(flooding).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &both), [quiet], "{name}: released");
+        iommu.mute(flooding, false).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &both), both, "{name}: heard again without a cell");
+    }
+}
+
+#[test]
+fn a_device_behind_a_bridge_is_muted_by_every_id_that_it_has() {
+    for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
+        let machine = machine([UnitConfig::qemu_10_0(true)]);
+        machine.add_bridge(function(0, 0x1e), kind, 3..=4);
+        let iommu = enabled(&machine);
+        let (device, neighbour) = (function(3, 5), function(3, 6));
+        iommu.mute(device, true).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &[device, neighbour, function(0, 2)]), [function(0, 2)]);
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, LARGE, Rights::all()), neighbour);
+        // The entry that both share has the neighbour's domain-id.
+        iommu.mute(device, false).unwrap();
+        assert_eq!(recorded(&machine, &iommu, &[device, neighbour]).len(), 2);
+        assert!(write(&machine, neighbour, 0, 1));
+        iommu.destroy_cell(cell).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_muted_is_named() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[]).unwrap();
+    assert_eq!(iommu.mute(function(2, 3), true), Err(Error::NotEnabled));
+    iommu.enable().unwrap();
+    let elsewhere = SourceId::new(7, 0, 0, 0).unwrap();
+    assert_eq!(iommu.mute(elsewhere, true), Err(Error::NoSuchDevice(elsewhere)));
+    machine.allow_allocations(Some(0));
+    let unit = machine.windows()[0];
+    assert_eq!(iommu.mute(function(2, 3), true), Err(Error::Unit(UnitError::OutOfFrames { unit })));
+    assert_eq!(recorded(&machine, &iommu, &[function(2, 3)]), [function(2, 3)]);
 }

@@ -179,6 +179,13 @@ pub(crate) const BUGS: &[Bug] = &[
         protected::switch(&registers, false, self.timeout_ns)?;",
     ),
     bug(
+        "a device is muted without a flush",
+        "R33",
+        "src/vtd/unit/faults.rs",
+        "Some(id) => flush.context_cleared(&[requester], id),",
+        "Some(_) => {}",
+    ),
+    bug(
         "a unit that was never told to stop has its tables freed",
         "R31",
         "src/vtd/unit/bring_up.rs",

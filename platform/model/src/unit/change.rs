@@ -164,7 +164,8 @@ impl Unit {
     }
 
     fn context_changed(&mut self, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
-        if old == new || !old.present() && !new.present() {
+        // Of an entry that is not present, FPD counts all the same (section 9.3).
+        if old == new || !old.present() && !new.present() && old.silent() == new.silent() {
             return;
         }
         if self.on() && Self::fills(board) && !self.stale.contexts.contains_key(&source) {

@@ -429,3 +429,33 @@ fn faults_of_a_source_that_is_silent_are_not_recorded() {
     assert!(driver.reads(0).is_err());
     assert_eq!(driver.read(FSTS), 2);
 }
+
+#[test]
+fn a_source_is_made_silent_by_one_store_and_a_flush() {
+    // Present: cached until it is flushed with its domain-id.
+    for unit in all() {
+        let (mut driver, contexts, tables) = mapped(unit);
+        let entry = contexts + u64::from(DEVICE) * 16;
+        driver.publish(entry, tables[0].as_u64() | 3);
+        assert!(driver.reads(0).is_err() && driver.reads(INPUT) == Ok(7));
+        assert_eq!(driver.read(FSTS), 2, "not yet");
+        assert_eq!(settled(&driver), ["R33"]);
+        driver.write(0x40c, 1 << 31);
+        driver.submit(&[context_device(DEVICE, DOMAIN), iotlb_domain(DOMAIN)]);
+        assert!(driver.reads(0).is_err() && driver.reads(INPUT) == Ok(7));
+        assert_eq!((driver.read(FSTS), settled(&driver)), (0, vec![""; 0]));
+    }
+    // Not present: not cached, but in caching mode, with domain-id 0.
+    for caching in [false, true] {
+        let (mut driver, contexts, _) = mapped(UnitConfig::server().caching_mode(caching));
+        let other = DEVICE + 8;
+        driver.publish(contexts + u64::from(other) * 16, 2);
+        let source = cofferdam::addr::SourceId::from_requester(0, other);
+        let blocked = || driver.machine.dma_read(source, Iova::new(0), &mut [0]).unwrap_err().reason;
+        assert_eq!(blocked(), Reason::ContextNotPresent);
+        assert_eq!(driver.read(FSTS), if caching { 2 } else { 0 });
+        assert_eq!(settled(&driver), if caching { vec!["R33b"] } else { vec![] });
+        driver.submit(&[context_device(other, 0), iotlb_domain(0)]);
+        assert_eq!(settled(&driver), [""; 0]);
+    }
+}

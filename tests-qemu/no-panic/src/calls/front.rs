@@ -22,6 +22,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.statistics());
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
+    show(iommu.mute(*any(), *any()));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));
 }

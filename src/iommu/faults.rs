@@ -1,0 +1,64 @@
+//! What the units blocked, and who is told of it.
+#![forbid(unsafe_code)]
+
+use super::{Error, Iommu};
+use crate::addr::SourceId;
+use crate::hal::Hal;
+use crate::vtd::{Destination, Fault, FaultLog, Flush};
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Reads and clears the faults that the units recorded, oldest first for each unit.
+    ///
+    /// Each call reads each record at most once, so it ends however fast a device faults. It takes no lock that a change
+    /// holds, so it may be called from an NMI handler, given that `each` may.
+    pub fn faults(&self, mut each: impl FnMut(Fault)) -> FaultLog {
+        let mut log = FaultLog::default();
+        for unit in &self.units {
+            unit.read_faults(&self.hal, &mut log, &mut each);
+        }
+        log
+    }
+
+    /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
+    /// first. The handler calls [`faults`](Self::faults), or no further event comes.
+    ///
+    /// # Errors
+    ///
+    /// A unit cannot reach that CPU. Units before it, in the order of the firmware's table, send their events there.
+    pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
+        // One at a time: the message is several registers.
+        let _config = self.config.lock();
+        self.units.iter().try_for_each(|unit| unit.set_fault_event(&self.hal, to))?;
+        Ok(())
+    }
+
+    /// Has no faults of a device recorded any more, so that it cannot crowd out those of others, or has them recorded
+    /// again. What it may reach stays as it is, and so does this, whatever cell it is given to, until
+    /// [`disable`](Self::disable).
+    ///
+    /// All source-ids that its requests may carry are muted, with whatever other functions share them behind a bridge.
+    ///
+    /// # Errors
+    ///
+    /// No unit serves the device, its unit is not on, or there is no frame for the table that its entry is in: faults are
+    /// recorded as before, but for those of its source-ids that came before. Or its unit failed.
+    pub fn mute(&self, device: SourceId, muted: bool) -> Result<(), Error> {
+        let config = &mut *self.config.lock();
+        if !config.enabled {
+            return Err(Error::NotEnabled);
+        }
+        for &source in self.topology.requesters(&self.hal, device)?.ids() {
+            let unit = self.topology.unit_of(&self.hal, source).and_then(|index| self.units.get(index));
+            let unit = unit.ok_or(Error::NoSuchDevice(source))?;
+            let requester = source.requester();
+            let owner = config
+                .assignments
+                .iter()
+                .find(|other| other.device.segment() == source.segment() && other.requesters.contains(&requester));
+            let mut flush = Flush::default();
+            unit.mute(&self.hal, requester, owner.map(|owner| owner.domain_id), muted, &mut flush)?;
+            unit.flush(&self.hal, &flush)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! What a unit tells of the requests that it blocks, and of whom it is to tell nothing.
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::Ordering;
+
+use super::Unit;
+use crate::error::UnitError;
+use crate::hal::Hal;
+use crate::vtd::context_entry::{FPD, with_fpd};
+use crate::vtd::{Destination, Fault, FaultLog, Flush, fault, fault_event};
+
+impl Unit {
+    /// Reads and clears the pending fault records. Takes no lock that a change holds; if another CPU, or what an NMI
+    /// interrupted, is reading already, it leaves them to it.
+    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
+        match self.reader.try_lock() {
+            Some(_reading) => fault::drain(&self.registers(hal), self.segment, &self.capabilities, log, each),
+            None => log.busy = true,
+        }
+    }
+
+    /// Has the unit send its fault event there, or none.
+    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
+        fault_event::set(&self.registers(hal), &self.capabilities, to)
+    }
+
+    /// Has the unit record no faults of a requester, or record them again, whether its entry is present, with this
+    /// domain-id, or not (S 9.3). It does once `flush` is done, and until it is told otherwise: FPD outlives P.
+    ///
+    /// FPD alone changes, by one store of the half that holds it, so the entry says before and after what it has to; a
+    /// 16-byte store would only be needed if the domain-id changed, too (R36, S 6.2.2.1).
+    ///
+    /// # Errors
+    ///
+    /// No frame for a context table, or the unit is not on: nothing changed.
+    pub(crate) fn mute(
+        &self,
+        hal: &impl Hal,
+        requester: u16,
+        domain_id: Option<u16>,
+        muted: bool,
+        flush: &mut Flush,
+    ) -> Result<(), UnitError> {
+        // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
+        self.prepare(hal, &[requester])?;
+        let mut changed = false;
+        self.for_entry(hal, requester, |table, word| {
+            let lower = table.load(hal, word);
+            changed = (lower & FPD != 0) != muted;
+            if changed {
+                table.store(hal, word, with_fpd(lower, muted));
+            }
+        });
+        match domain_id {
+            _ if !changed => {}
+            Some(id) => flush.context_cleared(&[requester], id),
+            // As for any other entry, what is not present is cached with domain-id 0, if at all.
+            None => {
+                let root_entry = self.root_changed.swap(false, Ordering::Relaxed);
+                flush.context_set(&self.capabilities, &[requester], 0, root_entry);
+            }
+        }
+        Ok(())
+    }
+}
