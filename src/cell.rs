@@ -1,10 +1,15 @@
 //! A cell's view: the memory that its devices may reach, and the domains that give it to them.
 
+mod difference;
 mod regions;
 
+pub(crate) use difference::{Difference, differences, without_grants};
 pub(crate) use regions::{RegionError, Regions};
 
-use crate::domain::Domain;
+use heapless::Vec;
+
+use crate::domain::{Coherency, Domain};
+use crate::hal::{FrameList, Hal};
 use crate::limits;
 
 /// Which cell: valid from its creation until it is destroyed. The handle of a destroyed cell never names another.
@@ -34,13 +39,55 @@ pub struct CellConfig {
 pub(crate) struct Cell {
     pub generation: u32,
     pub config: CellConfig,
+    /// What is committed.
     pub regions: Regions,
+    /// What is to be, in a change.
+    pub staged: Regions,
+    /// A change is under way, and the configuration's lock may be free meanwhile.
+    pub busy: bool,
+    /// The change ends with the cell.
+    pub doomed: bool,
+    /// What the hypervisor was told last.
+    pub coherency_told: Coherency,
     /// One for each combination of attributes that its devices need; each has at least one device.
-    pub domains: heapless::Vec<Domain, { limits::DOMAINS }>,
+    pub domains: Vec<Domain, { limits::DOMAINS }>,
 }
 
 impl Cell {
     pub(crate) fn new(generation: u32, config: CellConfig) -> Self {
-        Self { generation, config, regions: Regions::new(), domains: heapless::Vec::new() }
+        Self {
+            generation,
+            config,
+            regions: Regions::new(),
+            staged: Regions::new(),
+            busy: false,
+            doomed: false,
+            coherency_told: Coherency::Enforced,
+            domains: Vec::new(),
+        }
+    }
+
+    /// Not enforced, if any table in use is not (C3).
+    pub(crate) fn coherency(&self) -> Coherency {
+        let enforced = self.domains.iter().all(|domain| domain.attributes.coherency == Coherency::Enforced);
+        if enforced { Coherency::Enforced } else { Coherency::NotEnforced }
+    }
+
+    /// Takes some domains out, and gives away their frames.
+    pub(crate) fn remove_domains(
+        &mut self,
+        hal: &impl Hal,
+        is_removed: impl Fn(&Domain) -> bool,
+        mut give: impl FnMut(FrameList),
+    ) {
+        let mut kept = Vec::new();
+        while let Some(domain) = self.domains.pop() {
+            if is_removed(&domain) {
+                give(domain.into_frames(hal));
+            } else {
+                let _ = kept.push(domain);
+            }
+        }
+        self.domains = kept;
     }
 }

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use crate::addr::Region;
-use crate::hal::Hal;
-use crate::paging::{MapError, PageTable, Shape};
+use crate::addr::{IovaRange, Region};
+use crate::hal::{FrameList, Hal};
+use crate::paging::{MapError, PageTable, Shape, Spare};
 use crate::vtd::{Capabilities, SecondStage, Translation};
 
 /// Whether DMA can leave the CPU's caches behind.
@@ -67,6 +67,10 @@ pub(crate) struct Domain {
     pub id: u16,
     pub attributes: Attributes,
     pub table: PageTable<SecondStage>,
+    /// A unit may have been told of it.
+    pub known: bool,
+    /// Frames for the edits of the change that is under way.
+    pub spare: Spare,
 }
 
 impl Domain {
@@ -95,12 +99,33 @@ impl Domain {
                 }
             }
         }
-        Ok(Self { id, attributes, table })
+        Ok(Self { id, attributes, table, known: false, spare: Spare::none() })
     }
 
-    /// True if a device that needs `attributes` can use this domain.
-    pub(crate) fn fits(&self, attributes: &Attributes) -> bool {
-        self.attributes.serve(attributes)
+    /// True if a device that needs `attributes` behind this unit can use this domain.
+    pub(crate) fn fits(&self, attributes: &Attributes, unit: &Capabilities) -> bool {
+        self.attributes.serve(attributes) && u32::from(self.id) < unit.domain_ids
+    }
+
+    /// What edits of the change that is under way were promised.
+    pub(crate) fn take_spare(&mut self) -> Spare {
+        core::mem::replace(&mut self.spare, Spare::none())
+    }
+
+    /// The part of it for an edit of `range`.
+    pub(crate) fn spare_for_edit(&mut self, hal: &impl Hal, range: IovaRange) -> Spare {
+        self.spare.split_off(hal, self.attributes.shape.tables_to_edit(range))
+    }
+
+    /// The part of it for mapping `region`.
+    pub(crate) fn spare_for_map(&mut self, hal: &impl Hal, region: Region) -> Spare {
+        self.spare.split_off(hal, self.attributes.shape.tables_to_map(region).unwrap_or_default())
+    }
+
+    /// All its frames, for the platform once no unit reaches them.
+    pub(crate) fn into_frames(mut self, hal: &impl Hal) -> FrameList {
+        self.take_spare().free(hal);
+        self.table.into_frames(hal)
     }
 
     /// What a context entry says to lead here.

@@ -1,9 +1,11 @@
 //! The front: one [`Iommu`] is all the remapping units of a machine, and the cells that they keep apart.
 
+mod change;
+mod commit;
 mod devices;
 mod error;
 mod faults;
-mod memory;
+mod stage;
 
 use core::fmt;
 
@@ -15,9 +17,10 @@ use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
-use crate::vtd::{Capabilities, MainMemory, Unit, UnitState};
+use crate::vtd::{Capabilities, Flush, MainMemory, Unit, UnitState};
 
 pub use crate::paging::MapError;
+pub use change::{Change, Committed};
 use devices::Assignment;
 pub use error::{Error, Refusal};
 
@@ -73,7 +76,8 @@ pub struct Statistics {
 /// Until [`enable`](Self::enable) nothing is touched. From then on a device reaches nothing but what the cell that it is
 /// assigned to was granted; a device without a cell reaches nothing.
 ///
-/// May be shared between CPUs: changes come one after the other, and reading faults waits for none of them. A value is
+/// May be shared between CPUs: changes of the same cell come one after the other, those of different cells wait for their
+/// units at the same time, and reading faults waits for none of them. A value is
 /// large (about 135 KiB with the default capacities): keep it in a static, not on a small stack.
 pub struct Iommu<
     H,
@@ -86,31 +90,32 @@ pub struct Iommu<
     options: Options,
     units: Vec<Unit, UNITS>,
     /// Taken before any unit's queue.
-    config: Mutex<Config<CELLS, DEVICES>>,
+    config: Mutex<Config<UNITS, CELLS, DEVICES>>,
 }
 
 /// What is committed.
 #[derive(Debug)]
-struct Config<const CELLS: usize, const DEVICES: usize> {
+struct Config<const UNITS: usize, const CELLS: usize, const DEVICES: usize> {
     enabled: bool,
     cells: [Option<Cell>; CELLS],
     cells_made: u32,
     assignments: Vec<Assignment, DEVICES>,
+    /// What each unit is going to be told by the change that has the lock; empty else.
+    flushes: Vec<Flush, UNITS>,
     /// Frames that a failed unit may still reach: never given back.
     lost: FrameList,
 }
 
-impl<const CELLS: usize, const DEVICES: usize> Config<CELLS, DEVICES> {
+impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS, CELLS, DEVICES> {
     fn cell(&self, id: CellId) -> Result<&Cell, Error> {
         let cell = self.cells.get(usize::from(id.index)).and_then(Option::as_ref);
         cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
     }
-}
 
-/// As [`Config::cell`], but borrows the cells alone.
-fn cell_mut(cells: &mut [Option<Cell>], id: CellId) -> Result<&mut Cell, Error> {
-    let cell = cells.get_mut(usize::from(id.index)).and_then(Option::as_mut);
-    cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
+    fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell, Error> {
+        let cell = self.cells.get_mut(usize::from(id.index)).and_then(Option::as_mut);
+        cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
+    }
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
@@ -129,14 +134,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let unit = Unit::probe(&hal, unit.window, unit.segment, options.timeout_ns)?;
             units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
         }
-        let config = Config {
+        let config = Mutex::new(Config {
             enabled: false,
             cells: [const { None }; CELLS],
             cells_made: 0,
             assignments: Vec::new(),
+            flushes: units.iter().map(|_| Flush::default()).collect(),
             lost: FrameList::new(),
-        };
-        Ok(Self { hal, topology, options, units, config: Mutex::new(config) })
+        });
+        Ok(Self { hal, topology, options, units, config })
     }
 
     /// Switches all units on. Every device is blocked from then on.
@@ -223,24 +229,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         Ok(CellId { index, generation: config.cells_made })
     }
 
-    /// Takes a cell's devices and memory away and forgets it. Its devices are blocked.
-    ///
-    /// # Errors
-    ///
-    /// A unit failed while a device was released: that device and those not yet released still belong to the cell, which
-    /// stays. The memory must not be used for anything else then.
-    pub fn destroy_cell(&self, cell: CellId) -> Result<(), Error> {
-        let config = &mut *self.config.lock();
-        config.cell(cell)?;
-        while let Some(index) = config.assignments.iter().position(|device| device.cell == cell) {
-            self.release_at(config, index)?;
-        }
-        if let Some(slot) = config.cells.get_mut(usize::from(cell.index)) {
-            *slot = None;
-        }
-        Ok(())
-    }
-
     /// Whether DMA of a cell's devices can leave the CPU's caches behind: it can, if any table in use now does not
     /// enforce snooping, whatever the units could do and whatever was in use before (C3).
     ///
@@ -248,10 +236,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// There is no such cell.
     pub fn coherency(&self, cell: CellId) -> Result<Coherency, Error> {
-        let config = self.config.lock();
-        let mut domains = config.cell(cell)?.domains.iter();
-        let enforced = domains.all(|domain| domain.attributes.coherency == Coherency::Enforced);
-        Ok(if enforced { Coherency::Enforced } else { Coherency::NotEnforced })
+        Ok(self.config.lock().cell(cell)?.coherency())
     }
 
     /// What was done, and what is in use.

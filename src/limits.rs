@@ -18,6 +18,8 @@ pub const CELLS: usize = 16;
 pub const REGIONS: usize = 64;
 /// Devices assigned at a time, in all cells together.
 pub const DEVICES: usize = 256;
+/// Edits of one change.
+pub const EDITS: usize = 64;
 /// Different page tables of one cell: one for each combination of attributes that its devices need.
 pub const DOMAINS: usize = 4;
 

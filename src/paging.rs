@@ -5,6 +5,7 @@
 mod change;
 mod check;
 mod format;
+mod needs;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -25,8 +25,17 @@ impl Regions {
         Self(heapless::Vec::new())
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     pub(crate) fn as_slice(&self) -> &[Region] {
         &self.0
+    }
+
+    /// The lowest region that ends at `start` or above.
+    pub(super) fn from(&self, start: Iova) -> Option<Region> {
+        self.0.iter().find(|region| region.input.last() >= start).copied()
     }
 
     /// These regions and `region`.
@@ -44,12 +53,7 @@ impl Regions {
 
     /// These regions with other rights for `range`, all of which has to be granted now.
     pub(crate) fn with_rights(&self, range: IovaRange, rights: Rights) -> Result<Self, RegionError> {
-        self.edit(range, |region| {
-            let end = range.last().checked_add(1);
-            let inner = after(region, range.start()).unwrap_or(region);
-            let inner = end.and_then(|end| before(inner, end)).unwrap_or(inner);
-            Some(Region { rights, ..inner })
-        })
+        self.edit(range, |region| part(region, range).map(|inner| Region { rights, ..inner }))
     }
 
     /// These regions without `range`, all of which has to be granted now. What is left of a region at either side stays.
@@ -100,6 +104,15 @@ fn join(low: Region, high: Region) -> Option<Region> {
         && low.output.as_u64().checked_add(bytes) == Some(high.output.as_u64())
         && low.rights == high.rights;
     continues.then(|| Region { input: low.input.hull(high.input), ..low })
+}
+
+/// The part of `region` within `range`, if they overlap.
+pub(super) fn part(region: Region, range: IovaRange) -> Option<Region> {
+    let from = if region.input.start() < range.start() { after(region, range.start())? } else { region };
+    match range.last().checked_add(1) {
+        Some(end) => before(from, end),
+        None => Some(from),
+    }
 }
 
 /// The part of `region` below `end`.

@@ -83,6 +83,8 @@ pub enum Error {
         /// Why.
         reason: Refusal,
     },
+    /// Another change of one of these cells did not end in time.
+    InChange,
     /// The range is not made of whole 4 KiB pages.
     Misaligned(IovaRange),
     /// The cell has a region there already.
@@ -108,6 +110,7 @@ impl fmt::Display for Error {
             Self::NotAssigned(device) => write!(f, "{device} belongs to no cell"),
             Self::Busy { device, cell } => write!(f, "{device} belongs to {cell} already"),
             Self::Refused { device, reason } => write!(f, "{device} is refused: {reason}"),
+            Self::InChange => f.write_str("another change of the same cell did not end in time"),
             Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),
             Self::Overlap(region) => write!(f, "the cell has {region} there already"),
             Self::Reserved(region) => write!(f, "firmware reserves {region} for a device of the cell"),

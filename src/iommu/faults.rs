@@ -1,10 +1,11 @@
 //! What the units blocked, and who is told of it.
 #![forbid(unsafe_code)]
 
-use super::{Error, Iommu};
+use super::devices::Assignment;
+use super::{Config, Error, Iommu, commit};
 use crate::addr::SourceId;
 use crate::hal::Hal;
-use crate::vtd::{Destination, Fault, FaultLog, Flush};
+use crate::vtd::{Destination, Fault, FaultLog};
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// Reads and clears the faults that the units recorded, oldest first for each unit.
@@ -43,22 +44,25 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// No unit serves the device, its unit is not on, or there is no frame for the table that its entry is in: faults are
     /// recorded as before, but for those of its source-ids that came before. Or its unit failed.
     pub fn mute(&self, device: SourceId, muted: bool) -> Result<(), Error> {
-        let config = &mut *self.config.lock();
+        let mut config = self.config.lock();
         if !config.enabled {
             return Err(Error::NotEnabled);
         }
-        for &source in self.topology.requesters(&self.hal, device)?.ids() {
-            let unit = self.topology.unit_of(&self.hal, source).and_then(|index| self.units.get(index));
-            let unit = unit.ok_or(Error::NoSuchDevice(source))?;
+        let requesters = self.topology.requesters(&self.hal, device)?;
+        let muted = requesters.ids().iter().try_for_each(|&source| {
+            let index = self.topology.unit_of(&self.hal, source).ok_or(Error::NoSuchDevice(source))?;
+            let Config { assignments, flushes, .. } = &mut *config;
             let requester = source.requester();
-            let owner = config
-                .assignments
-                .iter()
-                .find(|other| other.device.segment() == source.segment() && other.requesters.contains(&requester));
-            let mut flush = Flush::default();
-            unit.mute(&self.hal, requester, owner.map(|owner| owner.domain_id), muted, &mut flush)?;
-            unit.flush(&self.hal, &flush)?;
-        }
-        Ok(())
+            let is_its = |other: &&Assignment| {
+                other.device.segment() == source.segment() && other.requesters.contains(&requester)
+            };
+            let domain_id = assignments.iter().find(is_its).map(|owner| owner.domain_id);
+            if let (Some(unit), Some(flush)) = (self.units.get(index), flushes.get_mut(index)) {
+                unit.mute(&self.hal, requester, domain_id, muted, flush)?;
+            }
+            Ok(())
+        });
+        let (_config, results) = self.flush(config);
+        muted.and(Ok(commit::all(&results)?))
     }
 }

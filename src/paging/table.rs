@@ -9,6 +9,27 @@ use crate::hal::{FrameList, Frames, Hal, OutOfFrames, WORDS};
 pub struct Spare(FrameList);
 
 impl Spare {
+    /// None.
+    pub(crate) const fn none() -> Self {
+        Self(FrameList::new())
+    }
+
+    /// This many, or nothing.
+    pub(crate) fn allocate(hal: &impl Hal, count: usize) -> Result<Self, OutOfFrames> {
+        FrameList::allocate(hal, count).map(Self)
+    }
+
+    /// Takes this many out, or what there is.
+    pub(crate) fn split_off(&mut self, hal: &impl Hal, count: usize) -> Self {
+        let mut taken = Self::none();
+        while taken.0.len() < count
+            && let Some(frame) = self.0.pop(hal)
+        {
+            taken.0.push(hal, frame);
+        }
+        taken
+    }
+
     /// Gives back what was not needed.
     pub fn free(self, hal: &impl Hal) {
         // SAFETY: a frame leaves the list before a table refers to it, so hardware has seen none of these.

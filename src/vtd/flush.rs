@@ -114,6 +114,11 @@ pub(crate) struct Flush {
 }
 
 impl Flush {
+    /// After a change that the unit cannot have cached anything of: it may stand in a write buffer (R10, R29).
+    pub(super) fn not_cached(&mut self, unit: &Capabilities) {
+        self.write_buffer |= unit.write_buffer_flush;
+    }
+
     /// After the root table pointer was set (R8).
     pub(super) fn root_pointer_set(&mut self, unit: &Capabilities) {
         self.everything |= !unit.root_pointer_invalidates;
@@ -127,7 +132,7 @@ impl Flush {
     /// entry asks for everything.
     pub(super) fn context_set(&mut self, unit: &Capabilities, requesters: &[u16], domain_id: u16, root_entry: bool) {
         match (unit.caching_mode, root_entry) {
-            (false, _) => self.write_buffer |= unit.write_buffer_flush,
+            (false, _) => self.not_cached(unit),
             (true, true) => self.everything = true,
             (true, false) => self.contexts(requesters, 0, domain_id),
         }
@@ -171,8 +176,7 @@ impl Flush {
     /// After a change of the page table that the unit uses with `domain_id`: less rights or more (R30).
     pub(crate) fn page_table(&mut self, unit: &Capabilities, domain_id: u16, change: &Change) {
         if !change.was_present && !unit.caching_mode {
-            self.write_buffer |= unit.write_buffer_flush;
-            return;
+            return self.not_cached(unit);
         }
         let page = |at: Iova| at.as_u64() / PAGE_BYTES;
         let (first, last) = (page(change.range.start()), page(change.range.last()));

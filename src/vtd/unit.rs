@@ -13,7 +13,7 @@ use super::registers::Registers;
 use super::{Capabilities, Flush, register_based, root_entry};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
-use crate::hal::{Frames, Hal, WORDS, Window};
+use crate::hal::{FrameList, Frames, Hal, WORDS, Window};
 use bring_up::Found;
 
 /// Where the requests of a function go.
@@ -152,6 +152,12 @@ impl Unit {
         if self.failure.lock().is_some() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
     }
 
+    /// Fails if the unit failed before, or is not switched on.
+    pub(crate) fn check_on(&self) -> Result<(), UnitError> {
+        self.check_alive()?;
+        if self.on { Ok(()) } else { Err(UnitError::Failed { unit: self.window }) }
+    }
+
     fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
         self.guard(command.run(&self.registers(hal), self.timeout_ns))
     }
@@ -159,9 +165,13 @@ impl Unit {
     /// A root or context table in which nothing is present, as the unit sees it.
     fn new_table(&self, hal: &impl Hal) -> Result<Frames, UnitError> {
         let table = Frames::allocate(hal, 0).map_err(UnitError::no_frame(self.window))?;
-        self.frames.fetch_add(1, Ordering::Relaxed);
-        self.written(hal, &table, 0, WORDS);
+        self.publish_table(hal, &table);
         Ok(table)
+    }
+
+    fn publish_table(&self, hal: &impl Hal, table: &Frames) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.written(hal, table, 0, WORDS);
     }
 
     /// Writes part of a table back, where the unit does not snoop (R37), and orders it before what follows.
@@ -182,6 +192,9 @@ impl Unit {
     ///
     /// The unit did not take it in time. It is out of service then.
     pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Ticket>, UnitError> {
+        if flush.is_empty() && !flush.write_buffer() {
+            return Ok(None);
+        }
         self.check_alive()?;
         self.flush_write_buffer(hal, flush.write_buffer())?;
         if flush.is_empty() {
@@ -226,37 +239,37 @@ impl Unit {
         Some(unsafe { Frames::at(hal, base) })
     }
 
-    /// Makes sure that a bus has a context table.
-    fn ensure_context_table(&self, hal: &impl Hal, bus: u8) -> Result<(), UnitError> {
-        let root = self.root.as_ref().ok_or(UnitError::Failed { unit: self.window })?;
-        if self.context_table(hal, bus).is_none() {
-            let table = self.new_table(hal)?;
+    /// True if no function of a bus has a context entry yet.
+    pub(crate) fn lacks_context_table(&self, hal: &impl Hal, bus: u8) -> bool {
+        self.context_table(hal, bus).is_none()
+    }
+
+    /// Makes sure that a bus has a context table, out of `spare` if it has none.
+    fn ensure_context_table(&self, hal: &impl Hal, bus: u8, spare: &mut FrameList) {
+        let Some(root) = self.root.as_ref().filter(|_| self.lacks_context_table(hal, bus)) else { return };
+        if let Some(table) = spare.pop(hal) {
+            self.publish_table(hal, &table);
             let word = root_entry::word(bus);
             root.store(hal, word, root_entry::present(table.base()));
             self.written(hal, root, word, 1);
             self.root_changed.store(true, Ordering::Relaxed);
         }
-        Ok(())
     }
 
-    /// Makes sure that these requesters have context entries, none of them present.
-    ///
-    /// # Errors
-    ///
-    /// No frame, or the unit failed before. The requesters are blocked as before.
-    pub(crate) fn prepare(&self, hal: &impl Hal, requesters: &[u16]) -> Result<(), UnitError> {
-        self.check_alive()?;
-        if !self.on {
-            return Err(UnitError::Failed { unit: self.window });
-        }
-        requesters.iter().try_for_each(|requester| self.ensure_context_table(hal, (requester >> 8) as u8))
-    }
-
-    /// Has the requests of these requesters translated, which were blocked until now (R35), and which were
-    /// [prepared](Self::prepare) for it. They are once `flush` is done. Those that are muted stay so.
-    pub(crate) fn admit(&self, hal: &impl Hal, requesters: &[u16], to: Translation, flush: &mut Flush) {
+    /// Has the requests of these requesters translated, which were blocked until now (R35). They are once `flush` is done.
+    /// Those that are muted stay so.
+    /// `spare` has a frame for each bus that [lacks a context table](Self::lacks_context_table).
+    pub(crate) fn admit(
+        &self,
+        hal: &impl Hal,
+        requesters: &[u16],
+        to: Translation,
+        spare: &mut FrameList,
+        flush: &mut Flush,
+    ) {
         let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id);
         for &requester in requesters {
+            self.ensure_context_table(hal, (requester >> 8) as u8, spare);
             self.for_entry(hal, requester, |table, word| {
                 table.store(hal, word + 1, entry.upper);
                 hal.fence();
@@ -276,16 +289,13 @@ impl Unit {
         flush.context_cleared(requesters, domain_id);
     }
 
-    /// Clears what is left of the entries of requesters that were expelled.
-    ///
-    /// # Errors
-    ///
-    /// The unit failed. The requesters are blocked all the same.
-    pub(crate) fn forget(&self, hal: &impl Hal, requesters: &[u16]) -> Result<(), UnitError> {
+    /// Clears what is left of the entries of requesters that were expelled. The unit need not see that at once; with the
+    /// next `flush` it does.
+    pub(crate) fn forget(&self, hal: &impl Hal, requesters: &[u16], flush: &mut Flush) {
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));
         }
-        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)
+        flush.not_cached(&self.capabilities);
     }
 
     /// Edits a context entry, given its table and the index of its lower half, and makes the edit visible.

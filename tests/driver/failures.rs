@@ -11,11 +11,11 @@ const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
 
 /// Tries `call` with ever more frames until it succeeds; each failure must leave frames and statistics as they were.
-fn with_ever_more_frames(
+fn with_ever_more_frames<T>(
     machine: &cofferdam_model::Machine,
     iommu: &cofferdam::Iommu<&cofferdam_model::Machine>,
     kept: usize,
-    mut call: impl FnMut() -> Result<(), Error>,
+    mut call: impl FnMut() -> Result<T, Error>,
 ) -> u64 {
     let (frames, before) = (machine.frames_in_use(), iommu.statistics());
     for count in 0.. {
@@ -23,7 +23,7 @@ fn with_ever_more_frames(
         let result = call();
         machine.allow_allocations(None);
         match result {
-            Ok(()) => return count,
+            Ok(_) => return count,
             Err(Error::OutOfFrames | Error::Unit(UnitError::OutOfFrames { .. })) => {
                 assert!(machine.frames_in_use() <= frames + kept, "{count}: frames leak");
                 assert_eq!(iommu.statistics().doorbells, before.doorbells, "{count}");
@@ -192,18 +192,18 @@ fn a_width_that_one_device_lacks_refuses_that_device_alone() {
 fn capacities_that_are_used_up_are_named() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
-    let full = |what, capacity| Err(Error::Full(limits::Full { what, capacity }));
+    let full = |what, capacity| Error::Full(limits::Full { what, capacity });
     let cells: Vec<_> = (0..limits::CELLS).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).collect();
-    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS).map(|_| ()), full("cells", limits::CELLS));
+    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS).unwrap_err(), full("cells", limits::CELLS));
     for index in 0..limits::REGIONS as u64 {
         iommu.map(cells[0], region(index * 2 * PAGE, MEMORY, PAGE, RW)).unwrap();
     }
     let more = region(INPUT, MEMORY, PAGE, RW);
-    assert_eq!(iommu.map(cells[0], more), full("regions in this cell", limits::REGIONS));
+    assert_eq!(iommu.map(cells[0], more).unwrap_err(), full("regions in this cell", limits::REGIONS));
     for index in 0..limits::DEVICES {
         iommu.assign(function((index / 32) as u8, (index % 32) as u8), cells[1]).unwrap();
     }
-    assert_eq!(iommu.assign(function(200, 0), cells[1]), full("assigned devices", limits::DEVICES));
+    assert_eq!(iommu.assign(function(200, 0), cells[1]).unwrap_err(), full("assigned devices", limits::DEVICES));
     assert_eq!(read(&machine, function(200, 0), 0), None);
 }
 

@@ -49,7 +49,7 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
             let free = (first..first + count).all(|page| !pages.contains_key(&page));
             let result = iommu.map(*cell, region(first * PAGE, output, count * PAGE, rights));
             match result {
-                Ok(()) => {
+                Ok(_) => {
                     assert!(free);
                     pages.extend((0..count).map(|page| (first + page, (output + page * PAGE, rights))));
                 }
@@ -60,7 +60,7 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
         3..=4 => {
             let granted = (first..first + count).all(|page| pages.contains_key(&page));
             match iommu.unmap(*cell, range(first * PAGE, count * PAGE)) {
-                Ok(()) => {
+                Ok(_) => {
                     assert!(granted);
                     pages.retain(|page, _| !(first..first + count).contains(page));
                 }
@@ -72,7 +72,7 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
             let granted = (first..first + count).all(|page| pages.contains_key(&page));
             let rights = [Rights::READ, Rights::WRITE, Rights::all()][random.below(3) as usize];
             match iommu.protect(*cell, range(first * PAGE, count * PAGE), rights) {
-                Ok(()) => {
+                Ok(_) => {
                     assert!(granted);
                     pages.range_mut(first..first + count).for_each(|(_, page)| page.1 = rights);
                 }

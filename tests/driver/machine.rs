@@ -103,10 +103,14 @@ const _: () = {
     is_shared_between_cpus::<Iommu<&Machine>>();
 };
 
+/// What firmware says of a machine, whose units serve these buses.
+pub(crate) fn topology(machine: &Machine, buses: &[&[u8]]) -> Topology {
+    Topology::from_dmar(&dmar(machine, buses, &[]), &machine, |finding| panic!("{finding}")).unwrap()
+}
+
 /// A front over a machine, whose units serve these buses.
 pub(crate) fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Iommu<&'m Machine>, Error> {
-    let topology = Topology::from_dmar(&dmar(machine, buses, &[]), &machine, |finding| panic!("{finding}")).unwrap();
-    Iommu::discover(machine, topology, Options::default())
+    Iommu::discover(machine, topology(machine, buses), Options::default())
 }
 
 /// A front over a machine of one unit, switched on, with memory that firmware reserved.

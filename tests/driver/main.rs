@@ -6,9 +6,11 @@
 
 mod bring_up;
 mod cells;
+mod changes;
 mod failures;
 mod faults;
 mod histories;
+mod hooked;
 mod machine;
 mod nmi;
 mod register_based;

@@ -40,8 +40,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "of a fresh table only the entries that are set are written back",
         "R37",
         "src/vtd/unit.rs",
-        "self.written(hal, &table, 0, WORDS);",
-        "self.written(hal, &table, 0, 0);",
+        "self.written(hal, table, 0, WORDS);",
+        "self.written(hal, table, 0, 0);",
     ),
     bug(
         "a fresh page table is written back without a fence",
@@ -89,14 +89,11 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "page-table frames are freed before the flush",
         "R31",
-        "src/iommu/memory.rs",
-        "let change = domain.table.unmap(&self.hal, range, spare);
-            let flushed",
-        "let mut change = domain.table.unmap(&self.hal, range, spare);
-            let freed = core::mem::replace(&mut change.freed, FrameList::new());
-            // SAFETY: none, that is the bug.
-            unsafe { freed.free(&self.hal) };
-            let flushed",
+        "src/iommu/commit.rs",
+        "        freed.append(&self.hal, change.freed);",
+        "        let _ = freed;
+        // SAFETY: none, that is the bug.
+        unsafe { change.freed.free(&self.hal) };",
     ),
     bug(
         "unmap without an IOTLB invalidation",
@@ -216,24 +213,9 @@ pub(crate) const BUGS: &[Bug] = &[
         ..bug(
             "a device leaves the flush list before its entry is cleared",
             "R44",
-            "src/iommu/devices.rs",
-            "if let Some(unit) = self.units.get(device.unit) {
-            let mut flush = Flush::default();
-            unit.expel(&self.hal, &device.requesters, id, &mut flush);
-            unit.flush(&self.hal, &flush)?;
-            unit.forget(&self.hal, &device.requesters)?;
-        }
-        // Leaves the list only when its entry is gone and flushed (R44).
-        let device = device.device;
-        config.assignments.retain(|other| other.device != device);",
-            "let device = device.clone();
-        config.assignments.retain(|other| other.device != device.device);
-        if let Some(unit) = self.units.get(device.unit) {
-            let mut flush = Flush::default();
-            unit.expel(&self.hal, &device.requesters, id, &mut flush);
-            unit.flush(&self.hal, &flush)?;
-            unit.forget(&self.hal, &device.requesters)?;
-        }",
+            "src/iommu/commit.rs",
+            "if results.get(device.unit).is_some_and(Result::is_err) {",
+            "if results.get(device.unit).is_none() {",
         )
     },
     Bug {

@@ -182,6 +182,11 @@ impl Machine {
         self.state().board.memory.in_use()
     }
 
+    /// The address of each frame that the driver holds, and the words in it, as the CPU sees them.
+    pub fn snapshot(&self) -> Vec<(u64, Vec<u64>)> {
+        self.state().board.memory.snapshot(FRAMES_BASE)
+    }
+
     /// Lets the next `count` allocations succeed and all later ones fail; `None` lifts the limit.
     pub fn allow_allocations(&self, count: Option<u64>) {
         self.state().board.memory.allocations_left = count;

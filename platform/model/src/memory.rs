@@ -68,6 +68,12 @@ impl Memory {
         self.in_use
     }
 
+    /// The address of each frame that is allocated, and what was stored there.
+    pub(crate) fn snapshot(&self, base: u64) -> Vec<(u64, Vec<u64>)> {
+        let frames = self.stored.chunks(WORDS).zip(&self.owner).zip((base..).step_by(4096));
+        frames.filter(|((_, owner), _)| **owner != 0).map(|((words, _), address)| (address, words.to_vec())).collect()
+    }
+
     /// True if the word at `index` is in a frame that is allocated.
     pub(crate) fn is_allocated(&self, index: usize) -> bool {
         self.owner.get(index / WORDS).is_some_and(|owner| *owner != 0)

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::Unit;
 use crate::error::UnitError;
-use crate::hal::Hal;
+use crate::hal::{FrameList, Hal};
 use crate::vtd::context_entry::{FPD, with_fpd};
 use crate::vtd::{Destination, Fault, FaultLog, Flush, fault, fault_event};
 
@@ -42,7 +42,11 @@ impl Unit {
         flush: &mut Flush,
     ) -> Result<(), UnitError> {
         // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
-        self.prepare(hal, &[requester])?;
+        self.check_on()?;
+        let bus = (requester >> 8) as u8;
+        let needed = usize::from(self.lacks_context_table(hal, bus));
+        let mut spare = FrameList::allocate(hal, needed).map_err(UnitError::no_frame(self.window))?;
+        self.ensure_context_table(hal, bus, &mut spare);
         let mut changed = false;
         self.for_entry(hal, requester, |table, word| {
             let lower = table.load(hal, word);

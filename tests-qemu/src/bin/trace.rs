@@ -118,34 +118,40 @@ impl Calls<'_> {
         let region = Region::new(range.start(), output, range.bytes(), Rights::all());
         let region = region.ok_or_else(|| Words::new(format_args!("no region of {pages} pages")))?;
         self.marks.begin(name);
-        Ok(self.iommu.map(self.cell, region)?)
+        self.iommu.map(self.cell, region)?;
+        Ok(())
     }
 
     fn unmap(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
         let range = range(page, pages)?;
         self.marks.begin(name);
-        Ok(self.iommu.unmap(self.cell, range)?)
+        self.iommu.unmap(self.cell, range)?;
+        Ok(())
     }
 
     fn protect(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
         let range = range(page, pages)?;
         self.marks.begin(name);
-        Ok(self.iommu.protect(self.cell, range, Rights::READ)?)
+        self.iommu.protect(self.cell, range, Rights::READ)?;
+        Ok(())
     }
 
     fn assign(&self, name: &str, device: SourceId) -> Result<(), Words> {
         self.marks.begin(name);
-        Ok(self.iommu.assign(device, self.cell)?)
+        self.iommu.assign(device, self.cell)?;
+        Ok(())
     }
 
     fn release(&self, name: &str, device: SourceId) -> Result<(), Words> {
         self.marks.begin(name);
-        Ok(self.iommu.release(device)?)
+        self.iommu.release(device)?;
+        Ok(())
     }
 
     fn destroy(&self, name: &str) -> Result<(), Words> {
         self.marks.begin(name);
-        Ok(self.iommu.destroy_cell(self.cell)?)
+        self.iommu.destroy_cell(self.cell)?;
+        Ok(())
     }
 }
 

@@ -25,4 +25,14 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.mute(*any(), *any()));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));
+    let mut change = iommu.change();
+    show(change.map(*any(), *any()));
+    show(change.unmap(*any(), *any()));
+    show(change.protect(*any(), *any(), *any()));
+    show(change.assign(*any(), *any()));
+    show(change.release(*any()));
+    show(change.destroy(*any()));
+    if let Ok(committed) = change.commit() {
+        show(committed.coherency_changes());
+    }
 }

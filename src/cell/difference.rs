@@ -1,0 +1,160 @@
+#![forbid(unsafe_code)]
+
+use super::Regions;
+use super::regions::part;
+use crate::addr::{Iova, IovaRange, Region, Rights};
+use crate::hal::Hal;
+use crate::paging::{Change, Format, PageTable, Spare};
+
+/// A range in which the regions of a cell before a change differ from those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub range: IovaRange,
+    before: Option<Region>,
+    after: Option<Region>,
+}
+
+impl Difference {
+    fn leads_elsewhere(&self) -> bool {
+        self.before.map(|region| region.output) != self.after.map(|region| region.output)
+    }
+
+    /// The range, if the memory behind it is taken away.
+    pub(crate) fn taken(&self) -> Option<IovaRange> {
+        self.before.filter(|_| self.leads_elsewhere()).map(|region| region.input)
+    }
+
+    /// The new rights, if they alone change.
+    pub(crate) fn rights(&self) -> Option<Rights> {
+        self.after.filter(|_| !self.leads_elsewhere()).map(|region| region.rights)
+    }
+
+    /// True if something that is mapped is taken away, or gets other rights.
+    pub(crate) fn is_edit(&self) -> bool {
+        self.taken().is_some() || self.rights().is_some()
+    }
+
+    /// Does that to a page table. The frames in `spare` suffice to split pages at both ends of the range.
+    pub(crate) fn edit<F: Format>(&self, hal: &impl Hal, table: &mut PageTable<F>, spare: Spare) -> Change {
+        match self.rights() {
+            Some(rights) => table.protect(hal, self.range, rights, spare),
+            None => table.unmap(hal, self.range, spare),
+        }
+    }
+
+    /// What is granted that was not.
+    pub(crate) fn granted(&self) -> Option<Region> {
+        self.after.filter(|_| self.leads_elsewhere())
+    }
+}
+
+/// Where two sets of regions differ, in ascending order and without overlap.
+pub(crate) fn differences<'r>(before: &'r Regions, after: &'r Regions) -> impl Iterator<Item = Difference> + 'r {
+    let mut next = Some(Iova::new(0));
+    let step = move || {
+        let start = next?;
+        let (before, after) = (before.from(start), after.from(start));
+        let begins = |region: Option<Region>| region.map(|region| region.input.start().max(start));
+        let start = begins(before).into_iter().chain(begins(after)).min()?;
+        // Up to where a region of either side begins or ends.
+        let limit = |region: Option<Region>| match region {
+            Some(region) if region.input.start() > start => region.input.start().as_u64() - 1,
+            Some(region) => region.input.last().as_u64(),
+            None => u64::MAX,
+        };
+        let last = limit(before).min(limit(after));
+        next = last.checked_add(1).map(Iova::new);
+        let range = IovaRange::new(start, (last - start.as_u64()).saturating_add(1))?;
+        let within = |region: Option<Region>| region.and_then(|region| part(region, range));
+        Some(Difference { range, before: within(before), after: within(after) })
+    };
+    core::iter::from_fn(step).filter(|difference| difference.before != difference.after)
+}
+
+/// The regions that are left if all is done that leads from `before` to `after`, but nothing is granted.
+///
+/// If there is no room for what is left of a region that is split, the region stays.
+pub(crate) fn without_grants(before: &Regions, after: &Regions) -> Regions {
+    let mut left = before.clone();
+    for difference in differences(before, after) {
+        let edited = match (difference.taken(), difference.rights()) {
+            (Some(range), _) => left.without(range),
+            (None, Some(rights)) => left.with_rights(difference.range, rights),
+            (None, None) => continue,
+        };
+        left = edited.unwrap_or(left);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::PhysAddr;
+
+    /// Pages of which each leads to `output` pages further on, with these rights.
+    fn map(regions: &[(u64, u64, u64, Rights)]) -> Regions {
+        regions.iter().fold(Regions::new(), |all, &(first, end, output, rights)| {
+            let output = PhysAddr::new(first + output);
+            all.with(Region::new(Iova::new(first), output, end - first, rights).unwrap()).unwrap()
+        })
+    }
+
+    const RW: Rights = Rights::all();
+    const R: Rights = Rights::READ;
+
+    /// What each difference is: first address, end, and what happens.
+    fn found(before: &Regions, after: &Regions) -> Vec<(u64, u64, &'static str)> {
+        let kind = |difference: &Difference| match (difference.taken(), difference.rights(), difference.granted()) {
+            (Some(_), None, None) => "taken",
+            (None, Some(_), None) => "rights",
+            (None, None, Some(_)) => "granted",
+            (Some(_), None, Some(_)) => "elsewhere",
+            other => panic!("{other:?}"),
+        };
+        let all = differences(before, after);
+        all.map(|one| (one.range.start().as_u64(), one.range.last().as_u64() + 1, kind(&one))).collect()
+    }
+
+    #[test]
+    fn each_range_is_told_with_what_happens_to_it() {
+        let before = map(&[(0, 40, 100, RW), (50, 60, 100, R)]);
+        assert_eq!(found(&before, &before), []);
+        assert_eq!(found(&Regions::new(), &before), [(0, 40, "granted"), (50, 60, "granted")]);
+        assert_eq!(found(&before, &Regions::new()), [(0, 40, "taken"), (50, 60, "taken")]);
+        let hole = map(&[(0, 10, 100, RW), (20, 40, 100, RW), (50, 60, 100, R)]);
+        assert_eq!(found(&before, &hole), [(10, 20, "taken")]);
+        assert_eq!(found(&hole, &before), [(10, 20, "granted")]);
+        let rights = map(&[(0, 10, 100, RW), (10, 20, 100, R), (20, 40, 100, RW), (50, 60, 100, R)]);
+        assert_eq!(found(&before, &rights), [(10, 20, "rights")]);
+        let moved = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 55, 100, RW), (55, 60, 100, R)]);
+        assert_eq!(found(&before, &moved), [(10, 20, "elsewhere"), (40, 50, "granted"), (50, 55, "rights")]);
+    }
+
+    #[test]
+    fn what_is_left_without_grants_is_what_both_sides_have() {
+        let before = map(&[(0, 40, 100, RW), (50, 60, 100, R)]);
+        let after = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 70, 100, R)]);
+        let left = map(&[(0, 10, 100, RW), (20, 30, 100, R), (50, 60, 100, R)]);
+        assert_eq!(without_grants(&before, &after).as_slice(), left.as_slice());
+    }
+
+    #[test]
+    fn a_part_keeps_its_memory() {
+        let (before, after) = (map(&[(0, 40, 100, RW)]), map(&[(0, 10, 100, RW), (20, 50, 100, RW)]));
+        let all: Vec<_> = differences(&before, &after).collect();
+        assert_eq!(all[0].before.unwrap().output, PhysAddr::new(110));
+        assert_eq!(all[1].granted().unwrap(), Region::new(Iova::new(40), PhysAddr::new(140), 10, RW).unwrap());
+    }
+
+    #[test]
+    fn the_whole_address_space_can_be_taken_and_granted() {
+        let whole = Region::new(Iova::new(0), PhysAddr::new(0), u64::MAX, RW).unwrap();
+        let all = Regions::new().with(whole).unwrap();
+        let one: Vec<_> = differences(&Regions::new(), &all).collect();
+        assert_eq!((one.len(), one[0].granted()), (1, Some(whole)));
+        let top = Region::new(Iova::new(u64::MAX), PhysAddr::new(0), 1, RW).unwrap();
+        let top = Regions::new().with(top).unwrap();
+        assert_eq!(differences(&top, &Regions::new()).map(|one| one.taken().is_some()).collect::<Vec<_>>(), [true]);
+    }
+}

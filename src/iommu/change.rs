@@ -1,0 +1,203 @@
+//! Changes: edits that take effect together, or not at all.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use heapless::Vec;
+
+use super::{Error, Iommu};
+use crate::addr::{IovaRange, Region, Rights, SourceId};
+use crate::cell::CellId;
+use crate::domain::Coherency;
+use crate::hal::Hal;
+use crate::limits::{self, Full};
+
+/// One edit, as it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Edit {
+    Map(CellId, Region),
+    Unmap(CellId, IovaRange),
+    Protect(CellId, IovaRange, Rights),
+    Assign(CellId, SourceId),
+    Release(SourceId),
+    Destroy(CellId),
+}
+
+/// Edits of cells and devices, collected until [`commit`](Self::commit); made by [`Iommu::change`].
+///
+/// They are taken as if one came after the other, but only what they amount to reaches the tables: memory that is taken
+/// away and granted again just so is not touched. Each unit is told once of all that is taken away, and only then is
+/// anything granted, so memory and devices may move from one cell to another within a change.
+#[must_use = "nothing is changed before it is committed"]
+pub struct Change<'i, H, const UNITS: usize, const CELLS: usize, const DEVICES: usize> {
+    iommu: &'i Iommu<H, UNITS, CELLS, DEVICES>,
+    edits: Vec<Edit, { limits::EDITS }>,
+}
+
+/// What a change did beside what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed<const CELLS: usize> {
+    pub(super) coherency: Vec<(CellId, Coherency), CELLS>,
+}
+
+impl<const CELLS: usize> Committed<CELLS> {
+    /// The cells whose coherency is another than before, and what it is now: the hypervisor honours WBINVD and guest memory
+    /// types in such a cell, or need not any more. A cell that is gone is not among them.
+    pub fn coherency_changes(&self) -> &[(CellId, Coherency)] {
+        &self.coherency
+    }
+}
+
+impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Change<'i, H, UNITS, CELLS, DEVICES> {
+    fn with(&mut self, edit: Edit) -> Result<&mut Self, Error> {
+        let full = Full { what: "edits in this change", capacity: limits::EDITS };
+        self.edits.push(edit).map_err(|_| full)?;
+        Ok(self)
+    }
+
+    /// Grants a cell's devices, present and future, a region of memory. How wide addresses may be follows from the
+    /// devices: that is checked for those that the cell has, and for others when they are assigned.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for one more edit, as with each of these methods.
+    pub fn map(&mut self, cell: CellId, region: Region) -> Result<&mut Self, Error> {
+        self.with(Edit::Map(cell, region))
+    }
+
+    /// Takes a range away from a cell; it may be part of a region, or of several, but all of it has to be granted.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn unmap(&mut self, cell: CellId, range: IovaRange) -> Result<&mut Self, Error> {
+        self.with(Edit::Unmap(cell, range))
+    }
+
+    /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several, but all of it has to
+    /// be granted.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn protect(&mut self, cell: CellId, range: IovaRange, rights: Rights) -> Result<&mut Self, Error> {
+        self.with(Edit::Protect(cell, range, rights))
+    }
+
+    /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn assign(&mut self, device: SourceId, cell: CellId) -> Result<&mut Self, Error> {
+        self.with(Edit::Assign(cell, device))
+    }
+
+    /// Takes a device away from its cell. It is blocked, unless the change gives it to another.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn release(&mut self, device: SourceId) -> Result<&mut Self, Error> {
+        self.with(Edit::Release(device))
+    }
+
+    /// Takes a cell's devices and memory away and forgets it. Its devices are blocked, unless the change gives them to
+    /// another cell.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn destroy(&mut self, cell: CellId) -> Result<&mut Self, Error> {
+        self.with(Edit::Destroy(cell))
+    }
+
+    /// Makes all edits take effect. When it returns, no device reaches what was taken from it, no request to that is under
+    /// way, and all that was granted is reached.
+    ///
+    /// Everything is checked and every frame is got before anything is touched, tables that fit are looked for among those
+    /// in use, and each unit gets one batch for what is taken away and, only where it caches what is absent, one for what
+    /// is granted. Changes of other cells go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// An edit cannot be made, or there is no room or no frame: nothing changed, no table and no device. If one of the
+    /// cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
+    ///
+    /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
+    /// device behind that unit may still reach it, so the memory must not be used for anything else. Its devices that were
+    /// to be released stay listed in their cell, and so does a cell that was to be destroyed; the call may be repeated.
+    pub fn commit(self) -> Result<Committed<CELLS>, Error> {
+        self.iommu.commit(&self.edits)
+    }
+}
+
+impl<H, const UNITS: usize, const CELLS: usize, const DEVICES: usize> fmt::Debug
+    for Change<'_, H, UNITS, CELLS, DEVICES>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change").field("edits", &self.edits).finish_non_exhaustive()
+    }
+}
+
+/// Changes of one edit.
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// A change without edits yet.
+    pub fn change(&self) -> Change<'_, H, UNITS, CELLS, DEVICES> {
+        Change { iommu: self, edits: Vec::new() }
+    }
+
+    /// [`Change::map`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn map(&self, cell: CellId, region: Region) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Map(cell, region)])
+    }
+
+    /// [`Change::unmap`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn unmap(&self, cell: CellId, range: IovaRange) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Unmap(cell, range)])
+    }
+
+    /// [`Change::protect`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn protect(&self, cell: CellId, range: IovaRange, rights: Rights) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Protect(cell, range, rights)])
+    }
+
+    /// [`Change::assign`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn assign(&self, device: SourceId, cell: CellId) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Assign(cell, device)])
+    }
+
+    /// [`Change::release`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn release(&self, device: SourceId) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Release(device)])
+    }
+
+    /// [`Change::destroy`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn destroy_cell(&self, cell: CellId) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Destroy(cell)])
+    }
+}

@@ -1,0 +1,293 @@
+//! The second half of a commit: tables are written, units are told, and what nothing reaches any more is given back.
+//!
+//! What is taken away comes first and is flushed before anything is granted. While units work on a flush no lock is held;
+//! the cells of the change are marked, so that no other change comes between.
+
+use heapless::Vec;
+use spin::MutexGuard;
+
+use super::change::{Committed, Edit};
+use super::devices::{Assignment, State};
+use super::stage::{Touched, stays_in_use};
+use super::{Config, Error, Iommu};
+use crate::cell::{Cell, CellId, Difference, differences, without_grants};
+use crate::domain::Domain;
+use crate::error::UnitError;
+use crate::hal::{FrameList, Hal};
+use crate::paging::Change;
+use crate::vtd::Flush;
+
+type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
+    MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
+
+/// What each unit said to a flush.
+type Results<const UNITS: usize> = [Result<(), UnitError>; UNITS];
+
+/// The error of the first unit that failed.
+pub(super) fn all<const UNITS: usize>(results: &Results<UNITS>) -> Result<(), UnitError> {
+    results.iter().copied().collect()
+}
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// [`Change::commit`](super::Change::commit).
+    pub(super) fn commit(&self, edits: &[Edit]) -> Result<Committed<CELLS>, Error> {
+        let (mut config, touched) = self.claim(edits)?;
+        let mut context_tables = self.stage(&mut config, &touched, edits)?;
+        touched.of(&mut config.cells).for_each(|cell| cell.busy = true);
+
+        // Tables that nothing of ours refers to any more.
+        let mut freed = FrameList::new();
+        self.take_away(&mut config, &touched, &mut freed);
+        let (mut config, taken) = self.flush(config);
+        let result = all(&taken);
+        self.forget_released(&mut config, &touched, &taken, &mut freed);
+        if let Err(error) = result {
+            // SAFETY: no context table was made of them.
+            unsafe { context_tables.free(&self.hal) };
+            return self.give_up(config, &touched, freed, error);
+        }
+        // SAFETY: each unit has confirmed that it forgot what led to them.
+        unsafe { freed.free(&self.hal) };
+
+        let mut freed = FrameList::new();
+        self.grant(&mut config, &touched, &mut context_tables, &mut freed);
+        // SAFETY: what is left was not needed.
+        unsafe { context_tables.free(&self.hal) };
+        let (mut config, granted) = self.flush(config);
+        if let Err(error) = all(&granted) {
+            self.take_back(&mut config, &touched, &mut freed);
+            return self.give_up(config, &touched, freed, error);
+        }
+        let committed = self.end(&mut config, &touched);
+        drop(config);
+        // SAFETY: each unit has confirmed the flush that granting asked for.
+        unsafe { freed.free(&self.hal) };
+        Ok(committed)
+    }
+
+    /// Locks the configuration at a moment when none of the edits' cells is in another change.
+    fn claim(&self, edits: &[Edit]) -> Result<(Guard<'_, UNITS, CELLS, DEVICES>, Touched<CELLS>), Error> {
+        let start = self.hal.now_ns();
+        loop {
+            let late = self.hal.now_ns().saturating_sub(start) > self.options.timeout_ns;
+            let mut config = self.config.lock();
+            let touched = config.touched(edits)?;
+            if !touched.of(&mut config.cells).any(|cell| cell.busy) {
+                return Ok((config, touched));
+            }
+            drop(config);
+            if late {
+                return Err(Error::InChange);
+            }
+            self.hal.pause();
+        }
+    }
+
+    /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
+    pub(super) fn flush<'l>(
+        &'l self,
+        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {
+        let mut results = [const { Ok(()) }; UNITS];
+        let mut tickets = [const { None }; UNITS];
+        let mut waits = false;
+        for ((unit, flush), (ticket, result)) in
+            self.units.iter().zip(&mut config.flushes).zip(tickets.iter_mut().zip(&mut results))
+        {
+            match unit.begin(&self.hal, &core::mem::take(flush)) {
+                Ok(begun) => (*ticket, waits) = (begun, waits || begun.is_some()),
+                Err(error) => *result = Err(error),
+            }
+        }
+        if !waits {
+            return (config, results);
+        }
+        drop(config);
+        for (unit, (ticket, result)) in self.units.iter().zip(tickets.into_iter().zip(&mut results)) {
+            *result = result.and_then(|()| unit.finish(&self.hal, ticket));
+        }
+        (self.config.lock(), results)
+    }
+
+    /// Clears what the change takes away, and gives other rights.
+    fn take_away(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, freed: &mut FrameList) {
+        let Config { cells, assignments, flushes, .. } = config;
+        for Cell { regions, staged, domains, .. } in touched.of(cells) {
+            for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
+                for difference in differences(regions, staged).filter(Difference::is_edit) {
+                    let spare = domain.spare_for_edit(&self.hal, difference.range);
+                    let change = difference.edit(&self.hal, &mut domain.table, spare);
+                    self.note(assignments, flushes, domain.id, change, freed);
+                }
+            }
+        }
+        for device in assignments.iter().filter(|a| a.leaves(touched)) {
+            if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
+                unit.expel(&self.hal, &device.requesters, device.domain_id, flush);
+            }
+        }
+    }
+
+    /// Adds what a change of a page table asks for to what each unit that uses it is going to be told.
+    fn note(
+        &self,
+        assignments: &[Assignment],
+        flushes: &mut [Flush],
+        domain_id: u16,
+        change: Change,
+        freed: &mut FrameList,
+    ) {
+        for (index, (unit, flush)) in self.units.iter().zip(flushes).enumerate() {
+            if assignments.iter().any(|device| device.unit == index && device.domain_id == domain_id) {
+                flush.page_table(unit.capabilities(), domain_id, &change);
+            }
+        }
+        freed.append(&self.hal, change.freed);
+    }
+
+    /// Takes devices whose unit has confirmed that they are blocked from the list (R44), and domains that no device uses
+    /// any more from their cells. A device whose unit has not stays where it was.
+    fn forget_released(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        results: &Results<UNITS>,
+        freed: &mut FrameList,
+    ) {
+        let Config { cells, assignments, flushes, .. } = config;
+        assignments.retain_mut(|device| {
+            if !device.leaves(touched) {
+                return true;
+            }
+            if results.get(device.unit).is_some_and(Result::is_err) {
+                device.state = State::Staying;
+                return true;
+            }
+            if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
+                unit.forget(&self.hal, &device.requesters, flush);
+            }
+            false
+        });
+        for cell in touched.of(cells) {
+            let unused = |domain: &Domain| !stays_in_use(assignments, domain.id);
+            cell.remove_domains(&self.hal, unused, |frames| freed.append(&self.hal, frames));
+        }
+    }
+
+    /// Writes what the change grants, context entries last.
+    fn grant(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        context_tables: &mut FrameList,
+        freed: &mut FrameList,
+    ) {
+        let Config { cells, assignments, flushes, .. } = config;
+        for Cell { regions, staged, domains, .. } in touched.of(cells) {
+            for domain in domains.iter_mut().filter(|domain| domain.known) {
+                for region in differences(regions, staged).filter_map(|difference| difference.granted()) {
+                    let spare = domain.spare_for_map(&self.hal, region);
+                    let change = domain.table.map(&self.hal, region, spare);
+                    self.note(assignments, flushes, domain.id, change, freed);
+                }
+            }
+            for domain in domains.iter_mut() {
+                domain.known = true;
+            }
+        }
+        for device in assignments.iter().filter(|a| a.arrives(touched)) {
+            let domain = cells.get(usize::from(device.cell.index)).and_then(Option::as_ref);
+            let domain = domain.and_then(|cell| cell.domains.iter().find(|domain| domain.id == device.domain_id));
+            if let (Some(domain), Some(unit), Some(flush)) =
+                (domain, self.units.get(device.unit), flushes.get_mut(device.unit))
+            {
+                unit.admit(&self.hal, &device.requesters, domain.translation(), context_tables, flush);
+            }
+        }
+    }
+
+    /// The opposite of [`grant`](Self::grant), also for what the units that did not fail have cached by now.
+    fn take_back(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, freed: &mut FrameList) {
+        let Config { cells, assignments, flushes, .. } = config;
+        for Cell { regions, staged, domains, .. } in touched.of(cells) {
+            for domain in domains.iter_mut() {
+                for region in differences(regions, staged).filter_map(|difference| difference.granted()) {
+                    if let Ok(spare) = domain.table.prepare_edit(&self.hal, region.input) {
+                        let change = domain.table.unmap(&self.hal, region.input, spare);
+                        self.note(assignments, flushes, domain.id, change, freed);
+                    }
+                }
+            }
+        }
+        for device in assignments.iter().filter(|device| device.arrives(touched)) {
+            if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
+                unit.expel(&self.hal, &device.requesters, device.domain_id, flush);
+            }
+        }
+    }
+
+    /// Ends a change of which a unit has not confirmed its part: nothing is granted, and no frame that it may reach is
+    /// given back.
+    fn give_up(
+        &self,
+        mut config: Guard<'_, UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        mut freed: FrameList,
+        error: UnitError,
+    ) -> Result<Committed<CELLS>, Error> {
+        let Config { cells, assignments, flushes, .. } = &mut *config;
+        assignments.retain(|device| !device.arrives(touched));
+        for cell in touched.of(cells) {
+            // SAFETY: no unit was told of a domain that is not known.
+            cell.remove_domains(&self.hal, |domain| !domain.known, |frames| unsafe { frames.free(&self.hal) });
+            let unused = |domain: &Domain| !stays_in_use(assignments, domain.id);
+            cell.remove_domains(&self.hal, unused, |frames| freed.append(&self.hal, frames));
+            // A domain that was to be left by all of its devices was not edited, and one of them is still there.
+            for domain in &mut cell.domains {
+                for difference in differences(&cell.regions, &cell.staged).filter(Difference::is_edit) {
+                    if let Ok(spare) = domain.table.prepare_edit(&self.hal, difference.range) {
+                        let change = difference.edit(&self.hal, &mut domain.table, spare);
+                        self.note(assignments, flushes, domain.id, change, &mut freed);
+                    }
+                }
+            }
+            cell.staged = without_grants(&cell.regions, &cell.staged);
+            cell.doomed = false;
+        }
+        let (mut config, _) = self.flush(config);
+        config.lost.append(&self.hal, freed);
+        self.end(&mut config, touched);
+        Err(error.into())
+    }
+
+    /// What was staged is so from now on, and other changes may come.
+    fn end(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) -> Committed<CELLS> {
+        let Config { cells, assignments, .. } = config;
+        let mut coherency = Vec::new();
+        assignments
+            .iter_mut()
+            .filter(|device| device.arrives(touched))
+            .for_each(|device| device.state = State::Staying);
+        for cell in touched.of(cells) {
+            cell.regions.clone_from(&cell.staged);
+            cell.busy = false;
+            for domain in &mut cell.domains {
+                domain.take_spare().free(&self.hal);
+            }
+        }
+        for (index, slot) in (0..).zip(cells.iter_mut()) {
+            let Some(cell) = slot else { continue };
+            let id = CellId { index, generation: cell.generation };
+            if !touched.has(id) {
+                continue;
+            }
+            let now = cell.coherency();
+            if cell.doomed {
+                *slot = None;
+            } else if core::mem::replace(&mut cell.coherency_told, now) != now {
+                let _ = coherency.push((id, now));
+            }
+        }
+        Committed { coherency }
+    }
+}

@@ -1,0 +1,253 @@
+//! The first half of a commit: everything is checked and got, and nothing that hardware knows of is touched.
+
+use super::change::Edit;
+use super::devices::{Assignment, State};
+use super::{Config, Error, Iommu, Refusal};
+use crate::addr::SourceId;
+use crate::cell::{Cell, CellId, differences};
+use crate::domain::{Attributes, Domain};
+use crate::hal::{FrameList, Hal};
+use crate::limits::{self, Full};
+use crate::paging::{self, MapError, Spare};
+
+/// Which cells a change is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Touched<const CELLS: usize>([bool; CELLS]);
+
+impl<const CELLS: usize> Touched<CELLS> {
+    pub(super) fn has(&self, cell: CellId) -> bool {
+        self.0.get(usize::from(cell.index)).is_some_and(|touched| *touched)
+    }
+
+    /// Those of `cells`.
+    pub(super) fn of<'c>(&'c self, cells: &'c mut [Option<Cell>; CELLS]) -> impl Iterator<Item = &'c mut Cell> + 'c {
+        cells.iter_mut().zip(&self.0).filter_map(|(cell, touched)| cell.as_mut().filter(|_| *touched))
+    }
+}
+
+/// True if a device uses this domain, or is going to, when the change is done.
+pub(super) fn stays_in_use(assignments: &[Assignment], domain_id: u16) -> bool {
+    assignments.iter().any(|device| device.domain_id == domain_id && device.state != State::Leaving)
+}
+
+impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS, CELLS, DEVICES> {
+    pub(super) fn touched(&self, edits: &[Edit]) -> Result<Touched<CELLS>, Error> {
+        let mut touched = Touched([false; CELLS]);
+        for edit in edits {
+            let cell = match *edit {
+                Edit::Map(cell, _) | Edit::Unmap(cell, _) | Edit::Protect(cell, ..) => Some(cell),
+                Edit::Assign(cell, _) | Edit::Destroy(cell) => Some(cell),
+                Edit::Release(device) => self.assignments.iter().find(|a| a.device == device).map(|a| a.cell),
+            };
+            let Some(id) = cell else { continue };
+            self.cell(id)?;
+            if let Some(touched) = touched.0.get_mut(usize::from(id.index)) {
+                *touched = true;
+            }
+        }
+        Ok(touched)
+    }
+
+    fn stage_release(&mut self, device: SourceId, touched: &Touched<CELLS>) -> Result<(), Error> {
+        let is_it =
+            |other: &Assignment| other.device == device && other.state != State::Leaving && touched.has(other.cell);
+        let found = self.assignments.iter_mut().find(|other| is_it(other)).ok_or(Error::NotAssigned(device))?;
+        match found.state {
+            State::Arriving => self.assignments.retain(|other| !is_it(other)),
+            _ => found.state = State::Leaving,
+        }
+        Ok(())
+    }
+
+    fn stage_destroy(&mut self, id: CellId) -> Result<(), Error> {
+        let cell = self.cell_mut(id)?;
+        cell.staged.clear();
+        cell.doomed = true;
+        self.assignments.retain(|device| device.cell != id || device.state != State::Arriving);
+        self.assignments.iter_mut().filter(|device| device.cell == id).for_each(|device| device.state = State::Leaving);
+        Ok(())
+    }
+}
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Makes the edits in what is staged, and gets what they need. Gives the frames for context tables.
+    ///
+    /// On failure nothing is left of it.
+    pub(super) fn stage(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        edits: &[Edit],
+    ) -> Result<FrameList, Error> {
+        for cell in touched.of(&mut config.cells) {
+            cell.staged.clone_from(&cell.regions);
+        }
+        let staged = edits.iter().try_for_each(|&edit| self.stage_edit(config, touched, edit));
+        let staged = staged.and_then(|()| self.check_reserved(config, touched));
+        let staged = staged.and_then(|()| self.choose_domains(config, touched));
+        let staged = staged.and_then(|()| self.prepare_tables(config, touched));
+        let staged = staged.and_then(|()| self.prepare_context_tables(config, touched));
+        staged.inspect_err(|_| self.unstage(config, touched))
+    }
+
+    fn stage_edit(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        edit: Edit,
+    ) -> Result<(), Error> {
+        match edit {
+            Edit::Map(cell, region) => {
+                paging::check(region)?;
+                let cell = config.cell_mut(cell)?;
+                cell.staged = cell.staged.with(region)?;
+            }
+            Edit::Unmap(_, range) | Edit::Protect(_, range, _) if !range.is_page_aligned() => {
+                return Err(Error::Misaligned(range));
+            }
+            Edit::Unmap(cell, range) => {
+                let cell = config.cell_mut(cell)?;
+                cell.staged = cell.staged.without(range)?;
+            }
+            Edit::Protect(_, range, rights) if rights.is_empty() => return Err(MapError::NoRights(range).into()),
+            Edit::Protect(cell, range, rights) => {
+                let cell = config.cell_mut(cell)?;
+                cell.staged = cell.staged.with_rights(range, rights)?;
+            }
+            Edit::Release(device) => config.stage_release(device, touched)?,
+            Edit::Destroy(cell) => config.stage_destroy(cell)?,
+            Edit::Assign(cell, device) => {
+                let assignment = self.candidate(config, touched, device, cell)?;
+                let full = Full { what: "assigned devices", capacity: DEVICES };
+                config.assignments.push(assignment).map_err(|_| full)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if memory that firmware reserves for a device of a cell is where the cell is to have memory of its own (R66).
+    fn check_reserved(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+    ) -> Result<(), Error> {
+        for &Assignment { device, cell, state, .. } in config.assignments.iter().filter(|a| touched.has(a.cell)) {
+            let granted = config.cell(cell)?.staged.as_slice();
+            let overlaps = |reserved| granted.iter().any(|region| region.input.overlaps(reserved));
+            let mut reserved = self.topology.reserved(&self.hal, device).map(|memory| memory.region);
+            match (state, reserved.find(|reserved| overlaps(reserved.input))) {
+                (State::Leaving, _) | (_, None) => {}
+                (State::Staying, Some(reserved)) => return Err(Error::Reserved(reserved)),
+                (State::Arriving, Some(reserved)) => {
+                    return Err(Error::Refused { device, reason: Refusal::ReservedMemory(reserved) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds for each device that arrives a domain of its cell that fits, or makes one: no unit knows that yet.
+    fn choose_domains(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+    ) -> Result<(), Error> {
+        for index in 0..config.assignments.len() {
+            let arriving = config.assignments.get(index).filter(|device| device.arrives(touched));
+            let Some(&Assignment { device, cell: cell_id, unit, .. }) = arriving else { continue };
+            let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+            let no_snoop = self.topology.snoop_forbidden(&self.hal, device);
+            let host_bits = self.topology.host_address_width();
+            let needs = Attributes::of(unit, host_bits, no_snoop, self.reserved_of(device))
+                .ok_or(Error::NoSuchDevice(device))?;
+            let fitting = config.cell(cell_id)?.domains.iter().find(|domain| domain.fits(&needs, unit));
+            let id = match fitting {
+                Some(domain) => domain.id,
+                None => {
+                    let id = config.free_domain_id(unit)?;
+                    let cell = config.cell_mut(cell_id)?;
+                    if cell.domains.is_full() {
+                        return Err(Full { what: "page tables in this cell", capacity: limits::DOMAINS }.into());
+                    }
+                    let regions = cell.staged.as_slice().iter().copied().chain(self.reserved_in(needs.reserved));
+                    let _ = cell.domains.push(Domain::new(&self.hal, id, needs, regions)?);
+                    id
+                }
+            };
+            if let Some(arriving) = config.assignments.get_mut(index) {
+                arriving.domain_id = id;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets the frames that the edits of each page table need, and fails if one cannot be made.
+    fn prepare_tables(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+    ) -> Result<(), Error> {
+        let Config { cells, assignments, .. } = config;
+        for Cell { regions, staged, domains, .. } in touched.of(cells) {
+            for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
+                let (table, shape) = (&domain.table, domain.attributes.shape);
+                let mut all = differences(regions, staged);
+                domain.spare = match (all.next(), all.next()) {
+                    (None, _) => Spare::none(),
+                    // Alone, an edit is given just what it needs.
+                    (Some(edit), None) if edit.taken().is_none() => match edit.granted() {
+                        Some(region) => table.prepare_map(&self.hal, region)?,
+                        None => table.prepare_edit(&self.hal, edit.range)?,
+                    },
+                    (Some(edit), None) if edit.granted().is_none() => table.prepare_edit(&self.hal, edit.range)?,
+                    _ => {
+                        let mut needed = 0;
+                        for edit in differences(regions, staged) {
+                            needed += edit.granted().map_or(Ok(0), |region| shape.tables_to_map(region))?;
+                            needed += if edit.is_edit() { shape.tables_to_edit(edit.range) } else { 0 };
+                        }
+                        Spare::allocate(&self.hal, needed)?
+                    }
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets a frame for each context table that is missing.
+    fn prepare_context_tables(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+    ) -> Result<FrameList, Error> {
+        let arrives = |device: &&Assignment| device.arrives(touched);
+        let mut needed = 0;
+        for (index, device) in config.assignments.iter().enumerate().filter(|(_, device)| device.arrives(touched)) {
+            let unit = self.units.get(device.unit).ok_or(Error::NoSuchDevice(device.device))?;
+            unit.check_on()?;
+            let earlier = config.assignments.iter().take(index).filter(|other| other.unit == device.unit);
+            let earlier = earlier.filter(arrives).flat_map(|other| &other.requesters);
+            for (number, requester) in device.requesters.iter().enumerate() {
+                let mut earlier = earlier.clone().chain(device.requesters.iter().take(number));
+                let is_first = !earlier.any(|other| other >> 8 == requester >> 8);
+                needed += usize::from(is_first && unit.lacks_context_table(&self.hal, (requester >> 8) as u8));
+            }
+        }
+        Ok(FrameList::allocate(&self.hal, needed)?)
+    }
+
+    /// Takes back what was staged.
+    fn unstage(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
+        config.assignments.retain(|device| !device.arrives(touched));
+        let leaving = config.assignments.iter_mut().filter(|device| device.leaves(touched));
+        leaving.for_each(|device| device.state = State::Staying);
+        for cell in touched.of(&mut config.cells) {
+            cell.doomed = false;
+            for domain in &mut cell.domains {
+                domain.take_spare().free(&self.hal);
+            }
+            // SAFETY: no unit was told of a domain that is not known.
+            cell.remove_domains(&self.hal, |domain| !domain.known, |frames| unsafe { frames.free(&self.hal) });
+        }
+    }
+}
