@@ -58,7 +58,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             self.take_back(&mut config, &touched, &mut freed);
             return self.give_up(config, &touched, freed, error);
         }
-        let committed = self.end(&mut config, &touched);
+        self.end(&mut config, &touched);
+        let committed = self.report(&mut config, &touched);
         drop(config);
         // SAFETY: each unit has confirmed the flush that granting asked for.
         unsafe { freed.free(&self.hal) };
@@ -261,9 +262,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// What was staged is so from now on, and other changes may come.
-    fn end(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) -> Committed<CELLS> {
+    fn end(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
         let Config { cells, assignments, .. } = config;
-        let mut coherency = Vec::new();
         assignments
             .iter_mut()
             .filter(|device| device.arrives(touched))
@@ -275,7 +275,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 domain.take_spare().free(&self.hal);
             }
         }
-        for (index, slot) in (0..).zip(cells.iter_mut()) {
+    }
+
+    /// Forgets the cells that the change ends with, and tells which others have another coherency than was told last.
+    fn report(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) -> Committed<CELLS> {
+        let mut coherency = Vec::new();
+        for (index, slot) in (0..).zip(&mut config.cells) {
             let Some(cell) = slot else { continue };
             let id = CellId { index, generation: cell.generation };
             if !touched.has(id) {

@@ -250,6 +250,25 @@ fn a_change_tells_which_cells_are_not_what_they_were() {
     assert_eq!(told(iommu.destroy_cell(other).unwrap()), [], "it is gone");
 }
 
+#[test]
+fn what_a_failed_change_could_not_tell_is_told_by_the_next() {
+    let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
+    let machine = machine(units);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let (graphics, card) = (function(1, 0), function(0, 1));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+    iommu.assign(graphics, cell).unwrap();
+    machine.break_unit(1, Defect::QueueErrorAfter(0));
+    let mut change = iommu.change();
+    change.release(graphics).unwrap().release(card).unwrap();
+    assert!(change.commit().is_err());
+    machine.mend_unit(1);
+    assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced));
+    let told = iommu.release(card).unwrap();
+    assert_eq!(told.coherency_changes(), [(cell, Coherency::Enforced)]);
+}
+
 /// While a unit works on one cell's flush, a cell behind another unit changes.
 #[test]
 fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
