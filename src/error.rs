@@ -65,6 +65,16 @@ pub enum UnitError {
         /// The field that tells what was done.
         bit: &'static str,
     },
+    /// A device did not answer an invalidation of its device-TLB, also when it was asked again. Nothing of what had been
+    /// asked together with that is known to be done, and the device may still use what it has cached: fence it, leave it out
+    /// and ask again. The unit works, and what others asked is not concerned.
+    Device {
+        /// The unit's registers.
+        unit: Window,
+        /// The device, as its requests name it: bus, device and function. If the unit does not tell which one it was, the
+        /// first of those that it was asked for.
+        requester: u16,
+    },
     /// The unit failed before and is left blocking.
     Failed {
         /// The unit's registers.
@@ -101,6 +111,11 @@ impl fmt::Display for UnitError {
             }
             Self::Invalidation { unit, register, bit } => {
                 write!(f, "unit {unit}: {register}.{bit} says that an invalidation was not done")
+            }
+            Self::Device { unit, requester } => {
+                let (bus, device, function) = (requester >> 8, requester >> 3 & 0x1f, requester & 7);
+                let device = format_args!("{bus:02x}:{device:02x}.{function}");
+                write!(f, "unit {unit}: {device} did not answer an invalidation of its device-TLB (FSTS_REG.ITE)")
             }
             Self::Failed { unit } => write!(f, "unit {unit}: out of service after an earlier failure"),
             Self::OutOfFrames { unit } => write!(f, "unit {unit}: {OutOfFrames}"),

@@ -28,16 +28,23 @@ pub use error::{Error, Refusal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How long to wait for a unit to confirm something, in nanoseconds. A unit that takes longer is out of service.
+    ///
+    /// Where devices have device-TLBs, a unit gives such a device time to answer, and once more; if that takes longer, it
+    /// is the unit that is out of service, and not the device alone.
     pub timeout_ns: u64,
     /// Where main memory is, if that is known: protected by registers while a unit that firmware left on is taken over, where
     /// the unit has no better way.
     pub memory: Option<MainMemory>,
+    /// How many descriptors the queue of each unit has room for; rounded up to a power of two from 256 to 2^15. At most half
+    /// of them are in use. A queue takes a frame for every 128 of them.
+    pub queue_slots: u16,
 }
 
 impl Default for Options {
-    /// One second: far more than any unit needs, far less than anybody waits. No memory is known.
+    /// One second: far more than any unit needs, far less than anybody waits. No memory is known. And the smallest queue, which
+    /// has room for the calls of more than a dozen CPUs at a time.
     fn default() -> Self {
-        Self { timeout_ns: 1_000_000_000, memory: None }
+        Self { timeout_ns: 1_000_000_000, memory: None, queue_slots: 256 }
     }
 }
 
@@ -131,7 +138,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             if unit.kind != UnitKind::VtD {
                 return Err(Error::UnknownUnit(unit.window));
             }
-            let unit = Unit::probe(&hal, unit.window, unit.segment, options.timeout_ns)?;
+            let unit = Unit::probe(&hal, unit.window, unit.segment, options.timeout_ns, options.queue_slots)?;
             units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
         }
         let config = Mutex::new(Config {

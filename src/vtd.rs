@@ -16,6 +16,9 @@ mod register_based;
 mod registers;
 mod root_entry;
 mod second_stage;
+mod sync;
+#[cfg(test)]
+mod tests;
 mod unit;
 
 pub use capabilities::Capabilities;

@@ -1,6 +1,7 @@
 //! Frames of the driver's own structures, and lists of them.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::Hal;
@@ -28,7 +29,8 @@ pub(crate) const WORDS: usize = PAGE_BYTES as usize / 8;
 pub(crate) struct Frames {
     base: PhysAddr,
     words: NonNull<u64>,
-    order: u8,
+    /// The number of words, a power of two, less one.
+    mask: usize,
 }
 
 // SAFETY: the frames belong to this value alone, and each access to a word is one aligned load or store.
@@ -42,7 +44,7 @@ impl Frames {
         let base = hal.allocate(order).ok_or(OutOfFrames)?;
         // SAFETY: `base` has just been allocated.
         let words = unsafe { hal.virt(base) };
-        Ok(Self { base, words, order })
+        Ok(Self { base, words, mask: (WORDS << order) - 1 })
     }
 
     /// The frame of one page at `base`.
@@ -53,7 +55,7 @@ impl Frames {
     pub(crate) unsafe fn at(hal: &impl Hal, base: PhysAddr) -> Self {
         // SAFETY: the caller says that the frame is allocated.
         let words = unsafe { hal.virt(base) };
-        Self { base, words, order: 0 }
+        Self { base, words, mask: WORDS - 1 }
     }
 
     /// Physical address of the first frame.
@@ -63,13 +65,16 @@ impl Frames {
 
     /// How many words there are: a power of two.
     pub(crate) fn words(&self) -> usize {
-        WORDS << self.order
+        self.mask + 1
+    }
+
+    fn order(&self) -> u8 {
+        (self.words() / WORDS).trailing_zeros() as u8
     }
 
     fn word(&self, index: usize) -> NonNull<u64> {
-        let index = index & (self.words() - 1);
-        // SAFETY: `index` is below the number of words, and all of them are in one allocation.
-        unsafe { self.words.add(index) }
+        // SAFETY: `index & mask` is below the number of words, and all of them are in one allocation.
+        unsafe { self.words.add(index & self.mask) }
     }
 
     /// Loads the word at `index`, modulo the number of words.
@@ -84,6 +89,12 @@ impl Frames {
     pub(crate) fn store(&self, hal: &impl Hal, index: usize, value: u64) {
         // SAFETY: the word is in a frame that is not freed.
         unsafe { hal.store(self.word(index), value) }
+    }
+
+    /// The words, two by two.
+    #[inline]
+    pub(crate) fn pairs(&self) -> Pairs<'_> {
+        Pairs { first: self.words.cast(), mask: self.mask / 2, frames: PhantomData }
     }
 
     /// Writes `count` words from `index` on back to memory. The caller keeps them within the frames.
@@ -106,13 +117,63 @@ impl Frames {
     /// Hardware does not reach them any more, and no copy made by [`Frames::at`] is used.
     pub(crate) unsafe fn free(self, hal: &impl Hal) {
         // SAFETY: base and order are those of the allocation; the rest is what the caller says.
-        unsafe { hal.free(self.base, self.order) }
+        unsafe { hal.free(self.base, self.order()) }
+    }
+}
+
+/// The words of some frames, two by two. A value that is passed around by copy, for where every instruction counts: stores
+/// to the frames cannot seem to change where they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs<'f> {
+    first: NonNull<[u64; 2]>,
+    /// Their number, a power of two, less one.
+    mask: usize,
+    frames: PhantomData<&'f Frames>,
+}
+
+impl Pairs<'_> {
+    fn at(self, index: usize) -> NonNull<[u64; 2]> {
+        // SAFETY: `index & mask` is below the number of pairs, and all of them are in one allocation.
+        unsafe { self.first.add(index & self.mask) }
+    }
+
+    fn second(self, index: usize) -> NonNull<u64> {
+        // SAFETY: a pair has two words.
+        unsafe { self.at(index).cast::<u64>().add(1) }
+    }
+
+    /// Loads the first word of the pair at `index`, modulo the number of pairs.
+    #[inline]
+    pub(crate) fn load_first(self, hal: &impl Hal, index: usize) -> u64 {
+        // SAFETY: the word is in frames that are not freed, since they are borrowed.
+        unsafe { hal.load(self.at(index).cast()) }
+    }
+
+    /// Loads the second word, likewise.
+    #[inline]
+    pub(crate) fn load_second(self, hal: &impl Hal, index: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { hal.load(self.second(index)) }
+    }
+
+    /// Stores the first word, likewise.
+    #[inline]
+    pub(crate) fn store_first(self, hal: &impl Hal, index: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { hal.store(self.at(index).cast(), value) }
+    }
+
+    /// Stores the second word, likewise.
+    #[inline]
+    pub(crate) fn store_second(self, hal: &impl Hal, index: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { hal.store(self.second(index), value) }
     }
 }
 
 impl fmt::Debug for Frames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frames({:#x}, order {})", self.base.as_u64(), self.order)
+        write!(f, "Frames({:#x}, order {})", self.base.as_u64(), self.order())
     }
 }
 

@@ -96,7 +96,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             self.units.iter().zip(&mut config.flushes).zip(tickets.iter_mut().zip(&mut results))
         {
             match unit.begin(&self.hal, &core::mem::take(flush)) {
-                Ok(begun) => (*ticket, waits) = (begun, waits || begun.is_some()),
+                Ok(begun) => (waits, *ticket) = (waits || begun.is_some(), begun),
                 Err(error) => *result = Err(error),
             }
         }

@@ -48,6 +48,23 @@ impl Descriptor {
     pub(super) const fn wait(status: PhysAddr, data: u32) -> Self {
         Self { lower: 0x5 | 1 << 5 | (data as u64) << 32, upper: status.as_u64() & !0b11 }
     }
+
+    /// The same wait, behind which nothing begins before it is done.
+    pub(super) const fn fence(self) -> Self {
+        Self { lower: self.lower | 1 << 6, ..self }
+    }
+}
+
+/// Device-TLB, S 6.5.2.5: MIP in 20:16, SID in 47:32.
+impl Descriptor {
+    /// If it is one, which requester it is for, and how many it takes at a time.
+    pub(super) const fn device_tlb(self) -> Option<(u16, u32)> {
+        let depth = match (self.lower >> 16) as u32 & 0x1f {
+            0 => 32,
+            depth => depth,
+        };
+        if self.lower & 0xe0f == 0x3 { Some(((self.lower >> 32) as u16, depth)) } else { None }
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +95,11 @@ mod tests {
         assert_eq!(pages(true), (0x1234_0032, 0x5555_6049));
         let wait = Descriptor::wait(PhysAddr::new(0x7008), 0xdead_beef);
         assert_eq!((wait.lower, wait.upper), (0xdead_beef_0000_0025, 0x7008));
+        assert_eq!((wait.fence().lower, wait.fence().upper), (0xdead_beef_0000_0065, 0x7008));
+        let target = |lower| Descriptor { lower, upper: 0 }.device_tlb();
+        assert_eq!(target(0xabcd_0000_0003), Some((0xabcd, 32)));
+        assert_eq!(target(0xf00f_abcd_001f_f003), Some((0xabcd, 31)));
+        assert_eq!([0xabcd_0000_0203, wait.lower, 0x13].map(target), [None, None, Some((0, 32))]);
     }
 
     #[test]

@@ -1,30 +1,36 @@
 //! The invalidation queue (S 6.5.2).
 //!
-//! A batch of descriptors ends with a wait descriptor that stores the batch's number into a word of its own (R17), in
-//! memory that lives as long as the queue (R18). Submitting takes the queue's lock, waiting takes none, unless the unit
-//! stopped at a bad descriptor: whoever sees it first takes that one out, and only its batch fails (R19).
+//! Every descriptor has a number: how many were submitted before it. A batch ends with a wait descriptor that stores the
+//! number behind it into the status word of its own slot (R17), in memory that lives as long as the queue (R18).
+//! Submitting takes the queue's lock; waiting takes none, unless the unit stopped: whoever sees that first puts it right for
+//! all (R19 to R22).
+//!
+//! What belongs to a batch is kept beside its slots, so there is no limit but their number, and a ticket that nobody waits
+//! for costs nothing: the slots of a batch are free again when it is done, whoever looks.
 #![forbid(unsafe_code)]
 
-use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+#[path = "queue/failures.rs"]
+mod failures;
+#[path = "queue/recovery.rs"]
+mod recovery;
 
-use heapless::{Deque, Vec};
-use spin::Mutex;
+use core::fmt;
+
 use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::{Command, wait_until};
 use super::descriptor::Descriptor;
-use super::registers::{FSTS, IQA, IQERCD, IQH, IQT, Registers};
+use super::registers::{IQA, IQH, IQT, Registers};
+use super::sync::{AtomicU64, Mutex, Ordering, fence};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
-use crate::hal::{Frames, Hal, OutOfFrames};
+use crate::hal::{Frames, Hal, OutOfFrames, Pairs};
+use failures::Failures;
 
-/// Descriptors of 128 bits in a queue of one page, QS = 0 (R15).
-const SLOTS: u32 = 256;
-/// A status word that nobody waits for.
-const NO_ONE: usize = SLOTS as usize;
-/// Batches under way at a time.
-const BATCHES: usize = 32;
+/// Slots of a queue of one page, QS = 0: descriptors of 128 bits (R15).
+const SLOTS_A_PAGE: u16 = 256;
+/// The largest QS (S 11.4.9.3).
+const LARGEST: u32 = 7;
 /// Looks at the status word before the unit's registers are asked what is wrong: a read of those is far slower.
 const QUICK_LOOKS: u32 = 64;
 
@@ -36,60 +42,68 @@ pub(super) struct Counts {
     pub(super) doorbells: u64,
 }
 
-/// A batch that was submitted. It is done when its status word has its number, or a later one.
-#[derive(Clone, Copy, Debug)]
+/// A batch that was submitted.
+#[derive(Debug, PartialEq, Eq)]
 #[must_use = "nothing is known to be invalidated before the batch is done"]
 pub(crate) struct Ticket {
-    /// Number of descriptors ever submitted, up to the end of the batch, modulo 2^32.
-    end: u32,
+    /// The number behind its wait descriptor.
+    pub(super) end: u64,
 }
 
-impl Ticket {
-    /// Where the batch's wait descriptor is.
-    fn slot(self) -> usize {
-        (self.end.wrapping_sub(1) % SLOTS) as usize
-    }
+/// Why a batch was not submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// Until others are done.
+    Now,
+    /// However empty the queue is.
+    Ever,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// Number of descriptors ever submitted, modulo 2^32.
-    tail: u32,
-    /// Number of those whose slots are free again.
-    done: u32,
-    under_way: Deque<Ticket, BATCHES>,
-    /// Batches that failed and that nobody has finished yet.
-    refused: Vec<Refused, BATCHES>,
-    counts: Counts,
-}
-
-/// A batch of which the unit refused a descriptor.
-#[derive(Clone, Copy, Debug)]
-struct Refused {
-    /// As in its ticket.
-    end: u32,
-    /// Where the descriptor was.
-    slot: u32,
-    /// IQEI (S 11.4.9.9).
-    info: u64,
+    /// The number of the next descriptor.
+    tail: u64,
+    /// What to add to a number to find its slot, modulo their number. It changes when the unit has to begin anew (R20).
+    skew: u64,
+    waits: u64,
+    doorbells: u64,
+    failures: Failures,
 }
 
 /// A unit's queue.
 pub(super) struct Queue {
     ring: Frames,
-    /// One word a slot, whose lower half the unit writes.
+    /// A pair of words for each descriptor, whose place follows from its number alone: one whose lower half the unit writes,
+    /// and a note for ourselves.
     status: Frames,
     state: Mutex<State>,
-    /// How many batches [`State::refused`] has, so that a batch that went well need not look.
-    refused: AtomicUsize,
+    /// The number of the oldest descriptor that is not known to be done. Written under the lock.
+    done: AtomicU64,
+    /// The end of the last batch that failed, so that those behind it need not look why. Written under the lock.
+    failed: AtomicU64,
+    /// The number of slots, a power of two, less one.
+    mask: u64,
 }
 
 impl Queue {
-    /// An empty queue that no unit knows yet.
-    pub(super) fn new(hal: &impl Hal) -> Result<Self, OutOfFrames> {
-        let ring = Frames::allocate(hal, 0)?;
-        match Frames::allocate(hal, 0) {
-            Ok(status) => Ok(Self { ring, status, state: Mutex::new(State::default()), refused: AtomicUsize::new(0) }),
+    /// An empty queue that no unit knows yet, with this many slots, rounded up to a power of two from 256 to 2^15.
+    pub(super) fn new(hal: &impl Hal, slots: u16) -> Result<Self, OutOfFrames> {
+        let pages = u32::from(slots).div_ceil(SLOTS_A_PAGE.into()).next_power_of_two();
+        let order = pages.trailing_zeros().min(LARGEST) as u8;
+        let ring = Frames::allocate(hal, order)?;
+        match Frames::allocate(hal, order) {
+            Ok(status) => {
+                let state = State { tail: 0, skew: 0, waits: 0, doorbells: 0, failures: Failures::default() };
+                let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+                Ok(Self {
+                    ring,
+                    status,
+                    state: Mutex::new(state),
+                    done,
+                    failed,
+                    mask: (u64::from(SLOTS_A_PAGE) << order) - 1,
+                })
+            }
             Err(error) => {
                 ring.give_back(hal);
                 Err(error)
@@ -98,12 +112,32 @@ impl Queue {
     }
 
     /// Frames that it takes.
-    pub(super) const FRAMES: u32 = 2;
+    pub(super) fn frames(&self) -> u32 {
+        2 << self.order()
+    }
 
-    /// Tells the unit of it and switches it on (R14). The unit's queue is off.
+    /// QS.
+    fn order(&self) -> u32 {
+        self.mask.count_ones() - SLOTS_A_PAGE.trailing_zeros()
+    }
+
+    /// How many slots may be in use. One stays empty, or a full ring would look like an empty one (R15), and as many again
+    /// as are in use, to issue those once more from wherever the unit stopped (R20).
+    fn capacity(&self) -> u64 {
+        self.mask / 2
+    }
+
+    /// Tells the unit of it and switches it on (R14). The unit's queue is off; what was under way is forgotten.
     pub(super) fn start<H: Hal>(&self, registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
+        {
+            let mut state = self.state.lock();
+            self.done.store(state.tail, Ordering::Release);
+            // A queue that is switched on begins at slot 0.
+            state.skew = state.tail.wrapping_neg();
+        }
         registers.iqt().set(0);
-        registers.iqa().write(IQA::IQA.val(self.ring.base().as_u64() >> 12) + IQA::DW::CLEAR + IQA::QS.val(0));
+        let (base, size) = (self.ring.base().as_u64() >> 12, u64::from(self.order()));
+        registers.iqa().write(IQA::IQA.val(base) + IQA::DW::CLEAR + IQA::QS.val(size));
         registers.hal.fence();
         Command::QUEUE_ON.run(registers, timeout_ns)
     }
@@ -120,87 +154,148 @@ impl Queue {
         [self.ring, self.status]
     }
 
-    /// Submits `batch`, waiting for room if need be.
+    /// [Submits](Self::submit) a batch, waiting for room if need be.
+    ///
+    /// # Errors
+    ///
+    /// There is none in time, or never: nothing was submitted.
     pub(super) fn begin<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
-        batch: impl Iterator<Item = Descriptor> + Clone,
+        unit: impl Iterator<Item = Descriptor> + Clone,
+        devices: impl Iterator<Item = Descriptor> + Clone,
         timeout_ns: u64,
     ) -> Result<Ticket, UnitError> {
-        let mut ticket = self.submit(registers, batch.clone());
-        wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
-            if ticket.is_none() {
-                self.recover(registers);
-                ticket = self.submit(registers, batch.clone());
-            }
-            ticket.is_some()
-        })?;
-        ticket.ok_or(UnitError::Failed { unit: registers.window })
+        let mut result = self.submit(registers, unit.clone(), devices.clone());
+        if result.is_err() {
+            wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
+                if result == Err(NoRoom::Now) {
+                    self.recover(registers);
+                    result = self.submit(registers, unit.clone(), devices.clone());
+                }
+                result != Err(NoRoom::Now)
+            })?;
+        }
+        let (unit, cause) = (registers.window, "the batch is longer than the queue");
+        result.map_err(|_| UnitError::Queue { unit, register: "IQA_REG", bit: "QS", slot: 0, cause })
     }
 
-    /// Puts the batch and its wait into the ring and rings the doorbell once. `None` if there is no room now.
-    fn submit<H: Hal>(
+    /// Puts a batch and its wait into the ring and rings the doorbell once: first what the unit has cached, then what devices
+    /// have (R24).
+    ///
+    /// A device gets no more invalidations at a time than it takes (R23), for which waits are put in between: each holds
+    /// back what follows until the devices have answered, and so does the wait at the end of a batch for devices.
+    #[inline]
+    pub(super) fn submit<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
-        batch: impl Iterator<Item = Descriptor> + Clone,
-    ) -> Option<Ticket> {
+        unit: impl Iterator<Item = Descriptor> + Clone,
+        devices: impl Iterator<Item = Descriptor> + Clone,
+    ) -> Result<Ticket, NoRoom> {
         let hal = registers.hal;
-        let mut state = self.state.lock();
-        self.reclaim(hal, &mut state);
-        let needed = u32::try_from(batch.clone().count()).ok()?.checked_add(1)?;
-        // One slot stays empty, or a full ring would look like an empty one (R15).
-        let room = SLOTS - 1 - state.tail.wrapping_sub(state.done);
-        if needed > room {
-            return None;
+        let state = &mut *self.state.lock();
+        let done = self.reclaim(hal, state.tail);
+        // As if each of a device's were followed by a wait.
+        let most = (unit.clone().count() + devices.clone().count() * 2) as u64;
+        if most >= self.capacity() - (state.tail - done) {
+            return Err(if state.tail == done { NoRoom::Ever } else { NoRoom::Now });
         }
-        let ticket = Ticket { end: state.tail.wrapping_add(needed) };
-        state.under_way.push_back(ticket).ok()?;
+        let (first, slots, status) = (state.tail, self.slots_from(state.skew), self.status.pairs());
+        let mut number = first;
+        for descriptor in unit {
+            debug_assert_eq!(descriptor.device_tlb(), None, "it belongs to the devices");
+            slots.put(hal, number, descriptor);
+            number += 1;
+        }
+        let (mut unanswered, mut fences) = (0, 0);
+        for descriptor in devices {
+            if descriptor.device_tlb().is_some_and(|(_, depth)| unanswered >= depth) {
+                slots.put(hal, number, self.wait_at(number).fence());
+                (number, unanswered, fences) = (number + 1, 0, fences + 1);
+            }
+            unanswered += 1;
+            status.store_second(hal, number as usize, 0);
+            slots.put(hal, number, descriptor);
+            number += 1;
+        }
+        let (wait, end) = (self.wait_at(number), number + 1);
+        slots.put(hal, number, if unanswered == 0 { wait } else { wait.fence() });
         // Not done, whatever an earlier batch left in the word.
-        self.status.store(hal, ticket.slot(), ticket.end.wrapping_sub(1).into());
-        let wait = Descriptor::wait(self.status_address(ticket.slot()), ticket.end);
-        for descriptor in batch.chain([wait]) {
-            self.put(hal, state.tail % SLOTS, descriptor);
-            state.tail = state.tail.wrapping_add(1);
-        }
-        state.counts.descriptors += u64::from(needed);
-        state.counts.waits += 1;
-        state.counts.doorbells += 1;
-        hal.fence();
-        registers.iqt().write(IQT::QT.val((state.tail % SLOTS).into()));
-        Some(ticket)
+        status.store_first(hal, number as usize, u64::from(!(end as u32)));
+        status.store_second(hal, first as usize, end - first);
+        state.tail = end;
+        state.waits += 1 + fences;
+        self.ring(registers, state);
+        Ok(Ticket { end })
     }
 
-    fn put(&self, hal: &impl Hal, slot: u32, descriptor: Descriptor) {
-        self.ring.store(hal, slot as usize * 2, descriptor.lower);
-        self.ring.store(hal, slot as usize * 2 + 1, descriptor.upper);
+    /// Rings the doorbell.
+    fn ring<H: Hal>(&self, registers: &Registers<'_, H>, state: &mut State) {
+        state.doorbells += 1;
+        registers.hal.fence();
+        let slot = state.tail.wrapping_add(state.skew) & self.mask;
+        registers.iqt().set(IQT::QT.val(slot).value);
     }
 
-    fn status_address(&self, slot: usize) -> PhysAddr {
-        PhysAddr::new_truncate(self.status.base().as_u64() + slot as u64 * 8)
+    fn slots_from(&self, skew: u64) -> Slots<'_> {
+        Slots { ring: self.ring.pairs(), skew }
     }
 
-    /// Frees the slots of batches that are done, oldest first.
-    fn reclaim(&self, hal: &impl Hal, state: &mut State) {
-        while let Some(&oldest) = state.under_way.front()
-            && self.is_done(hal, oldest)
+    /// The wait descriptor of this number: what it stores says that all before it are done, and no other number's does.
+    fn wait_at(&self, number: u64) -> Descriptor {
+        let offset = (number & self.mask) * 16;
+        Descriptor::wait(PhysAddr::new_truncate(self.status.base().as_u64() + offset), number.wrapping_add(1) as u32)
+    }
+
+    /// True if the wait descriptor of the batch that ends there has stored its number.
+    fn is_confirmed(&self, hal: &impl Hal, end: u64) -> bool {
+        let confirmed = self.status.pairs().load_first(hal, end.wrapping_sub(1) as usize) as u32 == end as u32;
+        // Whatever is looked at next is not older than that.
+        fence(Ordering::Acquire);
+        confirmed
+    }
+
+    /// Frees the slots of batches that are done, oldest first. Returns the number of the first that is not.
+    fn reclaim(&self, hal: &impl Hal, tail: u64) -> u64 {
+        let before = self.done.load(Ordering::Relaxed);
+        let mut done = before;
+        while let Some(end) = self.end_of(hal, done, tail)
+            && self.is_confirmed(hal, end)
         {
-            state.done = oldest.end;
-            state.under_way.pop_front();
+            done = end;
         }
+        if done != before {
+            self.done.store(done, Ordering::Release);
+        }
+        done
     }
 
-    fn is_done(&self, hal: &impl Hal, ticket: Ticket) -> bool {
-        let status = self.status.load(hal, ticket.slot()) as u32;
-        // A later batch takes the slot only when this one is done, so a later number is as good.
-        status.wrapping_sub(ticket.end) as i32 >= 0
+    fn is_done(&self, hal: &impl Hal, ticket: &Ticket) -> bool {
+        // A later batch takes the slot, and with it the word, only when this one is known to be done.
+        self.is_confirmed(hal, ticket.end) || self.done.load(Ordering::Acquire) >= ticket.end
+    }
+
+    /// Whether a batch is done, and how that went.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), but for the time.
+    pub(super) fn poll<H: Hal>(&self, registers: &Registers<'_, H>, ticket: &Ticket) -> Option<Result<(), UnitError>> {
+        let done = self.is_done(registers.hal, ticket) || {
+            self.recover(registers);
+            self.is_done(registers.hal, ticket)
+        };
+        done.then(|| self.outcome(registers, ticket))
     }
 
     /// Waits until a batch is done.
     ///
     /// # Errors
     ///
-    /// One of its descriptors was refused, so that nothing is known to be invalidated. Or the unit does not answer in time.
-    pub(super) fn finish<H: Hal>(
+    /// One of its descriptors was refused, or a device did not answer one, so that nothing of it is known to be
+    /// invalidated. Or the unit does not confirm in time.
+    #[inline]
+    pub(super) fn wait<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
         ticket: Ticket,
@@ -208,98 +303,57 @@ impl Queue {
     ) -> Result<(), UnitError> {
         let hal = registers.hal;
         let soon = (0..QUICK_LOOKS).any(|_| {
-            let done = self.is_done(hal, ticket);
+            let done = self.is_done(hal, &ticket);
             if !done {
                 hal.pause();
             }
             done
         });
-        if !soon {
-            let mut stopped = None;
-            wait_until(registers, timeout_ns, "IQ status word", "invalidation wait", || {
-                stopped = self.recover(registers);
-                stopped.is_some() || self.is_done(hal, ticket)
-            })?;
-            if let Some(error) = stopped {
-                return Err(error);
-            }
+        if soon {
+            return self.outcome(registers, &ticket);
         }
-        if self.refused.load(Ordering::Acquire) == 0 {
-            return Ok(());
-        }
-        let mut state = self.state.lock();
-        let Some(&Refused { slot, info, .. }) = state.refused.iter().find(|refused| refused.end == ticket.end) else {
-            return Ok(());
-        };
-        state.refused.retain(|refused| refused.end != ticket.end);
-        self.refused.store(state.refused.len(), Ordering::Release);
-        let (unit, register, bit) = (registers.window, "FSTS_REG", "IQE");
-        Err(UnitError::Queue { unit, register, bit, slot, cause: cause(info) })
+        let mut result = Ok(());
+        wait_until(registers, timeout_ns, "IQ status word", "invalidation wait", || {
+            let outcome = self.poll(registers, &ticket);
+            result = outcome.unwrap_or(result);
+            outcome.is_some()
+        })?;
+        result
     }
 
-    /// Lets a queue go on that stopped at a descriptor (S 6.5.2.11); tells why if it cannot.
-    fn recover<H: Hal>(&self, registers: &Registers<'_, H>) -> Option<UnitError> {
-        let status = registers.fsts().extract();
-        if status.is_set(FSTS::ICE) {
-            // A device answered what nobody had asked; the queue goes on (R22).
-            registers.fsts().write(FSTS::ICE::SET);
+    /// How it went with a batch that is done. A failure is noted before the unit may go on, so it is known by now.
+    fn outcome<H: Hal>(&self, registers: &Registers<'_, H>, ticket: &Ticket) -> Result<(), UnitError> {
+        if ticket.end > self.failed.load(Ordering::Acquire) {
+            return Ok(());
         }
-        if status.is_set(FSTS::ITE) {
-            let (unit, slot) = (registers.window, registers.iqh().read(IQH::QH) as u32);
-            let cause = "a device did not answer";
-            return Some(UnitError::Queue { unit, register: "FSTS_REG", bit: "ITE", slot, cause });
-        }
-        if status.is_set(FSTS::IQE) {
-            let mut state = self.state.lock();
-            // Another waiter may have seen to it meanwhile.
-            if registers.fsts().is_set(FSTS::IQE) && self.take_out(registers, &mut state) {
-                registers.fsts().write(FSTS::IQE::SET);
-                registers.iqt().write(IQT::QT.val((state.tail % SLOTS).into()));
-            }
-        }
-        None
-    }
-
-    /// Replaces the descriptor at which the unit stopped by one that does nothing, and notes that its batch failed. False
-    /// if there is no room to note it: the queue has to stay stopped then.
-    fn take_out<H: Hal>(&self, registers: &Registers<'_, H>, state: &mut State) -> bool {
-        let (hal, info) = (registers.hal, registers.iqercd().read(IQERCD::IQEI));
-        let slot = registers.iqh().read(IQH::QH) as u32 % SLOTS;
-        // Counted from the oldest slot in use, the batch is the first that ends behind the slot.
-        let offset = slot.wrapping_sub(state.done) % SLOTS;
-        let behind = |ticket: &&Ticket| ticket.end.wrapping_sub(state.done) > offset;
-        if let Some(&ticket) = state.under_way.iter().find(behind) {
-            if state.refused.push(Refused { end: ticket.end, slot, info }).is_err() {
-                return false;
-            }
-            self.refused.store(state.refused.len(), Ordering::Release);
-            if ticket.slot() == slot as usize {
-                // It is the batch's wait that is taken out, so the unit will not store the number.
-                self.status.store(hal, ticket.slot(), ticket.end.into());
-            }
-        }
-        self.put(hal, slot, Descriptor::wait(self.status_address(NO_ONE), 0));
-        hal.fence();
-        true
+        let cause = self.state.lock().failures.of(ticket.end);
+        cause.map_or(Ok(()), |cause| Err(cause.error(registers.window)))
     }
 
     /// What was submitted so far.
     pub(super) fn counts(&self) -> Counts {
-        self.state.lock().counts
+        let State { tail, waits, doorbells, .. } = *self.state.lock();
+        Counts { descriptors: tail, waits, doorbells }
     }
 }
 
-/// IQEI in words (S 11.4.9.9).
-fn cause(info: u64) -> &'static str {
-    match info {
-        1 => "invalid tail pointer",
-        2 => "the descriptor could not be fetched",
-        3 => "invalid descriptor type",
-        4 => "reserved field of the descriptor is not zero",
-        5 => "descriptor width does not fit the unit or its mode",
-        6 => "tail pointer is not aligned to the descriptor width",
-        7 => "invalid translation table mode",
-        _ => "the unit does not tell why",
+/// The ring's slots, by the numbers of descriptors.
+#[derive(Clone, Copy)]
+struct Slots<'q> {
+    ring: Pairs<'q>,
+    skew: u64,
+}
+
+impl Slots<'_> {
+    fn put(self, hal: &impl Hal, number: u64, descriptor: Descriptor) {
+        let slot = number.wrapping_add(self.skew) as usize;
+        self.ring.store_first(hal, slot, descriptor.lower);
+        self.ring.store_second(hal, slot, descriptor.upper);
+    }
+
+    fn get(self, hal: &impl Hal, number: u64) -> Descriptor {
+        let slot = number.wrapping_add(self.skew) as usize;
+        Descriptor { lower: self.ring.load_first(hal, slot), upper: self.ring.load_second(hal, slot) }
     }
 }
 

@@ -205,6 +205,11 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0x90)
     }
 
+    /// Invalidation completion status (S 11.4.9.4).
+    pub(super) fn ics(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x9c)
+    }
+
     pub(super) fn iqercd(&self) -> Register<'h, H, u64, IQERCD::Register> {
         self.at(0xb0)
     }

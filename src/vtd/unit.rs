@@ -69,6 +69,7 @@ pub(crate) struct Unit {
     segment: u16,
     capabilities: Capabilities,
     timeout_ns: u64,
+    queue_slots: u16,
     found: Found,
     /// Both from the moment when the unit was first told of them until it has confirmed that it does not use them.
     invalidator: Option<Invalidator>,
@@ -89,13 +90,20 @@ pub(crate) struct Unit {
 
 impl Unit {
     /// Looks at a unit and changes nothing.
-    pub(crate) fn probe(hal: &impl Hal, window: Window, segment: u16, timeout_ns: u64) -> Result<Self, UnitError> {
+    pub(crate) fn probe(
+        hal: &impl Hal,
+        window: Window,
+        segment: u16,
+        timeout_ns: u64,
+        queue_slots: u16,
+    ) -> Result<Self, UnitError> {
         let capabilities = Capabilities::read(&Registers { hal, window })?;
         Ok(Self {
             window,
             segment,
             capabilities,
             timeout_ns,
+            queue_slots,
             found: Found::default(),
             invalidator: None,
             root: None,
@@ -136,11 +144,12 @@ impl Unit {
         Registers { hal, window: self.window }
     }
 
-    /// Notes if the unit failed: from then on it takes no change. A descriptor that it refused does no harm to others.
+    /// Notes if the unit failed: from then on it takes no change. A descriptor that it refused, or a device that does not
+    /// answer, does no harm to others.
     fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
         match &result {
             Ok(_) => {}
-            Err(UnitError::Queue { bit: "IQE", .. }) => self.root_changed.store(true, Ordering::Relaxed),
+            Err(UnitError::Queue { .. } | UnitError::Device { .. }) => self.root_changed.store(true, Ordering::Relaxed),
             Err(error) => {
                 self.failure.lock().get_or_insert(*error);
             }
@@ -206,7 +215,7 @@ impl Unit {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
                 let batch = list.iter().map(|invalidation| Descriptor::of(invalidation, unit));
-                queue.begin(&registers, batch, self.timeout_ns).map(Some)
+                queue.begin(&registers, batch, core::iter::empty(), self.timeout_ns).map(Some)
             }
             Some(Invalidator::Registers(turn)) => {
                 let _turn = turn.lock();
@@ -219,11 +228,11 @@ impl Unit {
     ///
     /// # Errors
     ///
-    /// The unit refused part of it, which is then not known to be done; or it did not confirm in time, and is out of
-    /// service.
+    /// The unit refused part of it, or a device did not answer: what was begun is not known to be done. Or the unit did not
+    /// confirm in time, and is out of service.
     pub(crate) fn finish(&self, hal: &impl Hal, ticket: Option<Ticket>) -> Result<(), UnitError> {
         let (Some(ticket), Some(Invalidator::Queue(queue))) = (ticket, &self.invalidator) else { return Ok(()) };
-        self.guard(queue.finish(&self.registers(hal), ticket, self.timeout_ns))
+        self.guard(queue.wait(&self.registers(hal), ticket, self.timeout_ns))
     }
 
     /// Both in one go.
@@ -318,7 +327,7 @@ impl Unit {
             descriptors: counts.descriptors,
             waits: counts.waits,
             doorbells: counts.doorbells,
-            frames: self.frames.load(Ordering::Relaxed) + if queue.is_some() { Queue::FRAMES } else { 0 },
+            frames: self.frames.load(Ordering::Relaxed) + queue.map_or(0, Queue::frames),
         }
     }
 }

@@ -175,3 +175,24 @@ fn a_unit_of_amd_is_refused_by_name() {
     let refused = Iommu::<_>::discover(&machine, topology, Options::default()).map(|_| ());
     assert_eq!(refused, Err(Error::UnknownUnit(unit)));
 }
+
+#[test]
+fn queues_are_as_large_as_was_asked_for_and_go_round() {
+    for (slots, frames) in [(0, 2), (256, 2), (300, 4), (1 << 15, 256)] {
+        let machine = machine([UnitConfig::server()]);
+        let topology =
+            Topology::from_dmar(&dmar(&machine, &[], &[]), &&machine, |finding| panic!("{finding}")).unwrap();
+        let options = Options { queue_slots: slots, ..Options::default() };
+        let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, options).unwrap();
+        iommu.enable().unwrap();
+        // And the root table.
+        assert_eq!(iommu.statistics().table_frames, frames + 1, "{slots}");
+        assert_eq!(machine.frames_in_use() as u64, frames + 1);
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(0, 3));
+        for page in 1..300 {
+            iommu.map(cell, region(page * PAGE, 0x6000_0000, PAGE, Rights::all())).unwrap();
+            iommu.unmap(cell, range(page * PAGE, PAGE)).unwrap();
+        }
+        assert!(iommu.statistics().descriptors > 600);
+    }
+}

@@ -134,16 +134,14 @@ pub(crate) const BUGS: &[Bug] = &[
         "IQT is written past the ring",
         "R15",
         "src/vtd/queue.rs",
-        "hal.fence();
-        registers.iqt().write(IQT::QT.val((state.tail % SLOTS).into()));",
-        "hal.fence();
-        registers.iqt().write(IQT::QT.val((state.tail % (2 * SLOTS)).into()));",
+        "state.tail.wrapping_add(state.skew) & self.mask;",
+        "state.tail.wrapping_add(state.skew) & (self.mask * 2 + 1);",
     ),
     bug(
         "completion is taken from IQH = IQT",
         "R31",
         "src/vtd/queue.rs",
-        "let done = self.is_done(hal, ticket);",
+        "let done = self.is_done(hal, &ticket);",
         "let done = registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT);",
     ),
     bug(

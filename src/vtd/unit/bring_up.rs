@@ -89,7 +89,7 @@ impl Unit {
         }
         if self.invalidator.is_none() {
             self.invalidator = Some(if self.capabilities.queued_invalidation {
-                Invalidator::Queue(Queue::new(hal).map_err(UnitError::no_frame(self.window))?)
+                Invalidator::Queue(Queue::new(hal, self.queue_slots).map_err(UnitError::no_frame(self.window))?)
             } else {
                 Invalidator::Registers(Mutex::new(()))
             });
@@ -197,8 +197,8 @@ impl Unit {
         }
         if let Some(Invalidator::Queue(queue)) = &self.invalidator {
             // R14: the last that was done is a wait.
-            let last = queue.begin(&registers, core::iter::empty(), self.timeout_ns)?;
-            queue.finish(&registers, last, self.timeout_ns)?;
+            let last = queue.begin(&registers, core::iter::empty(), core::iter::empty(), self.timeout_ns)?;
+            queue.wait(&registers, last, self.timeout_ns)?;
             Queue::stop(&registers, self.timeout_ns)?;
         }
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {

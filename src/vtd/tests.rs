@@ -1,0 +1,4 @@
+//! Tests of this floor that need a unit.
+
+mod fake_unit;
+mod queue;
