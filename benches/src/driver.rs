@@ -1,0 +1,283 @@
+//! The driver as a hypervisor uses it, on stub units: what cells cost.
+
+use std::cell::Cell;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::iommu::{Error, Options, Statistics};
+use cofferdam::topology::Topology;
+use cofferdam::{CellConfig, CellId, Iommu, limits};
+
+use crate::job::Job;
+use crate::pool::POOL;
+use crate::stub::Machine;
+
+const CONFIG: CellConfig = CellConfig { allow_unsafe_interrupts: true };
+
+/// Edits of a machine of this crate.
+pub type Change<'i> = cofferdam::iommu::Change<'i, Machine, { limits::UNITS }, { limits::CELLS }, { limits::DEVICES }>;
+
+/// The cell whose cost is known of another hypervisor: 1 MiB by 4 KiB, 64 MiB and 2 GiB, one to one.
+const MEMORY: [(u64, u64); 3] =
+    [((20 << 30) + (3 << 20), 1 << 20), ((21 << 30) + (64 << 20), 64 << 20), (24 << 30, 2 << 30)];
+/// The root cell that it is carved out of: 16 GiB in leaves of 1 GiB.
+const ROOT: (u64, u64) = (16 << 30, 16 << 30);
+/// Devices of a cell.
+const DEVICES: u8 = 4;
+
+/// A machine with its driver, switched on.
+pub struct Front {
+    /// The driver.
+    pub iommu: Iommu<Machine>,
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Front")
+    }
+}
+
+impl Front {
+    /// A machine with so many units, each of which serves four functions of bus 0; the last serves the rest, too.
+    pub fn new(units: usize) -> Box<Self> {
+        let machine = Machine::new(units);
+        let table = dmar(&machine);
+        let topology = Topology::from_dmar(&table, &machine, |finding| panic!("{finding}")).expect("a table");
+        let mut iommu = Iommu::discover(machine, topology, Options::default()).expect("units");
+        iommu.enable().expect("units that can be switched on");
+        Box::new(Self { iommu })
+    }
+
+    /// A cell without anything.
+    pub fn cell(&self) -> CellId {
+        self.iommu.create_cell(CONFIG).expect("room for a cell")
+    }
+
+    /// Makes edits take effect together.
+    pub fn change(&self, edits: impl FnOnce(&mut Change<'_>) -> Result<(), Error>) {
+        let mut change = self.iommu.change();
+        edits(&mut change).expect("room for the edits");
+        change.commit().expect("edits that can be made");
+    }
+
+    /// What was done so far.
+    pub fn statistics(&self) -> Statistics {
+        self.iommu.statistics()
+    }
+
+    /// Makes the cell, and destroys it; `between` is done while it exists.
+    fn create_and_destroy(&self, between: impl FnOnce()) {
+        let cell = self.cell();
+        self.change(|change| give(change, cell));
+        between();
+        self.change(|change| change.destroy(cell).map(drop));
+    }
+
+    /// Makes the cell of memory and devices of the root cell, destroys it and gives all back.
+    fn carve_and_give_back(&self, root: CellId, between: impl FnOnce()) {
+        let cell = self.cell();
+        self.change(|change| {
+            for (start, bytes) in MEMORY {
+                change.unmap(root, range(start, bytes))?;
+            }
+            for device in devices(0) {
+                change.release(device)?;
+            }
+            give(change, cell)
+        });
+        between();
+        self.change(|change| {
+            change.destroy(cell)?;
+            give(change, root)
+        });
+    }
+}
+
+fn region((start, bytes): (u64, u64)) -> Region {
+    Region::new(Iova::new(start), PhysAddr::new(start), bytes, Rights::all()).expect("a region")
+}
+
+fn range(start: u64, bytes: u64) -> IovaRange {
+    IovaRange::new(Iova::new(start), bytes).expect("a range")
+}
+
+/// Gives a cell what the cell has whose cost is known.
+fn give(change: &mut Change<'_>, cell: CellId) -> Result<(), Error> {
+    for memory in MEMORY {
+        change.map(cell, region(memory))?;
+    }
+    for device in devices(0) {
+        change.assign(device, cell)?;
+    }
+    Ok(())
+}
+
+/// The functions that a unit serves.
+pub fn devices(unit: u8) -> impl Iterator<Item = SourceId> {
+    (0..DEVICES)
+        .map(move |number| SourceId::from_requester(0, u16::from(unit) * u16::from(DEVICES) + u16::from(number)))
+}
+
+/// What creating a cell and destroying it took, on a machine of one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Cost {
+    /// Writes of the queue's tail register.
+    pub doorbells: u64,
+    /// Wait descriptors.
+    pub waits: u64,
+    /// Registers read and written.
+    pub registers: u64,
+    /// Frames in use while the cell exists, beyond those before.
+    pub frames: usize,
+    /// The most frames in use at any time, beyond those before.
+    pub frames_at_most: usize,
+    /// Frames in use afterwards, beyond those before.
+    pub frames_left: usize,
+}
+
+fn cost(front: &Front, work: impl FnOnce(&dyn Fn())) -> Cost {
+    let (before, registers, used) = (front.statistics(), front.iommu.hal().register_accesses(), POOL.used());
+    POOL.take_peak();
+    let existing = Cell::new(0);
+    work(&|| existing.set(POOL.used() - used));
+    let after = front.statistics();
+    Cost {
+        doorbells: after.doorbells - before.doorbells,
+        waits: after.waits - before.waits,
+        registers: front.iommu.hal().register_accesses() - registers,
+        frames: existing.get(),
+        frames_at_most: POOL.take_peak() - used,
+        frames_left: POOL.used() - used,
+    }
+}
+
+/// What the cell costs where the memory and the devices are nobody's. Nobody else uses the pool meanwhile.
+pub fn cost_of_cell() -> Cost {
+    let front = Front::new(1);
+    front.create_and_destroy(|| ()); // The table of the devices' bus stays.
+    cost(&front, |between| front.create_and_destroy(between))
+}
+
+/// What it costs to carve the cell out of the root cell and to give all back. Nobody else uses the pool meanwhile.
+pub fn cost_of_carving() -> Cost {
+    let (front, root) = with_root();
+    cost(&front, |between| front.carve_and_give_back(root, between))
+}
+
+/// A machine with a root cell, which has all memory, the cell's devices and one more.
+fn with_root() -> (Box<Front>, CellId) {
+    let front = Front::new(1);
+    let root = front.cell();
+    front.change(|change| {
+        change.map(root, region(ROOT))?;
+        devices(0).chain(devices(1).take(1)).try_for_each(|device| change.assign(device, root).map(drop))
+    });
+    (front, root)
+}
+
+/// Cells that are edited by several threads at a time. Each has a device behind every unit.
+#[derive(Debug)]
+pub struct Edits {
+    front: Box<Front>,
+    cells: [CellId; DEVICES as usize],
+}
+
+impl Edits {
+    /// A machine with so many units, and a cell for each of up to four threads.
+    pub fn new(units: usize) -> Self {
+        let front = Front::new(units);
+        let cells = std::array::from_fn(|thread| {
+            let cell = front.cell();
+            for unit in 0..units {
+                let device = devices(unit as u8).nth(thread).expect("a device for each thread");
+                front.iommu.assign(device, cell).expect("a free device");
+            }
+            cell
+        });
+        Self { front, cells }
+    }
+
+    /// How often a unit was told of something.
+    pub fn doorbells(&self) -> u64 {
+        self.front.statistics().doorbells
+    }
+
+    /// Has each thread map 2 MiB in its cell and unmap them, so many times. Nanoseconds for one time, of all threads
+    /// together: half as many for two threads that do not hinder each other.
+    pub fn run(&self, threads: usize, rounds: u32) -> f64 {
+        let memory = region((1 << 30, 2 << 20));
+        let (ready, start) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
+        let began = thread::scope(|scope| {
+            for &cell in &self.cells[..threads] {
+                let (ready, start) = (&ready, &start);
+                scope.spawn(move || {
+                    ready.wait();
+                    start.wait();
+                    for _ in 0..rounds {
+                        self.front.iommu.map(cell, memory).expect("memory that can be mapped");
+                        self.front.iommu.unmap(cell, memory.input).expect("memory of the cell");
+                    }
+                });
+            }
+            ready.wait();
+            let began = Instant::now();
+            start.wait();
+            began
+        });
+        began.elapsed().as_nanos() as f64 / (f64::from(rounds) * threads as f64)
+    }
+}
+
+/// Something to do with a machine, again and again.
+struct Deed<F>(F);
+
+impl<F: FnMut()> Job for Deed<F> {
+    fn run(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Makes a machine ready for a piece of work; `None` if there is no such work.
+pub fn job(work: &str) -> Option<Box<dyn Job>> {
+    Some(match work {
+        "cell" => {
+            let front = Front::new(1);
+            front.create_and_destroy(|| ());
+            Box::new(Deed(move || front.create_and_destroy(|| ())))
+        }
+        "carve" => {
+            let (front, root) = with_root();
+            Box::new(Deed(move || front.carve_and_give_back(root, || ())))
+        }
+        _ => return None,
+    })
+}
+
+/// The firmware's table of a machine.
+fn dmar(machine: &Machine) -> Vec<u8> {
+    let mut table = b"DMAR".to_vec();
+    table.extend([0, 0, 0, 0, 1, 0]);
+    table.extend([b' '; 26]);
+    // Host address width 46, no flags.
+    table.extend([45, 0]);
+    table.extend([0; 10]);
+    let last = machine.windows().count() - 1;
+    for (index, window) in machine.windows().enumerate() {
+        // PCI endpoints: type, length, flags, reserved, enumeration id, bus, device, function.
+        let scopes: Vec<u8> = devices(index as u8)
+            .filter(|_| index != last)
+            .flat_map(|device| [1, 8, 0, 0, 0, 0, device.device(), device.function()])
+            .collect();
+        table.extend(0_u16.to_le_bytes());
+        table.extend((16 + scopes.len() as u16).to_le_bytes());
+        table.extend([u8::from(index == last), 0, 0, 0]);
+        table.extend(window.to_le_bytes());
+        table.extend(scopes);
+    }
+    let length = table.len() as u32;
+    table[4..8].copy_from_slice(&length.to_le_bytes());
+    table[9] = table.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
+    table
+}

@@ -1,0 +1,127 @@
+//! The contenders do the same work, and the driver asks of a machine what it is said to ask.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell};
+use cofferdam_benches::job;
+use cofferdam_benches::ours::Cofferdam;
+use cofferdam_benches::peers::{Aarch64Paging, PageTableGeneric, PageTableMultiarch, X86_64};
+use cofferdam_benches::pool::{POOL, pointer};
+use cofferdam_benches::tables::Tables;
+
+const MIB: u64 = 1 << 20;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Pages of 2 MiB, and of 4 KiB before and behind them.
+const RANGE: (u64, u64, u64) = ((1 << 30) - 4096, (1 << 40) - 4096, 8 * MIB + 8192);
+
+/// The pool is counted, so one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Input address, level and content of each entry that maps a page.
+type Pages = Vec<(u64, u32, u64)>;
+
+fn pages(table: u64, level: u32, input: u64, is_table: fn(u64) -> bool, found: &mut Pages) {
+    for index in 0..512 {
+        // SAFETY: there are 512 words in a table.
+        let entry = unsafe { pointer(table).add(index as usize) };
+        // SAFETY: as above.
+        let entry = unsafe { entry.read() };
+        let at = input + (index << (3 + 9 * level));
+        if entry != 0 && level > 1 && is_table(entry) {
+            pages(entry & ADDRESS, level - 1, at, is_table, found);
+        } else if entry != 0 {
+            found.push((at, level, entry));
+        }
+    }
+}
+
+/// What a contender leaves in memory: with one call for a range, after that was unmapped, with a call for each page, and
+/// after every other of those was unmapped.
+fn left_by<T: Tables>(is_table: fn(u64) -> bool) -> [Pages; 4] {
+    let (input, output, bytes) = RANGE;
+    let found = |tables: &T| {
+        let mut found = Vec::new();
+        pages(tables.root(), 4, 0, is_table, &mut found);
+        found
+    };
+    let used = POOL.used();
+    let mut tables = T::new();
+    tables.map(input, output, bytes);
+    let whole = found(&tables);
+    tables.unmap(input, output, bytes);
+    let none = found(&tables);
+    drop(tables);
+    let mut tables = T::new();
+    let pages = || (0..64).map(|page| page * 4096);
+    pages().for_each(|offset| tables.map_page(input + offset, output + offset));
+    let by_page = found(&tables);
+    pages().step_by(2).for_each(|offset| tables.unmap_page(input + offset));
+    let half = found(&tables);
+    drop(tables);
+    assert_eq!(POOL.used(), used, "all frames came back");
+    [whole, none, by_page, half]
+}
+
+fn is_small(entry: u64) -> bool {
+    entry & 1 << 7 == 0
+}
+
+#[test]
+fn all_leave_the_same_in_memory() {
+    let _alone = alone();
+    let ours = left_by::<Cofferdam<true>>(is_small);
+    assert_eq!(ours.each_ref().map(Vec::len), [6, 0, 64, 32]);
+    assert_eq!(ours.first().unwrap().first(), Some(&(RANGE.0, 1, RANGE.1 | 0x803)));
+    assert_eq!(left_by::<Cofferdam<false>>(is_small), ours);
+    assert_eq!(left_by::<PageTableMultiarch>(is_small), ours);
+    assert_eq!(left_by::<PageTableGeneric>(is_small), ours);
+    // The entries of these two are others, but lead to the same place.
+    let places = |left: [Pages; 4]| {
+        left.map(|pages| Pages::from_iter(pages.iter().map(|&(at, level, entry)| (at, level, entry & ADDRESS))))
+    };
+    let ours = places(ours);
+    assert_eq!(places(left_by::<X86_64>(is_small)), ours);
+    assert_eq!(places(left_by::<Aarch64Paging>(|entry| entry & 0b11 == 0b11)), ours);
+}
+
+#[test]
+fn every_contender_does_every_work_and_gives_all_frames_back() {
+    let _alone = alone();
+    let all = ["stores", "cofferdam", "x86_64", "page_table_multiarch", "page_table_generic", "aarch64_paging"];
+    let unsnooped = ["stores_unsnooped", "cofferdam_unsnooped"];
+    let used = POOL.used();
+    for contender in all.iter().chain(&unsnooped) {
+        for work in ["map_page", "unmap_page", "map_4k", "unmap_4k", "map_2m", "unmap_2m"] {
+            job(work, contender, 4 * MIB).unwrap().run();
+        }
+        assert_eq!(POOL.used(), used, "{contender}");
+    }
+    assert!(job("map_page", "nobody", MIB).is_none() && job("nothing", "cofferdam", MIB).is_none());
+}
+
+#[test]
+fn a_cell_costs_one_doorbell_and_one_wait_when_it_is_destroyed() {
+    let _alone = alone();
+    let cost = Cost { doorbells: 1, waits: 1, registers: 1, frames: 5, frames_at_most: 5, frames_left: 0 };
+    assert_eq!(cost_of_cell(), cost);
+}
+
+#[test]
+fn carving_a_cell_splits_leaves_at_its_edges_only_and_they_are_whole_again_afterwards() {
+    let _alone = alone();
+    let cost = Cost { doorbells: 3, waits: 3, registers: 3, frames: 8, frames_at_most: 14, frames_left: 0 };
+    assert_eq!(cost_of_carving(), cost);
+}
+
+#[test]
+fn four_threads_edit_their_cells_on_64_units() {
+    let _alone = alone();
+    let edits = Edits::new(64);
+    let before = edits.doorbells();
+    assert!(edits.run(4, 10) > 0.0);
+    assert_eq!(edits.doorbells() - before, 4 * 10 * 64, "each unit is told of each unmap");
+}
