@@ -119,15 +119,17 @@ impl<const SNOOPED: bool> Drop for Cofferdam<SNOOPED> {
     }
 }
 
-/// The floor: a walk and a store for a page by itself, one store after the other for a range, in tables that are there
-/// and stay; no check at all. Where the units do not snoop, every line that was stored to is written back.
+/// The floor: a walk and a store for a page by itself, in tables that are there and stay; for a range one store after the
+/// other, into fresh frames to map it, into tables that stay to unmap it. No check at all. Where the units do not snoop,
+/// every line that was stored to is written back.
 ///
-/// It holds one range at a time, of pages of one size.
+/// It holds one range at a time, of pages of one size, and leads from the top to pages by themselves only.
 #[derive(Debug)]
 pub struct Stores<const SNOOPED: bool> {
     /// Each of the two upper ones leads to the next with every entry, the third to the leaves.
     upper: [u64; 3],
     leaves: Vec<u64>,
+    fresh: Vec<u64>,
 }
 
 /// A word of a table.
@@ -168,9 +170,9 @@ impl<const SNOOPED: bool> Stores<SNOOPED> {
     }
 
     #[inline]
-    fn fill(&mut self, count: u64, value: impl Fn(u64) -> u64) {
+    fn fill(tables: impl Iterator<Item = u64>, count: u64, value: impl Fn(u64) -> u64) {
         let mut number = 0;
-        for &table in &self.leaves {
+        for table in tables {
             let here = (count - number).min(512);
             for index in 0..here {
                 // SAFETY: the word is in a frame of this table.
@@ -196,7 +198,7 @@ impl<const SNOOPED: bool> Tables for Stores<SNOOPED> {
                 unsafe { word(table, index).write(next) };
             }
         }
-        Self { upper, leaves }
+        Self { upper, leaves, fresh: Vec::with_capacity(512) }
     }
 
     fn root(&self) -> u64 {
@@ -216,17 +218,22 @@ impl<const SNOOPED: bool> Tables for Stores<SNOOPED> {
     #[inline]
     fn map(&mut self, input: u64, output: u64, bytes: u64) {
         let page = page_size(input, output, bytes);
-        self.fill(bytes / page, |number| (output + number * page) | 0x883);
+        let tables = std::iter::repeat_with(|| {
+            let frame = POOL.allocate_zeroed();
+            self.fresh.push(frame);
+            frame
+        });
+        Self::fill(tables, bytes / page, |number| (output + number * page) | 0x883);
     }
 
     #[inline]
     fn unmap(&mut self, input: u64, output: u64, bytes: u64) {
-        self.fill(bytes / page_size(input, output, bytes), |_| 0);
+        Self::fill(self.leaves.iter().copied(), bytes / page_size(input, output, bytes), |_| 0);
     }
 }
 
 impl<const SNOOPED: bool> Drop for Stores<SNOOPED> {
     fn drop(&mut self) {
-        self.upper.iter().chain(&self.leaves).for_each(|&frame| POOL.free(frame));
+        self.upper.iter().chain(&self.leaves).chain(&self.fresh).for_each(|&frame| POOL.free(frame));
     }
 }

@@ -14,12 +14,28 @@ const LOCK: &str = "DPkg::Lock::Timeout=600";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// What a machine still lacks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Missing {
     pub qemu: bool,
     pub rust: bool,
     /// ACPICA's disassembler, against which the decoding of the firmware's tables is tested.
     pub iasl: bool,
+    /// What counts instructions.
+    pub valgrind: bool,
+}
+
+impl Missing {
+    /// What to install where there is no apt-get.
+    fn by_hand(self) -> String {
+        let all = [
+            (self.qemu, "qemu-system-x86_64"),
+            (self.rust, "`rustup target add x86_64-unknown-none`"),
+            (self.iasl, "iasl"),
+            (self.valgrind, "valgrind"),
+        ];
+        let missing: Vec<_> = all.into_iter().filter_map(|(missing, name)| missing.then_some(name)).collect();
+        missing.join(" and ")
+    }
 }
 
 /// How commands are run that need the rights of root.
@@ -38,10 +54,7 @@ enum Rights {
 /// run instead), or the installation failed.
 pub fn install(missing: Missing) -> Result<()> {
     if which::which("apt-get").is_err() {
-        bail!(
-            "this system has no apt-get; install qemu-system-x86_64 and `rustup target add x86_64-unknown-none` \
-             by its own means, then try again"
-        );
+        bail!("this system has no apt-get; install {} by its own means, then try again", missing.by_hand());
     }
     let rights = rights();
     let update = as_root(rights, &["update"]);
@@ -115,6 +128,9 @@ fn packages(missing: Missing, offered: &str) -> Result<Vec<String>> {
     if missing.iasl {
         packages.push("acpica-tools".to_owned());
     }
+    if missing.valgrind {
+        packages.push("valgrind".to_owned());
+    }
     if missing.rust {
         let Some(rustc) = compiler(offered) else {
             bail!(
@@ -146,7 +162,7 @@ fn compiler(offered: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const ALL: Missing = Missing { qemu: true, rust: true, iasl: true };
+    const ALL: Missing = Missing { qemu: true, rust: true, iasl: true, valgrind: false };
 
     fn policy(offers: &[(&str, &str)]) -> String {
         let one = |(name, version): &(&str, &str)| {
@@ -165,7 +181,7 @@ mod tests {
         let ubuntu =
             policy(&[("rustc", "1.75.0+dfsg0"), ("rustc-1.101", "1.101.0"), ("rustc-1.95", "1.95.0+dfsg0ubuntu1")]);
         assert_eq!(
-            packages(Missing { qemu: false, rust: true, iasl: false }, &ubuntu).unwrap(),
+            packages(Missing { rust: true, ..Missing::default() }, &ubuntu).unwrap(),
             ["rustc-1.95", "cargo-1.95", "rust-1.95-src", "lld"]
         );
         let newer = policy(&[("rustc", "1.99.0+dfsg1-1")]);
@@ -176,7 +192,7 @@ mod tests {
     fn an_old_distribution_gets_a_clear_answer_only_if_rust_is_missing() {
         for old in [policy(&[("rustc", "1.63.0"), ("rustc-web", "(none)")]), String::new()] {
             assert!(packages(ALL, &old).unwrap_err().to_string().contains("rustup target add"));
-            assert_eq!(packages(Missing { qemu: true, rust: false, iasl: false }, &old).unwrap(), ["qemu-system-x86"]);
+            assert_eq!(packages(Missing { qemu: true, ..Missing::default() }, &old).unwrap(), ["qemu-system-x86"]);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod apt;
 mod bare_metal;
+mod bench;
 mod build;
 mod host;
 mod image;
@@ -79,6 +80,13 @@ enum Verb {
     ///
     /// Exit status: 0 if no such register is touched, 1 if one is: a guest's would be lost.
     Size,
+    /// Measures how fast the driver is, beside other page-table crates in one run, and which bars it holds.
+    ///
+    /// Times are medians on one CPU, so the machine should have nothing else to do; instructions are counted by Callgrind.
+    /// Installs valgrind by apt-get and gungraun-runner by cargo, the latter within the target folder.
+    ///
+    /// Exit status: 0 if each bar holds, 1 if one does not.
+    Bench(bench::Options),
     /// Runs the host tests and every scenario on every machine; ends with the line `N passed, N failed`.
     Test(test::Options),
 }
@@ -113,6 +121,7 @@ fn main() -> ExitCode {
         Verb::Rules(options) => rules::verb(&options),
         Verb::Panics => panics::verb(),
         Verb::Size => size::verb(),
+        Verb::Bench(options) => bench::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };
     match verdict {

@@ -23,7 +23,7 @@ pub struct Tools {
 pub fn verb() -> Result<Verdict> {
     let tools = ensure(None)?;
     if lacks_iasl() {
-        apt::install(apt::Missing { qemu: false, rust: false, iasl: true })?;
+        apt::install(apt::Missing { iasl: true, ..apt::Missing::default() })?;
     }
     println!("Rust for bare metal: {}", tools.rust);
     println!("QEMU: {}", qemu::Qemu::new(tools.qemu, qemu::Accel::Tcg)?.version);
@@ -39,7 +39,8 @@ pub fn verb() -> Result<Verdict> {
 pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     let qemu = qemu.or_else(qemu::in_path);
     let rust = bare_metal::find().or_else(by_rustup);
-    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), iasl: lacks_iasl() };
+    let missing =
+        apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), iasl: lacks_iasl(), ..apt::Missing::default() };
     if missing.qemu || missing.rust {
         apt::install(missing)?;
     }
