@@ -17,7 +17,7 @@ use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
-use crate::vtd::{Capabilities, Flush, MainMemory, Unit, UnitState};
+use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
 
 pub use crate::paging::MapError;
 pub use change::{Change, Committed};
@@ -55,7 +55,7 @@ pub struct RemappingUnit {
     pub window: Window,
     /// Its PCI segment.
     pub segment: u16,
-    /// What it can do.
+    /// What it can do, less what does not work on this machine.
     pub capabilities: Capabilities,
     /// What it does to the requests of its devices.
     pub state: UnitState,
@@ -209,6 +209,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             found_on: unit.found().translating,
             gap: unit.found().gap,
         })
+    }
+
+    /// What this machine's chipset is known to get wrong. The [`Capabilities`] of the units account for it.
+    pub fn quirks(&self) -> impl Iterator<Item = &'static Quirk> {
+        vtd::quirks_of_machine(&self.hal)
     }
 
     /// What the firmware's table says.

@@ -12,6 +12,7 @@ mod flush;
 mod invalidation;
 mod protected;
 mod queue;
+mod quirks;
 mod register_based;
 mod registers;
 mod root_entry;
@@ -28,6 +29,8 @@ pub use fault_reason::FaultReason;
 pub(crate) use flush::Flush;
 use invalidation::Invalidation;
 pub use protected::MainMemory;
+pub(crate) use quirks::of_machine as quirks_of_machine;
+pub use quirks::{Effect, Quirk};
 #[doc(hidden)]
 pub use second_stage::SecondStage;
 pub use unit::UnitState;

@@ -10,7 +10,7 @@ use super::context_entry::{self, ContextEntry, FPD};
 use super::descriptor::Descriptor;
 use super::queue::{Queue, Ticket};
 use super::registers::Registers;
-use super::{Capabilities, Flush, register_based, root_entry};
+use super::{Capabilities, Flush, quirks_of_machine, register_based, root_entry};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Frames, Hal, WORDS, Window};
@@ -97,7 +97,8 @@ impl Unit {
         timeout_ns: u64,
         queue_slots: u16,
     ) -> Result<Self, UnitError> {
-        let capabilities = Capabilities::read(&Registers { hal, window })?;
+        let mut capabilities = Capabilities::read(&Registers { hal, window })?;
+        quirks_of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities));
         Ok(Self {
             window,
             segment,

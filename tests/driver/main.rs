@@ -13,6 +13,7 @@ mod histories;
 mod hooked;
 mod machine;
 mod nmi;
+mod quirks;
 mod register_based;
 mod take_over;
 mod threads;

@@ -25,6 +25,8 @@ pub struct UnitConfig {
     pub ecap: u64,
     /// Firmware left it running: translation on with a root table that blocks everything, and an empty queue.
     pub found_running: bool,
+    /// It has write buffers although CAP.RWBF says that none need a flush, as some chipsets do.
+    pub unsaid_write_buffers: bool,
     /// Rules that this unit's machine does not hold the driver to.
     pub forgives: Vec<&'static str>,
 }
@@ -32,7 +34,19 @@ pub struct UnitConfig {
 impl UnitConfig {
     fn new(version: u32, cap: u64, ecap: u64) -> Self {
         let (buses, forgives) = (Vec::new(), Vec::new());
-        Self { base: 0, bytes: 4096, segment: 0, buses, version, cap, ecap, found_running: false, forgives }
+        let (found_running, unsaid_write_buffers) = (false, false);
+        Self {
+            base: 0,
+            bytes: 4096,
+            segment: 0,
+            buses,
+            version,
+            cap,
+            ecap,
+            found_running,
+            unsaid_write_buffers,
+            forgives,
+        }
     }
 
     /// A server: 4 and 5 levels, all page sizes, snoop control, coherent walks, device-TLBs, 8 fault records.

@@ -111,6 +111,7 @@ impl Unit {
         let capability = Capability { ver: config.version, cap: config.cap, ecap: config.ecap, haw };
         let faults = Faults::new(capability.fault_records());
         let running = config.found_running;
+        let buffers = capability.needs_write_buffer_flush() || config.unsaid_write_buffers;
         let mut unit = Self {
             number,
             config,
@@ -136,7 +137,7 @@ impl Unit {
             protected: Protected::default(),
             protect_at: None,
             defects: Defects::default(),
-            buffer: capability.needs_write_buffer_flush().then(|| Buffer::new(frames)),
+            buffer: buffers.then(|| Buffer::new(frames)),
             reach: Reach::new(frames),
             stale: Stale::default(),
             domains: HashMap::new(),

@@ -1,0 +1,46 @@
+//! What the host bridge tells of a chipset's units.
+
+use cofferdam::addr::Rights;
+use cofferdam::vtd::Effect;
+use cofferdam_model::UnitConfig;
+
+use crate::machine::*;
+
+/// The function 0000:00:00.0 has this device id, of Intel, and this revision.
+fn host_bridge(machine: &cofferdam_model::Machine, device: u32, revision: u32) {
+    machine.set_config(function(0, 0), 0, device << 16 | 0x8086);
+    machine.set_config(function(0, 0), 8, 0x0600_0000 | revision);
+}
+
+#[test]
+fn write_buffers_that_a_unit_does_not_tell_of_are_flushed_behind_their_host_bridge() {
+    for (device, works) in [(0x2a40, true), (0x2e20, true), (0x2e21, false)] {
+        let machine = machine([UnitConfig { unsaid_write_buffers: true, ..UnitConfig::client() }]);
+        host_bridge(&machine, device, 7);
+        let iommu = enabled(&machine);
+        assert_eq!(iommu.quirks().map(|quirk| quirk.effect).any(|effect| effect == Effect::FlushWriteBuffers), works);
+        assert_eq!(iommu.units().next().unwrap().capabilities.write_buffer_flush, works);
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
+        iommu.map(cell, region(LARGE, 0x6000_0000, PAGE, Rights::all())).unwrap();
+        assert_eq!(write(&machine, function(1, 3), LARGE, 1), works, "{device:#x}");
+        if !works {
+            assert!(machine.abandon().iter().any(|violation| violation.rule == "R10"));
+        }
+    }
+}
+
+#[test]
+fn page_selective_invalidations_stay_small_where_large_ones_do_not_work() {
+    for (device, descriptor) in [(0x3c00, "0x0000000000020022"), (0x3c28, "0x0000000000020032")] {
+        let machine = machine([UnitConfig::server()]);
+        host_bridge(&machine, device, 6);
+        let iommu = enabled(&machine);
+        let other = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 4));
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, 4 * LARGE, Rights::all()), function(1, 3));
+        iommu.unmap(cell, range(0, 4 * LARGE)).unwrap();
+        let journal = machine.journal(30);
+        let low = u64::from_str_radix(&descriptor[2..], 16).unwrap() | 0xc0;
+        assert!(journal.contains(&format!("{low:#018x}")), "{journal}");
+        iommu.destroy_cell(other).unwrap();
+    }
+}
