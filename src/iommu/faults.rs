@@ -1,8 +1,7 @@
 //! What the units blocked, and who is told of it.
 #![forbid(unsafe_code)]
 
-use super::devices::Assignment;
-use super::{Config, Error, Iommu, commit};
+use super::{Error, Iommu, commit};
 use crate::addr::SourceId;
 use crate::hal::Hal;
 use crate::vtd::{Destination, Fault, FaultLog};
@@ -51,14 +50,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let requesters = self.topology.requesters(&self.hal, device)?;
         let muted = requesters.ids().iter().try_for_each(|&source| {
             let index = self.topology.unit_of(&self.hal, source).ok_or(Error::NoSuchDevice(source))?;
-            let Config { assignments, flushes, .. } = &mut *config;
-            let requester = source.requester();
-            let is_its = |other: &&Assignment| {
-                other.device.segment() == source.segment() && other.requesters.contains(&requester)
-            };
-            let domain_id = assignments.iter().find(is_its).map(|owner| owner.domain_id);
-            if let (Some(unit), Some(flush)) = (self.units.get(index), flushes.get_mut(index)) {
-                unit.mute(&self.hal, requester, domain_id, muted, flush)?;
+            if let (Some(unit), Some(flush)) = (self.units.get(index), config.flushes.get_mut(index)) {
+                unit.mute(&self.hal, source.requester(), muted, flush)?;
             }
             Ok(())
         });

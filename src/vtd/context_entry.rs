@@ -34,6 +34,11 @@ impl ContextEntry {
             upper: u64::from(domain_id) << 8 | u64::from(levels.saturating_sub(2) & 0b111),
         }
     }
+
+    /// Its domain-id, if it is present.
+    pub(super) fn domain_id(self) -> Option<u16> {
+        (self.lower & P != 0).then_some((self.upper >> 8) as u16)
+    }
 }
 
 /// The lower half with FPD or without.
@@ -54,6 +59,7 @@ mod tests {
     fn the_fields_are_where_the_specification_has_them() {
         let entry = ContextEntry::second_stage(PhysAddr::new(0x1234_5000), 4, 0xabcd);
         assert_eq!(entry, ContextEntry { lower: 0x1234_5001, upper: 0xab_cd02 });
+        assert_eq!((entry.domain_id(), ContextEntry { lower: FPD, ..entry }.domain_id()), (Some(0xabcd), None));
         let widths = [3, 4, 5].map(|levels| ContextEntry::second_stage(PhysAddr::new(0), levels, 0).upper);
         assert_eq!(widths, [1, 2, 3]);
         assert_eq!(word(0xff), 510);

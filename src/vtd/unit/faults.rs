@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::Unit;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal};
-use crate::vtd::context_entry::{FPD, with_fpd};
+use crate::vtd::context_entry::{ContextEntry, with_fpd};
 use crate::vtd::{Destination, Fault, FaultLog, Flush, fault, fault_event};
 
 impl Unit {
@@ -24,8 +24,8 @@ impl Unit {
         fault_event::set(&self.registers(hal), &self.capabilities, to)
     }
 
-    /// Has the unit record no faults of a requester, or record them again, whether its entry is present, with this
-    /// domain-id, or not (S 9.3). It does once `flush` is done, and until it is told otherwise: FPD outlives P.
+    /// Has the unit record no faults of a requester, or record them again, whether its entry is present or not (S 9.3). It
+    /// does once `flush` is done, and until it is told otherwise: FPD outlives P.
     ///
     /// FPD alone changes, by one store of the half that holds it, so the entry says before and after what it has to; a
     /// 16-byte store would only be needed if the domain-id changed, too (R36, S 6.2.2.1).
@@ -33,37 +33,29 @@ impl Unit {
     /// # Errors
     ///
     /// No frame for a context table, or the unit is not on: nothing changed.
-    pub(crate) fn mute(
-        &self,
-        hal: &impl Hal,
-        requester: u16,
-        domain_id: Option<u16>,
-        muted: bool,
-        flush: &mut Flush,
-    ) -> Result<(), UnitError> {
+    pub(crate) fn mute(&self, hal: &impl Hal, requester: u16, muted: bool, flush: &mut Flush) -> Result<(), UnitError> {
         // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
         self.check_on()?;
         let bus = (requester >> 8) as u8;
         let needed = usize::from(self.lacks_context_table(hal, bus));
         let mut spare = FrameList::allocate(hal, needed).map_err(UnitError::no_frame(self.window))?;
         self.ensure_context_table(hal, bus, &mut spare);
-        let mut changed = false;
         self.for_entry(hal, requester, |table, word| {
-            let lower = table.load(hal, word);
-            changed = (lower & FPD != 0) != muted;
-            if changed {
-                table.store(hal, word, with_fpd(lower, muted));
+            let entry = ContextEntry { lower: table.load(hal, word), upper: table.load(hal, word + 1) };
+            let lower = with_fpd(entry.lower, muted);
+            if lower == entry.lower {
+                return;
+            }
+            table.store(hal, word, lower);
+            match entry.domain_id() {
+                Some(id) => flush.context_cleared(&[requester], id),
+                // As for any other entry, what is not present is cached with domain-id 0, if at all.
+                None => {
+                    let root_entry = self.root_changed.swap(false, Ordering::Relaxed);
+                    flush.context_set(&self.capabilities, &[requester], 0, root_entry);
+                }
             }
         });
-        match domain_id {
-            _ if !changed => {}
-            Some(id) => flush.context_cleared(&[requester], id),
-            // As for any other entry, what is not present is cached with domain-id 0, if at all.
-            None => {
-                let root_entry = self.root_changed.swap(false, Ordering::Relaxed);
-                flush.context_set(&self.capabilities, &[requester], 0, root_entry);
-            }
-        }
         Ok(())
     }
 }
