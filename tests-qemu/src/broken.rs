@@ -5,6 +5,8 @@ use core::ptr::NonNull;
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
 
+const VER: u32 = 0x00;
+const VER_6: u32 = 6 << 4;
 const ECAP: u32 = 0x10;
 const ECAP_QI: u64 = 1 << 1;
 const IQT: u32 = 0x88;
@@ -14,8 +16,10 @@ const IQT: u32 = 0x88;
 pub enum Fault {
     /// Every register reads all ones, as if the unit were powered off.
     AllOnes,
-    /// There is no invalidation queue.
+    /// There is no invalidation queue, so it is told through registers.
     NoQueue,
+    /// There are no invalidation registers either, as from major version 6 on.
+    NoInvalidation,
     /// The queue's tail never reaches the unit, so it answers nothing.
     DeadQueue,
 }
@@ -46,11 +50,12 @@ unsafe impl<H: Hal> Hal for Broken<H> {
     }
 
     unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
-        if self.fault == Some(Fault::AllOnes) {
-            return u32::MAX;
+        match self.fault {
+            Some(Fault::AllOnes) => u32::MAX,
+            Some(Fault::NoInvalidation) if offset == VER => VER_6,
+            // SAFETY: passed on from the caller.
+            _ => unsafe { self.hal.read32(window, offset) },
         }
-        // SAFETY: passed on from the caller.
-        unsafe { self.hal.read32(window, offset) }
     }
 
     unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
@@ -63,7 +68,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         let value = unsafe { self.hal.read64(window, offset) };
         match self.fault {
             Some(Fault::AllOnes) => u64::MAX,
-            Some(Fault::NoQueue) if offset == ECAP => value & !ECAP_QI,
+            Some(Fault::NoQueue | Fault::NoInvalidation) if offset == ECAP => value & !ECAP_QI,
             _ => value,
         }
     }

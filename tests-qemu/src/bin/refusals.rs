@@ -1,6 +1,6 @@
 //! Bad input: the driver says what is wrong and where, and gives up.
 //!
-//! The command line chooses what the unit does wrong (`all-ones`, `no-queue`, `dead-queue`); with anything else the
+//! The command line chooses what the unit does wrong (`all-ones`, `no-invalidation`, `dead-queue`); with anything else the
 //! machine itself is what has to be refused. Ends as refused if the driver did refuse.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
@@ -15,7 +15,7 @@ fn run(pc: &'static Pc) -> u32 {
     let report = Report::start(pc, "refusals");
     let fault = match pc.command_line() {
         "all-ones" => Some(Fault::AllOnes),
-        "no-queue" => Some(Fault::NoQueue),
+        "no-invalidation" => Some(Fault::NoInvalidation),
         "dead-queue" => Some(Fault::DeadQueue),
         _ => None,
     };

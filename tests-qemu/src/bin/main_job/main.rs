@@ -1,4 +1,6 @@
 //! The main job: two cells with the same input addresses, a device in each, and nothing gets across.
+//!
+//! With `no-queue` on the command line, the unit has no invalidation queue.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
@@ -7,7 +9,7 @@ mod stage;
 mod steps;
 
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Report, Words, bring_up};
+use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up};
 
 use stage::Stage;
 
@@ -20,7 +22,8 @@ fn run(pc: &'static Pc) -> u32 {
 }
 
 fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
-    let iommu = bring_up(pc, pc, report)?;
+    let fault = (pc.command_line() == "no-queue").then_some(Fault::NoQueue);
+    let iommu = bring_up(pc, Broken { hal: pc, fault }, report)?;
     let stage = Stage::set(pc, &iommu, report)?;
     stage.blocked_without_a_cell();
     stage.make_cells()?;

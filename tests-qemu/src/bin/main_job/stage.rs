@@ -8,7 +8,7 @@ use cofferdam::vtd::{Access, Fault};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_pc::Pc;
 use cofferdam_report::Record;
-use cofferdam_tests_qemu::{Edu, Report, Words};
+use cofferdam_tests_qemu::{Broken, Edu, Report, Words};
 use heapless::Vec;
 
 use crate::memory::{CELL_BYTES, Memory, PAGE};
@@ -38,7 +38,7 @@ pub(crate) struct Player {
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     pub(crate) pc: &'static Pc,
-    pub(crate) iommu: &'a Iommu<&'static Pc>,
+    pub(crate) iommu: &'a Iommu<Broken<&'static Pc>>,
     pub(crate) report: &'a Report,
     pub(crate) a: Player,
     pub(crate) b: Player,
@@ -46,7 +46,11 @@ pub(crate) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Two cells without memory or devices.
-    pub(crate) fn set(pc: &'static Pc, iommu: &'a Iommu<&'static Pc>, report: &'a Report) -> Result<Self, Words> {
+    pub(crate) fn set(
+        pc: &'static Pc,
+        iommu: &'a Iommu<Broken<&'static Pc>>,
+        report: &'a Report,
+    ) -> Result<Self, Words> {
         let mut devices = Edu::all(pc);
         // QEMU has no interrupt remapping in this scenario, and `edu` is told to send no interrupts.
         let config = CellConfig { allow_unsafe_interrupts: true };
@@ -57,6 +61,11 @@ impl<'a> Stage<'a> {
         };
         let (a, b) = (player("A", 0xaa)?, player("B", 0xbb)?);
         Ok(Self { pc, iommu, report, a, b })
+    }
+
+    /// True if the unit is told by a queue.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.iommu.units().all(|unit| unit.capabilities.queued_invalidation)
     }
 
     /// Forgets the faults that were recorded so far.
