@@ -27,6 +27,10 @@ impl Method {
     fn detect() -> Self {
         let line = ((__cpuid(1).ebx >> 8) & 0xff) as usize * 8;
         let features = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
+        Self::cheapest(features, line)
+    }
+
+    fn cheapest(features: u32, line: usize) -> Self {
         let instruction = if features & 1 << 24 != 0 {
             Instruction::Clwb
         } else if features & 1 << 23 != 0 {
@@ -97,6 +101,17 @@ pub(super) fn store_fence() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cheapest_instruction_that_there_is_is_used() {
+        let cheapest = |features| Method::cheapest(features, 64).instruction;
+        assert_eq!(cheapest(!0), Instruction::Clwb);
+        assert_eq!(cheapest(1 << 24), Instruction::Clwb);
+        assert_eq!(cheapest(!(1 << 24)), Instruction::Clflushopt);
+        assert_eq!(cheapest(1 << 23), Instruction::Clflushopt);
+        assert_eq!(cheapest(!(3 << 23)), Instruction::Clflush);
+        assert_eq!((Method::cheapest(0, 128).line, Method::cheapest(0, 0).line), (128, 64));
+    }
 
     #[test]
     fn what_was_found_is_remembered_exactly() {
