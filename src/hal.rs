@@ -16,7 +16,7 @@ use crate::addr::{PhysAddr, SourceId};
 #[doc(hidden)]
 pub use frames::FrameList;
 pub use frames::OutOfFrames;
-pub(crate) use frames::{Frames, Pairs, WORDS};
+pub(crate) use frames::{Frame, Frames, Pairs, WORDS};
 
 /// The registers of one unit: where they are and how far they reach. Made from what the firmware's table says.
 #[derive(Clone, Copy, PartialEq, Eq)]

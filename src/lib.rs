@@ -51,7 +51,7 @@ pub use iommu::Iommu;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::hal::FrameList;
-    pub use crate::paging::{Change, Entry, Format, PageTable, Shape, Spare};
+    pub use crate::paging::{Change, Entry, Format, Mappings, PageTable, Shape, Spare};
     pub use crate::vtd::SecondStage;
 }
 

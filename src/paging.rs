@@ -1,18 +1,30 @@
 //! Page tables: one walker for many entry formats.
 //!
 //! A table belongs to no unit: what an edit changed is told as a `Change`, and its user tells the hardware.
+//!
+//! A table is always as small as it can be: what one page can map is one page, as far as its shape allows, and no table but
+//! the top one is empty.
 
 mod change;
 mod check;
 mod format;
+mod join;
+mod map;
+mod mappings;
 mod needs;
+mod protect;
+mod split;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unmap;
+mod walk;
+mod write;
 
 pub use change::Change;
 pub use check::MapError;
 pub(crate) use check::check;
 pub(crate) use format::page_bytes;
 pub use format::{Entry, Format, Shape};
+pub use mappings::Mappings;
 pub use table::{PageTable, Spare};

@@ -10,8 +10,21 @@ use crate::addr::{PhysAddr, SourceId};
 /// What was done through the seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deed {
-    Store { at: u64, value: u64 },
-    WriteBack { at: u64, bytes: usize },
+    /// Zeroed as the CPU sees it; memory holds anything.
+    Allocate {
+        at: u64,
+    },
+    Free {
+        at: u64,
+    },
+    Store {
+        at: u64,
+        value: u64,
+    },
+    WriteBack {
+        at: u64,
+        bytes: usize,
+    },
     Fence,
 }
 
@@ -27,6 +40,7 @@ pub(crate) struct Fake {
 struct State {
     free: Vec<usize>,
     used: usize,
+    left: Option<usize>,
     journal: Vec<Deed>,
 }
 
@@ -38,7 +52,7 @@ impl Fake {
         let skip = memory.as_ptr().align_offset(4096);
         let memory = NonNull::from(&mut memory[skip]);
         let free = (0..frames).rev().collect();
-        Self { memory, frames, state: RefCell::new(State { free, used: 0, journal: Vec::new() }) }
+        Self { memory, frames, state: RefCell::new(State { free, used: 0, left: None, journal: Vec::new() }) }
     }
 
     /// Frames that were allocated and not freed.
@@ -51,11 +65,21 @@ impl Fake {
         !self.state.borrow().free.contains(&(((at - BASE) / 4096) as usize))
     }
 
-    /// Leaves only `count` frames to allocate.
-    pub(crate) fn limit(&self, count: usize) {
-        let mut state = self.state.borrow_mut();
-        let len = state.free.len();
-        state.free.drain(..len.saturating_sub(count));
+    /// Leaves only `count` frames to allocate from now on, or all of them.
+    pub(crate) fn limit(&self, count: Option<usize>) {
+        self.state.borrow_mut().left = count;
+    }
+
+    /// All frames that are allocated, word for word.
+    pub(crate) fn content(&self) -> Vec<(u64, Vec<u64>)> {
+        let frames = (0..self.frames).map(|index| BASE + index as u64 * 4096).filter(|&at| self.is_used(at));
+        let words = |at| {
+            // SAFETY: the frame is allocated.
+            let frame = unsafe { self.virt(PhysAddr::new(at)) };
+            // SAFETY: the words of the frame are initialised, and nobody writes them meanwhile.
+            unsafe { core::slice::from_raw_parts(frame.as_ptr(), WORDS) }.to_vec()
+        };
+        frames.map(|at| (at, words(at))).collect()
     }
 
     /// What was done since the last call.
@@ -74,6 +98,9 @@ unsafe impl Hal for Fake {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         assert_eq!(order, 0, "single frames only");
         let mut state = self.state.borrow_mut();
+        if let Some(left) = &mut state.left {
+            *left = left.checked_sub(1)?;
+        }
         let index = state.free.pop()?;
         state.used += 1;
         let base = PhysAddr::new(BASE + index as u64 * 4096);
@@ -81,6 +108,7 @@ unsafe impl Hal for Fake {
         let frame = unsafe { self.virt(base) };
         // SAFETY: the frame is free, so nobody else uses it.
         unsafe { frame.write_bytes(0, WORDS) };
+        state.journal.push(Deed::Allocate { at: base.as_u64() });
         Some(base)
     }
 
@@ -90,6 +118,7 @@ unsafe impl Hal for Fake {
         assert!(index < self.frames && !state.free.contains(&index), "freed twice: {frames:?}");
         state.free.push(index);
         state.used -= 1;
+        state.journal.push(Deed::Free { at: frames.as_u64() });
     }
 
     unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {

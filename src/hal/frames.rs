@@ -171,9 +171,113 @@ impl Pairs<'_> {
     }
 }
 
+impl From<Frame> for Frames {
+    fn from(frame: Frame) -> Self {
+        Self { base: frame.base, words: frame.words, mask: WORDS - 1 }
+    }
+}
+
 impl fmt::Debug for Frames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frames({:#x}, order {})", self.base.as_u64(), self.order())
+    }
+}
+
+/// One frame seen as 64-bit words; a copy is the same frame.
+///
+/// Used only with the [`Hal`] that it was made with, which sees it at one place for as long as it is allocated.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame {
+    base: PhysAddr,
+    words: NonNull<u64>,
+}
+
+// SAFETY: each access to a word is one aligned load or store through the `Hal`; what it means is the owner's business.
+unsafe impl Send for Frame {}
+// SAFETY: as above; a shared reference allows only such loads and stores, which are volatile.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    /// A fresh frame, all zero as the CPU sees it.
+    pub(crate) fn allocate(hal: &impl Hal) -> Result<Self, OutOfFrames> {
+        let base = hal.allocate(0).ok_or(OutOfFrames)?;
+        // SAFETY: `base` has just been allocated with order 0.
+        Ok(unsafe { Self::at(hal, base) })
+    }
+
+    /// The frame at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `base` came from [`Frame::allocate`] on this `hal`, and is not freed while the result or a copy of it is used.
+    #[inline]
+    pub(crate) unsafe fn at(hal: &impl Hal, base: PhysAddr) -> Self {
+        // SAFETY: the caller says that the frame is allocated.
+        let words = unsafe { hal.virt(base) };
+        Self { base, words }
+    }
+
+    /// Physical address of the frame.
+    pub(crate) fn base(self) -> PhysAddr {
+        self.base
+    }
+
+    #[inline]
+    fn word(self, index: usize) -> NonNull<u64> {
+        // SAFETY: the remainder is below the number of words, and all of them are in one allocation.
+        unsafe { self.words.add(index % WORDS) }
+    }
+
+    /// Loads the word at `index`, modulo the number of words.
+    #[inline]
+    pub(crate) fn load(self, hal: &impl Hal, index: usize) -> u64 {
+        // SAFETY: the word is in a frame that is not freed.
+        unsafe { hal.load(self.word(index)) }
+    }
+
+    /// Stores the word at `index`, modulo the number of words.
+    #[inline]
+    pub(crate) fn store(self, hal: &impl Hal, index: usize, value: u64) {
+        // SAFETY: the word is in a frame that is not freed.
+        unsafe { hal.store(self.word(index), value) }
+    }
+
+    /// Stores `first` at `index` and in each of the words that follow `step` more, `count` in all; fewer where the frame
+    /// ends.
+    #[inline(never)]
+    pub(crate) fn fill(self, hal: &impl Hal, index: usize, count: usize, first: u64, step: u64) {
+        let mut value = first;
+        let end = WORDS.min(index.saturating_add(count));
+        let mut index = index;
+        while index < end {
+            self.store(hal, index, value);
+            value = value.wrapping_add(step);
+            index += 1;
+        }
+    }
+
+    /// Writes `count` words from `index` on back to memory; fewer where the frame ends.
+    #[inline(never)]
+    pub(crate) fn write_back(self, hal: &impl Hal, index: usize, count: usize) {
+        let count = count.min(WORDS.saturating_sub(index));
+        // SAFETY: the words are in a frame that is not freed.
+        unsafe { hal.write_back(self.word(index), count * 8) }
+    }
+
+    /// Gives the frame back to the platform.
+    ///
+    /// # Safety
+    ///
+    /// Hardware does not reach it any more, and no copy is used.
+    pub(crate) unsafe fn free(self, hal: &impl Hal) {
+        // SAFETY: a frame is of order 0; the rest is what the caller says.
+        unsafe { hal.free(self.base, 0) }
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({:#x})", self.base.as_u64())
     }
 }
 
@@ -184,21 +288,24 @@ impl fmt::Debug for Frames {
 #[derive(Debug)]
 #[must_use = "frames that are dropped with the list are lost to the platform"]
 pub struct FrameList {
-    first: Option<PhysAddr>,
+    first: u64,
     len: usize,
 }
+
+/// What follows the last frame of a list: no physical address, as those have 52 bits.
+const END: u64 = !(PAGE_BYTES - 1);
 
 impl FrameList {
     /// No frames.
     pub(crate) const fn new() -> Self {
-        Self { first: None, len: 0 }
+        Self { first: END, len: 0 }
     }
 
     /// `count` fresh frames, all zero but for the links; on failure what was allocated has been given back.
     pub(crate) fn allocate(hal: &impl Hal, count: usize) -> Result<Self, OutOfFrames> {
         let mut list = Self::new();
         while list.len < count {
-            match Frames::allocate(hal, 0) {
+            match Frame::allocate(hal) {
                 Ok(frame) => list.push(hal, frame),
                 Err(error) => {
                     // SAFETY: hardware has never been told of these frames.
@@ -215,20 +322,28 @@ impl FrameList {
         self.len
     }
 
-    /// Puts a frame of order 0 on the list.
-    pub(crate) fn push(&mut self, hal: &impl Hal, frame: Frames) {
-        frame.store(hal, 0, self.first.map_or(0, PhysAddr::as_u64));
-        self.first = Some(frame.base);
+    /// True if there are none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first == END
+    }
+
+    /// Puts a frame on the list, which has it from then on.
+    pub(crate) fn push(&mut self, hal: &impl Hal, frame: Frame) {
+        frame.store(hal, 0, self.first);
+        self.first = frame.base.as_u64();
         self.len += 1;
     }
 
     /// Takes the frame that was put there last. Its first word is zero.
-    pub(crate) fn pop(&mut self, hal: &impl Hal) -> Option<Frames> {
-        // SAFETY: `push` took this frame over, so it is allocated, of order 0, and in nobody else's hands.
-        let frame = unsafe { Frames::at(hal, self.first?) };
-        let next = frame.load(hal, 0);
+    pub(crate) fn pop(&mut self, hal: &impl Hal) -> Option<Frame> {
+        if self.is_empty() {
+            return None;
+        }
+        // SAFETY: `push` took this frame over, so it is allocated and in nobody else's hands.
+        let frame = unsafe { Frame::at(hal, PhysAddr::new_truncate(self.first)) };
+        self.first = frame.load(hal, 0);
         frame.store(hal, 0, 0);
-        self.first = (next != 0).then(|| PhysAddr::new_truncate(next));
         self.len = self.len.saturating_sub(1);
         Some(frame)
     }
@@ -245,7 +360,19 @@ impl FrameList {
     /// # Safety
     ///
     /// Hardware does not reach them any more.
-    pub unsafe fn free(mut self, hal: &impl Hal) {
+    #[inline]
+    pub unsafe fn free(self, hal: &impl Hal) {
+        if !self.is_empty() {
+            // SAFETY: passed on from the caller.
+            unsafe { self.free_each(hal) }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free).
+    #[inline(never)]
+    unsafe fn free_each(mut self, hal: &impl Hal) {
         while let Some(frame) = self.pop(hal) {
             // SAFETY: the caller says that hardware does not reach it.
             unsafe { frame.free(hal) };

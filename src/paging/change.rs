@@ -36,6 +36,7 @@ impl Change {
     /// # Safety
     ///
     /// Every unit that could walk the table has completed the invalidations that this change asks for.
+    #[inline]
     pub unsafe fn free(self, hal: &impl Hal) {
         // SAFETY: the caller says that no unit reaches these tables any more.
         unsafe { self.freed.free(hal) }

@@ -67,15 +67,13 @@ impl From<OutOfFrames> for MapError {
 
 /// Checks that some page table can map `region`.
 pub(crate) fn check(region: Region) -> Result<(), MapError> {
-    let (input, output) = (region.input, region.output.as_u64());
-    if !input.is_page_aligned() || !output.is_multiple_of(PAGE_BYTES) {
+    if !region.input.is_page_aligned() || !region.output.as_u64().is_multiple_of(PAGE_BYTES) {
         return Err(MapError::Misaligned(region));
     }
     if region.rights.is_empty() {
-        return Err(MapError::NoRights(input));
+        return Err(MapError::NoRights(region.input));
     }
-    let output_last = output.saturating_add(input.bytes() - 1);
-    if meets_interrupts(input.start().as_u64(), input.last().as_u64()) || meets_interrupts(output, output_last) {
+    if input_meets_interrupts(region.input) || output_meets_interrupts(region) {
         return Err(MapError::InterruptRange(region));
     }
     Ok(())
@@ -84,18 +82,60 @@ pub(crate) fn check(region: Region) -> Result<(), MapError> {
 impl Shape {
     /// Checks that a table of this shape reaches both sides of `region`.
     pub(super) fn check(self, region: Region) -> Result<(), MapError> {
-        if exceeds(region.input.last().as_u64(), self.input_bits) {
+        if !self.reaches(region.input.last()) {
             return Err(MapError::InputTooHigh { region, input_bits: self.input_bits });
         }
-        let output_last = region.output.as_u64().saturating_add(region.input.bytes() - 1);
-        if exceeds(output_last, self.output_bits) {
+        if exceeds(output_last(region), self.output_bits) {
             return Err(MapError::OutputTooHigh { region, output_bits: self.output_bits });
         }
         Ok(())
     }
+
+    /// True if [`check`] and [`Shape::check`] find no fault with `region`, given that its input is made of pages and
+    /// [`takes_input`](Self::takes_input) holds for it.
+    #[inline]
+    pub(super) fn takes_output(self, region: Region) -> bool {
+        region.output.as_u64().is_multiple_of(PAGE_BYTES)
+            && !region.rights.is_empty()
+            && !output_meets_interrupts(region)
+            && !exceeds(output_last(region), self.output_bits)
+    }
+
+    /// True if something can be mapped everywhere in `range`.
+    pub(super) fn takes_input(self, range: IovaRange) -> bool {
+        self.reaches(range.last()) && !input_meets_interrupts(range)
+    }
+
+    /// The first and the last address of the part of `range` that is not too high.
+    pub(super) fn part(self, range: IovaRange) -> Option<(u64, u64)> {
+        let highest = u64::MAX.unbounded_shr(64_u32.saturating_sub(self.input_bits.into()));
+        let start = range.start().as_u64();
+        (start <= highest).then(|| (start, range.last().as_u64().min(highest)))
+    }
+
+    /// True if `at` is not too high.
+    pub(super) fn reaches(self, at: Iova) -> bool {
+        !exceeds(at.as_u64(), self.input_bits)
+    }
+}
+
+fn input_meets_interrupts(range: IovaRange) -> bool {
+    meets_interrupts(range.start().as_u64(), range.last().as_u64())
+}
+
+#[inline]
+fn output_meets_interrupts(region: Region) -> bool {
+    meets_interrupts(region.output.as_u64(), output_last(region))
+}
+
+/// The physical address behind the last byte.
+#[inline]
+fn output_last(region: Region) -> u64 {
+    region.output.as_u64().saturating_add(region.input.last().as_u64() - region.input.start().as_u64())
 }
 
 /// True if `value` needs more than `bits` bits.
+#[inline]
 fn exceeds(value: u64, bits: u8) -> bool {
-    value.checked_shr(bits.into()).is_some_and(|rest| rest != 0)
+    value.unbounded_shr(bits.into()) != 0
 }

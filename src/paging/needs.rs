@@ -2,8 +2,8 @@
 //! first of them is made.
 #![deny(unsafe_code)]
 
-use super::format::is_page_start;
-use super::{MapError, Shape, check, page_bytes};
+use super::format::{is_page_start, page_shift};
+use super::{MapError, Shape, check};
 use crate::addr::{IovaRange, Region};
 
 impl Shape {
@@ -12,29 +12,34 @@ impl Shape {
         check(region)?;
         self.check(region)?;
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
-        let alike = |&level: &u8| is_page_start(start ^ region.output.as_u64(), level);
-        let page = (2..=self.largest_page).take_while(alike).last().unwrap_or(1);
-        let tables = (2..=self.levels).map(|level| {
-            let (first, last) = (start / page_bytes(level), last / page_bytes(level));
-            let touched = (last - first + 1) as usize;
-            // A page stands for what is covered whole.
-            if level > page { touched } else { touched.min(edges_inside(region.input, level)) }
-        });
-        Ok(tables.sum())
+        Ok(tables_below(self.levels, start, last, self.page_level(&region)))
     }
 
     /// Tables that splitting pages at both ends of `range` takes at most.
     pub(crate) fn tables_to_edit(self, range: IovaRange) -> usize {
-        (2..=self.largest_page).map(|level| edges_inside(range, level)).sum()
+        let (start, last) = (range.start().as_u64(), range.last().as_u64());
+        (2..=self.largest_page).map(|level| covered_in_part(level, start, last)).sum()
     }
 }
 
-/// How many entries at `level` the range covers in part.
-fn edges_inside(range: IovaRange, level: u8) -> usize {
-    let (start, last) = (range.start().as_u64(), range.last().as_u64());
-    let (low, high) = (!is_page_start(start, level), !is_page_start(last.wrapping_add(1), level));
-    let same = start / page_bytes(level) == last / page_bytes(level);
-    if same { usize::from(low || high) } else { usize::from(low) + usize::from(high) }
+/// Tables that mapping `start..=last` with pages up to `page_level` takes below entries at `level` that are absent: one for
+/// each entry at each level that no page stands for.
+pub(super) fn tables_below(level: u8, start: u64, last: u64, page_level: u8) -> usize {
+    let entries = |level| {
+        if level > page_level { touched(level, start, last) } else { covered_in_part(level, start, last) }
+    };
+    (2..=level).map(entries).sum()
+}
+
+/// How many entries at `level` the range touches.
+fn touched(level: u8, start: u64, last: u64) -> usize {
+    ((last >> page_shift(level)) - (start >> page_shift(level)) + 1) as usize
+}
+
+/// How many of them it does not cover whole.
+fn covered_in_part(level: u8, start: u64, last: u64) -> usize {
+    let inside = [start, last.wrapping_add(1)].into_iter().filter(|edge| !is_page_start(*edge, level)).count();
+    inside.min(touched(level, start, last))
 }
 
 #[cfg(test)]

@@ -257,7 +257,7 @@ impl Unit {
     /// Makes sure that a bus has a context table, out of `spare` if it has none.
     fn ensure_context_table(&self, hal: &impl Hal, bus: u8, spare: &mut FrameList) {
         let Some(root) = self.root.as_ref().filter(|_| self.lacks_context_table(hal, bus)) else { return };
-        if let Some(table) = spare.pop(hal) {
+        if let Some(table) = spare.pop(hal).map(Frames::from) {
             self.publish_table(hal, &table);
             let word = root_entry::word(bus);
             root.store(hal, word, root_entry::present(table.base()));

@@ -46,10 +46,11 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a fresh page table is written back without a fence",
         "R37",
-        "src/paging/table.rs",
-        "fresh.write_back(hal, 0, WORDS);
-            hal.fence();",
-        "fresh.write_back(hal, 0, WORDS);",
+        "src/paging/map.rs",
+        "if !table.fresh {
+                    self.settle(hal);",
+        "if table.fresh {
+                    self.settle(hal);",
     ),
     bug(
         "domain-id 0 is used, with caching mode, too",

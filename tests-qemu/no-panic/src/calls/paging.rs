@@ -24,7 +24,8 @@ pub(super) fn calls(hal: &impl Hal) {
     if let Ok(spare) = table.prepare_edit(hal, *range) {
         spare.free(hal);
     }
-    show((table.root(), table.frames()));
+    show((table.root(), table.frames(), table.translate(hal, *any())));
+    table.mappings(hal, *any()).for_each(show);
     // SAFETY: nothing here ever runs.
     unsafe { table.into_frames(hal).free(hal) };
 }

@@ -1,0 +1,45 @@
+//! One page in the place of a table, where it translates alike: the opposite of a split.
+#![forbid(unsafe_code)]
+
+use super::format::{is_page_start, page_bytes};
+use super::table::Edit;
+use super::walk::{Step, Table};
+use super::{Format, PageTable};
+use crate::hal::Hal;
+
+impl<F: Format> PageTable<F> {
+    /// Joins what can be joined on the way from `table` to `at`, from below: pages that were joined may make another.
+    pub(super) fn join(&self, hal: &impl Hal, table: Table, at: u64, edit: &mut Edit) {
+        if let Step::Table(next) = self.step(hal, table, table.index(at)) {
+            self.join(hal, next, at, edit);
+            self.join_table(hal, table, next, at, edit);
+        }
+    }
+
+    /// Joins the pages of `below`, to which the entry of `table` for `at` leads, if they are one: with one store, so that
+    /// requests under way find the same page before and after (R32: only the size changes).
+    pub(super) fn join_table(&self, hal: &impl Hal, table: Table, below: Table, at: u64, edit: &mut Edit) {
+        if table.level > self.shape.largest_page {
+            return;
+        }
+        let Some(word) = self.one_page(hal, below, below.index(at)) else { return };
+        // What this edit stored below is seen before (R32).
+        self.settle(hal);
+        self.writer(hal, table).store(table.index(at), word);
+        edit.change.touch(at, table.level);
+        edit.change.freed.push(hal, below.frame);
+    }
+
+    /// The entry that translates as all of `table` does, if there is one. Asks first beside `index`.
+    fn one_page(&self, hal: &impl Hal, table: Table, index: usize) -> Option<u64> {
+        let Step::Page { output, rights } = self.step(hal, table, index) else { return None };
+        let bytes = page_bytes(table.level);
+        let output = output.wrapping_sub(index as u64 * bytes);
+        if !is_page_start(output, table.level + 1) {
+            return None;
+        }
+        let first = self.format.page(output, rights, table.level);
+        let continues = |index| table.frame.load(hal, index) == first + index as u64 * bytes;
+        Table::all_but(index, index, continues).then(|| self.format.page(output, rights, table.level + 1))
+    }
+}

@@ -1,0 +1,111 @@
+//! A table in the place of a page, where an edit begins or ends inside of it.
+#![forbid(unsafe_code)]
+
+use super::format::{is_page_start, page_bytes, page_shift};
+use super::table::Edit;
+use super::walk::{Step, Table};
+use super::{Format, PageTable, Spare};
+use crate::addr::{Iova, IovaRange, Rights};
+use crate::hal::{Hal, OutOfFrames, WORDS};
+
+impl<F: Format> PageTable<F> {
+    /// Gets the frames that unmapping `range` or changing its rights needs, where it begins or ends inside a large page.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// There are not enough frames.
+    #[inline]
+    pub fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+        if self.recent(range).is_some() {
+            return Ok(Spare::none());
+        }
+        self.prepare_split(hal, range)
+    }
+
+    #[cold]
+    fn prepare_split(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+        let mut needed = 0;
+        // No page is split at 0.
+        let mut other = 0;
+        for edge in self.edges(range) {
+            needed += self.tables_to_split(hal, edge, other);
+            other = edge;
+        }
+        Spare::allocate(hal, needed)
+    }
+
+    /// Tables needed so that no page spans `edge`, once none spans `other`.
+    fn tables_to_split(&self, hal: &impl Hal, edge: u64, other: u64) -> usize {
+        let page_level = self.walk(hal, edge).map_or(0, |(level, ..)| level);
+        let spanned = |level, at| !is_page_start(at, level);
+        let together = |level| edge >> page_shift(level) == other >> page_shift(level);
+        let needed = |level: &u8| spanned(*level, edge) && !(together(*level) && spanned(*level, other));
+        (2..=page_level).filter(needed).count()
+    }
+
+    /// An edit before which no page spans an edge of `range`.
+    pub(super) fn begin_at_edges(&self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Edit {
+        let mut edit = self.begin(range, spare);
+        for edge in self.edges(range) {
+            self.split(hal, edge, &mut edit);
+        }
+        if edit.change.tables {
+            // Hardware must see pages change only after it could see them smaller (R32).
+            self.settle(hal);
+        }
+        edit
+    }
+
+    /// Splits the page that spans `edge`. It is replaced with one store, so requests under way find the same page before
+    /// and after (R32: only the size changes).
+    fn split(&self, hal: &impl Hal, edge: u64, edit: &mut Edit) {
+        let mut table = self.top();
+        while !is_page_start(edge, table.level) {
+            match self.step(hal, table, table.index(edge)) {
+                Step::Absent => return,
+                Step::Table(next) => table = next,
+                Step::Page { output, rights } => {
+                    if let Some(parts) = self.parts(hal, table.level, edge, output, rights, edit) {
+                        self.settle(hal);
+                        self.writer(hal, table).store(table.index(edge), self.link(parts));
+                        edit.change.touch(edge, table.level);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A fresh table that translates as the page at `output` with this level does, by pages of which none spans `edge`.
+    fn parts(
+        &self,
+        hal: &impl Hal,
+        level: u8,
+        edge: u64,
+        output: u64,
+        rights: Rights,
+        edit: &mut Edit,
+    ) -> Option<Table> {
+        let level = level.checked_sub(1).filter(|&level| level > 0)?;
+        let table = Table { frame: edit.spare.pop(hal)?, level, fresh: true };
+        let (first, bytes) = (self.format.page(output, rights, level), page_bytes(level));
+        let mut writer = self.writer(hal, table);
+        writer.fill(0, WORDS, first, bytes);
+        if !is_page_start(edge, level) {
+            let index = table.index(edge);
+            let output = output + index as u64 * bytes;
+            if let Some(parts) = self.parts(hal, level, edge, output, rights, edit) {
+                writer.store(index, self.link(parts));
+            }
+        }
+        self.finish(hal, table);
+        Some(table)
+    }
+
+    /// Where a range begins and where what follows it begins, as far as something can be mapped there.
+    fn edges(&self, range: IovaRange) -> impl Iterator<Item = u64> {
+        let edges = [Some(range.start()), range.last().checked_add(1)];
+        edges.into_iter().flatten().filter(|edge| self.shape.reaches(*edge)).map(Iova::as_u64)
+    }
+}

@@ -1,0 +1,229 @@
+//! Long histories of edits, each compared with a list of what is mapped.
+
+use std::collections::BTreeMap;
+
+use super::journal::Watch;
+use super::*;
+use crate::addr::meets_interrupts;
+
+/// What is mapped: from each key to a last address, to an output, with rights. No two overlap.
+#[derive(Default)]
+struct Expected(BTreeMap<u64, (u64, u64, Rights)>);
+
+impl Expected {
+    fn overlapping(&self, start: u64, last: u64) -> Vec<(u64, (u64, u64, Rights))> {
+        let mut all: Vec<_> = self.0.range(..=last).map(|(&key, &value)| (key, value)).collect();
+        all.retain(|(_, (end, ..))| *end >= start);
+        all
+    }
+
+    /// Takes a range out and gives what was mapped there.
+    fn take(&mut self, start: u64, last: u64) -> Vec<(u64, (u64, u64, Rights))> {
+        let mut taken = Vec::new();
+        for (first, (end, output, rights)) in self.overlapping(start, last) {
+            self.0.remove(&first);
+            if first < start {
+                self.0.insert(first, (start - 1, output, rights));
+            }
+            if end > last {
+                self.0.insert(last + 1, (end, output + (last + 1 - first), rights));
+            }
+            let from = first.max(start);
+            taken.push((from, (end.min(last), output + (from - first), rights)));
+        }
+        taken
+    }
+
+    fn translate(&self, at: u64) -> Option<(PhysAddr, Rights)> {
+        let (&first, &(last, output, rights)) = self.0.range(..=at).next_back()?;
+        (at <= last).then(|| (PhysAddr::new(output + (at - first)), rights))
+    }
+
+    /// The mappings from `from` on, with what goes on put together.
+    fn mappings(&self, from: u64) -> Vec<Region> {
+        let mut all: Vec<Region> = Vec::new();
+        for (&first, &(last, output, rights)) in self.0.iter().filter(|(_, (last, ..))| *last >= from) {
+            let start = first.max(from);
+            let next = region(start, output + (start - first), last - start + 1, rights);
+            match all.last_mut() {
+                Some(before)
+                    if before.input.last().as_u64() + 1 == start
+                        && before.output + before.input.bytes() == next.output
+                        && before.rights == rights =>
+                {
+                    before.input = before.input.hull(next.input);
+                }
+                _ => all.push(next),
+            }
+        }
+        all
+    }
+}
+
+/// Frames of a table and those below; no table but the top one is empty, and none could be one page.
+fn count_frames(content: &BTreeMap<u64, Vec<u64>>, shape: Shape, table: u64, level: u8) -> usize {
+    let words = &content[&table];
+    assert!(level == shape.levels || words.iter().any(|word| *word != 0), "an empty table at level {level}");
+    if level < shape.largest_page
+        && let Entry::Page { output, rights } = Toy.decode(words[0], level)
+        && output.is_multiple_of(page_bytes(level + 1))
+    {
+        let page = |at: usize| Toy.page(output + at as u64 * page_bytes(level), rights, level);
+        assert!(!words.iter().enumerate().all(|(at, word)| *word == page(at)), "a table that could be a page");
+    }
+    let below = words.iter().map(|word| match Toy.decode(*word, level) {
+        Entry::Table(next) => count_frames(content, shape, next.as_u64(), level - 1),
+        Entry::Page { .. } => {
+            assert!(level <= shape.largest_page);
+            0
+        }
+        Entry::Absent => 0,
+    });
+    1 + below.sum::<usize>()
+}
+
+struct History {
+    bench: Bench,
+    expected: Expected,
+    random: fastrand::Rng,
+    watch: Option<Watch>,
+}
+
+impl History {
+    fn new(seed: u64, shape: Shape, coherent: bool, watched: bool) -> Self {
+        let hal = Fake::new(40);
+        let table = PageTable::new(&hal, Toy, shape, coherent).unwrap();
+        let watch = watched.then(|| Watch::new(&table));
+        let (random, expected) = (fastrand::Rng::with_seed(seed), Expected::default());
+        Self { bench: Bench { hal, table }, expected, random, watch }
+    }
+
+    /// A range at or around the places where tables meet, and inside of them.
+    fn range(&mut self) -> (u64, u64) {
+        let top = 1u64 << self.bench.table.shape.input_bits;
+        let random = &mut self.random;
+        let places = [0, GIB, 3 * GIB, 512 * GIB, top / 2, top];
+        let place = places[random.usize(..places.len())].min(top);
+        let steps = [KIB4, KIB4, KIB4, MIB2, GIB];
+        let mut near = |at: u64| {
+            let step = steps[random.usize(..steps.len())];
+            let by = random.u64(..=6) * step;
+            if random.bool() { at.saturating_sub(by) } else { (at + by).min(top) }
+        };
+        let start = near(place);
+        let start = near(start);
+        let end = near(start);
+        let (start, end) = (start.min(end), start.max(end));
+        if start < top && start == end { (start, start + KIB4 - 1) } else { (start.min(end - KIB4), end - 1) }
+    }
+
+    fn step(&mut self) {
+        let (start, last) = self.range();
+        let (edited, rights) = (range(start, last - start + 1), [Rights::READ, RW][self.random.usize(..2)]);
+        let used = self.bench.hal.used();
+        let Bench { hal, table } = &mut self.bench;
+        let (change, needed) = match self.random.u8(..8) {
+            0..4 => {
+                // Outputs that go on where neighbours end, aligned like the input and otherwise.
+                let apart = [0, 0, 0, KIB4, MIB2, GIB][self.random.usize(..6)];
+                let output = range((start & ((1 << 44) - 1)) + apart, last - start + 1);
+                let region = Region { input: edited, output: PhysAddr::new(output.start().as_u64()), rights };
+                let meets = |range: IovaRange| meets_interrupts(range.start().as_u64(), range.last().as_u64());
+                let occupied = self.expected.overlapping(start, last).first().map(|(first, _)| (*first).max(start));
+                match (table.prepare_map(hal, region), occupied) {
+                    (Err(MapError::Occupied(at)), Some(occupied)) => return assert_eq!(at, Iova::new(occupied)),
+                    (Err(MapError::InterruptRange(_)), _) => return assert!(meets(edited) || meets(output)),
+                    (Err(MapError::OutOfFrames), None) => return assert_eq!(hal.used(), used),
+                    (Ok(spare), None) => {
+                        self.expected.0.insert(start, (last, region.output.as_u64(), rights));
+                        let needed = spare.0.len();
+                        (table.map(hal, region, spare), needed)
+                    }
+                    (result, occupied) => panic!("{region}: {result:?}, but {occupied:x?}"),
+                }
+            }
+            kind => {
+                let Ok(spare) = table.prepare_edit(hal, edited) else { return assert_eq!(hal.used(), used) };
+                let needed = spare.0.len();
+                let taken = self.expected.take(start, last);
+                if kind == 7 {
+                    let differ = taken.iter().any(|(.., (_, _, old))| *old != rights);
+                    for (first, (end, output, _)) in taken {
+                        self.expected.0.insert(first, (end, output, rights));
+                    }
+                    let change = table.protect(hal, edited, rights, spare);
+                    assert!(change.was_present || !differ);
+                    (change, needed)
+                } else {
+                    let change = table.unmap(hal, edited, spare);
+                    assert_eq!(change.was_present, !taken.is_empty());
+                    (change, needed)
+                }
+            }
+        };
+        assert!(change.range.contains(edited));
+        assert!(change.freed.is_empty() || change.was_present && change.tables);
+        // What was prepared is in use, or has come back: to the last frame.
+        assert_eq!(hal.used(), used + needed, "prepared too much");
+        assert_eq!(hal.used(), table.frames() + change.freed.len());
+        // SAFETY: no hardware walks this table.
+        unsafe { change.free(hal) };
+        match &mut self.watch {
+            Some(watch) => watch.check(hal),
+            None => drop(hal.journal()),
+        }
+        for at in [start.wrapping_sub(1), start, last, last + 1, start.midpoint(last)] {
+            assert_eq!(table.translate(hal, Iova::new(at)), self.expected.translate(at), "{at:#x}");
+        }
+    }
+
+    fn compare(&mut self) {
+        let from = if self.random.bool() { 0 } else { self.range().0 + self.random.u64(..KIB4) };
+        let mappings = self.bench.table.mappings(&self.bench.hal, Iova::new(from));
+        assert_eq!(Vec::from_iter(mappings), self.expected.mappings(from));
+        let Bench { hal, table } = &self.bench;
+        let content = BTreeMap::from_iter(hal.content());
+        let frames = count_frames(&content, table.shape, table.root().as_u64(), table.shape.levels);
+        assert_eq!((table.frames(), hal.used()), (frames, frames));
+    }
+}
+
+fn histories(levels: u8, steps: usize, watched: bool) {
+    for (largest_page, coherent) in [(1, true), (2, true), (3, true), (1, false), (2, false), (3, false)] {
+        let input_bits = if levels == 3 { 39 } else { 12 + 9 * levels };
+        let shape = Shape { levels, largest_page, input_bits, output_bits: 46 };
+        let mut history = History::new(u64::from(largest_page), shape, coherent, watched);
+        for step in 0..steps {
+            history.step();
+            if step % 64 == 0 {
+                history.compare();
+            }
+        }
+        let Bench { hal, table } = history.bench;
+        // SAFETY: no hardware walks this table.
+        unsafe { table.into_frames(&hal).free(&hal) };
+        assert_eq!(hal.used(), 0);
+    }
+}
+
+#[test]
+fn histories_of_3_levels() {
+    histories(3, 6_000, false);
+}
+
+#[test]
+fn histories_of_4_levels() {
+    histories(4, 6_000, false);
+}
+
+#[test]
+fn histories_of_5_levels() {
+    histories(5, 6_000, false);
+}
+
+#[test]
+fn histories_as_hardware_sees_them() {
+    for levels in 3..=5 {
+        histories(levels, 100, true);
+    }
+}

@@ -1,0 +1,76 @@
+#![forbid(unsafe_code)]
+
+use super::table::Edit;
+use super::walk::{Slot, Step, Table};
+use super::{Change, Format, PageTable, Spare};
+use crate::addr::IovaRange;
+use crate::hal::{Hal, WORDS};
+
+impl<F: Format> PageTable<F> {
+    /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
+    /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit
+    /// between.
+    #[inline]
+    pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
+        if let Some((table, index)) = self.recent(range)
+            && spare.0.is_empty()
+        {
+            let present = |index| table.frame.load(hal, index) != 0;
+            // With a neighbour the table does not become empty.
+            if present(index) && (present(index + 1) || present(index + WORDS - 1)) {
+                table.frame.store(hal, index, 0);
+                self.stored(hal, table, index);
+                return Change { was_present: true, ..Change::none(range) };
+            }
+        }
+        self.unmap_from_top(hal, range, spare)
+    }
+
+    #[cold]
+    fn unmap_from_top(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
+        let mut edit = self.begin_at_edges(hal, range, spare);
+        if let Some((start, last)) = self.shape.part(range) {
+            self.clear(hal, self.top(), start, last, &mut edit);
+        }
+        self.end(hal, edit)
+    }
+
+    /// Clears the entries for `start..=last`, which lies within the table; tells if nothing else is mapped there. Then it
+    /// has left everything as it is, as the table is to be unlinked; but the top table stays.
+    fn clear(&self, hal: &impl Hal, table: Table, start: u64, last: u64, edit: &mut Edit) -> bool {
+        // What is covered in part, the first and the last entry, decides by itself.
+        let mut goes = |slot: &Slot| match self.step(hal, table, slot.index) {
+            Step::Table(next) if !slot.whole => self.clear(hal, next, slot.start, slot.last, edit),
+            _ => true,
+        };
+        let (first_slot, last_slot) = table.end_slots(start, last);
+        let first_goes = goes(&first_slot);
+        let last_goes = if last_slot.index == first_slot.index { first_goes } else { goes(&last_slot) };
+        let absent = |index| table.frame.load(hal, index) == 0;
+        if table.level < self.shape.levels
+            && first_goes
+            && last_goes
+            && Table::all_but(first_slot.index, last_slot.index, absent)
+        {
+            return true;
+        }
+        edit.came_to(table, start, self.shape);
+        let mut writer = self.writer(hal, table);
+        for slot in table.slots(start, last) {
+            if slot.index == first_slot.index && !first_goes || slot.index == last_slot.index && !last_goes {
+                continue;
+            }
+            let step = self.step(hal, table, slot.index);
+            if let Step::Absent = step {
+                continue;
+            }
+            writer.store(slot.index, 0);
+            edit.change.was_present = true;
+            if let Step::Table(next) = step {
+                edit.change.tables = true;
+                self.unlink(hal, next, &mut edit.change.freed);
+            }
+        }
+        false
+    }
+}
