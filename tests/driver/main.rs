@@ -13,6 +13,7 @@ mod histories;
 mod hooked;
 mod machine;
 mod nmi;
+mod properties;
 mod quirks;
 mod register_based;
 mod take_over;
