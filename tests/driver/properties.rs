@@ -32,8 +32,8 @@ fn any_unit(random: &mut Random) -> UnitConfig {
     let cap = cap | pick(&[0b00, 0b01, 0b11]) << 34 | pick(&[0, 3, 9, 18, 35]) << 48;
     // Fault records and invalidation registers, each where nothing else is.
     let (records, at, bytes) = (pick(&[1, 2, 8, 256]), pick(&[0x200, 0xf00, 0x1000]), pick(&[0x1000, 0x2000, 0x10000]));
-    let cap = cap | (records - 1) << 40 | at / 16 << 24;
-    let ecap = ecap | pick(&[0x100, 0x1f0, 0x3ff0]) / 16 << 8;
+    let cap = cap | (records - 1) << 40 | (at / 16) << 24;
+    let ecap = ecap | (pick(&[0x100, 0x1f0, 0x3ff0]) / 16) << 8;
     let version = (pick(&[1, 2, 5, 6, 7]) << 4 | pick(&[0, 5])) as u32;
     UnitConfig { version, cap, ecap, found_running, bytes: bytes as u32, ..UnitConfig::server() }
 }
