@@ -30,6 +30,25 @@ pub(crate) struct Cached {
     pub(crate) rights: Rights,
 }
 
+/// Where the ATS extended capability of a device is that has one (PCI Express 6.0, section 10.5.1): the header, then
+/// capability and control register in one word.
+const ATS_HEADER: u16 = 0x140;
+const ATS_REGISTERS: u16 = ATS_HEADER + 4;
+/// E of the control register, and with STU all of it that can be written.
+const ATS_ENABLE: u32 = 1 << 31;
+const ATS_WRITABLE: u32 = ATS_ENABLE | 0x1f << 16;
+
+/// A device's ATS control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ats {
+    /// E = 1.
+    On,
+    /// E = 0, and since then the device-TLB was not emptied.
+    Off,
+    /// E = 0, and the device-TLB is empty, or the device was asked and did not answer.
+    Done,
+}
+
 #[derive(Debug)]
 pub(crate) struct Device {
     config: HashMap<u16, u32>,
@@ -37,11 +56,14 @@ pub(crate) struct Device {
     pub(crate) answer: Answer,
     /// Invalidations that it takes at a time (Invalidate Queue Depth).
     pub(crate) queue_depth: usize,
+    /// For a device that has the capability. One without uses its device-TLB whenever a test says so.
+    pub(crate) ats: Option<Ats>,
 }
 
 impl Default for Device {
     fn default() -> Self {
-        Self { config: HashMap::new(), cached: Vec::new(), answer: Answer::After(1_000), queue_depth: 32 }
+        let answer = Answer::After(1_000);
+        Self { config: HashMap::new(), cached: Vec::new(), answer, queue_depth: 32, ats: None }
     }
 }
 
@@ -78,7 +100,41 @@ impl Devices {
     }
 
     pub(crate) fn set_config(&mut self, function: SourceId, offset: u16, value: u32) {
-        self.of(function).config.insert(offset & !3, value);
+        let device = self.of(function);
+        device.config.insert(offset & !3, value);
+        if device.ats.is_some() && offset & !3 == ATS_REGISTERS {
+            device.ats = Some(if value & ATS_ENABLE != 0 { Ats::On } else { Ats::Off });
+        }
+    }
+
+    /// Gives a function a vendor and the ATS capability.
+    pub(crate) fn add_ats(&mut self, function: SourceId, queue_depth: usize) {
+        let device = self.of(function);
+        device.queue_depth = queue_depth;
+        device.ats = Some(Ats::Done);
+        let depth = queue_depth as u32 % 32;
+        for (offset, value) in [(0, 0x0001_8086), (0x100, 0x1400_0000 | 1 << 16), (ATS_HEADER, 1 << 16 | 0xf)] {
+            device.config.entry(offset).or_insert(value);
+        }
+        device.config.insert(ATS_REGISTERS, 1 << 5 | depth);
+    }
+
+    /// A write of the driver. `Some` with the new value of E if it changes that.
+    pub(crate) fn write_config(&mut self, function: SourceId, offset: u16, value: u32) -> Option<bool> {
+        let device = self.of(function);
+        let (Some(_), ATS_REGISTERS) = (device.ats, offset & !3) else {
+            self.set_config(function, offset, value);
+            return None;
+        };
+        let old = device.config.get(&ATS_REGISTERS).copied().unwrap_or(0);
+        let new = old & !ATS_WRITABLE | value & ATS_WRITABLE;
+        device.config.insert(ATS_REGISTERS, new);
+        let on = new & ATS_ENABLE != 0;
+        if (old & ATS_ENABLE != 0) == on {
+            return None;
+        }
+        device.ats = Some(if on { Ats::On } else { Ats::Off });
+        Some(on)
     }
 
     /// All ones where there is no function; zero in a register of one that nobody has set.
@@ -92,6 +148,13 @@ impl Device {
     pub(crate) fn lookup(&self, address: u64, right: Rights) -> Option<u64> {
         let hit = self.cached.iter().find(|entry| entry.page == address & !0xfff && entry.rights.contains(right))?;
         Some(hit.output | address & 0xfff)
+    }
+
+    /// It was told to drop all that it has, and did; or it was told to drop something, and did not answer.
+    pub(crate) fn emptied(&mut self) {
+        if self.ats == Some(Ats::Off) {
+            self.ats = Some(Ats::Done);
+        }
     }
 
     /// Drops the translations of all pages from `first` to `last`.

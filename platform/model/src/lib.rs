@@ -22,7 +22,8 @@
 //!   [`Machine::allow_allocations`]).
 //!
 //! It does not have scalable mode, posted interrupts, page requests, or more of a PCI topology than bridges to conventional
-//! PCI ([`Machine::add_bridge`]); a device's ATS is on whenever a test uses it.
+//! PCI ([`Machine::add_bridge`]). The ATS of a device without the capability ([`Machine::add_ats`]) is on whenever a test
+//! uses it.
 //!
 //! # Finding a bug
 //!

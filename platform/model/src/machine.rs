@@ -159,6 +159,12 @@ impl Machine {
         self.state().transfer_out(address, bytes, |state, at| state.ats(source, at, true))
     }
 
+    /// Gives a function the ATS capability, with room for that many invalidations at a time (1 to 32). It uses its
+    /// device-TLB only while ATS is switched on, and requests that a test has it translate are untranslated otherwise.
+    pub fn add_ats(&self, function: SourceId, queue_depth: usize) {
+        self.state().board.devices.add_ats(function, queue_depth);
+    }
+
     /// How a device answers invalidations from now on, and how many it takes at a time (1 to 32).
     pub fn set_device_tlb(&self, source: SourceId, answer: Answer, queue_depth: usize) {
         let state = &mut *self.state();

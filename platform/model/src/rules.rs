@@ -20,7 +20,7 @@ use Status::{Checked, NotYet, Shown};
 
 const SCALABLE: Status = NotYet("the model has no scalable mode yet");
 const FIRMWARE: Status = NotYet("a matter of the firmware's tables, which the model does not make");
-const ATS_CONTROL: Status = NotYet("the model does not look at the bit that switches a device's ATS on");
+const ATS_ALLOWED: Status = NotYet("a matter of the firmware's tables and of the devices' configuration space");
 
 /// All rules, in the order of the list: number, what it is about, and what the model does about it.
 pub const RULES: &[(&str, &str, Status)] = &[
@@ -77,10 +77,10 @@ pub const RULES: &[(&str, &str, Status)] = &[
         "all requester-ids of a device go together",
         Shown("a request that a bridge renamed is blocked, or reaches what it should not"),
     ),
-    ("R47", "the order in which ATS is switched on and off", ATS_CONTROL),
-    ("R48", "ATS only for devices that may have it", ATS_CONTROL),
+    ("R47", "the order in which ATS is switched on and off", Checked),
+    ("R48", "ATS only for devices that may have it", ATS_ALLOWED),
     ("R49", "a device is blocked before its reset", NotYet("the model has no resets yet")),
-    ("R51", "a CXL.cache device needs ATS", ATS_CONTROL),
+    ("R51", "a CXL.cache device needs ATS", ATS_ALLOWED),
     ("R52", "the order in which interrupt remapping is switched on", Checked),
     ("R53", "compatibility format stays off", Checked),
     ("R54", "how an interrupt entry changes", Checked),

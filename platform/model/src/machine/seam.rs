@@ -132,7 +132,12 @@ unsafe impl Hal for Machine {
     }
 
     unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
-        self.state().board.devices.set_config(function, offset, value);
+        let state = &mut *self.state();
+        if state.board.devices.write_config(function, offset, value) == Some(true) {
+            let board = &mut state.board;
+            let units = state.units.iter().filter(|unit| unit.answers_for(function));
+            units.for_each(|unit| unit.check_ats_on(function, board));
+        }
     }
 
     fn now_ns(&self) -> u64 {

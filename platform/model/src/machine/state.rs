@@ -8,6 +8,7 @@ use cofferdam::hal::Window;
 
 use super::seam::REGISTER_NS;
 use crate::arena::Arena;
+use crate::device::Ats;
 use crate::journal::Event;
 use crate::memory::LINE;
 use crate::unit::{Board, Fault, Reason, Unit};
@@ -100,6 +101,9 @@ impl State {
 
     /// The same for a device that translates for itself: what it has cached, or what it then asks for.
     pub(super) fn ats(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
+        if self.board.devices.of(source).ats.is_some_and(|ats| ats != Ats::On) {
+            return self.dma(source, at, write);
+        }
         let right = if write { Rights::WRITE } else { Rights::READ };
         let cached = self.board.devices.of(source).lookup(at, right);
         let result = self.ask(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));

@@ -168,6 +168,9 @@ impl Unit {
         if old == new || !old.present() && !new.present() && old.silent() == new.silent() {
             return;
         }
+        if self.on() {
+            self.check_ats_off(source, old, new, board);
+        }
         if self.on() && Self::fills(board) && !self.stale.contexts.contains_key(&source) {
             if old.present() {
                 self.keep_context(old, board);

@@ -3,10 +3,11 @@
 
 use cofferdam::addr::{Iova, Rights, SourceId};
 
+use super::entry::ContextEntry;
 use super::entry::Translation;
 use super::faults::{Fault, Reason, status};
 use super::{Board, Descriptor, Unit, global};
-use crate::device::{Answer, Cached, GIVES_UP_NS};
+use crate::device::{Answer, Ats, Cached, GIVES_UP_NS};
 
 /// An invalidation that a device has not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,36 @@ impl Unit {
         SourceId::from_requester(self.config.segment, source)
     }
 
+    /// True if a context entry lets requests of a device-TLB through.
+    fn allows(&self, entry: ContextEntry) -> bool {
+        entry.present() && entry.translation(&self.capability) == Some(Translation::DeviceTlb)
+    }
+
+    /// R47 (section 4.5.1): a device's ATS was switched on.
+    pub(crate) fn check_ats_on(&self, source: SourceId, board: &mut Board) {
+        let cached = self.stale.contexts.get(&source.requester()).copied().map(Option::unwrap_or_default);
+        let entry = cached.unwrap_or_else(|| self.current(source.requester(), board));
+        if !self.global.on(global::TE) || !self.allows(entry) {
+            let text = format_args!("{source}: ATS is switched on, and its context entry does not allow it");
+            board.journal.violation("R47", text);
+        }
+    }
+
+    /// R47 (section 4.5.2): a context entry changes.
+    pub(super) fn check_ats_off(&self, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
+        let source = self.device(source);
+        if !self.allows(old) || self.allows(new) {
+            return;
+        }
+        let left = match board.devices.of(source).ats {
+            Some(Ats::On) => "ATS is switched off",
+            Some(Ats::Off) => "its device-TLB is emptied",
+            Some(Ats::Done) | None => return,
+        };
+        let text = format_args!("{source}: its context entry blocks it before {left}");
+        board.journal.violation("R47", text);
+    }
+
     /// True if the context entry of a source lets requests of its device-TLB through.
     fn trusts(&self, source: SourceId, board: &Board) -> Result<bool, Reason> {
         let cached = self.stale.contexts.get(&source.requester());
@@ -33,7 +64,7 @@ impl Unit {
         if !entry.present() {
             return Err(Reason::ContextNotPresent);
         }
-        Ok(entry.translation(&self.capability) == Some(Translation::DeviceTlb))
+        Ok(self.allows(entry))
     }
 
     /// A translation request for one page. `None` if the device may do nothing with it, which is no fault.
@@ -151,8 +182,12 @@ impl Unit {
         let due: Vec<Outstanding> = self.outstanding.iter().copied().filter(|other| other.due <= now).collect();
         self.outstanding.retain(|other| other.due > now);
         for Outstanding { source, first, last, answered, .. } in due {
+            let device = board.devices.of(self.device(source));
+            if (first, last) == (0, u64::MAX) || !answered {
+                device.emptied();
+            }
             if answered {
-                board.devices.of(self.device(source)).invalidate(first, last);
+                device.invalidate(first, last);
                 continue;
             }
             // Section 6.5.2.11: waits are dropped, and nothing behind the oldest such invalidation is guaranteed.
@@ -170,7 +205,7 @@ impl Unit {
         let mut found = Vec::new();
         for (source, device) in board.devices.all().filter(|(source, _)| self.answers_for(*source)) {
             let entry = self.current(source.requester(), board);
-            let trusted = entry.present() && entry.translation(&self.capability) == Some(Translation::DeviceTlb);
+            let trusted = self.allows(entry);
             for cached in &device.cached {
                 let page = cached.page;
                 if !trusted {

@@ -1,6 +1,7 @@
 //! Devices that cache translations themselves: sections 3 and 4 of the rules where they speak of device-TLBs.
 
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
+use cofferdam::hal::Hal;
 use cofferdam_model::{Answer, Fault, Reason, UnitConfig};
 
 use crate::driver::*;
@@ -47,6 +48,65 @@ fn a_page_stays_in_the_device_until_it_is_invalidated_there() {
     assert_eq!(driver.rules(), ["R31"]);
     driver.submit(&[device_tlb(DEVICE, INPUT)]);
     assert!(ats_reads(&driver, INPUT).is_err());
+    driver.machine.check();
+}
+
+/// Switches ATS on or off in a device that has the capability.
+fn switch(driver: &Driver, source: SourceId, on: bool) {
+    // SAFETY: the machine takes any access and reports a wrong one.
+    unsafe { driver.machine.config_write(source, 0x144, u32::from(on) << 31) };
+}
+
+#[test]
+fn ats_is_switched_on_only_when_the_context_entry_allows_it() {
+    let (mut driver, contexts, tables) = trusted();
+    driver.machine.add_ats(device(), 32);
+    let other = SourceId::from_requester(0, DEVICE + 8);
+    driver.machine.add_ats(other, 32);
+    switch(&driver, device(), true);
+    assert_eq!(driver.rules(), [""; 0]);
+    switch(&driver, other, true);
+    assert_eq!(driver.rules(), ["R47"]);
+    driver.set_context(contexts, DEVICE + 8, tables[0], 4, DOMAIN);
+    driver.submit(&[]);
+    switch(&driver, other, false);
+    switch(&driver, other, true);
+    assert_eq!(driver.rules(), ["R47"], "an entry, but none that allows it");
+    driver.machine.abandon();
+}
+
+#[test]
+fn ats_is_switched_off_and_the_device_emptied_before_the_context_entry_blocks_it() {
+    let blocked = |steps: &dyn Fn(&mut Driver)| {
+        let (mut driver, contexts, _) = trusted();
+        driver.machine.add_ats(device(), 32);
+        switch(&driver, device(), true);
+        steps(&mut driver);
+        driver.publish(contexts + u64::from(DEVICE) * 16, 0);
+        driver.submit(&[context_device(DEVICE, DOMAIN), iotlb_domain(DOMAIN), device_tlb_global(DEVICE)]);
+        driver.rules()
+    };
+    assert_eq!(blocked(&|_| ()), ["R47"]);
+    assert_eq!(blocked(&|driver| switch(driver, device(), false)), ["R47"], "it is not emptied");
+    let empty = |driver: &mut Driver| assert!(driver.submit(&[device_tlb_global(DEVICE)]));
+    assert_eq!(blocked(&|driver| empty(driver)), ["R47"], "it is not off");
+    let in_order = blocked(&|driver| {
+        switch(driver, device(), false);
+        empty(driver);
+    });
+    assert_eq!(in_order, [""; 0]);
+}
+
+#[test]
+fn a_device_whose_ats_is_off_sends_untranslated_requests() {
+    let (mut driver, _, tables) = trusted();
+    driver.machine.add_ats(device(), 32);
+    driver.publish(tables[3], 0);
+    driver.submit(&[iotlb_pages(DOMAIN, INPUT, 0, true)]);
+    assert_eq!(ats_reads(&driver, INPUT).unwrap_err().reason, Reason::NotReadable);
+    switch(&driver, device(), true);
+    assert_eq!(ats_reads(&driver, INPUT), Ok(7), "what it still has");
+    driver.submit(&[device_tlb(DEVICE, INPUT)]);
     driver.machine.check();
 }
 
