@@ -129,8 +129,8 @@ impl Domain {
     }
 
     /// What a context entry says to lead here.
-    pub(crate) fn translation(&self) -> Translation {
-        Translation { root: self.table.root(), levels: self.attributes.shape.levels, domain_id: self.id }
+    pub(crate) fn translation(&self, device_tlb: bool) -> Translation {
+        Translation { root: self.table.root(), levels: self.attributes.shape.levels, domain_id: self.id, device_tlb }
     }
 }
 

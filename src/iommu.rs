@@ -2,6 +2,7 @@
 
 mod change;
 mod commit;
+mod device_tlb;
 mod devices;
 mod error;
 mod faults;
@@ -21,6 +22,7 @@ use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
 
 pub use crate::paging::MapError;
 pub use change::{Change, Committed};
+pub use device_tlb::{DeviceConfig, NoDeviceTlb};
 use devices::Assignment;
 pub use error::{Error, Refusal};
 

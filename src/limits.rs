@@ -18,6 +18,8 @@ pub const CELLS: usize = 16;
 pub const REGIONS: usize = 64;
 /// Devices assigned at a time, in all cells together.
 pub const DEVICES: usize = 256;
+/// Devices with a device-TLB at a time, behind one remapping unit.
+pub const DEVICE_TLBS: usize = 32;
 /// Edits of one change.
 pub const EDITS: usize = 64;
 /// Different page tables of one cell: one for each combination of attributes that its devices need.

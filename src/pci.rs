@@ -1,17 +1,21 @@
-//! What is read of the configuration space of PCI functions.
+//! What is read of the configuration space of PCI functions, and the few bits that are written there.
 //!
 //! Nothing in it is trusted: capability lists may loop, lead nowhere or read as all ones, so each walk is bounded, and what
 //! makes no sense is not there.
 
+mod ats;
 mod bridge;
 mod capability;
 mod config_space;
+mod cxl;
 mod express;
 mod header;
 mod sr_iov;
 
+pub(crate) use ats::Ats;
 pub(crate) use bridge::{Bridge, bridge, bridges_above, has_extended_functions};
 pub use config_space::{ConfigSpace, NoConfigSpace};
+pub(crate) use cxl::caches_memory;
 pub(crate) use express::{PortType, express_register, port_type};
 pub(crate) use header::is_there;
-pub(crate) use sr_iov::is_virtual_function_of;
+pub(crate) use sr_iov::{is_virtual_function_of, physical_function};

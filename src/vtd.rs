@@ -27,6 +27,7 @@ pub use fault::{Access, Fault, FaultLog};
 pub use fault_event::Destination;
 pub use fault_reason::FaultReason;
 pub(crate) use flush::Flush;
+pub(crate) use invalidation::DeviceTlb;
 use invalidation::Invalidation;
 pub use protected::MainMemory;
 pub(crate) use quirks::of_machine as quirks_of_machine;

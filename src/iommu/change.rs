@@ -5,7 +5,7 @@ use core::fmt;
 
 use heapless::Vec;
 
-use super::{Error, Iommu};
+use super::{DeviceConfig, Error, Iommu};
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::domain::Coherency;
@@ -18,7 +18,7 @@ pub(super) enum Edit {
     Map(CellId, Region),
     Unmap(CellId, IovaRange),
     Protect(CellId, IovaRange, Rights),
-    Assign(CellId, SourceId),
+    Assign(CellId, SourceId, DeviceConfig),
     Release(SourceId),
     Destroy(CellId),
 }
@@ -90,7 +90,16 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     ///
     /// No room.
     pub fn assign(&mut self, device: SourceId, cell: CellId) -> Result<&mut Self, Error> {
-        self.with(Edit::Assign(cell, device))
+        self.assign_with(device, cell, DeviceConfig::default())
+    }
+
+    /// As [`assign`](Self::assign), with the device configured as it says.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn assign_with(&mut self, device: SourceId, cell: CellId, config: DeviceConfig) -> Result<&mut Self, Error> {
+        self.with(Edit::Assign(cell, device, config))
     }
 
     /// Takes a device away from its cell. It is blocked, unless the change gives it to another.
@@ -180,7 +189,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// As for [`Change::commit`].
     pub fn assign(&self, device: SourceId, cell: CellId) -> Result<Committed<CELLS>, Error> {
-        self.commit(&[Edit::Assign(cell, device)])
+        self.assign_with(device, cell, DeviceConfig::default())
+    }
+
+    /// [`Change::assign_with`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn assign_with(&self, device: SourceId, cell: CellId, config: DeviceConfig) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::Assign(cell, device, config)])
     }
 
     /// [`Change::release`], alone.

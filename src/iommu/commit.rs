@@ -17,11 +17,11 @@ use crate::hal::{FrameList, Hal};
 use crate::paging::Change;
 use crate::vtd::Flush;
 
-type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
+pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
     MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
 
 /// What each unit said to a flush.
-type Results<const UNITS: usize> = [Result<(), UnitError>; UNITS];
+pub(super) type Results<const UNITS: usize> = [Result<(), UnitError>; UNITS];
 
 /// The error of the first unit that failed.
 pub(super) fn all<const UNITS: usize>(results: &Results<UNITS>) -> Result<(), UnitError> {
@@ -37,8 +37,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 
         // Tables that nothing of ours refers to any more.
         let mut freed = FrameList::new();
+        let (mut config, emptied) = self.empty_device_tlbs(config, &touched);
         self.take_away(&mut config, &touched, &mut freed);
-        let (mut config, taken) = self.flush(config);
+        let (mut config, mut taken) = self.flush(config);
+        taken.iter_mut().zip(emptied).for_each(|(taken, emptied)| *taken = emptied.and(*taken));
         let result = all(&taken);
         self.forget_released(&mut config, &touched, &taken, &mut freed);
         if let Err(error) = result {
@@ -58,6 +60,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             self.take_back(&mut config, &touched, &mut freed);
             return self.give_up(config, &touched, freed, error);
         }
+        // Only when their entries allow it (R47).
+        let arrived = config.assignments.iter().filter(|device| device.arrives(&touched));
+        arrived.filter_map(|device| device.ats).for_each(|ats| ats.switch(&self.hal, true));
         self.end(&mut config, &touched);
         let committed = self.report(&mut config, &touched);
         drop(config);
@@ -124,7 +129,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         for device in assignments.iter().filter(|a| a.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
-                unit.expel(&self.hal, &device.requesters, device.domain_id, flush);
+                unit.expel(&self.hal, &device.requesters, device.domain_id, device.device_tlb(), flush);
             }
         }
     }
@@ -139,8 +144,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         freed: &mut FrameList,
     ) {
         for (index, (unit, flush)) in self.units.iter().zip(flushes).enumerate() {
-            if assignments.iter().any(|device| device.unit == index && device.domain_id == domain_id) {
-                flush.page_table(unit.capabilities(), domain_id, &change);
+            let users = assignments.iter().filter(|device| device.unit == index && device.domain_id == domain_id);
+            if users.clone().next().is_some() {
+                // The device-TLB of a device that arrives is switched on later.
+                let known = users.filter(|device| device.state != State::Arriving);
+                flush.page_table(unit.capabilities(), domain_id, &change, known.filter_map(Assignment::device_tlb));
             }
         }
         freed.append(&self.hal, change.freed);
@@ -202,7 +210,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             if let (Some(domain), Some(unit), Some(flush)) =
                 (domain, self.units.get(device.unit), flushes.get_mut(device.unit))
             {
-                unit.admit(&self.hal, &device.requesters, domain.translation(), context_tables, flush);
+                let translation = domain.translation(device.ats.is_some());
+                unit.admit(&self.hal, &device.requesters, translation, context_tables, flush);
             }
         }
     }
@@ -222,7 +231,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         for device in assignments.iter().filter(|device| device.arrives(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
-                unit.expel(&self.hal, &device.requesters, device.domain_id, flush);
+                unit.expel(&self.hal, &device.requesters, device.domain_id, device.device_tlb(), flush);
             }
         }
     }

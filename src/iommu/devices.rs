@@ -4,13 +4,14 @@
 use heapless::Vec;
 
 use super::stage::Touched;
-use super::{Config, Error, Iommu, Refusal};
+use super::{Config, DeviceConfig, Error, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
 use crate::cell::CellId;
 use crate::hal::Hal;
 use crate::limits::{self, Full};
+use crate::pci::Ats;
 use crate::topology::MAX_REQUESTERS;
-use crate::vtd::Capabilities;
+use crate::vtd::{Capabilities, DeviceTlb};
 
 /// Where a device is in a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,16 @@ pub(super) struct Assignment {
     pub(super) domain_id: u16,
     /// Every requester-id that its requests may carry.
     pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
+    /// It is to have a device-TLB.
+    pub(super) ats: Option<Ats>,
     pub(super) state: State,
 }
 
 impl Assignment {
+    pub(super) fn device_tlb(&self) -> Option<DeviceTlb> {
+        self.ats.as_ref().map(DeviceTlb::of)
+    }
+
     /// True if the device gets its cell by a change of these cells.
     pub(super) fn arrives<const CELLS: usize>(&self, touched: &Touched<CELLS>) -> bool {
         self.state == State::Arriving && touched.has(self.cell)
@@ -70,6 +77,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         touched: &Touched<CELLS>,
         device: SourceId,
         cell: CellId,
+        device_config: DeviceConfig,
     ) -> Result<Assignment, Error> {
         let refused = |reason| Err(Error::Refused { device, reason });
         if !config.enabled {
@@ -101,7 +109,13 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
             requesters.push(source.requester()).map_err(|_| full)?;
         }
-        Ok(Assignment { device, cell, unit, domain_id: 0, requesters, state: State::Arriving })
+        let ats = self.ats_for(device, unit, device_config)?;
+        let alike = others.filter(|other| other.unit == unit && other.ats.is_some());
+        if ats.is_some() && alike.count() >= limits::DEVICE_TLBS {
+            let what = "devices with a device-TLB behind this unit";
+            return Err(Full { what, capacity: limits::DEVICE_TLBS }.into());
+        }
+        Ok(Assignment { device, cell, unit, domain_id: 0, requesters, ats, state: State::Arriving })
     }
 
     /// The reserved memory of a device, as a domain's attributes have it.

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::NoDeviceTlb;
 use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
@@ -22,6 +23,10 @@ pub enum Refusal {
     /// The firmware's table names no unit for it, and part of the table could not be read: the unit that takes all the rest
     /// may not be its own.
     UncertainUnit,
+    /// It is not to have a device-TLB, but does not work without: firmware says so, or it caches memory by CXL.cache.
+    NeedsDeviceTlb,
+    /// It is to have a device-TLB, but cannot.
+    NoDeviceTlb(NoDeviceTlb),
     /// Its requests may carry this source-id, which another cell's device uses, too.
     SharesRequester(SourceId),
     /// Its requests may pass this source-id's unit, which is not its own.
@@ -38,6 +43,8 @@ impl fmt::Display for Refusal {
                 write!(f, "firmware reserves {region} for it, where the cell has memory of its own")
             }
             Self::UncertainUnit => f.write_str("the table names no unit for it, and part of the table was lost"),
+            Self::NeedsDeviceTlb => f.write_str("it does not work without a device-TLB, which it is not to have"),
+            Self::NoDeviceTlb(reason) => write!(f, "it cannot have a device-TLB: {reason}"),
             Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
         }

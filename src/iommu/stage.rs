@@ -36,7 +36,7 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
         for edit in edits {
             let cell = match *edit {
                 Edit::Map(cell, _) | Edit::Unmap(cell, _) | Edit::Protect(cell, ..) => Some(cell),
-                Edit::Assign(cell, _) | Edit::Destroy(cell) => Some(cell),
+                Edit::Assign(cell, ..) | Edit::Destroy(cell) => Some(cell),
                 Edit::Release(device) => self.assignments.iter().find(|a| a.device == device).map(|a| a.cell),
             };
             let Some(id) = cell else { continue };
@@ -116,8 +116,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             }
             Edit::Release(device) => config.stage_release(device, touched)?,
             Edit::Destroy(cell) => config.stage_destroy(cell)?,
-            Edit::Assign(cell, device) => {
-                let assignment = self.candidate(config, touched, device, cell)?;
+            Edit::Assign(cell, device, device_config) => {
+                let assignment = self.candidate(config, touched, device, cell, device_config)?;
                 let full = Full { what: "assigned devices", capacity: DEVICES };
                 config.assignments.push(assignment).map_err(|_| full)?;
             }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::capability::extended_capabilities;
-use super::{ConfigSpace, is_there};
+use super::{ConfigSpace, bridges_above, is_there};
 use crate::addr::SourceId;
 
 const ID: u16 = 0x10;
@@ -28,5 +28,43 @@ pub(crate) fn is_virtual_function_of(config: &impl ConfigSpace, function: Source
         (0, _) => false,
         (1, _) | (_, 0) => distance == 0,
         _ => distance.is_multiple_of(stride) && distance / stride < count,
+    }
+}
+
+/// The physical function that has `function` as a virtual one; `function` itself if it is none. `None` if nobody has it.
+///
+/// Virtual functions may take up further buses, all behind the bridge that their physical function is behind.
+pub(crate) fn physical_function(config: &impl ConfigSpace, function: SourceId) -> Option<SourceId> {
+    if is_there(config, function) {
+        return Some(function);
+    }
+    let (segment, bus) = (function.segment(), function.bus());
+    let lowest = bridges_above(config, segment, bus).next().map_or(0, |bridge| bridge.secondary);
+    let mut candidates = (lowest..=bus).rev().flat_map(|bus| {
+        (0..=u8::MAX).map(move |devfn| SourceId::from_requester(segment, u16::from(bus) << 8 | u16::from(devfn)))
+    });
+    candidates.find(|physical| is_virtual_function_of(config, function, *physical))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config_space::tests::{Registers, function};
+    use super::*;
+
+    #[test]
+    fn a_virtual_function_has_its_physical_one_on_this_bus_or_on_one_before() {
+        let physical = function(3);
+        let there = (physical, 0, 0x1234_8086);
+        let registers =
+            [there, (physical, 0x100, 0x0001_0010), (physical, 0x110, 4), (physical, 0x114, 0x80 << 16 | 0x100)];
+        let config = Registers(&registers);
+        let of = |requester| physical_function(&config, SourceId::from_requester(0, requester));
+        assert_eq!(of(0x18), Some(physical), "its own");
+        for own in [0x118, 0x198, 0x218, 0x298] {
+            assert_eq!(of(own), Some(physical), "{own:#x}");
+        }
+        for other in [0x20, 0x98, 0x318, 0x119] {
+            assert_eq!(of(other), None, "{other:#x}");
+        }
     }
 }

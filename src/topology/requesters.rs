@@ -50,6 +50,11 @@ impl Requesters {
         &self.ids
     }
 
+    /// True if no other function's requests can carry the function's own source-id, and its own carry no other.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.ids.len() == 1 && self.shared.is_empty()
+    }
+
     /// True if `other` shares a source-id with this function, so that both have to be in one cell.
     pub fn shared_with(&self, other: SourceId) -> bool {
         let segment = self.ids.first().map(|own| own.segment());

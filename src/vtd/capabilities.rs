@@ -55,6 +55,8 @@ pub struct Capabilities {
     pub queued_invalidation: bool,
     /// Device-TLBs are supported (DT).
     pub device_tlb: bool,
+    /// Invalidations of device-TLBs are throttled for each physical function, which has to be told (DIT).
+    pub device_tlb_throttling: bool,
     /// Interrupts can be remapped (IR).
     pub interrupt_remapping: bool,
     /// Interrupts can go to CPUs with ids above 255 (EIM).
@@ -115,6 +117,7 @@ impl Capabilities {
             coherent: ecap.is_set(ECAP::C),
             queued_invalidation: ecap.is_set(ECAP::QI),
             device_tlb: ecap.is_set(ECAP::DT),
+            device_tlb_throttling: ecap.is_set(ECAP::DIT),
             interrupt_remapping: ecap.is_set(ECAP::IR),
             extended_interrupts: ecap.is_set(ECAP::EIM),
             snoop_control: ecap.is_set(ECAP::SC),
@@ -224,6 +227,7 @@ pub(super) mod tests {
         coherent: false,
         queued_invalidation: true,
         device_tlb: false,
+        device_tlb_throttling: false,
         interrupt_remapping: true,
         extended_interrupts: false,
         snoop_control: false,
@@ -245,7 +249,7 @@ pub(super) mod tests {
         // QEMU 7.2 with its default of 39 bits.
         let narrow = Capabilities { four_levels: false, input_bits: 39, ..QEMU };
         assert_eq!(read(0x10, 0x00d2_008c_2226_0206, ECAP).unwrap(), narrow);
-        let all = read(0x65, CAP | 1 << 63 | 0b1_1111 << 4 | 1 << 11, ECAP | 0x95).unwrap();
+        let all = read(0x65, CAP | 1 << 63 | 0b1_1111 << 4 | 1 << 11, ECAP | 0x95 | 1 << 41).unwrap();
         assert_eq!((all.major_version, all.minor_version), (6, 5));
         assert!(all.root_pointer_invalidates && all.write_buffer_flush && all.protected_low && all.protected_high);
         assert!(
@@ -253,6 +257,7 @@ pub(super) mod tests {
                 && all.five_levels
                 && all.coherent
                 && all.device_tlb
+                && all.device_tlb_throttling
                 && all.snoop_control
                 && all.extended_interrupts
         );

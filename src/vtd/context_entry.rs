@@ -5,7 +5,7 @@
 //! | 87:72 | DID, domain-id |
 //! | 66:64 | AW, address width: 1, 2, 3 for 3, 4, 5 levels |
 //! | 63:12 | SSPTPTR, second-stage page-table pointer |
-//! | 3:2 | TT, translation type: 0 translates untranslated requests and blocks all others |
+//! | 3:2 | TT, translation type: 0 translates untranslated requests and blocks all others, 1 lets those of a device-TLB through |
 //! | 1 | FPD, fault processing disable |
 //! | 0 | P, present |
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ use crate::addr::PhysAddr;
 const P: u64 = 1;
 /// Faults are not recorded, also while P is 0.
 pub(super) const FPD: u64 = 1 << 1;
+const TT_DEVICE_TLB: u64 = 0b01 << 2;
 const SSPTPTR: u64 = !0xfff;
 
 /// The two halves of an entry.
@@ -27,10 +28,11 @@ pub(super) struct ContextEntry {
 }
 
 impl ContextEntry {
-    /// Untranslated requests go through the page table at `root`; translation requests and translated ones are blocked.
-    pub(super) fn second_stage(root: PhysAddr, levels: u8, domain_id: u16) -> Self {
+    /// Untranslated requests go through the page table at `root`. Translation requests and translated ones are let through
+    /// for a `device_tlb`, and blocked without.
+    pub(super) fn second_stage(root: PhysAddr, levels: u8, domain_id: u16, device_tlb: bool) -> Self {
         Self {
-            lower: root.as_u64() & SSPTPTR | P,
+            lower: root.as_u64() & SSPTPTR | if device_tlb { TT_DEVICE_TLB } else { 0 } | P,
             upper: u64::from(domain_id) << 8 | u64::from(levels.saturating_sub(2) & 0b111),
         }
     }
@@ -57,12 +59,14 @@ mod tests {
 
     #[test]
     fn the_fields_are_where_the_specification_has_them() {
-        let entry = ContextEntry::second_stage(PhysAddr::new(0x1234_5000), 4, 0xabcd);
-        assert_eq!(entry, ContextEntry { lower: 0x1234_5001, upper: 0xab_cd02 });
-        assert_eq!((entry.domain_id(), ContextEntry { lower: FPD, ..entry }.domain_id()), (Some(0xabcd), None));
-        let widths = [3, 4, 5].map(|levels| ContextEntry::second_stage(PhysAddr::new(0), levels, 0).upper);
+        let entry = |device_tlb| ContextEntry::second_stage(PhysAddr::new(0x1234_5000), 4, 0xabcd, device_tlb);
+        assert_eq!(entry(false), ContextEntry { lower: 0x1234_5001, upper: 0xab_cd02 });
+        assert_eq!(entry(true), ContextEntry { lower: 0x1234_5005, upper: 0xab_cd02 });
+        let absent = ContextEntry { lower: FPD, ..entry(true) };
+        assert_eq!((entry(true).domain_id(), absent.domain_id()), (Some(0xabcd), None));
+        let widths = [3, 4, 5].map(|levels| ContextEntry::second_stage(PhysAddr::new(0), levels, 0, false).upper);
         assert_eq!(widths, [1, 2, 3]);
         assert_eq!(word(0xff), 510);
-        assert_eq!((with_fpd(entry.lower, true), with_fpd(0x1234_5003, false)), (0x1234_5003, 0x1234_5001));
+        assert_eq!((with_fpd(entry(false).lower, true), with_fpd(0x1234_5003, false)), (0x1234_5003, 0x1234_5001));
     }
 }

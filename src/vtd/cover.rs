@@ -72,6 +72,9 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
+    /// Those of a device-TLB: of any size, but for all there is.
+    pub(super) const OF_DEVICE: Self = Self { cost: Cost::DEVICE_TLB, widest: 51, page: 51 };
+
     /// The cheapest blocks that hold all pages of `changed`: ranges of page numbers, first and last, none twice. `None` if
     /// forgetting everything costs no more, or nothing else will do.
     pub(super) fn cover(self, changed: impl Iterator<Item = (u64, u64)> + Clone) -> Option<Vec<Block, MAX_BLOCKS>> {
@@ -159,7 +162,7 @@ mod tests {
             Some(vec![block(0x17f, 0), block(0x180, 1)]),
             "253 too many do not"
         );
-        let device = Blocks { cost: Cost::DEVICE_TLB, widest: 52, page: 52 };
+        let device = Blocks::OF_DEVICE;
         assert_eq!(cover(device, &[(0x17f, 0x181)]), Some(vec![block(0x100, 8)]), "but less than a message");
         assert_eq!(cover(device, &[(0xfff, 0x1000)]), Some(vec![block(0xfff, 0), block(0x1000, 0)]));
         assert_eq!(cover(BLOCKS, &[]), Some(vec![]));

@@ -1,7 +1,7 @@
 //! Invalidation descriptors of 128 bits (S 6.5.2.1 to 6.5.2.9). The type is in bits 11:9 and 3:0; unused bits are zero.
 #![forbid(unsafe_code)]
 
-use super::{Capabilities, Invalidation};
+use super::{Capabilities, DeviceTlb, Invalidation};
 use crate::addr::PhysAddr;
 
 /// What the queue is made of.
@@ -19,7 +19,8 @@ impl Descriptor {
     /// The one that has `invalidation` done, draining as the unit can (R25).
     ///
     /// Context-cache, S 6.5.2.1: G in 5:4, DID in 31:16, SID in 47:32. IOTLB, S 6.5.2.3: G in 5:4, DW 6, DR 7, DID in
-    /// 31:16; AM in 69:64, IH 70, address in 127:76.
+    /// 31:16; AM in 69:64, IH 70, address in 127:76. Device-TLB, S 6.5.2.5: PFSID in 63:52 and 15:12, MIP in 20:16, SID in
+    /// 47:32; S 64, address in 127:76.
     pub(super) const fn of(invalidation: Invalidation, unit: &Capabilities) -> Self {
         let (lower, upper) = match invalidation {
             Invalidation::ContextGlobal => (0x1 | 0b01 << 4, 0),
@@ -33,6 +34,11 @@ impl Descriptor {
                 0x2 | 0b11 << 4 | drains(unit) | (domain_id as u64) << 16,
                 start.as_u64() & !0xfff | (leaves_only as u64) << 6 | (mask & 0x3f) as u64,
             ),
+            // R34.
+            Invalidation::DeviceTlb(device) => (device_tlb(device, unit), 0x7fff_ffff_ffff_f001),
+            Invalidation::DeviceTlbPages { device, start, mask } => {
+                (device_tlb(device, unit), sized(start.as_u64() & !0xfff, mask))
+            }
         };
         Self { lower, upper }
     }
@@ -40,6 +46,24 @@ impl Descriptor {
 
 const fn drains(unit: &Capabilities) -> u64 {
     (unit.write_draining as u64) << 6 | (unit.read_draining as u64) << 7
+}
+
+/// PFSID is reserved where the unit does not throttle (R23). A depth of 32 is coded as 0.
+const fn device_tlb(device: DeviceTlb, unit: &Capabilities) -> u64 {
+    let physical = if unit.device_tlb_throttling { device.physical as u64 } else { 0 };
+    0x3 | (physical & 0xf) << 12
+        | (device.queue_depth as u64 & 0x1f) << 16
+        | (device.requester as u64) << 32
+        | (physical >> 4) << 52
+}
+
+/// A block of 2^`mask` pages: if there is more than one, S is set, and of the address bits that the block leaves free the
+/// highest is clear and all others are set (PCIe 6.0, section 10.2.3.2).
+const fn sized(start: u64, mask: u8) -> u64 {
+    match mask {
+        0 => start,
+        _ => start | ((1 << (mask as u32 + 11)) - 1) & !0xfff | 1,
+    }
 }
 
 /// Wait, S 6.5.2.9: IF 4, SW 5, FN 6, status data in 63:32, status address in 127:66.
@@ -100,6 +124,32 @@ mod tests {
         assert_eq!(target(0xabcd_0000_0003), Some((0xabcd, 32)));
         assert_eq!(target(0xf00f_abcd_001f_f003), Some((0xabcd, 31)));
         assert_eq!([0xabcd_0000_0203, wait.lower, 0x13].map(target), [None, None, Some((0, 32))]);
+    }
+
+    #[test]
+    fn the_size_of_a_block_in_a_device_is_coded_in_its_address() {
+        let device = DeviceTlb { requester: 0xabcd, physical: 0x1239, queue_depth: 31 };
+        let of = |invalidation, device_tlb_throttling| {
+            let descriptor = Descriptor::of(invalidation, &Capabilities { device_tlb_throttling, ..PLAIN });
+            (descriptor.lower, descriptor.upper)
+        };
+        let all = Invalidation::DeviceTlb(device);
+        assert_eq!(of(all, false), (0xabcd_001f_0003, 0x7fff_ffff_ffff_f001));
+        assert_eq!(of(all, true), (0x1230_abcd_001f_9003, 0x7fff_ffff_ffff_f001));
+        let most = DeviceTlb { queue_depth: 32, ..device };
+        assert_eq!(of(Invalidation::DeviceTlb(most), false).0, 0xabcd_0000_0003);
+        let pages = |start, mask| {
+            let start = Iova::new(start);
+            let (lower, upper) = of(Invalidation::DeviceTlbPages { device, start, mask }, false);
+            assert_eq!(lower, 0xabcd_001f_0003);
+            upper
+        };
+        assert_eq!(pages(0x7000, 0), 0x7000);
+        assert_eq!(pages(0x6000, 1), 0x6001);
+        assert_eq!(pages(0x4000, 2), 0x5001);
+        assert_eq!(pages(0x20_0000, 9), 0x2f_f001);
+        assert_eq!(pages(0, 51), 0x3fff_ffff_ffff_f001);
+        assert_eq!(pages(1 << 63, 51), 0xbfff_ffff_ffff_f001);
     }
 
     #[test]

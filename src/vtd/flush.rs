@@ -7,8 +7,9 @@
 use heapless::Vec;
 
 use super::cover::{Block, Blocks, Cost, MAX_BLOCKS};
-use super::{Capabilities, Invalidation};
+use super::{Capabilities, DeviceTlb, Invalidation};
 use crate::addr::{Iova, PAGE_BYTES};
+use crate::limits;
 use crate::paging::Change;
 
 /// Functions, and domain-ids, that are told apart in the context-cache.
@@ -21,19 +22,38 @@ const DOMAINS: usize = 16;
 const RANGES: usize = 16;
 /// So many blocks of pages do for one flush; from then on, domains are flushed as a whole.
 const BLOCKS: usize = 32;
+/// Devices with a device-TLB: one change may have some leave and others arrive.
+const DEVICES: usize = 2 * limits::DEVICE_TLBS;
+/// Invalidations of all device-TLBs; each device has one at least.
+const OF_DEVICES: usize = DEVICES + limits::DEVICE_TLBS;
+
+const LIST: usize = CONTEXTS + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES + OF_DEVICES;
 
 /// Invalidations in the order in which they have to be done (R24). There is room for all that a [`Flush`] can ask for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct List(Vec<Invalidation, { CONTEXTS + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES }>);
+pub(super) struct List {
+    all: Vec<Invalidation, LIST>,
+    /// How many are for the unit itself; the others are for devices.
+    of_unit: usize,
+}
 
 impl List {
     fn add(&mut self, invalidation: Invalidation) {
-        let full = self.0.push(invalidation).is_err();
+        let full = self.all.push(invalidation).is_err();
         debug_assert!(!full, "the capacity is the sum of what there can be");
     }
 
+    fn room(&self) -> usize {
+        LIST - self.all.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = Invalidation> + Clone + '_ {
-        self.0.iter().copied()
+        self.all.iter().copied()
+    }
+
+    /// Those for the unit itself, and those for devices.
+    pub(super) fn parts(&self) -> (&[Invalidation], &[Invalidation]) {
+        self.all.split_at_checked(self.of_unit).unwrap_or((&self.all, &[]))
     }
 }
 
@@ -67,6 +87,8 @@ struct Pages {
     domain_id: u16,
     /// No entry that leads to a table changed.
     leaves_only: bool,
+    /// An entry that was present changed.
+    was_present: bool,
     first: u64,
     last: u64,
 }
@@ -77,6 +99,7 @@ impl Pages {
         Self {
             domain_id: self.domain_id,
             leaves_only: self.leaves_only && other.leaves_only,
+            was_present: self.was_present || other.was_present,
             first: self.first.min(other.first),
             last: self.last.max(other.last),
         }
@@ -89,13 +112,22 @@ impl Pages {
     /// True if the two are one range, and alike.
     fn continues(self, other: Self) -> bool {
         let adjacent = self.last.wrapping_add(1) == other.first || other.last.wrapping_add(1) == self.first;
-        self.domain_id == other.domain_id && self.leaves_only == other.leaves_only && adjacent
+        let kind = |pages: Self| (pages.domain_id, pages.leaves_only, pages.was_present);
+        adjacent && kind(self) == kind(other)
     }
 
     /// Pages between the two.
     fn gap(self, other: Self) -> u64 {
         self.first.saturating_sub(other.last).max(other.first.saturating_sub(self.last))
     }
+}
+
+/// A device-TLB that has to forget something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target {
+    device: DeviceTlb,
+    /// The pages of this domain-id whose entries were present; all if `None`.
+    pages_of: Option<u16>,
 }
 
 /// What a unit has to forget after one or more changes, or that its write buffer has to be flushed (R10).
@@ -110,6 +142,7 @@ pub(crate) struct Flush {
     /// All that the IOTLB has with these domain-ids.
     domains: Vec<u16, DOMAINS>,
     pages: Vec<Pages, RANGES>,
+    targets: Vec<Target, DEVICES>,
     write_buffer: bool,
 }
 
@@ -138,9 +171,27 @@ impl Flush {
         }
     }
 
-    /// After context entries of these requesters, present with `domain_id`, were cleared.
-    pub(super) fn context_cleared(&mut self, requesters: &[u16], domain_id: u16) {
+    /// After context entries of these requesters, present with `domain_id`, were cleared. They let a device-TLB through if
+    /// there is one.
+    pub(super) fn context_cleared(&mut self, requesters: &[u16], domain_id: u16, device_tlb: Option<DeviceTlb>) {
         self.contexts(requesters, domain_id, domain_id);
+        device_tlb.into_iter().for_each(|device| self.device_tlb(device));
+    }
+
+    /// All that a device-TLB has.
+    pub(crate) fn device_tlb(&mut self, device: DeviceTlb) {
+        self.target(Target { device, pages_of: None });
+    }
+
+    fn target(&mut self, target: Target) {
+        match self.targets.iter_mut().find(|other| other.device == target.device) {
+            Some(other) if other.pages_of == target.pages_of => {}
+            Some(other) => other.pages_of = None,
+            None => {
+                let full = self.targets.push(target).is_err();
+                debug_assert!(!full, "there are no more devices than that");
+            }
+        }
     }
 
     /// Context entries, cached with `cached_as`, each with its own source-id (R45), and all that was translated with
@@ -173,42 +224,56 @@ impl Flush {
         }
     }
 
-    /// After a change of the page table that the unit uses with `domain_id`: less rights or more (R30).
-    pub(crate) fn page_table(&mut self, unit: &Capabilities, domain_id: u16, change: &Change) {
+    /// After a change of the page table that the unit uses with `domain_id`: less rights or more (R30). `device_tlbs` are
+    /// those of all functions that use it; they have nothing of what was not present, with caching mode, too (R29).
+    pub(crate) fn page_table(
+        &mut self,
+        unit: &Capabilities,
+        domain_id: u16,
+        change: &Change,
+        device_tlbs: impl Iterator<Item = DeviceTlb>,
+    ) {
         if !change.was_present && !unit.caching_mode {
             return self.not_cached(unit);
         }
         let page = |at: Iova| at.as_u64() / PAGE_BYTES;
         let (first, last) = (page(change.range.start()), page(change.range.last()));
-        let mut pages = Pages { domain_id, leaves_only: !change.tables, first, last };
+        let was_present = change.was_present;
+        let mut pages = Pages { domain_id, leaves_only: !change.tables, was_present, first, last };
         while let Some(other) =
             self.pages.iter().copied().find(|other| pages.overlaps(*other) || pages.continues(*other))
         {
             self.pages.retain(|kept| *kept != other);
             pages = pages.hull(other);
         }
-        if self.pages.push(pages).is_err() {
-            self.widen(pages);
+        let told_apart = self.pages.push(pages).is_ok() || self.widen(pages);
+        self.iotlb |= !told_apart;
+        for device in device_tlbs.filter(|_| was_present) {
+            self.target(Target { device, pages_of: told_apart.then_some(domain_id) });
         }
     }
 
-    /// Takes in a range for which there is no room, together with the nearest of the domain and what is between them.
-    fn widen(&mut self, pages: Pages) {
+    /// Takes in a range for which there is no room, together with the nearest of the domain and what is between them. False
+    /// if there is none.
+    fn widen(&mut self, pages: Pages) -> bool {
         let of_domain = self.pages.iter_mut().filter(|other| other.domain_id == pages.domain_id);
-        match of_domain.min_by_key(|other| pages.gap(**other)) {
-            Some(nearest) => *nearest = nearest.hull(pages),
-            None => self.iotlb = true,
-        }
+        let nearest = of_domain.min_by_key(|other| pages.gap(**other));
+        nearest.map(|nearest| *nearest = nearest.hull(pages)).is_some()
     }
 
-    /// True if the write buffer has to be flushed: an invalidation does that, too.
+    /// True if the write buffer has to be flushed: an invalidation of the unit's own caches does that, too.
     pub(super) fn write_buffer(&self) -> bool {
-        self.write_buffer && self.is_empty()
+        self.write_buffer && !self.is_for_unit()
     }
 
     /// True if there is nothing to invalidate.
     pub(super) fn is_empty(&self) -> bool {
-        !self.everything && !self.iotlb && self.contexts.is_empty() && self.domains.is_empty() && self.pages.is_empty()
+        !self.is_for_unit() && self.targets.is_empty()
+    }
+
+    /// True if there is something to invalidate in the unit itself.
+    fn is_for_unit(&self) -> bool {
+        self.everything || self.iotlb || !self.contexts.is_empty() || !self.domains.is_empty() || !self.pages.is_empty()
     }
 
     /// The invalidations, in order.
@@ -225,6 +290,8 @@ impl Flush {
             self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));
             self.list_pages(unit, &mut list);
         }
+        list.of_unit = list.all.len();
+        self.list_targets(&mut list);
         list
     }
 
@@ -232,7 +299,7 @@ impl Flush {
     fn list_pages(&self, unit: &Capabilities, list: &mut List) {
         let mut blocks = 0;
         for (index, &Pages { domain_id, .. }) in self.pages.iter().enumerate() {
-            let pages = || self.pages.iter().filter(move |pages| pages.domain_id == domain_id);
+            let pages = || self.pages_of(domain_id);
             let listed = self.pages.iter().take(index).any(|before| before.domain_id == domain_id);
             if listed || self.domains.contains(&domain_id) {
                 continue;
@@ -245,14 +312,40 @@ impl Flush {
                 Some(chosen) => {
                     blocks += chosen.len();
                     for &Block { first, mask } in &chosen {
-                        let all = Pages { domain_id, leaves_only: true, first, last: first + ((1 << mask) - 1) };
+                        let last = first + ((1 << mask) - 1);
                         // R28.
-                        let leaves_only = pages().all(|pages| pages.leaves_only || !pages.overlaps(all));
+                        let leaves_only =
+                            pages().all(|part| part.leaves_only || part.first > last || part.last < first);
                         let start = Iova::new(first * PAGE_BYTES);
                         list.add(Invalidation::IotlbPages { domain_id, start, mask, leaves_only });
                     }
                 }
                 None => list.add(Invalidation::IotlbDomain(domain_id)),
+            }
+        }
+    }
+
+    fn pages_of(&self, domain_id: u16) -> impl Iterator<Item = Pages> + Clone + '_ {
+        self.pages.iter().copied().filter(move |pages| pages.domain_id == domain_id)
+    }
+
+    /// Device-TLBs, after the IOTLB: a device may ask again at once (R24).
+    fn list_targets(&self, list: &mut List) {
+        let mut left = self.targets.len();
+        for &Target { device, pages_of } in &self.targets {
+            left -= 1;
+            let cover = |domain_id| {
+                let pages = self.pages_of(domain_id).filter(|pages| pages.was_present);
+                Blocks::OF_DEVICE.cover(pages.map(|pages| (pages.first, pages.last)))
+            };
+            match pages_of.and_then(cover).filter(|blocks| blocks.len() + left <= list.room()) {
+                Some(chosen) => {
+                    for &Block { first, mask } in &chosen {
+                        let start = Iova::new(first * PAGE_BYTES);
+                        list.add(Invalidation::DeviceTlbPages { device, start, mask });
+                    }
+                }
+                None => list.add(Invalidation::DeviceTlb(device)),
             }
         }
     }

@@ -1,6 +1,25 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::Iova;
+use crate::pci::Ats;
+
+/// A function that may cache translations itself (S 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceTlb {
+    /// Its requester-id.
+    pub requester: u16,
+    /// That of the physical function whose virtual function it is, or its own again (PFSID).
+    pub physical: u16,
+    /// How many invalidations the physical function takes at a time: 1 to 32.
+    pub queue_depth: u8,
+}
+
+impl DeviceTlb {
+    pub(crate) fn of(ats: &Ats) -> Self {
+        let (requester, physical) = (ats.function.requester(), ats.physical.requester());
+        Self { requester, physical, queue_depth: ats.queue_depth }
+    }
+}
 
 /// What a unit can be asked to forget (S 6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,4 +50,18 @@ pub(crate) enum Invalidation {
         /// Keep the paging-structure caches.
         leaves_only: bool,
     },
+    /// All that a device-TLB has.
+    DeviceTlb(DeviceTlb),
+    /// What it has for a block of pages.
+    DeviceTlbPages {
+        /// The device.
+        device: DeviceTlb,
+        /// Where the block begins: a multiple of its size.
+        start: Iova,
+        /// The block has 2^`mask` pages, 2^51 at most.
+        mask: u8,
+    },
 }
+
+/// A batch has many.
+const _: () = assert!(size_of::<Invalidation>() == 16);

@@ -121,6 +121,9 @@ impl Queue {
         self.mask.count_ones() - SLOTS_A_PAGE.trailing_zeros()
     }
 
+    /// A batch of this length fits into any queue that is empty. What is for a device counts twice: a wait may come between.
+    pub(super) const BATCH: usize = SLOTS_A_PAGE as usize / 2 - 2;
+
     /// How many slots may be in use. One stays empty, or a full ring would look like an empty one (R15), and as many again
     /// as are in use, to issue those once more from wherever the unit stopped (R20).
     fn capacity(&self) -> u64 {

@@ -26,8 +26,9 @@ enum Request {
 }
 
 impl Request {
-    /// The one that has `invalidation` done, draining as the unit can (R25).
-    fn of(invalidation: Invalidation, unit: &Capabilities) -> Self {
+    /// The one that has `invalidation` done, draining as the unit can (R25). `None` for device-TLBs, which only the queue
+    /// reaches.
+    fn of(invalidation: Invalidation, unit: &Capabilities) -> Option<Self> {
         let context = |granularity, which| Self::Context { granularity, command: 1 << 63 | granularity << 61 | which };
         let drains = u64::from(unit.write_draining) << 48 | u64::from(unit.read_draining) << 49;
         let iotlb = |granularity, domain_id, address| Self::Iotlb {
@@ -35,7 +36,7 @@ impl Request {
             address,
             command: 1 << 63 | granularity << 60 | drains | u64::from(domain_id) << 32,
         };
-        match invalidation {
+        Some(match invalidation {
             Invalidation::ContextGlobal => context(GLOBAL, 0),
             Invalidation::ContextDomain(domain_id) => context(DOMAIN, domain_id.into()),
             Invalidation::ContextDevice { requester, domain_id } => {
@@ -47,7 +48,8 @@ impl Request {
                 let address = start.as_u64() & !0xfff | u64::from(leaves_only) << 6 | u64::from(mask & 0x3f);
                 iotlb(SELECTIVE, domain_id, Some(address))
             }
-        }
+            Invalidation::DeviceTlb(_) | Invalidation::DeviceTlbPages { .. } => return None,
+        })
     }
 }
 
@@ -63,12 +65,16 @@ pub(super) fn run<H: Hal>(
     timeout_ns: u64,
 ) -> Result<(), UnitError> {
     invalidations.try_for_each(|invalidation| match Request::of(invalidation, unit) {
-        Request::Context { granularity, command } => {
+        None => {
+            let (unit, register, bit, missing) = (registers.window, "ECAP_REG", "QI", "way to reach a device-TLB");
+            Err(UnitError::Unsupported { unit, register, bit, missing })
+        }
+        Some(Request::Context { granularity, command }) => {
             registers.ccmd().set(command);
             wait_context(registers, timeout_ns)?;
             check(registers, "CCMD_REG", "CAIG", granularity, registers.ccmd().read(CCMD::CAIG))
         }
-        Request::Iotlb { granularity, address, command } => {
+        Some(Request::Iotlb { granularity, address, command }) => {
             if let Some(address) = address {
                 registers.iva(unit.iotlb_offset).set(address);
             }
@@ -116,11 +122,12 @@ fn check<H>(
 mod tests {
     use super::*;
     use crate::addr::Iova;
+    use crate::vtd::DeviceTlb;
     use crate::vtd::capabilities::tests::QEMU;
 
     #[test]
     fn each_field_is_where_the_specification_has_it() {
-        use Invalidation::*;
+        use Invalidation::{ContextDevice, ContextDomain, ContextGlobal, IotlbDomain, IotlbGlobal, IotlbPages};
         let plain = Capabilities { write_draining: false, read_draining: false, ..QEMU };
         let context = |granularity, command| Request::Context { granularity, command };
         let iotlb = |granularity, address, command| Request::Iotlb { granularity, address, command };
@@ -135,8 +142,10 @@ mod tests {
             (pages(false), iotlb(3, Some(0x5555_6009), 0xb000_1234_0000_0000)),
             (pages(true), iotlb(3, Some(0x5555_6049), 0xb000_1234_0000_0000)),
         ] {
-            assert_eq!(Request::of(invalidation, &plain), request, "{invalidation:?}");
+            assert_eq!(Request::of(invalidation, &plain), Some(request), "{invalidation:?}");
         }
+        let device = DeviceTlb { requester: 0xabcd, physical: 0xabcd, queue_depth: 32 };
+        assert_eq!(Request::of(Invalidation::DeviceTlb(device), &plain), None);
     }
 
     #[test]
@@ -144,8 +153,8 @@ mod tests {
         let drains = |write_draining, read_draining| {
             let unit = Capabilities { write_draining, read_draining, ..QEMU };
             match Request::of(Invalidation::IotlbGlobal, &unit) {
-                Request::Iotlb { command, .. } => command >> 48 & 0b11,
-                Request::Context { .. } => panic!(),
+                Some(Request::Iotlb { command, .. }) => command >> 48 & 0b11,
+                other => panic!("{other:?}"),
             }
         };
         assert_eq!([drains(false, false), drains(true, false), drains(false, true)], [0, 1, 2]);

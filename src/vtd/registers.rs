@@ -44,7 +44,7 @@ mod fields {
         pub(crate) ECAP [
             C OFFSET(0) NUMBITS(1), QI OFFSET(1) NUMBITS(1), DT OFFSET(2) NUMBITS(1), IR OFFSET(3) NUMBITS(1),
             EIM OFFSET(4) NUMBITS(1), PT OFFSET(6) NUMBITS(1), SC OFFSET(7) NUMBITS(1), IRO OFFSET(8) NUMBITS(10),
-            ADMS OFFSET(52) NUMBITS(1)
+            DIT OFFSET(41) NUMBITS(1), ADMS OFFSET(52) NUMBITS(1)
         ],
         /// Context command (S 11.4.6.1).
         pub(crate) CCMD [ CAIG OFFSET(59) NUMBITS(2), ICC OFFSET(63) NUMBITS(1) ],

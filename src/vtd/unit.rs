@@ -8,9 +8,10 @@ use spin::Mutex;
 use super::command::Command;
 use super::context_entry::{self, ContextEntry, FPD};
 use super::descriptor::Descriptor;
+use super::flush::List;
 use super::queue::{Queue, Ticket};
 use super::registers::Registers;
-use super::{Capabilities, Flush, quirks_of_machine, register_based, root_entry};
+use super::{Capabilities, DeviceTlb, Flush, Invalidation, quirks_of_machine, register_based, root_entry};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Frames, Hal, WORDS, Window};
@@ -25,6 +26,8 @@ pub(crate) struct Translation {
     pub levels: u8,
     /// Its domain-id, used for no other table on this unit (R38).
     pub domain_id: u16,
+    /// Translation requests and translated ones are let through, too.
+    pub device_tlb: bool,
 }
 
 /// Counts of one unit since it was switched on.
@@ -214,15 +217,31 @@ impl Unit {
         let list = flush.list(unit);
         self.guard(match &self.invalidator {
             None => Err(UnitError::Failed { unit: self.window }),
-            Some(Invalidator::Queue(queue)) => {
-                let batch = list.iter().map(|invalidation| Descriptor::of(invalidation, unit));
-                queue.begin(&registers, batch, core::iter::empty(), self.timeout_ns).map(Some)
-            }
+            Some(Invalidator::Queue(queue)) => self.submit(&registers, queue, &list).map(Some),
             Some(Invalidator::Registers(turn)) => {
                 let _turn = turn.lock();
                 register_based::run(&registers, unit, list.iter(), self.timeout_ns).map(|()| None)
             }
         })
+    }
+
+    fn descriptors<'l>(&'l self, part: &'l [Invalidation]) -> impl Iterator<Item = Descriptor> + Clone + 'l {
+        part.iter().map(|invalidation| Descriptor::of(*invalidation, &self.capabilities))
+    }
+
+    /// Submits a list as one batch; only what is too long for one waits for its first part.
+    fn submit<H: Hal>(&self, registers: &Registers<'_, H>, queue: &Queue, list: &List) -> Result<Ticket, UnitError> {
+        let (mut unit, mut devices) = list.parts();
+        loop {
+            let room = Queue::BATCH.saturating_sub(unit.len()) / 2;
+            let (now, later) = devices.split_at_checked(room).unwrap_or((devices, &[]));
+            let ticket = queue.begin(registers, self.descriptors(unit), self.descriptors(now), self.timeout_ns)?;
+            if later.is_empty() {
+                return Ok(ticket);
+            }
+            queue.wait(registers, ticket, self.timeout_ns)?;
+            (unit, devices) = (&[], later);
+        }
     }
 
     /// Waits for what was begun.
@@ -269,6 +288,8 @@ impl Unit {
     /// Has the requests of these requesters translated, which were blocked until now (R35). They are once `flush` is done.
     /// Those that are muted stay so.
     /// `spare` has a frame for each bus that [lacks a context table](Self::lacks_context_table).
+    ///
+    /// Then, if `to` has a device-TLB, ATS may be switched on in the device (R47).
     pub(crate) fn admit(
         &self,
         hal: &impl Hal,
@@ -277,7 +298,7 @@ impl Unit {
         spare: &mut FrameList,
         flush: &mut Flush,
     ) {
-        let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id);
+        let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id, to.device_tlb);
         for &requester in requesters {
             self.ensure_context_table(hal, (requester >> 8) as u8, spare);
             self.for_entry(hal, requester, |table, word| {
@@ -292,11 +313,21 @@ impl Unit {
 
     /// Blocks the requests of these requesters, whose entries have this domain-id. Once `flush` is done, none is under way
     /// and nothing of the domain is cached for them; [`forget`](Self::forget) comes then. May be repeated.
-    pub(crate) fn expel(&self, hal: &impl Hal, requesters: &[u16], domain_id: u16, flush: &mut Flush) {
+    ///
+    /// Before, ATS was switched off in a device with a `device_tlb`, and that was emptied (R47). It is once more, since the
+    /// unit let the device ask until now.
+    pub(crate) fn expel(
+        &self,
+        hal: &impl Hal,
+        requesters: &[u16],
+        domain_id: u16,
+        device_tlb: Option<DeviceTlb>,
+        flush: &mut Flush,
+    ) {
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));
         }
-        flush.context_cleared(requesters, domain_id);
+        flush.context_cleared(requesters, domain_id, device_tlb);
     }
 
     /// Clears what is left of the entries of requesters that were expelled. The unit need not see that at once; with the

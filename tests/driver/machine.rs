@@ -17,6 +17,7 @@ pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {
     vec![
         ("server", UnitConfig::server()),
         ("server that does not snoop", UnitConfig::server().coherent(false)),
+        ("server, caching mode", UnitConfig::server().caching_mode(true)),
         ("client", UnitConfig::client()),
         ("client's graphics", UnitConfig::client_graphics()),
         ("QEMU 7.2", UnitConfig::qemu_7_2(false)),
@@ -29,6 +30,11 @@ pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {
         ("behind write buffers", behind_write_buffers(UnitConfig::client())),
         ("first generation", UnitConfig::first_generation()),
     ]
+}
+
+/// Those of them that support device-TLBs (ECAP.DT).
+pub(crate) fn presets_with_device_tlbs() -> Vec<(&'static str, UnitConfig)> {
+    presets().into_iter().filter(|(_, unit)| unit.ecap & 1 << 2 != 0).collect()
 }
 
 /// The same unit, whose structures wait in write buffers until they are flushed (CAP.RWBF).
@@ -121,6 +127,18 @@ pub(crate) fn enabled_with_reserved<'m>(machine: &'m Machine, reserved: &[(u64, 
     iommu
 }
 
+/// A front over a machine of one unit, switched on, whose firmware lets devices behind all root ports use ATS.
+pub(crate) fn enabled_with_ats(machine: &Machine) -> Iommu<&Machine> {
+    let mut table = dmar(machine, &[], &[]);
+    // ATSR with ALL_PORTS, of segment 0.
+    table.extend([2, 0, 8, 0, 1, 0, 0, 0]);
+    seal(&mut table);
+    let topology = Topology::from_dmar(&table, &machine, |finding| panic!("{finding}")).unwrap();
+    let mut iommu: Iommu<_> = Iommu::discover(machine, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    iommu
+}
+
 /// A front over a machine of one unit, switched on.
 pub(crate) fn enabled(machine: &Machine) -> Iommu<&Machine> {
     let mut iommu = discover(machine, &[]).unwrap();
@@ -151,6 +169,18 @@ pub(crate) fn read(machine: &Machine, device: SourceId, at: u64) -> Option<u64> 
 /// Has a device write; true if it reaches memory.
 pub(crate) fn write(machine: &Machine, device: SourceId, at: u64, value: u64) -> bool {
     machine.dma_write(device, Iova::new(at), &value.to_le_bytes()).is_ok()
+}
+
+/// What a device with a device-TLB finds at an address, if it reaches it.
+pub(crate) fn ats_read(machine: &Machine, device: SourceId, at: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    machine.ats_read(device, Iova::new(at), &mut bytes).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+/// Has a device with a device-TLB write; true if it reaches memory.
+pub(crate) fn ats_write(machine: &Machine, device: SourceId, at: u64, value: u64) -> bool {
+    machine.ats_write(device, Iova::new(at), &value.to_le_bytes()).is_ok()
 }
 
 /// A word of memory, as the CPU sees it.

@@ -7,6 +7,7 @@
 mod bring_up;
 mod cells;
 mod changes;
+mod device_tlb;
 mod failures;
 mod faults;
 mod histories;

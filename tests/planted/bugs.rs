@@ -77,8 +77,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a context entry is cleared without a flush",
         "R33",
         "src/vtd/unit.rs",
-        "flush.context_cleared(requesters, domain_id);",
-        "let _ = (flush, domain_id);",
+        "flush.context_cleared(requesters, domain_id, device_tlb);",
+        "let _ = (flush, domain_id, device_tlb);",
     ),
     bug(
         "invalidation with another domain-id than the device's",
@@ -107,8 +107,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a table is replaced with IH = 1",
         "R28",
         "src/vtd/flush.rs",
-        "leaves_only: !change.tables, first, last }",
-        "leaves_only: true, first, last }",
+        "leaves_only: !change.tables,",
+        "leaves_only: true,",
     ),
     bug(
         "an unaligned range computes too small a mask",
@@ -121,8 +121,9 @@ pub(crate) const BUGS: &[Bug] = &[
         "the IOTLB is flushed before the context-cache",
         "R24",
         "src/vtd/flush.rs",
-        "self.0.iter().copied()",
-        "self.0.iter().rev().copied()",
+        "self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));",
+        "self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));
+            list.all.reverse();",
     ),
     bug(
         "drain bits are never set",
@@ -196,6 +197,57 @@ pub(crate) const BUGS: &[Bug] = &[
         "self.found.gap = !covered;
             self.command(hal, Command::TRANSLATION_OFF)?;",
         "self.found.gap = !covered;",
+    ),
+    bug(
+        "a context entry is cleared before ATS is switched off",
+        "R47",
+        "src/iommu/device_tlb.rs",
+        "device.leaves(touched) || device.arrives(touched) && ats.is_on(&self.hal)",
+        "device.arrives(touched) && ats.is_on(&self.hal)",
+    ),
+    bug(
+        "ATS is switched on before the context entry allows it",
+        "R47",
+        "src/iommu/device_tlb.rs",
+        "let Some(ats) = device.ats else { continue };",
+        "let Some(ats) = device.ats else { continue };
+            ats.switch(&self.hal, true);",
+    ),
+    bug(
+        "device-TLBs are left out with caching mode",
+        "R31",
+        "src/vtd/flush.rs",
+        "device_tlbs.filter(|_| was_present)",
+        "device_tlbs.filter(|_| was_present && !unit.caching_mode)",
+    ),
+    bug(
+        "a device-TLB is emptied before the IOTLB is",
+        "R24",
+        "src/vtd/flush.rs",
+        "let mut list = List::default();",
+        "let mut list = List::default();
+        self.list_targets(&mut list);",
+    ),
+    bug(
+        "all of a device-TLB is named with bit 63 set",
+        "R34",
+        "src/vtd/descriptor.rs",
+        "(device_tlb(device, unit), 0x7fff_ffff_ffff_f001)",
+        "(device_tlb(device, unit), 0xffff_ffff_ffff_f001)",
+    ),
+    bug(
+        "the physical function is named where it is reserved",
+        "R25b",
+        "src/vtd/descriptor.rs",
+        "if unit.device_tlb_throttling { device.physical as u64 } else { 0 }",
+        "if unit.major_version != 0 { device.physical as u64 } else { 0 }",
+    ),
+    bug(
+        "the size of a block in a device is coded as that of one half as large",
+        "R31",
+        "src/vtd/descriptor.rs",
+        "(mask as u32 + 11)",
+        "(mask as u32 + 10)",
     ),
     Bug {
         by_assertion: true,

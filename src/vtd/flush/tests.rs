@@ -7,6 +7,7 @@ use crate::vtd::capabilities::tests::QEMU;
 
 const CACHING: Capabilities = Capabilities { caching_mode: true, ..QEMU };
 const BUFFERED: Capabilities = Capabilities { write_buffer_flush: true, ..QEMU };
+const NO_DEVICE: core::iter::Empty<DeviceTlb> = core::iter::empty();
 const EVERYTHING: [Invalidation; 2] = [ContextGlobal, IotlbGlobal];
 
 fn range(page: u64, pages: u64) -> IovaRange {
@@ -33,7 +34,7 @@ fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush)) -> (Vec<Invalidat
 }
 
 fn of_table(unit: &Capabilities, change: Change) -> (Vec<Invalidation>, bool) {
-    list(unit, |flush| flush.page_table(unit, 7, &change))
+    list(unit, |flush| flush.page_table(unit, 7, &change, NO_DEVICE))
 }
 
 #[test]
@@ -55,13 +56,13 @@ fn what_was_present_is_invalidated_with_the_hint_only_if_no_table_changed() {
 #[test]
 fn the_hint_is_given_for_those_blocks_alone_that_touch_no_table_that_changed() {
     let several = list(&QEMU, |flush| {
-        flush.page_table(&QEMU, 7, &change(0, 1, true, false));
-        flush.page_table(&QEMU, 7, &change(0x1000, 1, true, true));
+        flush.page_table(&QEMU, 7, &change(0, 1, true, false), NO_DEVICE);
+        flush.page_table(&QEMU, 7, &change(0x1000, 1, true, true), NO_DEVICE);
     });
     assert_eq!(several.0, [pages(0, 0, true), pages(0x1000, 0, false)]);
     let one = list(&QEMU, |flush| {
-        flush.page_table(&QEMU, 7, &change(0, 1, true, false));
-        flush.page_table(&QEMU, 7, &change(1, 1, true, true));
+        flush.page_table(&QEMU, 7, &change(0, 1, true, false), NO_DEVICE);
+        flush.page_table(&QEMU, 7, &change(1, 1, true, true), NO_DEVICE);
     });
     assert_eq!(one.0, [pages(0, 1, false)]);
 }
@@ -98,7 +99,7 @@ fn an_entry_that_becomes_present_is_flushed_only_where_absence_is_cached() {
 
 #[test]
 fn a_cleared_entry_is_flushed_by_device_then_by_domain() {
-    let cleared = |requesters: &[u16]| list(&QEMU, |flush| flush.context_cleared(requesters, 7)).0;
+    let cleared = |requesters: &[u16]| list(&QEMU, |flush| flush.context_cleared(requesters, 7, None)).0;
     assert_eq!(cleared(&[0x28, 0x300]), [context(0x28, 7), context(0x300, 7), IotlbDomain(7)]);
     assert_eq!(cleared(&[1, 2, 3, 4]).len(), 5);
     assert_eq!(cleared(&[1, 2, 3, 4, 5, 6]), [ContextDomain(7), IotlbDomain(7)]);
@@ -106,7 +107,7 @@ fn a_cleared_entry_is_flushed_by_device_then_by_domain() {
 
 #[test]
 fn too_many_contexts_take_all_of_the_iotlb_with_them() {
-    let of_domains = |count: u16| list(&QEMU, |flush| (1..=count).for_each(|n| flush.context_cleared(&[n], n))).0;
+    let of_domains = |count: u16| list(&QEMU, |flush| (1..=count).for_each(|n| flush.context_cleared(&[n], n, None))).0;
     let some = of_domains(CONTEXTS as u16);
     assert_eq!((some.len(), some[CONTEXTS - 1], some[CONTEXTS]), (2 * CONTEXTS, context(16, 16), IotlbDomain(1)));
     assert_eq!(of_domains(CONTEXTS as u16 + 1), EVERYTHING, "section 6.5.2.1");
@@ -115,19 +116,19 @@ fn too_many_contexts_take_all_of_the_iotlb_with_them() {
 #[test]
 fn several_changes_ask_for_no_more_than_they_need_together() {
     let several = list(&BUFFERED, |flush| {
-        flush.page_table(&BUFFERED, 7, &change(8, 1, true, false));
-        flush.page_table(&BUFFERED, 7, &change(20, 1, true, false));
-        flush.page_table(&BUFFERED, 7, &change(30, 1, false, false));
-        flush.context_cleared(&[0x28], 7);
-        flush.context_cleared(&[0x30], 7);
-        flush.context_cleared(&[0x28], 7);
+        flush.page_table(&BUFFERED, 7, &change(8, 1, true, false), NO_DEVICE);
+        flush.page_table(&BUFFERED, 7, &change(20, 1, true, false), NO_DEVICE);
+        flush.page_table(&BUFFERED, 7, &change(30, 1, false, false), NO_DEVICE);
+        flush.context_cleared(&[0x28], 7, None);
+        flush.context_cleared(&[0x30], 7, None);
+        flush.context_cleared(&[0x28], 7, None);
         flush.context_set(&BUFFERED, &[0x38], 9, false);
     });
     assert_eq!(several, (vec![context(0x28, 7), context(0x30, 7), IotlbDomain(7)], false));
     let together = list(&QEMU, |flush| {
-        flush.page_table(&QEMU, 7, &change(8, 1, true, false));
-        flush.page_table(&QEMU, 7, &change(8, 2, true, false));
-        flush.page_table(&QEMU, 7, &change(9, 1, true, false));
+        flush.page_table(&QEMU, 7, &change(8, 1, true, false), NO_DEVICE);
+        flush.page_table(&QEMU, 7, &change(8, 2, true, false), NO_DEVICE);
+        flush.page_table(&QEMU, 7, &change(9, 1, true, false), NO_DEVICE);
     });
     assert_eq!(together.0, [pages(8, 1, true)]);
 }
@@ -137,15 +138,15 @@ fn ranges_beyond_those_that_are_told_apart_are_taken_for_wider_ones() {
     let far = 1 << 20;
     let scattered = |count: u64| {
         list(&QEMU, |flush| {
-            (0..count).for_each(|n| flush.page_table(&QEMU, 7, &change(n * 0x1000, 1, true, false)));
-            flush.page_table(&QEMU, 7, &change(far, 1, true, true));
+            (0..count).for_each(|n| flush.page_table(&QEMU, 7, &change(n * 0x1000, 1, true, false), NO_DEVICE));
+            flush.page_table(&QEMU, 7, &change(far, 1, true, true), NO_DEVICE);
         })
     };
     assert_eq!(scattered(2).0, [pages(0, 0, true), pages(0x1000, 0, true), pages(far, 0, false)]);
     assert_eq!(scattered(8).0, [IotlbDomain(7)], "nine descriptors");
     let close = list(&QEMU, |flush| {
-        (0..RANGES as u64).for_each(|n| flush.page_table(&QEMU, 7, &change(n * 2, 1, true, false)));
-        flush.page_table(&QEMU, 7, &change(0x1000, 1, true, true));
+        (0..RANGES as u64).for_each(|n| flush.page_table(&QEMU, 7, &change(n * 2, 1, true, false), NO_DEVICE));
+        flush.page_table(&QEMU, 7, &change(0x1000, 1, true, true), NO_DEVICE);
     });
     assert_eq!(close.0, [pages(0, 12, false), pages(0x1000, 0, false)], "all from the nearest on");
 }
@@ -153,7 +154,8 @@ fn ranges_beyond_those_that_are_told_apart_are_taken_for_wider_ones() {
 #[test]
 fn too_many_domains_take_all_of_the_iotlb() {
     let of_domains = |count: u16| {
-        list(&QEMU, |flush| (1..=count).for_each(|n| flush.page_table(&QEMU, n, &change(8, 1, true, false)))).0
+        list(&QEMU, |flush| (1..=count).for_each(|n| flush.page_table(&QEMU, n, &change(8, 1, true, false), NO_DEVICE)))
+            .0
     };
     assert_eq!(of_domains(RANGES as u16).len(), RANGES);
     assert_eq!(of_domains(RANGES as u16 + 1), [IotlbGlobal]);

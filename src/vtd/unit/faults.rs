@@ -48,7 +48,7 @@ impl Unit {
             }
             table.store(hal, word, lower);
             match entry.domain_id() {
-                Some(id) => flush.context_cleared(&[requester], id),
+                Some(id) => flush.context_cleared(&[requester], id, None),
                 // As for any other entry, what is not present is cached with domain-id 0, if at all.
                 None => {
                     let root_entry = self.root_changed.swap(false, Ordering::Relaxed);

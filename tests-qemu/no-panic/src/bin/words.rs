@@ -11,7 +11,7 @@ use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{OutOfFrames, Window};
-use cofferdam::iommu::{self, MapError, Refusal};
+use cofferdam::iommu::{self, MapError, NoDeviceTlb, Refusal};
 use cofferdam::limits::Full;
 use cofferdam::vtd::{Access, Capabilities, Fault, FaultReason};
 use cofferdam::{CellId, Coherency};
@@ -57,6 +57,7 @@ fn run() {
     say::<Coherency>();
     say::<MapError>();
     say::<Refusal>();
+    say::<NoDeviceTlb>();
     say::<iommu::Error>();
     debug::<Iova>();
     debug::<IovaRange>();

@@ -1,5 +1,5 @@
 use cofferdam::hal::Hal;
-use cofferdam::iommu::Options;
+use cofferdam::iommu::{DeviceConfig, Options};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, Iommu};
 
@@ -19,6 +19,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.unmap(*any(), *any()));
     show(iommu.protect(*any(), *any(), *any()));
     show(iommu.assign(*any(), *any()));
+    show(iommu.assign_with(*any(), *any(), *any::<DeviceConfig>()));
     show(iommu.coherency(*any()));
     show(iommu.statistics());
     show(iommu.set_fault_event(*any()));

@@ -1,0 +1,107 @@
+//! Which devices may have a device-TLB (ATS), and how it is switched on and off.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::commit::{Guard, Results};
+use super::stage::Touched;
+use super::{Config, Error, Iommu, Refusal};
+use crate::addr::SourceId;
+use crate::firmware::dmar::Properties;
+use crate::hal::Hal;
+use crate::pci::{self, Ats};
+use crate::vtd::DeviceTlb;
+
+/// How a device is given to a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// The device may cache translations itself (ATS). Off by default.
+    ///
+    /// It is trusted then: what it sends with a translated address is checked for who sent it, but not for where it goes.
+    /// Take only devices whose makers can be trusted with all memory.
+    pub device_tlb: bool,
+}
+
+/// Why a device cannot have a device-TLB (R48).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoDeviceTlb {
+    /// Its unit does not support any (ECAP.DT).
+    Unit,
+    /// Firmware does not list its root port (ATSR), nor the device as one of the SoC with a validated cache (SATC, SIDP).
+    Firmware,
+    /// It does not have the capability, or the physical function that has it cannot be made out.
+    Capability,
+    /// It asks for pages larger than 4 KiB: its physical function is set to that (STU).
+    PageSize,
+    /// It does not have a source-id of its own: it is behind a bridge to conventional PCI, or uses phantom functions.
+    SourceId,
+}
+
+impl fmt::Display for NoDeviceTlb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unit => "its remapping unit supports none (ECAP_REG.DT)",
+            Self::Firmware => "firmware lists neither its root port (ATSR) nor the device (SATC)",
+            Self::Capability => "it has no ATS capability",
+            Self::PageSize => "it asks for pages larger than 4 KiB",
+            Self::SourceId => "it does not have a source-id of its own",
+        })
+    }
+}
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// The capability of a device that is to have a device-TLB, and may (R48). Without one, none is given to a device that
+    /// does not work without (R51).
+    pub(super) fn ats_for(&self, device: SourceId, unit: usize, config: DeviceConfig) -> Result<Option<Ats>, Error> {
+        let refused = |reason| Err(Error::Refused { device, reason });
+        let hal = &self.hal;
+        if !config.device_tlb {
+            let required = self.topology.properties(hal, device).contains(Properties::ATC_REQUIRED);
+            return if required || pci::caches_memory(hal, device) {
+                refused(Refusal::NeedsDeviceTlb)
+            } else {
+                Ok(None)
+            };
+        }
+        let missing = |reason| refused(Refusal::NoDeviceTlb(reason));
+        let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+        // Without a queue, nothing could be invalidated there.
+        if !unit.device_tlb || !unit.queued_invalidation {
+            return missing(NoDeviceTlb::Unit);
+        }
+        let Some(ats) = Ats::of(hal, device) else { return missing(NoDeviceTlb::Capability) };
+        if !ats.fits_pages(hal) {
+            return missing(NoDeviceTlb::PageSize);
+        }
+        if !self.topology.requesters(hal, device)?.is_alone() {
+            return missing(NoDeviceTlb::SourceId);
+        }
+        if !self.topology.ats_allowed(hal, device) {
+            return missing(NoDeviceTlb::Firmware);
+        }
+        Ok(Some(ats))
+    }
+
+    /// Switches ATS off, and has device-TLBs emptied: of devices that leave, before their context entries block them (R47),
+    /// and of those that arrive and that somebody else had switched on, before their entries let them in.
+    pub(super) fn empty_device_tlbs<'l>(
+        &'l self,
+        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {
+        let Config { assignments, flushes, .. } = &mut *config;
+        let mut any = false;
+        for device in assignments.iter() {
+            let Some(ats) = device.ats else { continue };
+            if device.leaves(touched) || device.arrives(touched) && ats.is_on(&self.hal) {
+                ats.switch(&self.hal, false);
+                if let Some(flush) = flushes.get_mut(device.unit) {
+                    flush.device_tlb(DeviceTlb::of(&ats));
+                    any = true;
+                }
+            }
+        }
+        if any { self.flush(config) } else { (config, [const { Ok(()) }; UNITS]) }
+    }
+}
