@@ -1,9 +1,11 @@
 //! A cell's view: the memory that its devices may reach, and the domains that give it to them.
 
 mod difference;
+mod policy;
 mod regions;
 
 pub(crate) use difference::{Difference, differences, without_grants};
+pub use policy::{CoherencyPolicy, Sharing};
 pub(crate) use regions::{RegionError, Regions};
 
 use heapless::Vec;
@@ -27,11 +29,27 @@ impl core::fmt::Display for CellId {
 }
 
 /// What a cell is made with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellConfig {
     /// Devices may be assigned although their interrupts are not remapped, so that a device can send any interrupt to any
     /// CPU. Without it, such a device is refused.
     pub allow_unsafe_interrupts: bool,
+    /// Which page tables its devices are given.
+    pub coherency: CoherencyPolicy,
+    /// When its devices share one.
+    pub sharing: Sharing,
+}
+
+impl CellConfig {
+    /// No unsafe interrupts, snooping enforced for each device that can be made to, tables shared by those alike.
+    pub const DEFAULT: Self =
+        Self { allow_unsafe_interrupts: false, coherency: CoherencyPolicy::PerDevice, sharing: Sharing::ByAttributes };
+}
+
+impl Default for CellConfig {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// A cell.

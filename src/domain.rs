@@ -38,20 +38,14 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// What a device behind this unit needs, snooped if it can be. `None` if the unit translates nothing.
-    pub(crate) fn of(unit: &Capabilities, host_bits: u8, snoop_forbidden: bool, reserved: u64) -> Option<Self> {
-        let enforced = unit.snoop_control && !snoop_forbidden;
-        Some(Self {
-            shape: unit.shape(host_bits)?,
-            coherency: if enforced { Coherency::Enforced } else { Coherency::NotEnforced },
-            coherent_walk: unit.coherent,
-            reserved,
-        })
+    /// What a device behind this unit needs. `None` if the unit translates nothing.
+    pub(crate) fn of(unit: &Capabilities, host_bits: u8, coherency: Coherency, reserved: u64) -> Option<Self> {
+        Some(Self { shape: unit.shape(host_bits)?, coherency, coherent_walk: unit.coherent, reserved })
     }
 
     /// True if a table made for `self` serves a device that needs `other`. One that is written back for units that do not
     /// snoop serves those that do.
-    fn serve(&self, other: &Self) -> bool {
+    pub(crate) fn serves(&self, other: &Self) -> bool {
         self.shape == other.shape
             && self.coherency == other.coherency
             && self.reserved == other.reserved
@@ -102,11 +96,6 @@ impl Domain {
         Ok(Self { id, attributes, table, known: false, spare: Spare::none() })
     }
 
-    /// True if a device that needs `attributes` behind this unit can use this domain.
-    pub(crate) fn fits(&self, attributes: &Attributes, unit: &Capabilities) -> bool {
-        self.attributes.serve(attributes) && u32::from(self.id) < unit.domain_ids
-    }
-
     /// What edits of the change that is under way were promised.
     pub(crate) fn take_spare(&mut self) -> Spare {
         core::mem::replace(&mut self.spare, Spare::none())
@@ -148,15 +137,15 @@ mod tests {
         let narrow = Attributes { shape: Shape { levels: 3, input_bits: 39, ..SHAPE }, ..SNOOPED };
         let small = Attributes { shape: Shape { largest_page: 1, ..SHAPE }, ..SNOOPED };
         let reserving = Attributes { reserved: 1, ..SNOOPED };
-        assert!(SNOOPED.serve(&SNOOPED));
+        assert!(SNOOPED.serves(&SNOOPED));
         for other in [plain, narrow, small, reserving] {
-            assert!(!SNOOPED.serve(&other) && !other.serve(&SNOOPED));
+            assert!(!SNOOPED.serves(&other) && !other.serves(&SNOOPED));
         }
     }
 
     #[test]
     fn a_table_that_is_written_back_serves_units_that_snoop_but_not_the_other_way_round() {
         let written_back = Attributes { coherent_walk: false, ..SNOOPED };
-        assert!(written_back.serve(&SNOOPED) && !SNOOPED.serve(&written_back));
+        assert!(written_back.serves(&SNOOPED) && !SNOOPED.serves(&written_back));
     }
 }

@@ -2,10 +2,12 @@
 
 mod change;
 mod commit;
+mod device_info;
 mod device_tlb;
 mod devices;
 mod error;
 mod faults;
+mod root;
 mod stage;
 
 use core::fmt;
@@ -22,9 +24,11 @@ use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
 
 pub use crate::paging::MapError;
 pub use change::{Change, Committed};
+pub use device_info::{DeviceInfo, InputRanges};
 pub use device_tlb::{DeviceConfig, NoDeviceTlb};
 use devices::Assignment;
-pub use error::{Error, Refusal};
+pub use error::{Error, Incompatibility, Refusal};
+use root::Root;
 
 /// How the front goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +112,7 @@ struct Config<const UNITS: usize, const CELLS: usize, const DEVICES: usize> {
     enabled: bool,
     cells: [Option<Cell>; CELLS],
     cells_made: u32,
+    root: Option<Root>,
     assignments: Vec<Assignment, DEVICES>,
     /// What each unit is going to be told by the change that has the lock; empty else.
     flushes: Vec<Flush, UNITS>,
@@ -121,10 +126,24 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
         cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
     }
 
-    fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell, Error> {
-        let cell = self.cells.get_mut(usize::from(id.index)).and_then(Option::as_mut);
-        cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
+    fn create_cell(&mut self, cell: CellConfig) -> Result<CellId, Error> {
+        let free = self.cells.iter_mut().enumerate().find(|(_, cell)| cell.is_none());
+        let (index, slot) = free.ok_or(Full { what: "cells", capacity: CELLS })?;
+        let index = u16::try_from(index).map_err(|_| Full { what: "cells", capacity: usize::from(u16::MAX) })?;
+        self.cells_made = self.cells_made.wrapping_add(1);
+        *slot = Some(Cell::new(self.cells_made, cell));
+        Ok(CellId { index, generation: self.cells_made })
     }
+
+    fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell, Error> {
+        cell_mut(&mut self.cells, id)
+    }
+}
+
+/// As [`Config::cell_mut`], but borrows the cells alone.
+fn cell_mut(cells: &mut [Option<Cell>], id: CellId) -> Result<&mut Cell, Error> {
+    let cell = cells.get_mut(usize::from(id.index)).and_then(Option::as_mut);
+    cell.filter(|cell| cell.generation == id.generation).ok_or(Error::NoSuchCell(id))
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
@@ -147,6 +166,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             enabled: false,
             cells: [const { None }; CELLS],
             cells_made: 0,
+            root: None,
             assignments: Vec::new(),
             flushes: units.iter().map(|_| Flush::default()).collect(),
             lost: FrameList::new(),
@@ -234,13 +254,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// There are `CELLS` cells already.
     pub fn create_cell(&self, cell: CellConfig) -> Result<CellId, Error> {
-        let config = &mut *self.config.lock();
-        let free = config.cells.iter_mut().enumerate().find(|(_, cell)| cell.is_none());
-        let (index, slot) = free.ok_or(Full { what: "cells", capacity: CELLS })?;
-        let index = u16::try_from(index).map_err(|_| Full { what: "cells", capacity: usize::from(u16::MAX) })?;
-        config.cells_made = config.cells_made.wrapping_add(1);
-        *slot = Some(Cell::new(config.cells_made, cell));
-        Ok(CellId { index, generation: config.cells_made })
+        self.config.lock().create_cell(cell)
     }
 
     /// Whether DMA of a cell's devices can leave the CPU's caches behind: it can, if any table in use now does not

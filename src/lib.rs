@@ -42,7 +42,7 @@ mod pci;
 pub mod topology;
 pub mod vtd;
 
-pub use cell::{CellConfig, CellId};
+pub use cell::{CellConfig, CellId, CoherencyPolicy, Sharing};
 pub use domain::Coherency;
 pub use iommu::Iommu;
 

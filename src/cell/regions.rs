@@ -61,6 +61,20 @@ impl Regions {
         self.edit(range, |_| None)
     }
 
+    /// These regions without what of `range` is granted.
+    pub(crate) fn minus(&self, range: IovaRange) -> Result<Self, RegionError> {
+        let mut rest = Self::new();
+        for &region in &self.0 {
+            if !region.input.overlaps(range) {
+                rest.push(Some(region))?;
+                continue;
+            }
+            rest.push(before(region, range.start()))?;
+            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)))?;
+        }
+        Ok(rest)
+    }
+
     /// Puts what `inside` makes of it in the place of each region's part within `range`.
     fn edit(&self, range: IovaRange, inside: impl Fn(Region) -> Option<Region>) -> Result<Self, RegionError> {
         let mut next = Some(range.start());
@@ -212,6 +226,17 @@ mod tests {
         assert_eq!(refused(15, 25), RegionError::NotGranted(Iova::new(20)));
         assert_eq!(refused(15, 35), RegionError::NotGranted(Iova::new(20)));
         assert_eq!(refused(50, 60), RegionError::NotGranted(Iova::new(50)));
+    }
+
+    #[test]
+    fn what_is_there_of_a_range_can_be_taken_out() {
+        let all = regions(&[(10, 20), (30, 40)]);
+        let rest = |first, end| parts(&all.minus(range(first, end)).unwrap());
+        assert_eq!(rest(0, 5), [(10, 20), (30, 40)]);
+        assert_eq!(rest(0, 15), [(15, 20), (30, 40)]);
+        assert_eq!(rest(15, 35), [(10, 15), (35, 40)]);
+        assert_eq!(rest(12, 14), [(10, 12), (14, 20), (30, 40)]);
+        assert_eq!(rest(0, 50), []);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         // Only when their entries allow it (R47).
         let arrived = config.assignments.iter().filter(|device| device.arrives(&touched));
         arrived.filter_map(|device| device.ats).for_each(|ats| ats.switch(&self.hal, true));
-        self.end(&mut config, &touched);
+        self.end(&mut config, &touched, true);
         let committed = self.report(&mut config, &touched);
         drop(config);
         // SAFETY: each unit has confirmed the flush that granting asked for.
@@ -266,13 +266,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         let (mut config, _) = self.flush(config);
         config.lost.append(&self.hal, freed);
-        self.end(&mut config, touched);
+        self.end(&mut config, touched, false);
         Err(error.into())
     }
 
     /// What was staged is so from now on, and other changes may come.
-    fn end(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
-        let Config { cells, assignments, .. } = config;
+    fn end(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, succeeded: bool) {
+        let Config { cells, assignments, root, .. } = config;
+        if let Some(root) = root.as_mut().filter(|root| touched.has(root.cell)) {
+            root.end(succeeded);
+        }
         assignments
             .iter_mut()
             .filter(|device| device.arrives(touched))
@@ -298,6 +301,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let now = cell.coherency();
             if cell.doomed {
                 *slot = None;
+                config.root.take_if(|root| root.cell == id);
             } else if core::mem::replace(&mut cell.coherency_told, now) != now {
                 let _ = coherency.push((id, now));
             }

@@ -10,7 +10,7 @@ use crate::cell::CellId;
 use crate::hal::Hal;
 use crate::limits::{self, Full};
 use crate::pci::Ats;
-use crate::topology::MAX_REQUESTERS;
+use crate::topology::{MAX_REQUESTERS, Requesters};
 use crate::vtd::{Capabilities, DeviceTlb};
 
 /// Where a device is in a change.
@@ -92,19 +92,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::Busy { device, cell: other.cell });
         }
         let unit = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
-        if !self.topology.is_certain(&self.hal, device) {
-            return refused(Refusal::UncertainUnit);
+        let all = self.topology.requesters(&self.hal, device)?;
+        if let Some(reason) = self.refusal(device, unit, &all) {
+            return refused(reason);
         }
         let mut requesters = Vec::new();
-        for &source in self.topology.requesters(&self.hal, device)?.ids() {
+        for &source in all.ids() {
             let taken = |other: &&Assignment| {
                 other.device.segment() == source.segment() && other.requesters.contains(&source.requester())
             };
             if let Some(other) = others.clone().find(taken) {
                 return refused(Refusal::SharesRequester(other.device));
-            }
-            if self.topology.unit_of(&self.hal, source) != Some(unit) {
-                return refused(Refusal::SeveralUnits(source));
             }
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
             requesters.push(source.requester()).map_err(|_| full)?;
@@ -116,6 +114,20 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Full { what, capacity: limits::DEVICE_TLBS }.into());
         }
         Ok(Assignment { device, cell, unit, domain_id: 0, requesters, ats, state: State::Arriving })
+    }
+
+    /// Why a device that this unit serves is given to no cell.
+    pub(super) fn refusal(&self, device: SourceId, unit: usize, requesters: &Requesters) -> Option<Refusal> {
+        if !self.topology.is_certain(&self.hal, device) {
+            return Some(Refusal::UncertainUnit);
+        }
+        let elsewhere = |source: &&SourceId| self.topology.unit_of(&self.hal, **source) != Some(unit);
+        requesters.ids().iter().find(elsewhere).map(|&source| Refusal::SeveralUnits(source))
+    }
+
+    /// True if the DMA of a device behind this unit can be made to snoop (C2).
+    pub(super) fn can_enforce_snoop(&self, unit: &Capabilities, device: SourceId) -> bool {
+        unit.snoop_control && !self.topology.snoop_forbidden(&self.hal, device)
     }
 
     /// The reserved memory of a device, as a domain's attributes have it.

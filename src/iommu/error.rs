@@ -51,6 +51,25 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Why a device cannot use a table as its cell needs one. Another cell may suit it (C5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incompatibility {
+    /// It cannot be made to snoop, and the cell has devices only that are.
+    Snoop,
+    /// Memory of the cell cannot be mapped for it.
+    Map(MapError),
+}
+
+impl fmt::Display for Incompatibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snoop => f.write_str("it cannot be made to snoop, as the cell's devices have to be"),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
+}
+
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`], whose call says
 /// what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +111,17 @@ pub enum Error {
     },
     /// Another change of one of these cells did not end in time.
     InChange,
+    /// The device cannot use a table as this cell needs one: it may suit another cell, or the cell without that memory.
+    Incompatible {
+        /// The device.
+        device: SourceId,
+        /// Why.
+        reason: Incompatibility,
+    },
+    /// The root cell's memory is mapped one to one, and this is not.
+    NotOneToOne(Region),
+    /// This cell is the root cell already.
+    RootExists(CellId),
     /// The range is not made of whole 4 KiB pages.
     Misaligned(IovaRange),
     /// The cell has a region there already.
@@ -117,7 +147,10 @@ impl fmt::Display for Error {
             Self::NotAssigned(device) => write!(f, "{device} belongs to no cell"),
             Self::Busy { device, cell } => write!(f, "{device} belongs to {cell} already"),
             Self::Refused { device, reason } => write!(f, "{device} is refused: {reason}"),
+            Self::Incompatible { device, reason } => write!(f, "{device} does not fit this cell: {reason}"),
             Self::InChange => f.write_str("another change of the same cell did not end in time"),
+            Self::NotOneToOne(region) => write!(f, "{region} is not one to one, as all memory of the root cell is"),
+            Self::RootExists(cell) => write!(f, "{cell} is the root cell already"),
             Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),
             Self::Overlap(region) => write!(f, "the cell has {region} there already"),
             Self::Reserved(region) => write!(f, "firmware reserves {region} for a device of the cell"),

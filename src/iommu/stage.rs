@@ -2,9 +2,9 @@
 
 use super::change::Edit;
 use super::devices::{Assignment, State};
-use super::{Config, Error, Iommu, Refusal};
+use super::{Config, Error, Incompatibility, Iommu, Refusal};
 use crate::addr::SourceId;
-use crate::cell::{Cell, CellId, differences};
+use crate::cell::{Cell, CellConfig, CellId, differences};
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::limits::{self, Full};
@@ -39,10 +39,11 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
                 Edit::Assign(cell, ..) | Edit::Destroy(cell) => Some(cell),
                 Edit::Release(device) => self.assignments.iter().find(|a| a.device == device).map(|a| a.cell),
             };
-            let Some(id) = cell else { continue };
-            self.cell(id)?;
-            if let Some(touched) = touched.0.get_mut(usize::from(id.index)) {
-                *touched = true;
+            for id in cell.into_iter().chain(self.root_behind(edit)) {
+                self.cell(id)?;
+                if let Some(touched) = touched.0.get_mut(usize::from(id.index)) {
+                    *touched = true;
+                }
             }
         }
         Ok(touched)
@@ -60,9 +61,8 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
     }
 
     fn stage_destroy(&mut self, id: CellId) -> Result<(), Error> {
-        let cell = self.cell_mut(id)?;
-        cell.staged.clear();
-        cell.doomed = true;
+        self.staged_mut(id)?.clear();
+        self.cell_mut(id)?.doomed = true;
         self.assignments.retain(|device| device.cell != id || device.state != State::Arriving);
         self.assignments.iter_mut().filter(|device| device.cell == id).for_each(|device| device.state = State::Leaving);
         Ok(())
@@ -82,7 +82,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for cell in touched.of(&mut config.cells) {
             cell.staged.clone_from(&cell.regions);
         }
+        if let Some(root) = config.root.as_mut().filter(|root| touched.has(root.cell)) {
+            root.begin();
+        }
         let staged = edits.iter().try_for_each(|&edit| self.stage_edit(config, touched, edit));
+        let staged = staged.and_then(|()| config.stage_root(touched));
         let staged = staged.and_then(|()| self.check_reserved(config, touched));
         let staged = staged.and_then(|()| self.choose_domains(config, touched));
         let staged = staged.and_then(|()| self.prepare_tables(config, touched));
@@ -99,24 +103,26 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         match edit {
             Edit::Map(cell, region) => {
                 paging::check(region)?;
-                let cell = config.cell_mut(cell)?;
-                cell.staged = cell.staged.with(region)?;
+                config.check_one_to_one(cell, region)?;
+                let staged = config.staged_mut(cell)?;
+                *staged = staged.with(region)?;
             }
             Edit::Unmap(_, range) | Edit::Protect(_, range, _) if !range.is_page_aligned() => {
                 return Err(Error::Misaligned(range));
             }
             Edit::Unmap(cell, range) => {
-                let cell = config.cell_mut(cell)?;
-                cell.staged = cell.staged.without(range)?;
+                let staged = config.staged_mut(cell)?;
+                *staged = staged.without(range)?;
             }
             Edit::Protect(_, range, rights) if rights.is_empty() => return Err(MapError::NoRights(range).into()),
             Edit::Protect(cell, range, rights) => {
-                let cell = config.cell_mut(cell)?;
-                cell.staged = cell.staged.with_rights(range, rights)?;
+                let staged = config.staged_mut(cell)?;
+                *staged = staged.with_rights(range, rights)?;
             }
             Edit::Release(device) => config.stage_release(device, touched)?,
             Edit::Destroy(cell) => config.stage_destroy(cell)?,
             Edit::Assign(cell, device, device_config) => {
+                config.leave_root(device, cell);
                 let assignment = self.candidate(config, touched, device, cell, device_config)?;
                 let full = Full { what: "assigned devices", capacity: DEVICES };
                 config.assignments.push(assignment).map_err(|_| full)?;
@@ -156,11 +162,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let arriving = config.assignments.get(index).filter(|device| device.arrives(touched));
             let Some(&Assignment { device, cell: cell_id, unit, .. }) = arriving else { continue };
             let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
-            let no_snoop = self.topology.snoop_forbidden(&self.hal, device);
+            let CellConfig { coherency: policy, sharing, .. } = config.cell(cell_id)?.config;
+            let can_enforce = self.can_enforce_snoop(unit, device);
+            let coherency = policy.wanted(can_enforce);
+            let coherency = coherency.ok_or(Error::Incompatible { device, reason: Incompatibility::Snoop })?;
             let host_bits = self.topology.host_address_width();
-            let needs = Attributes::of(unit, host_bits, no_snoop, self.reserved_of(device))
+            let needs = Attributes::of(unit, host_bits, coherency, self.reserved_of(device))
                 .ok_or(Error::NoSuchDevice(device))?;
-            let fitting = config.cell(cell_id)?.domains.iter().find(|domain| domain.fits(&needs, unit));
+            let fits = |domain: &&Domain| {
+                sharing.shares(&needs, can_enforce, &domain.attributes) && u32::from(domain.id) < unit.domain_ids
+            };
+            let fitting = config.cell(cell_id)?.domains.iter().find(fits);
             let id = match fitting {
                 Some(domain) => domain.id,
                 None => {
@@ -170,7 +182,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                         return Err(Full { what: "page tables in this cell", capacity: limits::DOMAINS }.into());
                     }
                     let regions = cell.staged.as_slice().iter().copied().chain(self.reserved_in(needs.reserved));
-                    let _ = cell.domains.push(Domain::new(&self.hal, id, needs, regions)?);
+                    let domain = Domain::new(&self.hal, id, needs, regions).map_err(|error| match error {
+                        MapError::OutOfFrames => Error::OutOfFrames,
+                        error => Error::Incompatible { device, reason: Incompatibility::Map(error) },
+                    })?;
+                    let _ = cell.domains.push(domain);
                     id
                 }
             };

@@ -15,6 +15,11 @@ impl Shape {
         Ok(tables_below(self.levels, start, last, self.page_level(&region)))
     }
 
+    /// The largest page in bytes.
+    pub(crate) fn largest_page_bytes(self) -> u64 {
+        super::page_bytes(self.largest_page)
+    }
+
     /// Tables that splitting pages at both ends of `range` takes at most.
     pub(crate) fn tables_to_edit(self, range: IovaRange) -> usize {
         let (start, last) = (range.start().as_u64(), range.last().as_u64());

@@ -183,7 +183,10 @@ fn a_width_that_one_device_lacks_refuses_that_device_alone() {
     let high = region(1 << 40, MEMORY, PAGE, RW);
     let cell = cell_with(&iommu, high, function(1, 0));
     let error = iommu.assign(function(0, 0), cell).unwrap_err();
-    assert_eq!(error.to_string(), format!("{high}: the input passes the 39 bits that the unit translates"));
+    assert_eq!(
+        error.to_string(),
+        format!("0000:00:00.0 does not fit this cell: {high}: the input passes the 39 bits that the unit translates")
+    );
     assert!(write(&machine, function(1, 0), 1 << 40, 1));
     assert_eq!(read(&machine, function(0, 0), 1 << 40), None);
 }

@@ -14,6 +14,7 @@ mod histories;
 mod hooked;
 mod machine;
 mod nmi;
+mod policies;
 mod properties;
 mod quirks;
 mod register_based;

@@ -156,9 +156,9 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "SNP is set where the unit has no snoop control",
         "R41",
-        "src/domain.rs",
-        "unit.snoop_control && !snoop_forbidden",
-        "!snoop_forbidden",
+        "src/iommu/devices.rs",
+        "unit.snoop_control && !self.topology",
+        "!self.topology",
     ),
     bug(
         "write buffers are not flushed",

@@ -40,7 +40,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     marks.begin("enable");
     iommu.enable()?;
     marks.begin("create a cell");
-    let cell = iommu.create_cell(CellConfig { allow_unsafe_interrupts: true })?;
+    let cell = iommu.create_cell(CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT })?;
     let memory = pc.allocate_block(BYTES, BYTES).ok_or_else(|| Words::new(format_args!("too little memory")))?;
     let calls = Calls { iommu: &iommu, cell, marks, output: memory.base().as_u64() };
     match pc.command_line() {

@@ -21,6 +21,9 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.assign(*any(), *any()));
     show(iommu.assign_with(*any(), *any(), *any::<DeviceConfig>()));
     show(iommu.coherency(*any()));
+    show(iommu.create_root_cell(*any::<CellConfig>()));
+    show(iommu.device_info(*any()));
+    show(iommu.input_ranges(*any()));
     show(iommu.statistics());
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));

@@ -53,7 +53,7 @@ impl<'a> Stage<'a> {
     ) -> Result<Self, Words> {
         let mut devices = Edu::all(pc);
         // QEMU has no interrupt remapping in this scenario, and `edu` is told to send no interrupts.
-        let config = CellConfig { allow_unsafe_interrupts: true };
+        let config = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
         let mut player = |name, mark| {
             let device = devices.next().ok_or_else(|| Words::new(format_args!("the machine lacks two edu devices")))?;
             let memory = Memory::new(pc, CELL_BYTES, mark)?;

@@ -1,0 +1,113 @@
+//! What a caller may ask before it chooses: what a device can do, and where a cell can have memory.
+#![forbid(unsafe_code)]
+
+use heapless::Vec;
+
+use super::devices::State;
+use super::{Error, Iommu, Refusal};
+use crate::addr::{INTERRUPTS, Iova, IovaRange, Region, SourceId};
+use crate::cell::CellId;
+use crate::hal::{Hal, Window};
+use crate::limits;
+use crate::topology::Requesters;
+use crate::vtd::Unit;
+
+/// What a device can do and what stands in its way, as far as no cell matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The registers of the unit that serves it.
+    pub unit: Window,
+    /// The cell that it belongs to.
+    pub cell: Option<CellId>,
+    /// Its DMA can be made to snoop the CPU's caches: the unit can, and firmware does not forbid it (ECAP.SC, SIDP).
+    pub snoop_enforceable: bool,
+    /// Width of the addresses that it can be translated for.
+    pub input_bits: u8,
+    /// The largest page that its table can have, in bytes.
+    pub largest_page: u64,
+    /// Memory that firmware reserves for it: mapped one to one for it in whichever cell it is, so no cell that has it may
+    /// have other memory there.
+    pub reserved: Vec<Region, { limits::RESERVED }>,
+    /// The source-ids that its requests may carry, and the functions that share one: all of them belong to one cell.
+    pub requesters: Requesters,
+    /// Why no cell is given it, whatever its configuration, if so.
+    pub refusal: Option<Refusal>,
+}
+
+/// Input ranges of a cell. There is one more than what cuts them.
+pub type InputRanges = Vec<IovaRange, { limits::RESERVED + 2 }>;
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// What a device can do. Touches nothing; works before [`enable`](Self::enable), too.
+    ///
+    /// A caller asks this first, chooses a cell with the coherency that it wants, and assigns the device then.
+    ///
+    /// # Errors
+    ///
+    /// No unit serves the device, or that translates nothing; or its requests may carry too many source-ids.
+    pub fn device_info(&self, device: SourceId) -> Result<DeviceInfo, Error> {
+        let index = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
+        let unit = self.units.get(index).ok_or(Error::NoSuchDevice(device))?;
+        let requesters = self.topology.requesters(&self.hal, device)?;
+        let host_bits = self.topology.host_address_width();
+        let shape = unit.capabilities().shape(host_bits).ok_or(Error::NoSuchDevice(device))?;
+        let mut reserved = Vec::new();
+        for memory in self.topology.reserved(&self.hal, device) {
+            let _ = reserved.push(memory.region);
+        }
+        let config = self.config.lock();
+        let assignment = config.assignments.iter().find(|other| other.device == device);
+        Ok(DeviceInfo {
+            unit: unit.window(),
+            cell: assignment.map(|assignment| assignment.cell),
+            snoop_enforceable: self.can_enforce_snoop(unit.capabilities(), device),
+            input_bits: shape.input_bits,
+            largest_page: shape.largest_page_bytes(),
+            reserved,
+            refusal: self.refusal(device, index, &requesters),
+            requesters,
+        })
+    }
+
+    /// The input ranges that a cell can map for all devices that it has now: what all of them can be translated for, without
+    /// the range in which requests are interrupts and without memory that firmware reserves for one of them. What the cell
+    /// has mapped already is among them. In ascending order; assigning a device may make them smaller.
+    ///
+    /// # Errors
+    ///
+    /// There is no such cell.
+    pub fn input_ranges(&self, cell: CellId) -> Result<InputRanges, Error> {
+        let config = self.config.lock();
+        config.cell(cell)?;
+        let host_bits = self.topology.host_address_width();
+        let shape_of = |unit: &Unit| unit.capabilities().shape(host_bits);
+        // Without a device, what any unit reaches.
+        let mut bits = self.units.iter().filter_map(shape_of).map(|shape| shape.input_bits).max().unwrap_or_default();
+        let mut holes: Vec<(u64, u64), { limits::RESERVED + 1 }> = Vec::new();
+        let _ = holes.push(INTERRUPTS);
+        for device in config.assignments.iter().filter(|a| a.cell == cell && a.state != State::Leaving) {
+            if let Some(shape) = self.units.get(device.unit).and_then(shape_of) {
+                bits = bits.min(shape.input_bits);
+            }
+            for memory in self.topology.reserved(&self.hal, device.device) {
+                let hole = (memory.region.input.start().as_u64(), memory.region.input.last().as_u64());
+                if !holes.contains(&hole) {
+                    let _ = holes.push(hole);
+                }
+            }
+        }
+        let end = 1_u64.checked_shl(bits.into()).unwrap_or(u64::MAX);
+        let mut ranges = InputRanges::new();
+        let mut start = 0;
+        while start < end {
+            let next = holes.iter().filter(|(_, last)| *last >= start).min();
+            let &(first, last) = next.unwrap_or(&(u64::MAX, u64::MAX));
+            let bytes = first.min(end).saturating_sub(start);
+            if let Some(range) = IovaRange::new(Iova::new(start), bytes) {
+                let _ = ranges.push(range);
+            }
+            start = last.saturating_add(1);
+        }
+        Ok(ranges)
+    }
+}

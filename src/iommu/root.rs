@@ -1,0 +1,112 @@
+//! The root cell: it has what no other cell has.
+#![forbid(unsafe_code)]
+
+use super::change::Edit;
+use super::devices::State;
+use super::stage::Touched;
+use super::{Config, Error, Iommu};
+use crate::addr::{Iova, IovaRange, Region, SourceId};
+use crate::cell::{Cell, CellConfig, CellId, Regions, without_grants};
+use crate::hal::Hal;
+
+/// The root cell's memory, as if there were no other cell.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) cell: CellId,
+    whole: Regions,
+    staged: Regions,
+}
+
+impl Root {
+    pub(super) fn begin(&mut self) {
+        self.staged.clone_from(&self.whole);
+    }
+
+    pub(super) fn end(&mut self, succeeded: bool) {
+        self.whole = if succeeded { self.staged.clone() } else { without_grants(&self.whole, &self.staged) };
+    }
+}
+
+impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS, CELLS, DEVICES> {
+    /// The root cell, if this edit of another cell may change what it has.
+    pub(super) fn root_behind(&self, edit: &Edit) -> Option<CellId> {
+        let root = self.root.as_ref()?.cell;
+        let is_its = |device| self.assignments.iter().any(|other| other.cell == root && other.device == device);
+        let concerned = match *edit {
+            Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => true,
+            Edit::Assign(_, device, _) => is_its(device),
+            Edit::Protect(..) | Edit::Release(_) => false,
+        };
+        concerned.then_some(root)
+    }
+
+    /// What edits of a cell's memory are made in.
+    pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions, Error> {
+        let Self { root, cells, .. } = self;
+        match root {
+            Some(root) if root.cell == cell => Ok(&mut root.staged),
+            _ => Ok(&mut super::cell_mut(cells, cell)?.staged),
+        }
+    }
+
+    /// Has a device of the root cell leave it, if it is going to be another cell's.
+    pub(super) fn leave_root(&mut self, device: SourceId, cell: CellId) {
+        let Some(root) = self.root.as_ref().map(|root| root.cell).filter(|root| *root != cell) else { return };
+        let its = self.assignments.iter_mut().filter(|other| other.cell == root && other.device == device);
+        its.filter(|its| its.state == State::Staying).for_each(|its| its.state = State::Leaving);
+    }
+
+    /// Fails if the root cell is to map memory that is not one to one.
+    pub(super) fn check_one_to_one(&self, cell: CellId, region: Region) -> Result<(), Error> {
+        let is_root = self.root.as_ref().is_some_and(|root| root.cell == cell);
+        if is_root && region.input.start().as_u64() != region.output.as_u64() {
+            return Err(Error::NotOneToOne(region));
+        }
+        Ok(())
+    }
+
+    /// Takes what all other cells are to have out of what the root cell is to have.
+    pub(super) fn stage_root(&mut self, touched: &Touched<CELLS>) -> Result<(), Error> {
+        let Some(root) = self.root.as_ref().filter(|root| touched.has(root.cell)) else { return Ok(()) };
+        let mut left = root.staged.clone();
+        for (index, cell) in (0..).zip(&self.cells) {
+            let Some(Cell { generation, regions, staged, .. }) = cell else { continue };
+            let id = CellId { index, generation: *generation };
+            if id == root.cell {
+                continue;
+            }
+            let regions = if touched.has(id) { staged } else { regions };
+            for region in regions.as_slice() {
+                if let Some(range) = IovaRange::new(Iova::new(region.output.as_u64()), region.input.bytes()) {
+                    left = left.minus(range)?;
+                }
+            }
+        }
+        let root = root.cell;
+        self.cell_mut(root)?.staged = left;
+        Ok(())
+    }
+}
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Makes the root cell, without memory or devices; [`Change::map`](super::Change::map) and
+    /// [`Change::assign`](super::Change::assign) give it what the hypervisor's first guest is to have.
+    ///
+    /// All its memory is mapped one to one. What another cell maps, the root cell loses in the same change, and has again
+    /// when no other cell maps it any more; a range that is unmapped from the root cell itself does not come back. A device
+    /// that is assigned to another cell leaves the root cell in the same change. It **never comes back by itself**: when it
+    /// has left its cell, it is blocked until it is assigned anew.
+    ///
+    /// # Errors
+    ///
+    /// There is a root cell already, or `CELLS` cells.
+    pub fn create_root_cell(&self, cell: CellConfig) -> Result<CellId, Error> {
+        let config = &mut *self.config.lock();
+        if let Some(root) = &config.root {
+            return Err(Error::RootExists(root.cell));
+        }
+        let cell = config.create_cell(cell)?;
+        config.root = Some(Root { cell, whole: Regions::new(), staged: Regions::new() });
+        Ok(cell)
+    }
+}

@@ -1,0 +1,297 @@
+//! What a cell may choose, what it is told before, and what follows.
+
+use cofferdam::addr::{IovaRange, Rights, SourceId};
+use cofferdam::iommu::{Error, Incompatibility, MapError, Refusal};
+use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu, Sharing};
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+
+use crate::histories::Random;
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+
+/// A machine whose graphics on bus 1 cannot be made to snoop.
+fn client() -> Machine {
+    machine([UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()])
+}
+
+fn on(machine: &Machine) -> Iommu<&Machine> {
+    let mut iommu = discover(machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    iommu
+}
+
+fn cell(iommu: &Iommu<&Machine>, coherency: CoherencyPolicy, sharing: Sharing) -> CellId {
+    let cell = iommu.create_cell(CellConfig { coherency, sharing, ..UNSAFE_INTERRUPTS }).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    cell
+}
+
+#[test]
+fn a_cell_that_enforces_snooping_refuses_a_device_that_cannot_be_made_to() {
+    let machine = client();
+    let iommu = on(&machine);
+    let (graphics, card) = (function(1, 0), function(0, 1));
+    let cell = cell(&iommu, CoherencyPolicy::Enforced, Sharing::ByAttributes);
+    let before = (machine.snapshot(), iommu.statistics());
+    let refused = Error::Incompatible { device: graphics, reason: Incompatibility::Snoop };
+    assert_eq!(iommu.assign(graphics, cell).unwrap_err(), refused);
+    assert_eq!((machine.snapshot(), iommu.statistics()), before, "nothing was touched");
+    iommu.assign(card, cell).unwrap();
+    assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced));
+}
+
+#[test]
+fn a_cell_that_does_not_enforce_snooping_does_so_for_no_device() {
+    let machine = client();
+    let iommu = on(&machine);
+    let cell = cell(&iommu, CoherencyPolicy::NotEnforced, Sharing::ByAttributes);
+    let told = iommu.assign(function(0, 1), cell).unwrap();
+    assert_eq!(told.coherency_changes(), [(cell, Coherency::NotEnforced)]);
+    assert!(write(&machine, function(0, 1), INPUT, 1));
+}
+
+/// Page tables in use, by what assigning each device of a list takes.
+fn tables(iommu: &Iommu<&Machine>, cell: CellId, devices: &[SourceId]) -> Vec<bool> {
+    let grows = |device: &SourceId| {
+        let before = iommu.statistics().table_frames;
+        iommu.assign(*device, cell).unwrap();
+        // A context table is one frame; a page table of three levels or more is at least three.
+        iommu.statistics().table_frames > before + 1
+    };
+    devices.iter().map(grows).collect()
+}
+
+#[test]
+fn the_fewest_tables_or_one_for_each_kind_as_the_cell_wants() {
+    let machine =
+        machine([UnitConfig::qemu_10_0(false).serving(&[1]), UnitConfig::qemu_10_0(false).snoop_control(true)]);
+    let iommu = on(&machine);
+    let (plain, snooped, another) = (function(1, 0), function(0, 1), function(0, 2));
+    let by_attributes = cell(&iommu, CoherencyPolicy::PerDevice, Sharing::ByAttributes);
+    assert_eq!(tables(&iommu, by_attributes, &[plain, snooped, another]), [true, true, false]);
+    assert_eq!(iommu.coherency(by_attributes), Ok(Coherency::NotEnforced));
+    let told = iommu.release(plain).unwrap();
+    assert_eq!(told.coherency_changes(), [(by_attributes, Coherency::Enforced)], "as if it had never been there");
+    iommu.destroy_cell(by_attributes).unwrap();
+
+    let fewest = cell(&iommu, CoherencyPolicy::PerDevice, Sharing::FewestTables);
+    assert_eq!(tables(&iommu, fewest, &[plain, snooped, another]), [true, false, false]);
+    iommu.release(plain).unwrap();
+    assert_eq!(iommu.coherency(fewest), Ok(Coherency::NotEnforced), "what counts is the table in use (C2)");
+    for device in [snooped, another] {
+        assert!(write(&machine, device, INPUT, 1));
+        iommu.release(device).unwrap();
+    }
+    assert_eq!(tables(&iommu, fewest, &[snooped, plain]), [true, true], "one cannot use what enforces");
+}
+
+#[test]
+fn ten_thousand_histories_end_with_the_coherency_that_the_devices_make() {
+    let machine = machine([
+        UnitConfig::qemu_10_0(false).serving(&[1]),
+        UnitConfig::client().serving(&[2]),
+        UnitConfig::qemu_10_0(false).snoop_control(true),
+    ]);
+    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    iommu.enable().unwrap();
+    let devices: Vec<SourceId> = (0..6).map(|n| function(n % 3, n)).collect();
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for history in 0..10_000 {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let (mut has, mut told) = ([false; 6], Coherency::Enforced);
+        for _ in 0..random.below(12) {
+            let index = random.below(6) as usize;
+            let done = if has[index] { iommu.release(devices[index]) } else { iommu.assign(devices[index], cell) };
+            for &(of, now) in done.unwrap().coherency_changes() {
+                assert!(of == cell && now != told, "history {history}");
+                told = now;
+            }
+            has[index] = !has[index];
+            let plain = devices.iter().zip(has).any(|(device, has)| has && device.bus() == 1);
+            let expected = if plain { Coherency::NotEnforced } else { Coherency::Enforced };
+            assert_eq!((iommu.coherency(cell), told), (Ok(expected), expected), "history {history}");
+        }
+        iommu.destroy_cell(cell).unwrap();
+    }
+}
+
+#[test]
+fn a_device_is_told_of_before_a_cell_is_chosen() {
+    let machine = client();
+    machine.add_bridge(function(0, 7), BridgeKind::Conventional, 5..=5);
+    let iommu = on(&machine);
+    let graphics = iommu.device_info(function(1, 0)).unwrap();
+    let card = iommu.device_info(function(0, 1)).unwrap();
+    assert_eq!((graphics.snoop_enforceable, graphics.largest_page, graphics.unit), (false, PAGE, machine.windows()[0]));
+    assert_eq!((card.snoop_enforceable, card.largest_page, card.unit), (true, 1 << 30, machine.windows()[1]));
+    assert_eq!((card.input_bits, card.cell, card.refusal), (39, None, None));
+    assert_eq!(card.requesters.ids(), [function(0, 1)]);
+    let behind = iommu.device_info(function(5, 3)).unwrap();
+    assert!(behind.requesters.ids().contains(&function(0, 7)), "it carries the bridge's id, too");
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 1));
+    assert_eq!(iommu.device_info(function(0, 1)).unwrap().cell, Some(cell));
+    let elsewhere = SourceId::new(1, 0, 0, 0).unwrap();
+    assert_eq!(iommu.device_info(elsewhere).unwrap_err(), Error::NoSuchDevice(elsewhere));
+}
+
+fn ends(ranges: &[IovaRange]) -> Vec<(u64, u64)> {
+    ranges.iter().map(|range| (range.start().as_u64(), range.last().as_u64() + 1)).collect()
+}
+
+#[test]
+fn a_cells_window_is_what_all_its_devices_reach_without_what_is_reserved() {
+    const TOP: u64 = 1 << 39;
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::client()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let ranges = |iommu: &Iommu<&Machine>, cell| ends(&iommu.input_ranges(cell).unwrap());
+    assert_eq!(ranges(&iommu, cell), [(0, 0xfee0_0000), (0xfef0_0000, 1 << 57)]);
+    iommu.assign(function(0, 0), cell).unwrap();
+    assert_eq!(ranges(&iommu, cell), [(0, 0xfee0_0000), (0xfef0_0000, TOP)], "the narrowest");
+    assert!(iommu.map(cell, region(TOP, MEMORY, PAGE, RW)).is_err());
+    iommu.map(cell, region(TOP - PAGE, MEMORY, PAGE, RW)).unwrap();
+    iommu.release(function(0, 0)).unwrap();
+    iommu.assign(function(1, 0), cell).unwrap();
+    iommu.map(cell, region(TOP, MEMORY, PAGE, RW)).unwrap();
+    let error = iommu.assign(function(0, 0), cell).unwrap_err();
+    let wide = region(TOP - PAGE, MEMORY, PAGE, RW);
+    assert!(
+        matches!(error, Error::Incompatible { reason: Incompatibility::Map(MapError::InputTooHigh { .. }), .. }),
+        "{wide}"
+    );
+}
+
+#[test]
+fn reserved_memory_is_no_part_of_the_window_while_its_device_is_there() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled_with_reserved(&machine, &[(0x7000_0000, 0x7000_ffff, 2), (0, 0xfff, 2)]);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(iommu.device_info(function(0, 2)).unwrap().reserved.len(), 2);
+    iommu.assign(function(0, 2), cell).unwrap();
+    let expected = [(0x1000, 0x7000_0000), (0x7001_0000, 0xfee0_0000), (0xfef0_0000, 1 << 39)];
+    assert_eq!(ends(&iommu.input_ranges(cell).unwrap()), expected);
+    iommu.release(function(0, 2)).unwrap();
+    assert_eq!(ends(&iommu.input_ranges(cell).unwrap()).len(), 2);
+}
+
+/// A root cell with memory from 1 GiB to 3 GiB and these devices.
+fn root_with(iommu: &Iommu<&Machine>, devices: &[SourceId]) -> CellId {
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let mut change = iommu.change();
+    change.map(root, region(1 << 30, 1 << 30, 2 << 30, RW)).unwrap();
+    devices.iter().for_each(|device| {
+        change.assign(*device, root).unwrap();
+    });
+    change.commit().unwrap();
+    root
+}
+
+#[test]
+fn what_a_cell_takes_the_root_cell_loses_until_the_cell_is_gone() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let (disk, card) = (function(0, 1), function(0, 2));
+        // In pages of 4 KiB two GiB would take too many frames of the model's.
+        let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+        iommu.assign(disk, root).unwrap();
+        iommu.assign(card, root).unwrap();
+        let whole = machine.frames_in_use();
+        assert!(write(&machine, card, MEMORY + LARGE + PAGE, 1), "{name}");
+
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let mut change = iommu.change();
+        change.map(cell, region(0, MEMORY + LARGE + PAGE, 4 * PAGE, RW)).unwrap().assign(card, cell).unwrap();
+        change.commit().unwrap();
+        assert!(!write(&machine, disk, MEMORY + LARGE + PAGE, 2), "{name}");
+        assert!(!write(&machine, disk, MEMORY + LARGE + 4 * PAGE, 2), "{name}");
+        assert!(
+            write(&machine, disk, MEMORY + LARGE, 3) && write(&machine, disk, MEMORY + LARGE + 5 * PAGE, 3),
+            "{name}"
+        );
+        assert!(write(&machine, card, 0, 4) && !write(&machine, card, MEMORY, 4), "{name}");
+
+        iommu.destroy_cell(cell).unwrap();
+        assert!(write(&machine, disk, MEMORY + LARGE + PAGE, 5), "{name}");
+        assert!(!write(&machine, card, MEMORY, 5), "{name}: it does not come back by itself");
+        assert_eq!(machine.frames_in_use(), whole, "{name}: large pages are whole again");
+        iommu.assign(card, root).unwrap();
+        assert!(write(&machine, card, MEMORY, 6), "{name}");
+    }
+}
+
+#[test]
+fn a_part_that_is_given_back_comes_back_and_what_the_root_itself_gave_up_does_not() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let disk = function(0, 1);
+    let root = root_with(&iommu, &[disk]);
+    let at = |page: u64| (1 << 30) + page * PAGE;
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(0, at(1), 8 * PAGE, RW)).unwrap();
+    iommu.unmap(root, range(at(4), PAGE)).unwrap();
+    let reaches = |page| write(&machine, disk, at(page), 1);
+    assert_eq!([0, 1, 4, 8, 9].map(reaches), [true, false, false, false, true]);
+    iommu.unmap(cell, range(0, 6 * PAGE)).unwrap();
+    assert_eq!([1, 3, 4, 5, 6, 7].map(reaches), [true, true, false, true, true, false]);
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(other, region(0, at(8), PAGE, RW)).unwrap();
+    iommu.destroy_cell(cell).unwrap();
+    assert_eq!([7, 8].map(reaches), [true, false], "another cell still has it");
+    assert_eq!(iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap_err(), Error::RootExists(root));
+    let shifted = region(0, at(0), PAGE, RW);
+    assert_eq!(iommu.map(root, shifted).unwrap_err(), Error::NotOneToOne(shifted));
+    iommu.destroy_cell(root).unwrap();
+    iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+}
+
+#[test]
+fn a_carving_that_is_refused_leaves_the_root_cell_as_it_was() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    let iommu = enabled(&machine);
+    let (disk, card) = (function(0, 1), function(0, 2));
+    let root = root_with(&iommu, &[disk, card]);
+    let careful = iommu.create_cell(CellConfig::default()).unwrap();
+    let before = machine.snapshot();
+    for count in 0..3 {
+        machine.allow_allocations(Some(count));
+        let mut change = iommu.change();
+        change.map(careful, region(0, (1 << 30) + PAGE, PAGE, RW)).unwrap().assign(card, careful).unwrap();
+        let error = change.commit().unwrap_err();
+        assert_eq!(error, Error::Refused { device: card, reason: Refusal::UnsafeInterrupts });
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let mut change = iommu.change();
+        change.map(cell, region(0, (1 << 30) + PAGE, PAGE, RW)).unwrap().assign(card, cell).unwrap();
+        assert_eq!(change.commit().unwrap_err(), Error::OutOfFrames);
+        machine.allow_allocations(None);
+        iommu.destroy_cell(cell).unwrap();
+        assert_eq!(machine.snapshot(), before);
+    }
+    assert!(write(&machine, card, (1 << 30) + PAGE, 1));
+    assert_eq!(iommu.assign(card, root), Err(Error::Busy { device: card, cell: root }));
+}
+
+#[test]
+fn carving_a_cell_out_of_a_root_of_large_pages_splits_its_edges_alone() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let root = root_with(&iommu, &[function(0, 1)]);
+    iommu.map(root, region(4 << 30, 4 << 30, 12 << 30, RW)).unwrap();
+    let (before, frames) = (iommu.statistics(), machine.frames_in_use());
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let mut change = iommu.change();
+    change.map(cell, region(0x10_0000, 0x5010_0000, 0x10_0000, RW)).unwrap();
+    change.map(cell, region(1 << 30, (4 << 30) + (64 << 20), 64 << 20, RW)).unwrap();
+    change.map(cell, region(5 << 30, 8 << 30, 2 << 30, RW)).unwrap();
+    change.commit().unwrap();
+    assert!(machine.frames_in_use() - frames <= 3, "one for 2 MiB and two for 4 KiB pages at most");
+    iommu.destroy_cell(cell).unwrap();
+    let after = iommu.statistics();
+    assert_eq!((after.waits - before.waits, after.doorbells - before.doorbells), (2, 2));
+    assert_eq!(machine.frames_in_use(), frames, "the large pages are whole again");
+}
