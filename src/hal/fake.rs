@@ -41,6 +41,7 @@ struct State {
     free: Vec<usize>,
     used: usize,
     left: Option<usize>,
+    loads: usize,
     journal: Vec<Deed>,
 }
 
@@ -52,7 +53,7 @@ impl Fake {
         let skip = memory.as_ptr().align_offset(4096);
         let memory = NonNull::from(&mut memory[skip]);
         let free = (0..frames).rev().collect();
-        Self { memory, frames, state: RefCell::new(State { free, used: 0, left: None, journal: Vec::new() }) }
+        Self { memory, frames, state: RefCell::new(State { free, used: 0, left: None, loads: 0, journal: Vec::new() }) }
     }
 
     /// Frames that were allocated and not freed.
@@ -80,6 +81,11 @@ impl Fake {
             unsafe { core::slice::from_raw_parts(frame.as_ptr(), WORDS) }.to_vec()
         };
         frames.map(|at| (at, words(at))).collect()
+    }
+
+    /// How many words were loaded through the seam.
+    pub(crate) fn loads(&self) -> usize {
+        self.state.borrow().loads
     }
 
     /// What was done since the last call.
@@ -132,6 +138,12 @@ unsafe impl Hal for Fake {
         self.state.borrow_mut().journal.push(Deed::Store { at: self.physical(entry), value });
         // SAFETY: as the caller says.
         unsafe { entry.write_volatile(value) }
+    }
+
+    unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
+        self.state.borrow_mut().loads += 1;
+        // SAFETY: as the caller says.
+        unsafe { entry.read_volatile() }
     }
 
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {

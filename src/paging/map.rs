@@ -60,9 +60,9 @@ impl<F: Format> PageTable<F> {
         Ok(needed)
     }
 
-    /// Maps `region` with the largest pages that its alignment permits, also together with what was mapped beside it
-    /// before. `spare` comes from
-    /// [`prepare_map`](Self::prepare_map) for the same region, with no edit between.
+    /// Maps `region`, of which nothing is mapped, with the largest pages that its alignment permits, also together with what
+    /// was mapped beside it before. `spare` comes from [`prepare_map`](Self::prepare_map) for the same region, with no edit
+    /// between, or is as much as `Shape::tables_to_map` says; what of it is not needed goes back.
     #[inline]
     pub fn map(&mut self, hal: &impl Hal, region: Region, spare: Spare) -> Change {
         if let Some((table, index)) = self.recent(region.input)

@@ -11,14 +11,15 @@ const MIB2: u64 = 0x20_0000;
 const GIB: u64 = 0x4000_0000;
 const RW: Rights = Rights::all();
 
-/// Bits that no real format has, so that the walker cannot lean on one: 0 present, 1 read, 2 write, 3 page.
+/// Bits that no real format has, so that the walker cannot lean on one: 0 present, 1 read, 2 write, 3 page, 4 to 6 the
+/// level of a page.
 #[derive(Clone, Copy, Debug)]
 struct Toy;
 
 impl Format for Toy {
     fn page(&self, output: u64, rights: Rights, level: u8) -> u64 {
         assert!(output.is_multiple_of(page_bytes(level)));
-        output | 0b1001 | u64::from(rights.bits()) << 1
+        output | 0b1001 | u64::from(rights.bits()) << 1 | u64::from(level) << 4
     }
     fn table(&self, next: PhysAddr) -> u64 {
         next.as_u64() | 1
@@ -26,6 +27,7 @@ impl Format for Toy {
     fn decode(&self, word: u64, level: u8) -> Entry {
         match word & 0b1001 {
             0b0001 if level == 1 => unreachable!("{word:#x}"),
+            0b1001 if word >> 4 & 7 != u64::from(level) => unreachable!("{word:#x} at level {level}"),
             0b1001 => Entry::Page { output: word & !0xfff, rights: Rights::from_bits_truncate((word >> 1) as u8 & 3) },
             0b0001 => Entry::Table(PhysAddr::new(word & !0xfff)),
             _ => Entry::Absent,
@@ -177,6 +179,26 @@ fn an_edit_that_lacks_any_of_its_frames_changes_nothing() {
         bench.hal.limit(Some(needed));
         prepare(&bench).unwrap().free(&bench.hal);
         assert_eq!(bench.hal.content(), content);
+    }
+}
+
+#[test]
+fn a_page_beside_the_last_one_takes_no_walk() {
+    // Outputs of which a larger page could come, and such of which none can.
+    for (shift, first, reads) in [(0, 21, [2, 3, 2, 3]), (KIB4, 7, [1, 1, 2, 3])] {
+        let mut bench = bench(SHAPE, true);
+        let _ = bench.map(0, MIB2, KIB4);
+        let mut reads_of = |edit: &mut dyn FnMut(&mut Bench) -> Change| {
+            let before = bench.hal.loads();
+            let change = edit(&mut bench);
+            assert!(change.freed.is_empty());
+            bench.hal.loads() - before
+        };
+        let mut map = |page: u64| reads_of(&mut |bench| bench.map(page * KIB4, page * KIB4 + shift, KIB4));
+        assert_eq!((map(512 + 10), [map(512 + 11), map(512 + 9)]), (first, [reads[0], reads[1]]));
+        let mut unmap = |page: u64| reads_of(&mut |bench| bench.unmap(page * KIB4, KIB4));
+        assert_eq!([unmap(512 + 9), unmap(512 + 11)], [reads[2], reads[3]]);
+        assert_eq!(bench.walk((512 + 10) * KIB4), Some((1, (512 + 10) * KIB4 + shift)));
     }
 }
 

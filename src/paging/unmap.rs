@@ -8,8 +8,8 @@ use crate::hal::{Hal, WORDS};
 
 impl<F: Format> PageTable<F> {
     /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
-    /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit
-    /// between.
+    /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit between, or
+    /// is as much as `Shape::tables_to_edit` says; what of it is not needed goes back.
     #[inline]
     pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
         if let Some((table, index)) = self.recent(range)
