@@ -33,12 +33,13 @@ count!(unmap_4k, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, pag
 count!(map_2m, 64 * GIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
 count!(unmap_2m, 512 * GIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
 count!(unmap_sparse, 512 * GIB, [cofferdam, page_table_generic, aarch64_paging]);
+count!(batch, 0, [cofferdam]);
 count!(cell, 0, [cofferdam]);
 count!(carve, 0, [cofferdam]);
 
 library_benchmark_group!(
     name = works,
-    benchmarks = [map_page, unmap_page, map_4k, unmap_4k, map_2m, unmap_2m, unmap_sparse, cell, carve]
+    benchmarks = [map_page, unmap_page, map_4k, unmap_4k, map_2m, unmap_2m, unmap_sparse, batch, cell, carve]
 );
 
 main!(

@@ -30,6 +30,7 @@ const WORKS: &[(&str, u64, &[&str])] = &[
     ("map_page", 16 * MIB, &UNSNOOPED),
     ("map_4k", GIB, &UNSNOOPED),
     ("unmap_4k", GIB, &UNSNOOPED),
+    ("batch", 0, &["cofferdam"]),
     ("cell", 0, &["cofferdam"]),
     ("carve", 0, &["cofferdam"]),
     // As the work grows.
@@ -55,6 +56,8 @@ enum Line<'a> {
         #[serde(flatten)]
         cost: driver::Cost,
     },
+    /// Registers read and written for a batch of 16 descriptors.
+    Batch { registers: u64 },
     /// Where it was measured.
     Place { pinned: bool },
 }
@@ -70,6 +73,7 @@ fn main() {
     let samples = if quick { 5 } else { 41 };
     let cpus = sched_getaffinity(None).expect("the CPUs of this process");
     Line::Place { pinned: pin(&cpus) }.print();
+    Line::Batch { registers: driver::registers_of_batch() }.print();
     for (work, cost) in [("cell", driver::cost_of_cell()), ("carve", driver::cost_of_carving())] {
         Line::Cost { work, cost }.print();
     }

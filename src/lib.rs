@@ -52,7 +52,7 @@ pub use iommu::Iommu;
 pub mod internals {
     pub use crate::hal::FrameList;
     pub use crate::paging::{Change, Entry, Format, Mappings, PageTable, Shape, Spare};
-    pub use crate::vtd::SecondStage;
+    pub use crate::vtd::{QueueAlone, SecondStage};
 }
 
 #[cfg(doctest)]

@@ -12,6 +12,7 @@ mod flush;
 mod invalidation;
 mod protected;
 mod queue;
+mod queue_alone;
 mod quirks;
 mod register_based;
 mod registers;
@@ -30,6 +31,8 @@ pub(crate) use flush::Flush;
 pub(crate) use invalidation::DeviceTlb;
 use invalidation::Invalidation;
 pub use protected::MainMemory;
+#[doc(hidden)]
+pub use queue_alone::QueueAlone;
 pub(crate) use quirks::of_machine as quirks_of_machine;
 pub use quirks::{Effect, Quirk};
 #[doc(hidden)]

@@ -6,6 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::hal::Window;
+use cofferdam::internals::QueueAlone;
 use cofferdam::iommu::{Error, Options, Statistics};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, CellId, Iommu, limits};
@@ -166,6 +168,22 @@ pub fn cost_of_carving() -> Cost {
     cost(&front, |between| front.carve_and_give_back(root, between))
 }
 
+/// A queue of the machine's first unit, by itself.
+fn queue(machine: &Machine) -> QueueAlone {
+    let window = machine.windows().next().expect("a unit");
+    QueueAlone::switch_on(machine, Window { base: PhysAddr::new(window), bytes: 4096 }).expect("a queue")
+}
+
+/// What a batch of 16 descriptors costs, from the second on: registers read and written.
+pub fn registers_of_batch() -> u64 {
+    let machine = Machine::new(1);
+    let queue = queue(&machine);
+    queue.submit_and_wait(&machine).expect("a unit that confirms");
+    let before = machine.register_accesses();
+    queue.submit_and_wait(&machine).expect("a unit that confirms");
+    machine.register_accesses() - before
+}
+
 /// A machine with a root cell, which has all memory, the cell's devices and one more.
 fn with_root() -> (Box<Front>, CellId) {
     let front = Front::new(1);
@@ -245,10 +263,19 @@ pub fn job(work: &str) -> Option<Box<dyn Job>> {
         "cell" => {
             let front = Front::new(1);
             front.create_and_destroy(|| ());
+            front.iommu.hal().set_hardware_apart();
             Box::new(Deed(move || front.create_and_destroy(|| ())))
+        }
+        "batch" => {
+            let machine = Machine::new(1);
+            let queue = queue(&machine);
+            queue.submit_and_wait(&machine).expect("a unit that confirms");
+            machine.set_hardware_apart();
+            Box::new(Deed(move || queue.submit_and_wait(&machine).expect("a unit that confirms")))
         }
         "carve" => {
             let (front, root) = with_root();
+            front.iommu.hal().set_hardware_apart();
             Box::new(Deed(move || front.carve_and_give_back(root, || ())))
         }
         _ => return None,

@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell};
+use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell, registers_of_batch};
 use cofferdam_benches::job;
 use cofferdam_benches::ours::Cofferdam;
 use cofferdam_benches::peers::{Aarch64Paging, PageTableGeneric, PageTableMultiarch, X86_64};
@@ -101,6 +101,12 @@ fn every_contender_does_every_work_and_gives_all_frames_back() {
         assert_eq!(POOL.used(), used, "{contender}");
     }
     assert!(job("map_page", "nobody", MIB).is_none() && job("nothing", "cofferdam", MIB).is_none());
+}
+
+#[test]
+fn a_batch_takes_one_register_access_the_doorbell() {
+    let _alone = alone();
+    assert_eq!(registers_of_batch(), 1);
 }
 
 #[test]

@@ -48,6 +48,9 @@ enum Line {
         #[serde(flatten)]
         cost: Cost,
     },
+    Batch {
+        registers: u64,
+    },
     Place {
         pinned: bool,
     },
@@ -61,6 +64,8 @@ pub struct Results {
     pub edits: BTreeMap<(u64, u64), Time>,
     costs: BTreeMap<String, Cost>,
     instructions: BTreeMap<(String, String), u64>,
+    /// Registers read and written for a batch.
+    pub registers_of_batch: Option<u64>,
     pub pinned: bool,
 }
 
@@ -77,6 +82,7 @@ impl Results {
             Line::Cost { work, cost } => {
                 self.costs.insert(work, cost);
             }
+            Line::Batch { registers } => self.registers_of_batch = Some(registers),
             Line::Place { pinned } => self.pinned = pinned,
         }
         Ok(())
@@ -131,6 +137,7 @@ mod tests {
             r#"{"kind":"cost","work":"cell","doorbells":4,"waits":3,"registers":5,"frames":6,
                 "frames_at_most":7,"frames_left":0}"#,
             r#"{"kind":"time","work":"map_4k","contender":"stores","bytes":4096,"low":9.0,"median":10.0,"high":12.0}"#,
+            r#"{"kind":"batch","registers":1}"#,
             r#"{"kind":"edit","units":8,"threads":2,"low":1.0,"median":1.0,"high":1.0}"#,
         ] {
             results.hear_time(line).unwrap();
@@ -141,6 +148,7 @@ mod tests {
         assert_eq!(results.time("map_4k", "stores", 8192), None);
         assert_eq!(results.cost("cell").map(|cost| (cost.waits, cost.frames)), Some((3, 6)));
         assert_eq!(results.edits.keys().collect::<Vec<_>>(), [&(8, 2)]);
+        assert_eq!(results.registers_of_batch, Some(1));
         assert!((results.noise() - 0.2).abs() < 1e-9);
         assert!(results.hear_time("{}").is_err() && results.hear_time("warning: unused").is_err());
     }

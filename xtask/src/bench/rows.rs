@@ -225,7 +225,9 @@ fn cells(results: &Results) -> Result<Sheet> {
     let (cell, carve) = (cost("cell")?, cost("carve")?);
     let instructions = |work| results.instructions(work, OURS);
     let Cost { doorbells, waits, .. } = cell;
-    let counts: [Count; 6] = [
+    let counts: [Count; 8] = [
+        ("submit and complete 16 descriptors: instructions", instructions("batch"), 250, ""),
+        ("register accesses, the doorbell among them", results.registers_of_batch, 1, ""),
         ("create the cell and destroy it: doorbells", Some(doorbells), 2, "12"),
         ("waits", Some(waits), 2, "12"),
         ("instructions", instructions("cell"), 30_000, "455,000"),
@@ -238,6 +240,9 @@ fn cells(results: &Results) -> Result<Sheet> {
         let verdict = sheet.judge(Some(ours <= most));
         sheet.rows.push(vec![title.into(), thousands(ours), thousands(most), verdict, jailhouse.into()]);
     }
+    let batch = time(measured(results, ("batch", OURS, 0), None)?);
+    let row = ["submit and complete 16 descriptors: time".to_owned(), batch];
+    sheet.rows.push(row.into_iter().chain([const { String::new() }; 3]).collect());
     for (title, work, cost) in [("create and destroy", "cell", cell), ("carve and give back", "carve", carve)] {
         let (took, Cost { doorbells, waits, frames_at_most, .. }) = (measured(results, (work, OURS, 0), None)?, cost);
         let mut row = |what: &str, told| {
@@ -382,6 +387,7 @@ mod tests {
             }
         }
         hear("unmap_sparse", OURS, 512 * GIB, 1e5);
+        hear("batch", OURS, 0, 1e3);
         hear("cell", OURS, 0, 1e3);
         hear("carve", OURS, 0, 1e3);
         others.iter().for_each(|(work, contender, bytes, ns)| hear(work, contender, *bytes, *ns));
@@ -394,12 +400,14 @@ mod tests {
             results.hear_time(&line.to_string()).unwrap();
         }
         results.hear_time(r#"{"kind":"edit","units":1,"threads":1,"low":1.0,"median":1.0,"high":1.0}"#).unwrap();
-        let works = WORKS.iter().map(|work| work.name).chain(["cell", "carve"]);
-        for work in works {
+        results.hear_time(r#"{"kind":"batch","registers":1}"#).unwrap();
+        let works =
+            WORKS.iter().map(|work| (work.name, 30_000)).chain([("batch", 250), ("cell", 30_000), ("carve", 100_000)]);
+        for (work, count) in works {
             for contender in contenders() {
                 let line = serde_json::json!({
                     "function_name": work, "id": contender,
-                    "profiles": [{ "data": { "total": { "metrics": { "Ir": { "values": { "new": 30_000 } } } } } }]
+                    "profiles": [{ "data": { "total": { "metrics": { "Ir": { "values": { "new": count } } } } } }]
                 });
                 results.hear_count(&line.to_string()).unwrap();
             }

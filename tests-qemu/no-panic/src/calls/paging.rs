@@ -1,11 +1,14 @@
 use cofferdam::addr::{IovaRange, Region, Rights};
-use cofferdam::hal::Hal;
-use cofferdam::internals::{PageTable, SecondStage, Shape};
+use cofferdam::hal::{Hal, Window};
+use cofferdam::internals::{PageTable, QueueAlone, SecondStage, Shape};
 
 use crate::{any, any_number, show};
 
-/// What the front does with a page table, and what only tests and benchmarks do with it.
+/// What the front does with a page table and a queue, and what only tests and benchmarks do with them.
 pub(super) fn calls(hal: &impl Hal) {
+    if let Ok(queue) = QueueAlone::switch_on(hal, *any::<Window>()) {
+        show(queue.submit_and_wait(hal).is_ok());
+    }
     let format = SecondStage { snoop: any_number() == 0 };
     let Ok(mut table) = PageTable::new(hal, format, *any::<Shape>(), any_number() == 0) else { return };
     let (region, range): (&Region, &IovaRange) = (any(), any());
