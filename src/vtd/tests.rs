@@ -2,3 +2,4 @@
 
 mod fake_unit;
 mod queue;
+mod schedules;
