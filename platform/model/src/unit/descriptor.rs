@@ -46,6 +46,8 @@ pub(crate) enum Descriptor {
     Wait {
         status: Option<(u64, u32)>,
         interrupt: bool,
+        /// FN: nothing behind it begins before it is done.
+        fence: bool,
     },
 }
 
@@ -174,7 +176,7 @@ impl Descriptor {
                 let drain = if unit.drains_page_requests() { 0 } else { bits(7, 7) };
                 reserved(journal, bits(31, 12) | bits(8, 8) | drain, bits(1, 0))?;
                 let status = (low >> 5 & 1 != 0).then_some((high & bits(63, 2), (low >> 32) as u32));
-                Ok(Self::Wait { status, interrupt: low >> 4 & 1 != 0 })
+                Ok(Self::Wait { status, interrupt: low >> 4 & 1 != 0, fence: low >> 6 & 1 != 0 })
             }
             _ => {
                 journal.violation("R25b", format_args!("the unit has no descriptor of type {kind:#x}"));

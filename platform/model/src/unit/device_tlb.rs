@@ -128,13 +128,16 @@ impl Unit {
         })
     }
 
-    /// R23, when a descriptor is fetched.
+    /// R23, when a descriptor is fetched. What is behind a wait may begin before that is done (section 6.5.2.12), unless the
+    /// wait is a fence.
     pub(super) fn check_depth(&self, source: u16, board: &mut Board) {
         let depth = board.devices.of(self.device(source)).queue_depth;
-        let waiting = self.outstanding.iter().filter(|other| other.source == source).count();
-        let fetched = self.queue.in_flight.iter();
-        let fetched =
-            fetched.filter(|(_, other)| matches!(other, Descriptor::DeviceTlb { source: s, .. } if *s == source));
+        let is_fence = |other: &Descriptor| matches!(other, Descriptor::Wait { fence: true, .. });
+        let in_flight = || self.queue.in_flight.iter().map(|(_, other)| other).rev();
+        let fetched = in_flight().take_while(|other| !is_fence(other));
+        let fetched = fetched.filter(|other| matches!(other, Descriptor::DeviceTlb { source: s, .. } if *s == source));
+        let sent = self.outstanding.iter().filter(|other| other.source == source).count();
+        let waiting = if in_flight().any(is_fence) { 0 } else { sent };
         if waiting + fetched.count() >= depth {
             let text = format_args!("more than {depth} device-TLB invalidations of {} wait", self.device(source));
             board.journal.violation("R23", text);

@@ -206,7 +206,7 @@ impl Unit {
                     self.interrupt_state = InterruptState::Ready;
                 }
             }
-            Descriptor::Wait { status, interrupt } => {
+            Descriptor::Wait { status, interrupt, .. } => {
                 if let Some((address, value)) = status {
                     self.write_status(address, value, board);
                 }

@@ -164,6 +164,21 @@ fn a_device_gets_no_more_invalidations_than_it_takes() {
 }
 
 #[test]
+fn a_fence_in_between_gives_a_device_time_and_a_plain_wait_does_not() {
+    let (mut driver, ..) = trusted();
+    driver.machine.set_device_tlb(device(), Answer::After(5_000), 4);
+    // A wait that stores nothing; FN is bit 6.
+    for (wait, rules) in [([0x5 | 1 << 6, 0], vec![]), ([0x5, 0], vec!["R23"])] {
+        let four = [device_tlb(DEVICE, INPUT); 4];
+        driver.submit(&[&four[..], &[wait], &four[..], &[wait], &four[..]].concat());
+        let mut found = driver.rules();
+        found.dedup();
+        assert_eq!(found, rules);
+        while !driver.submit(&[]) {}
+    }
+}
+
+#[test]
 fn a_device_that_never_answers_stops_the_queue_and_drops_the_waits() {
     let (mut driver, _, tables) = trusted();
     driver.publish(tables[3], 0);
