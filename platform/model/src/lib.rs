@@ -108,6 +108,9 @@ mod unit;
 mod violation;
 
 pub use bridge::BridgeKind;
+/// The seam that a [`Machine`] implements and its addresses, for the driver's own tests: the driver under test is another
+/// crate to them than the one that the model is built on.
+pub use cofferdam::{addr, hal};
 pub use device::{Answer, GIVES_UP_NS};
 pub use machine::Machine;
 pub use preset::{Config, UnitConfig};
