@@ -157,6 +157,11 @@ impl FakeUnit {
         &self.words[skip + ((address - BASE) / 8) as usize]
     }
 
+    /// Has the word at `offset` of a frame hold this.
+    pub(super) fn poke(&self, frame: u64, offset: u64, value: u64) {
+        self.memory(BASE + frame * 4096 + offset).store(value, Ordering::SeqCst);
+    }
+
     /// The unit does something, or nothing.
     fn act(&self) {
         (self.yields)();

@@ -237,6 +237,18 @@ fn a_ticket_is_good_long_after_its_slots_were_used_again() {
 }
 
 #[test]
+fn what_a_status_word_held_before_says_nothing() {
+    let mut bench = Bench::new(256, 5, Manners { asleep: true, ..Manners::default() });
+    // The ring is the first frame, and the wait is number 1: after 2^32 descriptors, its word holds this again.
+    bench.unit.poke(1, 16, 2);
+    let batch = bench.batch(1, &[], 0);
+    let sent = bench.submit(&batch).unwrap();
+    assert!(!bench.poll(&sent));
+    bench.hardware().manners.asleep = false;
+    bench.wait(sent).unwrap();
+}
+
+#[test]
 fn a_refused_descriptor_fails_its_batch_alone_at_every_place_of_the_ring() {
     for offset in 0..256 {
         for bad in 0..9 {
