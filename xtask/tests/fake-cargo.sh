@@ -23,4 +23,15 @@ test)
     printf '%s\n' "test b ... FAILED" "" "failures:" "" "---- b stdout ----" "left is not right"
     echo "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s"
     exit 101 ;;
+bench)
+    case "$*" in
+    *--no-run*) if [ "$FAKE_CARGO" = no_build ]; then echo "error: expected one of these" >&2; exit 101; fi ;;
+    *"--bench times"*) cat "$FAKE_BENCH/times" ;;
+    *"--bench counts"*) [ -x "$GUNGRAUN_RUNNER" ] && cat "$FAKE_BENCH/counts" ;;
+    esac ;;
+metadata) echo '{"target_directory":"'"$FAKE_BENCH"'/target"}' ;;
+install)
+    echo "$*" >>"$FAKE_BENCH/log"
+    for root in "$@"; do :; done
+    mkdir -p "$root/bin" && printf '#!/bin/sh\n' >"$root/bin/gungraun-runner" && chmod +x "$root/bin/gungraun-runner" ;;
 esac
