@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::addr::{Iova, PhysAddr, Region, Rights, SourceId};
 use cofferdam::hal::Window;
 use cofferdam::internals::QueueAlone;
 use cofferdam::iommu::{Error, Options, Statistics};
@@ -77,32 +77,21 @@ impl Front {
         self.change(|change| change.destroy(cell).map(drop));
     }
 
-    /// Makes the cell of memory and devices of the root cell, destroys it and gives all back.
+    /// Makes the cell of memory and devices of the root cell, destroys it and gives the devices back; the memory goes back
+    /// by itself.
     fn carve_and_give_back(&self, root: CellId, between: impl FnOnce()) {
         let cell = self.cell();
-        self.change(|change| {
-            for (start, bytes) in MEMORY {
-                change.unmap(root, range(start, bytes))?;
-            }
-            for device in devices(0) {
-                change.release(device)?;
-            }
-            give(change, cell)
-        });
+        self.change(|change| give(change, cell));
         between();
         self.change(|change| {
             change.destroy(cell)?;
-            give(change, root)
+            devices(0).try_for_each(|device| change.assign(device, root).map(drop))
         });
     }
 }
 
 fn region((start, bytes): (u64, u64)) -> Region {
     Region::new(Iova::new(start), PhysAddr::new(start), bytes, Rights::all()).expect("a region")
-}
-
-fn range(start: u64, bytes: u64) -> IovaRange {
-    IovaRange::new(Iova::new(start), bytes).expect("a range")
 }
 
 /// Gives a cell what the cell has whose cost is known.
@@ -187,7 +176,7 @@ pub fn registers_of_batch() -> u64 {
 /// A machine with a root cell, which has all memory, the cell's devices and one more.
 fn with_root() -> (Box<Front>, CellId) {
     let front = Front::new(1);
-    let root = front.cell();
+    let root = front.iommu.create_root_cell(CONFIG).expect("room for a cell");
     front.change(|change| {
         change.map(root, region(ROOT))?;
         devices(0).chain(devices(1).take(1)).try_for_each(|device| change.assign(device, root).map(drop))
