@@ -86,16 +86,19 @@ pub fn judge(script: &Script, caching_mode: bool, trace: &[Line], records: &[Rec
     wrong
 }
 
-/// Descriptors, waits among them, and doorbells, as the driver says and as the trace has them.
+/// Descriptors, waits among them, and doorbells, as the driver says and as the trace has them until translation goes off.
 fn judge_counts(trace: &[Line], records: &[Record<String>]) -> Option<String> {
     let said = records.iter().rev().find_map(|record| match record {
         Record::Counts { descriptors, waits, doorbells, .. } => Some((*descriptors, *waits, *doorbells)),
         _ => None,
     });
-    let (mut seen, mut queue_on) = ((0, 0, 0), false);
+    let (mut seen, mut queue_on, mut translating) = ((0, 0, 0), false, false);
     for event in trace.iter().filter_map(|line| event(&line.text)) {
         match event {
-            Event::Register(text) if text.starts_with("GCMD") => queue_on = text.contains("QIE"),
+            Event::Register(text) if text.starts_with("GCMD") && translating && !text.contains("TE") => break,
+            Event::Register(text) if text.starts_with("GCMD") => {
+                (queue_on, translating) = (text.contains("QIE"), text.contains("TE"));
+            }
             Event::Register(text) if text == "IQT" => seen.2 += u64::from(queue_on),
             Event::Descriptor(text) => (seen.0, seen.1) = (seen.0 + 1, seen.1 + u64::from(text.starts_with("wait"))),
             _ => {}
@@ -167,6 +170,7 @@ fn register(address: u64, value: u64) -> String {
         }
         0x20 => "RTADDR".into(),
         0x34 => "FSTS".into(),
+        0x38 => "FECTL".into(),
         0x88 => "IQT".into(),
         0x90 => "IQA".into(),
         _ => format!("register {address:#x}"),
@@ -208,7 +212,11 @@ fn descriptor(bits: u128) -> String {
                 53 => "no size".into(),
                 mask => pages(address >> (mask + 12) << (mask + 12), mask),
             };
-            (format!("device-TLB of {}: {pages}", source()), &[(16, 20), (32, 47), (64, 64), (76, 127)])
+            let pending = match field(16, 20) {
+                0 => String::new(),
+                most => format!(", {most} at a time"),
+            };
+            (format!("device-TLB of {}: {pages}{pending}", source()), &[(16, 20), (32, 47), (64, 64), (76, 127)])
         }
         4 => ("interrupt entry cache".into(), &[(4, 4), (27, 47)]),
         5 => {
@@ -284,8 +292,11 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
 
     #[test]
     fn the_drivers_own_counts_are_those_of_the_trace() {
-        let on = "vtd_reg_write addr 0x88 size 0x8 value 0x0\nvtd_reg_write addr 0x18 size 0x4 value 0x4000000\n";
-        let trace = lines(&format!("{on}{CAPTURED}"));
+        let command = |value: u32| format!("vtd_reg_write addr 0x18 size 0x4 value {value:#x}\n");
+        let tail = "vtd_reg_write addr 0x88 size 0x8 value 0x0\n";
+        // Neither before the queue is on nor once translation is off.
+        let (on, off) = (tail.to_owned() + &command(0x400_0000) + &command(0x8400_0000), command(0x400_0000) + tail);
+        let trace = lines(&format!("{on}{CAPTURED}{off}"));
         let told = |descriptors, waits, doorbells| Record::Counts { descriptors, waits, doorbells, table_frames: 0 };
         assert_eq!(judge_counts(&trace, &[told(9, 9, 9), told(5, 2, 2)]), None);
         for wrong in [told(6, 2, 2), told(5, 1, 2), told(5, 2, 3), Record::Finished] {
@@ -385,6 +396,8 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
             (0x8000_0080, 0x7_00f2, "IOTLB: domain 7, page 0x80000000, reserved bits"),
             (0x3000, 0x300_0000_0003, "device-TLB of 03:00.0: page 0x3000"),
             (0x8000_0001, 0x300_0000_0003, "device-TLB of 03:00.0: 2^1 pages at 0x80000000"),
+            (0x3000, 0x300_0008_0003, "device-TLB of 03:00.0: page 0x3000, 8 at a time"),
+            (0x3000, 0x300_0000_0003 | 1 << 52, "device-TLB of 03:00.0: page 0x3000, reserved bits"),
             (0x8000_7001, 0x300_0000_0003, "device-TLB of 03:00.0: 2^4 pages at 0x80000000"),
             (0x7fff_ffff_ffff_f001, 0x300_0000_0003, "device-TLB of 03:00.0: all"),
             (0xffff_ffff_ffff_f001, 0x300_0000_0003, "device-TLB of 03:00.0: no size"),

@@ -5,7 +5,7 @@
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
-use cofferdam::iommu::Statistics;
+use cofferdam::iommu::{DeviceConfig, Statistics};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_pc::{Pc, entry};
 use cofferdam_report::Record;
@@ -47,10 +47,12 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
         "device-tlb" => with_device_tlbs(pc, &calls, report)?,
         _ => without(pc, &calls)?,
     }
-    marks.begin("end");
-    report.expect(true, "every call was made", format_args!(""));
     let Statistics { descriptors, waits, doorbells, table_frames } = iommu.statistics();
     report.tell(Record::Counts { descriptors, waits, doorbells, table_frames });
+    marks.begin("switch off");
+    iommu.disable()?;
+    marks.begin("end");
+    report.expect(true, "every call was made", format_args!(""));
     Ok(())
 }
 
@@ -72,11 +74,12 @@ fn without(pc: &'static Pc, calls: &Calls<'_>) -> Result<(), Words> {
     calls.unmap("unmap 100 pages that are almost a block", 0x401, 100)?;
     calls.unmap("unmap a page of a large page", 0x206, 1)?;
     calls.protect("take rights from 16 pages", 0x810, 16)?;
+    calls.change("take two pages and grant one at once", [0x306, 0x820], 0x180)?;
     calls.release("release the first device", first)?;
     calls.destroy("destroy the cell")
 }
 
-/// Two devices with a device-TLB and one without, all in one cell.
+/// Two devices with a device-TLB and one without, all in one cell; then the same, and both are to use it.
 fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Result<(), Words> {
     let devices: Vec<Ats, 3> = Ats::all(pc).take(3).collect();
     let [first, second] = devices.as_slice() else {
@@ -87,6 +90,14 @@ fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Resu
         report.expect(device.can_be_controlled(), "a device-TLB can be controlled", seen);
     }
     let plain = Edu::all(pc).next().ok_or_else(|| Words::new(format_args!("the machine lacks an edu device")))?;
+    let expect_on = |on: [bool; 2], when: &str| {
+        let seen = [first, second].map(Ats::is_enabled);
+        report.expect(
+            seen == on,
+            when,
+            format_args!("{} {}, {} {}", first.source(), seen[0], second.source(), seen[1]),
+        );
+    };
 
     calls.map("map pages before a device comes", FIRST, FIRST_PAGES)?;
     calls.assign("assign the device without a device-TLB", plain.source())?;
@@ -94,10 +105,31 @@ fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Resu
     calls.assign("assign the second device", second.source())?;
     calls.unmap("unmap one page", 6, 1)?;
     calls.map("map one page", 6, 1)?;
+    expect_on([false, false], "no device-TLB is on that nobody asked for");
     calls.release("release the first device", first.source())?;
     calls.destroy("destroy the cell")?;
-    let none = ![first, second].iter().any(|device| device.is_enabled());
-    report.expect(none, "no device-TLB is on that nobody asked for", format_args!(""));
+
+    calls.marks.begin("create another cell");
+    let cell = calls.iommu.create_cell(CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT })?;
+    let calls = Calls { cell, ..*calls };
+    calls.map("map pages for device-TLBs", FIRST, FIRST_PAGES)?;
+    calls.assign("assign the device without a device-TLB again", plain.source())?;
+    calls.assign_with_tlb("assign the first device with its device-TLB", first.source())?;
+    expect_on([true, false], "the device-TLB of one device is on");
+    calls.assign_with_tlb("assign the second device with its device-TLB", second.source())?;
+    expect_on([true, true], "both device-TLBs are on");
+    calls.map("map 2020 pages, told to no device-TLB", SECOND, SECOND_PAGES)?;
+    calls.unmap("unmap one page, told to both", 0x806, 1)?;
+    calls.map("map one page, told to none", 0x806, 1)?;
+    calls.unmap("unmap 64 pages, told to both", 0x840, 64)?;
+    calls.unmap("unmap three pages that are no block, told to both", 0x17f, 3)?;
+    calls.protect("take rights from 16 pages, told to both", 0x810, 16)?;
+    calls.change("take two pages and grant one at once, told to both", [0x406, 0x820], 0x180)?;
+    calls.release("release the first device with its device-TLB", first.source())?;
+    expect_on([false, true], "the device-TLB of a device that was released is off");
+    calls.unmap("unmap one page, told to the second", 0x807, 1)?;
+    calls.destroy("destroy the cell with a device-TLB")?;
+    expect_on([false, false], "no device-TLB is on after its cell is gone");
     Ok(())
 }
 
@@ -112,11 +144,15 @@ struct Calls<'a> {
 
 /// Pages are counted from [`INPUT`] on.
 impl Calls<'_> {
-    fn map(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
+    fn region(&self, page: u64, pages: u64) -> Result<Region, Words> {
         let range = range(page, pages)?;
         let output = PhysAddr::new_truncate(self.output + page * PAGE);
-        let region = Region::new(range.start(), output, range.bytes(), Rights::all());
-        let region = region.ok_or_else(|| Words::new(format_args!("no region of {pages} pages")))?;
+        Region::new(range.start(), output, range.bytes(), Rights::all())
+            .ok_or_else(|| Words::new(format_args!("no region of {pages} pages")))
+    }
+
+    fn map(&self, name: &str, page: u64, pages: u64) -> Result<(), Words> {
+        let region = self.region(page, pages)?;
         self.marks.begin(name);
         self.iommu.map(self.cell, region)?;
         Ok(())
@@ -136,9 +172,26 @@ impl Calls<'_> {
         Ok(())
     }
 
+    fn change(&self, name: &str, taken: [u64; 2], granted: u64) -> Result<(), Words> {
+        let mut change = self.iommu.change();
+        for page in taken {
+            change.unmap(self.cell, range(page, 1)?)?;
+        }
+        change.map(self.cell, self.region(granted, 1)?)?;
+        self.marks.begin(name);
+        change.commit()?;
+        Ok(())
+    }
+
     fn assign(&self, name: &str, device: SourceId) -> Result<(), Words> {
         self.marks.begin(name);
         self.iommu.assign(device, self.cell)?;
+        Ok(())
+    }
+
+    fn assign_with_tlb(&self, name: &str, device: SourceId) -> Result<(), Words> {
+        self.marks.begin(name);
+        self.iommu.assign_with(device, self.cell, DeviceConfig { device_tlb: true })?;
         Ok(())
     }
 
