@@ -1,8 +1,10 @@
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Refusal, Statistics};
+use cofferdam::vtd::UnitState;
 use cofferdam::{CellId, Iommu, limits};
-use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
 
@@ -266,4 +268,27 @@ fn there_are_so_many_device_tlbs_behind_one_unit_and_no_more() {
     let unmap = || iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap();
     assert_eq!(submitted(&iommu, unmap), (1 + devices.len() as u64 + 1, 1, 1));
     iommu.destroy_cell(cell).unwrap();
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_named_and_others_are_served() {
+    for (name, unit) in presets_with_device_tlbs() {
+        let machine = machine([unit]);
+        let iommu = enabled_with_ats(&machine);
+        let (dead, alive) = (function(0, 3), function(0, 4));
+        let cell = cell_of(&machine, &iommu, &[dead]);
+        let other = cell_of(&machine, &iommu, &[alive]);
+        assert!(ats_write(&machine, alive, INPUT + PAGE, 1) && ats_write(&machine, dead, INPUT + LARGE, 2), "{name}");
+        machine.set_device_tlb(dead, Answer::Never, 32);
+        let error = iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap_err();
+        let named = UnitError::Device { unit: machine.windows()[0], requester: 0x18 };
+        assert_eq!(error, Error::Unit(named), "{name}");
+        assert_eq!(iommu.units().next().unwrap().state, UnitState::On, "{name}");
+        iommu.unmap(other, range(INPUT + PAGE, PAGE)).unwrap();
+        assert!(!ats_write(&machine, alive, INPUT + PAGE, 1), "{name}");
+        iommu.release(alive).unwrap();
+        assert!(machine.take_violations().is_empty(), "{name}");
+        // The dead one may still use what it has cached.
+        machine.abandon();
+    }
 }
