@@ -87,7 +87,7 @@ impl<F: Format> PageTable<F> {
         rights: Rights,
         edit: &mut Edit,
     ) -> Option<Table> {
-        let level = level.checked_sub(1).filter(|&level| level > 0)?;
+        let level = level - 1;
         let table = Table { frame: edit.spare.pop(hal)?, level, fresh: true };
         let (first, bytes) = (self.format.page(output, rights, level), page_bytes(level));
         let mut writer = self.writer(hal, table);
@@ -103,9 +103,11 @@ impl<F: Format> PageTable<F> {
         Some(table)
     }
 
-    /// Where a range begins and where what follows it begins, as far as something can be mapped there.
+    /// Where a range begins and where what follows it begins, as far as something can be mapped there. A page of 4 KiB is
+    /// never split: the range has all of it.
     fn edges(&self, range: IovaRange) -> impl Iterator<Item = u64> {
-        let edges = [Some(range.start()), range.last().checked_add(1)];
-        edges.into_iter().flatten().filter(|edge| self.shape.reaches(*edge)).map(Iova::as_u64)
+        let in_page = page_bytes(1) - 1;
+        let edges = [Some(range.start().as_u64() & !in_page), (range.last().as_u64() | in_page).checked_add(1)];
+        edges.into_iter().flatten().filter(|edge| self.shape.reaches(Iova::new(*edge)))
     }
 }

@@ -183,6 +183,21 @@ fn an_edit_that_lacks_any_of_its_frames_changes_nothing() {
 }
 
 #[test]
+fn a_range_that_is_not_made_of_pages_has_all_of_those_it_touches() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(0, 0, GIB);
+    let odd = range(MIB2 + 0x1800, KIB4);
+    let spare = Spare::allocate(&bench.hal, 5).unwrap();
+    let change = bench.table.unmap(&bench.hal, odd, spare);
+    assert_eq!((change.range, bench.table.frames()), (range(0, GIB), 4));
+    assert_eq!(
+        (bench.walk(MIB2 + 0xfff), bench.walk(MIB2 + 0x3000)),
+        (Some((1, MIB2 + 0xfff)), Some((1, MIB2 + 0x3000)))
+    );
+    assert_eq!((bench.walk(MIB2 + 0x1000), bench.walk(MIB2 + 0x2000)), (None, None));
+}
+
+#[test]
 fn a_page_beside_the_last_one_takes_no_walk() {
     // Outputs of which a larger page could come, and such of which none can.
     for (shift, first, reads) in [(0, 21, [2, 3, 2, 3]), (KIB4, 7, [1, 1, 2, 3])] {

@@ -38,9 +38,9 @@ impl<F: Format> PageTable<F> {
     /// Clears the entries for `start..=last`, which lies within the table; tells if nothing else is mapped there. Then it
     /// has left everything as it is, as the table is to be unlinked; but the top table stays.
     fn clear(&self, hal: &impl Hal, table: Table, start: u64, last: u64, edit: &mut Edit) -> bool {
-        // What is covered in part, the first and the last entry, decides by itself.
+        // Only the first and the last entry may be covered in part.
         let mut goes = |slot: &Slot| match self.step(hal, table, slot.index) {
-            Step::Table(next) if !slot.whole => self.clear(hal, next, slot.start, slot.last, edit),
+            Step::Table(next) => self.clear(hal, next, slot.start, slot.last, edit),
             _ => true,
         };
         let (first_slot, last_slot) = table.end_slots(start, last);

@@ -21,8 +21,9 @@ pub(super) struct Watch {
     pending: BTreeSet<u64>,
     flushing: BTreeSet<u64>,
     /// What the journal held in all.
-    pub(super) fences: usize,
-    pub(super) lines: usize,
+    fences: usize,
+    lines: usize,
+    runs: usize,
 }
 
 impl Watch {
@@ -30,7 +31,7 @@ impl Watch {
         let (coherent, root, levels) = (table.coherent, table.root().as_u64(), table.shape.levels);
         let (words, pending, flushing) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let tables = BTreeMap::from([(root, (levels, None))]);
-        Self { coherent, root, levels, words, tables, pending, flushing, fences: 0, lines: 0 }
+        Self { coherent, root, levels, words, tables, pending, flushing, fences: 0, lines: 0, runs: 0 }
     }
 
     /// Goes through what was done since the last call.
@@ -53,6 +54,7 @@ impl Watch {
                 Deed::Store { at, value } => self.store(at, value),
                 Deed::WriteBack { at, bytes } => {
                     assert!(!self.coherent && bytes > 0, "nothing to write back");
+                    self.runs += 1;
                     for line in (at & !(LINE - 1)..at + bytes as u64).step_by(LINE as usize) {
                         self.lines += 1;
                         assert!(self.pending.range(line..line + LINE).next().is_some(), "{line:#x} was not touched");
@@ -213,6 +215,14 @@ fn no_line_is_written_back_that_was_not_touched() {
     assert_eq!(cost(&bench, &mut watch), (1, 1));
     let _ = bench.unmap(0, MIB2);
     assert_eq!(cost(&bench, &mut watch), (1, 1), "a table that is let go is not written");
+    let _ = bench.map(0, KIB4, 64 * KIB4);
+    let _ = bench.unmap(0, KIB4);
+    watch.check(&bench.hal);
+    watch.runs = 0;
+    let _ = bench.unmap(4 * KIB4, 30 * KIB4);
+    assert_eq!((cost(&bench, &mut watch), watch.runs), ((5, 1), 1), "lines that follow each other in one go");
+    let _ = bench.unmap(0, MIB2);
+    watch.check(&bench.hal);
     let _ = bench.map(GIB - MIB2, 0, 2 * MIB2);
     assert_eq!(cost(&bench, &mut watch), (5 * 64 + 1, 2), "one fence for all the fresh tables");
     let range = range(GIB - 2 * KIB4, 4 * KIB4);
