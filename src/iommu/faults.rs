@@ -20,7 +20,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
-    /// first. The handler calls [`faults`](Self::faults), or no further event comes.
+    /// first. The handler calls [`faults`](Self::faults), or no further event comes; and again if that left some
+    /// [`pending`](FaultLog::pending), now or from somewhere else.
     ///
     /// # Errors
     ///

@@ -81,6 +81,9 @@ pub struct FaultLog {
     pub overflowed: bool,
     /// Somebody else was reading, so part was left to them.
     pub busy: bool,
+    /// Faults came in while others were read and are left for the next call. Until it is made, their unit sends no fault
+    /// event, so none tells of them.
+    pub pending: bool,
 }
 
 /// Reads and clears the pending records of one unit, oldest first, and the overflow; each record at most once a call, so
@@ -114,6 +117,8 @@ pub(super) fn drain<H: Hal>(
         log.overflowed = true;
         registers.fsts().write(FSTS::PFO::SET);
     }
+    // An event comes only when both were clear (S 7.3).
+    log.pending |= registers.fsts().any_matching_bits_set(FSTS::PPF::SET + FSTS::PFO::SET);
 }
 
 /// Bit 127 of a record, in its top doubleword.
