@@ -3,6 +3,7 @@ use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
+use cofferdam::limits::Full;
 use cofferdam::topology::Topology;
 use cofferdam::vtd::UnitState;
 use cofferdam_model::{Defect, UnitConfig};
@@ -195,4 +196,21 @@ fn queues_are_as_large_as_was_asked_for_and_go_round() {
         }
         assert!(iommu.statistics().descriptors > 600);
     }
+}
+
+#[test]
+fn domain_ids_are_those_that_the_unit_has_and_a_cell_too_many_is_refused_by_name() {
+    let unit = UnitConfig { cap: UnitConfig::server().cap & !7, ..UnitConfig::server() };
+    let machine = machine([unit]);
+    let iommu = enabled(&machine);
+    let assign = |number: u8| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
+        iommu.assign(function(1, number), cell)
+    };
+    // 4 bits, and 0 is not used.
+    (0..15).for_each(|number| assert_eq!(assign(number).map(|_| ()), Ok(())));
+    let full = Error::Full(Full { what: "domain-ids of the unit", capacity: 15 });
+    assert_eq!(assign(15).map(|_| ()), Err(full));
+    assert!(write(&machine, function(1, 14), 0, 1) && !write(&machine, function(1, 15), 0, 1));
 }

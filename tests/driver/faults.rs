@@ -1,11 +1,15 @@
+use std::cell::Cell;
+
 use cofferdam::Iommu;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
-use cofferdam::iommu::Error;
-use cofferdam::vtd::{Access, Destination, FaultReason};
+use cofferdam::iommu::{Error, Options};
+use cofferdam::topology::Topology;
+use cofferdam::vtd::{Access, Destination, FaultLog, FaultReason};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
+use crate::watched::Watched;
 
 #[test]
 fn each_blocked_request_is_read_once_with_its_reason() {
@@ -180,4 +184,32 @@ fn a_device_that_cannot_be_muted_is_named() {
     let unit = machine.windows()[0];
     assert_eq!(iommu.mute(function(2, 3), true), Err(Error::Unit(UnitError::OutOfFrames { unit })));
     assert_eq!(recorded(&machine, &iommu, &[function(2, 3)]), [function(2, 3)]);
+}
+
+#[test]
+fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() {
+    for records in [1, 8] {
+        let floods = Cell::new(false);
+        let look = |machine: &Machine| {
+            if floods.get() {
+                assert!(!write(machine, function(0, 1), 0, 0));
+            }
+        };
+        let hal = Watched { machine: machine([UnitConfig::server().fault_records(records)]), before: look };
+        let table = dmar(&hal.machine, &[], &[]);
+        let topology = Topology::from_dmar(&table, &&hal, |finding| panic!("{finding}")).unwrap();
+        let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
+        iommu.enable().unwrap();
+        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        floods.set(true);
+        let logs = [(); 4].map(|()| iommu.faults(|_| ()));
+        assert!(logs.iter().all(|log| log.pending && log.records <= records.into()), "{logs:?}");
+        assert!(logs.iter().any(|log| log.records == records.into()) && logs.iter().any(|log| log.overflowed));
+        floods.set(false);
+        let events = hal.machine.messages().len();
+        while iommu.faults(|_| ()).pending {}
+        assert_eq!(iommu.faults(|_| ()), FaultLog::default());
+        assert!(!write(&hal.machine, function(0, 1), 0, 0));
+        assert_eq!(hal.machine.messages().len(), events + 1, "the next one is told again");
+    }
 }

@@ -3,11 +3,12 @@
 
 use std::cell::Cell;
 
-use cofferdam::Iommu;
-use cofferdam::addr::Rights;
-use cofferdam::iommu::Options;
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::error::UnitError;
+use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
-use cofferdam_model::{Machine, UnitConfig};
+use cofferdam::{CellId, Iommu};
+use cofferdam_model::{Defect, Machine, UnitConfig};
 
 use crate::machine::*;
 use crate::watched::Watched;
@@ -19,6 +20,8 @@ thread_local! {
     static FRONT: Cell<Option<&'static Front>> = const { Cell::new(None) };
     /// Handlers that run now: one may interrupt another.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// More faults come than there are records, whenever the handler does.
+    static FLOOD: Cell<bool> = const { Cell::new(false) };
     static SEEN: Cell<Seen> = const { Cell::new(Seen { handlers: 0, records: 0, busy: 0 }) };
 }
 
@@ -29,9 +32,12 @@ struct Seen {
     busy: u32,
 }
 
-fn handler(_: &Machine) {
+fn handler(machine: &Machine) {
     let (front, depth) = (FRONT.get(), DEPTH.get());
     let Some(front) = front.filter(|_| depth < 2) else { return };
+    if FLOOD.get() {
+        (0..2).for_each(|_| assert!(!write(machine, function(0, 9), 0, 0)));
+    }
     DEPTH.set(depth + 1);
     let log = front.faults(|_| ());
     let Seen { handlers, records, busy } = SEEN.get();
@@ -39,16 +45,18 @@ fn handler(_: &Machine) {
     DEPTH.set(depth);
 }
 
-#[test]
-fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
-    let watched = Interrupted { machine: machine([UnitConfig::client()]), before: handler };
-    let hal: &'static Interrupted = Box::leak(Box::new(watched));
-    let machine = &hal.machine;
-    let topology = Topology::from_dmar(&dmar(machine, &[], &[]), &hal, |finding| panic!("{finding}")).unwrap();
+fn front(machine: Machine) -> (&'static Front, &'static Machine) {
+    let hal: &'static Interrupted = Box::leak(Box::new(Interrupted { machine, before: handler }));
+    let table = dmar(&hal.machine, &[], &[]);
+    let topology = Topology::from_dmar(&table, &hal, |finding| panic!("{finding}")).unwrap();
     let mut iommu: Front = Iommu::discover(hal, topology, Options::default()).unwrap();
     iommu.enable().unwrap();
-    let iommu: &'static Front = Box::leak(Box::new(iommu));
+    (Box::leak(Box::new(iommu)), &hal.machine)
+}
 
+#[test]
+fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
+    let (iommu, machine) = front(machine([UnitConfig::client()]));
     let (device, other) = (function(0, 3), function(0, 4));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     FRONT.set(Some(iommu));
@@ -69,4 +77,32 @@ fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
     assert_eq!(seen.records + log.records, expected + 1, "each fault is read once, whoever reads it");
     assert!(seen.handlers > 1000 && seen.busy > 1000, "{seen:?}");
     machine.check();
+}
+
+#[test]
+fn reading_faults_leaves_an_error_of_the_queue_to_whoever_waits_for_it() {
+    let (iommu, machine) = front(machine([UnitConfig::server().fault_records(1)]));
+    let device = function(0, 3);
+    let cell = cell_with_of(iommu, device);
+    FRONT.set(Some(iommu));
+    FLOOD.set(true);
+    for _ in 0..20 {
+        iommu.map(cell, region(LARGE, 0x6000_0000, PAGE, Rights::all())).unwrap();
+        assert!(write(machine, device, LARGE, 1));
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        let error = iommu.unmap(cell, range(LARGE, PAGE)).unwrap_err();
+        assert!(matches!(error, Error::Unit(UnitError::Queue { bit: "IQE", .. })), "{error}");
+        // Flushed by the next change of the cell.
+        iommu.map(cell, region(2 * LARGE, 0x6000_0000, PAGE, Rights::all())).unwrap();
+        iommu.unmap(cell, range(2 * LARGE, PAGE)).unwrap();
+    }
+    FRONT.set(None);
+    machine.take_violations();
+}
+
+fn cell_with_of(iommu: &Front, device: SourceId) -> CellId {
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
+    iommu.assign(device, cell).unwrap();
+    cell
 }

@@ -28,7 +28,52 @@ pub(crate) const BUGS: &[Bug] = &[
                 hal.fence();
                 table.store(hal, word + 1, entry.upper);",
     ),
+    bug(
+        "the upper half of a context entry is cleared while P stays 1",
+        "R35",
+        "src/vtd/unit.rs",
+        "self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));",
+        "self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));",
+    ),
     bug("one-shot bits are carried into GCMD", "R1", "src/vtd/command.rs", "0x96ff_ffff", "0xffff_ffff"),
+    bug("two bits of GCMD change in one write", "R1", "src/vtd/command.rs", "0x96ff_ffff", "0x92ff_ffff"),
+    bug("page sizes are not asked for", "R41", "src/vtd/capabilities.rs", "0b00 | 0b10 => 1,", "0b00 | 0b10 => 2,"),
+    bug(
+        "domain-ids are as wide as the field",
+        "R39",
+        "src/vtd/capabilities.rs",
+        "domain_ids: 1 << (4 + 2 * cap.read(CAP::ND)),",
+        "domain_ids: 1 << (16 + 0 * cap.read(CAP::ND)),",
+    ),
+    bug("F of a fault record is \"cleared\" by writing 0", "R62", "src/vtd/fault.rs", "top.set(F);", "top.set(0);"),
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "clearing the overflow clears the queue's errors, too",
+            "R63",
+            "src/vtd/fault.rs",
+            "registers.fsts().write(FSTS::PFO::SET);",
+            "registers.fsts().write(FSTS::PFO::SET + FSTS::IQE::SET);",
+        )
+    },
+    bug(
+        "the fault event is unmasked before it has an address",
+        "R64b",
+        "src/vtd/fault_event.rs",
+        "let Some(to) = to else { return Ok(()) };",
+        "let Some(to) = to else { return Ok(()) };
+    registers.fectl().set(kept);",
+    ),
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "the test of F is inverted",
+            "R62",
+            "src/vtd/fault.rs",
+            "if top_value & F == 0 {",
+            "if top_value & F != 0 {",
+        )
+    },
     bug(
         "no invalidation between SRTP and TE",
         "R8",
