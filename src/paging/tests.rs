@@ -198,6 +198,58 @@ fn a_range_that_is_not_made_of_pages_has_all_of_those_it_touches() {
 }
 
 #[test]
+fn pages_mapped_one_by_one_become_a_large_one_whichever_comes_last() {
+    for last in [0, 1, 255, 510, 511] {
+        let mut bench = bench(SHAPE, true);
+        for page in (0..512).filter(|page| *page != last) {
+            assert!(bench.map(page * KIB4, page * KIB4, KIB4).freed.is_empty());
+        }
+        assert_eq!(bench.map(last * KIB4, last * KIB4, KIB4).freed.len(), 1);
+        assert_eq!(bench.walk(MIB2 - 1), Some((2, MIB2 - 1)));
+    }
+}
+
+#[test]
+fn of_what_is_spare_no_more_is_taken_than_asked_for() {
+    let hal = Fake::new(8);
+    let mut spare = Spare::allocate(&hal, 5).unwrap();
+    for (count, left) in [(0, 5), (2, 3), (4, 0)] {
+        let before = spare.0.len();
+        let taken = spare.split_off(&hal, count);
+        assert_eq!((taken.0.len(), spare.0.len()), (before - left, left));
+        taken.free(&hal);
+        assert_eq!(hal.used(), left);
+    }
+    assert!(Spare::allocate(&hal, 9).is_err() && hal.used() == 0);
+}
+
+#[test]
+fn a_page_beside_the_last_one_is_checked_like_any_other() {
+    let refused = |bench: &Bench, region| bench.table.prepare_map(&bench.hal, region).unwrap_err();
+    let mut low = bench(SHAPE, true);
+    let _ = low.map(0, KIB4, KIB4);
+    let odd = region(KIB4, 0x800, KIB4, RW);
+    assert_eq!(refused(&low, odd), MapError::Misaligned(odd));
+    let none = region(KIB4, 0, KIB4, Rights::empty());
+    assert_eq!(refused(&low, none), MapError::NoRights(none.input));
+    let into = region(KIB4, 0xfee0_0000, KIB4, RW);
+    assert_eq!(refused(&low, into), MapError::InterruptRange(into));
+    let high = region(KIB4, 1 << 46, KIB4, RW);
+    assert_eq!(refused(&low, high), MapError::OutputTooHigh { region: high, output_bits: 46 });
+    assert_eq!(refused(&low, region(0, 0, KIB4, RW)), MapError::Occupied(Iova::new(0)));
+    // One table holds the end of the interrupt range and what follows it.
+    let mut above = bench(SHAPE, true);
+    let _ = above.map(0xfef0_0000, 0, KIB4);
+    let from = region(0xfeef_f000, 0, KIB4, RW);
+    assert_eq!(refused(&above, from), MapError::InterruptRange(from));
+    // Or what can be translated, and what cannot.
+    let mut narrow = bench(Shape { input_bits: 20, ..SHAPE }, true);
+    let _ = narrow.map(0, KIB4, KIB4);
+    let high = region(1 << 20, 0, KIB4, RW);
+    assert_eq!(refused(&narrow, high), MapError::InputTooHigh { region: high, input_bits: 20 });
+}
+
+#[test]
 fn a_page_beside_the_last_one_takes_no_walk() {
     // Outputs of which a larger page could come, and such of which none can.
     for (shift, first, reads) in [(0, 21, [2, 3, 2, 3]), (KIB4, 7, [1, 1, 2, 3])] {
