@@ -45,7 +45,7 @@ pub(crate) enum Ats {
     On,
     /// E = 0, and since then the device-TLB was not emptied.
     Off,
-    /// E = 0, and the device-TLB is empty, or the device was asked and did not answer.
+    /// E = 0, and the device-TLB is empty.
     Done,
 }
 
@@ -56,6 +56,8 @@ pub(crate) struct Device {
     pub(crate) answer: Answer,
     /// Invalidations that it takes at a time (Invalidate Queue Depth).
     pub(crate) queue_depth: usize,
+    /// It did not answer when it was asked last.
+    pub(crate) silent: bool,
     /// For a device that has the capability. One without uses its device-TLB whenever a test says so.
     pub(crate) ats: Option<Ats>,
 }
@@ -63,7 +65,7 @@ pub(crate) struct Device {
 impl Default for Device {
     fn default() -> Self {
         let answer = Answer::After(1_000);
-        Self { config: HashMap::new(), cached: Vec::new(), answer, queue_depth: 32, ats: None }
+        Self { config: HashMap::new(), cached: Vec::new(), answer, queue_depth: 32, silent: false, ats: None }
     }
 }
 
@@ -150,7 +152,7 @@ impl Device {
         Some(hit.output | address & 0xfff)
     }
 
-    /// It was told to drop all that it has, and did; or it was told to drop something, and did not answer.
+    /// It was told to drop all that it has, and did.
     pub(crate) fn emptied(&mut self) {
         if self.ats == Some(Ats::Off) {
             self.ats = Some(Ats::Done);

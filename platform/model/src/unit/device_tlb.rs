@@ -45,10 +45,11 @@ impl Unit {
         if !self.allows(old) || self.allows(new) {
             return;
         }
-        let left = match board.devices.of(source).ats {
+        let device = board.devices.of(source);
+        let left = match device.ats {
             Some(Ats::On) => "ATS is switched off",
-            Some(Ats::Off) => "its device-TLB is emptied",
-            Some(Ats::Done) | None => return,
+            Some(Ats::Off) if !device.silent => "its device-TLB is emptied",
+            Some(_) | None => return,
         };
         let text = format_args!("{source}: its context entry blocks it before {left}");
         board.journal.violation("R47", text);
@@ -186,7 +187,8 @@ impl Unit {
         self.outstanding.retain(|other| other.due > now);
         for Outstanding { source, first, last, answered, .. } in due {
             let device = board.devices.of(self.device(source));
-            if (first, last) == (0, u64::MAX) || !answered {
+            device.silent = !answered;
+            if (first, last) == (0, u64::MAX) && answered {
                 device.emptied();
             }
             if answered {
@@ -211,6 +213,10 @@ impl Unit {
             let trusted = self.allows(entry);
             for cached in &device.cached {
                 let page = cached.page;
+                // What a device has that does not answer is of no use to it once it is blocked.
+                if !trusted && device.silent {
+                    continue;
+                }
                 if !trusted {
                     found.push(("R33", format!("{source}: its device-TLB still has {page:#x}, and it is not trusted")));
                     continue;
