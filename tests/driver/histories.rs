@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::iommu::DeviceConfig;
 use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Config, Machine, UnitConfig};
 
@@ -31,6 +32,8 @@ type Pages = BTreeMap<u64, (u64, Rights)>;
 struct Expected {
     cells: Vec<(CellId, Pages)>,
     devices: BTreeMap<SourceId, usize>,
+    /// Devices may have device-TLBs.
+    device_tlbs: bool,
 }
 
 fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
@@ -82,7 +85,8 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
         }
         6..=7 => {
             let free = !expected.devices.contains_key(&device);
-            let result = iommu.assign(device, *cell);
+            let config = DeviceConfig { device_tlb: expected.device_tlbs && random.below(2) == 0 };
+            let result = iommu.assign_with(device, *cell, config);
             assert_eq!(result.is_ok(), free, "{result:?}");
             expected.devices.entry(device).or_insert(cell_index);
         }
@@ -102,8 +106,12 @@ fn check(random: &mut Random, machine: &Machine, expected: &Expected) {
         if let Some((output, _)) = target {
             poke(machine, *output, token);
         }
-        assert_eq!(read(machine, device, at), readable.then_some(token), "{device} reads {at:#x}");
-        assert_eq!(write(machine, device, at, !token), writable, "{device} writes {at:#x}");
+        // Through its device-TLB, if it has one, or past it.
+        let through = random.below(3) != 0;
+        let found = if through { ats_read(machine, device, at) } else { read(machine, device, at) };
+        assert_eq!(found, readable.then_some(token), "{device} reads {at:#x}");
+        let reached = if through { ats_write(machine, device, at, !token) } else { write(machine, device, at, !token) };
+        assert_eq!(reached, writable, "{device} writes {at:#x}");
         if let Some((output, _)) = target {
             assert_eq!(peek(machine, *output), if writable { !token } else { token });
         }
@@ -112,11 +120,15 @@ fn check(random: &mut Random, machine: &Machine, expected: &Expected) {
 
 /// Runs one history on a machine whose caches are as `seed` says: all that they may hold at any time if there is none.
 fn run(name: &str, unit: UnitConfig, seed: Option<u64>, steps: u32) {
+    let device_tlbs = unit.ecap & 0b110 == 0b110;
     let machine = Machine::new(Config { seed, ..Config::new([unit]) });
-    let iommu = enabled(&machine);
+    for (bus, device) in (0..2).flat_map(|bus| (0..DEVICES).map(move |device| (bus, device))) {
+        machine.add_ats(function(bus, device), 32 >> device);
+    }
+    let iommu = enabled_with_ats(&machine);
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed.unwrap_or_default() << 32 | name.len() as u64);
     let cells = (0..CELLS).map(|_| (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), BTreeMap::new())).collect();
-    let mut expected = Expected { cells, devices: BTreeMap::new() };
+    let mut expected = Expected { cells, devices: BTreeMap::new(), device_tlbs };
     for _ in 0..steps {
         step(&mut random, &iommu, &mut expected);
         machine.settle();
