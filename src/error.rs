@@ -66,8 +66,9 @@ pub enum UnitError {
         bit: &'static str,
     },
     /// A device did not answer an invalidation of its device-TLB, also when it was asked again. Nothing of what had been
-    /// asked together with that is known to be done, and the device may still use what it has cached: fence it, leave it out
-    /// and ask again. The unit works, and what others asked is not concerned.
+    /// asked together with that is known to be done, and the device may still use what it has cached. The front fences it
+    /// and asks for the rest again ([`Change::commit`](crate::iommu::Change::commit)). The unit works, and what others asked
+    /// is not concerned.
     Device {
         /// The unit's registers.
         unit: Window,

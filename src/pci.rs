@@ -6,6 +6,7 @@
 mod ats;
 mod bridge;
 mod capability;
+mod command;
 mod config_space;
 mod cxl;
 mod express;
@@ -14,6 +15,7 @@ mod sr_iov;
 
 pub(crate) use ats::Ats;
 pub(crate) use bridge::{Bridge, bridge, bridges_above, has_extended_functions};
+pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
 pub(crate) use express::{PortType, express_register, port_type};

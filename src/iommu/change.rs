@@ -136,6 +136,11 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
     /// device behind that unit may still reach it, so the memory must not be used for anything else. Its devices that were
     /// to be released stay listed in their cell, and so does a cell that was to be destroyed; the call may be repeated.
+    ///
+    /// Or a device did not answer an invalidation of its device-TLB ([`UnitError::Device`](crate::error::UnitError)). All
+    /// that is said of a unit that failed holds for that device alone. It is fenced: its context entry blocks it, its ATS
+    /// and its bus mastering are switched off, it is asked nothing more, and it stays in its cell until a release succeeds,
+    /// which needs its answer: reset it before.
     pub fn commit(self) -> Result<Committed<CELLS>, Error> {
         self.iommu.commit(&self.edits)
     }

@@ -14,6 +14,7 @@ use crate::cell::{Cell, CellId, Difference, differences, without_grants};
 use crate::domain::Domain;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal};
+use crate::limits;
 use crate::paging::Change;
 use crate::vtd::Flush;
 
@@ -62,7 +63,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         // Only when their entries allow it (R47).
         let arrived = config.assignments.iter().filter(|device| device.arrives(&touched));
-        arrived.filter_map(|device| device.ats).for_each(|ats| ats.switch(&self.hal, true));
+        arrived.filter_map(|device| device.ats.filter(|_| !device.fenced)).for_each(|ats| ats.switch(&self.hal, true));
         self.end(&mut config, &touched, true);
         let committed = self.report(&mut config, &touched);
         drop(config);
@@ -89,8 +90,32 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
     }
 
-    /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
+    /// Has every unit do what is collected for it. A device that does not answer is fenced, and its unit asked again; its
+    /// error stays the unit's result.
     pub(super) fn flush<'l>(
+        &'l self,
+        config: Guard<'l, UNITS, CELLS, DEVICES>,
+    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {
+        let (mut config, mut results) = self.flush_once(config);
+        let mut last = results;
+        // Each time, another device does not answer.
+        for _ in 0..limits::DEVICE_TLBS {
+            if !self.fence(&mut config, &last) {
+                break;
+            }
+            (config, last) = self.flush_once(config);
+            for (result, last) in results.iter_mut().zip(&last) {
+                match last {
+                    Ok(()) | Err(UnitError::Device { .. }) => {}
+                    Err(_) => *result = *last,
+                }
+            }
+        }
+        (config, results)
+    }
+
+    /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
+    fn flush_once<'l>(
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
     ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {

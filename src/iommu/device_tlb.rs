@@ -4,15 +4,21 @@
 use core::fmt;
 
 use super::commit::{Guard, Results};
+use super::devices::Assignment;
 use super::stage::Touched;
 use super::{Config, Error, Iommu, Refusal};
 use crate::addr::SourceId;
+use crate::error::UnitError;
 use crate::firmware::dmar::Properties;
 use crate::hal::Hal;
 use crate::pci::{self, Ats};
 use crate::vtd::DeviceTlb;
 
 /// How a device is given to a cell.
+///
+/// With a device-TLB, the device's ATS is switched on last, and off first when it is released. Have its driver stop it for
+/// the time of either: the specification advises to (VT-d 5.10, section 4.5). Release a device before it is reset, and
+/// assign it anew only when the reset is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceConfig {
     /// The device may cache translations itself (ATS). Off by default.
@@ -103,5 +109,32 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             }
         }
         if any { self.flush(config) } else { (config, [const { Ok(()) }; UNITS]) }
+    }
+
+    /// Fences the devices that did not answer a flush (R21), and adds to what is collected for their units all that was
+    /// asked of those, which is not known to be done (R20). False if there are none.
+    ///
+    /// What a unit was asked is not kept, so it is asked to forget everything, and so are its other devices.
+    pub(super) fn fence(&self, config: &mut Config<UNITS, CELLS, DEVICES>, results: &Results<UNITS>) -> bool {
+        let Config { assignments, flushes, .. } = config;
+        let mut any = false;
+        for (index, ((unit, flush), result)) in self.units.iter().zip(flushes).zip(results).enumerate() {
+            let Err(UnitError::Device { requester, .. }) = *result else { continue };
+            let mut devices = assignments.iter_mut().filter(|device| device.unit == index);
+            let silent = devices.find_map(|device| {
+                let ats = device.ats.filter(|ats| ats.function.requester() == requester)?;
+                Some((ats, device))
+            });
+            let Some((ats, device)) = silent else { continue };
+            any = true;
+            device.fenced = true;
+            ats.switch(&self.hal, false);
+            pci::stop_bus_master(&self.hal, device.device);
+            unit.expel(&self.hal, &device.requesters, device.domain_id, None, flush);
+            flush.everything();
+            let others = assignments.iter().filter(|device| device.unit == index);
+            others.filter_map(Assignment::device_tlb).for_each(|other| flush.device_tlb(other));
+        }
+        any
     }
 }

@@ -37,12 +37,15 @@ pub(super) struct Assignment {
     pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
     /// It is to have a device-TLB.
     pub(super) ats: Option<Ats>,
+    /// It did not answer an invalidation of its device-TLB: it is blocked, and asked no more until it is released (R21).
+    pub(super) fenced: bool,
     pub(super) state: State,
 }
 
 impl Assignment {
+    /// Its device-TLB, if what that has cached is of use to it.
     pub(super) fn device_tlb(&self) -> Option<DeviceTlb> {
-        self.ats.as_ref().map(DeviceTlb::of)
+        self.ats.as_ref().filter(|_| !self.fenced).map(DeviceTlb::of)
     }
 
     /// True if the device gets its cell by a change of these cells.
@@ -113,7 +116,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let what = "devices with a device-TLB behind this unit";
             return Err(Full { what, capacity: limits::DEVICE_TLBS }.into());
         }
-        Ok(Assignment { device, cell, unit, domain_id: 0, requesters, ats, state: State::Arriving })
+        Ok(Assignment { device, cell, unit, domain_id: 0, requesters, ats, fenced: false, state: State::Arriving })
     }
 
     /// Why a device that this unit serves is given to no cell.

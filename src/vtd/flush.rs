@@ -152,6 +152,11 @@ impl Flush {
         self.write_buffer |= unit.write_buffer_flush;
     }
 
+    /// All that the unit itself has.
+    pub(crate) fn everything(&mut self) {
+        self.everything = true;
+    }
+
     /// After the root table pointer was set (R8).
     pub(super) fn root_pointer_set(&mut self, unit: &Capabilities) {
         self.everything |= !unit.root_pointer_invalidates;

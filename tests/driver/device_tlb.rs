@@ -287,8 +287,98 @@ fn a_device_that_does_not_answer_is_named_and_others_are_served() {
         iommu.unmap(other, range(INPUT + PAGE, PAGE)).unwrap();
         assert!(!ats_write(&machine, alive, INPUT + PAGE, 1), "{name}");
         iommu.release(alive).unwrap();
-        assert!(machine.take_violations().is_empty(), "{name}");
-        // The dead one may still use what it has cached.
-        machine.abandon();
+        assert!(!ats_write(&machine, dead, INPUT + LARGE, 3), "{name}");
     }
+}
+
+/// Three devices of one cell with 8 pages cached in each that has a device-TLB; the first of two does not answer any more.
+fn silenced(machine: &Machine, iommu: &Iommu<&Machine>) -> (CellId, [SourceId; 3]) {
+    let (silent, answering, plain) = (function(0, 3), function(0, 4), function(0, 5));
+    let cell = cell_of(machine, iommu, &[silent, answering]);
+    iommu.assign(plain, cell).unwrap();
+    for device in [silent, answering] {
+        assert!((0..8).all(|page| ats_write(machine, device, INPUT + LARGE + page * PAGE, 1)));
+    }
+    // I/O space, memory space, bus master.
+    machine.set_config(silent, 4, 0x0010_0007);
+    machine.set_device_tlb(silent, Answer::Never, 32);
+    (cell, [silent, answering, plain])
+}
+
+fn not_answered(machine: &Machine, device: SourceId) -> Result<(), Error> {
+    Err(Error::Unit(UnitError::Device { unit: machine.windows()[0], requester: device.requester() }))
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_fenced_and_everybody_else_is_served() {
+    for (name, unit) in presets_with_device_tlbs() {
+        let machine = machine([unit]);
+        let iommu = enabled_with_ats(&machine);
+        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+        let (frames, gone) = (machine.frames_in_use(), INPUT + LARGE);
+        assert_eq!(iommu.unmap(cell, range(gone, LARGE)).map(drop), not_answered(&machine, silent), "{name}");
+        machine.check();
+        assert_eq!(machine.frames_in_use(), frames, "{name}: what it might reach is kept back");
+        assert_eq!((is_on(&machine, silent), machine.config_read(silent, 4)), (false, 3), "{name}");
+        for at in [gone, INPUT + PAGE] {
+            assert!(ats_read(&machine, silent, at).is_none() && read(&machine, silent, at).is_none(), "{name}");
+        }
+        for (device, reads) in [(answering, ats_read as fn(&Machine, SourceId, u64) -> Option<u64>), (plain, read)] {
+            assert!(
+                reads(&machine, device, gone).is_none() && reads(&machine, device, INPUT + PAGE).is_some(),
+                "{name}"
+            );
+        }
+        // It is asked no more.
+        iommu.map(cell, region(gone, OTHER, PAGE, RW)).unwrap();
+        assert!(ats_write(&machine, answering, gone, 2) && peek(&machine, OTHER) == 2, "{name}");
+        assert_eq!(submitted(&iommu, || iommu.unmap(cell, range(gone, PAGE)).unwrap()), (3, 1, 1), "{name}");
+        assert!(read(&machine, silent, INPUT + PAGE).is_none(), "{name}");
+        // But before it goes to anybody else.
+        assert_eq!(iommu.release(silent).map(drop), not_answered(&machine, silent), "{name}");
+        assert_eq!(iommu.assign(silent, cell).map(drop), Err(Error::Busy { device: silent, cell }), "{name}");
+        machine.check();
+        machine.set_device_tlb(silent, Answer::After(100), 32);
+        iommu.release(silent).unwrap();
+        iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
+        assert!(ats_write(&machine, silent, INPUT + PAGE, 3), "{name}");
+    }
+}
+
+#[test]
+fn a_cell_stays_until_its_devices_have_answered() {
+    for (name, unit) in presets_with_device_tlbs() {
+        let machine = machine([unit]);
+        let iommu = enabled_with_ats(&machine);
+        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+        for _ in 0..2 {
+            assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, silent), "{name}");
+            machine.check();
+            for device in [silent, answering, plain] {
+                assert_eq!(read(&machine, device, INPUT + PAGE), None, "{name}: {device}");
+            }
+            assert!(!is_on(&machine, silent) && !is_on(&machine, answering), "{name}");
+        }
+        machine.set_device_tlb(silent, Answer::After(100), 32);
+        iommu.destroy_cell(cell).unwrap();
+        assert_eq!(iommu.coherency(cell), Err(Error::NoSuchCell(cell)), "{name}");
+    }
+}
+
+#[test]
+fn several_devices_that_do_not_answer_are_fenced_one_after_the_other() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+    let elsewhere = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(elsewhere, region(INPUT, OTHER, PAGE, RW)).unwrap();
+    machine.add_ats(function(1, 0), 32);
+    iommu.assign_with(function(1, 0), elsewhere, DEVICE_TLB).unwrap();
+    machine.set_device_tlb(answering, Answer::Never, 32);
+    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, LARGE)).map(drop), not_answered(&machine, silent));
+    for fenced in [silent, answering] {
+        assert!(ats_read(&machine, fenced, INPUT + PAGE).is_none() && !is_on(&machine, fenced));
+    }
+    assert!(read(&machine, plain, INPUT + PAGE).is_some() && read(&machine, plain, INPUT + LARGE).is_none());
+    assert!(ats_write(&machine, function(1, 0), INPUT, 1), "another cell's device keeps what it has");
 }

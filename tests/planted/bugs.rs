@@ -274,6 +274,20 @@ pub(crate) const BUGS: &[Bug] = &[
         self.list_targets(&mut list);",
     ),
     bug(
+        "after a time-out only the silent device is seen to",
+        "R31",
+        "src/iommu/device_tlb.rs",
+        "flush.everything();",
+        "let _ = any;",
+    ),
+    bug(
+        "after a time-out the other devices are not asked again",
+        "R31",
+        "src/iommu/device_tlb.rs",
+        "others.filter_map(Assignment::device_tlb).for_each(",
+        "others.filter_map(Assignment::device_tlb).take(0).for_each(",
+    ),
+    bug(
         "all of a device-TLB is named with bit 63 set",
         "R34",
         "src/vtd/descriptor.rs",
