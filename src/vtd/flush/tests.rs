@@ -5,6 +5,8 @@ use super::*;
 use crate::addr::IovaRange;
 use crate::vtd::capabilities::tests::QEMU;
 
+mod oracle;
+
 const CACHING: Capabilities = Capabilities { caching_mode: true, ..QEMU };
 const BUFFERED: Capabilities = Capabilities { write_buffer_flush: true, ..QEMU };
 const NO_DEVICE: core::iter::Empty<DeviceTlb> = core::iter::empty();
