@@ -224,7 +224,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "a device is muted without a flush",
         "R33",
         "src/vtd/unit/faults.rs",
-        "Some(id) => flush.context_cleared(&[requester], id),",
+        "Some(id) => flush.context_cleared(&[requester], id, None),",
         "Some(_) => {}",
     ),
     bug(
