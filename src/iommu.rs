@@ -46,11 +46,15 @@ pub struct Options {
     pub queue_slots: u16,
 }
 
-impl Default for Options {
+impl Options {
     /// One second: far more than any unit needs, far less than anybody waits. No memory is known. And the smallest queue, which
     /// has room for the calls of more than a dozen CPUs at a time.
+    pub const DEFAULT: Self = Self { timeout_ns: 1_000_000_000, memory: None, queue_slots: 256 };
+}
+
+impl Default for Options {
     fn default() -> Self {
-        Self { timeout_ns: 1_000_000_000, memory: None, queue_slots: 256 }
+        Self::DEFAULT
     }
 }
 
@@ -91,7 +95,7 @@ pub struct Statistics {
 ///
 /// May be shared between CPUs: changes of the same cell come one after the other, those of different cells wait for their
 /// units at the same time, and reading faults waits for none of them. A value is
-/// large (about 135 KiB with the default capacities): keep it in a static, not on a small stack.
+/// large (about 200 KiB with the default capacities): keep it in a static, not on a small stack.
 pub struct Iommu<
     H,
     const UNITS: usize = { limits::UNITS },
@@ -147,31 +151,59 @@ fn cell_mut(cells: &mut [Option<Cell>], id: CellId) -> Result<&mut Cell, Error> 
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
-    /// Looks at the units of `topology`; writes nothing.
-    ///
-    /// # Errors
-    ///
-    /// A unit is none that this driver can drive, does not answer, or shows what no unit can be; or there are more than
-    /// `UNITS`.
-    pub fn discover(hal: H, topology: Topology, options: Options) -> Result<Self, Error> {
-        let mut units = Vec::new();
-        for unit in topology.units() {
-            if unit.kind != UnitKind::VtD {
-                return Err(Error::UnknownUnit(unit.window));
-            }
-            let unit = Unit::probe(&hal, unit.window, unit.segment, options.timeout_ns, options.queue_slots)?;
-            units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
-        }
-        let config = Mutex::new(Config {
+    /// A front that knows of no unit yet. It may be the value of a static, and [`probe`](Self::probe) completes it there: a
+    /// hypervisor's stacks are small.
+    pub const fn new(hal: H, options: Options) -> Self {
+        let config = Config {
             enabled: false,
             cells: [const { None }; CELLS],
             cells_made: 0,
             root: None,
             assignments: Vec::new(),
-            flushes: units.iter().map(|_| Flush::default()).collect(),
+            flushes: Vec::new(),
             lost: FrameList::new(),
+        };
+        Self { hal, topology: Topology::EMPTY, options, units: Vec::new(), config: Mutex::new(config) }
+    }
+
+    /// Looks at the units of `topology`; writes nothing. Once for a front, before anything else.
+    ///
+    /// # Errors
+    ///
+    /// A unit is none that this driver can drive, does not answer, or shows what no unit can be; or there are more than
+    /// `UNITS`; or it is not the first call. The front is as it was.
+    pub fn probe(&mut self, topology: Topology) -> Result<(), Error> {
+        if !self.units.is_empty() {
+            return Err(Error::Probed);
+        }
+        let found = topology.units().iter().try_for_each(|unit| {
+            if unit.kind != UnitKind::VtD {
+                return Err(Error::UnknownUnit(unit.window));
+            }
+            let Options { timeout_ns, queue_slots, .. } = self.options;
+            let unit = Unit::probe(&self.hal, unit.window, unit.segment, timeout_ns, queue_slots)?;
+            self.units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
+            Ok(())
         });
-        Ok(Self { hal, topology, options, units, config })
+        if found.is_err() {
+            self.units.clear();
+            return found;
+        }
+        let flushes = &mut self.config.get_mut().flushes;
+        while flushes.len() < self.units.len() && flushes.push(Flush::default()).is_ok() {}
+        self.topology = topology;
+        Ok(())
+    }
+
+    /// [`new`](Self::new) and [`probe`](Self::probe) in one, where the stack has room for the value some times over.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`probe`](Self::probe).
+    pub fn discover(hal: H, topology: Topology, options: Options) -> Result<Self, Error> {
+        let mut iommu = Self::new(hal, options);
+        iommu.probe(topology)?;
+        Ok(iommu)
     }
 
     /// Switches all units on. Every device is blocked from then on.

@@ -45,6 +45,18 @@ pub struct Topology<
 }
 
 impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
+    /// No unit at all.
+    pub(crate) const EMPTY: Self = Self {
+        units: Vec::new(),
+        scopes: Vec::new(),
+        reserved: Vec::new(),
+        is_complete: true,
+        host_address_width: 0,
+        interrupt_remapping: false,
+        x2apic_opt_out: false,
+        dma_opt_in: false,
+    };
+
     /// The units that can be used, in the order of the table; those of an IVRS by the type of their block first.
     pub fn units(&self) -> &[UnitInfo] {
         &self.units

@@ -87,6 +87,8 @@ pub enum Error {
     Full(Full),
     /// No frames for page tables.
     OutOfFrames,
+    /// The front knows its units already.
+    Probed,
     /// The units are not switched on.
     NotEnabled,
     /// There is no such cell.
@@ -141,6 +143,7 @@ impl fmt::Display for Error {
             Self::Map(error) => error.fmt(f),
             Self::Full(full) => full.fmt(f),
             Self::OutOfFrames => OutOfFrames.fmt(f),
+            Self::Probed => f.write_str("the front knows its remapping units already"),
             Self::NotEnabled => f.write_str("the remapping units are not switched on"),
             Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
             Self::NoSuchDevice(device) => write!(f, "no remapping unit serves {device}"),

@@ -214,3 +214,20 @@ fn domain_ids_are_those_that_the_unit_has_and_a_cell_too_many_is_refused_by_name
     assert_eq!(assign(15).map(|_| ()), Err(full));
     assert!(write(&machine, function(1, 14), 0, 1) && !write(&machine, function(1, 15), 0, 1));
 }
+
+#[test]
+fn a_front_is_completed_in_place_and_only_once() {
+    let machine = machine([UnitConfig::server(), UnitConfig::server()]);
+    let found = || topology(&machine, &[&[1]]);
+    let mut iommu: Iommu<_> = Iommu::new(&machine, Options::DEFAULT);
+    assert_eq!(iommu.units().count(), 0);
+    machine.break_unit(1, Defect::AllOnes);
+    assert!(matches!(iommu.probe(found()), Err(Error::Unit(UnitError::Dead { .. }))));
+    assert_eq!((iommu.units().count(), iommu.topology().units().len()), (0, 0), "as it was");
+    machine.mend_unit(1);
+    iommu.probe(found()).unwrap();
+    assert_eq!(iommu.probe(found()), Err(Error::Probed));
+    iommu.enable().unwrap();
+    cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
+    assert!(write(&machine, function(1, 3), 0, 1));
+}

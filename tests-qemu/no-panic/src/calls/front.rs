@@ -8,7 +8,9 @@ use crate::{any, any_mut, show};
 pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: usize, const DEVICES: usize>() {
     show(Options::default());
     show(Iommu::<H, UNITS, CELLS, DEVICES>::discover(*any(), any::<Topology>().clone(), *any()));
+    show(Iommu::<H, UNITS, CELLS, DEVICES>::new(*any(), *any()));
     let iommu: &mut Iommu<H, UNITS, CELLS, DEVICES> = any_mut();
+    show(iommu.probe(any::<Topology>().clone()));
     show(iommu.enable());
     show(iommu.disable());
     iommu.units().for_each(show);
