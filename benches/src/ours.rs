@@ -218,12 +218,9 @@ impl<const SNOOPED: bool> Tables for Stores<SNOOPED> {
     #[inline]
     fn map(&mut self, input: u64, output: u64, bytes: u64) {
         let page = page_size(input, output, bytes);
-        let tables = std::iter::repeat_with(|| {
-            let frame = POOL.allocate_zeroed();
-            self.fresh.push(frame);
-            frame
-        });
-        Self::fill(tables, bytes / page, |number| (output + number * page) | 0x883);
+        let tables = (bytes / page).div_ceil(512) as usize;
+        self.fresh.extend(std::iter::repeat_with(|| POOL.allocate_zeroed()).take(tables));
+        Self::fill(self.fresh.iter().copied(), bytes / page, |number| (output + number * page) | 0x883);
     }
 
     #[inline]
