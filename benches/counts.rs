@@ -27,6 +27,7 @@ macro_rules! count {
 }
 
 count!(map_page, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
+count!(map_page_alike, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
 count!(unmap_page, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
 count!(map_4k, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
 count!(unmap_4k, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
@@ -39,7 +40,8 @@ count!(carve, 0, [cofferdam]);
 
 library_benchmark_group!(
     name = works,
-    benchmarks = [map_page, unmap_page, map_4k, unmap_4k, map_2m, unmap_2m, unmap_sparse, batch, cell, carve]
+    benchmarks =
+        [map_page, map_page_alike, unmap_page, map_4k, unmap_4k, map_2m, unmap_2m, unmap_sparse, batch, cell, carve]
 );
 
 main!(

@@ -21,6 +21,7 @@ const SPARSE: [&str; 3] = ["cofferdam", "page_table_generic", "aarch64_paging"];
 /// What is done, on how much memory, by whom.
 const WORKS: &[(&str, u64, &[&str])] = &[
     ("map_page", 256 * MIB, &ALL),
+    ("map_page_alike", 256 * MIB, &ALL),
     ("unmap_page", 256 * MIB, &ALL),
     ("map_4k", GIB, &ALL),
     ("unmap_4k", GIB, &ALL),

@@ -29,6 +29,8 @@ const INPUT: u64 = 1 << 39;
 /// So far off an alignment to 2 MiB that only pages of 4 KiB fit, or off one to 1 GiB that only those of 2 MiB do.
 const SMALL: u64 = (1 << 40) + (4 << 10);
 const MIDDLE: u64 = (1 << 40) + (2 << 20);
+/// Aligned as the input is, so that pages side by side may become larger ones.
+const LARGE: u64 = 1 << 40;
 /// What a table of pages of 2 MiB covers.
 const GIB: u64 = 1 << 30;
 
@@ -53,6 +55,9 @@ fn edit<T: Tables + 'static>(work: &str, bytes: u64) -> Option<Box<dyn Job>> {
     let mut tables = T::new();
     let work: fn(&mut T, u64) = match work {
         "map_page" => map_pages,
+        "map_page_alike" => {
+            |tables, bytes| pages(bytes).for_each(|offset| tables.map_page(INPUT + offset, LARGE + offset))
+        }
         "unmap_page" => {
             map_pages(&mut tables, bytes);
             |tables, bytes| pages(bytes).for_each(|offset| tables.unmap_page(INPUT + offset))

@@ -95,7 +95,7 @@ fn every_contender_does_every_work_and_gives_all_frames_back() {
     let unsnooped = ["stores_unsnooped", "cofferdam_unsnooped"];
     let used = POOL.used();
     for contender in all.iter().chain(&unsnooped) {
-        for work in ["map_page", "unmap_page", "map_4k", "unmap_4k", "map_2m", "unmap_2m"] {
+        for work in ["map_page", "map_page_alike", "unmap_page", "map_4k", "unmap_4k", "map_2m", "unmap_2m"] {
             job(work, contender, 4 * MIB).unwrap().run();
         }
         assert_eq!(POOL.used(), used, "{contender}");

@@ -65,7 +65,13 @@ fn times() -> String {
             format!("\"kind\":\"time\",\"work\":\"{work}\",\"contender\":\"{contender}\",\"bytes\":{bytes},{ns}");
         writeln!(text, "{{{line}}}").unwrap();
     };
-    let works = [("map_page", 256 * MIB), ("unmap_page", 256 * MIB), ("map_4k", GIB), ("unmap_4k", GIB)];
+    let works = [
+        ("map_page", 256 * MIB),
+        ("map_page_alike", 256 * MIB),
+        ("unmap_page", 256 * MIB),
+        ("map_4k", GIB),
+        ("unmap_4k", GIB),
+    ];
     let large = [MIB, GIB, 64 * GIB, 512 * GIB, 1024 * GIB].map(|bytes| [("map_2m", bytes), ("unmap_2m", bytes)]);
     for (work, bytes) in works.into_iter().chain(large.into_iter().flatten()).chain([("unmap_sparse", 512 * GIB)]) {
         PEERS.iter().chain(&["cofferdam", "stores"]).for_each(|contender| time(work, contender, bytes));
@@ -88,7 +94,18 @@ fn times() -> String {
 /// A line for each work by each contender, all of which take 200 instructions.
 fn counts() -> String {
     let mut text = String::new();
-    for work in ["map_page", "unmap_page", "map_4k", "unmap_4k", "map_2m", "unmap_2m", "batch", "cell", "carve"] {
+    for work in [
+        "map_page",
+        "map_page_alike",
+        "unmap_page",
+        "map_4k",
+        "unmap_4k",
+        "map_2m",
+        "unmap_2m",
+        "batch",
+        "cell",
+        "carve",
+    ] {
         for contender in PEERS.iter().chain(&["cofferdam", "stores"]) {
             let metrics = "{\"data\":{\"total\":{\"metrics\":{\"Ir\":{\"values\":{\"new\":200}}}}}}";
             let line = format!("\"function_name\":\"{work}\",\"id\":\"{contender}\",\"profiles\":[{metrics}]");
