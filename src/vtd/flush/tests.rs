@@ -162,3 +162,55 @@ fn too_many_domains_take_all_of_the_iotlb() {
     assert_eq!(of_domains(RANGES as u16).len(), RANGES);
     assert_eq!(of_domains(RANGES as u16 + 1), [IotlbGlobal]);
 }
+
+const DEVICE: DeviceTlb = DeviceTlb { requester: 0x18, physical: 0x18, queue_depth: 32 };
+const NEIGHBOUR: DeviceTlb = DeviceTlb { requester: 0x20, ..DEVICE };
+
+fn in_device(device: DeviceTlb, page: u64, mask: u8) -> Invalidation {
+    Invalidation::DeviceTlbPages { device, start: Iova::new(page * PAGE_BYTES), mask }
+}
+
+#[test]
+fn each_device_is_asked_after_the_unit_and_once() {
+    let both = || [DEVICE, NEIGHBOUR].into_iter();
+    let one = list(&QEMU, |flush| flush.page_table(&QEMU, 7, &change(0x17f, 3, true, false), both())).0;
+    let unit = [pages(0x17f, 0, true), pages(0x180, 1, true)];
+    let devices = [DEVICE, NEIGHBOUR].map(|device| in_device(device, 0x100, 8));
+    assert_eq!(one, [unit, devices].concat());
+    let several = list(&QEMU, |flush| {
+        flush.page_table(&QEMU, 7, &change(8, 1, true, false), both());
+        flush.page_table(&QEMU, 7, &change(9, 1, true, false), both());
+        flush.context_cleared(&[0x18], 7, Some(DEVICE));
+    });
+    let expected = [context(0x18, 7), IotlbDomain(7), Invalidation::DeviceTlb(DEVICE), in_device(NEIGHBOUR, 8, 1)];
+    assert_eq!(several.0, expected);
+}
+
+#[test]
+fn no_device_is_asked_for_what_was_not_present() {
+    let ask = |flush: &mut Flush, domain_id, page, was_present| {
+        flush.page_table(&CACHING, domain_id, &change(page, 1, was_present, false), [DEVICE].into_iter());
+    };
+    assert_eq!(list(&CACHING, |flush| ask(flush, 7, 8, false)).0, [pages(8, 0, true)]);
+    let far = 1 << 16;
+    let mixed = list(&CACHING, |flush| {
+        ask(flush, 7, 8, true);
+        ask(flush, 7, far, false);
+    });
+    assert_eq!(mixed.0, [pages(8, 0, true), pages(far, 0, true), in_device(DEVICE, 8, 0)]);
+    let crowded = list(&CACHING, |flush| (0..=RANGES as u16).for_each(|n| ask(flush, n, 8, false)));
+    assert_eq!(crowded.0, [IotlbGlobal], "nor for what cannot be told apart");
+}
+
+#[test]
+fn a_device_whose_pages_cannot_be_told_apart_forgets_everything() {
+    let crowded = list(&QEMU, |flush| {
+        for n in 0..=RANGES as u16 {
+            let device = DeviceTlb { requester: n, ..DEVICE };
+            flush.page_table(&QEMU, n, &change(8, 1, true, false), [device].into_iter());
+        }
+    });
+    assert_eq!(crowded.0[1], in_device(DeviceTlb { requester: 0, ..DEVICE }, 8, 0));
+    let last = DeviceTlb { requester: RANGES as u16, ..DEVICE };
+    assert_eq!((crowded.0[0], crowded.0[RANGES + 1]), (IotlbGlobal, Invalidation::DeviceTlb(last)));
+}
