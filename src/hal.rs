@@ -110,6 +110,22 @@ pub unsafe trait Hal {
         unsafe { entry.read_volatile() }
     }
 
+    /// Reads a 64-bit word of physical memory for an [audit](crate::Iommu::audit), which follows the live tables wherever
+    /// they lead: for a pointer that went bad that may be anywhere. `None` if that is not in memory that frames are
+    /// allocated from; an audit then says that it could not read a table. It may be that of no other frames than those
+    /// that are allocated now, or all of the machine's ordinary memory.
+    ///
+    /// The default reads nothing, so every audit finds tables that it cannot read.
+    ///
+    /// # Implementation safety
+    ///
+    /// What is read is memory, so that reading does nothing else, and no reference of Rust's excludes it. It is what the CPU
+    /// sees: one single 64-bit load, made anew at each call.
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        let _ = at;
+        None
+    }
+
     /// Writes the cache lines of `bytes` bytes from `first` on back to memory, for units that do not snoop the CPU's
     /// caches. Called before [`fence`](Self::fence), only for such units.
     ///
@@ -231,6 +247,10 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
         // SAFETY: passed on from the caller.
         unsafe { (**self).load(entry) }
+    }
+
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        (**self).word_at(at)
     }
 
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {

@@ -49,6 +49,10 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         unsafe { self.hal.virt(frame) }
     }
 
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        self.hal.word_at(at)
+    }
+
     unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
         match self.fault {
             Some(Fault::AllOnes) => u32::MAX,

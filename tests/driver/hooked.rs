@@ -51,6 +51,10 @@ unsafe impl<F: Fn(Call)> Hal for Hooked<'_, F> {
         unsafe { self.before(Call::Other).load(entry) }
     }
 
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        self.before(Call::Other).word_at(at)
+    }
+
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
         // SAFETY: passed on from the caller.
         unsafe { self.before(Call::Other).write_back(first, bytes) }

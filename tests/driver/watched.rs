@@ -44,6 +44,10 @@ unsafe impl<F: Fn(&Machine)> Hal for Watched<F> {
         unsafe { self.look().load(entry) }
     }
 
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        self.look().word_at(at)
+    }
+
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
         // SAFETY: passed on from the caller.
         unsafe { self.look().write_back(first, bytes) }

@@ -183,6 +183,15 @@ impl Machine {
         self.state().board.ram.write(address.as_u64(), bytes);
     }
 
+    /// Flips bits of a word of the driver's frames as a defect of the memory would: whoever reads it finds them flipped, and
+    /// the model takes no notice. Flip them back before the driver stores to that word again, or the model finds a store
+    /// that did not come through the seam.
+    pub fn flip(&self, word: PhysAddr, bits: u64) {
+        if let Some(index) = self.arena.index(word.as_u64()) {
+            self.arena.set(index, self.arena.get(index) ^ bits);
+        }
+    }
+
     /// Frames that the driver holds.
     pub fn frames_in_use(&self) -> usize {
         self.state().board.memory.in_use()

@@ -29,6 +29,8 @@ const NEEDED: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct Pc {
     boot: Boot<'static>,
+    /// The memory of the image.
+    image: Range<u64>,
     clock: Clock,
     memory_bytes: u64,
     usable_top: PhysAddr,
@@ -60,7 +62,7 @@ impl Pc {
         map.uncache_devices(boot.map);
         let structures = boot.structures.map(|(start, end)| start..end);
         let [info, entries, line] = structures;
-        let taken = [image, info, entries, line, limit..u64::MAX];
+        let taken = [image.clone(), info, entries, line, limit..u64::MAX];
         let (mut bytes, mut top) = (0, 0);
         carve(boot.map, &taken, |range| {
             (bytes, top) = (bytes + (range.end - range.start), top.max(range.end));
@@ -88,6 +90,7 @@ impl Pc {
 
         Ok(PC.call_once(|| Self {
             boot,
+            image,
             clock,
             memory_bytes: bytes,
             usable_top: PhysAddr::new_truncate(top),

@@ -82,6 +82,10 @@ unsafe impl Hal for Machine {
         state.word(&self.arena, entry).map_or(u64::MAX, |index| self.arena.get(index))
     }
 
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        self.arena.index(at.as_u64()).map(|index| self.arena.get(index))
+    }
+
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
         let state = &mut *self.state();
         if let Some(index) = state.word(&self.arena, first) {

@@ -40,6 +40,13 @@ pub(crate) fn is_memory(map: &[MapEntry], at: u64) -> bool {
     map.iter().any(|entry| entry.is_memory() && entry.start() <= at && at < entry.end())
 }
 
+/// True if `at` is in memory that is free when the image starts, but for the image and what the loader left.
+pub(crate) fn is_free_at_boot(map: &[MapEntry], at: u64) -> bool {
+    let holds = |entry: &MapEntry| entry.start() <= at && at < entry.end();
+    let mut there = map.iter().filter(|entry| holds(entry)).peekable();
+    at >= FIRST_MIB && there.peek().is_some() && there.all(MapEntry::is_ram)
+}
+
 /// True if the firmware's tables may be in `range`: nowhere in memory that is free, and above 4 GiB in memory that the
 /// map tells of, since nothing else is mapped there.
 pub(crate) fn is_for_tables(map: &[MapEntry], range: &Range<u64>) -> bool {
@@ -134,6 +141,9 @@ mod tests {
         ] {
             assert_eq!(is_for_tables(&map, &(start..end)), is, "{start:#x}..{end:#x}");
         }
+        let free =
+            [0x9_ffff, MIB, 0xfef_ffff, 0xff0_0000, 2 * LOW - 1, 2 * LOW, 3 * LOW].map(|at| is_free_at_boot(&map, at));
+        assert_eq!(free, [false, true, true, false, true, false, false]);
         let there = [0x9_ffff, MIB, 0xfff_ffff, 2 * LOW].map(|at| is_memory(&map, at));
         let not_there = [0xa_0000, MIB - 1, 0x1000_0000, LOW - 1, 3 * LOW].map(|at| is_memory(&map, at));
         assert_eq!((there, not_there), ([true; 4], [false; 5]));

@@ -7,7 +7,7 @@ use cofferdam::hal::{Hal, Window};
 use volatile::VolatilePtr;
 
 use super::Pc;
-use crate::memory::allocate_zeroed;
+use crate::memory::{allocate_zeroed, is_free_at_boot};
 
 // SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and cells get their
 // memory from the same one. Memory is mapped one to one and cached, devices uncached, and each access is a volatile one
@@ -28,6 +28,17 @@ unsafe impl Hal for Pc {
         let frame: *mut u64 = ptr::with_exposed_provenance_mut(frame.as_u64() as usize);
         // SAFETY: frames that were allocated lie above the first MiB.
         unsafe { NonNull::new_unchecked(frame) }
+    }
+
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        let at = at.as_u64();
+        if !at.is_multiple_of(8) || !is_free_at_boot(self.boot.map, at) || self.image.contains(&at) {
+            return None;
+        }
+        let word: *const u64 = ptr::with_exposed_provenance(at as usize);
+        // SAFETY: the memory is mapped one to one, and whoever has it from the allocator uses pointers alone: frames of the
+        // driver, blocks of cells, page tables of the CPU, and the allocator's own list of what is free.
+        Some(unsafe { word.read_volatile() })
     }
 
     unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
