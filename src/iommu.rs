@@ -1,5 +1,6 @@
 //! The front: one [`Iommu`] is all the remapping units of a machine, and the cells that they keep apart.
 
+mod audit;
 mod change;
 mod commit;
 mod device_info;
@@ -22,7 +23,9 @@ use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
 use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
 
+pub use crate::audit::{Difference, Reach};
 pub use crate::paging::MapError;
+pub use audit::Audit;
 pub use change::{Change, Committed};
 pub use device_info::{DeviceInfo, InputRanges};
 pub use device_tlb::{DeviceConfig, NoDeviceTlb};

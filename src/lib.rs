@@ -3,6 +3,7 @@
 //! The floors, each of which uses only those below it:
 //!
 //! - [`iommu`]: the front: discover, enable, cells, faults
+//! - `audit`: what the live tables let devices reach, read without a line of what writes them
 //! - `cell`: what a partition is granted
 //! - `domain`: a page table, its attributes and its id
 //! - [`vtd`]: one Intel unit: registers, tables, invalidation, faults
@@ -30,6 +31,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;
+mod audit;
 mod cell;
 mod domain;
 pub mod error;

@@ -141,7 +141,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// The other way round.
-    pub(super) fn reserved_in(&self, mask: u64) -> impl Iterator<Item = Region> + '_ {
+    pub(super) fn reserved_in(&self, mask: u64) -> impl Iterator<Item = Region> + Clone + '_ {
         let all = self.topology.reserved_memory().iter().enumerate();
         all.filter(move |(index, _)| mask >> index & 1 == 1).map(|(_, memory)| memory.region)
     }

@@ -1,7 +1,7 @@
 mod bring_up;
 mod faults;
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 
@@ -88,6 +88,8 @@ pub(crate) struct Unit {
     /// becomes present asks for everything.
     root_changed: AtomicBool,
     frames: AtomicU32,
+    /// Sum of the addresses of its root and context tables, modulo 2^64: what an audit has to find.
+    tables: AtomicU64,
     reader: Mutex<()>,
 }
 
@@ -116,6 +118,7 @@ impl Unit {
             failure: Mutex::new(None),
             root_changed: AtomicBool::new(false),
             frames: AtomicU32::new(0),
+            tables: AtomicU64::new(0),
             reader: Mutex::new(()),
         })
     }
@@ -184,6 +187,7 @@ impl Unit {
 
     fn publish_table(&self, hal: &impl Hal, table: &Frames) {
         self.frames.fetch_add(1, Ordering::Relaxed);
+        self.tables.fetch_add(table.base().as_u64(), Ordering::Relaxed);
         self.written(hal, table, 0, WORDS);
     }
 
@@ -346,6 +350,16 @@ impl Unit {
             edit(&table, word);
             self.written(hal, &table, word, 2);
         }
+    }
+
+    /// Where its root table is, if it has one.
+    pub(crate) fn root(&self) -> Option<PhysAddr> {
+        self.root.as_ref().map(Frames::base)
+    }
+
+    /// Sum of the addresses of its root and context tables, modulo 2^64.
+    pub(crate) fn table_sum(&self) -> u64 {
+        self.tables.load(Ordering::Relaxed)
     }
 
     /// What was done so far.

@@ -226,5 +226,6 @@ impl Unit {
         // SAFETY: as above.
         unsafe { root.free(hal) };
         self.frames.store(0, Ordering::Relaxed);
+        self.tables.store(0, Ordering::Relaxed);
     }
 }

@@ -11,7 +11,7 @@ use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{OutOfFrames, Window};
-use cofferdam::iommu::{self, Incompatibility, MapError, NoDeviceTlb, Refusal};
+use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Reach, Refusal};
 use cofferdam::limits::Full;
 use cofferdam::vtd::{Access, Capabilities, Fault, FaultReason};
 use cofferdam::{CellId, Coherency};
@@ -59,6 +59,8 @@ fn run() {
     say::<Refusal>();
     say::<NoDeviceTlb>();
     say::<Incompatibility>();
+    say::<Difference>();
+    say::<Reach>();
     say::<iommu::Error>();
     debug::<Iova>();
     debug::<IovaRange>();

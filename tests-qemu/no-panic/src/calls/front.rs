@@ -29,6 +29,10 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.statistics());
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
+    if let Ok(audit) = iommu.audit(show) {
+        show(audit.unsafe_interrupts());
+    }
+    show(iommu.reach(show));
     show(iommu.mute(*any(), *any()));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));

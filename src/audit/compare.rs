@@ -1,0 +1,96 @@
+//! What a source-id reaches, run by run, next to what is granted.
+#![forbid(unsafe_code)]
+
+use super::{Difference, Reach};
+use crate::addr::{Iova, IovaRange, PhysAddr, Region, SourceId};
+
+/// The lowest granted region that ends at an input address or above it.
+pub(crate) type Granted<'g> = &'g dyn Fn(Iova) -> Option<Region>;
+
+/// A comparison that has come up to an input address.
+pub(crate) struct Comparison<'g> {
+    source: SourceId,
+    granted: Granted<'g>,
+    /// Snooping is to be enforced.
+    snoop: bool,
+    /// What was not compared yet; nothing if the last address of all was.
+    next: Option<u64>,
+}
+
+impl<'g> Comparison<'g> {
+    pub(crate) fn new(source: SourceId, granted: Granted<'g>, snoop: bool) -> Self {
+        Self { source, granted, snoop, next: Some(0) }
+    }
+
+    /// Takes the next run; they come in ascending order.
+    pub(crate) fn run(&mut self, run: Reach, tell: &mut dyn FnMut(Difference)) {
+        let (first, last) = (run.region.input.start().as_u64(), run.region.input.last().as_u64());
+        if let Some(before) = first.checked_sub(1) {
+            self.lacks_up_to(before, tell);
+        }
+        let mut at = Some(first);
+        while let Some(start) = at.filter(|&start| start <= last) {
+            let granted = (self.granted)(Iova::new(start));
+            let end = match granted {
+                Some(region) if region.input.start().as_u64() <= start => region.input.last().as_u64(),
+                // It starts behind `start`, so not at 0.
+                Some(region) => region.input.start().as_u64().wrapping_sub(1),
+                None => last,
+            };
+            let end = end.min(last);
+            self.compare(part(run.region, start, end), run.snoop, granted.and_then(|it| part(it, start, end)), tell);
+            at = end.checked_add(1);
+        }
+        self.next = last.checked_add(1);
+    }
+
+    /// After the last run.
+    pub(crate) fn end(&mut self, tell: &mut dyn FnMut(Difference)) {
+        self.lacks_up_to(u64::MAX, tell);
+    }
+
+    fn lacks_up_to(&mut self, last: u64, tell: &mut dyn FnMut(Difference)) {
+        while let Some(next) = self.next.filter(|&next| next <= last) {
+            let Some(region) = (self.granted)(Iova::new(next)) else { return };
+            let (start, end) = (region.input.start().as_u64().max(next), region.input.last().as_u64().min(last));
+            if start > last {
+                return;
+            }
+            if let Some(region) = part(region, start, end) {
+                tell(Difference::Lacks { source: self.source, region });
+            }
+            self.next = end.checked_add(1);
+        }
+    }
+
+    /// Compares two regions of the same input range.
+    fn compare(&self, found: Option<Region>, snoop: bool, granted: Option<Region>, tell: &mut dyn FnMut(Difference)) {
+        let (source, Some(found)) = (self.source, found) else { return };
+        let input = found.input;
+        match granted {
+            Some(granted) if granted.output == found.output => {
+                if granted.rights != found.rights {
+                    let (found, granted) = (found.rights, granted.rights);
+                    tell(Difference::OtherRights { source, input, found, granted });
+                }
+                if snoop != self.snoop {
+                    tell(Difference::OtherSnoop { source, input, found: snoop });
+                }
+            }
+            other => {
+                tell(Difference::Reaches { source, region: found });
+                if let Some(region) = other {
+                    tell(Difference::Lacks { source, region });
+                }
+            }
+        }
+    }
+}
+
+/// The part of a region from `start` to `end`, if it is all within.
+fn part(region: Region, start: u64, end: u64) -> Option<Region> {
+    let skipped = start.checked_sub(region.input.start().as_u64())?;
+    let input = IovaRange::new(Iova::new(start), end.checked_sub(start)?.saturating_add(1))?;
+    let output = PhysAddr::new_truncate(region.output.as_u64().wrapping_add(skipped));
+    region.input.contains(input).then_some(Region { input, output, rights: region.rights })
+}

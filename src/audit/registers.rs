@@ -1,0 +1,109 @@
+//! The registers that say how a unit translates (S 11.4.2 to 11.4.5).
+//!
+//! | register | bits |
+//! |---|---|
+//! | CAP, 0x08 | 2:0 ND, 12:8 SAGAW, 21:16 MGAW, 35:34 SSLPS |
+//! | ECAP, 0x10 | 2 DT, 6 PT, 7 SC, 52 ADMS |
+//! | GSTS, 0x1c | 31 TES, 30 RTPS |
+//! | RTADDR, 0x20 | 63:12 RTA, 11:10 TTM, 7 SSIRWE, others reserved |
+
+use crate::addr::PhysAddr;
+use crate::hal::{Hal, Window};
+
+/// What a unit does to requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// No unit answers.
+    Silent,
+    /// Requests are not translated at all.
+    Off,
+    /// Every request is blocked.
+    Abort,
+    /// Requests are translated by the root table there.
+    Legacy(PhysAddr),
+    /// By tables of another kind, or none that a unit can have.
+    Unknown,
+}
+
+/// What they read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registers {
+    cap: u64,
+    ecap: u64,
+    gsts: u32,
+    rtaddr: u64,
+}
+
+impl Registers {
+    pub(crate) fn read(hal: &impl Hal, window: Window) -> Self {
+        // SAFETY: every unit has this register, in the first page of its window.
+        let cap = unsafe { hal.read64(window, 0x08) };
+        // SAFETY: as above.
+        let ecap = unsafe { hal.read64(window, 0x10) };
+        // SAFETY: as above.
+        let gsts = unsafe { hal.read32(window, 0x1c) };
+        // SAFETY: as above.
+        let rtaddr = unsafe { hal.read64(window, 0x20) };
+        Self { cap, ecap, gsts, rtaddr }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        if self.gsts == u32::MAX || self.cap == u64::MAX || self.ecap == u64::MAX {
+            return Mode::Silent;
+        }
+        // The root pointer that counts is the one that was set (RTPS).
+        if self.gsts >> 30 != 0b11 {
+            return Mode::Off;
+        }
+        match self.rtaddr & 0xfff {
+            0 => PhysAddr::try_new(self.rtaddr).map_or(Mode::Unknown, Mode::Legacy),
+            0xc00 if self.ecap >> 52 & 1 != 0 => Mode::Abort,
+            _ => Mode::Unknown,
+        }
+    }
+
+    /// RTADDR as it reads.
+    pub(crate) fn root_table_address(&self) -> u64 {
+        self.rtaddr
+    }
+
+    /// Bits of a domain-id (ND).
+    pub(super) fn domain_bits(&self) -> u8 {
+        4 + 2 * (self.cap & 0b111) as u8
+    }
+
+    /// True if page tables may have so many levels (SAGAW).
+    pub(super) fn supports_levels(&self, levels: u8) -> bool {
+        matches!(levels, 3..=5) && self.cap >> (8 + levels - 2) & 1 != 0
+    }
+
+    /// Width of an input address (MGAW).
+    pub(super) fn input_bits(&self) -> u8 {
+        (self.cap >> 16 & 0x3f) as u8 + 1
+    }
+
+    /// True if an entry at this level may map a page (SSLPS).
+    pub(super) fn supports_page(&self, level: u8) -> bool {
+        match level {
+            1 => true,
+            2 => self.cap >> 34 & 1 != 0,
+            3 => self.cap >> 35 & 1 != 0,
+            _ => false,
+        }
+    }
+
+    /// True if there are device-TLBs (DT).
+    pub(super) fn device_tlb(&self) -> bool {
+        self.ecap >> 2 & 1 != 0
+    }
+
+    /// True if requests may be passed through (PT).
+    pub(super) fn pass_through(&self) -> bool {
+        self.ecap >> 6 & 1 != 0
+    }
+
+    /// True if SNP is no reserved bit (SC).
+    pub(super) fn snoop_control(&self) -> bool {
+        self.ecap >> 7 & 1 != 0
+    }
+}

@@ -1,0 +1,486 @@
+//! What an audit of the live tables finds, and that it finds nothing where nothing is wrong.
+
+use std::collections::BTreeSet;
+
+use cofferdam::addr::{PhysAddr, Rights};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{DeviceConfig, Difference, Error, Reach};
+use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const MEMORY_A: u64 = 0x6000_0000;
+const MEMORY_B: u64 = 0x7000_0000;
+const INPUT: u64 = 0x4000_0000;
+
+fn audit<H: Hal>(iommu: &Iommu<H>) -> Vec<Difference> {
+    let mut all = Vec::new();
+    let audit = iommu.audit(|difference| all.push(difference)).unwrap();
+    assert_eq!(audit.differences, all.len() as u64);
+    all
+}
+
+#[track_caller]
+fn assert_nothing_differs<H: Hal>(iommu: &Iommu<H>, when: &str) {
+    let all: String = audit(iommu).iter().map(|difference| format!("\n  {difference}")).collect();
+    assert!(all.is_empty(), "{when}:{all}");
+}
+
+fn reach<H: Hal>(iommu: &Iommu<H>) -> Vec<Reach> {
+    let mut all = Vec::new();
+    iommu.reach(|reach| all.push(reach)).unwrap();
+    all
+}
+
+#[test]
+fn nothing_differs_on_any_unit_after_any_step() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled_with_reserved(&machine, &[(0x9_0000, 0x9_1fff, 5)]);
+        let step = |step| assert_nothing_differs(&iommu, &format!("{name}: {step}"));
+        step("no cell");
+        let (first, second) = (function(0, 3), function(2, 3));
+        let a = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), first);
+        step("a cell");
+        iommu.assign(second, a).unwrap();
+        step("two devices share a table");
+        iommu.assign(function(0, 5), a).unwrap();
+        step("a device with reserved memory");
+        let b = cell_with(&iommu, region(INPUT + PAGE, MEMORY_B, PAGE, Rights::READ), function(0, 4));
+        step("two cells");
+        iommu.unmap(a, range(INPUT + LARGE - PAGE, 2 * PAGE)).unwrap();
+        step("large pages are split");
+        iommu.protect(a, range(INPUT, PAGE), Rights::WRITE).unwrap();
+        step("other rights");
+        iommu.map(a, region(INPUT + LARGE, MEMORY_B, PAGE, RW)).unwrap();
+        step("both cells own a page");
+        iommu.mute(first, true).unwrap();
+        step("a muted device");
+        iommu.release(second).unwrap();
+        step("a device without a cell");
+        let audit = iommu.audit(|_| ()).unwrap();
+        assert_eq!((audit.functions, audit.unsafe_interrupts()), (3, &[a, b][..]), "{name}");
+        iommu.destroy_cell(a).unwrap();
+        step("one cell is gone");
+        iommu.map(b, region(0, 0x2000_0000, 3 * LARGE, RW)).unwrap();
+        step("another region");
+        iommu.destroy_cell(b).unwrap();
+        step("both are gone");
+    }
+}
+
+#[test]
+fn nothing_differs_where_units_have_different_tables_for_one_cell() {
+    let machine = machine([UnitConfig::client_graphics().serving(&[1]), UnitConfig::client(), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), function(1, 3));
+    for bus in [2, 3, 2, 1] {
+        assert_nothing_differs(&iommu, "before the next bus");
+        let _ = iommu.assign(function(bus, bus), cell);
+    }
+    assert_nothing_differs(&iommu, "all units");
+    let snooped: Vec<_> = reach(&iommu).iter().map(|reach| (reach.source.bus(), reach.snoop)).collect();
+    assert_eq!(snooped, [(1, false), (1, false), (2, true), (3, true)]);
+    iommu.destroy_cell(cell).unwrap();
+    assert_nothing_differs(&iommu, "no cell");
+}
+
+#[test]
+fn a_source_reaches_ranges_as_long_as_can_be() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled_with_reserved(&machine, &[(0x9_0000, 0x9_1fff, 3)]);
+    let cell = cell_with(&iommu, region(INPUT - PAGE, MEMORY_A - PAGE, 0x4000_0000 + 3 * PAGE, RW), function(0, 3));
+    iommu.protect(cell, range(INPUT + LARGE, PAGE), Rights::READ).unwrap();
+    iommu.map(cell, region(INPUT + 0x8000_0000, 0, PAGE, RW)).unwrap();
+    let rest = 0x4000_0000 + 2 * PAGE - LARGE - PAGE;
+    let expected = [
+        region(0x9_0000, 0x9_0000, 2 * PAGE, RW),
+        region(INPUT - PAGE, MEMORY_A - PAGE, LARGE + PAGE, RW),
+        region(INPUT + LARGE, MEMORY_A + LARGE, PAGE, Rights::READ),
+        region(INPUT + LARGE + PAGE, MEMORY_A + LARGE + PAGE, rest, RW),
+        region(INPUT + 0x8000_0000, 0, PAGE, RW),
+    ];
+    let expected = expected.map(|region| Reach { source: function(0, 3), region, snoop: true });
+    assert_eq!(reach(&iommu), expected);
+    assert_nothing_differs(&iommu, "all of it");
+}
+
+#[test]
+fn cells_that_allow_unsafe_interrupts_are_named() {
+    let machine = machine([UnitConfig::client()]);
+    let mut iommu = discover(&machine, &[]).unwrap();
+    assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::NotEnabled);
+    assert_eq!(iommu.reach(|_| ()), Err(Error::NotEnabled));
+    iommu.enable().unwrap();
+    iommu.create_cell(CellConfig::default()).unwrap();
+    assert_eq!(iommu.audit(|_| ()).unwrap().unsafe_interrupts(), []);
+    let unsafe_one = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(iommu.audit(|_| ()).unwrap().unsafe_interrupts(), [unsafe_one]);
+}
+
+/// A table that the unit walks: the root table, a context table, or a page table and its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Root,
+    Contexts,
+    Pages(u64),
+}
+
+/// All tables that a unit walks, found by following whatever is present.
+fn tables(machine: &Machine) -> BTreeSet<(u64, Kind)> {
+    fn pages(machine: &Machine, table: u64, level: u64, all: &mut BTreeSet<(u64, Kind)>) {
+        all.insert((table, Kind::Pages(level)));
+        for entry in (0..512).map(|index| peek(machine, table + index * 8)).filter(|entry| entry & 3 != 0) {
+            if level > 1 && entry & 0x80 == 0 {
+                pages(machine, entry & 0x000f_ffff_ffff_f000, level - 1, all);
+            }
+        }
+    }
+    let mut all = BTreeSet::new();
+    let root = root_table(machine);
+    all.insert((root, Kind::Root));
+    for bus in 0..256 {
+        let entry = peek(machine, root + bus * 16);
+        if entry & 1 != 0 {
+            let contexts = entry & !0xfff;
+            all.insert((contexts, Kind::Contexts));
+            for function in 0..256 {
+                let [lower, upper] = [0, 8].map(|half| peek(machine, contexts + function * 16 + half));
+                if lower & 1 != 0 {
+                    pages(machine, lower & !0xfff, (upper & 7) + 2, &mut all);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn root_table(machine: &Machine) -> u64 {
+    // SAFETY: a register of the machine's first unit.
+    unsafe { machine.read64(machine.windows()[0], 0x20) }
+}
+
+/// Two cells, pages of `bytes` and of 4 KiB with all rights, a device with reserved memory and a muted one, and a context
+/// table without an entry.
+fn two_cells(machine: &Machine, bytes: u64) -> Iommu<&Machine> {
+    let iommu = enabled_with_reserved(machine, &[(0x4009_0000, 0x4009_0fff, 5)]);
+    let a = cell_with(&iommu, region(INPUT + bytes, MEMORY_A, bytes, RW), function(0, 3));
+    iommu.map(a, region(INPUT, MEMORY_A + bytes, PAGE, Rights::READ)).unwrap();
+    let b = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, Rights::WRITE), function(0, 5));
+    iommu.map(b, region(INPUT + PAGE, MEMORY_B, PAGE, RW)).unwrap();
+    iommu.assign(function(7, 3), b).unwrap();
+    iommu.release(function(7, 3)).unwrap();
+    iommu.mute(function(0, 3), true).unwrap();
+    iommu
+}
+
+/// True if a difference tells that one bit of the entry at `at`, which was zero, is set.
+fn is_about(difference: &Difference, kind: Kind, at: PhysAddr, bit: u32) -> bool {
+    match *difference {
+        Difference::Stray { at: place, bits, .. } => (place, bits) == (at, 1 << bit),
+        // It leads to the table at 0, or grants that only part of the rights.
+        Difference::Unreadable { table, .. } => (kind, table, bit) == (Kind::Root, 0, 0),
+        Difference::Narrows { at: place, .. } => place == at,
+        // A context entry whose upper half is zero has no width.
+        Difference::Malformed { at: place, bits, .. } => (kind, place, bits) == (Kind::Contexts, at + 8, 7),
+        Difference::Reaches { region, .. } => {
+            let index = region.input.start().as_u64() >> 12 & 0x1ff;
+            (kind, region.output, index) == (Kind::Pages(1), PhysAddr::zero(), at.as_u64() >> 3 & 0x1ff)
+        }
+        _ => false,
+    }
+}
+
+/// Flips every bit of every entry of every table, and has it found. Tells how many that are.
+///
+/// Those of an entry that is not zero are flipped one by one. In entries that are zero a bit is flipped in all of a table
+/// at a time, and each has to be told.
+fn every_flip_is_found(unit: UnitConfig, bytes: u64) {
+    let machine = machine([unit]);
+    let iommu = two_cells(&machine, bytes);
+    assert_nothing_differs(&iommu, "before");
+    let (mut flips, all) = (0, tables(&machine));
+    let contexts = all.iter().filter(|(_, kind)| *kind == Kind::Contexts).count();
+    assert_eq!(contexts, 2);
+    for &(table, kind) in &all {
+        let words: Vec<u64> = (0..512).map(|index| peek(&machine, table + index * 8)).collect();
+        let place = |index: usize| PhysAddr::new(table + index as u64 * 8);
+        let is_live = |index: usize| match kind {
+            Kind::Pages(_) => words[index] != 0,
+            _ => words[index] | words[index ^ 1] != 0,
+        };
+        for bit in 0..64 {
+            let flip = |index: &usize| machine.flip(place(*index), 1 << bit);
+            // FPD concerns the recording of faults alone (section 9.3).
+            let is_free = |index: &usize| kind == Kind::Contexts && bit == 1 && index.is_multiple_of(2);
+            let (free, rest): (Vec<usize>, Vec<usize>) = (0..512).partition(is_free);
+            free.iter().for_each(flip);
+            assert_nothing_differs(&iommu, "FPD");
+            free.iter().for_each(flip);
+
+            let (alone, together): (Vec<usize>, Vec<usize>) = rest.iter().partition(|index| is_live(**index));
+            for index in &alone {
+                flip(index);
+                assert!(!audit(&iommu).is_empty(), "{kind:?}: bit {bit} of {:#x}, entry {index}", words[*index]);
+                flip(index);
+            }
+            // The halves of an entry of 128 bits apart.
+            for half in 0..2 {
+                let together: Vec<usize> = together.iter().copied().filter(|index| index % 2 == half).collect();
+                together.iter().for_each(flip);
+                let mut found = audit(&iommu);
+                for &index in &together {
+                    let position = found.iter().position(|one| is_about(one, kind, place(index), bit));
+                    found.swap_remove(position.unwrap_or_else(|| panic!("{kind:?}: bit {bit} of entry {index}")));
+                }
+                together.iter().for_each(flip);
+            }
+            flips += rest.len();
+        }
+    }
+    assert_nothing_differs(&iommu, "after");
+    assert_eq!(flips, all.len() * 512 * 64 - contexts * 256);
+    println!("{flips} flips in {} tables", all.len());
+}
+
+#[test]
+fn every_flipped_bit_is_found_in_three_levels_of_small_pages() {
+    every_flip_is_found(UnitConfig::first_generation(), PAGE);
+}
+
+#[test]
+fn every_flipped_bit_is_found_in_four_levels_without_snoop_control() {
+    every_flip_is_found(UnitConfig::qemu_10_0(false), LARGE);
+}
+
+#[test]
+fn every_flipped_bit_is_found_in_five_levels_with_snoop_control() {
+    every_flip_is_found(UnitConfig::server().coherent(false), LARGE);
+}
+
+/// Where the context entry of a function of bus 0 is.
+fn context(machine: &Machine, device: u8) -> PhysAddr {
+    PhysAddr::new((peek(machine, root_table(machine)) & !0xfff) + u64::from(device) * 8 * 16)
+}
+
+/// The entry at `level`, 1 to 3, over an input address of a function of bus 0, in tables of 3 levels.
+fn entry_over(machine: &Machine, device: u8, input: u64, level: u32) -> PhysAddr {
+    let mut table = peek(machine, context(machine, device).as_u64()) & !0xfff;
+    for above in (level..=3).rev() {
+        let at = table + (input >> (12 + 9 * (above - 1)) & 0x1ff) * 8;
+        if above == level {
+            return PhysAddr::new(at);
+        }
+        table = peek(machine, at) & 0x000f_ffff_ffff_f000;
+    }
+    unreachable!()
+}
+
+/// Two cells with a page each at the same input address, with devices 3 and 4, on a unit with tables of 3 levels.
+fn neighbours(machine: &Machine) -> (Iommu<&Machine>, CellId, CellId) {
+    let iommu = enabled(machine);
+    let a = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    let b = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), function(0, 4));
+    (iommu, a, b)
+}
+
+#[test]
+fn memory_of_another_cell_is_told_with_its_owner() {
+    let machine = machine([UnitConfig::client()]);
+    let (iommu, a, b) = neighbours(&machine);
+    machine.flip(entry_over(&machine, 3, INPUT, 1), MEMORY_A ^ MEMORY_B);
+    let source = function(0, 3);
+    let memory = (PhysAddr::new(MEMORY_B), PhysAddr::new(MEMORY_B + PAGE - 1));
+    let expected = [
+        Difference::Reaches { source, region: region(INPUT, MEMORY_B, PAGE, RW) },
+        Difference::Lacks { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
+        Difference::Crosses { source, cell: Some(a), owner: b, memory },
+    ];
+    assert_eq!(audit(&iommu), expected);
+    machine.flip(entry_over(&machine, 3, INPUT, 1), MEMORY_A ^ MEMORY_B);
+    assert_nothing_differs(&iommu, "flipped back");
+
+    // Memory that both own is nobody's secret.
+    iommu.map(a, region(INPUT + PAGE, MEMORY_B, PAGE, Rights::READ)).unwrap();
+    assert_nothing_differs(&iommu, "shared memory");
+}
+
+#[test]
+fn only_what_the_other_cell_owns_alone_is_told() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let (a, source) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 3));
+    // The fourth and the last page of the other's memory are this cell's, too.
+    iommu.map(a, region(0, MEMORY_B + 3 * PAGE, PAGE, RW)).unwrap();
+    iommu.map(a, region(PAGE, MEMORY_B + LARGE - PAGE, PAGE, RW)).unwrap();
+    iommu.map(a, region(INPUT, MEMORY_A, LARGE, RW)).unwrap();
+    iommu.assign(source, a).unwrap();
+    let b = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(b, region(INPUT, MEMORY_B + PAGE, LARGE, RW)).unwrap();
+    machine.flip(entry_over(&machine, 3, INPUT, 2), MEMORY_A ^ MEMORY_B);
+    let mut crossed = audit(&iommu);
+    crossed.retain(|difference| matches!(difference, Difference::Crosses { .. }));
+    let memory = [(1, 2), (4, 510)]
+        .map(|(first, last)| [MEMORY_B + first * PAGE, MEMORY_B + (last + 1) * PAGE - 1].map(PhysAddr::new));
+    let expected =
+        memory.map(|[first, last]| Difference::Crosses { source, cell: Some(a), owner: b, memory: (first, last) });
+    assert_eq!(crossed, expected);
+}
+
+#[test]
+fn a_function_that_belongs_to_nobody_is_told_with_all_that_it_reaches() {
+    let machine = machine([UnitConfig::client()]);
+    let (iommu, a, _) = neighbours(&machine);
+    let entry = [0, 8].map(|half| peek(&machine, context(&machine, 3).as_u64() + half));
+    for (half, word) in [0, 8].into_iter().zip(entry) {
+        machine.flip(context(&machine, 9) + half, word);
+    }
+    let source = function(0, 9);
+    let memory = (PhysAddr::new(MEMORY_A), PhysAddr::new(MEMORY_A + PAGE - 1));
+    let expected = [
+        Difference::Stranger { source },
+        Difference::Reaches { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
+        Difference::Crosses { source, cell: None, owner: a, memory },
+    ];
+    assert_eq!(audit(&iommu), expected);
+}
+
+#[test]
+fn requests_that_pass_without_a_table_reach_everything() {
+    let machine = machine([UnitConfig::client()]);
+    let (iommu, a, b) = neighbours(&machine);
+    machine.flip(context(&machine, 3), 0b10 << 2);
+    let (source, found) = (function(0, 3), audit(&iommu));
+    assert!(matches!(found[0], Difference::PageTable { found: None, .. }), "{found:?}");
+    let whole = region(INPUT + PAGE, INPUT + PAGE, (1 << 39) - INPUT - PAGE, RW);
+    assert!(found.contains(&Difference::Reaches { source, region: whole }), "{found:?}");
+    let memory = (PhysAddr::new(MEMORY_B), PhysAddr::new(MEMORY_B + PAGE - 1));
+    let crossing = Difference::Crosses { source, cell: Some(a), owner: b, memory };
+    assert!(found.contains(&crossing), "{found:?}");
+}
+
+#[test]
+fn a_device_tlb_that_nobody_asked_for_is_told() {
+    let machine = machine([UnitConfig::server()]);
+    let (iommu, ..) = neighbours(&machine);
+    assert_eq!(iommu.audit(|_| ()).unwrap().device_tlbs, 0);
+    machine.flip(context(&machine, 3), 0b01 << 2);
+    assert_eq!(audit(&iommu), [Difference::DeviceTlb { source: function(0, 3), found: true }]);
+    assert_eq!(iommu.audit(|_| ()).unwrap().device_tlbs, 1);
+}
+
+#[test]
+fn device_tlbs_that_were_asked_for_are_counted_and_fenced_devices_stay_blocked() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * PAGE, RW), function(0, 3));
+    let source = function(0, 4);
+    machine.add_ats(source, 32);
+    iommu.assign_with(source, cell, DeviceConfig { device_tlb: true }).unwrap();
+    assert_nothing_differs(&iommu, "a device-TLB");
+    assert_eq!(iommu.audit(|_| ()).unwrap().device_tlbs, 1);
+    let entry = context(&machine, 4);
+    machine.flip(entry, 0b01 << 2);
+    assert_eq!(audit(&iommu), [Difference::DeviceTlb { source, found: false }]);
+    machine.flip(entry, 0b01 << 2);
+
+    machine.set_device_tlb(source, Answer::Never, 32);
+    let before = peek(&machine, entry.as_u64());
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+    assert_nothing_differs(&iommu, "a device that does not answer");
+    machine.flip(entry, before);
+    assert_eq!(audit(&iommu), [Difference::NotFenced { source, cell }]);
+    machine.flip(entry, before);
+}
+
+#[test]
+fn a_domain_id_that_two_tables_have_is_told() {
+    let machine = machine([UnitConfig::client()]);
+    let (iommu, ..) = neighbours(&machine);
+    let upper = [3, 4].map(|device| peek(&machine, context(&machine, device).as_u64() + 8));
+    machine.flip(context(&machine, 4) + 8, upper[0] ^ upper[1]);
+    let (source, other, domain_id) = (function(0, 4), function(0, 3), 1);
+    let expected = [
+        Difference::DomainId { source, found: 1, expected: 2 },
+        Difference::SharedDomainId { source, other, domain_id },
+    ];
+    assert_eq!(audit(&iommu), expected);
+}
+
+#[test]
+fn tables_linked_in_a_circle_have_an_end() {
+    let machine = machine([UnitConfig::server()]);
+    let (iommu, ..) = neighbours(&machine);
+    let root = peek(&machine, context(&machine, 3).as_u64()) & !0xfff;
+    // Every entry of the top leads back to the top.
+    for index in 0..512 {
+        let at = PhysAddr::new(root + index * 8);
+        machine.flip(at, peek(&machine, at.as_u64()) ^ (root | 3));
+    }
+    let found = audit(&iommu);
+    let endless = found.iter().filter(|one| matches!(one, Difference::Endless { .. })).count();
+    assert_eq!(endless, 1, "{} differences", found.len());
+    let mut runs = 0;
+    iommu.reach(|_| runs += 1).unwrap();
+    // Only a table that is reached at the lowest level leads to pages.
+    assert!(runs <= 2 * 512, "{runs}");
+}
+
+/// Writes a register of the first unit, as nobody but the driver may.
+fn set_register(machine: &Machine, offset: u32, value: u64) {
+    let window = machine.windows()[0];
+    // SAFETY: nothing that a test relies on hangs on what the unit does then.
+    unsafe { machine.write64(window, offset, value) };
+}
+
+#[test]
+fn registers_that_somebody_else_wrote_are_told() {
+    const RTADDR: u32 = 0x20;
+    let machine = machine([UnitConfig::server()]);
+    let (iommu, a, b) = neighbours(&machine);
+    let unit = machine.windows()[0];
+    let root = root_table(&machine);
+    let blocked = [(3, a), (4, b)].map(|(device, cell)| Difference::Blocked { source: function(0, device), cell });
+    for bit in 0..64 {
+        let found = root ^ 1 << bit;
+        set_register(&machine, RTADDR, found);
+        let all = audit(&iommu);
+        let expected = Some(PhysAddr::new(root));
+        assert_eq!(all[0], Difference::RootTable { unit, found, expected }, "bit {bit}");
+        assert!(blocked.iter().all(|one| all.contains(one)), "bit {bit}: {all:?}");
+    }
+    set_register(&machine, RTADDR, root);
+    assert_nothing_differs(&iommu, "as it was");
+
+    // Translation off: the queue alone stays on.
+    // SAFETY: as above.
+    unsafe { machine.write32(unit, 0x18, 1 << 26) };
+    machine.pause();
+    machine.pause();
+    assert_eq!(audit(&iommu), [Difference::NotTranslating { unit }]);
+    assert_eq!(reach(&iommu), []);
+    machine.break_unit(0, Defect::AllOnes);
+    assert_eq!(audit(&iommu), [Difference::Silent { unit }]);
+    machine.abandon();
+}
+
+#[test]
+fn a_unit_that_failed_is_compared_with_what_was_left_to_it() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let (iommu, ..) = neighbours(&machine);
+        let device = function(0, 3);
+        machine.break_unit(0, Defect::QueueDead);
+        machine.break_unit(0, Defect::RegistersDead);
+        iommu.release(device).unwrap_err();
+        let cell = audit(&iommu).into_iter().find_map(|one| match one {
+            Difference::Blocked { source, cell } => Some((source, cell)),
+            _ => None,
+        });
+        assert_eq!(cell.map(|(source, _)| source), Some(device), "{name}: listed still, and blocked");
+        machine.abandon();
+    }
+}
