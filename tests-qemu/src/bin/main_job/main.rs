@@ -4,6 +4,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
+mod audit;
 mod memory;
 mod stage;
 mod steps;
@@ -32,6 +33,10 @@ fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     stage.an_unmapped_page_is_gone_at_once()?;
     stage.a_remapped_page_is_the_new_one()?;
     stage.snoop_is_set_as_the_unit_can()?;
+    stage.the_tables_are_as_granted("a device in each cell", 2)?;
     stage.a_device_moves()?;
-    stage.nothing_is_left_behind()
+    stage.the_tables_are_as_granted("both devices in cell B", 2)?;
+    stage.a_foreign_entry_is_found()?;
+    stage.nothing_is_left_behind()?;
+    stage.the_tables_are_as_granted("the cells are gone", 0)
 }

@@ -1,0 +1,51 @@
+//! The live tables next to the configuration, by the driver's own audit.
+
+use cofferdam::addr::PhysAddr;
+use cofferdam::hal::Hal;
+use cofferdam_tests_qemu::Words;
+
+use crate::stage::Stage;
+
+const RTADDR: u32 = 0x20;
+/// The root entry of bus 255, where no device is, in words of the table.
+const LAST_BUS: usize = 255 * 2;
+
+impl Stage<'_> {
+    /// The live tables say what was granted, to so many functions, and nothing else.
+    pub(crate) fn the_tables_are_as_granted(&self, when: &str, functions: u64) -> Result<(), Words> {
+        let mut first = None;
+        let audit = self.iommu.audit(|difference| first = first.or(Some(difference)))?;
+        let what = Words::new(format_args!("{when}: an audit of the live tables finds no difference"));
+        let seen = match first {
+            Some(difference) => Words::new(format_args!("{} differences, the first: {difference}", audit.differences)),
+            None => Words::new(format_args!(
+                "{} functions reach {} ranges by {} tables",
+                audit.functions, audit.ranges, audit.tables
+            )),
+        };
+        let ok = audit.differences == 0 && audit.functions == functions;
+        self.report.expect(ok, what.as_str(), format_args!("{}", seen.as_str()));
+        Ok(())
+    }
+
+    /// An entry that somebody else has set is found.
+    pub(crate) fn a_foreign_entry_is_found(&self) -> Result<(), Words> {
+        let hal = self.iommu.hal();
+        let Some(unit) = self.iommu.units().next() else { return Ok(()) };
+        // SAFETY: every unit has this register.
+        let root = PhysAddr::new_truncate(unsafe { hal.read64(unit.window, RTADDR) } & !0xfff);
+        // SAFETY: the driver has switched the unit on, so this is its root table.
+        let table = unsafe { hal.virt(root) };
+        // SAFETY: a table has 512 words.
+        let entry = unsafe { table.add(LAST_BUS) };
+        // SAFETY: the entry is in the table; no request comes from that bus.
+        unsafe { hal.store(entry, 1) };
+        let mut first = Words::new(format_args!("no difference"));
+        let audit = self.iommu.audit(|difference| first = Words::new(format_args!("{difference}")));
+        // SAFETY: as above; it was zero before.
+        unsafe { hal.store(entry, 0) };
+        let what = "an entry that the driver did not write is found by an audit";
+        self.report.expect(audit?.differences > 0, what, format_args!("{}", first.as_str()));
+        Ok(())
+    }
+}
