@@ -27,7 +27,12 @@ const LOADS_AT_ONCE: u64 = 64;
 unsafe impl Hal for Machine {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         let state = &mut *self.state();
-        state.board.memory.allocate(order, &mut state.board.journal).map(PhysAddr::new_truncate)
+        let address = state.board.memory.allocate(order, &mut state.board.journal)?;
+        if let Some(frames) = state.board.memory.allocation(address, order) {
+            let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
+            snooping.for_each(|unit| unit.zeroed(frames.clone()));
+        }
+        Some(PhysAddr::new_truncate(address))
     }
 
     unsafe fn free(&self, frames: PhysAddr, order: u8) {

@@ -2,6 +2,8 @@
 //! unit only when they are flushed.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{Board, Unit};
 use crate::arena::WORDS;
 use crate::memory::{LINE, STALE};
@@ -25,6 +27,13 @@ impl Buffer {
 }
 
 impl Unit {
+    /// Fresh frames are zero to a unit that snoops, and that is in the buffers as whatever else is stored.
+    pub(crate) fn zeroed(&mut self, frames: Range<usize>) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.lines.extend((frames.start * WORDS / LINE..frames.end * WORDS / LINE).map(|line| (line, [0; LINE])));
+        }
+    }
+
     /// Memory, as a unit without buffers sees it, has a new line. `old` is what it replaces.
     pub(crate) fn line_arrived(&mut self, line: usize, new: [u64; LINE], old: &[u64; LINE], board: &mut Board) {
         match &mut self.buffer {
