@@ -23,6 +23,17 @@ pub(super) enum Edit {
     Destroy(CellId),
 }
 
+impl Edit {
+    /// The cell that it names.
+    pub(super) fn cell(&self) -> Option<CellId> {
+        match *self {
+            Self::Map(cell, _) | Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
+            Self::Assign(cell, ..) | Self::Destroy(cell) => Some(cell),
+            Self::Release(_) => None,
+        }
+    }
+}
+
 /// Edits of cells and devices, collected until [`commit`](Self::commit); made by [`Iommu::change`].
 ///
 /// They are taken as if one came after the other, but only what they amount to reaches the tables: memory that is taken
@@ -112,7 +123,7 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     }
 
     /// Takes a cell's devices and memory away and forgets it. Its devices are blocked, unless the change gives them to
-    /// another cell.
+    /// another cell. Edits that come after this one cannot name the cell.
     ///
     /// # Errors
     ///

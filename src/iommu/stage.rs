@@ -35,9 +35,8 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
         let mut touched = Touched([false; CELLS]);
         for edit in edits {
             let cell = match *edit {
-                Edit::Map(cell, _) | Edit::Unmap(cell, _) | Edit::Protect(cell, ..) => Some(cell),
-                Edit::Assign(cell, ..) | Edit::Destroy(cell) => Some(cell),
                 Edit::Release(device) => self.assignments.iter().find(|a| a.device == device).map(|a| a.cell),
+                _ => edit.cell(),
             };
             for id in cell.into_iter().chain(self.root_behind(edit)) {
                 self.cell(id)?;
@@ -100,6 +99,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         touched: &Touched<CELLS>,
         edit: Edit,
     ) -> Result<(), Error> {
+        if let Some(cell) = edit.cell().filter(|cell| config.cell(*cell).is_ok_and(|cell| cell.doomed)) {
+            return Err(Error::NoSuchCell(cell));
+        }
         match edit {
             Edit::Map(cell, region) => {
                 paging::check(region)?;

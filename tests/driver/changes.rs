@@ -171,6 +171,30 @@ fn a_change_that_is_refused_changes_no_table_and_no_device() {
 }
 
 #[test]
+fn a_cell_that_a_change_destroys_is_named_by_no_edit_after_that() {
+    type Names = fn(&mut cofferdam::iommu::Change<'_, &Machine, 64, 16, 256>, CellId);
+    let names: [Names; 5] = [
+        |change, cell| drop(change.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW))),
+        |change, cell| drop(change.unmap(cell, range(INPUT, PAGE))),
+        |change, cell| drop(change.protect(cell, range(INPUT, PAGE), Rights::READ)),
+        |change, cell| drop(change.assign(function(0, 2), cell)),
+        |change, cell| drop(change.destroy(cell)),
+    ];
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 1));
+    let before = machine.snapshot();
+    for name in names {
+        let mut change = iommu.change();
+        change.destroy(cell).unwrap();
+        name(&mut change, cell);
+        assert_eq!(change.commit(), Err(Error::NoSuchCell(cell)));
+        assert_eq!(machine.snapshot(), before);
+    }
+    assert!(write(&machine, function(0, 1), INPUT, 1) && !write(&machine, function(0, 2), INPUT, 1));
+}
+
+#[test]
 fn a_change_that_finds_no_frame_changes_nothing_however_far_it_came() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
