@@ -155,6 +155,18 @@ fn a_device_that_floods_is_muted_in_a_cell_and_out_of_one_and_the_others_are_hea
 }
 
 #[test]
+fn to_hear_a_device_that_was_never_muted_makes_no_table() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let frames = machine.frames_in_use();
+        iommu.mute(function(2, 5), false).unwrap();
+        assert_eq!(machine.frames_in_use(), frames, "{name}");
+        machine.check();
+    }
+}
+
+#[test]
 fn a_device_behind_a_bridge_is_muted_by_every_id_that_it_has() {
     for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
         let machine = machine([UnitConfig::qemu_10_0(true)]);

@@ -37,6 +37,9 @@ impl Unit {
         // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
         self.check_on()?;
         let bus = (requester >> 8) as u8;
+        if !muted && self.lacks_context_table(hal, bus) {
+            return Ok(());
+        }
         let needed = usize::from(self.lacks_context_table(hal, bus));
         let mut spare = FrameList::allocate(hal, needed).map_err(UnitError::no_frame(self.window))?;
         self.ensure_context_table(hal, bus, &mut spare);
