@@ -15,8 +15,12 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
+    /// True unless the memory stays, and some of the rights.
     fn leads_elsewhere(&self) -> bool {
-        self.before.map(|region| region.output) != self.after.map(|region| region.output)
+        match (self.before, self.after) {
+            (Some(before), Some(after)) => before.output != after.output || !before.rights.intersects(after.rights),
+            _ => true,
+        }
     }
 
     /// The range, if the memory behind it is taken away.
@@ -24,27 +28,40 @@ impl Difference {
         self.before.filter(|_| self.leads_elsewhere()).map(|region| region.input)
     }
 
-    /// The new rights, if they alone change.
-    pub(crate) fn rights(&self) -> Option<Rights> {
-        self.after.filter(|_| !self.leads_elsewhere()).map(|region| region.rights)
-    }
-
-    /// True if something that is mapped is taken away, or gets other rights.
-    pub(crate) fn is_edit(&self) -> bool {
-        self.taken().is_some() || self.rights().is_some()
-    }
-
-    /// Does that to a page table. The frames in `spare` suffice to split pages at both ends of the range.
-    pub(crate) fn edit<F: Format>(&self, hal: &impl Hal, table: &mut PageTable<F>, spare: Spare) -> Change {
-        match self.rights() {
-            Some(rights) => table.protect(hal, self.range, rights, spare),
-            None => table.unmap(hal, self.range, spare),
-        }
-    }
-
     /// What is granted that was not.
     pub(crate) fn granted(&self) -> Option<Region> {
         self.after.filter(|_| self.leads_elsewhere())
+    }
+
+    /// The rights that are left, if there are fewer and nothing else changes.
+    fn narrowed(&self) -> Option<Rights> {
+        let both = self.before.zip(self.after).filter(|_| !self.leads_elsewhere());
+        both.filter(|(before, after)| before.rights.contains(after.rights)).map(|(_, after)| after.rights)
+    }
+
+    /// The rights before and after, if there are more and nothing else changes.
+    pub(crate) fn widened(&self) -> Option<(Rights, Rights)> {
+        let both = self.before.zip(self.after).filter(|_| !self.leads_elsewhere() && self.narrowed().is_none());
+        both.map(|(before, after)| (before.rights, after.rights))
+    }
+
+    /// True if something that is mapped is taken away, or gets fewer rights.
+    pub(crate) fn takes(&self) -> bool {
+        self.taken().is_some() || self.narrowed().is_some()
+    }
+
+    /// True if a page of a table may have to be split at either end of the range.
+    pub(crate) fn is_edit(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Does to a page table what [`takes`](Self::takes). The frames in `spare` suffice to split pages at both ends of the
+    /// range.
+    pub(crate) fn edit<F: Format>(&self, hal: &impl Hal, table: &mut PageTable<F>, spare: Spare) -> Change {
+        match self.narrowed() {
+            Some(rights) => table.protect(hal, self.range, rights, spare),
+            None => table.unmap(hal, self.range, spare),
+        }
     }
 }
 
@@ -77,7 +94,7 @@ pub(crate) fn differences<'r>(before: &'r Regions, after: &'r Regions) -> impl I
 pub(crate) fn without_grants(before: &Regions, after: &Regions) -> Regions {
     let mut left = before.clone();
     for difference in differences(before, after) {
-        let edited = match (difference.taken(), difference.rights()) {
+        let edited = match (difference.taken(), difference.narrowed()) {
             (Some(range), _) => left.without(range),
             (None, Some(rights)) => left.with_rights(difference.range, rights),
             (None, None) => continue,
@@ -105,11 +122,12 @@ mod tests {
 
     /// What each difference is: first address, end, and what happens.
     fn found(before: &Regions, after: &Regions) -> Vec<(u64, u64, &'static str)> {
-        let kind = |difference: &Difference| match (difference.taken(), difference.rights(), difference.granted()) {
-            (Some(_), None, None) => "taken",
-            (None, Some(_), None) => "rights",
-            (None, None, Some(_)) => "granted",
-            (Some(_), None, Some(_)) => "elsewhere",
+        let kind = |one: &Difference| match (one.taken(), one.narrowed(), one.granted(), one.widened()) {
+            (Some(_), None, None, None) => "taken",
+            (None, Some(_), None, None) => "narrowed",
+            (None, None, Some(_), None) => "granted",
+            (None, None, None, Some(_)) => "widened",
+            (Some(_), None, Some(_), None) => "elsewhere",
             other => panic!("{other:?}"),
         };
         let all = differences(before, after);
@@ -126,15 +144,18 @@ mod tests {
         assert_eq!(found(&before, &hole), [(10, 20, "taken")]);
         assert_eq!(found(&hole, &before), [(10, 20, "granted")]);
         let rights = map(&[(0, 10, 100, RW), (10, 20, 100, R), (20, 40, 100, RW), (50, 60, 100, R)]);
-        assert_eq!(found(&before, &rights), [(10, 20, "rights")]);
+        assert_eq!(found(&before, &rights), [(10, 20, "narrowed")]);
+        assert_eq!(found(&rights, &before), [(10, 20, "widened")]);
+        let other = map(&[(0, 40, 100, RW), (50, 60, 100, Rights::WRITE)]);
+        assert_eq!(found(&before, &other), [(50, 60, "elsewhere")], "no right is left");
         let moved = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 55, 100, RW), (55, 60, 100, R)]);
-        assert_eq!(found(&before, &moved), [(10, 20, "elsewhere"), (40, 50, "granted"), (50, 55, "rights")]);
+        assert_eq!(found(&before, &moved), [(10, 20, "elsewhere"), (40, 50, "granted"), (50, 55, "widened")]);
     }
 
     #[test]
     fn what_is_left_without_grants_is_what_both_sides_have() {
         let before = map(&[(0, 40, 100, RW), (50, 60, 100, R)]);
-        let after = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 70, 100, R)]);
+        let after = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 55, 100, R), (55, 70, 100, RW)]);
         let left = map(&[(0, 10, 100, RW), (20, 30, 100, R), (50, 60, 100, R)]);
         assert_eq!(without_grants(&before, &after).as_slice(), left.as_slice());
     }

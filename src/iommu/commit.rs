@@ -140,12 +140,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         (self.config.lock(), results)
     }
 
-    /// Clears what the change takes away, and gives other rights.
+    /// Clears what the change takes away, rights among it.
     fn take_away(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, freed: &mut FrameList) {
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
-                for difference in differences(regions, staged).filter(Difference::is_edit) {
+                for difference in differences(regions, staged).filter(Difference::takes) {
                     let spare = domain.spare_for_edit(&self.hal, difference.range);
                     let change = difference.edit(&self.hal, &mut domain.table, spare);
                     self.note(assignments, flushes, domain.id, change, freed);
@@ -219,9 +219,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known) {
-                for region in differences(regions, staged).filter_map(|difference| difference.granted()) {
-                    let spare = domain.spare_for_map(&self.hal, region);
-                    let change = domain.table.map(&self.hal, region, spare);
+                for difference in differences(regions, staged) {
+                    let change = if let Some(region) = difference.granted() {
+                        let spare = domain.spare_for_map(&self.hal, region);
+                        domain.table.map(&self.hal, region, spare)
+                    } else if let Some((_, rights)) = difference.widened() {
+                        let spare = domain.spare_for_edit(&self.hal, difference.range);
+                        domain.table.protect(&self.hal, difference.range, rights, spare)
+                    } else {
+                        continue;
+                    };
                     self.note(assignments, flushes, domain.id, change, freed);
                 }
             }
@@ -246,11 +253,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut() {
-                for region in differences(regions, staged).filter_map(|difference| difference.granted()) {
-                    if let Ok(spare) = domain.table.prepare_edit(&self.hal, region.input) {
-                        let change = domain.table.unmap(&self.hal, region.input, spare);
-                        self.note(assignments, flushes, domain.id, change, freed);
+                for difference in differences(regions, staged) {
+                    let (granted, widened) = (difference.granted(), difference.widened());
+                    if granted.is_none() && widened.is_none() {
+                        continue;
                     }
+                    let Ok(spare) = domain.table.prepare_edit(&self.hal, difference.range) else { continue };
+                    let change = match widened {
+                        Some((rights, _)) => domain.table.protect(&self.hal, difference.range, rights, spare),
+                        None => domain.table.unmap(&self.hal, difference.range, spare),
+                    };
+                    self.note(assignments, flushes, domain.id, change, freed);
                 }
             }
         }
@@ -279,7 +292,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.remove_domains(&self.hal, unused, |frames| freed.append(&self.hal, frames));
             // A domain that was to be left by all of its devices was not edited, and one of them is still there.
             for domain in &mut cell.domains {
-                for difference in differences(&cell.regions, &cell.staged).filter(Difference::is_edit) {
+                for difference in differences(&cell.regions, &cell.staged).filter(Difference::takes) {
                     if let Ok(spare) = domain.table.prepare_edit(&self.hal, difference.range) {
                         let change = difference.edit(&self.hal, &mut domain.table, spare);
                         self.note(assignments, flushes, domain.id, change, &mut freed);

@@ -159,6 +159,28 @@ fn a_mapping_that_cannot_be_flushed_is_not_granted() {
 }
 
 #[test]
+fn rights_that_cannot_be_flushed_are_not_granted_and_those_taken_away_are_gone() {
+    let (r, w) = (Rights::READ, Rights::WRITE);
+    for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
+        for (before, after, left) in
+            [(r, RW, r), (w, RW, w), (RW, w, w), (r, w, Rights::empty()), (w, r, Rights::empty())]
+        {
+            let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
+            let mut iommu = discover(&machine, &[&[1]]).unwrap();
+            iommu.enable().unwrap();
+            let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, before), function(1, 0));
+            let device = function(0, 3);
+            iommu.assign(device, cell).unwrap();
+            machine.break_unit(0, Defect::QueueDead);
+            assert!(iommu.protect(cell, range(INPUT + PAGE, PAGE), after).is_err());
+            let reads = read(&machine, device, INPUT + PAGE).is_some();
+            let found = (reads, write(&machine, device, INPUT + PAGE, 1));
+            assert_eq!(found, (left.contains(r), left.contains(w)), "{name}: {before:?} to {after:?}");
+        }
+    }
+}
+
+#[test]
 fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
     let unit = UnitConfig::server().caching_mode(true);
     let machine = machine([unit.clone().serving(&[1]), unit]);
