@@ -27,6 +27,8 @@ impl<F: Format> PageTable<F> {
         self.settle(hal);
         self.writer(hal, table).store(table.index(at), word);
         edit.change.touch(at, table.level);
+        // And the page before the list's link, which lies in the table that it stands for.
+        self.settle(hal);
         edit.change.freed.push(hal, below.frame);
     }
 
