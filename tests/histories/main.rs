@@ -1,0 +1,169 @@
+//! Random histories on random machines of the model, against plain maps of what each device may reach.
+//!
+//! A step is one call of the driver or one access of a device. `COFFERDAM_STEPS` says how many steps each of the two kinds
+//! of histories takes at least; `COFFERDAM_HISTORY` picks a single history by its number, to repeat one that failed
+//! and to tell each of its steps.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+mod broken;
+mod history;
+#[allow(dead_code, reason = "the driver's tests use the rest")]
+#[path = "../driver/machine.rs"]
+mod machine;
+mod oracle;
+mod pages;
+mod plan;
+mod random;
+
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use cofferdam::Iommu;
+use cofferdam_model::Machine;
+
+use history::{History, machine_of};
+use oracle::CELLS;
+use plan::Plan;
+use random::Random;
+
+type Front<'m> = Iommu<&'m Machine, 4, CELLS, 40>;
+type Change<'i, 'm> = cofferdam::iommu::Change<'i, &'m Machine, 4, CELLS, 40>;
+
+/// What came of one history, or of many.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    steps: u64,
+    /// Frames that the driver kept back for good, units that it gave up, and changes that failed for either reason.
+    kept: u64,
+    units: u64,
+    failed: u64,
+    starved: u64,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.kept += other.kept;
+        self.units += other.units;
+        self.failed += other.failed;
+        self.starved += other.starved;
+    }
+}
+
+/// A kind of histories.
+#[derive(Clone, Copy)]
+struct Kind {
+    test: &'static str,
+    breaks: bool,
+    /// Steps of one history.
+    length: u64,
+    /// Steps of all, if nothing else is asked for.
+    total: u64,
+}
+
+/// `None` if it failed, and why was told.
+fn run(kind: Kind, number: u64, traced: bool) -> Option<Outcome> {
+    let mut random = Random::new(number + 1);
+    let mut plan = Plan::new(number, &mut random);
+    if kind.breaks {
+        // A unit that did not forget in time has pages of another size, whatever the driver does from then on.
+        plan.units.iter_mut().for_each(|unit| unit.forgives.push("R32"));
+    }
+    let machine = machine_of(&plan);
+    let mut steps = 0;
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut history = History::new(&plan, &machine, random, kind.breaks).traced(traced);
+        while history.steps < kind.length {
+            history.step();
+            steps = history.steps;
+        }
+        history.end()
+    }));
+    if ran.is_err() {
+        tell(format_args!(
+            "history {number} failed after step {steps}, on {} with {} (seed of the caches: {:?})\n\
+             repeat it with COFFERDAM_HISTORY={number} cargo test --test histories {}",
+            plan.name,
+            plan.units.len(),
+            plan.seed,
+            kind.test
+        ));
+        machine.violations().iter().for_each(|violation| tell(format_args!("{violation}")));
+        let _ = machine.abandon();
+    }
+    ran.ok()
+}
+
+/// Past the harness, which keeps what tests print until they fail.
+fn tell(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+fn run_all(kind: Kind) {
+    let number = |name: &str| env::var(name).ok().map(|value| value.replace('_', "").parse::<u64>().expect("a number"));
+    if let Some(number) = number("COFFERDAM_HISTORY") {
+        assert!(run(kind, number, true).is_some(), "history {number} failed");
+        return;
+    }
+    let wanted = number("COFFERDAM_STEPS").unwrap_or(kind.total);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let start = Instant::now();
+    let next = Mutex::new((0_u64, Outcome::default(), Instant::now()));
+    let failed = AtomicBool::new(false);
+    let work = || loop {
+        let number = {
+            let mut next = next.lock().unwrap();
+            if next.1.steps >= wanted || failed.load(Ordering::Relaxed) {
+                return;
+            }
+            next.0 += 1;
+            next.0 - 1
+        };
+        let Some(outcome) = run(kind, number, false) else { return failed.store(true, Ordering::Relaxed) };
+        let mut next = next.lock().unwrap();
+        next.1.add(outcome);
+        if next.2.elapsed() > Duration::from_secs(10) {
+            next.2 = Instant::now();
+            tell(format_args!("{}: {} of {wanted} steps", kind.test, next.1.steps));
+        }
+    };
+    thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    assert!(!failed.into_inner(), "a history failed, see above");
+    let (histories, all, _) = next.into_inner().unwrap();
+    let mut text = format!("{}: {} steps in {histories} histories", kind.test, all.steps);
+    if kind.breaks {
+        text += &format!(
+            "; {} changes failed in a unit and {} for lack of frames, {} units were given up and {} frames kept back",
+            all.failed, all.starved, all.units, all.kept
+        );
+    }
+    tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
+}
+
+/// Every device sees just what its cell has, at every moment; no rule is broken, and every frame is back at the end.
+#[test]
+fn every_history_leaves_each_device_with_what_its_cell_has() {
+    let test = "every_history_leaves_each_device_with_what_its_cell_has";
+    run_all(Kind { test, breaks: false, length: 4000, total: 1_000_000 });
+}
+
+/// Units fail and memory runs out: nobody reaches more than before, and those behind other units are served as ever.
+#[test]
+fn whatever_fails_leaves_no_device_with_more_than_before() {
+    let test = "whatever_fails_leaves_no_device_with_more_than_before";
+    run_all(Kind { test, breaks: true, length: 500, total: 250_000 });
+}
