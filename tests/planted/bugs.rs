@@ -274,13 +274,6 @@ pub(crate) const BUGS: &[Bug] = &[
         self.list_targets(&mut list);",
     ),
     bug(
-        "after a time-out only the silent device is seen to",
-        "R31",
-        "src/iommu/device_tlb.rs",
-        "flush.everything();",
-        "let _ = any;",
-    ),
-    bug(
         "after a time-out the other devices are not asked again",
         "R31",
         "src/iommu/device_tlb.rs",
