@@ -46,6 +46,8 @@ library_benchmark_group!(
 
 main!(
     config = LibraryBenchmarkConfig::default()
+        // Callgrind counts each byte of a `rep stosb` and a `rep movsb` as an instruction, which a CPU does not.
+        .env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_stosb_threshold=1000000:glibc.cpu.x86_rep_movsb_threshold=1000000")
         .tool(Callgrind::with_args(["--toggle-collect=*hardware_runs_the_queue*", "--cache-sim=no"])),
     library_benchmark_groups = works
 );

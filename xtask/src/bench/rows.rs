@@ -357,7 +357,8 @@ pub fn record(sheets: &[Sheet], place: &Place, command: &str, noise: f64) -> Str
 /// What a reader has to know to trust the tables.
 const NOTES: &str = "\
 Times are medians; the contenders take turns, so that whatever else the machine does meets all of them. Instructions are
-counted by Callgrind, driven by gungraun. Times are measured by a loop of our own, as divan prints them for people only.
+counted by Callgrind, driven by gungraun, with memory filled and copied by vector stores: of an instruction with `rep` it
+would count each round. Times are measured by a loop of our own, as divan prints them for people only.
 
 All contenders take 4 KiB frames from one pool, and a test compares what they leave in memory. Each frame is zeroed once,
 while the clock runs: by the pool, or by the peers that do it themselves. *Frames and stores alone* checks nothing. To map
