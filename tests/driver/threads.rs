@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
+use cofferdam::Iommu;
 use cofferdam::addr::Rights;
-use cofferdam_model::UnitConfig;
+use cofferdam_model::{Machine, UnitConfig};
 
 use crate::machine::*;
 
@@ -53,4 +54,78 @@ fn four_cells_change_while_two_cpus_read_faults() {
     // One record a unit, and faults of one source collapse: not all are recorded, but none twice.
     assert!(read_back > 0 && read_back <= provoked.into_inner(), "{read_back}");
     assert_eq!(machine.frames_in_use(), 3 + 3 + 2, "queues, root tables and the context tables of two buses");
+}
+
+/// Four CPUs, each with two cells and two devices: one behind a unit that all share, one behind a unit of its own but for
+/// the last. Memory and devices move from one cell to the other by changes of several edits, which overlap with those of the
+/// other CPUs, while two more CPUs read faults.
+#[test]
+fn memory_and_devices_move_between_cells_of_four_cpus_at_a_time() {
+    let units = [
+        UnitConfig::server().caching_mode(true).serving(&[1]),
+        UnitConfig::client().serving(&[2]),
+        UnitConfig::first_generation().serving(&[3]),
+        UnitConfig::server(),
+    ];
+    let machine = machine(units);
+    let mut iommu = discover(&machine, &[&[1], &[2], &[3]]).unwrap();
+    iommu.enable().unwrap();
+    let (iommu, machine, busy) = (&iommu, &machine, AtomicBool::new(true));
+    thread::scope(|scope| {
+        let reader = || {
+            while busy.load(Ordering::Relaxed) {
+                iommu.faults(|_| ());
+            }
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
+        let changers: Vec<_> =
+            (0..4).map(|number| scope.spawn(move || move_to_and_fro(iommu, machine, number))).collect();
+        let ended: Vec<_> = changers.into_iter().map(|thread| thread.join()).collect();
+        // Also if one of them failed, or the readers would keep the test from ending.
+        busy.store(false, Ordering::Relaxed);
+        readers.into_iter().for_each(|thread| thread.join().unwrap());
+        ended.into_iter().for_each(|result| result.unwrap());
+    });
+    let buses = 5;
+    let (queues, roots) = (3 * 2, 4);
+    assert_eq!(machine.frames_in_use(), queues + roots + buses, "no frame of a page table is left");
+}
+
+fn move_to_and_fro(iommu: &Iommu<&Machine>, machine: &Machine, number: u8) {
+    let (shared, own) = (function(0, number), function(number + 1, number));
+    let memory = 0x6000_0000 + u64::from(number) * 4 * LARGE;
+    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    for round in 1..=40 {
+        let mut change = iommu.change();
+        change.map(a, region(0, memory, 2 * LARGE, Rights::all())).unwrap();
+        change.map(b, region(0, memory + 2 * LARGE, LARGE, Rights::all())).unwrap();
+        change.assign(shared, a).unwrap();
+        change.assign(own, b).unwrap();
+        change.commit().unwrap();
+        assert!(write(machine, shared, LARGE + 8, round) && write(machine, own, 8, !round), "{number}");
+        assert_eq!((peek(machine, memory + LARGE + 8), peek(machine, memory + 2 * LARGE + 8)), (round, !round));
+
+        // A page of one cell's memory goes to the other, and the device that had it as well.
+        let mut change = iommu.change();
+        change.unmap(a, range(LARGE, PAGE)).unwrap();
+        change.map(b, region(LARGE, memory + LARGE, PAGE, Rights::READ)).unwrap();
+        change.release(shared).unwrap();
+        change.assign(shared, b).unwrap();
+        change.commit().unwrap();
+        for device in [shared, own] {
+            assert_eq!(read(machine, device, LARGE + 8), Some(round), "{number}: {device}");
+            assert_eq!(read(machine, device, 8), Some(!round), "{number}: {device}");
+            assert!(!write(machine, device, LARGE + 8, 0) && !write(machine, device, LARGE + PAGE, 0), "{number}");
+        }
+
+        let mut change = iommu.change();
+        change.release(shared).unwrap().release(own).unwrap();
+        change.unmap(b, range(0, LARGE + PAGE)).unwrap();
+        change.unmap(a, range(0, LARGE)).unwrap();
+        change.unmap(a, range(LARGE + PAGE, LARGE - PAGE)).unwrap();
+        change.commit().unwrap();
+        assert!(!write(machine, shared, 8, 0) && !write(machine, own, 8, 0), "{number}");
+    }
+    iommu.destroy_cell(a).unwrap();
+    iommu.destroy_cell(b).unwrap();
 }
