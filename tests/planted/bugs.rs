@@ -23,8 +23,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "src/vtd/unit.rs",
         "table.store(hal, word + 1, entry.upper);
                 hal.fence();
-                table.store(hal, word, entry.lower);",
-        "table.store(hal, word, entry.lower);
+                table.store(hal, word, entry.lower | table.load(hal, word) & FPD);",
+        "table.store(hal, word, entry.lower | table.load(hal, word) & FPD);
                 hal.fence();
                 table.store(hal, word + 1, entry.upper);",
     ),
@@ -209,8 +209,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "write buffers are not flushed",
         "R10",
         "src/vtd/flush.rs",
-        "self.write_buffer && self.is_empty()",
-        "self.write_buffer && !self.is_empty()",
+        "self.write_buffer && !self.is_for_unit()",
+        "self.write_buffer && self.is_for_unit()",
     ),
     bug(
         "protected memory is switched off before translation is on",
