@@ -1,13 +1,16 @@
 //! What an audit of the live tables finds, and that it finds nothing where nothing is wrong.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Difference, Error, Reach};
+use cofferdam::iommu::{DeviceConfig, Difference, Error, Options, Reach};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 
+use crate::hooked::{Call, Hooked};
 use crate::machine::*;
 
 const RW: Rights = Rights::all();
@@ -429,6 +432,56 @@ fn tables_linked_in_a_circle_have_an_end() {
     assert!(runs <= 2 * 512, "{runs}");
 }
 
+#[test]
+fn what_is_above_the_widest_address_is_reached_by_nobody() {
+    let client = UnitConfig::client();
+    // Input addresses of 38 bits, of the 39 that 3 levels have.
+    let machine = machine([UnitConfig { cap: client.cap & !(0x3f << 16) | 37 << 16, ..client }]);
+    let (iommu, ..) = neighbours(&machine);
+    let (below, above) = ((1 << 38) - (1 << 30), 1 << 38);
+    let page = 0x4000_0000 | 1 << 11 | 1 << 7 | 1;
+    let at = entry_over(&machine, 3, above, 3);
+    machine.flip(at, page);
+    assert_eq!(audit(&iommu), [Difference::Stray { unit: machine.windows()[0], at, bits: page }]);
+    machine.flip(at, page);
+    machine.flip(entry_over(&machine, 3, below, 3), page);
+    let region = region(below, 0x4000_0000, 1 << 30, Rights::READ);
+    assert_eq!(audit(&iommu)[0], Difference::Reaches { source: function(0, 3), region });
+}
+
+#[test]
+fn an_audit_waits_for_a_change_under_way() {
+    let machine = machine([UnitConfig::server()]);
+    let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
+    let hook = Mutex::new(None);
+    let before = |call| {
+        // Once, when a change waits; the calls of other threads find no hook.
+        let taken = if call == Call::Pause { hook.lock().unwrap().take() } else { None };
+        if let Some((waits, gone)) = taken {
+            let (waits, gone): (mpsc::Sender<()>, mpsc::Receiver<()>) = (waits, gone);
+            waits.send(()).unwrap();
+            gone.recv_timeout(Duration::from_secs(30)).unwrap();
+        }
+    };
+    let hal = Hooked { machine: &machine, before };
+    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();
+    iommu.assign(function(0, 3), cell).unwrap();
+    *hook.lock().unwrap() = Some((waits, gone));
+    let iommu = &iommu;
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| iommu.unmap(cell, range(INPUT, PAGE)));
+        waited.recv().unwrap();
+        assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::InChange);
+        assert_eq!(iommu.reach(|_| ()), Err(Error::InChange));
+        go.send(()).unwrap();
+        changing.join().unwrap().unwrap();
+    });
+    assert_nothing_differs(iommu, "after the change");
+}
+
 /// Writes a register of the first unit, as nobody but the driver may.
 fn set_register(machine: &Machine, offset: u32, value: u64) {
     let window = machine.windows()[0];
@@ -464,6 +517,15 @@ fn registers_that_somebody_else_wrote_are_told() {
     assert_eq!(reach(&iommu), []);
     machine.break_unit(0, Defect::AllOnes);
     assert_eq!(audit(&iommu), [Difference::Silent { unit }]);
+    machine.abandon();
+}
+
+#[test]
+fn a_root_table_that_was_not_set_does_not_count() {
+    let machine = machine([UnitConfig::server()]);
+    let (iommu, ..) = neighbours(&machine);
+    machine.break_unit(0, Defect::StatusStuckLow(1 << 30));
+    assert_eq!(audit(&iommu), [Difference::NotTranslating { unit: machine.windows()[0] }]);
     machine.abandon();
 }
 
