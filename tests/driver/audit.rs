@@ -450,6 +450,47 @@ fn what_is_above_the_widest_address_is_reached_by_nobody() {
 }
 
 #[test]
+fn an_entry_counts_as_hardware_counts_it() {
+    let machine = machine([UnitConfig::client()]);
+    let (iommu, a, _) = neighbours(&machine);
+    iommu.map(a, region(INPUT + PAGE, MEMORY_A + PAGE, PAGE, RW)).unwrap();
+    let (source, unit) = (function(0, 3), machine.windows()[0]);
+    let found = |at: PhysAddr, bits| {
+        machine.flip(at, bits);
+        let found = (audit(&iommu), reach(&iommu));
+        machine.flip(at, bits);
+        found
+    };
+
+    // Every level has to grant a right (section 3.7.1).
+    let at = entry_over(&machine, 3, INPUT, 2);
+    let (input, rights) = (range(INPUT, 2 * PAGE), Rights::READ);
+    let expected = [
+        Difference::Narrows { unit, at, rights },
+        Difference::OtherRights { source, input, found: rights, granted: RW },
+    ];
+    assert_eq!(found(at, 0b10).0, expected);
+
+    // The machine has addresses of 39 bits (section 9.8).
+    let at = entry_over(&machine, 3, INPUT, 1);
+    let lacks = Difference::Lacks { source, region: region(INPUT, MEMORY_A, PAGE, RW) };
+    assert_eq!(found(at, 1 << 39).0, [Difference::Malformed { unit, at, bits: 1 << 39 }, lacks]);
+
+    // SNP is of one page.
+    let (differences, reach) = found(at, 1 << 11);
+    assert_eq!(differences, [Difference::OtherSnoop { source, input: range(INPUT, PAGE), found: false }]);
+    assert_eq!([reach[0].snoop, reach[1].snoop], [false, true]);
+    assert_eq!(reach[1].region, region(INPUT + PAGE, MEMORY_A + PAGE, PAGE, RW));
+
+    // A table with nothing in it is another table all the same.
+    iommu.unmap(a, range(INPUT, 2 * PAGE)).unwrap();
+    let [own, other] = [3, 4].map(|device| peek(&machine, context(&machine, device).as_u64()) & !0xfff);
+    let (found, expected) = (Some((PhysAddr::new(other), 3)), (PhysAddr::new(own), 3));
+    machine.flip(context(&machine, 3), own ^ other);
+    assert_eq!(audit(&iommu)[0], Difference::PageTable { source, found, expected });
+}
+
+#[test]
 fn an_audit_waits_for_a_change_under_way() {
     let machine = machine([UnitConfig::server()]);
     let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
