@@ -17,8 +17,22 @@ pub(crate) enum RegionError {
 const FULL: RegionError = RegionError::Full(Full { what: "regions in this cell", capacity: limits::REGIONS });
 
 /// The regions of a cell, sorted by input address; no two overlap, and none continues another.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Regions(heapless::Vec<Region, { limits::REGIONS }>);
+
+impl Clone for Regions {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Copies the regions that there are, not the room for more.
+    fn clone_from(&mut self, from: &Self) {
+        self.0.clear();
+        for region in from.0.iter() {
+            let _ = self.0.push(*region);
+        }
+    }
+}
 
 impl Regions {
     pub(crate) const fn new() -> Self {

@@ -22,7 +22,7 @@ pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES:
     MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
 
 /// What each unit said to a flush.
-pub(super) type Results<const UNITS: usize> = [Result<(), UnitError>; UNITS];
+pub(super) type Results<const UNITS: usize> = Vec<Result<(), UnitError>, UNITS>;
 
 /// The error of the first unit that failed.
 pub(super) fn all<const UNITS: usize>(results: &Results<UNITS>) -> Result<(), UnitError> {
@@ -38,10 +38,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 
         // Tables that nothing of ours refers to any more.
         let mut freed = FrameList::new();
-        let (mut config, emptied) = self.empty_device_tlbs(config, &touched);
+        let mut taken = self.no_results();
+        let mut config = self.empty_device_tlbs(config, &touched, &mut taken);
         self.take_away(&mut config, &touched, &mut freed);
-        let (mut config, mut taken) = self.flush(config);
-        taken.iter_mut().zip(emptied).for_each(|(taken, emptied)| *taken = emptied.and(*taken));
+        let mut config = self.flush(config, &mut taken);
         let result = all(&taken);
         self.forget_released(&mut config, &touched, &taken, &mut freed);
         if let Err(error) = result {
@@ -56,7 +56,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         self.grant(&mut config, &touched, &mut context_tables, &mut freed);
         // SAFETY: what is left was not needed.
         unsafe { context_tables.free(&self.hal) };
-        let (mut config, granted) = self.flush(config);
+        let mut granted = self.no_results();
+        let mut config = self.flush(config, &mut granted);
         if let Err(error) = all(&granted) {
             self.take_back(&mut config, &touched, &mut freed);
             return self.give_up(config, &touched, freed, error);
@@ -90,54 +91,62 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
     }
 
-    /// Has every unit do what is collected for it. A device that does not answer is fenced, and its unit asked again; its
-    /// error stays the unit's result.
+    /// What each unit says before it is asked.
+    pub(super) fn no_results(&self) -> Results<UNITS> {
+        let mut results = Vec::new();
+        while results.len() < self.units.len() && results.push(Ok(())).is_ok() {}
+        results
+    }
+
+    /// Has every unit do what is collected for it, and notes what it says unless it failed before. A device that does not
+    /// answer is fenced, and its unit asked again; its error stays the unit's result.
     pub(super) fn flush<'l>(
         &'l self,
-        config: Guard<'l, UNITS, CELLS, DEVICES>,
-    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {
-        let (mut config, mut results) = self.flush_once(config);
-        let mut last = results;
+        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        results: &mut Results<UNITS>,
+    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
         // Each time, another device does not answer.
-        for _ in 0..limits::DEVICE_TLBS {
+        for _ in 0..=limits::DEVICE_TLBS {
+            let mut last = self.no_results();
+            config = self.flush_once(config, &mut last);
+            for (result, last) in results.iter_mut().zip(&last) {
+                *result = match (*result, *last) {
+                    (result, Ok(())) => result,
+                    (Err(error), Err(UnitError::Device { .. })) => Err(error),
+                    (Ok(()) | Err(UnitError::Device { .. }), last) => last,
+                    (result, _) => result,
+                };
+            }
             if !self.fence(&mut config, &last) {
                 break;
             }
-            (config, last) = self.flush_once(config);
-            for (result, last) in results.iter_mut().zip(&last) {
-                match last {
-                    Ok(()) | Err(UnitError::Device { .. }) => {}
-                    Err(_) => *result = *last,
-                }
-            }
         }
-        (config, results)
+        config
     }
 
     /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
     fn flush_once<'l>(
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
-    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {
-        let mut results = [const { Ok(()) }; UNITS];
-        let mut tickets = [const { None }; UNITS];
-        let mut waits = false;
-        for ((unit, flush), (ticket, result)) in
-            self.units.iter().zip(&mut config.flushes).zip(tickets.iter_mut().zip(&mut results))
-        {
-            match unit.begin(&self.hal, &core::mem::take(flush)) {
-                Ok(begun) => (waits, *ticket) = (waits || begun.is_some(), begun),
-                Err(error) => *result = Err(error),
-            }
+        results: &mut Results<UNITS>,
+    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
+        let mut tickets = Vec::<_, UNITS>::new();
+        for ((unit, flush), result) in self.units.iter().zip(&mut config.flushes).zip(results.iter_mut()) {
+            let begun = unit.begin(&self.hal, flush);
+            flush.clear();
+            let _ = tickets.push(begun.unwrap_or_else(|error| {
+                *result = Err(error);
+                None
+            }));
         }
-        if !waits {
-            return (config, results);
+        if tickets.iter().all(Option::is_none) {
+            return config;
         }
         drop(config);
-        for (unit, (ticket, result)) in self.units.iter().zip(tickets.into_iter().zip(&mut results)) {
-            *result = result.and_then(|()| unit.finish(&self.hal, ticket));
+        for ((unit, ticket), result) in self.units.iter().zip(&mut tickets).zip(results) {
+            *result = result.and_then(|()| unit.finish(&self.hal, ticket.take()));
         }
-        (self.config.lock(), results)
+        self.config.lock()
     }
 
     /// Clears what the change takes away, rights among it.
@@ -302,7 +311,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.staged = without_grants(&cell.regions, &cell.staged);
             cell.doomed = false;
         }
-        let (mut config, _) = self.flush(config);
+        let mut config = self.flush(config, &mut self.no_results());
         config.lost.append(&self.hal, freed);
         self.end(&mut config, touched, false);
         Err(error.into())

@@ -95,7 +95,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
-    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Results<UNITS>) {
+        results: &mut Results<UNITS>,
+    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
         let Config { assignments, flushes, .. } = &mut *config;
         let mut any = false;
         for device in assignments.iter() {
@@ -108,7 +109,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 }
             }
         }
-        if any { self.flush(config) } else { (config, [const { Ok(()) }; UNITS]) }
+        if any { self.flush(config, results) } else { config }
     }
 
     /// Fences the devices that did not answer a flush (R21), and adds to what is collected for their units all that was

@@ -56,7 +56,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             }
             Ok(())
         });
-        let (_config, results) = self.flush(config);
+        let mut results = self.no_results();
+        drop(self.flush(config, &mut results));
         muted.and(Ok(commit::all(&results)?))
     }
 }

@@ -83,6 +83,7 @@ impl<F: Format> PageTable<F> {
     fn map_from_top(&mut self, hal: &impl Hal, region: Region, spare: Spare) -> Change {
         let plan = Plan { region, page_level: self.shape.page_level(&region) };
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
+        self.widen(region.input);
         let mut edit = self.begin(region.input, spare);
         self.fill(hal, self.top(), start, last, &plan, &mut edit);
         if plan.page_level > 1 {

@@ -2,7 +2,7 @@ use super::format::{page_bytes, page_shift};
 use super::walk::{Step, Table};
 use super::{Change, Format, Shape};
 use crate::addr::{Iova, IovaRange, PhysAddr};
-use crate::hal::{Frame, FrameList, Hal, OutOfFrames, WORDS};
+use crate::hal::{Frame, FrameList, Hal, OutOfFrames};
 
 /// Frames that an edit is going to need, got before anything is changed.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct PageTable<F> {
     pub(super) root: Frame,
     frames: usize,
     recent: Option<Recent>,
+    /// All that was ever mapped lies in this range, whole tables of 4 KiB pages: nothing else need be looked at.
+    span: Option<(u64, u64)>,
 }
 
 /// The table of 4 KiB pages that an edit came to last: the next edit, which is often beside it, need not walk there.
@@ -88,7 +90,7 @@ impl<F: Format> PageTable<F> {
     /// There is no frame for it.
     pub fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, OutOfFrames> {
         let root = Frame::allocate(hal)?;
-        let table = Self { format, shape, coherent, root, frames: 1, recent: None };
+        let table = Self { format, shape, coherent, root, frames: 1, recent: None, span: None };
         table.finish(hal, table.top());
         table.settle(hal);
         Ok(table)
@@ -118,6 +120,14 @@ impl<F: Format> PageTable<F> {
         Some((Table { frame: recent.frame, level: 1, fresh: false }, (offset >> page_shift(1)) as usize))
     }
 
+    /// Notes that something is going to be mapped there.
+    pub(super) fn widen(&mut self, range: IovaRange) {
+        let below = page_bytes(2) - 1;
+        let (start, last) = (range.start().as_u64() & !below, range.last().as_u64() | below);
+        let (first, end) = self.span.unwrap_or((start, last));
+        self.span = Some((first.min(start), end.max(last)));
+    }
+
     pub(super) fn begin(&self, range: IovaRange, spare: Spare) -> Edit {
         let prepared = spare.0.len();
         Edit { spare: spare.0, change: Change::none(range), prepared, recent: self.recent }
@@ -134,13 +144,14 @@ impl<F: Format> PageTable<F> {
         change
     }
 
-    /// Puts a table that nothing leads to any more on the list, and all tables below it. They stay as they are: hardware
-    /// may walk them until it is told.
-    pub(super) fn unlink(&self, hal: &impl Hal, table: Table, freed: &mut FrameList) {
+    /// Puts a table that nothing leads to any more on the list, and all tables below it; nothing is mapped there but in
+    /// `start..=last`. They stay as they are: hardware may walk them until it is told.
+    pub(super) fn unlink(&self, hal: &impl Hal, table: Table, start: u64, last: u64, freed: &mut FrameList) {
         if table.level > 1 {
-            for index in 0..WORDS {
+            for index in table.index(start)..=table.index(last) {
                 if let Step::Table(next) = self.step(hal, table, index) {
-                    self.unlink(hal, next, freed);
+                    let (below_start, below_last) = table.span_of(index, start);
+                    self.unlink(hal, next, start.max(below_start), last.min(below_last), freed);
                 }
             }
         }
@@ -150,7 +161,10 @@ impl<F: Format> PageTable<F> {
     /// Empties the table and gives all its frames, for the platform once hardware does not walk it any more.
     pub fn into_frames(self, hal: &impl Hal) -> FrameList {
         let mut all = FrameList::new();
-        self.unlink(hal, self.top(), &mut all);
+        match self.span {
+            Some((start, last)) => self.unlink(hal, self.top(), start, last, &mut all),
+            None => all.push(hal, self.root),
+        }
         all
     }
 }

@@ -68,7 +68,7 @@ impl<F: Format> PageTable<F> {
             edit.change.was_present = true;
             if let Step::Table(next) = step {
                 edit.change.tables = true;
-                self.unlink(hal, next, &mut edit.change.freed);
+                self.unlink(hal, next, slot.start, slot.last, &mut edit.change.freed);
             }
         }
         false

@@ -39,6 +39,12 @@ impl Table {
         (at >> page_shift(self.level)) as usize % WORDS
     }
 
+    /// The first and the last address that the entry at `index` covers, in the table that holds `at`.
+    pub(super) fn span_of(self, index: usize, at: u64) -> (u64, u64) {
+        let start = at & !(page_bytes(self.level + 1) - 1) | (index as u64) << page_shift(self.level);
+        (start, start | (page_bytes(self.level) - 1))
+    }
+
     /// The first of the entries that `start..=last`, which lies within the table, touches.
     #[inline]
     pub(super) fn slot(self, start: u64, last: u64) -> Slot {

@@ -15,46 +15,57 @@ pub(crate) struct Descriptor {
 
 const _: () = assert!(size_of::<Descriptor>() == 16);
 
-impl Descriptor {
-    /// The one that has `invalidation` done, draining as the unit can (R25).
+/// What of a unit matters for its descriptors.
+#[derive(Clone, Copy)]
+pub(super) struct Encoder {
+    /// DW and DR, as the unit can (R25).
+    drains: u64,
+    device_tlb_throttling: bool,
+}
+
+impl Encoder {
+    pub(super) const fn of(unit: &Capabilities) -> Self {
+        let drains = (unit.write_draining as u64) << 6 | (unit.read_draining as u64) << 7;
+        Self { drains, device_tlb_throttling: unit.device_tlb_throttling }
+    }
+
+    /// The descriptor that has `invalidation` done.
     ///
     /// Context-cache, S 6.5.2.1: G in 5:4, DID in 31:16, SID in 47:32. IOTLB, S 6.5.2.3: G in 5:4, DW 6, DR 7, DID in
     /// 31:16; AM in 69:64, IH 70, address in 127:76. Device-TLB, S 6.5.2.5: PFSID in 63:52 and 15:12, MIP in 20:16, SID in
     /// 47:32; S 64, address in 127:76.
-    pub(super) const fn of(invalidation: Invalidation, unit: &Capabilities) -> Self {
+    #[inline]
+    pub(super) const fn encode(self, invalidation: Invalidation) -> Descriptor {
+        let drains = self.drains;
         let (lower, upper) = match invalidation {
             Invalidation::ContextGlobal => (0x1 | 0b01 << 4, 0),
             Invalidation::ContextDomain(domain_id) => (0x1 | 0b10 << 4 | (domain_id as u64) << 16, 0),
             Invalidation::ContextDevice { requester, domain_id } => {
                 (0x1 | 0b11 << 4 | (domain_id as u64) << 16 | (requester as u64) << 32, 0)
             }
-            Invalidation::IotlbGlobal => (0x2 | 0b01 << 4 | drains(unit), 0),
-            Invalidation::IotlbDomain(domain_id) => (0x2 | 0b10 << 4 | drains(unit) | (domain_id as u64) << 16, 0),
+            Invalidation::IotlbGlobal => (0x2 | 0b01 << 4 | drains, 0),
+            Invalidation::IotlbDomain(domain_id) => (0x2 | 0b10 << 4 | drains | (domain_id as u64) << 16, 0),
             Invalidation::IotlbPages { domain_id, start, mask, leaves_only } => (
-                0x2 | 0b11 << 4 | drains(unit) | (domain_id as u64) << 16,
+                0x2 | 0b11 << 4 | drains | (domain_id as u64) << 16,
                 start.as_u64() & !0xfff | (leaves_only as u64) << 6 | (mask & 0x3f) as u64,
             ),
             // R34.
-            Invalidation::DeviceTlb(device) => (device_tlb(device, unit), 0x7fff_ffff_ffff_f001),
+            Invalidation::DeviceTlb(device) => (self.device_tlb(device), 0x7fff_ffff_ffff_f001),
             Invalidation::DeviceTlbPages { device, start, mask } => {
-                (device_tlb(device, unit), sized(start.as_u64() & !0xfff, mask))
+                (self.device_tlb(device), sized(start.as_u64() & !0xfff, mask))
             }
         };
-        Self { lower, upper }
+        Descriptor { lower, upper }
     }
-}
 
-const fn drains(unit: &Capabilities) -> u64 {
-    (unit.write_draining as u64) << 6 | (unit.read_draining as u64) << 7
-}
-
-/// PFSID is reserved where the unit does not throttle (R23). A depth of 32 is coded as 0.
-const fn device_tlb(device: DeviceTlb, unit: &Capabilities) -> u64 {
-    let physical = if unit.device_tlb_throttling { device.physical as u64 } else { 0 };
-    0x3 | (physical & 0xf) << 12
-        | (device.queue_depth as u64 & 0x1f) << 16
-        | (device.requester as u64) << 32
-        | (physical >> 4) << 52
+    /// PFSID is reserved where the unit does not throttle (R23). A depth of 32 is coded as 0.
+    const fn device_tlb(self, device: DeviceTlb) -> u64 {
+        let physical = if self.device_tlb_throttling { device.physical as u64 } else { 0 };
+        0x3 | (physical & 0xf) << 12
+            | (device.queue_depth as u64 & 0x1f) << 16
+            | (device.requester as u64) << 32
+            | (physical >> 4) << 52
+    }
 }
 
 /// A block of 2^`mask` pages: if there is more than one, S is set, and of the address bits that the block leaves free the
@@ -102,7 +113,7 @@ mod tests {
     #[test]
     fn each_field_is_where_the_specification_has_it() {
         let of = |invalidation| {
-            let descriptor = Descriptor::of(invalidation, &PLAIN);
+            let descriptor = Encoder::of(&PLAIN).encode(invalidation);
             (descriptor.lower, descriptor.upper)
         };
         assert_eq!(of(Invalidation::ContextGlobal), (0x11, 0));
@@ -130,7 +141,7 @@ mod tests {
     fn the_size_of_a_block_in_a_device_is_coded_in_its_address() {
         let device = DeviceTlb { requester: 0xabcd, physical: 0x1239, queue_depth: 31 };
         let of = |invalidation, device_tlb_throttling| {
-            let descriptor = Descriptor::of(invalidation, &Capabilities { device_tlb_throttling, ..PLAIN });
+            let descriptor = Encoder::of(&Capabilities { device_tlb_throttling, ..PLAIN }).encode(invalidation);
             (descriptor.lower, descriptor.upper)
         };
         let all = Invalidation::DeviceTlb(device);
@@ -158,7 +169,7 @@ mod tests {
             let unit = Capabilities { write_draining, read_draining, ..QEMU };
             let pages = Invalidation::IotlbPages { domain_id: 0, start: Iova::new(0), mask: 0, leaves_only: false };
             [Invalidation::IotlbGlobal, Invalidation::IotlbDomain(0), pages]
-                .map(|invalidation| Descriptor::of(invalidation, &unit).lower & 0xc0)
+                .map(|invalidation| Encoder::of(&unit).encode(invalidation).lower & 0xc0)
         };
         assert_eq!(lower(false, false), [0; 3]);
         assert_eq!(lower(true, false), [0x40; 3]);

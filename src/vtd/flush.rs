@@ -157,6 +157,13 @@ impl Flush {
         self.everything = true;
     }
 
+    /// Forgets what was collected.
+    pub(crate) fn clear(&mut self) {
+        if !self.is_empty() || self.write_buffer {
+            *self = Self::default();
+        }
+    }
+
     /// After the root table pointer was set (R8).
     pub(super) fn root_pointer_set(&mut self, unit: &Capabilities) {
         self.everything |= !unit.root_pointer_invalidates;

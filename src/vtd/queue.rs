@@ -165,8 +165,8 @@ impl Queue {
     pub(super) fn begin<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
-        unit: impl Iterator<Item = Descriptor> + Clone,
-        devices: impl Iterator<Item = Descriptor> + Clone,
+        unit: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        devices: impl ExactSizeIterator<Item = Descriptor> + Clone,
         timeout_ns: u64,
     ) -> Result<Ticket, UnitError> {
         let mut result = self.submit(registers, unit.clone(), devices.clone());
@@ -192,14 +192,14 @@ impl Queue {
     pub(super) fn submit<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
-        unit: impl Iterator<Item = Descriptor> + Clone,
-        devices: impl Iterator<Item = Descriptor> + Clone,
+        unit: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        devices: impl ExactSizeIterator<Item = Descriptor> + Clone,
     ) -> Result<Ticket, NoRoom> {
         let hal = registers.hal;
         let state = &mut *self.state.lock();
         let done = self.reclaim(hal, state.tail);
         // As if each of a device's were followed by a wait.
-        let most = (unit.clone().count() + devices.clone().count() * 2) as u64;
+        let most = (unit.len() + devices.len() * 2) as u64;
         if most >= self.capacity() - (state.tail - done) {
             return Err(if state.tail == done { NoRoom::Ever } else { NoRoom::Now });
         }

@@ -1,7 +1,7 @@
 //! A queue without the rest of its unit, for who measures what a batch costs.
 #![forbid(unsafe_code)]
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, Encoder};
 use super::queue::Queue;
 use super::registers::Registers;
 use super::{Capabilities, Invalidation};
@@ -18,8 +18,7 @@ const SLOTS: u16 = 256;
 pub struct QueueAlone {
     queue: Queue,
     window: Window,
-    capabilities: Capabilities,
-    batch: [Invalidation; 16],
+    batch: [Descriptor; 16],
 }
 
 impl QueueAlone {
@@ -33,12 +32,13 @@ impl QueueAlone {
         let capabilities = Capabilities::read(&registers)?;
         let queue = Queue::new(hal, SLOTS).map_err(UnitError::no_frame(window))?;
         queue.start(&registers, TIMEOUT_NS)?;
-        let mut page = 0;
+        let (encoder, mut page) = (Encoder::of(&capabilities), 0);
         let batch = [(); 16].map(|()| {
             page += 2 * PAGE_BYTES;
-            Invalidation::IotlbPages { domain_id: 1, start: Iova::new(page), mask: 0, leaves_only: true }
+            let start = Iova::new(page);
+            encoder.encode(Invalidation::IotlbPages { domain_id: 1, start, mask: 0, leaves_only: true })
         });
-        Ok(Self { queue, window, capabilities, batch })
+        Ok(Self { queue, window, batch })
     }
 
     /// Submits the batch, and waits until it is done.
@@ -48,7 +48,7 @@ impl QueueAlone {
     /// The unit refuses it, or does not confirm in time.
     pub fn submit_and_wait(&self, hal: &impl Hal) -> Result<(), UnitError> {
         let registers = Registers { hal, window: self.window };
-        let batch = self.batch.iter().map(|it| Descriptor::of(*it, &self.capabilities));
+        let batch = self.batch.iter().copied();
         let ticket = self.queue.begin(&registers, batch, core::iter::empty(), TIMEOUT_NS)?;
         self.queue.wait(&registers, ticket, TIMEOUT_NS)
     }

@@ -7,7 +7,7 @@ use spin::Mutex;
 
 use super::command::Command;
 use super::context_entry::{self, ContextEntry, FPD};
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, Encoder};
 use super::flush::List;
 use super::queue::{Queue, Ticket};
 use super::registers::Registers;
@@ -229,8 +229,9 @@ impl Unit {
         })
     }
 
-    fn descriptors<'l>(&'l self, part: &'l [Invalidation]) -> impl Iterator<Item = Descriptor> + Clone + 'l {
-        part.iter().map(|invalidation| Descriptor::of(*invalidation, &self.capabilities))
+    fn descriptors<'l>(&self, part: &'l [Invalidation]) -> impl ExactSizeIterator<Item = Descriptor> + Clone + use<'l> {
+        let encoder = Encoder::of(&self.capabilities);
+        part.iter().map(move |invalidation| encoder.encode(*invalidation))
     }
 
     /// Submits a list as one batch; only what is too long for one waits for its first part.

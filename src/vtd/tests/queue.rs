@@ -61,9 +61,8 @@ impl Bench {
 
     fn submit(&self, batch: &[Descriptor]) -> Result<Sent, NoRoom> {
         let before = self.queue.counts();
-        let devices = batch.iter().copied().filter(|descriptor| descriptor.device_tlb().is_some());
-        let unit = batch.iter().copied().filter(|descriptor| descriptor.device_tlb().is_none());
-        let ticket = self.queue.submit(&self.registers(), unit, devices)?;
+        let (devices, unit): (Vec<_>, Vec<_>) = batch.iter().partition(|descriptor| descriptor.device_tlb().is_some());
+        let ticket = self.queue.submit(&self.registers(), unit.into_iter(), devices.into_iter())?;
         let after = self.queue.counts();
         assert_eq!(after.doorbells, before.doorbells + 1);
         let devices = batch.iter().filter_map(|descriptor| descriptor.device_tlb()).map(|(device, _)| device).collect();

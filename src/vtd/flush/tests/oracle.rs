@@ -2,7 +2,7 @@
 //! leave nothing of it, as its descriptors are read here from the specification, and none of it may be left out.
 
 use super::*;
-use crate::vtd::descriptor::Descriptor;
+use crate::vtd::descriptor::{Descriptor, Encoder};
 
 const PAGES: u64 = 64;
 /// A table has so many pages.
@@ -237,7 +237,7 @@ fn nothing_that_changed_is_left_in_any_cache_and_nothing_is_asked_for_in_vain() 
         let mut order = Vec::new();
         for (index, invalidation) in list.iter().enumerate() {
             let before = stale.len();
-            order.push(execute(Descriptor::of(*invalidation, &unit), &unit, &mut stale));
+            order.push(execute(Encoder::of(&unit).encode(*invalidation), &unit, &mut stale));
             assert!(stale.len() < before, "number {index} of {list:?} does nothing for {all:?}");
         }
         assert_eq!(stale, [], "{list:?} leaves this of {all:?}");
