@@ -148,7 +148,10 @@ impl<F: Format> PageTable<F> {
     /// `start..=last`. They stay as they are: hardware may walk them until it is told.
     pub(super) fn unlink(&self, hal: &impl Hal, table: Table, start: u64, last: u64, freed: &mut FrameList) {
         if table.level > 1 {
-            for index in table.index(start)..=table.index(last) {
+            for index in table.index(start)..table.index(last) + 1 {
+                if table.frame.load(hal, index) == 0 {
+                    continue;
+                }
                 if let Step::Table(next) = self.step(hal, table, index) {
                     let (below_start, below_last) = table.span_of(index, start);
                     self.unlink(hal, next, start.max(below_start), last.min(below_last), freed);
