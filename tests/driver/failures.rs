@@ -197,6 +197,24 @@ fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
 }
 
 #[test]
+fn a_mapping_that_fails_is_taken_back_from_every_page_table_of_the_cell() {
+    let units = [UnitConfig::server(), UnitConfig::client(), UnitConfig::client_graphics()];
+    let [a, b, c] = units.map(|unit| unit.caching_mode(true));
+    let machine = machine([a.serving(&[1]), b.serving(&[2]), c]);
+    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    iommu.enable().unwrap();
+    let devices = [function(1, 0), function(2, 0), function(0, 3)];
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), devices[0]);
+    devices[1..].iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
+    machine.break_unit(0, Defect::QueueDead);
+    assert!(iommu.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW)).is_err());
+    for device in devices {
+        assert_eq!(read(&machine, device, INPUT + LARGE), None, "{device}");
+    }
+    assert!(write(&machine, devices[1], INPUT, 1) && write(&machine, devices[2], INPUT, 1), "granted before");
+}
+
+#[test]
 fn a_width_that_one_device_lacks_refuses_that_device_alone() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
