@@ -3,7 +3,7 @@
 
 use heapless::Vec;
 
-/// Blocks of one [`cover`] at most: it follows from what they [cost](Cost).
+/// Blocks of one cover at most: it follows from what they [cost](Cost).
 pub(super) const MAX_BLOCKS: usize = 8;
 
 /// 2^`mask` pages from `first` on, which is a multiple of that.
