@@ -18,6 +18,6 @@ pub(crate) use bridge::{Bridge, bridge, bridges_above, has_extended_functions};
 pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
-pub(crate) use express::{PortType, express_register, port_type};
+pub(crate) use express::{PortType, express_register, port_type, transactions_pending};
 pub(crate) use header::is_there;
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};

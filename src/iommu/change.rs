@@ -97,6 +97,9 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
 
     /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else.
     ///
+    /// Its bus mastering stays as it is, which is off if it was another cell's before: whoever drives it in its new cell
+    /// knows best when it may begin, and switches it on.
+    ///
     /// # Errors
     ///
     /// No room.
@@ -114,6 +117,10 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     }
 
     /// Takes a device away from its cell. It is blocked, unless the change gives it to another.
+    ///
+    /// Its ATS is switched off, its entry cleared and flushed, its bus mastering switched off, unless it is a bridge, and what
+    /// it has under way awaited; in this order, and before any other cell has it. It is not reset: what its cell has told it
+    /// to do it may still do in its next cell, as soon as that switches bus mastering on. Reset it before.
     ///
     /// # Errors
     ///
@@ -152,6 +159,11 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// that is said of a unit that failed holds for that device alone. It is fenced: its context entry blocks it, its ATS
     /// and its bus mastering are switched off, it is asked nothing more, and it stays in its cell until a release succeeds,
     /// which needs its answer: reset it before.
+    ///
+    /// Or a device that was to be released still has requests under way when [`Options::timeout_ns`](super::Options) is
+    /// over ([`Error::NotIdle`]): nothing is granted. What was to be taken away is gone, and nothing reaches it; all other
+    /// devices that were to be released are. This one stays in its cell, blocked and with its bus mastering off, and its cell
+    /// stays, too; the release may be repeated.
     pub fn commit(self) -> Result<Committed<CELLS>, Error> {
         self.iommu.commit(&self.edits)
     }

@@ -41,13 +41,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut taken = self.no_results();
         let mut config = self.empty_device_tlbs(config, &touched, &mut taken);
         self.take_away(&mut config, &touched, &mut freed);
-        let mut config = self.flush(config, &mut taken);
-        let result = all(&taken);
+        let config = self.flush(config, &mut taken);
+        let (mut config, quiet) = self.quiet(config, &touched, &taken);
+        let confirmed = all(&taken);
         self.forget_released(&mut config, &touched, &taken, &mut freed);
-        if let Err(error) = result {
+        if let Err(error) = confirmed.map_err(Error::from).and(quiet) {
             // SAFETY: no context table was made of them.
             unsafe { context_tables.free(&self.hal) };
-            return self.give_up(config, &touched, freed, error);
+            return self.give_up(config, &touched, freed, confirmed.is_ok(), error);
         }
         // SAFETY: each unit has confirmed that it forgot what led to them.
         unsafe { freed.free(&self.hal) };
@@ -60,7 +61,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut config = self.flush(config, &mut granted);
         if let Err(error) = all(&granted) {
             self.take_back(&mut config, &touched, &mut freed);
-            return self.give_up(config, &touched, freed, error);
+            return self.give_up(config, &touched, freed, false, error.into());
         }
         // Only when their entries allow it (R47).
         let arrived = config.assignments.iter().filter(|device| device.arrives(&touched));
@@ -283,14 +284,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
     }
 
-    /// Ends a change of which a unit has not confirmed its part: nothing is granted, and no frame that it may reach is
-    /// given back.
+    /// Ends a change of which a unit or a device has not done its part: nothing is granted, and no frame is given back that
+    /// a unit may reach, which it may unless all have `confirmed` what was taken away.
     fn give_up(
         &self,
         mut config: Guard<'_, UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
         mut freed: FrameList,
-        error: UnitError,
+        confirmed: bool,
+        error: Error,
     ) -> Result<Committed<CELLS>, Error> {
         let Config { cells, assignments, flushes, .. } = &mut *config;
         assignments.retain(|device| !device.arrives(touched));
@@ -311,10 +313,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.staged = without_grants(&cell.regions, &cell.staged);
             cell.doomed = false;
         }
-        let mut config = self.flush(config, &mut self.no_results());
-        config.lost.append(&self.hal, freed);
+        let mut results = self.no_results();
+        let mut config = self.flush(config, &mut results);
+        if confirmed && all(&results).is_ok() {
+            // SAFETY: each unit has confirmed that it forgot what led to them.
+            unsafe { freed.free(&self.hal) };
+        } else {
+            config.lost.append(&self.hal, freed);
+        }
         self.end(&mut config, touched, false);
-        Err(error.into())
+        Err(error)
     }
 
     /// What was staged is so from now on, and other changes may come.

@@ -16,6 +16,9 @@ use crate::vtd::DeviceTlb;
 
 /// How a device is given to a cell.
 ///
+/// Its bus mastering is left as it is, and as a device that leaves a cell loses it, the driver of the device in its new cell
+/// has to switch it on.
+///
 /// With a device-TLB, the device's ATS is switched on last, and off first when it is released. Have its driver stop it for
 /// the time of either: the specification advises to (VT-d 5.10, section 4.5). Release a device before it is reset, and
 /// assign it anew only when the reset is over.

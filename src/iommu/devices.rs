@@ -37,7 +37,8 @@ pub(super) struct Assignment {
     pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
     /// It is to have a device-TLB.
     pub(super) ats: Option<Ats>,
-    /// It did not answer an invalidation of its device-TLB: it is blocked, and asked no more until it is released (R21).
+    /// It did not answer an invalidation of its device-TLB, or did not come to rest when it was to leave: it is blocked, and
+    /// asked no more until it is released (R21).
     pub(super) fenced: bool,
     pub(super) state: State,
 }

@@ -70,8 +70,8 @@ impl fmt::Display for Incompatibility {
     }
 }
 
-/// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`], whose call says
-/// what is left.
+/// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`] or
+/// [`Error::NotIdle`], whose call says what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -110,6 +110,18 @@ pub enum Error {
         device: SourceId,
         /// Why.
         reason: Refusal,
+    },
+    /// The device was taken from its cell and is blocked, but still has requests under way that it sent before. It stays
+    /// listed in its cell until a release finds it at rest.
+    NotIdle {
+        /// The device.
+        device: SourceId,
+        /// The register of its PCI Express capability that says so.
+        register: &'static str,
+        /// The bit of it.
+        bit: &'static str,
+        /// How long was waited, in nanoseconds.
+        waited_ns: u64,
     },
     /// Another change of one of these cells did not end in time.
     InChange,
@@ -151,6 +163,9 @@ impl fmt::Display for Error {
             Self::Busy { device, cell } => write!(f, "{device} belongs to {cell} already"),
             Self::Refused { device, reason } => write!(f, "{device} is refused: {reason}"),
             Self::Incompatible { device, reason } => write!(f, "{device} does not fit this cell: {reason}"),
+            Self::NotIdle { device, register, bit, waited_ns } => {
+                write!(f, "{device}: {register}.{bit} did not clear within {} ms", waited_ns / 1_000_000)
+            }
             Self::InChange => f.write_str("another change of the same cell did not end in time"),
             Self::NotOneToOne(region) => write!(f, "{region} is not one to one, as all memory of the root cell is"),
             Self::RootExists(cell) => write!(f, "{cell} is the root cell already"),

@@ -1,5 +1,6 @@
 //! The command register (PCI 3.0, section 6.2.2).
 
+use super::header;
 use crate::addr::SourceId;
 use crate::hal::Hal;
 
@@ -9,7 +10,12 @@ const COMMAND: u16 = 0x04;
 const MASTER: u32 = 1 << 2;
 
 /// Takes from a function the right to send requests of its own. What it has sent before may still be under way.
+///
+/// A bridge keeps it: those of other devices pass there.
 pub(crate) fn stop_bus_master(hal: &impl Hal, function: SourceId) {
+    if header::is_bridge(hal, function) {
+        return;
+    }
     let command = hal.config_read(function, COMMAND);
     if command != u32::MAX {
         // Bits of Status are cleared by writing 1: none is.

@@ -33,6 +33,17 @@ pub(crate) fn port_type(config: &impl ConfigSpace, function: SourceId) -> Option
     })
 }
 
+/// Device Control in bits 15:0, Device Status in bits 31:16 (sections 7.5.3.4 and 7.5.3.5).
+const DEVICE_CONTROL_STATUS: u16 = 0x08;
+/// Transactions Pending, bit 5 of Device Status.
+const TRANSACTIONS_PENDING: u32 = 1 << 21;
+
+/// True if a function has sent requests that are not answered yet. One that is gone, or of conventional PCI, does not say.
+pub(crate) fn transactions_pending(config: &impl ConfigSpace, function: SourceId) -> bool {
+    let register = express_register(config, function, DEVICE_CONTROL_STATUS);
+    register.is_some_and(|register| register & TRANSACTIONS_PENDING != 0)
+}
+
 /// A register of a function's PCI Express capability; `None` if there is none, or no way to read it.
 pub(crate) fn express_register(config: &impl ConfigSpace, function: SourceId, offset: u16) -> Option<u32> {
     let at = capability(config, function, ID)?;

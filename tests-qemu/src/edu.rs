@@ -46,6 +46,16 @@ impl Edu {
         self.source
     }
 
+    /// True if it may read and write memory.
+    pub fn is_bus_master(&self) -> bool {
+        self.pc.config_read(self.source, 4) & 1 << 2 != 0
+    }
+
+    /// Lets it read and write memory again, as a driver of it does when it begins.
+    pub fn resume(&self) {
+        self.pc.enable(self.source);
+    }
+
     /// Has the device read `bytes` (at most 4095) at `from` into its buffer. False if it does not get done.
     pub fn read(&self, from: Iova, bytes: u64) -> bool {
         self.transfer(from.as_u64(), BUFFER, bytes, START)

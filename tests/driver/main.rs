@@ -14,6 +14,7 @@ mod faults;
 mod histories;
 mod hooked;
 mod machine;
+mod moves;
 mod nmi;
 mod policies;
 mod properties;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use cofferdam::addr::{Rights, SourceId};
 
 use crate::bridge::Bridge;
+use crate::late::{BUS_MASTER, COMMAND, DEVICE_STATUS, ENDPOINT, Late, LateWrite, PENDING};
 
 /// How a device answers an invalidation of its device-TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +61,16 @@ pub(crate) struct Device {
     pub(crate) silent: bool,
     /// For a device that has the capability. One without uses its device-TLB whenever a test says so.
     pub(crate) ats: Option<Ats>,
+    /// It has the PCI Express capability.
+    express: bool,
+    late: Vec<LateWrite>,
 }
 
 impl Default for Device {
     fn default() -> Self {
         let answer = Answer::After(1_000);
-        Self { config: HashMap::new(), cached: Vec::new(), answer, queue_depth: 32, silent: false, ats: None }
+        let (config, cached, late) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { config, cached, answer, queue_depth: 32, silent: false, ats: None, express: false, late }
     }
 }
 
@@ -121,10 +126,39 @@ impl Devices {
         device.config.insert(ATS_REGISTERS, 1 << 5 | depth);
     }
 
+    /// Gives a function the PCI Express capability of an endpoint, and makes it a bus master.
+    pub(crate) fn add_express(&mut self, function: SourceId) {
+        let device = self.of(function);
+        device.express = true;
+        device.config.extend(ENDPOINT);
+    }
+
+    pub(crate) fn write_late(&mut self, source: SourceId, write: LateWrite) {
+        self.of(source).late.push(write);
+    }
+
+    /// When the next late write is due.
+    pub(crate) fn next_late(&self) -> Option<u64> {
+        self.functions.values().flat_map(|device| &device.late).map(|write| write.due).min()
+    }
+
+    /// Takes a write that is due; those that their device may not send any more are forgotten.
+    pub(crate) fn take_late(&mut self, now: u64) -> Option<(SourceId, LateWrite)> {
+        self.functions.iter_mut().find_map(|(source, device)| {
+            let master = device.config.get(&COMMAND).is_some_and(|command| command & BUS_MASTER != 0);
+            device.late.retain(|write| write.due > now || write.late == Late::UnderWay || master);
+            let due = device.late.iter().position(|write| write.due <= now)?;
+            Some((*source, device.late.remove(due)))
+        })
+    }
+
     /// A write of the driver. `Some` with the new value of E if it changes that.
     pub(crate) fn write_config(&mut self, function: SourceId, offset: u16, value: u32) -> Option<bool> {
         let device = self.of(function);
         let (Some(_), ATS_REGISTERS) = (device.ats, offset & !3) else {
+            // The upper half is Status, which does not take what is written.
+            let is_command = device.express && offset & !3 == COMMAND;
+            let value = if is_command { device.register(offset) & !0xffff | value & 0xffff } else { value };
             self.set_config(function, offset, value);
             return None;
         };
@@ -142,11 +176,17 @@ impl Devices {
     /// All ones where there is no function; zero in a register of one that nobody has set.
     pub(crate) fn config(&self, function: SourceId, offset: u16) -> u32 {
         let device = self.functions.get(&function).filter(|device| !device.config.is_empty());
-        device.map_or(u32::MAX, |device| device.config.get(&(offset & !3)).copied().unwrap_or(0))
+        device.map_or(u32::MAX, |device| device.register(offset))
     }
 }
 
 impl Device {
+    fn register(&self, offset: u16) -> u32 {
+        let under_way = || self.late.iter().any(|write| write.late == Late::UnderWay);
+        let pending = if offset & !3 == DEVICE_STATUS && under_way() { PENDING } else { 0 };
+        self.config.get(&(offset & !3)).copied().unwrap_or(0) | pending
+    }
+
     pub(crate) fn lookup(&self, address: u64, right: Rights) -> Option<u64> {
         let hit = self.cached.iter().find(|entry| entry.page == address & !0xfff && entry.rights.contains(right))?;
         Some(hit.output | address & 0xfff)

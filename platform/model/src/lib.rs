@@ -98,6 +98,7 @@ mod bridge;
 mod device;
 mod dmar;
 mod journal;
+mod late;
 mod machine;
 mod memory;
 mod preset;
@@ -112,6 +113,7 @@ pub use bridge::BridgeKind;
 /// crate to them than the one that the model is built on.
 pub use cofferdam::{addr, hal};
 pub use device::{Answer, GIVES_UP_NS};
+pub use late::Late;
 pub use machine::Machine;
 pub use preset::{Config, UnitConfig};
 pub use unit::{Defect, Fault, Reason};

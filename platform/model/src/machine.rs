@@ -16,6 +16,7 @@ use crate::bridge::{Bridge, BridgeKind};
 use crate::device::{Answer, Devices};
 use crate::dmar;
 use crate::journal::Journal;
+use crate::late::{Late, LateWrite};
 use crate::memory::Memory;
 use crate::preset::{Config, UnitConfig};
 use crate::ram::Ram;
@@ -171,6 +172,27 @@ impl Machine {
         let device = state.board.devices.of(source);
         device.answer = answer;
         device.queue_depth = queue_depth;
+    }
+
+    /// Gives a function the PCI Express capability of an endpoint, with Device Control and Status at 0x68, and makes it a bus
+    /// master.
+    pub fn add_express(&self, function: SourceId) {
+        self.state().board.devices.add_express(function);
+    }
+
+    /// Has a device write so many nanoseconds later; `late` says where the write is until then. The device is one with
+    /// the PCI Express capability.
+    pub fn write_late(&self, source: SourceId, address: Iova, bytes: &[u8], after_ns: u64, late: Late) {
+        let state = &mut *self.state();
+        let due = state.board.journal.now + after_ns;
+        let write = LateWrite { due, late, address: address.as_u64(), bytes: bytes.to_vec() };
+        state.board.devices.write_late(source, write);
+        state.plan();
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, ns: u64) {
+        self.state().tick(ns);
     }
 
     /// Reads the memory of cells, or of the driver, as the CPU sees it.

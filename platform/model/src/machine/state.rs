@@ -29,12 +29,18 @@ impl State {
         self.board.journal.now = now;
         if now >= self.next_event {
             self.units.iter_mut().for_each(|unit| unit.run(now, &mut self.board));
+            while let Some((source, write)) = self.board.devices.take_late(now) {
+                // What is blocked is in the journal.
+                let place = |state: &mut Self, at| state.dma(source, at, true);
+                let _ = self.transfer_out(Iova::new(write.address), &write.bytes, place);
+            }
             self.plan();
         }
     }
 
     pub(super) fn plan(&mut self) {
-        self.next_event = self.units.iter().filter_map(Unit::next_event).min().unwrap_or(u64::MAX);
+        let units = self.units.iter().filter_map(Unit::next_event);
+        self.next_event = units.chain(self.board.devices.next_late()).min().unwrap_or(u64::MAX);
     }
 
     /// A line reaches memory.

@@ -216,6 +216,9 @@ impl Stage<'_> {
     pub(crate) fn a_device_moves(&self) -> Result<(), Words> {
         let device = &self.a.device;
         self.iommu.release(device.source())?;
+        let what = "device A is released: its bus mastering is off";
+        self.report.expect(!device.is_bus_master(), what, format_args!("{}", device.source()));
+        device.resume();
         for access in [Access::Read, Access::Write] {
             let what = Words::new(format_args!("device A is released: its {access} is blocked"));
             self.expect_fault(what.as_str(), device, access, input(SOURCE));
@@ -278,6 +281,7 @@ impl Stage<'_> {
         self.iommu.destroy_cell(self.a.cell)?;
         self.iommu.destroy_cell(self.b.cell)?;
         for player in [&self.a, &self.b] {
+            player.device.resume();
             let what = Words::new(format_args!("the cells are gone: device {} is blocked", player.name));
             self.expect_fault(what.as_str(), &player.device, Access::Read, input(SOURCE));
         }

@@ -1,0 +1,218 @@
+//! Devices that leave their cells: nothing of what they do late arrives, and nobody has them before they are at rest.
+
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use cofferdam::addr::{Iova, Rights, SourceId};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{Error, Options};
+use cofferdam::{CellId, Iommu};
+use cofferdam_model::{BridgeKind, Late, Machine, UnitConfig};
+
+use crate::hooked::{Call, Hooked};
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+const OTHER: u64 = 0x7000_0000;
+const MILLISECOND: u64 = 1_000_000;
+/// Command, and Device Control and Status where the model has them.
+const COMMAND: u16 = 0x04;
+const DEVICE_STATUS: u16 = 0x68;
+const PENDING: u32 = 1 << 21;
+
+fn is_bus_master(machine: &Machine, device: SourceId) -> bool {
+    machine.config_read(device, COMMAND) & 1 << 2 != 0
+}
+
+/// A machine with an endpoint, and a cell that has it and a page.
+fn with_endpoint(machine: &Machine, device: SourceId) -> (Iommu<&Machine>, CellId) {
+    machine.add_express(device);
+    let iommu = enabled(machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
+    assert!(is_bus_master(machine, device) && write(machine, device, INPUT, 1));
+    (iommu, cell)
+}
+
+/// Has a device write late to the memory of its cell, of which not even the address is another's yet.
+fn write_late(machine: &Machine, device: SourceId, late: Late) {
+    machine.write_late(device, Iova::new(INPUT), &[0xee; 8], 3 * MILLISECOND, late);
+}
+
+/// How a device may leave its cell for another, which has its memory from then on.
+type Way = fn(&Iommu<&Machine>, CellId, SourceId) -> CellId;
+
+const WAYS: [Way; 3] = [
+    |iommu, cell, device| {
+        iommu.destroy_cell(cell).unwrap();
+        cell_with(iommu, region(INPUT, MEMORY, PAGE, RW), device)
+    },
+    |iommu, cell, device| {
+        iommu.release(device).unwrap();
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+        cell_with(iommu, region(INPUT, MEMORY, PAGE, RW), device)
+    },
+    |iommu, cell, device| {
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let mut change = iommu.change();
+        change.destroy(cell).unwrap();
+        change.map(other, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        change.assign(device, other).unwrap();
+        change.commit().unwrap();
+        other
+    },
+];
+
+/// Delayed DMA: a device is told to write late, its cell is destroyed, and its memory is another's.
+#[test]
+fn what_a_device_was_told_to_write_late_arrives_in_no_other_cell() {
+    for (name, unit) in presets() {
+        for late in [Late::Unsent, Late::UnderWay] {
+            for (number, way) in WAYS.iter().enumerate() {
+                let machine = machine([unit.clone()]);
+                let device = function(0, 3);
+                let (iommu, cell) = with_endpoint(&machine, device);
+                write_late(&machine, device, late);
+                way(&iommu, cell, device);
+                poke(&machine, MEMORY, 0xa);
+                assert!(!is_bus_master(&machine, device), "{name}, {late:?}, way {number}");
+                machine.pass(10 * MILLISECOND);
+                assert_eq!(peek(&machine, MEMORY), 0xa, "{name}, {late:?}, way {number}");
+                assert!(write(&machine, device, INPUT, 0xb) && peek(&machine, MEMORY) == 0xb, "it is the new cell's");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_device_writes_late_arrives_while_it_stays() {
+    for late in [Late::Unsent, Late::UnderWay] {
+        let machine = machine([UnitConfig::server()]);
+        let device = function(0, 3);
+        let (iommu, cell) = with_endpoint(&machine, device);
+        write_late(&machine, device, late);
+        iommu.map(cell, region(INPUT + PAGE, OTHER, PAGE, RW)).unwrap();
+        iommu.unmap(cell, range(INPUT + PAGE, PAGE)).unwrap();
+        assert!(is_bus_master(&machine, device), "it does not leave");
+        machine.pass(10 * MILLISECOND);
+        assert_eq!(peek(&machine, MEMORY), 0xeeee_eeee_eeee_eeee, "{late:?}");
+    }
+}
+
+#[test]
+fn a_device_that_does_not_come_to_rest_is_named_and_stays_blocked_in_its_cell() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let device = function(0, 3);
+        let (iommu, cell) = with_endpoint(&machine, device);
+        let good = function(0, 4);
+        machine.add_express(good);
+        iommu.assign(good, cell).unwrap();
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        machine.set_config(device, DEVICE_STATUS, PENDING);
+        let frames = machine.frames_in_use();
+        for attempt in 0..3 {
+            let start = machine.now_ns();
+            let error = match attempt {
+                0 => iommu.release(device).unwrap_err(),
+                1 => iommu.destroy_cell(cell).unwrap_err(),
+                _ => {
+                    let mut change = iommu.change();
+                    change.release(device).unwrap().assign(device, other).unwrap();
+                    change.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
+                    change.commit().unwrap_err()
+                }
+            };
+            let waited = machine.now_ns() - start;
+            let (register, bit) = ("Device Status", "Transactions Pending");
+            match error {
+                Error::NotIdle { device: named, register: r, bit: b, waited_ns } => {
+                    assert_eq!((named, r, b), (device, register, bit), "{name}");
+                    assert!(waited_ns > Options::DEFAULT.timeout_ns && waited < 2 * waited_ns, "{name}: {waited_ns}");
+                }
+                error => panic!("{name}: {error}"),
+            }
+            machine.check();
+            assert!(machine.frames_in_use() <= frames, "{name}: frames are lost");
+            assert!(!is_bus_master(&machine, device), "{name}");
+            assert_eq!(read(&machine, device, INPUT), None, "{name}: it is blocked");
+            assert_eq!(read(&machine, good, INPUT).is_some(), attempt == 0, "{name}: the others do what they should");
+            assert_eq!(iommu.assign(device, other).map(drop), Err(Error::Busy { device, cell }), "{name}");
+            let mut differences = 0;
+            iommu.audit(|_| differences += 1).unwrap();
+            assert_eq!(differences, 0, "{name}");
+        }
+        assert_eq!(iommu.release(good).map(drop), Err(Error::NotAssigned(good)), "{name}: it was at rest");
+        machine.set_config(device, DEVICE_STATUS, 0);
+        iommu.destroy_cell(cell).unwrap();
+        iommu.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
+        iommu.assign(device, other).unwrap();
+        assert!(write(&machine, device, INPUT, 7) && peek(&machine, OTHER) == 7, "{name}");
+    }
+}
+
+/// While one cell waits for a device, another cell changes.
+#[test]
+fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
+    let hook: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>> = Mutex::new(None);
+    let device = function(1, 0);
+    let before = |call| {
+        let is_waited_for = || machine.config_read(device, COMMAND) & 1 << 2 == 0;
+        let taken = if call == Call::Pause && is_waited_for() { hook.lock().unwrap().take() } else { None };
+        if let Some((waits, gone)) = taken {
+            waits.send(()).unwrap();
+            gone.recv_timeout(Duration::from_secs(30)).expect("the other change is held up");
+            machine.set_config(device, DEVICE_STATUS, 0);
+        }
+    };
+    let hal = Hooked { machine: &machine, before };
+    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
+    iommu.enable().unwrap();
+    machine.add_express(device);
+    let [one, two] = [device, function(0, 0)].map(|device| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        iommu.assign(device, cell).unwrap();
+        cell
+    });
+    machine.set_config(device, DEVICE_STATUS, PENDING);
+    *hook.lock().unwrap() = Some((waits, gone));
+    let iommu = &iommu;
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| iommu.release(device));
+        waited.recv_timeout(Duration::from_secs(30)).expect("nothing waits");
+        iommu.unmap(two, range(INPUT, PAGE)).unwrap();
+        iommu.release(function(0, 0)).unwrap();
+        assert_eq!(iommu.assign(device, two).map(drop), Err(Error::Busy { device, cell: one }), "nobody has it yet");
+        go.send(()).unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+    iommu.assign(device, two).unwrap();
+}
+
+#[test]
+fn a_bridge_keeps_its_bus_mastering() {
+    let machine = machine([UnitConfig::server()]);
+    let bridge = function(0, 0x1e);
+    machine.add_bridge(bridge, BridgeKind::ExpressToPci, 3..=4);
+    machine.set_config(bridge, COMMAND, 0x0010_0006);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), bridge);
+    iommu.release(bridge).unwrap();
+    assert!(is_bus_master(&machine, bridge));
+    iommu.destroy_cell(cell).unwrap();
+}
+
+#[test]
+fn a_device_that_is_gone_is_not_waited_for() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 3);
+    let (iommu, _) = with_endpoint(&machine, device);
+    [0, COMMAND, 0x0c, 0x34, 0x60, DEVICE_STATUS].iter().for_each(|&at| machine.set_config(device, at, u32::MAX));
+    let start = machine.now_ns();
+    iommu.release(device).unwrap();
+    assert!(machine.now_ns() - start < MILLISECOND);
+}
