@@ -240,6 +240,7 @@ mod tests {
                     let in_vain = |block: &Block| u64::from((bits(*block) & !changed).count_ones());
                     let paid: u64 = chosen.iter().map(|block| cost.descriptor + in_vain(block)).sum();
                     assert_eq!(paid, least, "{changed:#x} {blocks:?}: {chosen:?}");
+                    assert!(changed == 0 || paid < cost.all(), "everything would cost no more: {blocks:?} {chosen:?}");
                     *if chosen.len() == 1 { &mut by_one } else { &mut by_several } += 1;
                 }
             }

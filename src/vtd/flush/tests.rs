@@ -67,6 +67,11 @@ fn the_hint_is_given_for_those_blocks_alone_that_touch_no_table_that_changed() {
         flush.page_table(&QEMU, 7, &change(1, 1, true, true), NO_DEVICE);
     });
     assert_eq!(one.0, [pages(0, 1, false)]);
+    let neighbours = list(&QEMU, |flush| {
+        flush.page_table(&QEMU, 7, &change(0x17f, 1, true, false), NO_DEVICE);
+        flush.page_table(&QEMU, 7, &change(0x180, 1, true, true), NO_DEVICE);
+    });
+    assert_eq!(neighbours.0, [pages(0x17f, 0, true), pages(0x180, 0, false)]);
 }
 
 #[test]
@@ -88,6 +93,9 @@ fn setting_the_root_pointer_invalidates_everything_unless_the_unit_does() {
     assert_eq!(list(&QEMU, |flush| flush.root_pointer_set(&QEMU)).0, EVERYTHING);
     let unit = Capabilities { root_pointer_invalidates: true, ..QEMU };
     assert_eq!(list(&unit, |flush| flush.root_pointer_set(&unit)).0, []);
+    let twice = list(&QEMU, |flush| (0..2).for_each(|_| flush.root_pointer_set(&QEMU)));
+    assert_eq!(twice.0, EVERYTHING);
+    assert_eq!(list(&unit, Flush::everything).0, EVERYTHING, "whatever the unit does by itself");
 }
 
 #[test]
@@ -104,6 +112,7 @@ fn a_cleared_entry_is_flushed_by_device_then_by_domain() {
     let cleared = |requesters: &[u16]| list(&QEMU, |flush| flush.context_cleared(requesters, 7, None)).0;
     assert_eq!(cleared(&[0x28, 0x300]), [context(0x28, 7), context(0x300, 7), IotlbDomain(7)]);
     assert_eq!(cleared(&[1, 2, 3, 4]).len(), 5);
+    assert_eq!(cleared(&[1, 2, 3, 4, 5]), [ContextDomain(7), IotlbDomain(7)]);
     assert_eq!(cleared(&[1, 2, 3, 4, 5, 6]), [ContextDomain(7), IotlbDomain(7)]);
 }
 
@@ -113,6 +122,7 @@ fn too_many_contexts_take_all_of_the_iotlb_with_them() {
     let some = of_domains(CONTEXTS as u16);
     assert_eq!((some.len(), some[CONTEXTS - 1], some[CONTEXTS]), (2 * CONTEXTS, context(16, 16), IotlbDomain(1)));
     assert_eq!(of_domains(CONTEXTS as u16 + 1), EVERYTHING, "section 6.5.2.1");
+    assert_eq!(of_domains(CONTEXTS as u16 + 2), EVERYTHING);
 }
 
 #[test]
@@ -161,6 +171,64 @@ fn too_many_domains_take_all_of_the_iotlb() {
     };
     assert_eq!(of_domains(RANGES as u16).len(), RANGES);
     assert_eq!(of_domains(RANGES as u16 + 1), [IotlbGlobal]);
+    assert_eq!(of_domains(RANGES as u16 + 2), [IotlbGlobal]);
+    let set =
+        |count: u16| list(&CACHING, |flush| (1..=count).for_each(|n| flush.context_set(&CACHING, &[n], n, false))).0;
+    assert_eq!(set(DOMAINS as u16).len(), 1 + DOMAINS);
+    assert_eq!(set(DOMAINS as u16 + 1), [ContextDomain(0), IotlbGlobal]);
+    assert_eq!(set(DOMAINS as u16 + 2), [ContextDomain(0), IotlbGlobal]);
+}
+
+#[test]
+fn pages_side_by_side_are_one_range_from_whichever_side_they_come() {
+    let around = 0x100;
+    let one = list(&QEMU, |flush| {
+        for n in 0..RANGES as u64 {
+            flush.page_table(&QEMU, 7, &change(around + n, 1, true, false), NO_DEVICE);
+            flush.page_table(&QEMU, 7, &change(around - 1 - n, 1, true, false), NO_DEVICE);
+        }
+        (1..RANGES as u16).for_each(|n| flush.page_table(&QEMU, 7 + n, &change(8, 1, true, false), NO_DEVICE));
+    });
+    assert_eq!(one.0[..2], [pages(around - RANGES as u64, 4, true), pages(around, 4, true)]);
+    assert_eq!(one.0.len(), 2 + RANGES - 1);
+}
+
+#[test]
+fn ranges_that_share_a_page_overlap_and_those_that_touch_do_not() {
+    let part = |first, last| Pages { domain_id: 7, leaves_only: true, was_present: true, first, last };
+    let each_way = |one: Pages, other: Pages| [one.overlaps(other), other.overlaps(one)];
+    assert_eq!(each_way(part(4, 8), part(8, 9)), [true; 2]);
+    assert_eq!(each_way(part(4, 8), part(9, 9)), [false; 2]);
+    assert_eq!(each_way(part(4, 8), Pages { domain_id: 8, ..part(8, 9) }), [false; 2]);
+}
+
+#[test]
+fn a_range_for_which_there_is_no_room_goes_with_the_nearest() {
+    let (near, far) = (0x1_0000, 0);
+    let crowded = list(&QEMU, |flush| {
+        flush.page_table(&QEMU, 7, &change(far, 1, true, false), NO_DEVICE);
+        (1..RANGES as u64).for_each(|n| flush.page_table(&QEMU, 7, &change(near + n * 2, 1, true, false), NO_DEVICE));
+        flush.page_table(&QEMU, 7, &change(near + 0x30, 1, true, false), NO_DEVICE);
+    });
+    assert_eq!(crowded.0, [pages(far, 0, true), pages(near, 6, true)]);
+}
+
+#[test]
+fn beyond_so_many_blocks_domains_are_flushed_as_a_whole() {
+    let several = |three_each: u16| {
+        list(&QEMU, |flush| {
+            for n in 1..=RANGES as u16 {
+                let change =
+                    if n <= three_each { change(0xff, 0x102, true, false) } else { change(0x17f, 3, true, false) };
+                flush.page_table(&QEMU, n, &change, NO_DEVICE);
+            }
+        })
+        .0
+    };
+    let last = IotlbDomain(RANGES as u16);
+    assert_eq!((several(0).len(), several(0).contains(&last)), (BLOCKS, false));
+    assert_eq!((several(1).len(), several(1).contains(&last)), (BLOCKS + 1, false), "there was room for one of two");
+    assert_eq!((several(2).len(), several(2).contains(&last)), (BLOCKS + 1, true));
 }
 
 const DEVICE: DeviceTlb = DeviceTlb { requester: 0x18, physical: 0x18, queue_depth: 32 };
