@@ -264,6 +264,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn levels_and_pages_are_those_that_the_unit_says() {
+        let levels = |bit: u32| {
+            let unit = read(0x10, CAP & !(0x1f << 8) | 1 << (8 + bit), ECAP).unwrap();
+            [unit.three_levels, unit.four_levels, unit.five_levels]
+        };
+        assert_eq!([1, 2, 3].map(levels), [[true, false, false], [false, true, false], [false, false, true]]);
+        assert_eq!([0, 4].map(levels), [[false; 3]; 2], "reserved");
+        let page = |sizes: u64| read(0x10, CAP & !(0xf << 34) | sizes << 34, ECAP).unwrap().largest_page;
+        assert_eq!([0b00, 0b01, 0b10, 0b11].map(page), [1, 2, 1, 3], "1 GiB alone is not relied upon");
+    }
+
+    #[test]
     fn a_unit_that_does_not_answer_is_named() {
         let dead = |register, value| Err(UnitError::Dead { unit: WINDOW, register, value });
         assert_eq!(read(u32::MAX, CAP, ECAP), dead("VER_REG", u32::MAX.into()));

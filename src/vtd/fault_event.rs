@@ -48,3 +48,15 @@ pub(super) fn set<H: Hal>(
     registers.fectl().set(kept);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_split_over_both_addresses() {
+        let address = |apic_id| Destination { apic_id, vector: 16 }.address();
+        assert_eq!(address(0xab), (0xfeea_b000, 0));
+        assert_eq!(address(0x1234_56cd), (0xfeec_d000, 0x1234_5600));
+    }
+}

@@ -174,6 +174,7 @@ mod tests {
         assert_eq!((codes.len(), words.len()), (84, 84));
         for code in 0..=u8::MAX {
             let reason = FaultReason::new(code);
+            assert_eq!(reason.code(), code);
             assert_eq!(reason.words() == "unknown reason", !codes.contains(&code), "{code:#x}");
             assert_eq!(reason.is_interrupt(), (0x20..0x30).contains(&code) && codes.contains(&code), "{code:#x}");
         }

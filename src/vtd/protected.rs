@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(region(0, 0x7fe0_0000, 0xff00_0000), bounds(0, 0x7eff_ffff, false));
         assert_eq!(region(FOUR_GIB, 0x1_8000_0000, 0x7f_ffe0_0000), bounds(FOUR_GIB, 0x1_7fff_ffff, true));
         assert_eq!(region(FOUR_GIB, 0x8000_0000, 0x7f_ffe0_0000), none(true), "no memory there");
+        assert_eq!(region(FOUR_GIB, FOUR_GIB, 0x7f_ffe0_0000), none(true), "nor here");
         assert_eq!(region(0, 0x1000, 0xffe0_0000), none(false), "too small");
         assert_eq!(region(0, 0x8000_0000, 0), none(false), "no such register");
     }

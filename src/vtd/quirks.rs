@@ -109,6 +109,21 @@ mod tests {
     }
 
     #[test]
+    fn each_effect_is_seen_in_the_capabilities() {
+        let after = |effect: Effect, mut unit: Capabilities| {
+            effect.apply(&mut unit);
+            unit
+        };
+        let able = Capabilities { protected_low: true, protected_high: true, extended_interrupts: true, ..QEMU };
+        assert!(after(Effect::FlushWriteBuffers, able).write_buffer_flush);
+        let unprotected = after(Effect::NoProtectedMemory, able);
+        assert!(!unprotected.protected_low && !unprotected.protected_high);
+        let plain = after(Effect::NoInterruptRemapping, able);
+        assert!(!plain.interrupt_remapping && !plain.extended_interrupts);
+        assert_eq!(after(Effect::SmallAddressMasks, able).page_selective, Some(9));
+    }
+
+    #[test]
     fn no_quirk_does_more_than_take_away_or_add_work() {
         let able = Capabilities { protected_low: true, protected_high: true, extended_interrupts: true, ..QEMU };
         for quirk in QUIRKS {
