@@ -282,3 +282,20 @@ fn a_device_whose_pages_cannot_be_told_apart_forgets_everything() {
     let last = DeviceTlb { requester: RANGES as u16, ..DEVICE };
     assert_eq!((crowded.0[0], crowded.0[RANGES + 1]), (IotlbGlobal, Invalidation::DeviceTlb(last)));
 }
+
+#[test]
+fn a_list_is_filled_to_the_last_place_and_each_device_has_one() {
+    let full = list(&QEMU, |flush| {
+        (0..CONTEXTS as u16).for_each(|n| flush.context_cleared(&[n], 0x100 + n, None));
+        for n in 0..DEVICES as u16 {
+            let device = DeviceTlb { requester: n, ..DEVICE };
+            let of_domain = (n % RANGES as u16) + 1;
+            flush.page_table(&QEMU, of_domain, &change(0xfff, 2, true, false), [device].into_iter());
+        }
+    });
+    let of_unit = CONTEXTS + DOMAINS + BLOCKS;
+    assert_eq!(full.0.len(), LIST);
+    let in_blocks = full.0.iter().filter(|one| matches!(one, Invalidation::DeviceTlbPages { .. })).count();
+    let whole = full.0.iter().filter(|one| matches!(one, Invalidation::DeviceTlb(_))).count();
+    assert_eq!((in_blocks / 2 + whole, in_blocks + whole), (DEVICES, LIST - of_unit));
+}
