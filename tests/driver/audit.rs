@@ -10,8 +10,8 @@ use cofferdam::iommu::{DeviceConfig, Difference, Error, Options, Reach};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 
-use crate::hooked::{Call, Hooked};
 use crate::machine::*;
+use crate::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const MEMORY_A: u64 = 0x6000_0000;
@@ -495,7 +495,7 @@ fn an_audit_waits_for_a_change_under_way() {
     let machine = machine([UnitConfig::server()]);
     let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
     let hook = Mutex::new(None);
-    let before = |call| {
+    let before = |call, _: &Machine| {
         // Once, when a change waits; the calls of other threads find no hook.
         let taken = if call == Call::Pause { hook.lock().unwrap().take() } else { None };
         if let Some((waits, gone)) = taken {
@@ -504,7 +504,7 @@ fn an_audit_waits_for_a_change_under_way() {
             gone.recv_timeout(Duration::from_secs(30)).unwrap();
         }
     };
-    let hal = Hooked { machine: &machine, before };
+    let hal = Watched { machine: &machine, before };
     let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -8,8 +8,8 @@ use cofferdam::iommu::{Error, Options, Refusal};
 use cofferdam::{CellId, Coherency, Iommu};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 
-use crate::hooked::{Call, Hooked};
 use crate::machine::*;
+use crate::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -299,7 +299,7 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
     let hook = Mutex::new(None);
-    let before = |call| {
+    let before = |call, _: &Machine| {
         // Once, when a change waits; the calls of other threads find no hook.
         let taken = if call == Call::Pause { hook.lock().unwrap().take() } else { None };
         if let Some((waits, gone)) = taken {
@@ -308,7 +308,7 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
             gone.recv_timeout(Duration::from_secs(30)).expect("the other change is held up");
         }
     };
-    let hal = Hooked { machine: &machine, before };
+    let hal = Watched { machine: &machine, before };
     let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[&[1]]), Options::default()).unwrap();
     iommu.enable().unwrap();
     let (slow, quick) = (function(1, 0), function(0, 0));

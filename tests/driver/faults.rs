@@ -202,7 +202,7 @@ fn a_device_that_cannot_be_muted_is_named() {
 fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() {
     for records in [1, 8] {
         let floods = Cell::new(false);
-        let look = |machine: &Machine| {
+        let look = |_, machine: &Machine| {
             if floods.get() {
                 assert!(!write(machine, function(0, 1), 0, 0));
             }

@@ -12,7 +12,6 @@ mod device_tlb;
 mod failures;
 mod faults;
 mod histories;
-mod hooked;
 mod machine;
 mod moves;
 mod nmi;

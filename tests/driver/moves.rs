@@ -9,8 +9,8 @@ use cofferdam::iommu::{Error, Options};
 use cofferdam::{CellId, Iommu};
 use cofferdam_model::{BridgeKind, Late, Machine, UnitConfig};
 
-use crate::hooked::{Call, Hooked};
 use crate::machine::*;
+use crate::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -159,7 +159,7 @@ fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
     let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
     let hook: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>> = Mutex::new(None);
     let device = function(1, 0);
-    let before = |call| {
+    let before = |call, _: &Machine| {
         let is_waited_for = || machine.config_read(device, COMMAND) & 1 << 2 == 0;
         let taken = if call == Call::Pause && is_waited_for() { hook.lock().unwrap().take() } else { None };
         if let Some((waits, gone)) = taken {
@@ -168,7 +168,7 @@ fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
             machine.set_config(device, DEVICE_STATUS, 0);
         }
     };
-    let hal = Hooked { machine: &machine, before };
+    let hal = Watched { machine: &machine, before };
     let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
     iommu.enable().unwrap();
     machine.add_express(device);

@@ -11,9 +11,9 @@ use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 
 use crate::machine::*;
-use crate::watched::Watched;
+use crate::watched::{Call, Watched};
 
-type Interrupted = Watched<fn(&Machine)>;
+type Interrupted = Watched<Machine, fn(Call, &Machine)>;
 type Front = Iommu<&'static Interrupted>;
 
 thread_local! {
@@ -32,7 +32,7 @@ struct Seen {
     busy: u32,
 }
 
-fn handler(machine: &Machine) {
+fn handler(_: Call, machine: &Machine) {
     let (front, depth) = (FRONT.get(), DEPTH.get());
     let Some(front) = front.filter(|_| depth < 2) else { return };
     if FLOOD.get() {

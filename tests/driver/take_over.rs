@@ -27,7 +27,7 @@ fn memory(low_end: u64, high_end: u64) -> Option<MainMemory> {
 /// What a device reached at these two addresses at any moment of bring-up, and whether the driver says so.
 fn reached(unit: UnitConfig, memory: Option<MainMemory>) -> ([bool; 2], bool) {
     let reached = Cell::new([false; 2]);
-    let look = |machine: &Machine| {
+    let look = |_, machine: &Machine| {
         let [low, high] = reached.get();
         reached.set([low | write(machine, function(0, 3), MEMORY, 1), high | write(machine, function(0, 3), HIGH, 1)]);
     };
@@ -143,7 +143,7 @@ fn units_are_given_back_with_their_frames_and_come_up_again() {
 #[test]
 fn what_firmware_had_protected_is_protected_before_translation_ends() {
     let reached = Cell::new(false);
-    let look = |machine: &Machine| reached.set(reached.get() | write(machine, function(0, 3), 0x1000, 1));
+    let look = |_, machine: &Machine| reached.set(reached.get() | write(machine, function(0, 3), 0x1000, 1));
     let hal = Watched { machine: machine([UnitConfig::client()]), before: look };
     let window = hal.machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one. Base 0 and limit 0 protect the first 2 MiB.

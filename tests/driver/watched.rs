@@ -1,25 +1,38 @@
 //! A machine at which a test looks before each access of the driver.
 
+use std::borrow::Borrow;
 use std::ptr::NonNull;
 
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
 use cofferdam_model::Machine;
 
-pub(crate) struct Watched<F> {
-    pub(crate) machine: Machine,
+/// The kinds of accesses that tests tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Pause,
+    Other,
+}
+
+/// The machine, or a reference to it, and who looks.
+pub(crate) struct Watched<M, F> {
+    pub(crate) machine: M,
     pub(crate) before: F,
 }
 
-impl<F: Fn(&Machine)> Watched<F> {
+impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Watched<M, F> {
     fn look(&self) -> &Machine {
-        (self.before)(&self.machine);
-        &self.machine
+        self.look_at(Call::Other)
+    }
+
+    fn look_at(&self, call: Call) -> &Machine {
+        (self.before)(call, self.machine.borrow());
+        self.machine.borrow()
     }
 }
 
 // SAFETY: each method is that of the machine, which keeps the contract.
-unsafe impl<F: Fn(&Machine)> Hal for Watched<F> {
+unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         self.look().allocate(order)
     }
@@ -91,6 +104,6 @@ unsafe impl<F: Fn(&Machine)> Hal for Watched<F> {
     }
 
     fn pause(&self) {
-        self.look().pause();
+        self.look_at(Call::Pause).pause();
     }
 }
