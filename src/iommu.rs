@@ -8,6 +8,7 @@ mod device_tlb;
 mod devices;
 mod error;
 mod faults;
+mod flush;
 mod leaving;
 mod root;
 mod stage;

@@ -4,30 +4,17 @@
 //! the cells of the change are marked, so that no other change comes between.
 
 use heapless::Vec;
-use spin::MutexGuard;
 
 use super::change::{Committed, Edit};
 use super::devices::{Assignment, State};
+use super::flush::{Guard, Results, all};
 use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
 use crate::cell::{Cell, CellId, Difference, differences, without_grants};
 use crate::domain::Domain;
-use crate::error::UnitError;
 use crate::hal::{FrameList, Hal};
-use crate::limits;
 use crate::paging::Change;
 use crate::vtd::Flush;
-
-pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
-    MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
-
-/// What each unit said to a flush.
-pub(super) type Results<const UNITS: usize> = Vec<Result<(), UnitError>, UNITS>;
-
-/// The error of the first unit that failed.
-pub(super) fn all<const UNITS: usize>(results: &Results<UNITS>) -> Result<(), UnitError> {
-    results.iter().copied().collect()
-}
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// [`Change::commit`](super::Change::commit).
@@ -39,6 +26,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         // Tables that nothing of ours refers to any more.
         let mut freed = FrameList::new();
         let mut taken = self.no_results();
+        self.make_up_first(&mut config, &touched);
         let mut config = self.empty_device_tlbs(config, &touched, &mut taken);
         self.take_away(&mut config, &touched, &mut freed);
         let config = self.flush(config, &mut taken);
@@ -90,64 +78,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             }
             self.hal.pause();
         }
-    }
-
-    /// What each unit says before it is asked.
-    pub(super) fn no_results(&self) -> Results<UNITS> {
-        let mut results = Vec::new();
-        while results.len() < self.units.len() && results.push(Ok(())).is_ok() {}
-        results
-    }
-
-    /// Has every unit do what is collected for it, and notes what it says unless it failed before. A device that does not
-    /// answer is fenced, and its unit asked again; its error stays the unit's result.
-    pub(super) fn flush<'l>(
-        &'l self,
-        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
-        results: &mut Results<UNITS>,
-    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
-        // Each time, another device does not answer.
-        for _ in 0..=limits::DEVICE_TLBS {
-            let mut last = self.no_results();
-            config = self.flush_once(config, &mut last);
-            for (result, last) in results.iter_mut().zip(&last) {
-                *result = match (*result, *last) {
-                    (result, Ok(())) => result,
-                    (Err(error), Err(UnitError::Device { .. })) => Err(error),
-                    (Ok(()) | Err(UnitError::Device { .. }), last) => last,
-                    (result, _) => result,
-                };
-            }
-            if !self.fence(&mut config, &last) {
-                break;
-            }
-        }
-        config
-    }
-
-    /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
-    fn flush_once<'l>(
-        &'l self,
-        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
-        results: &mut Results<UNITS>,
-    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
-        let mut tickets = Vec::<_, UNITS>::new();
-        for ((unit, flush), result) in self.units.iter().zip(&mut config.flushes).zip(results.iter_mut()) {
-            let begun = unit.begin(&self.hal, flush);
-            flush.clear();
-            let _ = tickets.push(begun.unwrap_or_else(|error| {
-                *result = Err(error);
-                None
-            }));
-        }
-        if tickets.iter().all(Option::is_none) {
-            return config;
-        }
-        drop(config);
-        for ((unit, ticket), result) in self.units.iter().zip(&mut tickets).zip(results) {
-            *result = result.and_then(|()| unit.finish(&self.hal, ticket.take()));
-        }
-        self.config.lock()
     }
 
     /// Clears what the change takes away, rights among it.

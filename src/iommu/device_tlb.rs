@@ -3,8 +3,7 @@
 
 use core::fmt;
 
-use super::commit::{Guard, Results};
-use super::devices::Assignment;
+use super::flush::{Guard, Results, everything};
 use super::stage::Touched;
 use super::{Config, Error, Iommu, Refusal};
 use crate::addr::SourceId;
@@ -135,9 +134,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             ats.switch(&self.hal, false);
             pci::stop_bus_master(&self.hal, device.device);
             unit.expel(&self.hal, &device.requesters, device.domain_id, None, flush);
-            flush.everything();
-            let others = assignments.iter().filter(|device| device.unit == index);
-            others.filter_map(Assignment::device_tlb).for_each(|other| flush.device_tlb(other));
+            everything(assignments, index, flush);
         }
         any
     }

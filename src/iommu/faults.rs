@@ -1,7 +1,8 @@
 //! What the units blocked, and who is told of it.
 #![forbid(unsafe_code)]
 
-use super::{Error, Iommu, commit};
+use super::flush::{all, make_up};
+use super::{Config, Error, Iommu};
 use crate::addr::SourceId;
 use crate::hal::Hal;
 use crate::vtd::{Destination, Fault, FaultLog};
@@ -49,15 +50,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::NotEnabled);
         }
         let requesters = self.topology.requesters(&self.hal, device)?;
+        let Config { assignments, flushes, .. } = &mut *config;
         let muted = requesters.ids().iter().try_for_each(|&source| {
             let index = self.topology.unit_of(&self.hal, source).ok_or(Error::NoSuchDevice(source))?;
-            if let (Some(unit), Some(flush)) = (self.units.get(index), config.flushes.get_mut(index)) {
+            if let (Some(unit), Some(flush)) = (self.units.get(index), flushes.get_mut(index)) {
                 unit.mute(&self.hal, source.requester(), muted, flush)?;
+                make_up(unit, assignments, index, flush);
             }
             Ok(())
         });
         let mut results = self.no_results();
         drop(self.flush(config, &mut results));
-        muted.and(Ok(commit::all(&results)?))
+        muted.and(Ok(all(&results)?))
     }
 }

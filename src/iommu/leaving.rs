@@ -1,8 +1,8 @@
 //! What a device that leaves its cell has to do between its being blocked and its being free for another cell.
 #![forbid(unsafe_code)]
 
-use super::commit::{Guard, Results};
 use super::devices::{Assignment, State};
+use super::flush::{Guard, Results};
 use super::stage::Touched;
 use super::{Error, Iommu};
 use crate::hal::Hal;

@@ -136,6 +136,8 @@ struct Target {
 pub(crate) struct Flush {
     /// All of the context-cache, and all of the IOTLB, which has to follow (S 6.5.2.1).
     everything: bool,
+    /// That, and all that the unit's devices have: whatever else was asked before is asked with it.
+    makes_up: bool,
     contexts: Vec<Context, CONTEXTS>,
     /// All of the IOTLB.
     iotlb: bool,
@@ -152,9 +154,15 @@ impl Flush {
         self.write_buffer |= unit.write_buffer_flush;
     }
 
-    /// All that the unit itself has.
-    pub(crate) fn everything(&mut self) {
-        self.everything = true;
+    /// All that the unit has, and its devices with these device-TLBs, which are all. That makes up for flushes that failed.
+    pub(crate) fn everything(&mut self, device_tlbs: impl Iterator<Item = DeviceTlb>) {
+        (self.everything, self.makes_up) = (true, true);
+        device_tlbs.for_each(|device| self.device_tlb(device));
+    }
+
+    /// True if it makes up for flushes that failed.
+    pub(super) fn makes_up(&self) -> bool {
+        self.makes_up
     }
 
     /// Forgets what was collected.

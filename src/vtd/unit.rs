@@ -39,6 +39,14 @@ pub(crate) struct UnitCounts {
     pub frames: u32,
 }
 
+/// A flush that was begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    ticket: Ticket,
+    /// How many of the flushes that failed it makes up for.
+    makes_up_for: u64,
+}
+
 /// What a unit does to the requests of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitState {
@@ -84,9 +92,12 @@ pub(crate) struct Unit {
     /// Why the unit takes no change any more. If a command or an invalidation was not confirmed, what the unit has cached is
     /// not known.
     failure: Mutex<Option<UnitError>>,
-    /// An entry of the root table became present that was not flushed yet, or a flush was refused: the next entry that
-    /// becomes present asks for everything.
+    /// An entry of the root table became present that was not flushed yet: the next entry that becomes present asks for
+    /// everything.
     root_changed: AtomicBool,
+    /// Flushes that failed although the unit goes on, and how many of them were made up for.
+    failed_flushes: AtomicU64,
+    made_up: AtomicU64,
     frames: AtomicU32,
     /// Sum of the addresses of its root and context tables, modulo 2^64: what an audit has to find.
     tables: AtomicU64,
@@ -117,6 +128,8 @@ impl Unit {
             on: false,
             failure: Mutex::new(None),
             root_changed: AtomicBool::new(false),
+            failed_flushes: AtomicU64::new(0),
+            made_up: AtomicU64::new(0),
             frames: AtomicU32::new(0),
             tables: AtomicU64::new(0),
             reader: Mutex::new(()),
@@ -152,11 +165,13 @@ impl Unit {
     }
 
     /// Notes if the unit failed: from then on it takes no change. A descriptor that it refused, or a device that does not
-    /// answer, does no harm to others.
+    /// answer, does no harm to others, but what was to be forgotten may be cached until the unit forgets everything.
     fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
         match &result {
             Ok(_) => {}
-            Err(UnitError::Queue { .. } | UnitError::Device { .. }) => self.root_changed.store(true, Ordering::Relaxed),
+            Err(UnitError::Queue { .. } | UnitError::Device { .. }) => {
+                self.failed_flushes.fetch_add(1, Ordering::AcqRel);
+            }
             Err(error) => {
                 self.failure.lock().get_or_insert(*error);
             }
@@ -203,12 +218,17 @@ impl Unit {
         if needed { self.command(hal, Command::FLUSH_WRITE_BUFFER) } else { Ok(()) }
     }
 
+    /// True if a flush failed, and no flush of [everything](Flush::everything) that came after it was confirmed.
+    pub(crate) fn owes_flush(&self) -> bool {
+        self.failed_flushes.load(Ordering::Acquire) > self.made_up.load(Ordering::Acquire)
+    }
+
     /// Has the unit begin what `flush` lists; nothing to wait for if `None`.
     ///
     /// # Errors
     ///
     /// The unit did not take it in time. It is out of service then.
-    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Ticket>, UnitError> {
+    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Begun>, UnitError> {
         if flush.is_empty() && !flush.write_buffer() {
             return Ok(None);
         }
@@ -219,14 +239,16 @@ impl Unit {
         }
         let (registers, unit) = (self.registers(hal), &self.capabilities);
         let list = flush.list(unit);
-        self.guard(match &self.invalidator {
+        let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
+        let ticket = self.guard(match &self.invalidator {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => self.submit(&registers, queue, &list).map(Some),
             Some(Invalidator::Registers(turn)) => {
                 let _turn = turn.lock();
                 register_based::run(&registers, unit, list.iter(), self.timeout_ns).map(|()| None)
             }
-        })
+        })?;
+        Ok(ticket.map(|ticket| Begun { ticket, makes_up_for }))
     }
 
     fn descriptors<'l>(&self, part: &'l [Invalidation]) -> impl ExactSizeIterator<Item = Descriptor> + Clone + use<'l> {
@@ -255,9 +277,11 @@ impl Unit {
     ///
     /// The unit refused part of it, or a device did not answer: what was begun is not known to be done. Or the unit did not
     /// confirm in time, and is out of service.
-    pub(crate) fn finish(&self, hal: &impl Hal, ticket: Option<Ticket>) -> Result<(), UnitError> {
-        let (Some(ticket), Some(Invalidator::Queue(queue))) = (ticket, &self.invalidator) else { return Ok(()) };
-        self.guard(queue.wait(&self.registers(hal), ticket, self.timeout_ns))
+    pub(crate) fn finish(&self, hal: &impl Hal, begun: Option<Begun>) -> Result<(), UnitError> {
+        let (Some(begun), Some(Invalidator::Queue(queue))) = (begun, &self.invalidator) else { return Ok(()) };
+        self.guard(queue.wait(&self.registers(hal), begun.ticket, self.timeout_ns))?;
+        self.made_up.fetch_max(begun.makes_up_for, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Both in one go.

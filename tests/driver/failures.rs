@@ -130,6 +130,46 @@ fn a_release_that_the_queue_refused_can_be_repeated() {
     }
 }
 
+/// A release whose IOTLB invalidation was refused leaves pages and a domain-id cached. Whatever comes next behind that unit
+/// begins with a flush of everything, until one is confirmed.
+#[test]
+fn what_a_refused_flush_left_is_forgotten_before_anything_is_granted() {
+    for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
+        let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let (old, new, elsewhere) = (function(0, 3), function(0, 4), function(1, 0));
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, 2 * PAGE, RW), old);
+        poke(&machine, MEMORY + LARGE, 0xbeef);
+        assert!(write(&machine, old, INPUT, 1), "{name}");
+        machine.break_unit(1, Defect::QueueErrorAfter(1));
+        let mut change = iommu.change();
+        change.unmap(cell, range(INPUT, PAGE)).unwrap().release(old).unwrap();
+        assert!(matches!(change.commit(), Err(Error::Unit(UnitError::Queue { .. }))), "{name}");
+
+        let caching = unit.cap >> 7 & 1 == 1;
+        let submitted = |call: &dyn Fn()| {
+            let before = iommu.statistics().descriptors;
+            call();
+            iommu.statistics().descriptors - before
+        };
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let others = submitted(&|| drop(iommu.assign(elsewhere, other).unwrap()));
+        assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit owes nothing");
+        machine.break_unit(1, Defect::QueueErrorAfter(1));
+        assert!(matches!(iommu.assign(new, cell), Err(Error::Unit(UnitError::Queue { .. }))), "{name}: it still owes");
+        assert_eq!(read(&machine, new, INPUT + PAGE), None, "{name}");
+        let with_everything = submitted(&|| drop(iommu.assign(new, cell).unwrap()));
+        assert_eq!(with_everything, if caching { 3 + 3 } else { 3 }, "{name}: context-cache, IOTLB and a wait");
+        let map = |at| iommu.map(cell, region(at, MEMORY + LARGE, PAGE, RW)).unwrap();
+        let as_ever = submitted(&|| drop(map(INPUT)));
+        assert_eq!(as_ever, if caching { 2 } else { 0 }, "{name}: once");
+        assert_eq!(read(&machine, new, INPUT), Some(0xbeef), "{name}");
+        iommu.release(old).unwrap();
+        machine.check();
+    }
+}
+
 #[test]
 fn a_unit_that_fails_leaves_the_others_working() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::server()];

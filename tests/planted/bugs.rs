@@ -276,9 +276,9 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "after a time-out the other devices are not asked again",
         "R31",
-        "src/iommu/device_tlb.rs",
-        "others.filter_map(Assignment::device_tlb).for_each(",
-        "others.filter_map(Assignment::device_tlb).take(0).for_each(",
+        "src/iommu/flush.rs",
+        "devices.filter_map(Assignment::device_tlb)",
+        "devices.filter_map(Assignment::device_tlb).take(0)",
     ),
     bug(
         "all of a device-TLB is named with bit 63 set",

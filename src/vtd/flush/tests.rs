@@ -95,7 +95,7 @@ fn setting_the_root_pointer_invalidates_everything_unless_the_unit_does() {
     assert_eq!(list(&unit, |flush| flush.root_pointer_set(&unit)).0, []);
     let twice = list(&QEMU, |flush| (0..2).for_each(|_| flush.root_pointer_set(&QEMU)));
     assert_eq!(twice.0, EVERYTHING);
-    assert_eq!(list(&unit, Flush::everything).0, EVERYTHING, "whatever the unit does by itself");
+    assert_eq!(list(&unit, |flush| flush.everything(NO_DEVICE)).0, EVERYTHING, "whatever the unit does by itself");
 }
 
 #[test]

@@ -209,6 +209,7 @@ impl Unit {
         }
         self.free_tables(hal);
         self.root_changed.store(false, Ordering::Relaxed);
+        *self.made_up.get_mut() = *self.failed_flushes.get_mut();
         Ok(())
     }
 

@@ -1,0 +1,109 @@
+//! How units are told what to forget, and what follows if one does not.
+#![forbid(unsafe_code)]
+
+use heapless::Vec;
+use spin::MutexGuard;
+
+use super::devices::Assignment;
+use super::stage::Touched;
+use super::{Config, Iommu};
+use crate::error::UnitError;
+use crate::hal::Hal;
+use crate::limits;
+use crate::vtd::{Flush, Unit};
+
+pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
+    MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
+
+/// What each unit said to a flush.
+pub(super) type Results<const UNITS: usize> = Vec<Result<(), UnitError>, UNITS>;
+
+/// The error of the first unit that failed.
+pub(super) fn all<const UNITS: usize>(results: &Results<UNITS>) -> Result<(), UnitError> {
+    results.iter().copied().collect()
+}
+
+/// Has a unit forget everything, and all its devices.
+pub(super) fn everything(assignments: &[Assignment], index: usize, flush: &mut Flush) {
+    let devices = assignments.iter().filter(|device| device.unit == index);
+    flush.everything(devices.filter_map(Assignment::device_tlb));
+}
+
+/// The same, if the unit has not made up yet for a flush that failed: what it was asked is not kept.
+pub(super) fn make_up(unit: &Unit, assignments: &[Assignment], index: usize, flush: &mut Flush) {
+    if unit.owes_flush() {
+        everything(assignments, index, flush);
+    }
+}
+
+impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Has the units that a change is about [make up](make_up) for what failed. Nothing is granted before that is done: they
+    /// may still know what a domain-id was before it was free again (R33), and where a page was.
+    pub(super) fn make_up_first(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
+        let Config { assignments, flushes, .. } = config;
+        for (index, (_, flush)) in self.units.iter().zip(flushes).enumerate().filter(|(_, (unit, _))| unit.owes_flush())
+        {
+            if assignments.iter().any(|device| device.unit == index && touched.has(device.cell)) {
+                everything(assignments, index, flush);
+            }
+        }
+    }
+
+    /// What each unit says before it is asked.
+    pub(super) fn no_results(&self) -> Results<UNITS> {
+        let mut results = Vec::new();
+        while results.len() < self.units.len() && results.push(Ok(())).is_ok() {}
+        results
+    }
+
+    /// Has every unit do what is collected for it, and notes what it says unless it failed before. A device that does not
+    /// answer is fenced, and its unit asked again; its error stays the unit's result.
+    pub(super) fn flush<'l>(
+        &'l self,
+        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        results: &mut Results<UNITS>,
+    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
+        // Each time, another device does not answer.
+        for _ in 0..=limits::DEVICE_TLBS {
+            let mut last = self.no_results();
+            config = self.flush_once(config, &mut last);
+            for (result, last) in results.iter_mut().zip(&last) {
+                *result = match (*result, *last) {
+                    (result, Ok(())) => result,
+                    (Err(error), Err(UnitError::Device { .. })) => Err(error),
+                    (Ok(()) | Err(UnitError::Device { .. }), last) => last,
+                    (result, _) => result,
+                };
+            }
+            if !self.fence(&mut config, &last) {
+                break;
+            }
+        }
+        config
+    }
+
+    /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
+    fn flush_once<'l>(
+        &'l self,
+        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        results: &mut Results<UNITS>,
+    ) -> Guard<'l, UNITS, CELLS, DEVICES> {
+        let mut tickets = Vec::<_, UNITS>::new();
+        for ((unit, flush), result) in self.units.iter().zip(&mut config.flushes).zip(results.iter_mut()) {
+            let begun = unit.begin(&self.hal, flush);
+            flush.clear();
+            let _ = tickets.push(begun.unwrap_or_else(|error| {
+                *result = Err(error);
+                None
+            }));
+        }
+        if tickets.iter().all(Option::is_none) {
+            return config;
+        }
+        drop(config);
+        for ((unit, ticket), result) in self.units.iter().zip(&mut tickets).zip(results) {
+            *result = result.and_then(|()| unit.finish(&self.hal, ticket.take()));
+        }
+        self.config.lock()
+    }
+}
