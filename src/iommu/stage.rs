@@ -3,8 +3,8 @@
 use super::change::Edit;
 use super::devices::{Assignment, State};
 use super::{Config, Error, Incompatibility, Iommu, Refusal};
-use crate::addr::SourceId;
-use crate::cell::{Cell, CellConfig, CellId, differences};
+use crate::addr::{Region, SourceId};
+use crate::cell::{Cell, CellConfig, CellId, Regions, differences};
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::limits::{self, Full};
@@ -133,25 +133,28 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         Ok(())
     }
 
-    /// Fails if memory that firmware reserves for a device of a cell is where the cell is to have memory of its own (R66).
+    /// Fails if memory that firmware reserves for a device that stays in its cell is where the cell is to have memory of its
+    /// own (R66). Which it is was noted when the device got its domain.
     fn check_reserved(
         &self,
         config: &mut Config<UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
     ) -> Result<(), Error> {
-        for &Assignment { device, cell, state, .. } in config.assignments.iter().filter(|a| touched.has(a.cell)) {
-            let granted = config.cell(cell)?.staged.as_slice();
-            let overlaps = |reserved| granted.iter().any(|region| region.input.overlaps(reserved));
-            let mut reserved = self.topology.reserved(&self.hal, device).map(|memory| memory.region);
-            match (state, reserved.find(|reserved| overlaps(reserved.input))) {
-                (State::Leaving, _) | (_, None) => {}
-                (State::Staying, Some(reserved)) => return Err(Error::Reserved(reserved)),
-                (State::Arriving, Some(reserved)) => {
-                    return Err(Error::Refused { device, reason: Refusal::ReservedMemory(reserved) });
+        let Config { cells, assignments, .. } = config;
+        for Cell { staged, domains, .. } in touched.of(cells) {
+            for domain in domains.iter().filter(|domain| stays_in_use(assignments, domain.id)) {
+                if let Some(reserved) = self.reserved_within(staged, domain.attributes.reserved) {
+                    return Err(Error::Reserved(reserved));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The first of some reserved memory that overlaps a cell's own.
+    fn reserved_within(&self, regions: &Regions, reserved: u64) -> Option<Region> {
+        let overlaps = |memory: &Region| regions.as_slice().iter().any(|region| region.input.overlaps(memory.input));
+        self.reserved_in(reserved).find(overlaps)
     }
 
     /// Finds for each device that arrives a domain of its cell that fits, or makes one: no unit knows that yet.
@@ -164,13 +167,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let arriving = config.assignments.get(index).filter(|device| device.arrives(touched));
             let Some(&Assignment { device, cell: cell_id, unit, .. }) = arriving else { continue };
             let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+            let reserved = self.reserved_of(device);
+            if let Some(memory) = self.reserved_within(&config.cell(cell_id)?.staged, reserved) {
+                return Err(Error::Refused { device, reason: Refusal::ReservedMemory(memory) });
+            }
             let CellConfig { coherency: policy, sharing, .. } = config.cell(cell_id)?.config;
             let can_enforce = self.can_enforce_snoop(unit, device);
             let coherency = policy.wanted(can_enforce);
             let coherency = coherency.ok_or(Error::Incompatible { device, reason: Incompatibility::Snoop })?;
             let host_bits = self.topology.host_address_width();
-            let needs = Attributes::of(unit, host_bits, coherency, self.reserved_of(device))
-                .ok_or(Error::NoSuchDevice(device))?;
+            let needs = Attributes::of(unit, host_bits, coherency, reserved).ok_or(Error::NoSuchDevice(device))?;
             let fits = |domain: &&Domain| {
                 sharing.shares(&needs, can_enforce, &domain.attributes) && u32::from(domain.id) < unit.domain_ids
             };

@@ -1,10 +1,13 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use cofferdam::addr::Rights;
 use cofferdam::iommu::{Error, Options, Refusal};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, Coherency, Iommu};
-use cofferdam_model::{BridgeKind, UnitConfig};
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
+use crate::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const MEMORY_A: u64 = 0x6000_0000;
@@ -266,6 +269,29 @@ fn reserved_memory_follows_its_device_and_nobody_else_reaches_it() {
         iommu.unmap(b, range(INPUT, PAGE)).unwrap();
         assert!(write(&machine, usb, reserved, 8), "{name}");
     }
+}
+
+#[test]
+fn memory_is_changed_without_a_look_at_configuration_space() {
+    let machine = machine([UnitConfig::server()]);
+    let reserved = 0x7800_0000;
+    let table = dmar(&machine, &[], &[(reserved, reserved + PAGE - 1, 3)]);
+    let topology = Topology::from_dmar(&table, &&machine, |finding| panic!("{finding}")).unwrap();
+    let reads = AtomicU32::new(0);
+    let before = |call, _: &Machine| _ = reads.fetch_add(u32::from(call == Call::ConfigRead), Ordering::Relaxed);
+    let hal = Watched { machine: &machine, before };
+    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    for device in [3, 4] {
+        iommu.assign(function(0, device), cell).unwrap();
+    }
+    assert!(reads.swap(0, Ordering::Relaxed) > 0, "which memory is reserved for a device may hang on what it is");
+    iommu.map(cell, region(INPUT, MEMORY_A, LARGE, RW)).unwrap();
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+    let owned = region(reserved, reserved, PAGE, RW);
+    assert_eq!(iommu.map(cell, owned), Err(Error::Reserved(owned)), "it was noted once and for all");
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
 }
 
 #[test]

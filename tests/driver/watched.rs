@@ -11,6 +11,8 @@ use cofferdam_model::Machine;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Pause,
+    /// Configuration space is read.
+    ConfigRead,
     Other,
 }
 
@@ -91,7 +93,7 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
-        self.look().config_read(function, offset)
+        self.look_at(Call::ConfigRead).config_read(function, offset)
     }
 
     unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
