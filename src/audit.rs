@@ -16,7 +16,7 @@ mod walk;
 
 pub(crate) use compare::Comparison;
 pub(crate) use context_entry::Target;
-pub(crate) use crossing::{Owned, owned, unowned};
+pub(crate) use crossing::{owned, unowned};
 pub use difference::Difference;
 pub(crate) use registers::{Mode, Registers};
 pub(crate) use tables::{LiveTables, Seen};

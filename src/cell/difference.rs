@@ -113,7 +113,7 @@ mod tests {
     fn map(regions: &[(u64, u64, u64, Rights)]) -> Regions {
         regions.iter().fold(Regions::new(), |all, &(first, end, output, rights)| {
             let output = PhysAddr::new(first + output);
-            all.with(Region::new(Iova::new(first), output, end - first, rights).unwrap()).unwrap()
+            all.with(Region::new(Iova::new(first), output, end - first, rights).unwrap(), false).unwrap()
         })
     }
 
@@ -171,11 +171,11 @@ mod tests {
     #[test]
     fn the_whole_address_space_can_be_taken_and_granted() {
         let whole = Region::new(Iova::new(0), PhysAddr::new(0), u64::MAX, RW).unwrap();
-        let all = Regions::new().with(whole).unwrap();
+        let all = Regions::new().with(whole, false).unwrap();
         let one: Vec<_> = differences(&Regions::new(), &all).collect();
         assert_eq!((one.len(), one[0].granted()), (1, Some(whole)));
         let top = Region::new(Iova::new(u64::MAX), PhysAddr::new(0), 1, RW).unwrap();
-        let top = Regions::new().with(top).unwrap();
+        let top = Regions::new().with(top, false).unwrap();
         assert_eq!(differences(&top, &Regions::new()).map(|one| one.taken().is_some()).collect::<Vec<_>>(), [true]);
     }
 }

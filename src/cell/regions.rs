@@ -16,51 +16,66 @@ pub(crate) enum RegionError {
 
 const FULL: RegionError = RegionError::Full(Full { what: "regions in this cell", capacity: limits::REGIONS });
 
-/// The regions of a cell, sorted by input address; no two overlap, and none continues another.
+/// One bit for each region.
+const _: () = assert!(limits::REGIONS <= 64);
+
+/// The regions of a cell, sorted by input address; no two overlap, and none continues another like it.
 #[derive(Debug, Default)]
-pub(crate) struct Regions(heapless::Vec<Region, { limits::REGIONS }>);
+pub(crate) struct Regions {
+    all: heapless::Vec<Region, { limits::REGIONS }>,
+    /// Those whose memory the root cell keeps: bit n for the n-th.
+    shared: u64,
+}
 
 impl Clone for Regions {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { all: self.all.clone(), shared: self.shared }
     }
 
     /// Copies the regions that there are, not the room for more.
     fn clone_from(&mut self, from: &Self) {
-        self.0.clear();
-        for region in from.0.iter() {
-            let _ = self.0.push(*region);
+        self.all.clear();
+        for region in from.all.iter() {
+            let _ = self.all.push(*region);
         }
+        self.shared = from.shared;
     }
 }
 
 impl Regions {
     pub(crate) const fn new() -> Self {
-        Self(heapless::Vec::new())
+        Self { all: heapless::Vec::new(), shared: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.all.clear();
+        self.shared = 0;
     }
 
     pub(crate) fn as_slice(&self) -> &[Region] {
-        &self.0
+        &self.all
+    }
+
+    /// Each region, and whether the root cell keeps its memory.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (Region, bool)> + Clone + '_ {
+        self.all.iter().enumerate().map(|(index, region)| (*region, self.shared >> index & 1 == 1))
     }
 
     /// The lowest region that ends at `start` or above.
     pub(super) fn from(&self, start: Iova) -> Option<Region> {
-        self.0.iter().find(|region| region.input.last() >= start).copied()
+        self.all.iter().find(|region| region.input.last() >= start).copied()
     }
 
-    /// These regions and `region`.
-    pub(crate) fn with(&self, region: Region) -> Result<Self, RegionError> {
-        if let Some(&other) = self.0.iter().find(|other| other.input.overlaps(region.input)) {
+    /// These regions and `region`, whose memory the root cell keeps if it is `shared`.
+    pub(crate) fn with(&self, region: Region, shared: bool) -> Result<Self, RegionError> {
+        if let Some(&other) = self.all.iter().find(|other| other.input.overlaps(region.input)) {
             return Err(RegionError::Overlap(other));
         }
-        let is_below = |other: &&Region| other.input.last() < region.input.start();
+        let is_below = |(other, _): &(Region, bool)| other.input.last() < region.input.start();
+        let (below, above) = (self.parts().filter(is_below), self.parts().filter(|part| !is_below(part)));
         let mut all = Self::new();
-        for &part in self.0.iter().filter(is_below).chain([&region]).chain(self.0.iter().filter(|r| !is_below(r))) {
-            all.push(Some(part))?;
+        for (part, shared) in below.chain([(region, shared)]).chain(above) {
+            all.push(Some(part), shared)?;
         }
         Ok(all)
     }
@@ -78,13 +93,13 @@ impl Regions {
     /// These regions without what of `range` is granted.
     pub(crate) fn minus(&self, range: IovaRange) -> Result<Self, RegionError> {
         let mut rest = Self::new();
-        for &region in &self.0 {
+        for (region, shared) in self.parts() {
             if !region.input.overlaps(range) {
-                rest.push(Some(region))?;
+                rest.push(Some(region), shared)?;
                 continue;
             }
-            rest.push(before(region, range.start()))?;
-            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)))?;
+            rest.push(before(region, range.start()), shared)?;
+            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)), shared)?;
         }
         Ok(rest)
     }
@@ -93,18 +108,18 @@ impl Regions {
     fn edit(&self, range: IovaRange, inside: impl Fn(Region) -> Option<Region>) -> Result<Self, RegionError> {
         let mut next = Some(range.start());
         let mut rest = Self::new();
-        for &region in &self.0 {
+        for (region, shared) in self.parts() {
             if !region.input.overlaps(range) {
-                rest.push(Some(region))?;
+                rest.push(Some(region), shared)?;
                 continue;
             }
             if let Some(expected) = next.filter(|&expected| region.input.start() > expected) {
                 return Err(RegionError::NotGranted(expected));
             }
             next = region.input.last().checked_add(1);
-            rest.push(before(region, range.start()))?;
-            rest.push(inside(region))?;
-            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)))?;
+            rest.push(before(region, range.start()), shared)?;
+            rest.push(inside(region), shared)?;
+            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)), shared)?;
         }
         match next {
             Some(next) if next <= range.last() => Err(RegionError::NotGranted(next)),
@@ -112,16 +127,21 @@ impl Regions {
         }
     }
 
-    /// Appends a region above all others; one that continues the last becomes part of it.
-    fn push(&mut self, region: Option<Region>) -> Result<(), RegionError> {
+    /// Appends a region above all others; one that continues the last, and is like it, becomes part of it.
+    fn push(&mut self, region: Option<Region>, shared: bool) -> Result<(), RegionError> {
         let Some(region) = region else { return Ok(()) };
-        if let Some(last) = self.0.last_mut()
+        let count = self.all.len();
+        let is_alike = |last: usize| (self.shared >> last & 1 == 1) == shared;
+        let is_alike = count.checked_sub(1).is_some_and(is_alike);
+        if let Some(last) = self.all.last_mut().filter(|_| is_alike)
             && let Some(joined) = join(*last, region)
         {
             *last = joined;
             return Ok(());
         }
-        self.0.push(region).map_err(|_| FULL)
+        self.all.push(region).map_err(|_| FULL)?;
+        self.shared |= u64::from(shared) << count;
+        Ok(())
     }
 }
 
@@ -171,7 +191,7 @@ mod tests {
     }
 
     fn regions(parts: &[(u64, u64)]) -> Regions {
-        parts.iter().fold(Regions::new(), |all, &(first, end)| all.with(region(first, end)).unwrap())
+        parts.iter().fold(Regions::new(), |all, &(first, end)| all.with(region(first, end), false).unwrap())
     }
 
     fn parts(regions: &Regions) -> Vec<(u64, u64)> {
@@ -186,20 +206,47 @@ mod tests {
     fn regions_are_sorted_and_never_overlap() {
         let all = regions(&[(40, 50), (0, 10), (20, 30)]);
         assert_eq!(parts(&all), [(0, 10), (20, 30), (40, 50)]);
-        assert_eq!(all.with(region(29, 35)).unwrap_err(), RegionError::Overlap(region(20, 30)));
-        assert_eq!(all.with(region(5, 45)).unwrap_err(), RegionError::Overlap(region(0, 10)));
-        assert_eq!(parts(&all.with(region(11, 19)).unwrap()), [(0, 10), (11, 19), (20, 30), (40, 50)]);
+        assert_eq!(all.with(region(29, 35), false).unwrap_err(), RegionError::Overlap(region(20, 30)));
+        assert_eq!(all.with(region(5, 45), false).unwrap_err(), RegionError::Overlap(region(0, 10)));
+        assert_eq!(parts(&all.with(region(11, 19), false).unwrap()), [(0, 10), (11, 19), (20, 30), (40, 50)]);
     }
 
     #[test]
     fn a_region_that_continues_another_becomes_part_of_it() {
         let all = regions(&[(0, 10), (20, 30), (40, 50)]);
-        assert_eq!(parts(&all.with(region(10, 20)).unwrap()), [(0, 30), (40, 50)]);
-        assert_eq!(parts(&all.with(region(35, 40)).unwrap()), [(0, 10), (20, 30), (35, 50)]);
+        assert_eq!(parts(&all.with(region(10, 20), false).unwrap()), [(0, 30), (40, 50)]);
+        assert_eq!(parts(&all.with(region(35, 40), false).unwrap()), [(0, 10), (20, 30), (35, 50)]);
         let elsewhere = Region { output: PhysAddr::new(0), ..region(10, 20) };
-        assert_eq!(all.with(elsewhere).unwrap().as_slice().len(), 4);
+        assert_eq!(all.with(elsewhere, false).unwrap().as_slice().len(), 4);
         let writable = Region { rights: Rights::all(), ..region(10, 20) };
-        assert_eq!(all.with(writable).unwrap().as_slice().len(), 4);
+        assert_eq!(all.with(writable, false).unwrap().as_slice().len(), 4);
+    }
+
+    #[test]
+    fn what_the_root_cell_keeps_is_known_of_each_part() {
+        let all = regions(&[(0, 10), (40, 50)]).with(region(20, 30), true).unwrap();
+        let of = |all: &Regions| {
+            let part = |(region, shared): (Region, bool)| (region.input.start().as_u64(), region.input.bytes(), shared);
+            all.parts().map(part).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&all), [(0, 10, false), (20, 10, true), (40, 10, false)]);
+        let beside = all.with(region(10, 20), false).unwrap();
+        assert_eq!(of(&beside), [(0, 20, false), (20, 10, true), (40, 10, false)], "not joined, as it is not alike");
+        let beside = beside.with(region(30, 35), true).unwrap();
+        assert_eq!(of(&beside), [(0, 20, false), (20, 15, true), (40, 10, false)]);
+        let edited = beside.with_rights(range(15, 25), Rights::WRITE).unwrap();
+        let parts = [(0, 15, false), (15, 5, false), (20, 5, true), (25, 10, true), (40, 10, false)];
+        assert_eq!(of(&edited), parts);
+        assert_eq!(
+            of(&edited.without(range(0, 22)).unwrap_or_default()),
+            [(22, 3, true), (25, 10, true), (40, 10, false)]
+        );
+        assert_eq!(of(&beside.minus(range(0, 25)).unwrap()), [(25, 10, true), (40, 10, false)]);
+        let mut copy = regions(&[(0, 10)]);
+        copy.clone_from(&beside);
+        assert_eq!((of(&copy), of(&beside.clone())), (of(&beside), of(&beside)));
+        copy.clear();
+        assert_eq!(of(&copy.with(region(0, 10), false).unwrap()), [(0, 10, false)]);
     }
 
     #[test]
@@ -214,7 +261,7 @@ mod tests {
         assert_eq!(of(0, 20), (vec![range(0, 20)], vec![(0, 20), (30, 40)]));
         assert_eq!(of(30, 31), (vec![range(30, 31)], vec![(0, 20), (30, 31), (31, 40)]));
         let apart = Region { output: PhysAddr::new(0), ..region(20, 30) };
-        let changed = all.with(apart).unwrap().with_rights(range(15, 35), Rights::WRITE).unwrap();
+        let changed = all.with(apart, false).unwrap().with_rights(range(15, 35), Rights::WRITE).unwrap();
         let lengths: Vec<_> = changed.as_slice().iter().map(|region| region.input.bytes()).collect();
         assert_eq!(lengths, [15, 5, 10, 5, 5], "each region keeps its own memory");
         assert_eq!(all.with_rights(range(15, 35), Rights::WRITE).unwrap_err(), RegionError::NotGranted(Iova::new(20)));
@@ -256,7 +303,7 @@ mod tests {
     #[test]
     fn the_last_address_of_all_is_an_address_too() {
         let top = Region::new(Iova::new(u64::MAX - 9), PhysAddr::new(0), 10, Rights::READ).unwrap();
-        let all = Regions::new().with(top).unwrap();
+        let all = Regions::new().with(top, false).unwrap();
         assert!(all.without(top.input).unwrap().as_slice().is_empty());
         let tail = IovaRange::new(Iova::new(u64::MAX), 1).unwrap();
         assert_eq!(all.without(tail).unwrap().as_slice()[0].input.bytes(), 9);
@@ -266,8 +313,12 @@ mod tests {
     fn a_full_list_says_so_also_when_a_hole_needs_one_more() {
         let full: Vec<_> = (0..limits::REGIONS as u64).map(|index| (index * 10, index * 10 + 5)).collect();
         let all = regions(&full);
-        assert_eq!(all.with(region(6, 7)).unwrap_err(), FULL);
-        assert_eq!(all.with(region(5, 6)).unwrap().as_slice().len(), limits::REGIONS, "this one continues another");
+        assert_eq!(all.with(region(6, 7), false).unwrap_err(), FULL);
+        assert_eq!(
+            all.with(region(5, 6), false).unwrap().as_slice().len(),
+            limits::REGIONS,
+            "this one continues another"
+        );
         assert_eq!(all.without(range(2, 3)).unwrap_err(), FULL);
         assert_eq!(all.without(range(0, 3)).unwrap().as_slice().len(), limits::REGIONS);
     }

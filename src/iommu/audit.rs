@@ -6,8 +6,8 @@ use spin::MutexGuard;
 
 use super::devices::Assignment;
 use super::{Config, Error, Iommu};
-use crate::addr::{Iova, SourceId};
-use crate::audit::{Comparison, Difference, LiveTables, Mode, Owned, Reach, Registers, Seen, Target, owned, unowned};
+use crate::addr::{Iova, Region, SourceId};
+use crate::audit::{Comparison, Difference, LiveTables, Mode, Reach, Registers, Seen, Target, owned, unowned};
 use crate::cell::{Cell, CellId};
 use crate::domain::{Coherency, Domain};
 use crate::hal::Hal;
@@ -28,9 +28,16 @@ pub struct Audit<const CELLS: usize> {
     /// Page tables that were read, once for each source-id that uses them.
     pub tables: u64,
     unsafe_interrupts: Vec<CellId, CELLS>,
+    sharing: Vec<CellId, CELLS>,
 }
 
 impl<const CELLS: usize> Audit<CELLS> {
+    /// The cells that have memory which the root cell may keep ([`Change::map_shared`](super::Change::map_shared)): the only
+    /// ones whose memory devices of the root cell may reach.
+    pub fn sharing(&self) -> &[CellId] {
+        &self.sharing
+    }
+
     /// The cells that allow unsafe interrupts: what their devices can do with interrupts is not looked at, since nothing
     /// holds them back.
     pub fn unsafe_interrupts(&self) -> &[CellId] {
@@ -50,7 +57,8 @@ struct Auditor<'a, H, const UNITS: usize, const CELLS: usize, const DEVICES: usi
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// Compares what each source-id reaches by the live tables with what is granted, and calls `each` for every difference;
-    /// for none if all is as it should be. Devices of different cells then reach no memory that only another cell owns.
+    /// for none if all is as it should be. Devices of different cells then reach no memory that only another cell owns, and
+    /// those of the root cell reach what another cell has only where that cell shares it.
     ///
     /// It starts from the registers of each unit and walks root, context and page tables as the unit does, with bit
     /// definitions of its own, through [`Hal::word_at`]; nothing of the code that writes tables is used. It takes for granted
@@ -68,11 +76,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// [`Error::NotEnabled`]; or [`Error::InChange`] if a change did not end in time. Nothing was compared.
     pub fn audit(&self, mut each: impl FnMut(Difference)) -> Result<Audit<CELLS>, Error> {
         let config = self.at_rest()?;
-        let mut unsafe_interrupts = Vec::new();
-        for (id, cell) in cells(&config).filter(|(_, cell)| cell.config.allow_unsafe_interrupts) {
-            let _ = (cell, unsafe_interrupts.push(id));
+        let (mut unsafe_interrupts, mut sharing) = (Vec::new(), Vec::new());
+        for (id, cell) in cells(&config) {
+            if cell.config.allow_unsafe_interrupts {
+                let _ = unsafe_interrupts.push(id);
+            }
+            if !config.is_root(id) && cell.regions.parts().any(|(_, shared)| shared) {
+                let _ = sharing.push(id);
+            }
         }
-        let audit = Audit { differences: 0, functions: 0, device_tlbs: 0, ranges: 0, tables: 0, unsafe_interrupts };
+        let audit =
+            Audit { differences: 0, functions: 0, device_tlbs: 0, ranges: 0, tables: 0, unsafe_interrupts, sharing };
         let strangers = page_tables(&config);
         let mut auditor = Auditor { iommu: self, config: &config, each: &mut each, audit, strangers };
         for (index, unit) in self.units.iter().enumerate() {
@@ -282,7 +296,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
             Seen::Run(run) => {
                 self.audit.ranges += 1;
                 comparison.run(run, &mut |difference| self.tell(difference));
-                self.crossings(run, device, granted().map(|region| owned(&region)));
+                self.crossings(run, device, owner, iommu.reserved_in(reserved));
             }
             Seen::Wrong(difference) => self.tell(difference),
             _ => {}
@@ -312,12 +326,23 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
         }
     }
 
-    /// Tells what of a run belongs to another cell and not to this one.
-    fn crossings(&mut self, run: Reach, device: Option<&Assignment>, own: impl Iterator<Item = Owned> + Clone) {
+    /// Tells what of a run belongs to another cell and not to this one. Nothing belongs to the root cell that another cell
+    /// has for itself, whatever the root cell was granted.
+    fn crossings(
+        &mut self,
+        run: Reach,
+        device: Option<&Assignment>,
+        cell: Option<&Cell>,
+        reserved: impl Iterator<Item = Region> + Clone,
+    ) {
+        let granted = cell.map(|cell| cell.regions.as_slice()).unwrap_or_default();
         let cell = device.map(|device| device.cell);
+        let is_root = cell.is_some_and(|cell| self.config.is_root(cell));
         for (owner, other) in cells(self.config).filter(|(id, _)| Some(*id) != cell) {
-            for region in other.regions.as_slice() {
-                for memory in unowned(owned(&run.region), owned(region), own.clone()) {
+            for (region, shared) in other.regions.parts() {
+                let granted = if is_root && !shared { &[] } else { granted };
+                let own = granted.iter().copied().chain(reserved.clone()).map(|region| owned(&region));
+                for memory in unowned(owned(&run.region), owned(&region), own) {
                     self.tell(Difference::Crosses { source: run.source, cell, owner, memory });
                 }
             }

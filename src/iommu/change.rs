@@ -16,6 +16,7 @@ use crate::limits::{self, Full};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edit {
     Map(CellId, Region),
+    MapShared(CellId, Region),
     Unmap(CellId, IovaRange),
     Protect(CellId, IovaRange, Rights),
     Assign(CellId, SourceId, DeviceConfig),
@@ -27,7 +28,8 @@ impl Edit {
     /// The cell that it names.
     pub(super) fn cell(&self) -> Option<CellId> {
         match *self {
-            Self::Map(cell, _) | Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
+            Self::Map(cell, _) | Self::MapShared(cell, _) => Some(cell),
+            Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
             Self::Assign(cell, ..) | Self::Destroy(cell) => Some(cell),
             Self::Release(_) => None,
         }
@@ -66,7 +68,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
         Ok(self)
     }
 
-    /// Grants a cell's devices, present and future, a region of memory. How wide addresses may be follows from the
+    /// Grants a cell's devices, present and future, a region of memory, which the
+    /// [root cell](Iommu::create_root_cell) loses as long as they have it. How wide addresses may be follows from the
     /// devices: that is checked for those that the cell has, and for others when they are assigned.
     ///
     /// # Errors
@@ -74,6 +77,20 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// There is no room for one more edit, as with each of these methods.
     pub fn map(&mut self, cell: CellId, region: Region) -> Result<&mut Self, Error> {
         self.with(Edit::Map(cell, region))
+    }
+
+    /// As [`map`](Self::map), but the root cell keeps what it has of this memory, with its own rights: a buffer between the
+    /// two, for example, or memory that the root cell fills before the cell begins.
+    ///
+    /// This takes nothing from the root cell and gives it nothing, so it need not have the memory. It loses it all the same
+    /// if some cell [maps](Self::map) the same memory for itself. To end the sharing only, unmap the range and map it again
+    /// in one change: the cell's own devices go on meanwhile. For the root cell itself this is `map`.
+    ///
+    /// # Errors
+    ///
+    /// No room.
+    pub fn map_shared(&mut self, cell: CellId, region: Region) -> Result<&mut Self, Error> {
+        self.with(Edit::MapShared(cell, region))
     }
 
     /// Takes a range away from a cell; it may be part of a region, or of several, but all of it has to be granted.
@@ -191,6 +208,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// As for [`Change::commit`].
     pub fn map(&self, cell: CellId, region: Region) -> Result<Committed<CELLS>, Error> {
         self.commit(&[Edit::Map(cell, region)])
+    }
+
+    /// [`Change::map_shared`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Change::commit`].
+    pub fn map_shared(&self, cell: CellId, region: Region) -> Result<Committed<CELLS>, Error> {
+        self.commit(&[Edit::MapShared(cell, region)])
     }
 
     /// [`Change::unmap`], alone.

@@ -35,9 +35,13 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
         let concerned = match *edit {
             Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => true,
             Edit::Assign(_, device, _) => is_its(device),
-            Edit::Protect(..) | Edit::Release(_) => false,
+            Edit::MapShared(..) | Edit::Protect(..) | Edit::Release(_) => false,
         };
         concerned.then_some(root)
+    }
+
+    pub(super) fn is_root(&self, cell: CellId) -> bool {
+        self.root.as_ref().is_some_and(|root| root.cell == cell)
     }
 
     /// What edits of a cell's memory are made in.
@@ -58,14 +62,13 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
 
     /// Fails if the root cell is to map memory that is not one to one.
     pub(super) fn check_one_to_one(&self, cell: CellId, region: Region) -> Result<(), Error> {
-        let is_root = self.root.as_ref().is_some_and(|root| root.cell == cell);
-        if is_root && region.input.start().as_u64() != region.output.as_u64() {
+        if self.is_root(cell) && region.input.start().as_u64() != region.output.as_u64() {
             return Err(Error::NotOneToOne(region));
         }
         Ok(())
     }
 
-    /// Takes what all other cells are to have out of what the root cell is to have.
+    /// Takes what all other cells are to have for themselves out of what the root cell is to have.
     pub(super) fn stage_root(&mut self, touched: &Touched<CELLS>) -> Result<(), Error> {
         let Some(root) = self.root.as_ref().filter(|root| touched.has(root.cell)) else { return Ok(()) };
         let mut left = root.staged.clone();
@@ -76,7 +79,7 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
                 continue;
             }
             let regions = if touched.has(id) { staged } else { regions };
-            for region in regions.as_slice() {
+            for (region, _) in regions.parts().filter(|(_, shared)| !shared) {
                 if let Some(range) = IovaRange::new(Iova::new(region.output.as_u64()), region.input.bytes()) {
                     left = left.minus(range)?;
                 }
@@ -93,7 +96,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// [`Change::assign`](super::Change::assign) give it what the hypervisor's first guest is to have.
     ///
     /// All its memory is mapped one to one. What another cell maps, the root cell loses in the same change, and has again
-    /// when no other cell maps it any more; a range that is unmapped from the root cell itself does not come back. A device
+    /// when no other cell maps it any more; a range that is unmapped from the root cell itself does not come back. It keeps
+    /// what another cell has by [`Change::map_shared`](super::Change::map_shared) alone. A device
     /// that is assigned to another cell leaves the root cell in the same change. It **never comes back by itself**: when it
     /// has left its cell, it is blocked until it is assigned anew.
     ///

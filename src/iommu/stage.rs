@@ -103,11 +103,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::NoSuchCell(cell));
         }
         match edit {
-            Edit::Map(cell, region) => {
+            Edit::Map(cell, region) | Edit::MapShared(cell, region) => {
                 paging::check(region)?;
                 config.check_one_to_one(cell, region)?;
                 let staged = config.staged_mut(cell)?;
-                *staged = staged.with(region)?;
+                *staged = staged.with(region, matches!(edit, Edit::MapShared(..)))?;
             }
             Edit::Unmap(_, range) | Edit::Protect(_, range, _) if !range.is_page_aligned() => {
                 return Err(Error::Misaligned(range));

@@ -19,6 +19,7 @@ mod policies;
 mod properties;
 mod quirks;
 mod register_based;
+mod shared;
 mod take_over;
 mod threads;
 mod watched;

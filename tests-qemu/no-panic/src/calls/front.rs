@@ -18,6 +18,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show((iommu.topology(), iommu.hal()));
     show(iommu.create_cell(*any::<CellConfig>()));
     show(iommu.map(*any(), *any()));
+    show(iommu.map_shared(*any(), *any()));
     show(iommu.unmap(*any(), *any()));
     show(iommu.protect(*any(), *any(), *any()));
     show(iommu.assign(*any(), *any()));
@@ -30,7 +31,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
     if let Ok(audit) = iommu.audit(show) {
-        show(audit.unsafe_interrupts());
+        show((audit.unsafe_interrupts(), audit.sharing()));
     }
     show(iommu.reach(show));
     show(iommu.mute(*any(), *any()));
@@ -38,6 +39,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.destroy_cell(*any()));
     let mut change = iommu.change();
     show(change.map(*any(), *any()));
+    show(change.map_shared(*any(), *any()));
     show(change.unmap(*any(), *any()));
     show(change.protect(*any(), *any(), *any()));
     show(change.assign(*any(), *any()));

@@ -1,0 +1,224 @@
+//! Memory that a cell has and the root cell keeps.
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::iommu::{Difference, Error, MapError, Reach};
+use cofferdam::{CellId, Iommu};
+use cofferdam_model::{Defect, Machine, UnitConfig};
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const MEMORY: u64 = 0x4000_0000;
+const INPUT: u64 = 0x8000_0000;
+
+/// A page of the memory.
+fn at(page: u64) -> u64 {
+    MEMORY + page * PAGE
+}
+
+/// A root cell with large pages of memory, and a device.
+fn root_with(iommu: &Iommu<&Machine>, disk: SourceId) -> CellId {
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let mut change = iommu.change();
+    change.map(root, region(MEMORY, MEMORY, 2 * LARGE, RW)).unwrap().assign(disk, root).unwrap();
+    change.commit().unwrap();
+    root
+}
+
+/// All that a device reaches.
+fn reach(iommu: &Iommu<&Machine>, device: SourceId) -> Vec<Reach> {
+    let mut all = Vec::new();
+    iommu.reach(|reach| all.push(reach)).unwrap();
+    all.retain(|reach| reach.source == device);
+    all
+}
+
+/// The cells that share memory with the root cell, if an audit finds no difference.
+#[track_caller]
+fn sharing(iommu: &Iommu<&Machine>) -> Vec<CellId> {
+    let audit = iommu.audit(|difference| panic!("{difference}")).unwrap();
+    audit.sharing().to_vec()
+}
+
+#[test]
+fn the_root_cell_keeps_what_is_shared_with_its_own_rights_and_other_cells_never_reach_it() {
+    for (name, unit) in presets() {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let (disk, card, other) = (function(0, 1), function(0, 2), function(0, 3));
+        let root = root_with(&iommu, disk);
+        iommu.protect(root, range(at(1), PAGE), Rights::READ).unwrap();
+        let before = (reach(&iommu, disk), machine.frames_in_use(), iommu.statistics());
+
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map_shared(cell, region(INPUT, at(0), 4 * PAGE, RW)).unwrap();
+        let mut told = iommu.statistics();
+        told.table_frames = before.2.table_frames;
+        assert_eq!(told, before.2, "{name}: the root cell has nothing to do with it");
+        assert_eq!(reach(&iommu, disk), before.0, "{name}");
+        let mut change = iommu.change();
+        change.map(cell, region(INPUT + 4 * PAGE, at(4), PAGE, RW)).unwrap().assign(card, cell).unwrap();
+        change.commit().unwrap();
+        let stranger = cell_with(&iommu, region(INPUT, at(8), 4 * PAGE, RW), other);
+        assert_eq!(sharing(&iommu), [cell], "{name}");
+
+        poke(&machine, at(1), 7);
+        assert_eq!(read(&machine, disk, at(1)), Some(7), "{name}");
+        assert!(!write(&machine, disk, at(1), 1), "{name}: the root cell has rights of its own");
+        assert!(write(&machine, card, INPUT + PAGE, 8) && write(&machine, disk, at(2), 9), "{name}");
+        assert_eq!((read(&machine, disk, at(1)), read(&machine, card, INPUT + 2 * PAGE)), (Some(8), Some(9)), "{name}");
+        for page in [at(0), at(3)] {
+            assert!(!write(&machine, other, page, 1), "{name}: another cell");
+        }
+        assert!(!write(&machine, disk, at(4), 1) && !write(&machine, disk, at(8), 1), "{name}: what is not shared");
+
+        iommu.protect(cell, range(INPUT, 2 * PAGE), Rights::READ).unwrap();
+        assert!(write(&machine, disk, at(0), 1) && !write(&machine, card, INPUT, 1), "{name}");
+        assert_eq!(sharing(&iommu), [cell], "{name}: with other rights");
+        iommu.destroy_cell(stranger).unwrap();
+        iommu.destroy_cell(cell).unwrap();
+        assert_eq!((reach(&iommu, disk), machine.frames_in_use()), (before.0, before.1), "{name}: as before");
+        assert_eq!(sharing(&iommu), [], "{name}");
+        machine.check();
+    }
+}
+
+#[test]
+fn sharing_begins_and_ends_without_a_gap_for_the_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let (disk, card) = (function(0, 1), function(0, 2));
+    root_with(&iommu, disk);
+    let cell = cell_with(&iommu, region(INPUT, at(0), 4 * PAGE, RW), card);
+    let tables = machine.frames_in_use();
+    assert!(!write(&machine, disk, at(1), 1));
+
+    let again = |shared| {
+        let before = (reach(&iommu, card), iommu.statistics());
+        let mut change = iommu.change();
+        change.unmap(cell, range(INPUT, 2 * PAGE)).unwrap();
+        let part = region(INPUT, at(0), 2 * PAGE, RW);
+        if shared { change.map_shared(cell, part) } else { change.map(cell, part) }.unwrap();
+        change.commit().unwrap();
+        assert_eq!(reach(&iommu, card), before.0);
+        iommu.statistics().descriptors - before.1.descriptors
+    };
+    assert_eq!(again(true), 0, "what is granted to the root cell was in no cache");
+    assert!(write(&machine, disk, at(1), 1) && !write(&machine, disk, at(2), 1), "half of it");
+    assert_eq!(sharing(&iommu), [cell]);
+    assert_eq!(again(false), 2, "the root cell's pages, and a wait; nothing of the cell's");
+    assert!(!write(&machine, disk, at(1), 1) && write(&machine, card, INPUT + PAGE, 1));
+    assert_eq!(sharing(&iommu), []);
+    assert_eq!(machine.frames_in_use(), tables);
+}
+
+#[test]
+fn what_another_cell_has_for_itself_the_root_cell_loses_whoever_shares_it() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let (disk, card) = (function(0, 1), function(0, 2));
+    // Before there is a root cell.
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map_shared(cell, region(INPUT, at(0), 2 * PAGE, RW)).unwrap();
+    iommu.assign(card, cell).unwrap();
+    let root = root_with(&iommu, disk);
+    assert!(write(&machine, disk, at(0), 1) && write(&machine, card, INPUT, 1));
+    let owner = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(owner, region(INPUT, at(1), PAGE, RW)).unwrap();
+    assert!(write(&machine, disk, at(0), 1) && !write(&machine, disk, at(1), 1));
+    assert!(write(&machine, card, INPUT + PAGE, 1), "it has its own grant");
+    iommu.destroy_cell(owner).unwrap();
+    assert!(write(&machine, disk, at(1), 1));
+    // Of itself the root cell keeps nothing.
+    iommu.unmap(root, range(at(0), PAGE)).unwrap();
+    assert!(!write(&machine, disk, at(0), 1) && write(&machine, card, INPUT, 1));
+    iommu.map_shared(root, region(at(0), at(0), PAGE, Rights::READ)).unwrap();
+    assert!(!write(&machine, disk, at(0), 1) && read(&machine, disk, at(0)).is_some());
+    assert_eq!(sharing(&iommu), [cell], "and not the root cell");
+    let shifted = region(at(0), at(1), PAGE, RW);
+    assert_eq!(iommu.map_shared(root, shifted), Err(Error::NotOneToOne(shifted)));
+}
+
+#[test]
+fn sharing_that_is_refused_or_fails_changes_nothing() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    let iommu = enabled(&machine);
+    let (disk, card) = (function(0, 1), function(0, 2));
+    root_with(&iommu, disk);
+    let cell = cell_with(&iommu, region(INPUT, at(0), 2 * PAGE, RW), card);
+    let before = machine.snapshot();
+    let overlapping = region(INPUT + PAGE, at(5), PAGE, RW);
+    assert_eq!(iommu.map_shared(cell, overlapping), Err(Error::Overlap(region(INPUT, at(0), 2 * PAGE, RW))));
+    let odd = region(INPUT + 4 * PAGE, at(5) + 8, PAGE, RW);
+    assert!(matches!(iommu.map_shared(cell, odd), Err(Error::Map(MapError::Misaligned(_)))));
+    machine.allow_allocations(Some(0));
+    let mut change = iommu.change();
+    change.unmap(cell, range(INPUT, PAGE)).unwrap();
+    change.map_shared(cell, region(INPUT, at(0), PAGE, RW)).unwrap();
+    change.map_shared(cell, region(INPUT + LARGE, at(9), PAGE, RW)).unwrap();
+    assert_eq!(change.commit().unwrap_err(), Error::OutOfFrames);
+    machine.allow_allocations(None);
+    assert_eq!(machine.snapshot(), before);
+    assert_eq!(sharing(&iommu), []);
+
+    // The unit fails: the root cell is not given what was to be shared.
+    machine.break_unit(0, Defect::QueueDead);
+    let mut change = iommu.change();
+    change.unmap(cell, range(INPUT, PAGE)).unwrap();
+    change.map_shared(cell, region(INPUT, at(0), PAGE, RW)).unwrap();
+    assert!(matches!(change.commit().unwrap_err(), Error::Unit(_)));
+    assert_eq!(reach(&iommu, disk).len(), 1, "all but the cell's first two pages");
+    let mut differences = Vec::new();
+    iommu.audit(|difference| differences.push(difference)).unwrap();
+    assert!(!differences.iter().any(|one| matches!(one, Difference::Crosses { .. })), "{differences:?}");
+}
+
+/// For each page of input, which page of memory is behind it, and whether it is shared.
+type Pages = [Option<(u64, bool)>; 16];
+
+#[test]
+fn whatever_the_history_the_root_cell_has_what_no_cell_has_for_itself() {
+    let mut random = fastrand::Rng::with_seed(0x5a5a);
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let disk = function(0, 1);
+    root_with(&iommu, disk);
+    let devices = [function(0, 2), function(0, 3)];
+    let new = |device| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.assign(device, cell).unwrap();
+        (cell, [None; 16])
+    };
+    let mut cells: [(CellId, Pages); 2] = devices.map(new);
+    for step in 0..500 {
+        let which = random.usize(..2);
+        let (cell, pages) = &mut cells[which];
+        let cell = *cell;
+        let (page, output, shared) = (random.usize(..16), random.u64(..16), random.bool());
+        let input = INPUT + page as u64 * PAGE;
+        let mut change = iommu.change();
+        if pages[page].take().is_some() {
+            change.unmap(cell, range(input, PAGE)).unwrap();
+        }
+        if random.u8(..3) != 0 {
+            let part = region(input, at(output), PAGE, RW);
+            if shared { change.map_shared(cell, part) } else { change.map(cell, part) }.unwrap();
+            pages[page] = Some((output, shared));
+        }
+        change.commit().unwrap();
+        if step % 50 == 49 {
+            iommu.destroy_cell(cell).unwrap();
+            cells[which] = new(devices[which]);
+        }
+        let all = || cells.iter().flat_map(|(_, pages)| pages.iter().flatten());
+        for page in 0..16 {
+            let taken = all().any(|other| *other == (page, false));
+            assert_eq!(write(&machine, disk, at(page), 1), !taken, "step {step}, page {page}");
+        }
+        let shares = |cell| cells.iter().any(|(id, pages)| *id == cell && pages.iter().flatten().any(|page| page.1));
+        let found = sharing(&iommu);
+        assert!(found.iter().all(|cell| shares(*cell)), "step {step}: {found:?}");
+        assert_eq!(found.len(), cells.iter().filter(|(cell, _)| shares(*cell)).count(), "step {step}: {found:?}");
+    }
+    machine.check();
+}
