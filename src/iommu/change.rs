@@ -170,7 +170,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     ///
     /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
     /// device behind that unit may still reach it, so the memory must not be used for anything else. Its devices that were
-    /// to be released stay listed in their cell, and so does a cell that was to be destroyed; the call may be repeated.
+    /// to be released stay listed in their cell, and so does a cell that was to be destroyed; the call may be repeated. Its
+    /// devices that were to be assigned are listed in their new cell if the unit may have let them in; release them.
     ///
     /// Or a device did not answer an invalidation of its device-TLB ([`UnitError::Device`](crate::error::UnitError)). All
     /// that is said of a unit that failed holds for that device alone. It is fenced: its context entry blocks it, its ATS

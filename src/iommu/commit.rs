@@ -188,7 +188,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
     }
 
-    /// The opposite of [`grant`](Self::grant), also for what the units that did not fail have cached by now.
+    /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
     fn take_back(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, freed: &mut FrameList) {
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
@@ -207,7 +207,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 }
             }
         }
-        for device in assignments.iter().filter(|device| device.arrives(touched)) {
+        for device in assignments.iter_mut().filter(|device| device.arrives(touched)) {
+            device.state = State::Leaving;
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
                 unit.expel(&self.hal, &device.requesters, device.domain_id, device.device_tlb(), flush);
             }
@@ -229,8 +230,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for cell in touched.of(cells) {
             // SAFETY: no unit was told of a domain that is not known.
             cell.remove_domains(&self.hal, |domain| !domain.known, |frames| unsafe { frames.free(&self.hal) });
-            let unused = |domain: &Domain| !stays_in_use(assignments, domain.id);
-            cell.remove_domains(&self.hal, unused, |frames| freed.append(&self.hal, frames));
             // A domain that was to be left by all of its devices was not edited, and one of them is still there.
             for domain in &mut cell.domains {
                 for difference in differences(&cell.regions, &cell.staged).filter(Difference::takes) {
@@ -244,6 +243,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.doomed = false;
         }
         let mut results = self.no_results();
+        let mut config = self.flush(config, &mut results);
+        self.forget_released(&mut config, touched, &results, &mut freed);
         let mut config = self.flush(config, &mut results);
         if confirmed && all(&results).is_ok() {
             // SAFETY: each unit has confirmed that it forgot what led to them.

@@ -220,6 +220,26 @@ fn rights_that_cannot_be_flushed_are_not_granted_and_those_taken_away_are_gone()
     }
 }
 
+/// What the unit has cached of a device that it let in without saying so leads to the cell's table as long as that is there.
+#[test]
+fn a_device_that_a_failing_unit_may_have_let_in_is_listed_until_the_unit_says_otherwise() {
+    for (defect, dead) in [(Defect::QueueDead, true), (Defect::QueueErrorAfter(0), false)] {
+        let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let (device, good) = (function(1, 0), function(0, 3));
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), good);
+        machine.break_unit(0, defect);
+        assert!(iommu.assign(device, cell).is_err());
+        let frames = machine.frames_in_use();
+        let listed = iommu.assign(device, cell) == Err(Error::Busy { device, cell });
+        assert_eq!(listed, dead, "{defect:?}");
+        assert_eq!(iommu.destroy_cell(cell).is_err(), dead, "{defect:?}: the unit may walk its tables");
+        assert_eq!(machine.frames_in_use() < frames, !dead, "{defect:?}");
+        assert_eq!(read(&machine, good, INPUT), None, "{defect:?}");
+    }
+}
+
 #[test]
 fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
     let unit = UnitConfig::server().caching_mode(true);

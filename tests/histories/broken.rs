@@ -140,9 +140,8 @@ impl History<'_> {
     fn fail(&mut self, after: &After, suspects: &[bool]) {
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
         let (iommu, machine) = (&self.iommu, self.machine);
-        self.oracle.fail(after, suspects, |device| {
-            let cell = device.cell.and_then(|cell| cells[cell]);
-            suspects[device.unit] && cell.is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
+        self.oracle.fail(after, suspects, |device, cell| {
+            suspects[device.unit] && cells[cell].is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
         });
     }
 

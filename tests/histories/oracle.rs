@@ -249,8 +249,9 @@ impl Oracle {
     }
 
     /// Takes over what is left of a change that a unit failed in: what was to be taken away is gone, nothing is granted,
-    /// and a device stays in its cell if `stays` says so. Behind `suspects` it may reach what it had, or was to have.
-    pub(crate) fn fail(&mut self, after: &After, suspects: &[bool], stays: impl Fn(&Device) -> bool) {
+    /// and a device that leaves or arrives is in a cell if `is_in` says so. Behind `suspects` it may reach what it had, or was
+    /// to have.
+    pub(crate) fn fail(&mut self, after: &After, suspects: &[bool], is_in: impl Fn(&Device, usize) -> bool) {
         for index in 0..self.devices.len() {
             let (cells, pages) = ([self.devices[index].cell, after.cells[index]], &after.pages);
             let cells = cells.map(|cell| cell.filter(|cell| after.touched[*cell]));
@@ -262,8 +263,10 @@ impl Oracle {
                 device.loose.extend(had.into_iter().chain(gets));
                 device.loose.dedup();
             }
-            if after.leaves[index] && !stays(&self.devices[index]) {
-                self.devices[index].cell = None;
+            let device = &self.devices[index];
+            if after.leaves[index] || after.arrives[index] {
+                let cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
+                self.devices[index].cell = cell;
             }
         }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
@@ -345,5 +348,5 @@ pub(crate) fn is_listed(iommu: &Front<'_>, machine: &Machine, device: SourceId, 
     change.unmap(cell, crate::machine::range(0x5000, 0x123)).unwrap();
     let error = change.commit().unwrap_err();
     assert_eq!(machine.frames_in_use(), before);
-    matches!(error, cofferdam::iommu::Error::Busy { .. })
+    matches!(error, cofferdam::iommu::Error::Busy { cell: found, .. } if found == cell)
 }
