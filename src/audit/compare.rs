@@ -53,9 +53,7 @@ impl<'g> Comparison<'g> {
         while let Some(next) = self.next.filter(|&next| next <= last) {
             let Some(region) = (self.granted)(Iova::new(next)) else { return };
             let (start, end) = (region.input.start().as_u64().max(next), region.input.last().as_u64().min(last));
-            if start > last {
-                return;
-            }
+            // None if it starts behind `last`.
             if let Some(region) = part(region, start, end) {
                 tell(Difference::Lacks { source: self.source, region });
             }
@@ -93,4 +91,33 @@ fn part(region: Region, start: u64, end: u64) -> Option<Region> {
     let input = IovaRange::new(Iova::new(start), end.checked_sub(start)?.saturating_add(1))?;
     let output = PhysAddr::new_truncate(region.output.as_u64().wrapping_add(skipped));
     region.input.contains(input).then_some(Region { input, output, rights: region.rights })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::addr::Rights;
+
+    #[test]
+    fn what_is_granted_within_a_run_is_told_from_what_is_not() {
+        let source = SourceId::new(0, 0, 3, 0).unwrap();
+        let pages = |first: u64, count: u64| {
+            let output = PhysAddr::new(0x10_0000 + (first << 12));
+            Region::new(Iova::new(first << 12), output, count << 12, Rights::all()).unwrap()
+        };
+        let granted = [pages(2, 1), pages(4, 2), pages(8, 1), pages(11, 1)];
+        let lowest = |at| granted.into_iter().find(|region| region.input.last() >= at);
+        let mut found = Vec::new();
+        let mut comparison = Comparison::new(source, &lowest, true);
+        comparison.run(Reach { source, region: pages(0, 5), snoop: true }, &mut |difference| found.push(difference));
+        comparison.run(Reach { source, region: pages(7, 1), snoop: true }, &mut |difference| found.push(difference));
+        comparison.end(&mut |difference| found.push(difference));
+        let reaches = |region| Difference::Reaches { source, region };
+        let lacks = |region| Difference::Lacks { source, region };
+        let (before, between, alone) = (reaches(pages(0, 2)), reaches(pages(3, 1)), reaches(pages(7, 1)));
+        let missing = [(5, 1), (8, 1), (11, 1)].map(|(first, count)| lacks(pages(first, count)));
+        assert_eq!(found, [before, between, missing[0], alone, missing[1], missing[2]]);
+    }
 }

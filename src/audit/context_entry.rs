@@ -75,3 +75,36 @@ impl ContextEntry {
         if self.is_present() { [0, upper & 0x78] } else { [lower & !0b10, upper] }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables of 4 levels, 8 bits of domain-id, 40 bits of address, and the features of `ecap`.
+    fn reserved(words: [u64; 2], ecap: u64) -> [u64; 2] {
+        let unit = Registers { cap: 1 << 10 | 2, ecap, gsts: 0, rtaddr: 0 };
+        ContextEntry(words).reserved(&unit, 40)
+    }
+
+    #[test]
+    fn what_the_unit_does_not_support_is_refused() {
+        let entry = |translation_type: u64| [0x1234_5000 | translation_type << 2 | 1, 0x7f << 8 | 2];
+        for (translation_type, ecap) in [(0b00, !0), (0b00, 0), (0b01, 1 << 2), (0b10, 1 << 6)] {
+            assert_eq!(reserved(entry(translation_type), ecap), [0, 0], "{translation_type:#b}");
+        }
+        for (translation_type, ecap) in [(0b01, !(1 << 2)), (0b10, !(1 << 6)), (0b11, !0)] {
+            assert_eq!(reserved(entry(translation_type), ecap), [0b1100, 0], "{translation_type:#b}");
+        }
+        for width in [0, 1, 3, 4, 7] {
+            assert_eq!(reserved([1, width], 0), [0, 7], "{width}");
+        }
+    }
+
+    #[test]
+    fn each_reserved_bit_is_refused_and_no_other() {
+        let (lower, upper) = (0xff0 | !0 << 40, 1 << 7 | 0xff << 16 | !0 << 24);
+        assert_eq!(reserved([!0b1100, !0b101], 0), [lower, upper]);
+        // The pointer of what passes through is ignored.
+        assert_eq!(reserved([!0b0100, !0b101], 1 << 6), [0xff0, upper]);
+    }
+}

@@ -78,3 +78,41 @@ impl PageEntry {
 pub(super) fn bytes(level: u8) -> u64 {
     1 << (3 + 9 * u32::from(level))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What of `word` is refused at `level`, with 40 bits of address.
+    fn reserved(word: u64, level: u8, cap: u64, ecap: u64) -> u64 {
+        PageEntry { word, level }.reserved(&Registers { cap, ecap, gsts: 0, rtaddr: 0 }, 40)
+    }
+
+    #[test]
+    fn each_reserved_bit_is_refused_and_no_other() {
+        const SC: u64 = 1 << 7;
+        // Addresses from 2^40 on, and bit 62.
+        let always = 0x000f_ff00_0000_0000 | 1 << 62;
+        assert_eq!(reserved(!0, 1, 0, SC), always);
+        assert_eq!(reserved(!0, 1, 0, !SC), always | SNP);
+        for level in 2..=5 {
+            assert_eq!(reserved(!PS, level, !0, SC), always | SNP, "a table, level {level}");
+        }
+        for level in 4..=5 {
+            assert_eq!(reserved(!0, level, !0, SC), always | PS | SNP, "no page of level {level}");
+        }
+        for (level, bit, below) in [(2, 34, 0x1f_f000), (3, 35, 0x3fff_f000)] {
+            assert_eq!(reserved(!0, level, 1 << bit, SC), always | below, "level {level}");
+            assert_eq!(reserved(!0, level, !(1 << bit), SC), always | below | PS, "level {level}, not supported");
+            assert_eq!(reserved(!0, level, 1 << bit, 0), always | below | SNP, "level {level}, no snoop control");
+        }
+    }
+
+    #[test]
+    fn each_ignored_bit_is_told() {
+        let ignored = |word, level| PageEntry { word, level }.ignored();
+        let bits = 0x77c | 0xbff << 52;
+        assert_eq!([1, 2, 3, 4].map(|level| ignored(!0, level)), [bits | PS, bits, bits, bits]);
+        assert_eq!(ignored(!0b11, 1), !0b11, "all of an absent one");
+    }
+}

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use cofferdam::addr::{PhysAddr, Rights};
+use cofferdam::addr::{PhysAddr, Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Difference, Error, Options, Reach};
+use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 
@@ -397,6 +398,18 @@ fn device_tlbs_that_were_asked_for_are_counted_and_fenced_devices_stay_blocked()
     machine.flip(entry, before);
     assert_eq!(audit(&iommu), [Difference::NotFenced { source, cell }]);
     machine.flip(entry, before);
+}
+
+#[test]
+fn a_source_is_told_with_the_segment_of_its_unit() {
+    let machine = machine([UnitConfig { segment: 2, ..UnitConfig::client() }]);
+    let topology = Topology::from_dmar(&machine.dmar(), &&machine, |finding| panic!("{finding}")).unwrap();
+    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let (source, region) = (SourceId::new(2, 0, 3, 0).unwrap(), region(INPUT, MEMORY_A, PAGE, RW));
+    let _cell = cell_with(&iommu, region, source);
+    assert_eq!(reach(&iommu), [Reach { source, region, snoop: true }]);
+    assert_nothing_differs(&iommu, "another segment");
 }
 
 #[test]
