@@ -23,14 +23,13 @@ struct Method {
 }
 
 impl Method {
-    /// CPUID leaf 1: EBX 15:8 is the size of a line in units of 8 bytes. Leaf 7: EBX 23 `clflushopt`, 24 `clwb`.
     fn detect() -> Self {
-        let line = ((__cpuid(1).ebx >> 8) & 0xff) as usize * 8;
         let features = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
-        Self::cheapest(features, line)
+        Self::cheapest(features, __cpuid(1).ebx)
     }
 
-    fn cheapest(features: u32, line: usize) -> Self {
+    /// EBX of CPUID leaf 7: 23 `clflushopt`, 24 `clwb`. EBX of leaf 1: 15:8 size of a line in units of 8 bytes.
+    fn cheapest(features: u32, lines: u32) -> Self {
         let instruction = if features & 1 << 24 != 0 {
             Instruction::Clwb
         } else if features & 1 << 23 != 0 {
@@ -38,6 +37,7 @@ impl Method {
         } else {
             Instruction::Clflush
         };
+        let line = (lines >> 8 & 0xff) as usize * 8;
         Self { instruction, line: if line.is_power_of_two() { line } else { 64 } }
     }
 
@@ -104,13 +104,26 @@ mod tests {
 
     #[test]
     fn the_cheapest_instruction_that_there_is_is_used() {
-        let cheapest = |features| Method::cheapest(features, 64).instruction;
+        let cheapest = |features| Method::cheapest(features, 8 << 8).instruction;
         assert_eq!(cheapest(!0), Instruction::Clwb);
         assert_eq!(cheapest(1 << 24), Instruction::Clwb);
         assert_eq!(cheapest(!(1 << 24)), Instruction::Clflushopt);
         assert_eq!(cheapest(1 << 23), Instruction::Clflushopt);
         assert_eq!(cheapest(!(3 << 23)), Instruction::Clflush);
-        assert_eq!((Method::cheapest(0, 128).line, Method::cheapest(0, 0).line), (128, 64));
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_the_cpu_says() {
+        let line = |lines| Method::cheapest(0, lines).line;
+        assert_eq!([4, 8, 16].map(|units| line(0xaa55_0055 | units << 8)), [32, 64, 128]);
+        assert_eq!([0, 3, 0xff].map(|units| line(units << 8)), [64; 3], "no CPU has such");
+    }
+
+    #[test]
+    fn this_cpu_is_asked_for_what_it_has() {
+        if __cpuid(0).eax >= 7 {
+            assert_eq!(Method::detect(), Method::cheapest(__cpuid_count(7, 0).ebx, __cpuid(1).ebx));
+        }
     }
 
     #[test]
