@@ -99,7 +99,7 @@ impl Fake {
 }
 
 // SAFETY: frames are handed out once until they come back, aligned and zeroed; the memory lives for ever. There are no
-// registers; the clock is never asked.
+// registers; the clock stands.
 unsafe impl Hal for Fake {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         assert_eq!(order, 0, "single frames only");

@@ -379,3 +379,24 @@ impl FrameList {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+    use crate::hal::fake::Fake;
+
+    #[test]
+    fn a_frame_alone_is_one_of_frames() {
+        let hal = Fake::new(1);
+        let frame = Frame::allocate(&hal).unwrap();
+        let (base, frames) = (frame.base(), Frames::from(frame));
+        assert_eq!((frames.base(), frames.words(), frames.order()), (base, WORDS, 0));
+        for index in 0..WORDS {
+            frame.store(&hal, index, index as u64);
+        }
+        assert!((0..2 * WORDS).all(|index| frames.load(&hal, index) == (index % WORDS) as u64));
+        assert_eq!(OutOfFrames.to_string(), "out of frames for the hardware's tables");
+    }
+}

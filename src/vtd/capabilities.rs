@@ -327,5 +327,9 @@ pub(super) mod tests {
         let none = Capabilities { three_levels: false, four_levels: false, fault_records: 8, coherent: true, ..QEMU };
         assert!(none.to_string().starts_with("version 1.0, page tables of no levels, "));
         assert!(none.to_string().contains("8 fault records") && none.to_string().ends_with(", page walks that snoop"));
+        for (largest_page, words) in [(1, "4 KiB"), (2, "2 MiB"), (3, "1 GiB")] {
+            let unit = Capabilities { largest_page, ..QEMU }.to_string();
+            assert!(unit.contains(&format!("pages up to {words}, ")), "{unit}");
+        }
     }
 }

@@ -60,3 +60,23 @@ pub(super) fn wait_until<H: Hal>(
         registers.hal.pause();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::PhysAddr;
+    use crate::hal::Window;
+    use crate::hal::fake::Fake;
+
+    #[test]
+    fn there_is_time_until_the_deadline_has_passed() {
+        let (hal, window) = (Fake::new(1), Window { base: PhysAddr::zero(), bytes: 4096 });
+        // The clock stands at the deadline.
+        let mut looks = 0;
+        let third = || {
+            looks += 1;
+            looks == 3
+        };
+        assert_eq!(wait_until(&Registers { hal: &hal, window }, 0, "", "", third), Ok(()));
+    }
+}

@@ -179,4 +179,11 @@ mod tests {
             assert_eq!(reason.is_interrupt(), (0x20..0x30).contains(&code) && codes.contains(&code), "{code:#x}");
         }
     }
+
+    #[test]
+    fn a_reason_is_told_with_its_code() {
+        let reason = FaultReason::new(0x02);
+        assert_eq!(format!("{reason}"), format!("{} (0x2)", reason.words()));
+        assert_eq!(format!("{reason:?}"), format!("FaultReason({reason})"));
+    }
 }

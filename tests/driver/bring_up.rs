@@ -195,6 +195,9 @@ fn queues_are_as_large_as_was_asked_for_and_go_round() {
             iommu.unmap(cell, range(page * PAGE, PAGE)).unwrap();
         }
         assert!(iommu.statistics().descriptors > 600);
+        iommu.destroy_cell(cell).unwrap();
+        iommu.disable().unwrap();
+        assert_eq!(machine.frames_in_use(), 0, "{slots}");
     }
 }
 
