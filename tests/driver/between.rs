@@ -1,0 +1,64 @@
+//! A change that comes between the steps of another, which waits for a unit.
+
+use std::cell::Cell;
+
+use cofferdam::Iommu;
+use cofferdam::addr::Rights;
+use cofferdam::iommu::Options;
+use cofferdam::topology::Topology;
+use cofferdam::vtd::UnitState;
+use cofferdam_model::{Defect, Machine, UnitConfig};
+
+use crate::machine::*;
+use crate::watched::{Call, Watched};
+
+type Shared = Watched<Machine, fn(Call, &Machine)>;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+const OTHER: u64 = 0x7000_0000;
+
+thread_local! {
+    static FRONT: Cell<Option<&'static Iommu<&'static Shared>>> = const { Cell::new(None) };
+}
+
+/// Gives a device to another cell as soon as the first unit has failed and the change that found out waits for the second.
+fn intrude(call: Call, machine: &Machine) {
+    let Some(iommu) = FRONT.get().filter(|_| call == Call::Pause) else { return };
+    if !matches!(states(iommu)[..], [UnitState::Failed { .. }, UnitState::On]) {
+        return;
+    }
+    FRONT.set(None);
+    let (cell, device) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 9));
+    iommu.map(cell, region(0, OTHER, PAGE, RW)).unwrap();
+    iommu.assign(device, cell).unwrap();
+    assert_eq!(read(machine, device, INPUT), None, "what the cell was granted that the change failed for");
+    assert_eq!(read(machine, device, 0), Some(0xb));
+    assert_eq!(machine.violations(), []);
+}
+
+#[test]
+fn the_domain_id_of_an_assignment_that_failed_is_free_only_when_no_unit_knows_it() {
+    let units = [UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server()];
+    let hal: &'static Shared =
+        Box::leak(Box::new(Watched { machine: machine(units), before: intrude as fn(Call, &Machine) }));
+    let topology = Topology::from_dmar(&dmar(&hal.machine, &[&[1]], &[]), &hal, |finding| panic!("{finding}")).unwrap();
+    let mut iommu: Iommu<_> = Iommu::discover(hal, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let iommu = &*Box::leak(Box::new(iommu));
+    poke(&hal.machine, MEMORY, 0xa);
+    poke(&hal.machine, OTHER, 0xb);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    // So that no root entry changes.
+    iommu.assign(function(0, 3), cell).unwrap();
+    iommu.release(function(0, 3)).unwrap();
+    hal.machine.break_unit(0, Defect::QueueDead);
+    FRONT.set(Some(iommu));
+    let mut change = iommu.change();
+    change.assign(function(1, 0), cell).unwrap().assign(function(0, 3), cell).unwrap();
+    assert!(change.commit().is_err());
+    assert!(FRONT.take().is_none(), "nobody came between");
+    assert_eq!(read(&hal.machine, function(0, 3), INPUT), None);
+}
