@@ -34,7 +34,7 @@ impl Difference {
     }
 
     /// The rights that are left, if there are fewer and nothing else changes.
-    fn narrowed(&self) -> Option<Rights> {
+    pub(crate) fn narrowed(&self) -> Option<Rights> {
         let both = self.before.zip(self.after).filter(|_| !self.leads_elsewhere());
         both.filter(|(before, after)| before.rights.contains(after.rights)).map(|(_, after)| after.rights)
     }

@@ -10,10 +10,11 @@ use super::devices::{Assignment, State};
 use super::flush::{Guard, Results, all};
 use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
+use crate::addr::{IovaRange, Rights};
 use crate::cell::{Cell, CellId, Difference, differences, without_grants};
 use crate::domain::Domain;
 use crate::hal::{FrameList, Hal};
-use crate::paging::Change;
+use crate::paging::{Change, Spare};
 use crate::vtd::Flush;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
@@ -198,11 +199,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     if granted.is_none() && widened.is_none() {
                         continue;
                     }
-                    let Ok(spare) = domain.table.prepare_edit(&self.hal, difference.range) else { continue };
-                    let change = match widened {
-                        Some((rights, _)) => domain.table.protect(&self.hal, difference.range, rights, spare),
-                        None => domain.table.unmap(&self.hal, difference.range, spare),
-                    };
+                    let change = self.take(domain, difference.range, widened.map(|(before, _)| before));
                     self.note(assignments, flushes, domain.id, change, freed);
                 }
             }
@@ -212,6 +209,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
                 unit.expel(&self.hal, &device.requesters, device.domain_id, device.device_tlb(), flush);
             }
+        }
+    }
+
+    /// Takes a range from a page table, but for these rights. If no frame is left to split a page, all of it goes: devices may
+    /// reach less than they are granted, but not more.
+    fn take(&self, domain: &mut Domain, range: IovaRange, but_for: Option<Rights>) -> Change {
+        match (domain.table.prepare_edit(&self.hal, range), but_for) {
+            (Ok(spare), Some(rights)) => domain.table.protect(&self.hal, range, rights, spare),
+            (spare, _) => domain.table.unmap(&self.hal, range, spare.unwrap_or(Spare::none())),
         }
     }
 
@@ -233,10 +239,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             // A domain that was to be left by all of its devices was not edited, and one of them is still there.
             for domain in &mut cell.domains {
                 for difference in differences(&cell.regions, &cell.staged).filter(Difference::takes) {
-                    if let Ok(spare) = domain.table.prepare_edit(&self.hal, difference.range) {
-                        let change = difference.edit(&self.hal, &mut domain.table, spare);
-                        self.note(assignments, flushes, domain.id, change, &mut freed);
-                    }
+                    let change = self.take(domain, difference.range, difference.narrowed());
+                    self.note(assignments, flushes, domain.id, change, &mut freed);
                 }
             }
             cell.staged = without_grants(&cell.regions, &cell.staged);

@@ -426,3 +426,17 @@ fn freeing_a_table_gives_all_its_frames_back() {
     unsafe { table.into_frames(&hal).free(&hal) };
     assert_eq!(hal.used(), 0);
 }
+
+#[test]
+fn a_page_that_no_frame_is_left_to_split_goes_whole_and_all_of_it_is_told() {
+    // Beside another page, and alone in its table.
+    for (mapped, level, bytes) in [(GIB + MIB2, 3, GIB), (GIB, 3, GIB), (2 * MIB2, 2, MIB2), (MIB2, 2, MIB2)] {
+        let mut bench = bench(SHAPE, true);
+        let _ = bench.map(0, 0, mapped);
+        assert_eq!(bench.walk(0), Some((level, 0)));
+        let change = bench.table.unmap(&bench.hal, range(bytes - KIB4, KIB4), Spare::none());
+        assert_eq!((change.range, change.was_present, change.tables), (range(0, bytes), true, true), "{mapped:#x}");
+        assert_eq!((bench.walk(0), bench.walk(bytes - KIB4)), (None, None), "{mapped:#x}");
+        assert_eq!(bench.walk(bytes).is_some(), mapped > bytes);
+    }
+}

@@ -9,7 +9,8 @@ use crate::hal::{Hal, WORDS};
 impl<F: Format> PageTable<F> {
     /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
     /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit between, or
-    /// is as much as `Shape::tables_to_edit` says; what of it is not needed goes back.
+    /// is as much as `Shape::tables_to_edit` says; what of it is not needed goes back. If it is too little, the large page goes
+    /// whole.
     #[inline]
     pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
         if let Some((table, index)) = self.recent(range)
@@ -41,6 +42,11 @@ impl<F: Format> PageTable<F> {
         // Only the first and the last entry may be covered in part.
         let mut goes = |slot: &Slot| match self.step(hal, table, slot.index) {
             Step::Table(next) => self.clear(hal, next, slot.start, slot.last, edit),
+            Step::Page { .. } if !slot.whole => {
+                // It should have been split, for which there was no frame.
+                edit.change.touch(slot.start, table.level);
+                true
+            }
             _ => true,
         };
         let (first_slot, last_slot) = table.end_slots(start, last);

@@ -1,6 +1,6 @@
 use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
-use cofferdam::iommu::Error;
+use cofferdam::iommu::{Difference, Error};
 use cofferdam::limits;
 use cofferdam_model::{Defect, UnitConfig};
 
@@ -272,6 +272,31 @@ fn a_mapping_that_fails_is_taken_back_from_every_page_table_of_the_cell() {
         assert_eq!(read(&machine, device, INPUT + LARGE), None, "{device}");
     }
     assert!(write(&machine, devices[1], INPUT, 1) && write(&machine, devices[2], INPUT, 1), "granted before");
+}
+
+#[test]
+fn a_mapping_that_fails_is_taken_back_although_no_frame_is_left_to_split_a_page() {
+    for before in [Rights::empty(), Rights::READ] {
+        let unit = UnitConfig::server();
+        let machine = machine([unit.clone().caching_mode(true).serving(&[1]), unit]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let (device, last) = (function(0, 3), INPUT + LARGE - PAGE);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE - PAGE, RW), device);
+        iommu.assign(function(1, 0), cell).unwrap();
+        let missing = region(last, MEMORY + LARGE - PAGE, PAGE, if before.is_empty() { RW } else { before });
+        if !before.is_empty() {
+            iommu.map(cell, missing).unwrap();
+        }
+        machine.break_unit(0, Defect::QueueDead);
+        machine.allow_allocations(Some(0));
+        let change = if before.is_empty() { iommu.map(cell, missing) } else { iommu.protect(cell, missing.input, RW) };
+        assert!(matches!(change, Err(Error::Unit(UnitError::Timeout { .. }))), "{change:?}");
+        machine.allow_allocations(None);
+        // The pages have become one, which cannot be split.
+        assert!(!write(&machine, device, last, 1), "{before:?}");
+        iommu.audit(|it| assert!(matches!(it, Difference::Lacks { .. }), "{it}")).unwrap();
+    }
 }
 
 #[test]
