@@ -2,21 +2,23 @@
 #![forbid(unsafe_code)]
 
 use cofferdam::Iommu;
+use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::Options;
 use cofferdam::topology::Topology;
 use cofferdam_pc::{Dmar, Pc};
 use cofferdam_report::Record;
+use heapless::Vec;
 
 use crate::{Report, Words};
 
-/// Finds the remapping units of the machine over `hal`, tells of them, and switches them on.
+/// Finds the remapping units of `topology` over `hal`, tells of them, and switches them on.
 ///
 /// # Errors
 ///
 /// Why it cannot be done, in words.
-pub fn bring_up<H: Hal>(pc: &Pc, hal: H, report: &Report) -> Result<Iommu<H>, Words> {
-    let mut iommu = discover(hal, topology(pc)?, report)?;
+pub fn bring_up<H: Hal>(hal: H, topology: Topology, report: &Report) -> Result<Iommu<H>, Words> {
+    let mut iommu = discover(hal, topology, report)?;
     iommu.enable()?;
     Ok(iommu)
 }
@@ -27,10 +29,40 @@ pub fn bring_up<H: Hal>(pc: &Pc, hal: H, report: &Report) -> Result<Iommu<H>, Wo
 ///
 /// There is no DMAR table, or none that can be read.
 pub fn topology(pc: &Pc) -> Result<Topology, Words> {
-    let table = pc.table::<Dmar>()?;
-    let table = table.ok_or_else(|| {
+    read(pc, dmar(pc)?)
+}
+
+/// The same, as if the firmware had added that this device's requests must not be made to snoop, which QEMU's firmware
+/// says of none: a SIDP structure with REQ_WO_PASID_PGSNP_NOTALLOWED (VT-d 5.10, sections 8.3.1 and 8.9).
+///
+/// # Errors
+///
+/// As for [`topology`]; or the table is too long to be added to.
+pub fn topology_without_snoop(pc: &Pc, device: SourceId) -> Result<Topology, Words> {
+    let mut table = Vec::<u8, 512>::new();
+    let scope = [1, 8, 1 << 2, 0, 0, device.bus(), device.device(), device.function()];
+    let [low, high] = device.segment().to_le_bytes();
+    for part in [dmar(pc)?, &[6, 0, 16, 0, 0, 0, low, high], &scope] {
+        table.extend_from_slice(part).map_err(|_| Words::new(format_args!("the DMAR table is too long")))?;
+    }
+    let length = table.len() as u32;
+    if let Some(field) = table.get_mut(4..8) {
+        field.copy_from_slice(&length.to_le_bytes());
+    }
+    let sum = table.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+    if let Some(checksum) = table.get_mut(9) {
+        *checksum = checksum.wrapping_sub(sum);
+    }
+    read(pc, &table)
+}
+
+fn dmar(pc: &Pc) -> Result<&'static [u8], Words> {
+    pc.table::<Dmar>()?.ok_or_else(|| {
         Words::new(format_args!("the firmware has no DMAR table: the machine has no VT-d unit, or it is switched off"))
-    })?;
+    })
+}
+
+fn read(pc: &Pc, table: &[u8]) -> Result<Topology, Words> {
     Ok(Topology::from_dmar(table, pc, |finding| cofferdam_pc::println!("DMAR: {finding}"))?)
 }
 

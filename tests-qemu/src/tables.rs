@@ -31,49 +31,98 @@ const ECAP: u32 = 0x10;
 const RTADDR: u32 = 0x20;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Walks all tables of a unit that is in legacy mode.
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Of the root table.
+    Root,
+    /// Of a context table.
+    Context,
+    /// It leads to a table; its level, from 1 for the lowest.
+    Table(u64),
+    /// It maps a page; its level.
+    Page(u64),
+}
+
+/// Counts what the functions of which `is_asked` is true reach.
 ///
 /// # Safety
 ///
-/// `window` is a unit's, its tables are the driver's, nobody changes them, and memory is mapped one to one.
-pub unsafe fn count_leaves(hal: &impl Hal, window: Window) -> Leaves {
-    // SAFETY: every unit has these registers.
+/// As for [`live_words`].
+pub unsafe fn count_leaves(hal: &impl Hal, window: Window, is_asked: impl Fn(u16) -> bool) -> Leaves {
+    // SAFETY: every unit has this register.
     let ecap = unsafe { hal.read64(window, ECAP) };
-    // SAFETY: as above.
-    let root = unsafe { hal.read64(window, RTADDR) } & ADDRESS;
     let mut leaves = Leaves { snoop_control: ecap >> 7 & 1 == 1, ..Leaves::default() };
-    for root_entry in words(root).step_by(2).filter(|entry| entry & 1 == 1) {
-        let mut halves = words(root_entry & ADDRESS);
-        while let (Some(lower), Some(upper)) = (halves.next(), halves.next()) {
-            if lower & 1 == 1 {
-                leaves.functions += 1;
-                walk(lower & ADDRESS, (upper & 7) + 2, &mut leaves);
-            }
-        }
-    }
-    leaves
-}
-
-fn walk(table: u64, level: u64, leaves: &mut Leaves) {
-    for entry in words(table).filter(|entry| entry & 3 != 0) {
-        let snooped = entry >> 11 & 1;
-        if level > 1 && entry >> 7 & 1 == 0 {
-            leaves.snooped_tables += snooped;
-            walk(entry & ADDRESS, level - 1, leaves);
-        } else {
-            leaves.snooped += snooped;
+    let mut each = |entry, _: u64, word: u64| match entry {
+        Entry::Root => {}
+        // Each is told by two words.
+        Entry::Context => leaves.functions += 1,
+        Entry::Table(_) => leaves.snooped_tables += word >> 11 & 1,
+        Entry::Page(level) => {
+            leaves.snooped += word >> 11 & 1;
             if let Some(count) = leaves.by_size.get_mut(level as usize - 1) {
                 *count += 1;
             }
         }
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { live_words(hal, window, is_asked, &mut each) };
+    leaves.functions /= 2;
+    leaves
+}
+
+/// Tells each word of each entry in use, with where it is, of the tables of a unit that is in legacy mode: all of the root
+/// table, and of the rest what belongs to the functions of which `is_asked` is true.
+///
+/// # Safety
+///
+/// `window` is a unit's, its tables are the driver's, nobody changes them, and memory is mapped one to one.
+pub unsafe fn live_words(
+    hal: &impl Hal,
+    window: Window,
+    is_asked: impl Fn(u16) -> bool,
+    each: &mut dyn FnMut(Entry, u64, u64),
+) {
+    // SAFETY: every unit has this register.
+    let root = unsafe { hal.read64(window, RTADDR) } & ADDRESS;
+    for bus in 0..256 {
+        let Some((context_table, _)) = tell_present(root, bus, Entry::Root, each) else { continue };
+        for devfn in (0..256).filter(|devfn| is_asked((bus << 8 | devfn) as u16)) {
+            if let Some((lower, upper)) = tell_present(context_table & ADDRESS, devfn, Entry::Context, each) {
+                walk(lower & ADDRESS, (upper & 7) + 2, each);
+            }
+        }
     }
 }
 
-/// The 512 words of a table.
-fn words(table: u64) -> impl Iterator<Item = u64> {
-    (0..512).map(move |index| {
-        let word: *const u64 = ptr::with_exposed_provenance(table as usize + index * 8);
-        // SAFETY: a table of the driver's, mapped one to one, as the caller of `count_leaves` says.
-        unsafe { word.read_volatile() }
+/// Tells both words of an entry of a root or context table if it is present, and gives them.
+fn tell_present(table: u64, index: u64, kind: Entry, each: &mut dyn FnMut(Entry, u64, u64)) -> Option<(u64, u64)> {
+    let at = table + 16 * index;
+    let (lower, upper) = (word(at), word(at + 8));
+    (lower & 1 == 1).then(|| {
+        each(kind, at, lower);
+        each(kind, at + 8, upper);
+        (lower, upper)
     })
+}
+
+fn walk(table: u64, level: u64, each: &mut dyn FnMut(Entry, u64, u64)) {
+    for at in (table..).step_by(8).take(512) {
+        let entry = word(at);
+        match (entry & 3, level, entry >> 7 & 1) {
+            (0, ..) => {}
+            (_, 1, _) | (_, _, 1) => each(Entry::Page(level), at, entry),
+            _ => {
+                each(Entry::Table(level), at, entry);
+                walk(entry & ADDRESS, level - 1, each);
+            }
+        }
+    }
+}
+
+/// A word of a table.
+fn word(at: u64) -> u64 {
+    let word: *const u64 = ptr::with_exposed_provenance(at as usize);
+    // SAFETY: of a table of the driver's, mapped one to one, as the caller of `live_words` says.
+    unsafe { word.read_volatile() }
 }

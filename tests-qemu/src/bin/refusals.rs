@@ -7,7 +7,7 @@
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up};
+use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up, topology};
 
 entry!(run);
 
@@ -24,7 +24,7 @@ fn run(pc: &'static Pc) -> u32 {
 }
 
 fn refuse(pc: &'static Pc, fault: Option<Fault>, report: &Report) -> Result<(), Words> {
-    let _iommu = bring_up(pc, Broken { hal: pc, fault }, report)?;
+    let _iommu = bring_up(Broken { hal: pc, fault }, topology(pc)?, report)?;
     report.expect(false, "the driver refuses the machine", format_args!("it was switched on"));
     Ok(())
 }

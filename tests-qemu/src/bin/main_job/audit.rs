@@ -15,12 +15,17 @@ impl Stage<'_> {
     pub(crate) fn the_tables_are_as_granted(&self, when: &str, functions: u64) -> Result<(), Words> {
         let mut first = None;
         let audit = self.iommu.audit(|difference| first = first.or(Some(difference)))?;
-        let what = Words::new(format_args!("{when}: an audit of the live tables finds no difference"));
+        let what = Words::new(format_args!(
+            "{when}: by an audit of the live tables, no device reaches anything but what its cell was granted"
+        ));
         let seen = match first {
             Some(difference) => Words::new(format_args!("{} differences, the first: {difference}", audit.differences)),
             None => Words::new(format_args!(
-                "{} functions reach {} ranges by {} tables",
-                audit.functions, audit.ranges, audit.tables
+                "0 differences: of {} source-ids {} are let through, to {} ranges by {} tables",
+                self.iommu.units().count() << 16,
+                audit.functions,
+                audit.ranges,
+                audit.tables
             )),
         };
         let ok = audit.differences == 0 && audit.functions == functions;

@@ -1,16 +1,18 @@
 //! The main job: two cells with the same input addresses, a device in each, and nothing gets across.
 //!
-//! With `no-queue` on the command line, the unit has no invalidation queue.
+//! With `no-queue` on the command line, the unit has no invalidation queue; with `no-snoop`, firmware says that the second
+//! device must not be made to snoop.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 mod audit;
+mod coherency;
 mod memory;
 mod stage;
 mod steps;
 
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up};
+use cofferdam_tests_qemu::{Broken, Edu, Fault, Report, Words, bring_up, topology, topology_without_snoop};
 
 use stage::Stage;
 
@@ -24,19 +26,24 @@ fn run(pc: &'static Pc) -> u32 {
 
 fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let fault = (pc.command_line() == "no-queue").then_some(Fault::NoQueue);
-    let iommu = bring_up(pc, Broken { hal: pc, fault }, report)?;
-    let stage = Stage::set(pc, &iommu, report)?;
+    let second = Edu::all(pc).nth(1).map(|device| device.source());
+    let forbidden = second.filter(|_| pc.command_line() == "no-snoop");
+    let topology = forbidden.map_or_else(|| topology(pc), |device| topology_without_snoop(pc, device))?;
+    let iommu = bring_up(Broken { hal: pc, fault }, topology, report)?;
+    let stage = Stage::set(pc, &iommu, report, forbidden)?;
     stage.blocked_without_a_cell();
     stage.make_cells()?;
     stage.copies_stay_within_the_cell();
     stage.what_is_not_granted_is_blocked()?;
     stage.an_unmapped_page_is_gone_at_once()?;
     stage.a_remapped_page_is_the_new_one()?;
-    stage.snoop_is_set_as_the_unit_can()?;
+    stage.snoop_is_set_as_the_device_can()?;
     stage.the_tables_are_as_granted("a device in each cell", 2)?;
     stage.a_device_moves()?;
     stage.the_tables_are_as_granted("both devices in cell B", 2)?;
     stage.a_foreign_entry_is_found()?;
     stage.nothing_is_left_behind()?;
+    stage.each_policy_does_what_it_says()?;
+    stage.a_cell_is_as_coherent_as_its_devices()?;
     stage.the_tables_are_as_granted("the cells are gone", 0)
 }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use cofferdam::addr::{Iova, Rights};
+use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::vtd::{Access, Fault};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_pc::Pc;
@@ -40,6 +40,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) pc: &'static Pc,
     pub(crate) iommu: &'a Iommu<Broken<&'static Pc>>,
     pub(crate) report: &'a Report,
+    /// A device that firmware does not let snoop.
+    pub(crate) forbidden: Option<SourceId>,
     pub(crate) a: Player,
     pub(crate) b: Player,
 }
@@ -50,6 +52,7 @@ impl<'a> Stage<'a> {
         pc: &'static Pc,
         iommu: &'a Iommu<Broken<&'static Pc>>,
         report: &'a Report,
+        forbidden: Option<SourceId>,
     ) -> Result<Self, Words> {
         let mut devices = Edu::all(pc);
         // QEMU has no interrupt remapping in this scenario, and `edu` is told to send no interrupts.
@@ -60,7 +63,7 @@ impl<'a> Stage<'a> {
             Ok::<_, Words>(Player { name, device, memory, cell: iommu.create_cell(config)? })
         };
         let (a, b) = (player("A", 0xaa)?, player("B", 0xbb)?);
-        Ok(Self { pc, iommu, report, a, b })
+        Ok(Self { pc, iommu, report, forbidden, a, b })
     }
 
     /// True if the unit is told by a queue.

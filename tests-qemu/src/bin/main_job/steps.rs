@@ -2,17 +2,16 @@
 
 use cofferdam::Coherency;
 use cofferdam::addr::{IovaRange, PhysAddr, Region, Rights};
-use cofferdam::hal::Window;
 use cofferdam::vtd::{Access, FaultReason};
 use cofferdam_report::Record;
-use cofferdam_tests_qemu::{Edu, Leaves, Words, count_leaves};
+use cofferdam_tests_qemu::{Edu, Leaves, Words};
 
 use crate::memory::{CELL_BYTES, Memory, PAGE};
 use crate::stage::{Player, Stage, input};
 
 /// Pages of a cell's memory, by their offset; none is the first of a large page.
-const SCRATCH: u64 = 0x2_0000;
-const SOURCE: u64 = 0x21_0000;
+pub(crate) const SCRATCH: u64 = 0x2_0000;
+pub(crate) const SOURCE: u64 = 0x21_0000;
 const UNMAPPED: u64 = 0x40_5000;
 const REMAPPED: u64 = 0x60_7000;
 const COPY: u64 = 0x80_3000;
@@ -33,7 +32,7 @@ impl Player {
     }
 }
 
-fn region(offset: u64, output: PhysAddr, bytes: u64, rights: Rights) -> Result<Region, Words> {
+pub(crate) fn region(offset: u64, output: PhysAddr, bytes: u64, rights: Rights) -> Result<Region, Words> {
     Region::new(input(offset), output, bytes, rights)
         .ok_or_else(|| Words::new(format_args!("no region of {bytes} bytes at {offset:#x}")))
 }
@@ -247,31 +246,30 @@ impl Stage<'_> {
 
 /// Step 6.
 impl Stage<'_> {
-    /// SNP is in every entry that maps a page where the unit has snoop control, and in none where it has not.
-    pub(crate) fn snoop_is_set_as_the_unit_can(&self) -> Result<(), Words> {
-        let windows = self.iommu.units().map(|unit| unit.window);
-        let count = |window: Window| {
-            // SAFETY: the window is a unit's, and nothing changes its tables now; the platform maps memory one to one.
-            unsafe { count_leaves(&self.pc, window) }
-        };
-        let leaves = windows.map(count).find(|leaves| leaves.functions > 0).unwrap_or_default();
-        let Leaves { snoop_control, by_size: [small, large, huge], snooped, snooped_tables, functions } = leaves;
-        let (total, expected) = (leaves.total(), if snoop_control { leaves.total() } else { 0 });
-        let what = if snoop_control {
-            "snoop control: SNP is set in every entry that maps a page"
-        } else {
-            "no snoop control: SNP is set in no entry"
-        };
-        let seen = format_args!(
-            "{snooped} of {total} in the tables of {functions} functions ({small} of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB)"
-        );
-        let complete = functions == 2 && small > 0 && large > 0;
-        self.report.expect(complete && snooped == expected && snooped_tables == 0, what, seen);
+    /// SNP is in every entry that maps a page of a device that can be made to snoop, and in none of one that cannot.
+    pub(crate) fn snoop_is_set_as_the_device_can(&self) -> Result<(), Words> {
+        for Player { name, device, cell, .. } in [&self.a, &self.b] {
+            let leaves = self.leaves(device);
+            let Leaves { by_size: [small, large, huge], snooped, snooped_tables, functions, .. } = leaves;
+            let can = self.can_snoop(device);
+            let (total, expected) = (leaves.total(), if can { leaves.total() } else { 0 });
+            let what = match can {
+                true => Words::new(format_args!(
+                    "device {name} can be made to snoop: SNP is set in every page of its table"
+                )),
+                false => Words::new(format_args!(
+                    "device {name} cannot be made to snoop: SNP is set in no page of its table"
+                )),
+            };
+            let seen = format_args!("{snooped} of {total}: {small} of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB");
+            let complete = functions == 1 && large > 0;
+            self.report.expect(complete && snooped == expected && snooped_tables == 0, what.as_str(), seen);
 
-        let wanted = if snoop_control { Coherency::Enforced } else { Coherency::NotEnforced };
-        let told = (self.iommu.coherency(self.a.cell)?, self.iommu.coherency(self.b.cell)?);
-        let what = "each cell is told the coherency of the tables in use";
-        self.report.expect(told == (wanted, wanted), what, format_args!("A: {}, B: {}", told.0, told.1));
+            let wanted = if can { Coherency::Enforced } else { Coherency::NotEnforced };
+            let told = self.iommu.coherency(*cell)?;
+            let what = Words::new(format_args!("cell {name} is told the coherency of the tables in use"));
+            self.report.expect(told == wanted, what.as_str(), format_args!("{told}"));
+        }
         Ok(())
     }
 
