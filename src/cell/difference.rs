@@ -25,7 +25,12 @@ impl Difference {
 
     /// The range, if the memory behind it is taken away.
     pub(crate) fn taken(&self) -> Option<IovaRange> {
-        self.before.filter(|_| self.leads_elsewhere()).map(|region| region.input)
+        self.lost().map(|region| region.input)
+    }
+
+    /// The same, with the memory.
+    pub(crate) fn lost(&self) -> Option<Region> {
+        self.before.filter(|_| self.leads_elsewhere())
     }
 
     /// What is granted that was not.

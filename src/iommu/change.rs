@@ -169,7 +169,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
     ///
     /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
-    /// device behind that unit may still reach it, so the memory must not be used for anything else. Its devices that were
+    /// device behind that unit may still reach it, so the memory must not be used for anything else; the root cell does not
+    /// get it before the cell that had it is destroyed. Its devices that were
     /// to be released stay listed in their cell, and so does a cell that was to be destroyed; the call may be repeated. Its
     /// devices that were to be assigned are listed in their new cell if the unit may have let them in; release them.
     ///

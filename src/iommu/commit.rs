@@ -13,6 +13,7 @@ use super::{Config, Error, Iommu};
 use crate::addr::{IovaRange, Rights};
 use crate::cell::{Cell, CellId, Difference, differences, without_grants};
 use crate::domain::Domain;
+use crate::error::UnitError;
 use crate::hal::{FrameList, Hal};
 use crate::paging::{Change, Spare};
 use crate::vtd::Flush;
@@ -37,6 +38,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         if let Err(error) = confirmed.map_err(Error::from).and(quiet) {
             // SAFETY: no context table was made of them.
             unsafe { context_tables.free(&self.hal) };
+            // A device that does not answer or does not come to rest is blocked by its unit.
+            if taken.iter().any(|result| !matches!(result, Ok(()) | Err(UnitError::Device { .. }))) {
+                config.withhold(&touched);
+            }
             return self.give_up(config, &touched, freed, confirmed.is_ok(), error);
         }
         // SAFETY: each unit has confirmed that it forgot what led to them.
@@ -292,6 +297,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             if cell.doomed {
                 *slot = None;
                 config.root.take_if(|root| root.cell == id);
+                config.root.iter_mut().for_each(|root| root.release(id));
             } else if core::mem::replace(&mut cell.coherency_told, now) != now {
                 let _ = coherency.push((id, now));
             }

@@ -1,13 +1,16 @@
 //! The root cell: it has what no other cell has.
 #![forbid(unsafe_code)]
 
+use heapless::Vec;
+
 use super::change::Edit;
 use super::devices::State;
 use super::stage::Touched;
 use super::{Config, Error, Iommu};
 use crate::addr::{Iova, IovaRange, Region, SourceId};
-use crate::cell::{Cell, CellConfig, CellId, Regions, without_grants};
+use crate::cell::{Cell, CellConfig, CellId, Regions, differences, without_grants};
 use crate::hal::Hal;
+use crate::limits;
 
 /// The root cell's memory, as if there were no other cell.
 #[derive(Debug)]
@@ -15,6 +18,8 @@ pub(super) struct Root {
     pub(super) cell: CellId,
     whole: Regions,
     staged: Regions,
+    /// What was taken from a cell while a unit failed, so that the unit's devices may still reach it.
+    withheld: Vec<(CellId, IovaRange), { limits::REGIONS }>,
 }
 
 impl Root {
@@ -24,6 +29,18 @@ impl Root {
 
     pub(super) fn end(&mut self, succeeded: bool) {
         self.whole = if succeeded { self.staged.clone() } else { without_grants(&self.whole, &self.staged) };
+    }
+
+    /// May have what was withheld for a cell that is gone: so is every device of it that could still reach that.
+    pub(super) fn release(&mut self, cell: CellId) {
+        self.withheld.retain(|(other, _)| *other != cell);
+    }
+
+    fn withhold(&mut self, cell: CellId, range: IovaRange) {
+        if self.withheld.push((cell, range)).is_err() {
+            // Then for good, and if there is no room to leave a hole, whatever it costs.
+            self.whole = self.whole.minus(range).unwrap_or(Regions::new());
+        }
     }
 }
 
@@ -68,6 +85,26 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
         Ok(())
     }
 
+    /// Keeps from the root cell what a change has taken from other cells without a unit's word that its devices do not reach it
+    /// any more, until those cells are destroyed.
+    pub(super) fn withhold(&mut self, touched: &Touched<CELLS>) {
+        let Self { root: Some(root), cells, .. } = self else { return };
+        for (index, cell) in (0..).zip(&*cells) {
+            let Some(cell) = cell else { continue };
+            let id = CellId { index, generation: cell.generation };
+            if id == root.cell || !touched.has(id) {
+                continue;
+            }
+            for lost in differences(&cell.regions, &cell.staged).filter_map(|difference| difference.lost()) {
+                let own = |(region, shared): (Region, bool)| !shared && region.input.overlaps(lost.input);
+                let memory = IovaRange::new(Iova::new(lost.output.as_u64()), lost.input.bytes());
+                if let Some(memory) = memory.filter(|_| cell.regions.parts().any(own)) {
+                    root.withhold(id, memory);
+                }
+            }
+        }
+    }
+
     /// Takes what all other cells are to have for themselves out of what the root cell is to have.
     pub(super) fn stage_root(&mut self, touched: &Touched<CELLS>) -> Result<(), Error> {
         let Some(root) = self.root.as_ref().filter(|root| touched.has(root.cell)) else { return Ok(()) };
@@ -83,6 +120,11 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
                 if let Some(range) = IovaRange::new(Iova::new(region.output.as_u64()), region.input.bytes()) {
                     left = left.minus(range)?;
                 }
+            }
+        }
+        for &(cell, range) in &root.withheld {
+            if !self.cell(cell)?.doomed {
+                left = left.minus(range)?;
             }
         }
         let root = root.cell;
@@ -110,7 +152,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             return Err(Error::RootExists(root.cell));
         }
         let cell = config.create_cell(cell)?;
-        config.root = Some(Root { cell, whole: Regions::new(), staged: Regions::new() });
+        config.root = Some(Root { cell, whole: Regions::new(), staged: Regions::new(), withheld: Vec::new() });
         Ok(cell)
     }
 }

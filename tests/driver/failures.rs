@@ -220,6 +220,36 @@ fn rights_that_cannot_be_flushed_are_not_granted_and_those_taken_away_are_gone()
     }
 }
 
+#[test]
+fn what_a_failed_unit_may_still_reach_is_not_the_root_cells_before_the_cell_that_had_it_is_gone() {
+    for defect in [Defect::QueueDead, Defect::QueueErrorAfter(0)] {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let (root, disk, card) = (iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 1), function(1, 3));
+        iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+        iommu.assign(disk, root).unwrap();
+        let (moved, gone) = (MEMORY + LARGE, MEMORY + 2 * LARGE);
+        let cell = cell_with(&iommu, region(0, moved, 2 * LARGE, RW), card);
+        iommu.map_shared(cell, region(4 * LARGE, MEMORY, PAGE, RW)).unwrap();
+        assert!(write(&machine, card, 0, 1) && write(&machine, card, LARGE, 1), "{defect:?}");
+        machine.break_unit(0, defect);
+        assert!(iommu.unmap(cell, range(0, LARGE)).is_err(), "{defect:?}");
+        let destroyed = iommu.destroy_cell(cell).is_ok();
+        assert_eq!(destroyed, defect != Defect::QueueDead, "{defect:?}");
+        // Any other change that the root cell has part in.
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(other, region(0, MEMORY + 4 * LARGE, LARGE, RW)).unwrap();
+        for at in [moved, gone] {
+            assert_eq!(write(&machine, disk, at, 2), destroyed, "{defect:?}: {at:#x}");
+        }
+        assert!(
+            write(&machine, disk, MEMORY, 2) && write(&machine, disk, MEMORY + 3 * LARGE, 2),
+            "{defect:?}: its own"
+        );
+    }
+}
+
 /// What the unit has cached of a device that it let in without saying so leads to the cell's table as long as that is there.
 #[test]
 fn a_device_that_a_failing_unit_may_have_let_in_is_listed_until_the_unit_says_otherwise() {
