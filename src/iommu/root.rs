@@ -39,7 +39,7 @@ impl Root {
     fn withhold(&mut self, cell: CellId, range: IovaRange) {
         if self.withheld.push((cell, range)).is_err() {
             // Then for good, and if there is no room to leave a hole, whatever it costs.
-            self.whole = self.whole.minus(range).unwrap_or(Regions::new());
+            self.whole = self.whole.minus(range).unwrap_or_default();
         }
     }
 }
