@@ -99,12 +99,11 @@ pub(crate) fn differences<'r>(before: &'r Regions, after: &'r Regions) -> impl I
 pub(crate) fn without_grants(before: &Regions, after: &Regions) -> Regions {
     let mut left = before.clone();
     for difference in differences(before, after) {
-        let edited = match (difference.taken(), difference.narrowed()) {
-            (Some(range), _) => left.without(range),
-            (None, Some(rights)) => left.with_rights(difference.range, rights),
+        let _full = match (difference.taken(), difference.narrowed()) {
+            (Some(range), _) => left.remove(range),
+            (None, Some(rights)) => left.set_rights(difference.range, rights),
             (None, None) => continue,
         };
-        left = edited.unwrap_or(left);
     }
     left
 }
@@ -116,10 +115,12 @@ mod tests {
 
     /// Pages of which each leads to `output` pages further on, with these rights.
     fn map(regions: &[(u64, u64, u64, Rights)]) -> Regions {
-        regions.iter().fold(Regions::new(), |all, &(first, end, output, rights)| {
+        let mut all = Regions::new();
+        for &(first, end, output, rights) in regions {
             let output = PhysAddr::new(first + output);
-            all.with(Region::new(Iova::new(first), output, end - first, rights).unwrap(), false).unwrap()
-        })
+            all.insert(Region::new(Iova::new(first), output, end - first, rights).unwrap(), false).unwrap();
+        }
+        all
     }
 
     const RW: Rights = Rights::all();
@@ -176,11 +177,16 @@ mod tests {
     #[test]
     fn the_whole_address_space_can_be_taken_and_granted() {
         let whole = Region::new(Iova::new(0), PhysAddr::new(0), u64::MAX, RW).unwrap();
-        let all = Regions::new().with(whole, false).unwrap();
+        let one_region = |region| {
+            let mut all = Regions::new();
+            all.insert(region, false).unwrap();
+            all
+        };
+        let all = one_region(whole);
         let one: Vec<_> = differences(&Regions::new(), &all).collect();
         assert_eq!((one.len(), one[0].granted()), (1, Some(whole)));
         let top = Region::new(Iova::new(u64::MAX), PhysAddr::new(0), 1, RW).unwrap();
-        let top = Regions::new().with(top, false).unwrap();
+        let top = one_region(top);
         assert_eq!(differences(&top, &Regions::new()).map(|one| one.taken().is_some()).collect::<Vec<_>>(), [true]);
     }
 }

@@ -66,65 +66,75 @@ impl Regions {
         self.all.iter().find(|region| region.input.last() >= start).copied()
     }
 
-    /// These regions and `region`, whose memory the root cell keeps if it is `shared`.
-    pub(crate) fn with(&self, region: Region, shared: bool) -> Result<Self, RegionError> {
+    /// Adds `region`, whose memory the root cell keeps if it is `shared`.
+    pub(crate) fn insert(&mut self, region: Region, shared: bool) -> Result<(), RegionError> {
         if let Some(&other) = self.all.iter().find(|other| other.input.overlaps(region.input)) {
             return Err(RegionError::Overlap(other));
         }
-        let is_below = |(other, _): &(Region, bool)| other.input.last() < region.input.start();
-        let (below, above) = (self.parts().filter(is_below), self.parts().filter(|part| !is_below(part)));
-        let mut all = Self::new();
-        for (part, shared) in below.chain([(region, shared)]).chain(above) {
-            all.push(Some(part), shared)?;
-        }
-        Ok(all)
+        self.rebuild(|old, new| {
+            let is_below = |(other, _): &(Region, bool)| other.input.last() < region.input.start();
+            let (below, above) = (old.parts().filter(is_below), old.parts().filter(|part| !is_below(part)));
+            let mut all = below.chain([(region, shared)]).chain(above);
+            all.try_for_each(|(part, shared)| new.push(Some(part), shared))
+        })
     }
 
-    /// These regions with other rights for `range`, all of which has to be granted now.
-    pub(crate) fn with_rights(&self, range: IovaRange, rights: Rights) -> Result<Self, RegionError> {
+    /// Sets other rights for `range`, all of which has to be granted now.
+    pub(crate) fn set_rights(&mut self, range: IovaRange, rights: Rights) -> Result<(), RegionError> {
+        self.check_granted(range)?;
         self.edit(range, |region| part(region, range).map(|inner| Region { rights, ..inner }))
     }
 
-    /// These regions without `range`, all of which has to be granted now. What is left of a region at either side stays.
-    pub(crate) fn without(&self, range: IovaRange) -> Result<Self, RegionError> {
+    /// Takes `range` out, all of which has to be granted now. What is left of a region at either side stays.
+    pub(crate) fn remove(&mut self, range: IovaRange) -> Result<(), RegionError> {
+        self.check_granted(range)?;
+        self.subtract(range)
+    }
+
+    /// Takes out what of `range` is granted.
+    pub(crate) fn subtract(&mut self, range: IovaRange) -> Result<(), RegionError> {
         self.edit(range, |_| None)
     }
 
-    /// These regions without what of `range` is granted.
-    pub(crate) fn minus(&self, range: IovaRange) -> Result<Self, RegionError> {
-        let mut rest = Self::new();
-        for (region, shared) in self.parts() {
-            if !region.input.overlaps(range) {
-                rest.push(Some(region), shared)?;
-                continue;
-            }
-            rest.push(before(region, range.start()), shared)?;
-            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)), shared)?;
-        }
-        Ok(rest)
-    }
-
-    /// Puts what `inside` makes of it in the place of each region's part within `range`.
-    fn edit(&self, range: IovaRange, inside: impl Fn(Region) -> Option<Region>) -> Result<Self, RegionError> {
+    fn check_granted(&self, range: IovaRange) -> Result<(), RegionError> {
         let mut next = Some(range.start());
-        let mut rest = Self::new();
-        for (region, shared) in self.parts() {
-            if !region.input.overlaps(range) {
-                rest.push(Some(region), shared)?;
-                continue;
-            }
+        for region in self.all.iter().filter(|region| region.input.overlaps(range)) {
             if let Some(expected) = next.filter(|&expected| region.input.start() > expected) {
                 return Err(RegionError::NotGranted(expected));
             }
             next = region.input.last().checked_add(1);
-            rest.push(before(region, range.start()), shared)?;
-            rest.push(inside(region), shared)?;
-            rest.push(range.last().checked_add(1).and_then(|start| after(region, start)), shared)?;
         }
         match next {
             Some(next) if next <= range.last() => Err(RegionError::NotGranted(next)),
-            _ => Ok(rest),
+            _ => Ok(()),
         }
+    }
+
+    /// Puts what `inside` makes of it in the place of each region's part within `range`.
+    fn edit(&mut self, range: IovaRange, inside: impl Fn(Region) -> Option<Region>) -> Result<(), RegionError> {
+        if !self.all.iter().any(|region| region.input.overlaps(range)) {
+            return Ok(());
+        }
+        self.rebuild(|old, new| {
+            for (region, shared) in old.parts() {
+                if !region.input.overlaps(range) {
+                    new.push(Some(region), shared)?;
+                    continue;
+                }
+                new.push(before(region, range.start()), shared)?;
+                new.push(inside(region), shared)?;
+                new.push(range.last().checked_add(1).and_then(|start| after(region, start)), shared)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Has `build` push all regions anew, given those that there are; if it fails, they stay.
+    fn rebuild(&mut self, build: impl FnOnce(&Self, &mut Self) -> Result<(), RegionError>) -> Result<(), RegionError> {
+        let mut old = Self::new();
+        old.clone_from(self);
+        self.clear();
+        build(&old, self).inspect_err(|_| self.clone_from(&old))
     }
 
     /// Appends a region above all others; one that continues the last, and is like it, becomes part of it.
@@ -191,7 +201,40 @@ mod tests {
     }
 
     fn regions(parts: &[(u64, u64)]) -> Regions {
-        parts.iter().fold(Regions::new(), |all, &(first, end)| all.with(region(first, end), false).unwrap())
+        let mut all = Regions::new();
+        parts.iter().for_each(|&(first, end)| all.insert(region(first, end), false).unwrap());
+        all
+    }
+
+    /// The regions after an edit; one that fails has to leave them as they are.
+    fn edited(
+        all: &Regions,
+        edit: impl FnOnce(&mut Regions) -> Result<(), RegionError>,
+    ) -> Result<Regions, RegionError> {
+        let mut copy = all.clone();
+        match edit(&mut copy) {
+            Ok(()) => Ok(copy),
+            Err(error) => {
+                assert!(copy.parts().eq(all.parts()));
+                Err(error)
+            }
+        }
+    }
+
+    fn with(all: &Regions, region: Region, shared: bool) -> Result<Regions, RegionError> {
+        edited(all, |all| all.insert(region, shared))
+    }
+
+    fn without(all: &Regions, range: IovaRange) -> Result<Regions, RegionError> {
+        edited(all, |all| all.remove(range))
+    }
+
+    fn with_rights(all: &Regions, range: IovaRange, rights: Rights) -> Result<Regions, RegionError> {
+        edited(all, |all| all.set_rights(range, rights))
+    }
+
+    fn minus(all: &Regions, range: IovaRange) -> Result<Regions, RegionError> {
+        edited(all, |all| all.subtract(range))
     }
 
     fn parts(regions: &Regions) -> Vec<(u64, u64)> {
@@ -206,54 +249,54 @@ mod tests {
     fn regions_are_sorted_and_never_overlap() {
         let all = regions(&[(40, 50), (0, 10), (20, 30)]);
         assert_eq!(parts(&all), [(0, 10), (20, 30), (40, 50)]);
-        assert_eq!(all.with(region(29, 35), false).unwrap_err(), RegionError::Overlap(region(20, 30)));
-        assert_eq!(all.with(region(5, 45), false).unwrap_err(), RegionError::Overlap(region(0, 10)));
-        assert_eq!(parts(&all.with(region(11, 19), false).unwrap()), [(0, 10), (11, 19), (20, 30), (40, 50)]);
+        assert_eq!(with(&all, region(29, 35), false).unwrap_err(), RegionError::Overlap(region(20, 30)));
+        assert_eq!(with(&all, region(5, 45), false).unwrap_err(), RegionError::Overlap(region(0, 10)));
+        assert_eq!(parts(&with(&all, region(11, 19), false).unwrap()), [(0, 10), (11, 19), (20, 30), (40, 50)]);
     }
 
     #[test]
     fn a_region_that_continues_another_becomes_part_of_it() {
         let all = regions(&[(0, 10), (20, 30), (40, 50)]);
-        assert_eq!(parts(&all.with(region(10, 20), false).unwrap()), [(0, 30), (40, 50)]);
-        assert_eq!(parts(&all.with(region(35, 40), false).unwrap()), [(0, 10), (20, 30), (35, 50)]);
+        assert_eq!(parts(&with(&all, region(10, 20), false).unwrap()), [(0, 30), (40, 50)]);
+        assert_eq!(parts(&with(&all, region(35, 40), false).unwrap()), [(0, 10), (20, 30), (35, 50)]);
         let elsewhere = Region { output: PhysAddr::new(0), ..region(10, 20) };
-        assert_eq!(all.with(elsewhere, false).unwrap().as_slice().len(), 4);
+        assert_eq!(with(&all, elsewhere, false).unwrap().as_slice().len(), 4);
         let writable = Region { rights: Rights::all(), ..region(10, 20) };
-        assert_eq!(all.with(writable, false).unwrap().as_slice().len(), 4);
+        assert_eq!(with(&all, writable, false).unwrap().as_slice().len(), 4);
     }
 
     #[test]
     fn what_the_root_cell_keeps_is_known_of_each_part() {
-        let all = regions(&[(0, 10), (40, 50)]).with(region(20, 30), true).unwrap();
+        let all = with(&regions(&[(0, 10), (40, 50)]), region(20, 30), true).unwrap();
         let of = |all: &Regions| {
             let part = |(region, shared): (Region, bool)| (region.input.start().as_u64(), region.input.bytes(), shared);
             all.parts().map(part).collect::<Vec<_>>()
         };
         assert_eq!(of(&all), [(0, 10, false), (20, 10, true), (40, 10, false)]);
-        let beside = all.with(region(10, 20), false).unwrap();
+        let beside = with(&all, region(10, 20), false).unwrap();
         assert_eq!(of(&beside), [(0, 20, false), (20, 10, true), (40, 10, false)], "not joined, as it is not alike");
-        let beside = beside.with(region(30, 35), true).unwrap();
+        let beside = with(&beside, region(30, 35), true).unwrap();
         assert_eq!(of(&beside), [(0, 20, false), (20, 15, true), (40, 10, false)]);
-        let edited = beside.with_rights(range(15, 25), Rights::WRITE).unwrap();
+        let edited = with_rights(&beside, range(15, 25), Rights::WRITE).unwrap();
         let parts = [(0, 15, false), (15, 5, false), (20, 5, true), (25, 10, true), (40, 10, false)];
         assert_eq!(of(&edited), parts);
         assert_eq!(
-            of(&edited.without(range(0, 22)).unwrap_or_default()),
+            of(&without(&edited, range(0, 22)).unwrap_or_default()),
             [(22, 3, true), (25, 10, true), (40, 10, false)]
         );
-        assert_eq!(of(&beside.minus(range(0, 25)).unwrap()), [(25, 10, true), (40, 10, false)]);
+        assert_eq!(of(&minus(&beside, range(0, 25)).unwrap()), [(25, 10, true), (40, 10, false)]);
         let mut copy = regions(&[(0, 10)]);
         copy.clone_from(&beside);
         assert_eq!((of(&copy), of(&beside.clone())), (of(&beside), of(&beside)));
         copy.clear();
-        assert_eq!(of(&copy.with(region(0, 10), false).unwrap()), [(0, 10, false)]);
+        assert_eq!(of(&with(&copy, region(0, 10), false).unwrap()), [(0, 10, false)]);
     }
 
     #[test]
     fn other_rights_hold_for_the_range_alone() {
         let all = regions(&[(0, 10), (10, 20), (30, 40)]);
         let of = |first, end| {
-            let changed = all.with_rights(range(first, end), Rights::WRITE).unwrap();
+            let changed = with_rights(&all, range(first, end), Rights::WRITE).unwrap();
             let written = changed.as_slice().iter().filter(|region| region.rights == Rights::WRITE);
             (written.map(|region| region.input).collect::<Vec<_>>(), parts(&changed))
         };
@@ -261,16 +304,19 @@ mod tests {
         assert_eq!(of(0, 20), (vec![range(0, 20)], vec![(0, 20), (30, 40)]));
         assert_eq!(of(30, 31), (vec![range(30, 31)], vec![(0, 20), (30, 31), (31, 40)]));
         let apart = Region { output: PhysAddr::new(0), ..region(20, 30) };
-        let changed = all.with(apart, false).unwrap().with_rights(range(15, 35), Rights::WRITE).unwrap();
+        let changed = with_rights(&with(&all, apart, false).unwrap(), range(15, 35), Rights::WRITE).unwrap();
         let lengths: Vec<_> = changed.as_slice().iter().map(|region| region.input.bytes()).collect();
         assert_eq!(lengths, [15, 5, 10, 5, 5], "each region keeps its own memory");
-        assert_eq!(all.with_rights(range(15, 35), Rights::WRITE).unwrap_err(), RegionError::NotGranted(Iova::new(20)));
+        assert_eq!(
+            with_rights(&all, range(15, 35), Rights::WRITE).unwrap_err(),
+            RegionError::NotGranted(Iova::new(20))
+        );
     }
 
     #[test]
     fn what_is_taken_out_leaves_the_rest_with_its_memory() {
         let all = regions(&[(0, 20), (30, 40)]);
-        let taken = |first, end| parts(&all.without(range(first, end)).unwrap());
+        let taken = |first, end| parts(&without(&all, range(first, end)).unwrap());
         assert_eq!(taken(0, 10), [(10, 20), (30, 40)]);
         assert_eq!(taken(32, 35), [(0, 20), (30, 32), (35, 40)]);
         assert_eq!(taken(5, 15), [(0, 5), (15, 20), (30, 40)]);
@@ -281,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_not_granted_cannot_be_taken_out() {
         let all = regions(&[(10, 20), (30, 40)]);
-        let refused = |first, end| all.without(range(first, end)).unwrap_err();
+        let refused = |first, end| without(&all, range(first, end)).unwrap_err();
         assert_eq!(refused(0, 5), RegionError::NotGranted(Iova::new(0)));
         assert_eq!(refused(5, 15), RegionError::NotGranted(Iova::new(5)));
         assert_eq!(refused(15, 25), RegionError::NotGranted(Iova::new(20)));
@@ -292,7 +338,7 @@ mod tests {
     #[test]
     fn what_is_there_of_a_range_can_be_taken_out() {
         let all = regions(&[(10, 20), (30, 40)]);
-        let rest = |first, end| parts(&all.minus(range(first, end)).unwrap());
+        let rest = |first, end| parts(&minus(&all, range(first, end)).unwrap());
         assert_eq!(rest(0, 5), [(10, 20), (30, 40)]);
         assert_eq!(rest(0, 15), [(15, 20), (30, 40)]);
         assert_eq!(rest(15, 35), [(10, 15), (35, 40)]);
@@ -303,23 +349,23 @@ mod tests {
     #[test]
     fn the_last_address_of_all_is_an_address_too() {
         let top = Region::new(Iova::new(u64::MAX - 9), PhysAddr::new(0), 10, Rights::READ).unwrap();
-        let all = Regions::new().with(top, false).unwrap();
-        assert!(all.without(top.input).unwrap().as_slice().is_empty());
+        let all = with(&Regions::new(), top, false).unwrap();
+        assert!(without(&all, top.input).unwrap().as_slice().is_empty());
         let tail = IovaRange::new(Iova::new(u64::MAX), 1).unwrap();
-        assert_eq!(all.without(tail).unwrap().as_slice()[0].input.bytes(), 9);
+        assert_eq!(without(&all, tail).unwrap().as_slice()[0].input.bytes(), 9);
     }
 
     #[test]
     fn a_full_list_says_so_also_when_a_hole_needs_one_more() {
         let full: Vec<_> = (0..limits::REGIONS as u64).map(|index| (index * 10, index * 10 + 5)).collect();
         let all = regions(&full);
-        assert_eq!(all.with(region(6, 7), false).unwrap_err(), FULL);
+        assert_eq!(with(&all, region(6, 7), false).unwrap_err(), FULL);
         assert_eq!(
-            all.with(region(5, 6), false).unwrap().as_slice().len(),
+            with(&all, region(5, 6), false).unwrap().as_slice().len(),
             limits::REGIONS,
             "this one continues another"
         );
-        assert_eq!(all.without(range(2, 3)).unwrap_err(), FULL);
-        assert_eq!(all.without(range(0, 3)).unwrap().as_slice().len(), limits::REGIONS);
+        assert_eq!(without(&all, range(2, 3)).unwrap_err(), FULL);
+        assert_eq!(without(&all, range(0, 3)).unwrap().as_slice().len(), limits::REGIONS);
     }
 }

@@ -28,7 +28,11 @@ impl Root {
     }
 
     pub(super) fn end(&mut self, succeeded: bool) {
-        self.whole = if succeeded { self.staged.clone() } else { without_grants(&self.whole, &self.staged) };
+        if succeeded {
+            self.whole.clone_from(&self.staged);
+        } else {
+            self.whole = without_grants(&self.whole, &self.staged);
+        }
     }
 
     /// May have what was withheld for a cell that is gone: so is every device of it that could still reach that.
@@ -39,7 +43,9 @@ impl Root {
     fn withhold(&mut self, cell: CellId, range: IovaRange) {
         if self.withheld.push((cell, range)).is_err() {
             // Then for good, and if there is no room to leave a hole, whatever it costs.
-            self.whole = self.whole.minus(range).unwrap_or_default();
+            if self.whole.subtract(range).is_err() {
+                self.whole.clear();
+            }
         }
     }
 }
@@ -108,7 +114,8 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
     /// Takes what all other cells are to have for themselves out of what the root cell is to have.
     pub(super) fn stage_root(&mut self, touched: &Touched<CELLS>) -> Result<(), Error> {
         let Some(root) = self.root.as_ref().filter(|root| touched.has(root.cell)) else { return Ok(()) };
-        let mut left = root.staged.clone();
+        let mut left = Regions::new();
+        left.clone_from(&root.staged);
         for (index, cell) in (0..).zip(&self.cells) {
             let Some(Cell { generation, regions, staged, .. }) = cell else { continue };
             let id = CellId { index, generation: *generation };
@@ -118,17 +125,17 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
             let regions = if touched.has(id) { staged } else { regions };
             for (region, _) in regions.parts().filter(|(_, shared)| !shared) {
                 if let Some(range) = IovaRange::new(Iova::new(region.output.as_u64()), region.input.bytes()) {
-                    left = left.minus(range)?;
+                    left.subtract(range)?;
                 }
             }
         }
         for &(cell, range) in &root.withheld {
             if !self.cell(cell)?.doomed {
-                left = left.minus(range)?;
+                left.subtract(range)?;
             }
         }
         let root = root.cell;
-        self.cell_mut(root)?.staged = left;
+        self.cell_mut(root)?.staged.clone_from(&left);
         Ok(())
     }
 }

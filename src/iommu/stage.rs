@@ -106,21 +106,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             Edit::Map(cell, region) | Edit::MapShared(cell, region) => {
                 paging::check(region)?;
                 config.check_one_to_one(cell, region)?;
-                let staged = config.staged_mut(cell)?;
-                *staged = staged.with(region, matches!(edit, Edit::MapShared(..)))?;
+                config.staged_mut(cell)?.insert(region, matches!(edit, Edit::MapShared(..)))?;
             }
             Edit::Unmap(_, range) | Edit::Protect(_, range, _) if !range.is_page_aligned() => {
                 return Err(Error::Misaligned(range));
             }
-            Edit::Unmap(cell, range) => {
-                let staged = config.staged_mut(cell)?;
-                *staged = staged.without(range)?;
-            }
+            Edit::Unmap(cell, range) => config.staged_mut(cell)?.remove(range)?,
             Edit::Protect(_, range, rights) if rights.is_empty() => return Err(MapError::NoRights(range).into()),
-            Edit::Protect(cell, range, rights) => {
-                let staged = config.staged_mut(cell)?;
-                *staged = staged.with_rights(range, rights)?;
-            }
+            Edit::Protect(cell, range, rights) => config.staged_mut(cell)?.set_rights(range, rights)?,
             Edit::Release(device) => config.stage_release(device, touched)?,
             Edit::Destroy(cell) => config.stage_destroy(cell)?,
             Edit::Assign(cell, device, device_config) => {
