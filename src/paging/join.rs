@@ -29,10 +29,12 @@ impl<F: Format> PageTable<F> {
         edit.change.touch(at, table.level);
         // And the page before the list's link, which lies in the table that it stands for.
         self.settle(hal);
+        edit.small = edit.small.saturating_sub(usize::from(below.level == 1));
         edit.change.freed.push(hal, below.frame);
     }
 
-    /// The entry that translates as all of `table` does, if there is one. Asks first beside `index`.
+    /// The entry that translates as all of `table` does, if there is one. Asks first beside `index`: where pages are mapped
+    /// one after the other, whichever way, that mostly settles it.
     fn one_page(&self, hal: &impl Hal, table: Table, index: usize) -> Option<u64> {
         let Step::Page { output, rights } = self.step(hal, table, index) else { return None };
         let bytes = page_bytes(table.level);

@@ -109,8 +109,7 @@ impl<F: Format> PageTable<F> {
                 slot.last = start + ((count << shift) - 1);
             } else if let Step::Table(next) = self.step(hal, table, slot.index) {
                 self.fill(hal, next, start, slot.last, plan, edit);
-            } else if let Some(frame) = edit.spare.pop(hal) {
-                let next = Table { frame, level: table.level - 1, fresh: true };
+            } else if let Some(next) = edit.fresh_table(hal, table.level - 1) {
                 self.fill(hal, next, start, slot.last, plan, edit);
                 self.finish(hal, next);
                 if !table.fresh {

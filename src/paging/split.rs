@@ -88,7 +88,7 @@ impl<F: Format> PageTable<F> {
         edit: &mut Edit,
     ) -> Option<Table> {
         let level = level - 1;
-        let table = Table { frame: edit.spare.pop(hal)?, level, fresh: true };
+        let table = edit.fresh_table(hal, level)?;
         let (first, bytes) = (self.format.page(output, rights, level), page_bytes(level));
         let mut writer = self.writer(hal, table);
         writer.fill(0, WORDS, first, bytes);

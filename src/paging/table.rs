@@ -48,6 +48,8 @@ pub struct PageTable<F> {
     pub(super) coherent: bool,
     pub(super) root: Frame,
     frames: usize,
+    /// How many of the frames are tables of 4 KiB pages.
+    small: usize,
     recent: Option<Recent>,
     /// All that was ever mapped lies in this range, whole tables of 4 KiB pages: nothing else need be looked at.
     span: Option<(u64, u64)>,
@@ -68,10 +70,19 @@ pub(super) struct Edit {
     pub spare: FrameList,
     pub change: Change,
     prepared: usize,
+    /// How many tables of 4 KiB pages there are by now.
+    pub small: usize,
     recent: Option<Recent>,
 }
 
 impl Edit {
+    /// A table for a level, if there is a frame left. Nothing leads there yet.
+    pub(super) fn fresh_table(&mut self, hal: &impl Hal, level: u8) -> Option<Table> {
+        let frame = self.spare.pop(hal)?;
+        self.small += usize::from(level == 1);
+        Some(Table { frame, level, fresh: true })
+    }
+
     /// Notes that the edit came to this table, which holds `at`.
     pub(super) fn came_to(&mut self, table: Table, at: u64, shape: Shape) {
         if table.level == 1 {
@@ -90,7 +101,7 @@ impl<F: Format> PageTable<F> {
     /// There is no frame for it.
     pub fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, OutOfFrames> {
         let root = Frame::allocate(hal)?;
-        let table = Self { format, shape, coherent, root, frames: 1, recent: None, span: None };
+        let table = Self { format, shape, coherent, root, frames: 1, small: 0, recent: None, span: None };
         table.finish(hal, table.top());
         table.settle(hal);
         Ok(table)
@@ -130,11 +141,12 @@ impl<F: Format> PageTable<F> {
 
     pub(super) fn begin(&self, range: IovaRange, spare: Spare) -> Edit {
         let prepared = spare.0.len();
-        Edit { spare: spare.0, change: Change::none(range), prepared, recent: self.recent }
+        Edit { spare: spare.0, change: Change::none(range), prepared, small: self.small, recent: self.recent }
     }
 
     pub(super) fn end(&mut self, hal: &impl Hal, edit: Edit) -> Change {
-        let Edit { spare, change, prepared, recent } = edit;
+        let Edit { spare, change, prepared, small, recent } = edit;
+        self.small = small;
         self.frames += prepared - spare.len();
         self.frames -= change.freed.len();
         // It may be among the freed.
@@ -146,28 +158,38 @@ impl<F: Format> PageTable<F> {
 
     /// Puts a table that nothing leads to any more on the list, and all tables below it; nothing is mapped there but in
     /// `start..=last`. They stay as they are: hardware may walk them until it is told.
-    pub(super) fn unlink(&self, hal: &impl Hal, table: Table, start: u64, last: u64, freed: &mut FrameList) {
+    ///
+    /// That takes time for each table, and not for each page: once no table of 4 KiB pages is left, tables at level 2 are
+    /// not looked through.
+    pub(super) fn unlink(
+        &self,
+        hal: &impl Hal,
+        table: Table,
+        start: u64,
+        last: u64,
+        small: &mut usize,
+        freed: &mut FrameList,
+    ) {
         if table.level > 1 {
             for index in table.index(start)..table.index(last) + 1 {
-                if table.frame.load(hal, index) == 0 {
-                    continue;
+                if table.level == 2 && *small == 0 {
+                    break;
                 }
                 if let Step::Table(next) = self.step(hal, table, index) {
-                    let (below_start, below_last) = table.span_of(index, start);
-                    self.unlink(hal, next, start.max(below_start), last.min(below_last), freed);
+                    let (start, last) = table.part_of(index, start, last);
+                    self.unlink(hal, next, start, last, small, freed);
                 }
             }
         }
+        *small = small.saturating_sub(usize::from(table.level == 1));
         freed.push(hal, table.frame);
     }
 
     /// Empties the table and gives all its frames, for the platform once hardware does not walk it any more.
     pub fn into_frames(self, hal: &impl Hal) -> FrameList {
-        let mut all = FrameList::new();
-        match self.span {
-            Some((start, last)) => self.unlink(hal, self.top(), start, last, &mut all),
-            None => all.push(hal, self.root),
-        }
+        let (mut all, mut small) = (FrameList::new(), self.small);
+        let (start, last) = self.span.unwrap_or_default();
+        self.unlink(hal, self.top(), start, last, &mut small, &mut all);
         all
     }
 }

@@ -250,6 +250,33 @@ fn a_page_beside_the_last_one_is_checked_like_any_other() {
 }
 
 #[test]
+fn letting_go_takes_time_for_each_table_not_for_each_page() {
+    const START: u64 = 4 * GIB;
+    // Words read to let go of 16 tables with so many pages of 2 MiB each, and of pages of 4 KiB in front of them.
+    let reads = |pages: u64, small: u64, unmaps: bool| {
+        let mut bench = bench(Shape { largest_page: 2, ..SHAPE }, true);
+        if small > 0 {
+            let _ = bench.map(START, KIB4, small * KIB4);
+        }
+        for table in 0..16 {
+            let _ = bench.map(START + table * GIB + MIB2, MIB2, pages * MIB2);
+        }
+        let (before, used) = (bench.hal.loads(), bench.hal.used());
+        let freed = if unmaps {
+            bench.unmap(START, 16 * GIB).freed.len() + 1
+        } else {
+            bench.table.into_frames(&bench.hal).len()
+        };
+        assert_eq!(freed, used);
+        bench.hal.loads() - before
+    };
+    for unmaps in [true, false] {
+        assert_eq!(reads(511, 0, unmaps), reads(1, 0, unmaps));
+        assert!(reads(511, 1, unmaps) < reads(511, 0, unmaps) + 8, "none is looked for once it was found");
+    }
+}
+
+#[test]
 fn a_page_beside_the_last_one_takes_no_walk() {
     // Outputs of which a larger page could come, and such of which none can.
     for (shift, first, reads) in [(0, 21, [2, 3, 2, 3]), (KIB4, 7, [1, 1, 2, 3])] {

@@ -62,19 +62,17 @@ impl<F: Format> PageTable<F> {
         }
         edit.came_to(table, start, self.shape);
         let mut writer = self.writer(hal, table);
-        for slot in table.slots(start, last) {
-            if slot.index == first_slot.index && !first_goes || slot.index == last_slot.index && !last_goes {
-                continue;
-            }
-            let step = self.step(hal, table, slot.index);
+        for index in first_slot.index + usize::from(!first_goes)..last_slot.index + usize::from(last_goes) {
+            let step = self.step(hal, table, index);
             if let Step::Absent = step {
                 continue;
             }
-            writer.store(slot.index, 0);
+            writer.store(index, 0);
             edit.change.was_present = true;
             if let Step::Table(next) = step {
                 edit.change.tables = true;
-                self.unlink(hal, next, slot.start, slot.last, &mut edit.change.freed);
+                let (start, last) = table.part_of(index, start, last);
+                self.unlink(hal, next, start, last, &mut edit.small, &mut edit.change.freed);
             }
         }
         false

@@ -39,10 +39,10 @@ impl Table {
         (at >> page_shift(self.level)) as usize % WORDS
     }
 
-    /// The first and the last address that the entry at `index` covers, in the table that holds `at`.
-    pub(super) fn span_of(self, index: usize, at: u64) -> (u64, u64) {
-        let start = at & !(page_bytes(self.level + 1) - 1) | (index as u64) << page_shift(self.level);
-        (start, start | (page_bytes(self.level) - 1))
+    /// The part of `start..=last`, which lies within the table, that the entry at `index` covers: not nothing.
+    pub(super) fn part_of(self, index: usize, start: u64, last: u64) -> (u64, u64) {
+        let first = start & !(page_bytes(self.level + 1) - 1) | (index as u64) << page_shift(self.level);
+        (start.max(first), last.min(first | (page_bytes(self.level) - 1)))
     }
 
     /// The first of the entries that `start..=last`, which lies within the table, touches.
@@ -70,12 +70,11 @@ impl Table {
         (self.slot(start, last), self.slot(start.max(last_start), last))
     }
 
-    /// True if `holds` for every index but those from `first` to `last`, which is asked from there outwards and around:
-    /// where neighbours are edited one after the other, whichever way, one of the first answers settles it.
+    /// True if `holds` for every index but those from `first` to `last`. Asks beside them first: where neighbours are edited
+    /// one after the other, whichever way, that mostly settles it.
     #[inline]
     pub(super) fn all_but(first: usize, last: usize, mut holds: impl FnMut(usize) -> bool) -> bool {
-        let rest = WORDS.saturating_sub(last - first + 1);
-        (1..=rest.div_ceil(2)).all(|by| holds((last + by) % WORDS) && holds((first + WORDS - by) % WORDS))
+        (first == 0 || holds(first - 1)) && (last + 1..WORDS).all(&mut holds) && (0..first).all(holds)
     }
 }
 
