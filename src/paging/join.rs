@@ -5,7 +5,7 @@ use super::format::{is_page_start, page_bytes};
 use super::table::Edit;
 use super::walk::{Step, Table};
 use super::{Format, PageTable};
-use crate::hal::Hal;
+use crate::hal::{Hal, WORDS};
 
 impl<F: Format> PageTable<F> {
     /// Joins what can be joined on the way from `table` to `at`, from below: pages that were joined may make another.
@@ -42,8 +42,17 @@ impl<F: Format> PageTable<F> {
         if !is_page_start(output, table.level + 1) {
             return None;
         }
-        let first = self.format.page(output, rights, table.level);
-        let continues = |index| table.frame.load(hal, index) == first + index as u64 * bytes;
-        Table::all_but(index, index, continues).then(|| self.format.page(output, rights, table.level + 1))
+        let mut word = self.format.page(output, rights, table.level);
+        let continues = |index: usize| table.frame.load(hal, index) == word + index as u64 * bytes;
+        if !continues((index + 1) % WORDS) || !continues((index + WORDS - 1) % WORDS) {
+            return None;
+        }
+        for index in 0..WORDS {
+            if table.frame.load(hal, index) != word {
+                return None;
+            }
+            word += bytes;
+        }
+        Some(self.format.page(output, rights, table.level + 1))
     }
 }
