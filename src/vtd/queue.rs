@@ -20,7 +20,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::{Command, wait_until};
 use super::descriptor::Descriptor;
-use super::registers::{IQA, IQH, IQT, Registers};
+use super::registers::{FSTS, IQA, IQH, IQT, Registers};
 use super::sync::{AtomicU64, Mutex, Ordering, fence};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
@@ -145,9 +145,18 @@ impl Queue {
         Command::QUEUE_ON.run(registers, timeout_ns)
     }
 
-    /// Switches off the queue that is on, whoever made it: waits until it is empty first (R14, R69).
+    /// Switches off the queue that is on, whoever made it: waits until it is empty first (R14, R69). What was
+    /// not fetched from one that an error stopped is left out: all that is cached is forgotten before a table is used.
     pub(super) fn stop<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
-        let empty = || registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT);
+        let empty = || {
+            let stopped = registers.fsts().get() & (FSTS::IQE::SET + FSTS::ITE::SET).mask();
+            if stopped != 0 {
+                // In this order: as long as the error stands, nothing is fetched (S 6.5.2.11).
+                registers.iqt().write(IQT::QT.val(registers.iqh().read(IQH::QH)));
+                registers.fsts().set(stopped);
+            }
+            registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT)
+        };
         wait_until(registers, timeout_ns, "IQH_REG", "QH", empty)?;
         Command::QUEUE_OFF.run(registers, timeout_ns)
     }

@@ -9,7 +9,7 @@ use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam::vtd::{MainMemory, UnitState};
-use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
 
 use crate::machine::*;
 use crate::watched::Watched;
@@ -113,6 +113,73 @@ fn a_unit_that_fails_before_it_is_ready_goes_on_with_firmwares_tables() {
         assert!(!write(&machine, function(0, 0), MEMORY, 1));
         machine.take_violations();
     }
+}
+
+/// IQH, IQT, FSTS.
+const QUEUE: [u32; 3] = [0x80, 0x88, 0x34];
+
+/// Switches on a unit whose queue firmware left behind with this error standing and something that was not fetched.
+fn take_over_stopped(machine: &Machine, error: u32) {
+    let window = machine.windows()[0];
+    let [head, tail, status] = QUEUE;
+    // SAFETY: the machine takes any access and reports a wrong one.
+    let status = unsafe { machine.read32(window, status) };
+    // SAFETY: as above.
+    let head = unsafe { machine.read64(window, head) };
+    // SAFETY: as above.
+    let tail = unsafe { machine.read64(window, tail) };
+    assert!(status & error != 0 && head != tail, "{status:#x}");
+    machine.take_violations();
+    let iommu = enabled(machine);
+    assert_eq!(states(&iommu), [UnitState::On]);
+    assert_eq!(read(machine, function(0, 3), 0x1000), None);
+    cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 4));
+    assert!(write(machine, function(0, 4), 0, 1));
+}
+
+#[test]
+fn a_queue_that_firmware_left_standing_at_a_descriptor_that_it_refused_is_taken_over() {
+    let units = [UnitConfig::server(), UnitConfig::qemu_10_0(false), UnitConfig::everything()];
+    for unit in units {
+        let machine = machine([unit.found_running()]);
+        // The unit cannot fetch what is there.
+        // SAFETY: the machine takes any access and reports a wrong one.
+        unsafe { machine.write64(machine.windows()[0], QUEUE[1], 0x80) };
+        machine.pass(1_000_000);
+        take_over_stopped(&machine, 1 << 4);
+    }
+}
+
+#[test]
+fn a_queue_that_firmware_left_waiting_for_a_device_is_taken_over() {
+    let machine = machine([UnitConfig::server()]);
+    let window = machine.windows()[0];
+    machine.add_ats(function(0, 3), 32);
+    machine.set_device_tlb(function(0, 3), Answer::Never, 32);
+    let ring = machine.allocate(0).unwrap();
+    // A device-TLB invalidation for 00:03.0 and a wait that tells nobody.
+    for (word, value) in [3 | 0x18 << 32, !0xfff, 5].into_iter().enumerate() {
+        // SAFETY: the frame has just been allocated.
+        let first = unsafe { machine.virt(ring) };
+        // SAFETY: a frame has 512 words.
+        let word = unsafe { first.add(word) };
+        // SAFETY: the word is in the frame.
+        unsafe { machine.store(word, value) };
+    }
+    // IQA, then QIE and what the status is like then, IQT up to the end of the two.
+    // SAFETY: the machine takes any access and reports a wrong one.
+    unsafe { machine.write64(window, 0x90, ring.as_u64()) };
+    // SAFETY: as above.
+    unsafe { machine.write32(window, 0x18, 1 << 26) };
+    machine.pass(1_000_000);
+    for (tail, ns) in [(0x20, 2 * GIVES_UP_NS), (0x30, 0)] {
+        // SAFETY: as above.
+        unsafe { machine.write64(window, QUEUE[1], tail) };
+        machine.pass(ns);
+    }
+    take_over_stopped(&machine, 1 << 6);
+    // SAFETY: the unit has another queue by now.
+    unsafe { machine.free(ring, 0) };
 }
 
 #[test]
