@@ -6,7 +6,7 @@ use heapless::Vec;
 use super::change::Edit;
 use super::devices::State;
 use super::stage::Touched;
-use super::{Config, Error, Iommu};
+use super::{Config, Error, Incompatibility, Iommu, Refusal};
 use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{Cell, CellConfig, CellId, Regions, differences, without_grants};
 use crate::hal::Hal;
@@ -141,6 +141,34 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
+    /// Fails if a page table of the root cell could not have all of the root cell's memory: what another cell gives back goes
+    /// there, or that cell could not be destroyed.
+    pub(super) fn check_root(
+        &self,
+        config: &Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+    ) -> Result<(), Error> {
+        let Some(root) = config.root.as_ref().filter(|root| touched.has(root.cell)) else { return Ok(()) };
+        for domain in &config.cell(root.cell)?.domains {
+            let users =
+                || config.assignments.iter().filter(|it| it.domain_id == domain.id && it.state != State::Leaving);
+            if users().next().is_none() {
+                continue;
+            }
+            let arriving = users().find(|it| it.state == State::Arriving).map(|it| it.device);
+            if let Some(reserved) = self.reserved_within(&root.staged, domain.attributes.reserved) {
+                let reason = Refusal::ReservedMemory(reserved);
+                return Err(arriving.map_or(Error::Reserved(reserved), |device| Error::Refused { device, reason }));
+            }
+            let fits = |region: &Region| domain.attributes.shape.tables_to_map(*region).map(drop);
+            if let Err(error) = root.staged.as_slice().iter().try_for_each(fits) {
+                let reason = Incompatibility::Map(error);
+                return Err(arriving.map_or(error.into(), |device| Error::Incompatible { device, reason }));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the root cell, without memory or devices; [`Change::map`](super::Change::map) and
     /// [`Change::assign`](super::Change::assign) give it what the hypervisor's first guest is to have.
     ///

@@ -88,6 +88,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let staged = staged.and_then(|()| config.stage_root(touched));
         let staged = staged.and_then(|()| self.check_reserved(config, touched));
         let staged = staged.and_then(|()| self.choose_domains(config, touched));
+        let staged = staged.and_then(|()| self.check_root(config, touched));
         let staged = staged.and_then(|()| self.prepare_tables(config, touched));
         let staged = staged.and_then(|()| self.prepare_context_tables(config, touched));
         staged.inspect_err(|_| self.unstage(config, touched))
@@ -145,7 +146,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// The first of some reserved memory that overlaps a cell's own.
-    fn reserved_within(&self, regions: &Regions, reserved: u64) -> Option<Region> {
+    pub(super) fn reserved_within(&self, regions: &Regions, reserved: u64) -> Option<Region> {
         let overlaps = |memory: &Region| regions.as_slice().iter().any(|region| region.input.overlaps(memory.input));
         self.reserved_in(reserved).find(overlaps)
     }

@@ -1,7 +1,8 @@
 //! What a cell may choose, what it is told before, and what follows.
 
 use cofferdam::addr::{IovaRange, Rights, SourceId};
-use cofferdam::iommu::{Error, Incompatibility, MapError, Refusal};
+use cofferdam::iommu::{Error, Incompatibility, MapError, Options, Refusal};
+use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu, Sharing};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 
@@ -248,6 +249,42 @@ fn a_part_that_is_given_back_comes_back_and_what_the_root_itself_gave_up_does_no
     assert_eq!(iommu.map(root, shifted).unwrap_err(), Error::NotOneToOne(shifted));
     iommu.destroy_cell(root).unwrap();
     iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+}
+
+/// Or the other cell could not be destroyed.
+#[test]
+fn a_device_of_the_root_cell_has_to_suit_what_another_cell_gives_back_too() {
+    const TOP: u64 = 1 << 38;
+    let narrow = UnitConfig { cap: UnitConfig::server().cap & !(0x3f << 16) | 37 << 16, ..UnitConfig::server() };
+    let machine = machine([UnitConfig::server().serving(&[1]), narrow]);
+    let reserved = dmar(&machine, &[&[1]], &[(MEMORY, MEMORY + 0xfff, 2)]);
+    let topology = Topology::from_dmar(&reserved, &&machine, |finding| panic!("{finding}")).unwrap();
+    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let (disk, narrow, reserving) = (function(1, 0), function(0, 1), function(0, 2));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(disk, root).unwrap();
+    for (memory, device) in [(TOP, narrow), (MEMORY, reserving)] {
+        iommu.map(root, region(memory, memory, PAGE, RW)).unwrap();
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(0, memory, PAGE, RW)).unwrap();
+        let (before, error) = (machine.snapshot(), iommu.assign(device, root).unwrap_err());
+        let refused = match error {
+            Error::Incompatible { device, reason: Incompatibility::Map(MapError::InputTooHigh { .. }) } => device,
+            Error::Refused { device, reason: Refusal::ReservedMemory(_) } => device,
+            error => panic!("{error}"),
+        };
+        assert_eq!((refused, machine.snapshot()), (device, before));
+        iommu.destroy_cell(cell).unwrap();
+        assert!(write(&machine, disk, memory, 1), "it is back");
+        iommu.unmap(root, range(memory, PAGE)).unwrap();
+        iommu.assign(device, root).unwrap();
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(0, memory, PAGE, RW)).unwrap();
+        assert!(iommu.map(root, region(memory, memory, PAGE, RW)).is_err(), "the other way round");
+        iommu.destroy_cell(cell).unwrap();
+        iommu.release(device).unwrap();
+    }
 }
 
 #[test]
