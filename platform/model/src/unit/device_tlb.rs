@@ -42,7 +42,8 @@ impl Unit {
     /// R47 (section 4.5.2): a context entry changes.
     pub(super) fn check_ats_off(&self, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
         let source = self.device(source);
-        if !self.allows(old) || self.allows(new) {
+        // A unit with a defect may not have done what it was asked to before, and blocking comes first.
+        if !self.allows(old) || self.allows(new) || self.defects.ever {
             return;
         }
         let device = board.devices.of(source);
@@ -149,6 +150,10 @@ impl Unit {
     fn check_device_tlb(&self, source: u16, first: u64, last: u64, board: &mut Board) {
         if !self.global.on(global::TE) {
             return board.journal.violation("R24", "a device-TLB invalidation while translation is off");
+        }
+        // One that was refused is left out, and what comes behind it in its batch is not.
+        if self.defects.ever {
+            return;
         }
         let domain = self.current(source, board).domain();
         let leaves = self.stale.leaves.get(&domain).into_iter().flatten();
