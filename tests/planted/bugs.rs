@@ -49,6 +49,16 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         by_assertion: true,
         ..bug(
+            "the overflow of fault records is \"cleared\" by writing 0",
+            "R62",
+            "src/vtd/fault.rs",
+            "registers.fsts().write(FSTS::PFO::SET);",
+            "registers.fsts().write(FSTS::PFO::CLEAR);",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
             "clearing the overflow clears the queue's errors, too",
             "R63",
             "src/vtd/fault.rs",
@@ -131,6 +141,23 @@ pub(crate) const BUGS: &[Bug] = &[
         "src/vtd/flush.rs",
         "self.contexts(requesters, domain_id, domain_id)",
         "self.contexts(requesters, domain_id ^ 1, domain_id ^ 1)",
+    ),
+    bug(
+        "a context table is freed before the flush",
+        "R31",
+        "src/vtd/unit.rs",
+        "flush.context_cleared(requesters, domain_id, device_tlb);",
+        "for bus in requesters.iter().map(|requester| (requester >> 8) as u8) {
+            let table = self.context_table(hal, bus);
+            let is_empty = |table: &Frames| (0..256).all(|entry| table.load(hal, 2 * entry) & 1 == 0);
+            if let (Some(root), Some(table)) = (&self.root, table.filter(is_empty)) {
+                root.store(hal, root_entry::word(bus), 0);
+                self.written(hal, root, root_entry::word(bus), 1);
+                // SAFETY: none, that is the bug.
+                unsafe { table.free(hal) };
+            }
+        }
+        flush.context_cleared(requesters, domain_id, device_tlb);",
     ),
     bug(
         "page-table frames are freed before the flush",
