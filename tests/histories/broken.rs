@@ -1,32 +1,51 @@
-//! What goes wrong on purpose: units that fail, and memory that runs out.
+//! What goes wrong on purpose: units that fail, devices that do not answer, and memory that runs out.
 
+use cofferdam::error::UnitError;
+use cofferdam::hal::Hal;
 use cofferdam::iommu::Error;
 use cofferdam::limits;
 use cofferdam::vtd::UnitState;
-use cofferdam_model::{Defect, UnitConfig};
+use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
 use crate::history::History;
-use crate::oracle::{After, Edit, Slot, is_listed};
+use crate::oracle::{Edit, Slot};
 use crate::plan::Plan;
+use crate::request::is_listed;
+use crate::stage::After;
 
 /// GSTS.WBFS.
 const WRITE_BUFFER: u32 = 1 << 27;
+/// Where the model has the ATS registers, and Enable there.
+const ATS: u16 = 0x144;
+const ATS_ENABLE: u32 = 1 << 31;
+/// Devices that are silent at a time: each is waited for twice.
+const SILENT: usize = 2;
 
 pub(crate) struct Broken {
     units: Vec<UnitConfig>,
     /// Units with something wrong, or that the driver has given up.
     pub(crate) suspects: Vec<bool>,
+    /// Units that a change has failed in: what is left of an entry is not cleared before its unit has forgotten it.
+    pub(crate) residues: Vec<bool>,
     /// Frames that are in no table and that the driver keeps, because a failed unit may reach them.
     pub(crate) kept: usize,
-    /// Changes that a unit failed in, and that found no frame.
-    failed: u64,
-    starved: u64,
+    /// Devices that do not answer; none ever is if nobody has the patience to find out.
+    silent: Vec<bool>,
+    patient: bool,
 }
 
 impl Broken {
     pub(crate) fn new(plan: &Plan) -> Self {
-        Self { units: plan.units.clone(), suspects: vec![false; plan.units.len()], kept: 0, failed: 0, starved: 0 }
+        let silent = vec![false; plan.functions.len()];
+        let patient = plan.functions.iter().any(|function| function.ats.is_some());
+        let (units, none) = (plan.units.clone(), vec![false; plan.units.len()]);
+        Self { units, suspects: none.clone(), residues: none, kept: 0, silent, patient }
+    }
+
+    /// How long the driver waits for a unit: not long where units fail, but where a device does not answer.
+    pub(crate) fn patience(&self) -> u64 {
+        if self.patient { (2 * SILENT as u64 + 2) * GIVES_UP_NS } else { 2_000_000 }
     }
 }
 
@@ -43,6 +62,9 @@ impl History<'_> {
     }
 
     pub(crate) fn break_or_mend(&mut self) {
+        if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
+            return self.silence();
+        }
         let failed = self.has_failed();
         let Some(broken) = &mut self.broken else { return };
         let unit = self.random.below(failed.len() as u64) as usize;
@@ -57,7 +79,7 @@ impl History<'_> {
         }
         let config = &broken.units[unit];
         let (queue, buffer) = (config.ecap >> 1 & 1 == 1, config.cap >> 4 & 1 == 1);
-        let slow = Defect::Slow(self.random.of(&[500, 20_000, 300_000, 5_000_000]));
+        let slow = Defect::Slow(self.random.of(&[500, 20_000, 300_000, 5_000_000, 200_000_000]));
         let defect = match self.random.below(12) {
             0..2 => slow,
             2 if buffer => Defect::StatusStuckHigh(WRITE_BUFFER),
@@ -72,6 +94,19 @@ impl History<'_> {
         self.machine.break_unit(unit, defect);
     }
 
+    /// A device does not answer any more, or does again.
+    fn silence(&mut self) {
+        let index = self.random.below(self.oracle.devices.len() as u64) as usize;
+        let Some(broken) = &mut self.broken else { return };
+        let Some(depth) = self.oracle.devices[index].function.ats else { return };
+        let many = broken.silent.iter().filter(|silent| **silent).count() >= SILENT;
+        let silent = !broken.silent[index] && !many;
+        broken.silent[index] = silent;
+        let answer = if silent { Answer::Never } else { Answer::After(1_000) };
+        self.machine.set_device_tlb(self.oracle.devices[index].id, answer, depth);
+        self.tell(format_args!("{}: {answer:?}", self.oracle.devices[index].id));
+    }
+
     /// Makes a change that may fail in any way.
     pub(crate) fn change_broken(&mut self, edits: &[Edit]) {
         let before = self.tables();
@@ -83,7 +118,7 @@ impl History<'_> {
             _ => vec![None],
         };
         for limit in limits {
-            self.steps += 1;
+            self.done.steps += 1;
             let failed = self.has_failed();
             let (_, in_tables) = self.frames();
             self.machine.allow_allocations(limit);
@@ -94,38 +129,35 @@ impl History<'_> {
             self.tell(format_args!("{edits:x?}, frames {limit:?}: {:?}, refused: {refused:?}", result.as_ref().err()));
             let changed = match (result, staged) {
                 (Ok(committed), Ok(after)) => {
-                    self.oracle.commit(&after, committed.coherency_changes());
+                    self.commit(&after, committed.coherency_changes());
                     true
                 }
                 (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),
                 (Err(Error::OutOfFrames), _) if limit.is_some() => {
                     assert!(self.tables() == before, "{edits:x?}, frames {limit:?}: tables changed");
-                    self.broken.iter_mut().for_each(|broken| broken.starved += 1);
+                    self.done.starved += 1;
+                    self.look();
                     self.try_some();
                     continue;
                 }
                 (Err(Error::Unit(error)), Ok(after)) => {
-                    let suspects = self.broken.as_ref().map(|broken| broken.suspects.clone()).unwrap_or_default();
-                    assert!(suspects.contains(&true), "{edits:x?}: {error}, but no unit is broken");
+                    let told = self.may_fail(error, &after);
+                    assert!(told, "{edits:x?}: {error}, but no unit is broken, and no such device");
                     // A unit that is known to be out of service is found before anything is touched.
                     let devices = self.oracle.devices.iter().zip(&after.arrives);
                     let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit]);
                     if !refused {
-                        self.broken.iter_mut().for_each(|broken| broken.failed += 1);
-                        let most = tables_for(&after);
-                        self.fail(&after, &suspects);
+                        self.fail(&after, error);
+                        let most = in_tables + tables_for(&after);
                         let (held, now) = self.frames();
                         let Some(broken) = &mut self.broken else { return };
                         let kept = held.checked_sub(now).expect("tables are frames that the driver holds");
-                        assert!(
-                            kept >= broken.kept && kept - broken.kept <= in_tables + most,
-                            "{edits:x?}: {kept} are kept"
-                        );
+                        assert!(kept >= broken.kept && kept - broken.kept <= most, "{edits:x?}: {kept} are kept");
                         broken.kept = kept;
                     }
                     !refused
                 }
-                (Err(Error::Full(_)), Ok(_)) if self.oracle.may_be_full(edits) => false,
+                (Err(error), Ok(after)) if self.oracle.may_refuse(edits, &after, error) => false,
                 (Err(error), Ok(_)) => panic!("{edits:x?}: {error}"),
                 (Err(Error::Unit(error)), Err(why)) => panic!("{edits:x?}: {error}, although {why}"),
                 (Err(_), Err(_)) => false,
@@ -137,12 +169,40 @@ impl History<'_> {
         self.try_some();
     }
 
-    fn fail(&mut self, after: &After, suspects: &[bool]) {
+    /// True if a unit or a device is broken in a way that may lead to this error.
+    fn may_fail(&self, error: UnitError, after: &After) -> bool {
+        let Some(broken) = &self.broken else { return false };
+        let UnitError::Device { requester, .. } = error else { return broken.suspects.contains(&true) };
+        let named = self.oracle.devices.iter().position(|device| device.id.requester() == requester);
+        named.is_some_and(|index| broken.silent[index] && (self.oracle.devices[index].tlb || after.tlbs[index]))
+    }
+
+    fn fail(&mut self, after: &After, error: UnitError) {
+        let Some(broken) = &self.broken else { return };
+        match error {
+            UnitError::Device { .. } => self.done.unanswered += 1,
+            _ => self.done.failed += 1,
+        }
+        let (suspects, silent) = (broken.suspects.clone(), broken.silent.clone());
+        // Those that were asked.
+        for (index, silent) in silent.into_iter().enumerate() {
+            let device = &self.oracle.devices[index];
+            let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
+            // One that arrives is switched on last.
+            let arrives = after.arrives[index] && after.tlbs[index];
+            if silent && is_off && (device.tlb || arrives) {
+                self.oracle.fence(index, suspects[device.unit]);
+            }
+        }
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
         let (iommu, machine) = (&self.iommu, self.machine);
-        self.oracle.fail(after, suspects, |device, cell| {
-            suspects[device.unit] && cells[cell].is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
+        self.oracle.fail(after, &suspects, |device, cell| {
+            cells[cell].is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
         });
+        let Some(broken) = &mut self.broken else { return };
+        broken.residues.iter_mut().zip(&suspects).for_each(|(residue, suspect)| *residue |= suspect);
+        let stuck = self.oracle.devices.iter().filter(|device| device.stuck.is_some());
+        stuck.for_each(|device| broken.residues[device.unit] = true);
     }
 
     /// Some accesses at once, where something has just gone wrong.
@@ -158,19 +218,25 @@ impl History<'_> {
         let failed = self.has_failed();
         if let Some(broken) = &mut self.broken {
             broken.suspects.clone_from(&failed);
+            broken.silent.fill(false);
+        }
+        for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
+            self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
         }
         for slot in self.oracle.slots().collect::<Vec<Slot>>() {
-            let stuck = self.oracle.devices.iter().any(|device| device.cell == Some(slot) && failed[device.unit]);
+            let is_behind_failed = |cell| {
+                let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(cell));
+                devices.any(|device| failed[device.unit])
+            };
+            // What goes back to the root cell passes its units.
+            let (stays, may_stay) = (is_behind_failed(slot), self.oracle.root().is_some_and(is_behind_failed));
             self.change_broken(&[Edit::Destroy(slot)]);
-            assert_eq!(
-                self.oracle.cells[slot].is_some(),
-                stuck,
-                "a cell goes unless it has devices behind a failed unit"
-            );
+            let is_there = self.oracle.cells[slot].is_some();
+            assert!(is_there == stays || may_stay, "a cell goes unless it has devices behind a failed unit");
         }
         (0..64).for_each(|_| self.dma());
         let result = self.iommu.disable();
-        let Some(Broken { kept, failed: changes, starved, .. }) = self.broken else { unreachable!() };
+        let Some(Broken { kept, .. }) = self.broken else { unreachable!() };
         let units = failed.iter().filter(|failed| **failed).count() as u64;
         if units == 0 {
             result.unwrap();
@@ -179,6 +245,6 @@ impl History<'_> {
             assert!(result.is_err());
         }
         assert!(self.machine.violations().is_empty(), "the driver broke rules of the hardware");
-        Outcome { steps: self.steps, kept: kept as u64, failed: changes, starved, units }
+        Outcome { kept: kept as u64, units, ..self.done }
     }
 }

@@ -13,6 +13,8 @@
     reason = "a test"
 )]
 
+mod access;
+mod audited;
 mod broken;
 mod history;
 #[allow(dead_code, reason = "the driver's tests use the rest")]
@@ -22,6 +24,9 @@ mod oracle;
 mod pages;
 mod plan;
 mod random;
+mod request;
+mod stage;
+mod suggest;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,9 +38,9 @@ use std::{env, io, thread};
 use cofferdam::Iommu;
 use cofferdam_model::Machine;
 
-use history::{History, machine_of};
+use history::History;
 use oracle::CELLS;
-use plan::Plan;
+use plan::{Plan, Size};
 use random::Random;
 
 type Front<'m> = Iommu<&'m Machine, 4, CELLS, 40>;
@@ -45,49 +50,73 @@ type Change<'i, 'm> = cofferdam::iommu::Change<'i, &'m Machine, 4, CELLS, 40>;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     steps: u64,
-    /// Frames that the driver kept back for good, units that it gave up, and changes that failed for either reason.
+    /// Changes that were made, and that failed: in a unit, for a device that did not answer, and for lack of frames.
+    commits: u64,
+    failed: u64,
+    unanswered: u64,
+    starved: u64,
+    /// Frames that the driver kept back for good, and units that it gave up.
     kept: u64,
     units: u64,
-    failed: u64,
-    starved: u64,
 }
 
 impl Outcome {
     fn add(&mut self, other: Self) {
         self.steps += other.steps;
+        self.commits += other.commits;
+        self.failed += other.failed;
+        self.unanswered += other.unanswered;
+        self.starved += other.starved;
         self.kept += other.kept;
         self.units += other.units;
-        self.failed += other.failed;
-        self.starved += other.starved;
+    }
+
+    /// Changes that were made, or failed for another reason than what was asked for.
+    fn changes(&self) -> u64 {
+        self.commits + self.failed + self.unanswered + self.starved
     }
 }
 
 /// A kind of histories.
-#[derive(Clone, Copy)]
-struct Kind {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
     test: &'static str,
     breaks: bool,
+    /// The live tables are read after each change, and changes are what counts, not steps.
+    audits: bool,
     /// Steps of one history.
     length: u64,
     /// Steps of all, if nothing else is asked for.
     total: u64,
+    size: Size,
+}
+
+impl Kind {
+    /// What counts, and how it is called.
+    fn progress(&self, all: &Outcome) -> u64 {
+        if self.audits { all.changes() } else { all.steps }
+    }
+
+    fn unit(&self) -> &'static str {
+        if self.audits { "changes" } else { "steps" }
+    }
 }
 
 /// `None` if it failed, and why was told.
 fn run(kind: Kind, number: u64, traced: bool) -> Option<Outcome> {
     let mut random = Random::new(number + 1);
-    let mut plan = Plan::new(number, &mut random);
+    let mut plan = Plan::new(number, &mut random, kind.size);
     if kind.breaks {
         // A unit that did not forget in time has pages of another size, whatever the driver does from then on.
         plan.units.iter_mut().for_each(|unit| unit.forgives.push("R32"));
     }
-    let machine = machine_of(&plan);
+    let machine = plan.machine();
     let mut steps = 0;
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut history = History::new(&plan, &machine, random, kind.breaks).traced(traced);
-        while history.steps < kind.length {
+        let mut history = History::new(&plan, &machine, random, kind, traced);
+        while history.done.steps < kind.length {
             history.step();
-            steps = history.steps;
+            steps = history.done.steps;
         }
         history.end()
     }));
@@ -125,7 +154,7 @@ fn run_all(kind: Kind) {
     let work = || loop {
         let number = {
             let mut next = next.lock().unwrap();
-            if next.1.steps >= wanted || failed.load(Ordering::Relaxed) {
+            if kind.progress(&next.1) >= wanted || failed.load(Ordering::Relaxed) {
                 return;
             }
             next.0 += 1;
@@ -136,7 +165,7 @@ fn run_all(kind: Kind) {
         next.1.add(outcome);
         if next.2.elapsed() > Duration::from_secs(10) {
             next.2 = Instant::now();
-            tell(format_args!("{}: {} of {wanted} steps", kind.test, next.1.steps));
+            tell(format_args!("{}: {} of {wanted} {}", kind.test, kind.progress(&next.1), kind.unit()));
         }
     };
     thread::scope(|scope| {
@@ -145,25 +174,38 @@ fn run_all(kind: Kind) {
     assert!(!failed.into_inner(), "a history failed, see above");
     let (histories, all, _) = next.into_inner().unwrap();
     let mut text = format!("{}: {} steps in {histories} histories", kind.test, all.steps);
+    text += &format!("; {} changes were made", all.commits);
     if kind.breaks {
         text += &format!(
-            "; {} changes failed in a unit and {} for lack of frames, {} units were given up and {} frames kept back",
-            all.failed, all.starved, all.units, all.kept
+            ", {} failed in a unit, {} for a device that did not answer, and {} for lack of frames; {} units were given up \
+             and {} frames kept back",
+            all.failed, all.unanswered, all.starved, all.units, all.kept
         );
     }
     tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
 }
 
+const MACHINE: Size = Size { units: 4, buses: 6, devices: 16, frames: 2048 };
+const SMALL_MACHINE: Size = Size { units: 2, buses: 3, devices: 6, frames: 512 };
+
 /// Every device sees just what its cell has, at every moment; no rule is broken, and every frame is back at the end.
 #[test]
 fn every_history_leaves_each_device_with_what_its_cell_has() {
     let test = "every_history_leaves_each_device_with_what_its_cell_has";
-    run_all(Kind { test, breaks: false, length: 4000, total: 1_000_000 });
+    run_all(Kind { test, breaks: false, audits: false, length: 4000, total: 1_000_000, size: MACHINE });
 }
 
-/// Units fail and memory runs out: nobody reaches more than before, and those behind other units are served as ever.
+/// Units fail, devices do not answer and memory runs out: nobody reaches more than before, and those behind other units
+/// are served as ever.
 #[test]
 fn whatever_fails_leaves_no_device_with_more_than_before() {
     let test = "whatever_fails_leaves_no_device_with_more_than_before";
-    run_all(Kind { test, breaks: true, length: 500, total: 250_000 });
+    run_all(Kind { test, breaks: true, audits: false, length: 500, total: 1_000_000, size: MACHINE });
+}
+
+/// After each change, made or failed, the live tables lead where the configuration does, and nowhere else.
+#[test]
+fn after_each_change_the_audit_equals_what_is_committed() {
+    let test = "after_each_change_the_audit_equals_what_is_committed";
+    run_all(Kind { test, breaks: true, audits: true, length: 1000, total: 500_000, size: SMALL_MACHINE });
 }

@@ -1,16 +1,15 @@
 //! What ought to be, in plain maps: which pages each cell has, and which cell has each device.
 
+use std::collections::BTreeSet;
+
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::{CellId, limits};
-use cofferdam_model::Machine;
+use cofferdam::{CellConfig, CellId, CoherencyPolicy, Sharing};
 
 use crate::pages::{Extent, Pages};
-use crate::{Change, Front};
+use crate::plan::Function;
+use crate::stage::After;
 
 pub(crate) const CELLS: usize = 8;
-const ADDRESS_BITS: u8 = 39;
-/// Pages of addresses that are interrupts.
-const INTERRUPTS: (u64, u64) = (0xfee00, 0xfef00);
 
 /// What an edit names a cell by: its place among those that exist.
 pub(crate) type Slot = usize;
@@ -21,7 +20,8 @@ pub(crate) enum Edit {
     Map(Slot, u64, Extent),
     Unmap(Slot, u64, u64),
     Protect(Slot, u64, u64, Rights),
-    Assign(usize, Slot),
+    /// With a device-TLB, if so.
+    Assign(usize, Slot, bool),
     Release(usize),
     Destroy(Slot),
     /// One that is always refused: of a range that is no pages, without rights, or of a cell that is gone.
@@ -31,23 +31,39 @@ pub(crate) enum Edit {
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) id: CellId,
-    /// It takes no device.
-    pub(crate) careful: bool,
+    pub(crate) config: CellConfig,
     pub(crate) pages: Pages,
-    /// Snooping was enforced when that was told last.
-    pub(crate) told: bool,
+    /// Of the root cell: what it has if nobody else has it.
+    pub(crate) whole: Option<Pages>,
+    /// What was told last of its coherency.
+    pub(crate) told: cofferdam::Coherency,
+    /// With the fewest tables, one that was made for a device of this width may have stayed when that left.
+    pub(crate) narrowest: Option<u8>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
+    pub(crate) function: Function,
     pub(crate) id: SourceId,
     pub(crate) unit: usize,
     pub(crate) cell: Option<Slot>,
+    /// It has a device-TLB in its cell.
+    pub(crate) tlb: bool,
+    /// It is in its cell and reaches nothing: it did not answer, or could not be released.
+    pub(crate) stuck: Option<Stuck>,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
-    pub(crate) muted: bool,
     /// What it may still reach behind a unit that failed in a change of its cell; it may be blocked as well.
     pub(crate) loose: Vec<Pages>,
+}
+
+/// Why a device is in a cell and reaches nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// It did not answer an invalidation, unless its unit failed before.
+    Silent,
+    /// Its unit, or another device behind that, failed when it was to leave or to arrive.
+    Blocked,
 }
 
 /// What is known of a unit.
@@ -57,6 +73,7 @@ pub(crate) struct Facts {
     pub(crate) snoops: bool,
     pub(crate) domain_ids: u32,
     pub(crate) largest_page: u8,
+    pub(crate) device_tlbs: bool,
 }
 
 pub(crate) struct Oracle {
@@ -64,22 +81,8 @@ pub(crate) struct Oracle {
     pub(crate) cells: Vec<Option<Cell>>,
     pub(crate) gone: Vec<CellId>,
     pub(crate) devices: Vec<Device>,
-}
-
-/// Where edits lead.
-pub(crate) struct After {
-    pub(crate) touched: Vec<bool>,
-    pub(crate) doomed: Vec<bool>,
-    pub(crate) pages: Vec<Pages>,
-    /// The cell of each device, and whether the device comes to it.
-    pub(crate) cells: Vec<Option<Slot>>,
-    pub(crate) arrives: Vec<bool>,
-    pub(crate) leaves: Vec<bool>,
-}
-
-/// True if a page from `first` up to `end` is one whose requests are interrupts.
-pub(crate) fn is_message(first: u64, end: u64) -> bool {
-    first < INTERRUPTS.1 && INTERRUPTS.0 < end
+    /// Source-ids of which no fault is recorded.
+    pub(crate) muted: BTreeSet<SourceId>,
 }
 
 impl Oracle {
@@ -91,8 +94,22 @@ impl Oracle {
         self.cells[slot].as_ref().expect("edits are of cells that exist")
     }
 
-    pub(crate) fn enforced(&self, slot: Slot) -> bool {
-        self.devices.iter().filter(|device| device.cell == Some(slot)).all(|device| self.units[device.unit].snoops)
+    pub(crate) fn root(&self) -> Option<Slot> {
+        self.slots().find(|slot| self.cell(*slot).whole.is_some())
+    }
+
+    /// Fails if this cannot be the coherency of a cell.
+    pub(crate) fn check_coherency(&self, slot: Slot, told: cofferdam::Coherency) {
+        let config = self.cell(slot).config;
+        let snoops =
+            |device: &Device| self.units[device.unit].snoops && config.coherency != CoherencyPolicy::NotEnforced;
+        let mut devices = self.devices.iter().filter(|device| device.cell == Some(slot)).peekable();
+        let empty = devices.peek().is_none();
+        let expected = coherency(devices.all(snoops));
+        // With the fewest tables, what counts is which were there when a device came.
+        let depends = config.sharing == Sharing::FewestTables && config.coherency == CoherencyPolicy::PerDevice;
+        let fits = told == expected || depends && !empty && told == coherency(false);
+        assert!(fits, "{:?} {told:?} instead of {expected:?}", self.cell(slot));
     }
 
     /// All that a device reaches with these pages of its cell.
@@ -104,154 +121,84 @@ impl Oracle {
         all
     }
 
-    /// Where a page of a device leads.
-    pub(crate) fn target(&self, device: &Device, page: u64) -> Option<(u64, Rights)> {
-        let cell = device.cell?;
+    /// The device whose entry the requests of a function meet.
+    fn behind(&self, index: usize) -> Option<&Device> {
+        let carries = self.devices[index].function.carries;
+        self.devices.iter().find(|device| device.cell.is_some() && device.function.requesters.contains(&carries))
+    }
+
+    /// Where a page of a function leads.
+    pub(crate) fn target(&self, index: usize, page: u64) -> Option<(u64, Rights)> {
+        self.behind(index).filter(|device| device.stuck.is_none())?;
+        self.granted(index, page)
+    }
+
+    /// The same, although it ought to be blocked.
+    pub(crate) fn granted(&self, index: usize, page: u64) -> Option<(u64, Rights)> {
+        let device = self.behind(index)?;
         match device.reserved {
             Some((first, last)) if (first..=last).contains(&page) => Some((page, Rights::all())),
-            _ => self.cell(cell).pages.at(page),
+            _ => self.cell(device.cell?).pages.at(page),
         }
     }
 
-    /// Where the edits lead, or why they are refused. Capacities of page tables and domain-ids are not looked at.
-    pub(crate) fn stage(&self, edits: &[Edit]) -> Result<After, &'static str> {
-        let mut after = After {
-            touched: vec![false; CELLS],
-            doomed: vec![false; CELLS],
-            pages: self
-                .cells
-                .iter()
-                .map(|cell| cell.as_ref().map_or_else(Pages::default, |c| c.pages.clone()))
-                .collect(),
-            cells: self.devices.iter().map(|device| device.cell).collect(),
-            arrives: vec![false; self.devices.len()],
-            leaves: vec![false; self.devices.len()],
-        };
-        for edit in edits {
-            self.stage_one(&mut after, *edit)?;
-        }
-        for (index, device) in self.devices.iter().enumerate() {
-            let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
-            let pages = &after.pages[cell];
-            let bits = self.units[device.unit].input_bits - 12;
-            if pages.iter().any(|(_, extent)| (extent.end - 1) >> bits != 0) {
-                return Err("the unit translates no such address");
-            }
-            let beyond =
-                |first: u64, extent: Extent| (extent.output + (extent.end - first) - 1) >> (ADDRESS_BITS - 12) != 0;
-            if pages.iter().any(|(first, extent)| beyond(first, extent)) {
-                return Err("there is no such memory");
-            }
-            if device.reserved.is_some_and(|(first, last)| pages.any(first, last + 1) || last >> bits != 0) {
-                return Err("firmware reserves it");
-            }
-        }
-        Ok(after)
-    }
-
-    fn stage_one(&self, after: &mut After, edit: Edit) -> Result<(), &'static str> {
-        let cell = match edit {
-            Edit::Map(cell, ..) | Edit::Unmap(cell, ..) | Edit::Protect(cell, ..) => Some(cell),
-            Edit::Assign(_, cell) | Edit::Destroy(cell) | Edit::Wrong(cell, _) => Some(cell),
-            Edit::Release(device) => after.cells[device],
-        };
-        if let Some(cell) = cell {
-            after.touched[cell] = true;
-            if after.doomed[cell] {
-                return Err("the cell is gone by then");
-            }
-        }
-        match edit {
-            Edit::Map(cell, first, extent) => {
-                let output_end = extent.output + (extent.end - first);
-                if is_message(first, extent.end) || is_message(extent.output, output_end) {
-                    return Err("requests there are interrupts");
-                }
-                if after.pages[cell].any(first, extent.end) {
-                    return Err("the cell has memory there");
-                }
-                after.pages[cell].add(first, extent);
-            }
-            Edit::Unmap(cell, first, end) | Edit::Protect(cell, first, end, _)
-                if !after.pages[cell].all(first, end) =>
-            {
-                return Err("it is not granted");
-            }
-            Edit::Unmap(cell, first, end) => after.pages[cell].remove(first, end),
-            Edit::Protect(cell, first, end, rights) => after.pages[cell].protect(first, end, rights),
-            Edit::Assign(device, cell) => {
-                if self.cell(cell).careful {
-                    return Err("the cell takes no device");
-                }
-                if after.cells[device].is_some() {
-                    return Err("the device has a cell");
-                }
-                (after.cells[device], after.arrives[device]) = (Some(cell), true);
-            }
-            Edit::Release(device) => {
-                if after.cells[device].take().is_none() {
-                    return Err("the device has no cell");
-                }
-                let arrived = std::mem::take(&mut after.arrives[device]);
-                after.leaves[device] |= !arrived;
-            }
-            Edit::Destroy(cell) => {
-                after.pages[cell] = Pages::default();
-                after.doomed[cell] = true;
-                for device in 0..self.devices.len() {
-                    if after.cells[device] != Some(cell) {
-                        continue;
-                    }
-                    after.leaves[device] |= !after.arrives[device];
-                    (after.cells[device], after.arrives[device]) = (None, false);
-                }
-            }
-            Edit::Wrong(..) => return Err("it is no edit of pages"),
-        }
-        match cell.map(|cell| after.pages[cell].len()) {
-            Some(extents) if extents > limits::REGIONS => Err("no room for so many regions"),
-            _ => Ok(()),
-        }
-    }
-
-    /// Why the driver may have no room although [`stage`](Self::stage) sees none: tables of a cell are as many as its
-    /// devices need different ones, and each has a domain-id.
-    pub(crate) fn may_be_full(&self, edits: &[Edit]) -> bool {
-        let reserved = self.devices.iter().any(|device| device.reserved.is_some());
-        let kinds = self.units.len() * (1 + usize::from(reserved));
-        let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * limits::DOMAINS);
-        edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > limits::DOMAINS || few)
+    /// What a function may still reach behind a unit that failed.
+    pub(crate) fn loose(&self, index: usize) -> impl Iterator<Item = &Pages> {
+        let carries = self.devices[index].function.carries;
+        let sharing = self.devices.iter().filter(move |device| device.function.requesters.contains(&carries));
+        sharing.flat_map(|device| &device.loose)
     }
 
     /// Takes over what a change has done, and checks what it told.
-    pub(crate) fn commit(&mut self, after: &After, told: &[(CellId, cofferdam::Coherency)]) {
-        for (index, device) in self.devices.iter_mut().enumerate() {
-            device.cell = after.cells[index];
+    pub(crate) fn commit(
+        &mut self,
+        after: &After,
+        told: &[(CellId, cofferdam::Coherency)],
+        now: impl Fn(CellId) -> cofferdam::Coherency,
+    ) {
+        for index in 0..self.devices.len() {
+            self.devices[index].cell = after.cells[index];
             if after.arrives[index] || after.leaves[index] {
-                device.loose.clear();
+                let device = &mut self.devices[index];
+                (device.tlb, device.stuck) = (after.tlbs[index], None);
+                let ids = device.function.requesters.clone();
+                let shares = |device: &&mut Device| device.function.requesters.iter().any(|id| ids.contains(id));
+                self.devices.iter_mut().filter(shares).for_each(|device| device.loose.clear());
             }
         }
+        self.look_for_narrow_tables();
         let mut expected = Vec::new();
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
             if after.doomed[slot] {
                 self.gone.extend(self.cells[slot].take().map(|cell| cell.id));
                 continue;
             }
-            let enforced = self.enforced(slot);
             let cell = self.cells[slot].as_mut().expect("edits are of cells that exist");
-            cell.pages = after.pages[slot].clone();
-            if std::mem::replace(&mut cell.told, enforced) != enforced {
-                expected.push((cell.id, coherency(enforced)));
+            (cell.pages, cell.whole) = (after.pages[slot].clone(), after.whole[slot].clone());
+            let (id, coherency) = (cell.id, now(cell.id));
+            if std::mem::replace(&mut cell.told, coherency) != coherency {
+                expected.push((id, coherency));
             }
+            self.check_coherency(slot, coherency);
         }
         assert_eq!(told.len(), expected.len(), "coherency: told {told:?}, expected {expected:?}");
         assert!(told.iter().all(|one| expected.contains(one)), "coherency: told {told:?}, expected {expected:?}");
     }
 
+    fn look_for_narrow_tables(&mut self) {
+        for (slot, cell) in self.cells.iter_mut().enumerate() {
+            let devices = self.devices.iter().filter(|device| device.cell == Some(slot));
+            let now = devices.map(|device| self.units[device.unit].input_bits).min();
+            if let Some(cell) = cell {
+                cell.narrowest = now.map(|bits| cell.narrowest.map_or(bits, |before| before.min(bits)));
+            }
+        }
+    }
+
     /// Takes over what is left of a change that a unit failed in: what was to be taken away is gone, nothing is granted,
-    /// and a device that leaves or arrives is in a cell if `is_in` says so. Behind `suspects` it may reach what it had, or was
-    /// to have.
-    pub(crate) fn fail(&mut self, after: &After, suspects: &[bool], is_in: impl Fn(&Device, usize) -> bool) {
+    /// and a device that leaves or arrives is in a cell, blocked, if `is_in` says so. Behind `suspects` it may reach what it
+    /// had, or was to have.
+    pub(crate) fn fail(&mut self, after: &After, suspects: &[bool], is_in: impl Fn(&Device, Slot) -> bool) {
         for index in 0..self.devices.len() {
             let (cells, pages) = ([self.devices[index].cell, after.cells[index]], &after.pages);
             let cells = cells.map(|cell| cell.filter(|cell| after.touched[*cell]));
@@ -259,94 +206,42 @@ impl Oracle {
                 let device = &self.devices[index];
                 let had = cells[0].map(|cell| Self::with_reserved(device, &self.cell(cell).pages));
                 let gets = cells[1].map(|cell| Self::with_reserved(device, &pages[cell]));
-                let device = &mut self.devices[index];
-                device.loose.extend(had.into_iter().chain(gets));
-                device.loose.dedup();
+                self.loosen(index, had.into_iter().chain(gets));
             }
-            let device = &self.devices[index];
+            let device = &mut self.devices[index];
             if after.leaves[index] || after.arrives[index] {
-                let cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
-                self.devices[index].cell = cell;
+                device.cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
+                // It may be listed as it was, or as it was to be.
+                device.tlb = device.cell.is_some() && (device.tlb || after.tlbs[index]);
+                device.stuck = device.cell.and(device.stuck.or(Some(Stuck::Blocked)));
             }
         }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
             if let Some(cell) = &mut self.cells[slot] {
                 cell.pages = cell.pages.without_grants(&after.pages[slot]);
+                let whole = cell.whole.as_ref().zip(after.whole[slot].as_ref());
+                cell.whole = whole.map(|(before, after)| before.without_grants(after));
             }
         }
     }
 
-    /// Asks the driver for the edits.
-    pub(crate) fn request(
-        &self,
-        iommu: &Front<'_>,
-        edits: &[Edit],
-    ) -> Result<cofferdam::iommu::Committed<CELLS>, cofferdam::iommu::Error> {
-        if let &[edit] = edits {
-            return self.request_alone(iommu, edit);
+    /// Notes what a device may still reach, for all that it had in its cell.
+    pub(crate) fn fence(&mut self, index: usize, suspect: bool) {
+        let device = &self.devices[index];
+        if let Some(cell) = device.cell.filter(|_| suspect) {
+            let had = Self::with_reserved(device, &self.cell(cell).pages);
+            self.loosen(index, [had]);
         }
-        let mut change = iommu.change();
-        edits.iter().try_for_each(|edit| self.add(&mut change, *edit))?;
-        change.commit()
+        self.devices[index].stuck = Some(Stuck::Silent);
     }
 
-    fn request_alone(
-        &self,
-        iommu: &Front<'_>,
-        edit: Edit,
-    ) -> Result<cofferdam::iommu::Committed<CELLS>, cofferdam::iommu::Error> {
-        let id = |cell| self.cell(cell).id;
-        match edit {
-            Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
-            Edit::Unmap(cell, first, end) => iommu.unmap(id(cell), range(first, end)),
-            Edit::Protect(cell, first, end, rights) => iommu.protect(id(cell), range(first, end), rights),
-            Edit::Assign(device, cell) => iommu.assign(self.devices[device].id, id(cell)),
-            Edit::Release(device) => iommu.release(self.devices[device].id),
-            Edit::Destroy(cell) => iommu.destroy_cell(id(cell)),
-            Edit::Wrong(..) => {
-                let mut change = iommu.change();
-                self.add(&mut change, edit)?;
-                change.commit()
-            }
-        }
-    }
-
-    fn add(&self, change: &mut Change<'_, '_>, edit: Edit) -> Result<(), cofferdam::iommu::Error> {
-        let id = |cell| self.cell(cell).id;
-        match edit {
-            Edit::Map(cell, first, extent) => change.map(id(cell), region(first, extent)),
-            Edit::Unmap(cell, first, end) => change.unmap(id(cell), range(first, end)),
-            Edit::Protect(cell, first, end, rights) => change.protect(id(cell), range(first, end), rights),
-            Edit::Assign(device, cell) => change.assign(self.devices[device].id, id(cell)),
-            Edit::Release(device) => change.release(self.devices[device].id),
-            Edit::Destroy(cell) => change.destroy(id(cell)),
-            Edit::Wrong(cell, 0) => change.protect(id(cell), range(0, 1), Rights::empty()),
-            Edit::Wrong(_, 1) if !self.gone.is_empty() => change.destroy(*self.gone.last().unwrap()),
-            Edit::Wrong(cell, _) => change.unmap(id(cell), crate::machine::range(0x5000, 0x123)),
-        }
-        .map(drop)
+    fn loosen(&mut self, index: usize, pages: impl IntoIterator<Item = Pages>) {
+        let loose = &mut self.devices[index].loose;
+        loose.extend(pages);
+        loose.dedup();
     }
 }
 
 pub(crate) fn coherency(enforced: bool) -> cofferdam::Coherency {
     if enforced { cofferdam::Coherency::Enforced } else { cofferdam::Coherency::NotEnforced }
-}
-
-fn region(first: u64, extent: Extent) -> cofferdam::addr::Region {
-    crate::machine::region(first << 12, extent.output << 12, (extent.end - first) << 12, extent.rights)
-}
-
-fn range(first: u64, end: u64) -> cofferdam::addr::IovaRange {
-    crate::machine::range(first << 12, (end - first) << 12)
-}
-
-/// Looks whether the driver lists a device in a cell, with a change that is refused either way.
-pub(crate) fn is_listed(iommu: &Front<'_>, machine: &Machine, device: SourceId, cell: CellId) -> bool {
-    let before = machine.frames_in_use();
-    let mut change = iommu.change();
-    change.assign(device, cell).unwrap();
-    change.unmap(cell, crate::machine::range(0x5000, 0x123)).unwrap();
-    let error = change.commit().unwrap_err();
-    assert_eq!(machine.frames_in_use(), before);
-    matches!(error, cofferdam::iommu::Error::Busy { cell: found, .. } if found == cell)
 }

@@ -14,6 +14,13 @@ pub(crate) struct Extent {
     pub(crate) rights: Rights,
 }
 
+impl Extent {
+    /// Behind the page that its last page leads to.
+    pub(crate) fn output_end(&self, first: u64) -> u64 {
+        self.output + (self.end - first)
+    }
+}
+
 /// Extents by their first page. No two overlap, and none continues another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pages(BTreeMap<u64, Extent>);

@@ -1,23 +1,48 @@
 //! A random machine: which units it has, what they can do, and where its devices are.
 
-use cofferdam::addr::SourceId;
-use cofferdam_model::UnitConfig;
+use std::ops::RangeInclusive;
 
-use crate::machine::{behind_write_buffers, function, presets};
+use cofferdam::addr::SourceId;
+use cofferdam_model::{BridgeKind, Config, Machine, UnitConfig};
+
+use crate::machine::{behind_write_buffers, dmar, function, presets, seal};
 use crate::random::Random;
 
-pub(crate) const DEVICES: usize = 16;
-/// Frames of the driver: enough for all that a history can map.
-pub(crate) const FRAMES: usize = 2048;
+/// How large a machine is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) units: u64,
+    pub(crate) buses: u8,
+    pub(crate) devices: usize,
+    /// Frames of the driver: enough for all that a history can map.
+    pub(crate) frames: usize,
+}
+
+/// A function that does DMA.
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    pub(crate) id: SourceId,
+    /// Index of its unit.
+    pub(crate) unit: usize,
+    /// The source-ids that its requests may carry, and the one that they do.
+    pub(crate) requesters: Vec<SourceId>,
+    pub(crate) carries: SourceId,
+    /// They are behind several units, so that no cell is given the function.
+    pub(crate) split: bool,
+    /// It can have a device-TLB, which takes so many invalidations at a time.
+    pub(crate) ats: Option<usize>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) name: String,
+    pub(crate) size: Size,
     pub(crate) units: Vec<UnitConfig>,
     /// The buses of each unit; the last has all the rest.
-    pub(crate) buses: Vec<Vec<u8>>,
-    /// Each device, and the index of its unit.
-    pub(crate) devices: Vec<(SourceId, usize)>,
+    buses: Vec<Vec<u8>>,
+    /// The functions behind it cannot be told from each other.
+    bridge: Option<(SourceId, BridgeKind, RangeInclusive<u8>)>,
+    pub(crate) functions: Vec<Function>,
     /// Memory that firmware reserves for a device: its first and last page, and the device, which is on bus 0.
     pub(crate) reserved: Vec<(u64, u64, SourceId)>,
     /// Of the model's caches.
@@ -26,9 +51,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Every preset has its turn as a machine's first unit; every second machine has none but random units.
-    pub(crate) fn new(number: u64, random: &mut Random) -> Self {
+    pub(crate) fn new(number: u64, random: &mut Random, size: Size) -> Self {
         let presets = presets();
-        let count = if random.one_in(2) { 1 } else { random.from(2, 4) as usize };
+        let count = if random.one_in(2) { 1 } else { random.from(2, size.units) as usize };
         let mut names = Vec::new();
         let mut units = Vec::new();
         for index in 0..count {
@@ -44,38 +69,92 @@ impl Plan {
                 units.push(unit);
             }
         }
-        let mut buses = vec![Vec::new(); count];
-        let mut devices = Vec::new();
-        for bus in 0..6 {
-            // Bus 0 is the last unit's, which reserved memory is for.
-            let unit = if bus == 0 { count - 1 } else { random.below(count as u64) as usize };
-            if unit + 1 < count {
-                buses[unit].push(bus);
-            }
-            devices.extend((0..32).map(|device| (function(bus, device), unit)));
-        }
-        // A unit without a bus would be one that takes all the rest.
-        for index in 0..count.saturating_sub(1) {
-            if buses[index].is_empty() {
-                let bus = 6 + index as u8;
-                buses[index].push(bus);
-                devices.extend((0..32).map(|device| (function(bus, device), index)));
-            }
-            units[index] = units[index].clone().serving(&buses[index]);
-        }
-        // Some are neighbours.
-        let mut chosen: Vec<(SourceId, usize)> = vec![devices[3], devices[4]];
-        while chosen.len() < DEVICES {
-            let device = random.of(&devices);
-            if !chosen.contains(&device) {
-                chosen.push(device);
-            }
+        // Bus 0 is the last unit's, which reserved memory is for. A unit without a bus would be one that takes all the rest.
+        let mut buses: Vec<Vec<u8>> = (0..count - 1).map(|index| vec![size.buses + index as u8]).collect();
+        buses.push(vec![0]);
+        (1..size.buses).for_each(|bus| buses[random.below(count as u64) as usize].push(bus));
+        let last = size.buses - 1;
+        let kind = random.of(&[BridgeKind::ExpressToPci, BridgeKind::Conventional]);
+        let bridge = random.one_in(2).then(|| (function(0, 0x1e), kind, random.from(1, last.into()) as u8..=last));
+        let mut functions = functions(&buses, bridge.as_ref(), size.devices, random);
+        let with_ats = |function: &Function| function.requesters.len() == 1 && !function.is_behind(bridge.as_ref());
+        for function in functions.iter_mut().filter(|function| with_ats(function)) {
+            function.ats = random.one_in(2).then(|| random.of(&[1, 2, 7, 32]));
         }
         let reserved =
-            if random.one_in(3) { vec![(0x3_0000, 0x3_0000 + random.below(700), chosen[1].0)] } else { vec![] };
+            if random.one_in(3) { vec![(0x3_0000, 0x3_0000 + random.below(700), functions[1].id)] } else { vec![] };
+        buses.pop();
+        units.iter_mut().zip(&buses).for_each(|(unit, buses)| *unit = unit.clone().serving(buses));
         let seed = (!random.one_in(2)).then(|| random.next());
-        Self { name: names.join(" + "), units, buses, devices: chosen, reserved, seed }
+        Self { name: names.join(" + "), size, units, buses, bridge, functions, reserved, seed }
     }
+
+    pub(crate) fn machine(&self) -> Machine {
+        let machine =
+            Machine::new(Config { seed: self.seed, frames: self.size.frames, ..Config::new(self.units.clone()) });
+        if let Some((function, kind, buses)) = self.bridge.clone() {
+            machine.add_bridge(function, kind, buses);
+        }
+        for function in &self.functions {
+            function.ats.into_iter().for_each(|depth| machine.add_ats(function.id, depth));
+        }
+        machine
+    }
+
+    /// What firmware says of it: devices behind all root ports may use ATS.
+    pub(crate) fn table(&self, machine: &Machine) -> Vec<u8> {
+        let buses: Vec<&[u8]> = self.buses.iter().map(Vec::as_slice).collect();
+        let reserved: Vec<_> = self
+            .reserved
+            .iter()
+            .map(|(first, last, device)| (first << 12, (last << 12) + 0xfff, device.requester() as u8 >> 3))
+            .collect();
+        let mut table = dmar(machine, &buses, &reserved);
+        table.extend([2, 0, 8, 0, 1, 0, 0, 0]);
+        seal(&mut table);
+        table
+    }
+}
+
+type Bridge<'p> = Option<&'p (SourceId, BridgeKind, RangeInclusive<u8>)>;
+
+impl Function {
+    /// True of the bridge, too, if requests from behind it carry its id.
+    fn is_behind(&self, bridge: Bridge<'_>) -> bool {
+        bridge.is_some_and(|(bridge, kind, buses)| {
+            buses.contains(&self.id.bus()) || *kind == BridgeKind::Conventional && *bridge == self.id
+        })
+    }
+}
+
+/// Some functions of these buses: neighbours, two that cannot be told from each other, and others.
+fn functions(buses: &[Vec<u8>], bridge: Bridge<'_>, count: usize, random: &mut Random) -> Vec<Function> {
+    let unit_of =
+        |id: SourceId| buses.iter().position(|buses| buses.contains(&id.bus())).expect("all buses have a unit");
+    let mut ids = vec![function(0, 3), function(0, 4)];
+    if let Some((bridge, _, behind)) = bridge {
+        ids.extend([function(*behind.end(), 0), function(*behind.start(), 2)]);
+        ids.extend(random.one_in(2).then_some(*bridge));
+    }
+    let all: Vec<u8> = buses.iter().flatten().copied().collect();
+    while ids.len() < count {
+        // Not 00:00.0, which a unit names that does not tell who was silent.
+        let id = function(random.of(&all), random.from(1, 29) as u8);
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let with = |id: SourceId| {
+        let mut requesters = vec![id];
+        let alias = bridge.filter(|(.., behind)| behind.contains(&id.bus())).map(|(bridge, kind, behind)| match kind {
+            BridgeKind::Conventional => *bridge,
+            _ => function(*behind.start(), 0),
+        });
+        requesters.extend(alias.filter(|alias| *alias != id));
+        let split = requesters.iter().any(|requester| unit_of(*requester) != unit_of(id));
+        Function { id, unit: unit_of(id), requesters, carries: alias.unwrap_or(id), split, ats: None }
+    };
+    ids.into_iter().map(with).collect()
 }
 
 /// A unit with any capabilities that the specification allows and the driver can use.
@@ -104,7 +183,7 @@ fn any_unit(unit: UnitConfig, random: &mut Random) -> UnitConfig {
     let queue = !random.one_in(5);
     let version = if queue { random.of(&[0x10, 0x20, 0x40, 0x50, 0x60]) } else { random.of(&[0x10, 0x30, 0x50]) };
     // Interrupt remapping and device-TLBs need the queue.
-    ecap = if queue { ecap | 1 << 1 } else { ecap & !0b1_1110 };
+    ecap = if queue { ecap | 1 << 1 | random.below(2) << 2 } else { ecap & !0b1_1110 };
     let records = random.of(&[1, 1, 2, 8, 256]);
     let unit = UnitConfig { version, cap, ecap, ..unit };
     let unit = if random.one_in(8) { behind_write_buffers(unit) } else { unit };

@@ -1,0 +1,140 @@
+//! What devices do: each sees just what its cell has.
+
+use std::collections::BTreeSet;
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam_model::Machine;
+
+use crate::history::History;
+use crate::machine::*;
+use crate::oracle::Slot;
+use crate::stage::is_message;
+
+/// How a device reads, or writes.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    Read(fn(&Machine, SourceId, u64) -> Option<u64>),
+    Write(fn(&Machine, SourceId, u64, u64) -> bool),
+}
+
+impl Access {
+    fn right(self) -> Rights {
+        match self {
+            Self::Read(_) => Rights::READ,
+            Self::Write(_) => Rights::WRITE,
+        }
+    }
+}
+
+impl History<'_> {
+    /// A page that a device may try: its own memory and its edges, that of other cells, what changed lately, anything.
+    fn page(&mut self, index: usize) -> u64 {
+        let device = &self.oracle.devices[index];
+        let slots: Vec<Slot> = self.oracle.slots().collect();
+        let cell = match (self.random.below(8), device.cell) {
+            (0..2, _) => return self.random.of(&self.recent),
+            (2, _) => return self.anywhere().0,
+            (3..7, Some(cell)) => cell,
+            _ => self.random.of(&slots),
+        };
+        if let Some((first, last)) = device.reserved.filter(|_| self.random.one_in(8)) {
+            return self.random.of(&[first, last, last + 1, first - 1]);
+        }
+        let pages = &self.oracle.cell(cell).pages;
+        let count = pages.len() as u64;
+        let Some((first, extent)) = pages.iter().nth(self.random.below(count) as usize) else {
+            return self.anywhere().0;
+        };
+        match self.random.below(6) {
+            0 => first,
+            1 => extent.end - 1,
+            2 => extent.end,
+            3 => first.saturating_sub(1),
+            _ => self.random.from(first, extent.end - 1),
+        }
+    }
+
+    /// A device reads or writes, and sees just what its cell has.
+    pub(crate) fn dma(&mut self) {
+        if self.oracle.slots().next().is_none() {
+            return;
+        }
+        self.done.steps += 1;
+        let index = self.random.below(self.oracle.devices.len() as u64) as usize;
+        let page = self.page(index);
+        let (at, writes) = (page << 12 | self.random.of(&[0, 8, 0xff8]), self.random.one_in(2));
+        self.dma_at(index, at, writes);
+    }
+
+    pub(crate) fn dma_at(&mut self, index: usize, at: u64, writes: bool) {
+        let device = &self.oracle.devices[index];
+        let (id, page, offset, token) = (device.id, at >> 12, at & 0xfff, self.random.next());
+        // Through its device-TLB, if it has one, or past it. What looks like an interrupt is never translated.
+        let through = device.tlb && device.stuck.is_none() && !is_message(page, page + 1) && !self.random.one_in(3);
+        let access = match (writes, through) {
+            (true, true) => Access::Write(ats_write),
+            (true, false) => Access::Write(write),
+            (false, true) => Access::Read(ats_read),
+            (false, false) => Access::Read(read),
+        };
+        let target = self.oracle.target(index, page);
+        self.tell(format_args!(
+            "{id} {} {at:#x}, through its own TLB: {through}: {target:x?}",
+            if writes { "writes" } else { "reads" }
+        ));
+        if self.oracle.loose(index).next().is_some() {
+            return self.dma_loose(index, at, access);
+        }
+        let allowed = target.is_some_and(|(_, rights)| rights.contains(access.right()));
+        let memory = target.map(|(output, _)| output << 12 | offset);
+        if let Some(memory) = memory {
+            poke(self.machine, memory, token);
+        }
+        match access {
+            Access::Write(write) => {
+                assert_eq!(write(self.machine, id, at, !token), allowed, "{id} writes {at:#x}");
+                if let Some(memory) = memory {
+                    let found = peek(self.machine, memory);
+                    assert_eq!(found, if allowed { !token } else { token }, "{id} writes {at:#x}");
+                }
+            }
+            Access::Read(read) => {
+                assert_eq!(read(self.machine, id, at), allowed.then_some(token), "{id} reads {at:#x}");
+            }
+        }
+        let carries = self.oracle.devices[index].function.carries;
+        // What looks like an interrupt is none of the requests that are muted, and who asks before is no fault.
+        if !allowed && !through && (!self.oracle.muted.contains(&carries) || is_message(page, page + 1)) {
+            self.blocked.insert(carries);
+        }
+    }
+
+    /// The same behind a unit that failed: the device is blocked, or reaches what it had before or was to have.
+    fn dma_loose(&mut self, index: usize, at: u64, access: Access) {
+        let (id, page, offset) = (self.oracle.devices[index].id, at >> 12, at & 0xfff);
+        let had = self.oracle.loose(index).map(|pages| pages.at(page));
+        let targets = had.chain([self.oracle.granted(index, page)]).flatten();
+        let allowed: BTreeSet<u64> = targets
+            .filter(|(_, rights)| rights.contains(access.right()))
+            .map(|(output, _)| output << 12 | offset)
+            .collect();
+        let token = self.random.next();
+        for (number, memory) in allowed.iter().enumerate() {
+            poke(self.machine, *memory, token ^ number as u64);
+        }
+        match access {
+            Access::Write(write) => {
+                if write(self.machine, id, at, !token) {
+                    let written = allowed.iter().filter(|memory| peek(self.machine, **memory) == !token).count();
+                    assert_eq!(written, 1, "{id} writes {at:#x}, which it was never granted");
+                }
+            }
+            Access::Read(read) => {
+                if let Some(found) = read(self.machine, id, at) {
+                    let known = (0..allowed.len()).any(|number| found == token ^ number as u64);
+                    assert!(known, "{id} reads {at:#x}, which it was never granted");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the live tables say, next to the plain maps.
+
+use std::collections::BTreeMap;
+
+use cofferdam::addr::SourceId;
+use cofferdam::hal::Window;
+use cofferdam::iommu::Difference;
+use cofferdam::{CoherencyPolicy, Sharing};
+
+use crate::history::History;
+use crate::oracle::{Device, Stuck, coherency};
+use crate::pages::{Extent, Pages};
+
+/// What a source-id reaches, and whether it is made to snoop.
+type Reached = BTreeMap<SourceId, (Pages, Option<bool>)>;
+
+impl History<'_> {
+    /// Fails if the audit tells of anything but devices that could not be released, or if the tables lead anywhere but where
+    /// the plain maps do.
+    pub(crate) fn audit(&self) {
+        let mut differences = Vec::new();
+        let audit = self.iommu.audit(|difference| differences.push(difference)).unwrap();
+        assert_eq!(audit.differences, differences.len() as u64);
+        let ids = |why| {
+            let devices = self.oracle.devices.iter().filter(move |device| device.stuck == Some(why));
+            devices.flat_map(|device| device.function.requesters.clone()).collect::<Vec<SourceId>>()
+        };
+        let (mut left, silent) = (ids(Stuck::Blocked), ids(Stuck::Silent));
+        for difference in differences {
+            match difference {
+                Difference::Blocked { source, .. } if left.contains(&source) => left.retain(|other| *other != source),
+                Difference::Blocked { source, .. } if silent.contains(&source) => {}
+                // The half of an entry that does not let anything through.
+                Difference::Stray { unit, at, .. } if at.as_u64() % 16 == 8 && self.has_residues(unit) => {}
+                difference => panic!("the audit tells of a difference: {difference}"),
+            }
+        }
+        assert!(left.is_empty(), "the audit does not tell that {left:?} are blocked");
+
+        let mut found = Reached::new();
+        let tell = |reach: cofferdam::iommu::Reach| {
+            let (region, first) = (reach.region, reach.region.input.start().as_u64() >> 12);
+            let end = (region.input.last().as_u64() >> 12) + 1;
+            let extent = Extent { end, output: region.output.as_u64() >> 12, rights: region.rights };
+            let (pages, snoops) = found.entry(reach.source).or_default();
+            assert!(snoops.is_none_or(|snoops| snoops == reach.snoop), "{reach}: snooped, and not");
+            *snoops = Some(reach.snoop);
+            pages.add(first, extent);
+        };
+        self.iommu.reach(tell).unwrap();
+        for device in self.oracle.devices.iter().filter(|device| device.stuck.is_none()) {
+            self.compare(device, &mut found);
+        }
+        assert!(found.is_empty(), "these reach something, and ought not to: {found:x?}");
+    }
+
+    fn has_residues(&self, unit: Window) -> bool {
+        let index = self.machine.windows().iter().position(|window| *window == unit);
+        self.broken.as_ref().zip(index).is_some_and(|(broken, index)| broken.residues[index])
+    }
+
+    /// Compares what the source-ids of a device reach with what it is granted, and takes them out of `found`.
+    fn compare(&self, device: &Device, found: &mut Reached) {
+        let Some(cell) = device.cell.map(|slot| self.oracle.cell(slot)) else { return };
+        let granted = crate::oracle::Oracle::with_reserved(device, &cell.pages);
+        for source in &device.function.requesters {
+            let (reached, snoops) = found.remove(source).unwrap_or_default();
+            assert!(reached == granted, "{source} reaches {reached:x?} instead of {granted:x?}");
+            let Some(snoops) = snoops else { continue };
+            let can = self.oracle.units[device.unit].snoops && cell.config.coherency != CoherencyPolicy::NotEnforced;
+            let may_share = cell.config.sharing == Sharing::FewestTables;
+            assert!(snoops == can || can && may_share, "{source}: snooping is enforced: {snoops}");
+            assert!(snoops || cell.told == coherency(false), "{source} is not made to snoop, and that was not told");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Edits as calls of the driver.
+
+use cofferdam::CellId;
+use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
+use cofferdam::iommu::{Committed, DeviceConfig, Error};
+use cofferdam_model::Machine;
+
+use crate::oracle::{CELLS, Edit, Oracle};
+use crate::pages::Extent;
+use crate::{Change, Front};
+
+fn region(first: u64, extent: Extent) -> Region {
+    crate::machine::region(first << 12, extent.output << 12, (extent.end - first) << 12, extent.rights)
+}
+
+fn range(first: u64, end: u64) -> IovaRange {
+    crate::machine::range(first << 12, (end - first) << 12)
+}
+
+impl Oracle {
+    /// Asks the driver for the edits.
+    pub(crate) fn request(&self, iommu: &Front<'_>, edits: &[Edit]) -> Result<Committed<CELLS>, Error> {
+        if let &[edit] = edits {
+            return self.request_alone(iommu, edit);
+        }
+        let mut change = iommu.change();
+        edits.iter().try_for_each(|edit| self.add(&mut change, *edit))?;
+        change.commit()
+    }
+
+    fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<Committed<CELLS>, Error> {
+        let id = |cell| self.cell(cell).id;
+        match edit {
+            Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
+            Edit::Unmap(cell, first, end) => iommu.unmap(id(cell), range(first, end)),
+            Edit::Protect(cell, first, end, rights) => iommu.protect(id(cell), range(first, end), rights),
+            Edit::Assign(device, cell, device_tlb) => {
+                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb })
+            }
+            Edit::Release(device) => iommu.release(self.devices[device].id),
+            Edit::Destroy(cell) => iommu.destroy_cell(id(cell)),
+            Edit::Wrong(..) => {
+                let mut change = iommu.change();
+                self.add(&mut change, edit)?;
+                change.commit()
+            }
+        }
+    }
+
+    fn add(&self, change: &mut Change<'_, '_>, edit: Edit) -> Result<(), Error> {
+        let id = |cell| self.cell(cell).id;
+        match edit {
+            Edit::Map(cell, first, extent) => change.map(id(cell), region(first, extent)),
+            Edit::Unmap(cell, first, end) => change.unmap(id(cell), range(first, end)),
+            Edit::Protect(cell, first, end, rights) => change.protect(id(cell), range(first, end), rights),
+            Edit::Assign(device, cell, device_tlb) => {
+                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb })
+            }
+            Edit::Release(device) => change.release(self.devices[device].id),
+            Edit::Destroy(cell) => change.destroy(id(cell)),
+            Edit::Wrong(cell, 0) => change.protect(id(cell), range(0, 1), Rights::empty()),
+            Edit::Wrong(_, 1) if !self.gone.is_empty() => change.destroy(*self.gone.last().unwrap()),
+            Edit::Wrong(cell, _) => change.unmap(id(cell), crate::machine::range(0x5000, 0x123)),
+        }
+        .map(drop)
+    }
+}
+
+/// Looks whether the driver lists a device in a cell, with a change that is refused either way.
+pub(crate) fn is_listed(iommu: &Front<'_>, machine: &Machine, device: SourceId, cell: CellId) -> bool {
+    let before = machine.frames_in_use();
+    let mut change = iommu.change();
+    change.assign(device, cell).unwrap();
+    change.unmap(cell, crate::machine::range(0x5000, 0x123)).unwrap();
+    let error = change.commit().unwrap_err();
+    assert_eq!(machine.frames_in_use(), before);
+    matches!(error, Error::Busy { cell: found, .. } if found == cell)
+}

@@ -1,0 +1,209 @@
+//! Where edits lead, or why they are refused, looked up in the plain maps.
+
+use cofferdam::iommu::{Error, MapError};
+use cofferdam::{CoherencyPolicy, Sharing, limits};
+
+use crate::oracle::{CELLS, Cell, Edit, Oracle, Slot};
+use crate::pages::Pages;
+
+const ADDRESS_BITS: u8 = 39;
+/// Pages of addresses that are interrupts.
+const INTERRUPTS: (u64, u64) = (0xfee00, 0xfef00);
+
+/// Where edits lead.
+pub(crate) struct After {
+    pub(crate) touched: Vec<bool>,
+    pub(crate) doomed: Vec<bool>,
+    pub(crate) pages: Vec<Pages>,
+    /// Of the root cell: what it is to have if nobody else has it.
+    pub(crate) whole: Vec<Option<Pages>>,
+    /// The cell of each device, whether it is to have a device-TLB there, and whether it comes to it.
+    pub(crate) cells: Vec<Option<Slot>>,
+    pub(crate) tlbs: Vec<bool>,
+    pub(crate) arrives: Vec<bool>,
+    pub(crate) leaves: Vec<bool>,
+}
+
+/// True if a page from `first` up to `end` is one whose requests are interrupts.
+pub(crate) fn is_message(first: u64, end: u64) -> bool {
+    first < INTERRUPTS.1 && INTERRUPTS.0 < end
+}
+
+fn check_room(pages: &Pages) -> Result<(), &'static str> {
+    if pages.len() > limits::REGIONS { Err("no room for so many regions") } else { Ok(()) }
+}
+
+impl Oracle {
+    /// Where the edits lead, or why they are refused. Capacities of page tables and domain-ids are not looked at.
+    pub(crate) fn stage(&self, edits: &[Edit]) -> Result<After, &'static str> {
+        let each = |of: fn(&Cell) -> Option<Pages>| self.cells.iter().map(move |cell| cell.as_ref().and_then(of));
+        let mut after = After {
+            touched: vec![false; CELLS],
+            doomed: vec![false; CELLS],
+            pages: each(|cell| Some(cell.pages.clone())).map(Option::unwrap_or_default).collect(),
+            whole: each(|cell| cell.whole.clone()).collect(),
+            cells: self.devices.iter().map(|device| device.cell).collect(),
+            tlbs: self.devices.iter().map(|device| device.tlb).collect(),
+            arrives: vec![false; self.devices.len()],
+            leaves: vec![false; self.devices.len()],
+        };
+        for edit in edits {
+            self.stage_one(&mut after, *edit)?;
+        }
+        self.carve(&mut after)?;
+        for (index, device) in self.devices.iter().enumerate() {
+            let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
+            // The root cell's devices have to suit what it gets back some day, too.
+            let pages = after.whole[cell].as_ref().unwrap_or(&after.pages[cell]);
+            let bits = self.units[device.unit].input_bits - 12;
+            if pages.iter().any(|(_, extent)| (extent.end - 1) >> bits != 0) {
+                return Err("the unit translates no such address");
+            }
+            if pages.iter().any(|(first, extent)| (extent.output_end(first) - 1) >> (ADDRESS_BITS - 12) != 0) {
+                return Err("there is no such memory");
+            }
+            if device.reserved.is_some_and(|(first, last)| pages.any(first, last + 1) || last >> bits != 0) {
+                return Err("firmware reserves it");
+            }
+        }
+        Ok(after)
+    }
+
+    /// Takes what all other cells have out of what the root cell has.
+    fn carve(&self, after: &mut After) -> Result<(), &'static str> {
+        let Some(root) = self.root().filter(|root| after.touched[*root]) else { return Ok(()) };
+        let mut left = after.whole[root].clone().unwrap_or_default();
+        let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
+        for (first, extent) in others.flat_map(|(_, pages)| pages.iter()) {
+            left.remove(extent.output, extent.output_end(first));
+            check_room(&left)?;
+        }
+        after.pages[root] = left;
+        Ok(())
+    }
+
+    fn stage_one(&self, after: &mut After, edit: Edit) -> Result<(), &'static str> {
+        let cell = match edit {
+            Edit::Map(cell, ..) | Edit::Unmap(cell, ..) | Edit::Protect(cell, ..) => Some(cell),
+            Edit::Assign(_, cell, _) | Edit::Destroy(cell) | Edit::Wrong(cell, _) => Some(cell),
+            Edit::Release(device) => after.cells[device],
+        };
+        let root = self.root();
+        let concerns_root = match edit {
+            Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => true,
+            Edit::Assign(device, ..) => self.devices[device].cell == root,
+            _ => false,
+        };
+        for cell in cell.into_iter().chain(root.filter(|_| concerns_root)) {
+            after.touched[cell] = true;
+        }
+        if cell.is_some_and(|cell| after.doomed[cell]) {
+            return Err("the cell is gone by then");
+        }
+        match edit {
+            Edit::Map(cell, first, extent) => {
+                if is_message(first, extent.end) || is_message(extent.output, extent.output_end(first)) {
+                    return Err("requests there are interrupts");
+                }
+                if Some(cell) == root && extent.output != first {
+                    return Err("the root cell's memory is one to one");
+                }
+                let pages = after.pages_of(cell);
+                if pages.any(first, extent.end) {
+                    return Err("the cell has memory there");
+                }
+                pages.add(first, extent);
+            }
+            Edit::Unmap(cell, first, end) | Edit::Protect(cell, first, end, _)
+                if !after.pages_of(cell).all(first, end) =>
+            {
+                return Err("it is not granted");
+            }
+            Edit::Unmap(cell, first, end) => after.pages_of(cell).remove(first, end),
+            Edit::Protect(cell, first, end, rights) => after.pages_of(cell).protect(first, end, rights),
+            Edit::Assign(device, cell, tlb) => return self.stage_assign(after, device, cell, tlb),
+            Edit::Release(device) => {
+                if after.cells[device].take().is_none() {
+                    return Err("the device has no cell");
+                }
+                let arrived = std::mem::take(&mut after.arrives[device]);
+                (after.leaves[device], after.tlbs[device]) = (after.leaves[device] || !arrived, false);
+            }
+            Edit::Destroy(cell) => {
+                *after.pages_of(cell) = Pages::default();
+                after.doomed[cell] = true;
+                for device in 0..self.devices.len() {
+                    if after.cells[device] != Some(cell) {
+                        continue;
+                    }
+                    after.leaves[device] |= !after.arrives[device];
+                    (after.cells[device], after.arrives[device], after.tlbs[device]) = (None, false, false);
+                }
+            }
+            Edit::Wrong(..) => return Err("it is no edit of pages"),
+        }
+        cell.map_or(Ok(()), |cell| check_room(after.pages_of(cell)))
+    }
+
+    fn stage_assign(&self, after: &mut After, index: usize, cell: Slot, tlb: bool) -> Result<(), &'static str> {
+        let (device, config) = (&self.devices[index], self.cell(cell).config);
+        if !config.allow_unsafe_interrupts {
+            return Err("the cell takes no device");
+        }
+        let root = self.root();
+        if root.is_some_and(|root| root != cell && after.cells[index] == Some(root) && !after.arrives[index]) {
+            // It leaves the root cell without being asked to.
+            (after.cells[index], after.leaves[index]) = (None, true);
+        }
+        if after.cells[index].is_some() {
+            return Err("the device has a cell");
+        }
+        let shares = |other: &usize| {
+            let ids = &self.devices[*other].function.requesters;
+            ids.iter().any(|id| device.function.requesters.contains(id))
+        };
+        if (0..self.devices.len()).filter(shares).any(|other| after.cells[other].is_some()) {
+            return Err("its requests cannot be told from those of another device");
+        }
+        if device.function.split {
+            return Err("its requests pass several units");
+        }
+        if tlb && !(self.units[device.unit].device_tlbs && device.function.ats.is_some()) {
+            return Err("it can have no device-TLB");
+        }
+        if config.coherency == CoherencyPolicy::Enforced && !self.units[device.unit].snoops {
+            return Err("it cannot be made to snoop");
+        }
+        (after.cells[index], after.arrives[index], after.tlbs[index]) = (Some(cell), true, tlb);
+        Ok(())
+    }
+
+    /// True if the driver may refuse the edits although [`stage`](Self::stage) does not: tables of a cell are as many as its
+    /// devices need different ones, each has a domain-id, and with the fewest tables one may be narrower than its devices.
+    pub(crate) fn may_refuse(&self, edits: &[Edit], after: &After, error: Error) -> bool {
+        match error {
+            Error::Full(_) => {
+                let reserved = self.devices.iter().any(|device| device.reserved.is_some());
+                let kinds = self.units.len() * (1 + usize::from(reserved));
+                let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * limits::DOMAINS);
+                edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > limits::DOMAINS || few)
+            }
+            Error::Map(MapError::InputTooHigh { .. }) => self.slots().filter(|slot| after.touched[*slot]).any(|slot| {
+                let (cell, pages) = (self.cell(slot), after.whole[slot].as_ref().unwrap_or(&after.pages[slot]));
+                let is_beyond = |bits: u8| pages.iter().any(|(_, extent)| (extent.end - 1) >> (bits - 12) != 0);
+                cell.config.sharing == Sharing::FewestTables && cell.narrowest.is_some_and(is_beyond)
+            }),
+            _ => false,
+        }
+    }
+}
+
+impl After {
+    /// What edits of a cell's memory are made in.
+    fn pages_of(&mut self, cell: Slot) -> &mut Pages {
+        match &mut self.whole[cell] {
+            Some(whole) => whole,
+            None => &mut self.pages[cell],
+        }
+    }
+}
