@@ -9,7 +9,7 @@ use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
 use crate::history::History;
-use crate::oracle::{Edit, Slot};
+use crate::oracle::Edit;
 use crate::plan::Plan;
 use crate::request::is_listed;
 use crate::stage::After;
@@ -64,6 +64,9 @@ impl History<'_> {
     pub(crate) fn break_or_mend(&mut self) {
         if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
             return self.silence();
+        }
+        if self.rooted {
+            return;
         }
         let failed = self.has_failed();
         let Some(broken) = &mut self.broken else { return };
@@ -223,16 +226,12 @@ impl History<'_> {
         for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
         }
-        for slot in self.oracle.slots().collect::<Vec<Slot>>() {
-            let is_behind_failed = |cell| {
-                let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(cell));
-                devices.any(|device| failed[device.unit])
-            };
-            // What goes back to the root cell passes its units.
-            let (stays, may_stay) = (is_behind_failed(slot), self.oracle.root().is_some_and(is_behind_failed));
+        for slot in self.oracle.root_first() {
+            let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(slot));
+            let stays = devices.any(|device| failed[device.unit]);
             self.change_broken(&[Edit::Destroy(slot)]);
             let is_there = self.oracle.cells[slot].is_some();
-            assert!(is_there == stays || may_stay, "a cell goes unless it has devices behind a failed unit");
+            assert_eq!(is_there, stays, "a cell goes unless it has devices behind a failed unit");
         }
         (0..64).for_each(|_| self.dma());
         let result = self.iommu.disable();

@@ -30,6 +30,8 @@ pub(crate) struct History<'m> {
     /// Frames of queues and root tables.
     first_frames: BTreeSet<u64>,
     kind: Kind,
+    /// There may be a root cell. No unit is broken then: what the root cell is kept from follows from when a unit failed.
+    pub(crate) rooted: bool,
     /// Each step is told.
     traced: bool,
     /// What is broken on purpose; nothing is, if `None`.
@@ -37,7 +39,8 @@ pub(crate) struct History<'m> {
 }
 
 impl<'m> History<'m> {
-    pub(crate) fn new(plan: &Plan, machine: &'m Machine, random: Random, kind: Kind, traced: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, machine: &'m Machine, mut random: Random, kind: Kind, traced: bool) -> Self {
+        let rooted = !kind.breaks || random.one_in(2);
         let topology = Topology::from_dmar(&plan.table(machine), &machine, |finding| panic!("{finding}")).unwrap();
         let broken = kind.breaks.then(|| Broken::new(plan));
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
@@ -77,7 +80,21 @@ impl<'m> History<'m> {
         let (recent, blocked) = (vec![0], BTreeSet::new());
         let first_frames = machine.snapshot().into_iter().map(|(address, _)| address).collect();
         let done = Outcome::default();
-        Self { machine, iommu, oracle, random, done, large, recent, blocked, first_frames, kind, traced, broken }
+        Self {
+            machine,
+            iommu,
+            oracle,
+            random,
+            done,
+            large,
+            recent,
+            blocked,
+            first_frames,
+            kind,
+            rooted,
+            traced,
+            broken,
+        }
     }
 
     pub(crate) fn tell(&self, what: std::fmt::Arguments<'_>) {
@@ -140,7 +157,7 @@ impl<'m> History<'m> {
         };
         let sharing = if self.random.one_in(3) { Sharing::FewestTables } else { Sharing::ByAttributes };
         let config = CellConfig { allow_unsafe_interrupts: !self.random.one_in(10), coherency, sharing };
-        let is_root = self.oracle.root().is_none() && self.random.one_in(3);
+        let is_root = self.rooted && self.oracle.root().is_none() && self.random.one_in(3);
         let free = (0..CELLS).find(|slot| self.oracle.cells[*slot].is_none());
         let made = if is_root { self.iommu.create_root_cell(config) } else { self.iommu.create_cell(config) };
         self.tell(format_args!("create {config:?}, root {is_root}: {made:?}"));
@@ -230,7 +247,7 @@ impl<'m> History<'m> {
         if self.broken.is_some() {
             return self.end_broken();
         }
-        for slot in self.oracle.slots().collect::<Vec<_>>() {
+        for slot in self.oracle.root_first() {
             self.done.steps += 1;
             let after = self.oracle.stage(&[Edit::Destroy(slot)]).unwrap();
             let committed = self.iommu.destroy_cell(self.oracle.cell(slot).id).unwrap();

@@ -53,6 +53,10 @@ impl Oracle {
         self.carve(&mut after)?;
         for (index, device) in self.devices.iter().enumerate() {
             let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
+            let enforced = self.cell(cell).config.coherency == CoherencyPolicy::Enforced;
+            if after.arrives[index] && enforced && !self.units[device.unit].snoops {
+                return Err("it cannot be made to snoop");
+            }
             // The root cell's devices have to suit what it gets back some day, too.
             let pages = after.whole[cell].as_ref().unwrap_or(&after.pages[cell]);
             let bits = self.units[device.unit].input_bits - 12;
@@ -170,9 +174,6 @@ impl Oracle {
         }
         if tlb && !(self.units[device.unit].device_tlbs && device.function.ats.is_some()) {
             return Err("it can have no device-TLB");
-        }
-        if config.coherency == CoherencyPolicy::Enforced && !self.units[device.unit].snoops {
-            return Err("it cannot be made to snoop");
         }
         (after.cells[index], after.arrives[index], after.tlbs[index]) = (Some(cell), true, tlb);
         Ok(())
