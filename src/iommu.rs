@@ -20,6 +20,7 @@ use spin::Mutex;
 
 use crate::cell::{Cell, CellConfig, CellId};
 use crate::domain::Coherency;
+use crate::firmware::Finding;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::topology::{Topology, UnitKind};
@@ -99,8 +100,10 @@ pub struct Statistics {
 /// assigned to was granted; a device without a cell reaches nothing.
 ///
 /// May be shared between CPUs: changes of the same cell come one after the other, those of different cells wait for their
-/// units at the same time, and reading faults waits for none of them. A value is
-/// large (about 200 KiB with the default capacities): keep it in a static, not on a small stack.
+/// units at the same time, and reading faults waits for none of them.
+///
+/// A value is large, about 200 KiB with the default capacities: keep it in a static, where [`probe_dmar`](Self::probe_dmar)
+/// completes it with 3 KiB of stack. [`commit`](Change::commit) takes most, 31 KiB.
 pub struct Iommu<
     H,
     const UNITS: usize = { limits::UNITS },
@@ -156,8 +159,8 @@ fn cell_mut(cells: &mut [Option<Cell>], id: CellId) -> Result<&mut Cell, Error> 
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
-    /// A front that knows of no unit yet. It may be the value of a static, and [`probe`](Self::probe) completes it there: a
-    /// hypervisor's stacks are small.
+    /// A front that knows of no unit yet. It may be the value of a static, and [`probe_dmar`](Self::probe_dmar) completes it
+    /// there: a hypervisor's stacks are small.
     pub const fn new(hal: H, options: Options) -> Self {
         let config = Config {
             enabled: false,
@@ -181,7 +184,26 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         if !self.units.is_empty() {
             return Err(Error::Probed);
         }
-        let found = topology.units().iter().try_for_each(|unit| {
+        self.topology = topology;
+        self.probe_units()
+    }
+
+    /// Reads a DMAR table as [`Topology::from_dmar`] does, and [probes](Self::probe) its units, all where the front lies: a
+    /// topology is too large for a small stack.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Topology::from_dmar`] and of [`probe`](Self::probe). The front is as it was.
+    pub fn probe_dmar(&mut self, dmar: &[u8], report: impl FnMut(Finding)) -> Result<(), Error> {
+        if !self.units.is_empty() {
+            return Err(Error::Probed);
+        }
+        self.topology.read_dmar(dmar, &self.hal, report)?;
+        self.probe_units()
+    }
+
+    fn probe_units(&mut self) -> Result<(), Error> {
+        let found = self.topology.units().iter().try_for_each(|unit| {
             if unit.kind != UnitKind::VtD {
                 return Err(Error::UnknownUnit(unit.window));
             }
@@ -192,11 +214,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         });
         if found.is_err() {
             self.units.clear();
+            self.topology.clear();
             return found;
         }
         let flushes = &mut self.config.get_mut().flushes;
         while flushes.len() < self.units.len() && flushes.push(Flush::default()).is_ok() {}
-        self.topology = topology;
         Ok(())
     }
 

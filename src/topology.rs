@@ -26,8 +26,9 @@ pub use unit::{AmdUnit, UnitInfo, UnitKind};
 
 /// What the firmware's table says about the machine.
 ///
-/// About 28 KiB with the default capacities, so better not on a small stack. The capacities are those of units, of
-/// scopes and of reserved memory; write `<Topology>::from_dmar` for the defaults.
+/// About 28 KiB with the default capacities. Where stacks are small it is filled where it lies
+/// ([`read_dmar`](Self::read_dmar)), or within the front ([`Iommu::probe_dmar`](crate::Iommu::probe_dmar)). The capacities are
+/// those of units, of scopes and of reserved memory; write `<Topology>::from_dmar` for the defaults.
 #[derive(Clone, Debug)]
 pub struct Topology<
     const UNITS: usize = { limits::UNITS },
@@ -45,8 +46,8 @@ pub struct Topology<
 }
 
 impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
-    /// No unit at all.
-    pub(crate) const EMPTY: Self = Self {
+    /// No unit at all. It may be the value of a static, and [`read_dmar`](Self::read_dmar) fills it there.
+    pub const EMPTY: Self = Self {
         units: Vec::new(),
         scopes: Vec::new(),
         reserved: Vec::new(),

@@ -1,7 +1,5 @@
 //! What both tables need: units, scopes and reserved memory taken in one by one, each checked against those before.
 
-use heapless::Vec;
-
 use super::{ReservedMemory, Role, Scope, Target, Topology, UnitInfo, UnitKind};
 use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned, meets_interrupts};
 use crate::firmware::dmar::ScopeKind;
@@ -30,22 +28,23 @@ pub(super) struct Range {
 }
 
 impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
-    /// Nothing yet. A width that no x86 machine has is taken for the widest.
-    pub(super) fn empty(host_address_width: u16, offset: u32, report: &mut dyn FnMut(Finding)) -> Self {
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        let Self { units, scopes, reserved, is_complete, host_address_width, .. } = self;
+        units.clear();
+        scopes.clear();
+        reserved.clear();
+        (*is_complete, *host_address_width) = (true, 0);
+        (self.interrupt_remapping, self.x2apic_opt_out, self.dma_opt_in) = (false, false, false);
+    }
+
+    /// A width that no x86 machine has is taken for the widest.
+    pub(super) fn set_width(&mut self, host_address_width: u16, offset: u32, report: &mut dyn FnMut(Finding)) {
         let width = u8::try_from(host_address_width).ok().filter(|bits| (32..=WIDEST).contains(bits));
         if width.is_none() {
             report(Finding::new(offset, Flaw::AddressWidth { bits: host_address_width }));
         }
-        Self {
-            units: Vec::new(),
-            scopes: Vec::new(),
-            reserved: Vec::new(),
-            is_complete: true,
-            host_address_width: width.unwrap_or(WIDEST),
-            interrupt_remapping: false,
-            x2apic_opt_out: false,
-            dma_opt_in: false,
-        }
+        self.host_address_width = width.unwrap_or(WIDEST);
     }
 
     /// Takes a unit in. The role of what it serves: a unit, new or known, or one that cannot be used.

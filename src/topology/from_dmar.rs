@@ -32,20 +32,47 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// # Errors
     ///
     /// The bytes are no DMAR, describe no unit that can be used, or hold more than the capacities.
-    pub fn from_dmar(table: &[u8], config: &impl ConfigSpace, mut report: impl FnMut(Finding)) -> Result<Self, Error> {
+    pub fn from_dmar(table: &[u8], config: &impl ConfigSpace, report: impl FnMut(Finding)) -> Result<Self, Error> {
+        let mut topology = Self::EMPTY;
+        topology.read_dmar(table, config, report)?;
+        Ok(topology)
+    }
+
+    /// The same in place: what was known before is forgotten. It takes little stack, however large the capacities are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_dmar`](Self::from_dmar). Nothing is known then.
+    pub fn read_dmar(
+        &mut self,
+        table: &[u8],
+        config: &impl ConfigSpace,
+        mut report: impl FnMut(Finding),
+    ) -> Result<(), Error> {
+        self.clear();
         let mut is_complete = true;
         let mut watched = |finding: Finding| {
             is_complete &= !finding.flaw.hides_units();
             report(finding);
         };
-        let report: &mut dyn FnMut(Finding) = &mut watched;
+        let result = self.put_together(table, config, &mut watched);
+        self.is_complete = is_complete;
+        result.inspect_err(|_| self.clear())
+    }
+
+    fn put_together(
+        &mut self,
+        table: &[u8],
+        config: &impl ConfigSpace,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<(), Error> {
         let dmar = Dmar::new(table, &mut *report)?;
         dmar.lint(&mut *report);
         let flags = dmar.flags();
-        let mut topology = Self::empty(dmar.host_address_width(), 36, report);
-        topology.interrupt_remapping = flags.contains(Flags::INTR_REMAP);
-        topology.x2apic_opt_out = flags.contains(Flags::INTR_REMAP | Flags::X2APIC_OPT_OUT);
-        topology.dma_opt_in = flags.contains(Flags::DMA_CTRL_PLATFORM_OPT_IN);
+        self.set_width(dmar.host_address_width(), 36, report);
+        self.interrupt_remapping = flags.contains(Flags::INTR_REMAP);
+        self.x2apic_opt_out = flags.contains(Flags::INTR_REMAP | Flags::X2APIC_OPT_OUT);
+        self.dma_opt_in = flags.contains(Flags::DMA_CTRL_PLATFORM_OPT_IN);
 
         let mut declared = Numbers::default();
         let mut has_sidp = false;
@@ -59,15 +86,15 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         let mut served = Numbers::default();
         for structure in dmar.sound() {
             if let Structure::Drhd(drhd) = structure {
-                topology.add_drhd(&drhd, &declared, &mut served, config, report)?;
+                self.add_drhd(&drhd, &declared, &mut served, config, report)?;
             }
         }
         for structure in dmar.sound() {
             match structure {
-                Structure::Rmrr(rmrr) => topology.add_rmrr(&rmrr, config, report)?,
-                Structure::Atsr(atsr) => topology.add_atsr(&atsr, config, report)?,
+                Structure::Rmrr(rmrr) => self.add_rmrr(&rmrr, config, report)?,
+                Structure::Atsr(atsr) => self.add_atsr(&atsr, config, report)?,
                 Structure::Rhsa(rhsa) => {
-                    match topology.units.iter_mut().find(|unit| unit.window.base.as_u64() == rhsa.base()) {
+                    match self.units.iter_mut().find(|unit| unit.window.base.as_u64() == rhsa.base()) {
                         Some(unit) => unit.proximity = Some(rhsa.proximity()),
                         None => report(Finding::new(rhsa.offset(), Flaw::AffinityOfNoUnit { base: rhsa.base() })),
                     }
@@ -77,22 +104,20 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
                 }
                 // Section 8.9: who uses SIDP must ignore SATC.
                 Structure::Satc(satc) if !has_sidp => {
-                    topology.check_segment("SATC", satc.segment(), satc.offset(), report);
+                    self.check_segment("SATC", satc.segment(), satc.offset(), report);
                     let required = if satc.required() { Properties::ATC_REQUIRED } else { Properties::empty() };
                     let role = Role::Properties(Properties::ATC_HARDENED | required);
-                    topology.add_scopes(satc.segment(), satc.scopes(), |_| role, config, report)?;
+                    self.add_scopes(satc.segment(), satc.scopes(), |_| role, config, report)?;
                 }
                 Structure::Sidp(sidp) => {
-                    topology.check_segment("SIDP", sidp.segment(), sidp.offset(), report);
+                    self.check_segment("SIDP", sidp.segment(), sidp.offset(), report);
                     let role = |scope: &dmar::Scope<'_>| Role::Properties(scope.properties());
-                    topology.add_scopes(sidp.segment(), sidp.scopes(), role, config, report)?;
+                    self.add_scopes(sidp.segment(), sidp.scopes(), role, config, report)?;
                 }
                 _ => {}
             }
         }
-        topology.check_whole(dmar.structures_offset(), report)?;
-        topology.is_complete = is_complete;
-        Ok(topology)
+        self.check_whole(dmar.structures_offset(), report)
     }
 
     fn add_drhd(

@@ -27,7 +27,8 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         let report: &mut dyn FnMut(Finding) = &mut watched;
         let ivrs = Ivrs::new(table, &mut *report)?;
         ivrs.lint(&mut *report);
-        let mut topology = Self::empty(u16::from(ivrs.info().physical_width()), 36, report);
+        let mut topology = Self::EMPTY;
+        topology.set_width(u16::from(ivrs.info().physical_width()), 36, report);
         topology.interrupt_remapping = true;
         topology.dma_opt_in = ivrs.info().dma_remap();
         for kind in [IvhdKind::Mixed, IvhdKind::Full, IvhdKind::Legacy] {

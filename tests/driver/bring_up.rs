@@ -6,7 +6,7 @@ use cofferdam::iommu::{Error, Options};
 use cofferdam::limits::Full;
 use cofferdam::topology::Topology;
 use cofferdam::vtd::UnitState;
-use cofferdam_model::{Defect, UnitConfig};
+use cofferdam_model::{Defect, Machine, UnitConfig};
 
 use crate::machine::*;
 
@@ -228,8 +228,16 @@ fn a_front_is_completed_in_place_and_only_once() {
     assert!(matches!(iommu.probe(found()), Err(Error::Unit(UnitError::Dead { .. }))));
     assert_eq!((iommu.units().count(), iommu.topology().units().len()), (0, 0), "as it was");
     machine.mend_unit(1);
-    iommu.probe(found()).unwrap();
-    assert_eq!(iommu.probe(found()), Err(Error::Probed));
+    let table = dmar(&machine, &[&[1]], &[]);
+    let probe = |iommu: &mut Iommu<&Machine>, bytes: &[u8]| iommu.probe_dmar(bytes, |finding| panic!("{finding}"));
+    assert!(matches!(probe(&mut iommu, &table[..20]), Err(Error::Firmware(_))));
+    machine.break_unit(1, Defect::AllOnes);
+    assert!(matches!(probe(&mut iommu, &table), Err(Error::Unit(UnitError::Dead { .. }))));
+    assert_eq!((iommu.units().count(), iommu.topology().scopes().len()), (0, 0), "as it was");
+    machine.mend_unit(1);
+    probe(&mut iommu, &table).unwrap();
+    assert_eq!(format!("{:?}", iommu.topology()), format!("{:?}", found()), "the same in place");
+    assert_eq!((iommu.probe(found()), probe(&mut iommu, &table)), (Err(Error::Probed), Err(Error::Probed)));
     iommu.enable().unwrap();
     cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
     assert!(write(&machine, function(1, 3), 0, 1));

@@ -5,6 +5,7 @@ use cofferdam::firmware::dmar::Dmar;
 use cofferdam::firmware::ivrs::{Block, Ivrs, Listed, Uid};
 use cofferdam::topology::{NoConfigSpace, Role, Topology};
 
+use super::build::dmar;
 use super::tables::{RealTable, real_tables};
 use super::tree::id;
 
@@ -108,4 +109,16 @@ fn each_real_table_becomes_a_topology() {
     }
     // 313 DRHDs less the one at address 0, and 55 different units in the IVRS tables.
     assert_eq!(units, 312 + 55);
+}
+
+#[test]
+fn a_topology_that_is_filled_anew_knows_nothing_of_the_last_table() {
+    let mut topology = <Topology>::EMPTY;
+    let nothing = format!("{:?}", <Topology>::EMPTY);
+    for table in real_tables().iter().filter(|table| table.is_dmar()) {
+        topology.read_dmar(&table.bytes, &NoConfigSpace, |_| ()).unwrap();
+        assert_eq!(format!("{topology:?}"), format!("{:?}", topology_of(table).0), "{}", table.file);
+    }
+    topology.read_dmar(&dmar().table(), &NoConfigSpace, |_| ()).unwrap_err();
+    assert_eq!(format!("{topology:?}"), nothing);
 }

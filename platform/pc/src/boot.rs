@@ -4,4 +4,6 @@
 mod start;
 mod start_info;
 
+#[cfg(target_os = "none")]
+pub(crate) use start::stack_bottom_address;
 pub(crate) use start_info::{Boot, MapEntry};

@@ -5,6 +5,7 @@
 //! - `clock`: nanoseconds
 //! - `memory`: frames, blocks, and how the CPU sees them
 //! - `acpi`, `pci`, `mmio`: the firmware's tables, configuration space, registers
+//! - `stack`: how much of it something takes
 //! - `pc`: all of it as one value, with the driver's `Hal` over it
 //!
 //! ```no_run
@@ -33,6 +34,7 @@ mod mmio;
 mod pc;
 mod pci;
 mod serial;
+mod stack;
 
 pub use acpi::{AcpiError, Dmar, Hpet, Ivrs, Mcfg};
 pub use error::BootError;
@@ -42,6 +44,7 @@ pub use mmio::Mmio;
 pub use pc::Pc;
 pub use pci::Bar;
 pub use serial::Serial;
+pub use stack::stack_depth;
 
 /// Makes a function `fn(&'static Pc) -> u32` what runs on the PC; what it returns is the status that the run ends with.
 ///

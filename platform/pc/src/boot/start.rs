@@ -29,7 +29,12 @@ fn image() -> Range<u64> {
 
 /// The part of the image that is not mapped.
 fn guard() -> Range<u64> {
-    image().start..(&raw const stack_bottom).addr() as u64
+    image().start..stack_bottom_address() as u64
+}
+
+/// The lowest address of the boot stack.
+pub(crate) fn stack_bottom_address() -> usize {
+    (&raw const stack_bottom).addr()
 }
 
 /// Called by `pvh_start` on the boot stack, with the physical address of the start info.

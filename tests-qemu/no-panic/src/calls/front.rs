@@ -11,6 +11,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(Iommu::<H, UNITS, CELLS, DEVICES>::new(*any(), *any()));
     let iommu: &mut Iommu<H, UNITS, CELLS, DEVICES> = any_mut();
     show(iommu.probe(any::<Topology>().clone()));
+    show(iommu.probe_dmar(any::<&[u8]>(), show));
     show(iommu.enable());
     show(iommu.disable());
     iommu.units().for_each(show);

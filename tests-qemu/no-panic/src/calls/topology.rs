@@ -2,10 +2,11 @@ use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam::topology::{ConfigSpace, NoConfigSpace, Topology};
 
-use crate::{any, any_number, show};
+use crate::{any, any_mut, any_number, show};
 
 pub(super) fn calls<H: Hal + 'static, const UNITS: usize, const SCOPES: usize, const RESERVED: usize>() {
     show(Topology::<UNITS, SCOPES, RESERVED>::from_dmar(any::<&[u8]>(), any::<H>(), show));
+    show(any_mut::<Topology<UNITS, SCOPES, RESERVED>>().read_dmar(any::<&[u8]>(), any::<H>(), show));
     show(Topology::<UNITS, SCOPES, RESERVED>::from_ivrs(any::<&[u8]>(), show));
     let topology: &Topology<UNITS, SCOPES, RESERVED> = any();
     facts(topology);
