@@ -60,6 +60,7 @@ fn life<H: Hal>(hal: H, dmar: &[u8], run: impl Fn(&str)) -> Result<(), Error> {
 
 fn main() {
     let machine = Machine::new(Config::new([UnitConfig::client()]));
+    [DISK, CARD].iter().for_each(|device| machine.add_express(*device));
     let dmar = machine.dmar();
     let run = |what: &str| {
         println!("\n== {what}");

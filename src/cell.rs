@@ -34,6 +34,10 @@ pub struct CellConfig {
     /// Devices may be assigned although their interrupts are not remapped, so that a device can send any interrupt to any
     /// CPU. Without it, such a device is refused.
     pub allow_unsafe_interrupts: bool,
+    /// Devices may be assigned although configuration space does not show them, so that nobody can tell which others they
+    /// share a group with ([`Isolation::Unknown`](crate::topology::Isolation)). Without it, such a device is refused. For a
+    /// platform that does not let the driver read configuration space, and knows that no two cells have devices of one group.
+    pub allow_unknown_isolation: bool,
     /// Which page tables its devices are given.
     pub coherency: CoherencyPolicy,
     /// When its devices share one.
@@ -41,9 +45,14 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No unsafe interrupts, snooping enforced for each device that can be made to, tables shared by those alike.
-    pub const DEFAULT: Self =
-        Self { allow_unsafe_interrupts: false, coherency: CoherencyPolicy::PerDevice, sharing: Sharing::ByAttributes };
+    /// No unsafe interrupts, no unknown isolation, snooping enforced for each device that can be made to, tables shared by
+    /// those alike.
+    pub const DEFAULT: Self = Self {
+        allow_unsafe_interrupts: false,
+        allow_unknown_isolation: false,
+        coherency: CoherencyPolicy::PerDevice,
+        sharing: Sharing::ByAttributes,
+    };
 }
 
 impl Default for CellConfig {

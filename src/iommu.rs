@@ -9,6 +9,7 @@ mod devices;
 mod error;
 mod faults;
 mod flush;
+mod groups;
 mod leaving;
 mod root;
 mod stage;
@@ -23,6 +24,7 @@ use crate::domain::Coherency;
 use crate::firmware::Finding;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
+use crate::pci;
 use crate::topology::{Topology, UnitKind};
 use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
 
@@ -33,7 +35,7 @@ pub use change::{Change, Committed};
 pub use device_info::{DeviceInfo, InputRanges};
 pub use device_tlb::{DeviceConfig, NoDeviceTlb};
 use devices::Assignment;
-pub use error::{Error, Incompatibility, Refusal};
+pub use error::{Error, Incompatibility, Others, Refusal};
 use root::Root;
 
 /// How the front goes about its work.
@@ -238,6 +240,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// A unit that firmware left on goes on with firmware's tables until all is ready; [`RemappingUnit::gap`] tells if its
     /// devices could reach memory for a moment then.
     ///
+    /// Access Control Services are switched on in all ports and functions that have them, so that no two devices reach each
+    /// other without passing a unit, where that can be had ([`Group`](crate::topology::Group)). They stay on afterwards.
+    ///
     /// # Errors
     ///
     /// Units failed, cannot be used, or found no frames; the error is that of the first. All others are on and can be used,
@@ -245,6 +250,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// not be blocked**: until it translates they may reach all memory. So a caller who wants no such device on the machine
     /// stops here; one who goes on has to keep their bus mastering off. May be repeated.
     pub fn enable(&mut self) -> Result<(), Error> {
+        for (index, segment) in self.units.iter().map(Unit::segment).enumerate() {
+            if self.units.iter().position(|unit| unit.segment() == segment) == Some(index) {
+                pci::isolate_all(&self.hal, segment);
+            }
+        }
         let mut result = Ok(());
         for unit in &mut self.units {
             result = result.and(unit.start_invalidation(&self.hal));

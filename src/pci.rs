@@ -3,6 +3,7 @@
 //! Nothing in it is trusted: capability lists may loop, lead nowhere or read as all ones, so each walk is bounded, and what
 //! makes no sense is not there.
 
+mod acs;
 mod ats;
 mod bridge;
 mod capability;
@@ -13,11 +14,12 @@ mod express;
 mod header;
 mod sr_iov;
 
+pub(crate) use acs::{isolate_all, isolates};
 pub(crate) use ats::Ats;
-pub(crate) use bridge::{Bridge, bridge, bridges_above, has_extended_functions};
+pub(crate) use bridge::{Bridge, bridge, bridges_above, forwards_extended_functions, has_extended_functions};
 pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
 pub(crate) use express::{PortType, express_register, port_type, transactions_pending};
-pub(crate) use header::is_there;
+pub(crate) use header::{functions_of, is_there};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};

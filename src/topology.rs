@@ -7,6 +7,7 @@
 mod builder;
 mod from_dmar;
 mod from_ivrs;
+mod group;
 mod requesters;
 mod reserved;
 mod scope;
@@ -19,6 +20,7 @@ use crate::limits;
 use heapless::Vec;
 
 pub use crate::pci::{ConfigSpace, NoConfigSpace};
+pub use group::{Group, Isolation};
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub use scope::{Role, Scope, Target};
@@ -133,6 +135,11 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             }
         }
         Ok(all)
+    }
+
+    /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.
+    pub fn group(&self, config: &impl ConfigSpace, source: SourceId) -> Group {
+        Group::of(config, source)
     }
 
     /// The reserved memory that a device uses.

@@ -16,7 +16,8 @@ use crate::job::Job;
 use crate::pool::POOL;
 use crate::stub::Machine;
 
-const CONFIG: CellConfig = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
+const CONFIG: CellConfig =
+    CellConfig { allow_unsafe_interrupts: true, allow_unknown_isolation: true, ..CellConfig::DEFAULT };
 
 /// Edits of a machine of this crate.
 pub type Change<'i> = cofferdam::iommu::Change<'i, Machine, { limits::UNITS }, { limits::CELLS }, { limits::DEVICES }>;

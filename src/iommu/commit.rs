@@ -8,6 +8,7 @@ use heapless::Vec;
 use super::change::{Committed, Edit};
 use super::devices::{Assignment, State};
 use super::flush::{Guard, Results, all};
+use super::groups::own_requesters;
 use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
 use crate::addr::{IovaRange, Rights};
@@ -135,19 +136,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         freed: &mut FrameList,
     ) {
         let Config { cells, assignments, flushes, .. } = config;
-        assignments.retain_mut(|device| {
-            if !device.leaves(touched) {
-                return true;
-            }
-            if results.get(device.unit).is_some_and(Result::is_err) {
-                device.state = State::Staying;
-                return true;
-            }
+        let leaving = assignments.iter_mut().filter(|device| device.leaves(touched));
+        let failed = leaving.filter(|device| results.get(device.unit).is_some_and(Result::is_err));
+        failed.for_each(|device| device.state = State::Staying);
+        for device in assignments.iter().filter(|device| device.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
-                unit.forget(&self.hal, &device.requesters, flush);
+                unit.forget(&self.hal, &own_requesters(assignments, device), flush);
             }
-            false
-        });
+        }
+        assignments.retain(|device| !device.leaves(touched));
         for cell in touched.of(cells) {
             let unused = |domain: &Domain| !stays_in_use(assignments, domain.id);
             cell.remove_domains(&self.hal, unused, |frames| freed.append(&self.hal, frames));
@@ -189,7 +186,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 (domain, self.units.get(device.unit), flushes.get_mut(device.unit))
             {
                 let translation = domain.translation(device.ats.is_some());
-                unit.admit(&self.hal, &device.requesters, translation, context_tables, flush);
+                let requesters = own_requesters(assignments, device);
+                unit.admit(&self.hal, &requesters, translation, context_tables, flush);
             }
         }
     }
@@ -209,12 +207,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 }
             }
         }
-        for device in assignments.iter_mut().filter(|device| device.arrives(touched)) {
-            device.state = State::Leaving;
+        for device in assignments.iter().filter(|device| device.arrives(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
-                unit.expel(&self.hal, &device.requesters, device.domain_id, device.device_tlb(), flush);
+                let requesters = own_requesters(assignments, device);
+                unit.expel(&self.hal, &requesters, device.domain_id, device.device_tlb(), flush);
             }
         }
+        let arriving = assignments.iter_mut().filter(|device| device.arrives(touched));
+        arriving.for_each(|device| device.state = State::Leaving);
     }
 
     /// Takes a range from a page table, but for these rights. If no frame is left to split a page, all of it goes: devices may

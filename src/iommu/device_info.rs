@@ -9,7 +9,7 @@ use crate::addr::{INTERRUPTS, Iova, IovaRange, Region, SourceId};
 use crate::cell::CellId;
 use crate::hal::{Hal, Window};
 use crate::limits;
-use crate::topology::Requesters;
+use crate::topology::{Group, Requesters};
 use crate::vtd::Unit;
 
 /// What a device can do and what stands in its way, as far as no cell matters.
@@ -30,6 +30,9 @@ pub struct DeviceInfo {
     pub reserved: Vec<Region, { limits::RESERVED }>,
     /// The source-ids that its requests may carry, and the functions that share one: all of them belong to one cell.
     pub requesters: Requesters,
+    /// The functions that nothing keeps apart from it, and what isolates it from all others: all of the group belong to one
+    /// cell.
+    pub group: Group,
     /// Why no cell is given it, whatever its configuration, if so.
     pub refusal: Option<Refusal>,
 }
@@ -49,6 +52,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let index = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let unit = self.units.get(index).ok_or(Error::NoSuchDevice(device))?;
         let requesters = self.topology.requesters(&self.hal, device)?;
+        let group = self.topology.group(&self.hal, device);
         let host_bits = self.topology.host_address_width();
         let shape = unit.capabilities().shape(host_bits).ok_or(Error::NoSuchDevice(device))?;
         let mut reserved = Vec::new();
@@ -66,6 +70,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             reserved,
             refusal: self.refusal(device, index, &requesters),
             requesters,
+            group,
         })
     }
 

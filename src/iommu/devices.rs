@@ -102,12 +102,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         let mut requesters = Vec::new();
         for &source in all.ids() {
-            let taken = |other: &&Assignment| {
-                other.device.segment() == source.segment() && other.requesters.contains(&source.requester())
-            };
-            if let Some(other) = others.clone().find(taken) {
-                return refused(Refusal::SharesRequester(other.device));
-            }
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
             requesters.push(source.requester()).map_err(|_| full)?;
         }

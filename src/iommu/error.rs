@@ -27,8 +27,14 @@ pub enum Refusal {
     NeedsDeviceTlb,
     /// It is to have a device-TLB, but cannot.
     NoDeviceTlb(NoDeviceTlb),
-    /// Its requests may carry this source-id, which another cell's device uses, too.
+    /// Its requests cannot be told from those of this device, which belongs to another cell, stays where it was, or needs
+    /// another page table.
     SharesRequester(SourceId),
+    /// Its requests may reach these devices without passing a remapping unit, or theirs may reach it, and they belong to
+    /// other cells ([`Group`](crate::topology::Group)).
+    SharesGroup(Others),
+    /// Configuration space does not show it, so nobody can tell what its group is, and the cell does not allow that.
+    UnknownIsolation,
     /// Its requests may pass this source-id's unit, which is not its own.
     SeveralUnits(SourceId),
 }
@@ -46,7 +52,49 @@ impl fmt::Display for Refusal {
             Self::NeedsDeviceTlb => f.write_str("it does not work without a device-TLB, which it is not to have"),
             Self::NoDeviceTlb(reason) => write!(f, "it cannot have a device-TLB: {reason}"),
             Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
+            Self::SharesGroup(others) => {
+                write!(f, "nothing isolates it from {others}, which another cell has")
+            }
+            Self::UnknownIsolation => f.write_str("configuration space does not tell what isolates it"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
+        }
+    }
+}
+
+/// Devices that stand in the way of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    first: [Option<SourceId>; 4],
+    count: u16,
+}
+
+impl Others {
+    pub(super) fn add(&mut self, device: SourceId) {
+        if let Some(free) = self.first.iter_mut().find(|name| name.is_none()) {
+            *free = Some(device);
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The first four of them.
+    pub fn first(&self) -> impl Iterator<Item = SourceId> + '_ {
+        self.first.iter().copied().flatten()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+}
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, device) in self.first().enumerate() {
+            write!(f, "{}{device}", if number == 0 { "" } else { ", " })?;
+        }
+        match usize::from(self.count).saturating_sub(self.first.len()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
         }
     }
 }

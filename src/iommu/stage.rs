@@ -86,6 +86,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         let staged = edits.iter().try_for_each(|&edit| self.stage_edit(config, touched, edit));
         let staged = staged.and_then(|()| config.stage_root(touched));
+        let staged = staged.and_then(|()| self.check_groups(config, touched));
         let staged = staged.and_then(|()| self.check_reserved(config, touched));
         let staged = staged.and_then(|()| self.choose_domains(config, touched));
         let staged = staged.and_then(|()| self.check_root(config, touched));
@@ -159,7 +160,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ) -> Result<(), Error> {
         for index in 0..config.assignments.len() {
             let arriving = config.assignments.get(index).filter(|device| device.arrives(touched));
-            let Some(&Assignment { device, cell: cell_id, unit, .. }) = arriving else { continue };
+            let Some(own @ &Assignment { device, cell: cell_id, unit, .. }) = arriving else { continue };
+            // One with a source-id in common has a domain already: there is one entry for the two.
+            let mut others = config.assignments.iter().filter(|other| other.domain_id != 0 && !other.leaves(touched));
+            let with = others.find(|other| other.shares_requester(own)).map(|other| (other.domain_id, other.device));
             let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
             let reserved = self.reserved_of(device);
             if let Some(memory) = self.reserved_within(&config.cell(cell_id)?.staged, reserved) {
@@ -172,12 +176,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let host_bits = self.topology.host_address_width();
             let needs = Attributes::of(unit, host_bits, coherency, reserved).ok_or(Error::NoSuchDevice(device))?;
             let fits = |domain: &&Domain| {
-                sharing.shares(&needs, can_enforce, &domain.attributes) && u32::from(domain.id) < unit.domain_ids
+                sharing.shares(&needs, can_enforce, &domain.attributes)
+                    && u32::from(domain.id) < unit.domain_ids
+                    && with.is_none_or(|(id, _)| domain.id == id)
             };
             let fitting = config.cell(cell_id)?.domains.iter().find(fits);
-            let id = match fitting {
-                Some(domain) => domain.id,
-                None => {
+            let id = match (fitting, with) {
+                (Some(domain), _) => domain.id,
+                (None, Some((_, other))) => {
+                    return Err(Error::Refused { device, reason: Refusal::SharesRequester(other) });
+                }
+                (None, None) => {
                     let id = config.free_domain_id(unit)?;
                     let cell = config.cell_mut(cell_id)?;
                     if cell.domains.is_full() {

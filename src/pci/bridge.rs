@@ -37,20 +37,19 @@ pub(crate) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) ->
 fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Option<Bridge> {
     (0..32).find_map(|device| {
         let first = SourceId::new(segment, bus, device, 0)?;
-        if !is_there(config, first) {
-            return None;
-        }
-        let functions = if header::has_other_functions(config, first) { 8 } else { 1 };
-        let mut bridges =
-            (0..functions).filter_map(|function| bridge(config, SourceId::new(segment, bus, device, function)?));
+        let mut bridges = header::functions_of(config, first).filter_map(|function| bridge(config, function));
         bridges.find(|bridge| (bridge.secondary..=bridge.subordinate).contains(&behind))
     })
 }
 
-/// True if function numbers of 8 bits are in use on `bus`: the port above it has ARI Forwarding Enable set, bit 5 of
-/// Device Control 2 (PCIe 6.0, section 7.5.3.16).
+/// True if function numbers of 8 bits are in use on `bus`.
 pub(crate) fn has_extended_functions(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
     let port = bridges_above(config, segment, bus).next();
-    let control = port.and_then(|port| express_register(config, port.function, 0x28));
-    control.is_some_and(|control| control & 1 << 5 != 0)
+    port.is_some_and(|port| forwards_extended_functions(config, port.function))
+}
+
+/// True if function numbers of 8 bits are in use below a port: it has ARI Forwarding Enable set, bit 5 of Device Control 2
+/// (PCIe 6.0, section 7.5.3.16).
+pub(crate) fn forwards_extended_functions(config: &impl ConfigSpace, port: SourceId) -> bool {
+    express_register(config, port, 0x28).is_some_and(|control| control & 1 << 5 != 0)
 }

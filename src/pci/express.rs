@@ -10,6 +10,8 @@ const ID: u8 = 0x10;
 /// Device/port type: bits 7:4 of the capabilities register (section 7.5.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PortType {
+    /// An endpoint that is part of the root complex.
+    Integrated,
     Root,
     Upstream,
     Downstream,
@@ -29,6 +31,7 @@ pub(crate) fn port_type(config: &impl ConfigSpace, function: SourceId) -> Option
         0x6 => PortType::Downstream,
         0x7 => PortType::ToPci,
         0x8 => PortType::FromPci,
+        0x9 => PortType::Integrated,
         _ => PortType::Other,
     })
 }

@@ -17,6 +17,12 @@ pub(super) fn is_bridge(config: &impl ConfigSpace, function: SourceId) -> bool {
     (config.read(function, TYPE) >> 16) & 0x7f == 1
 }
 
+/// The functions that a device may have, by its first: eight, if that says that there are others, or it alone.
+pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl Iterator<Item = SourceId> {
+    let count = if is_there(config, first) && has_other_functions(config, first) { 8 } else { 1 };
+    (0..count).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
+}
+
 /// True if the device of function 0 has others.
 pub(super) fn has_other_functions(config: &impl ConfigSpace, first: SourceId) -> bool {
     config.read(first, TYPE) & 1 << 23 != 0

@@ -10,7 +10,9 @@ use cofferdam_model::{Config, Machine, UnitConfig};
 
 pub(crate) const PAGE: u64 = 0x1000;
 pub(crate) const LARGE: u64 = 0x20_0000;
-pub(crate) const UNSAFE_INTERRUPTS: CellConfig = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
+/// Most devices here have no configuration space.
+pub(crate) const UNSAFE_INTERRUPTS: CellConfig =
+    CellConfig { allow_unsafe_interrupts: true, allow_unknown_isolation: true, ..CellConfig::DEFAULT };
 
 /// Every kind of unit that the driver can use.
 pub(crate) fn presets() -> Vec<(&'static str, UnitConfig)> {

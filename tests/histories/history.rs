@@ -156,7 +156,12 @@ impl<'m> History<'m> {
             _ => CoherencyPolicy::PerDevice,
         };
         let sharing = if self.random.one_in(3) { Sharing::FewestTables } else { Sharing::ByAttributes };
-        let config = CellConfig { allow_unsafe_interrupts: !self.random.one_in(10), coherency, sharing };
+        let config = CellConfig {
+            allow_unsafe_interrupts: !self.random.one_in(10),
+            allow_unknown_isolation: true,
+            coherency,
+            sharing,
+        };
         let is_root = self.rooted && self.oracle.root().is_none() && self.random.one_in(3);
         let free = (0..CELLS).find(|slot| self.oracle.cells[*slot].is_none());
         let made = if is_root { self.iommu.create_root_cell(config) } else { self.iommu.create_cell(config) };

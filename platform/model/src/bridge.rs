@@ -1,11 +1,11 @@
-//! Bridges to conventional PCI: whose id the requests of the devices behind them carry (section 3.12).
+//! Bridges: whose id the requests of the devices behind them carry (section 3.12), and where they pass requests on to.
 #![forbid(unsafe_code)]
 
 use std::ops::RangeInclusive;
 
 use cofferdam::addr::SourceId;
 
-/// What a bridge puts in the place of a requester's id.
+/// What a bridge is; those to conventional PCI put something in the place of a requester's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BridgeKind {
@@ -13,6 +13,12 @@ pub enum BridgeKind {
     ExpressToPci,
     /// From PCI to PCI: its own id (section 3.12.2).
     Conventional,
+    /// A port of the root complex.
+    RootPort,
+    /// The port of a switch to what is above it.
+    UpstreamPort,
+    /// A port of a switch to what is below it.
+    DownstreamPort,
 }
 
 #[derive(Debug)]
@@ -29,20 +35,32 @@ impl Bridge {
         let (secondary, subordinate) = (u32::from(*self.buses.start()), u32::from(*self.buses.end()));
         let buses = u32::from(self.function.bus()) | secondary << 8 | subordinate << 16;
         let mut registers = vec![(0x00, 0x0001_1b36), (0x0c, 1 << 16), (0x18, buses)];
-        if self.kind == BridgeKind::ExpressToPci {
-            registers.extend([(0x04, 1 << 20), (0x34, 0x40), (0x40, 0x10 | (2 | 7 << 4) << 16)]);
+        let port_type = match self.kind {
+            BridgeKind::Conventional => None,
+            BridgeKind::RootPort => Some(4),
+            BridgeKind::UpstreamPort => Some(5),
+            BridgeKind::DownstreamPort => Some(6),
+            BridgeKind::ExpressToPci => Some(7),
+        };
+        if let Some(port_type) = port_type {
+            registers.extend([(0x04, 1 << 20), (0x34, 0x40), (0x40, 0x10 | (2 | port_type << 4) << 16)]);
         }
         registers
     }
 
+    pub(crate) fn is_above(&self, source: SourceId) -> bool {
+        source.segment() == self.function.segment() && self.buses.contains(&source.bus())
+    }
+
     /// The id that a request of `source` carries above the bridge, if it comes from behind it.
     pub(crate) fn renames(&self, source: SourceId) -> Option<SourceId> {
-        if source.segment() != self.function.segment() || !self.buses.contains(&source.bus()) {
+        if !self.is_above(source) {
             return None;
         }
         Some(match self.kind {
             BridgeKind::ExpressToPci => SourceId::from_requester(source.segment(), u16::from(*self.buses.start()) << 8),
             BridgeKind::Conventional => self.function,
+            _ => source,
         })
     }
 }

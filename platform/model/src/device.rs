@@ -7,6 +7,7 @@ use cofferdam::addr::{Rights, SourceId};
 
 use crate::bridge::Bridge;
 use crate::late::{BUS_MASTER, COMMAND, DEVICE_STATUS, ENDPOINT, Late, LateWrite, PENDING};
+use crate::peers::{ACS_HEADER, ACS_REGISTERS};
 
 /// How a device answers an invalidation of its device-TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,21 @@ impl Devices {
         device.config.extend(ENDPOINT);
     }
 
+    /// Gives a function Access Control Services that can do this much; an extended capability behind all that it has.
+    pub(crate) fn add_acs(&mut self, function: SourceId, capability: u16) {
+        let device = self.of(function);
+        device.config.entry(0).or_insert(0x0003_8086);
+        let last = if device.config.contains_key(&ATS_HEADER) { ATS_HEADER } else { 0x100 };
+        let header = device.config.entry(last).or_insert(1 << 16);
+        *header = *header & 0xf_ffff | u32::from(ACS_HEADER) << 20;
+        device.config.insert(ACS_HEADER, 1 << 16 | 0xd);
+        device.config.insert(ACS_REGISTERS, capability.into());
+    }
+
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = &Bridge> {
+        self.bridges.iter()
+    }
+
     pub(crate) fn write_late(&mut self, source: SourceId, write: LateWrite) {
         self.of(source).late.push(write);
     }
@@ -159,6 +175,10 @@ impl Devices {
             // The upper half is Status, which does not take what is written.
             let is_command = device.express && offset & !3 == COMMAND;
             let value = if is_command { device.register(offset) & !0xffff | value & 0xffff } else { value };
+            // What is not in the capability cannot be switched on.
+            let is_acs = device.config.contains_key(&ACS_HEADER) && offset & !3 == ACS_REGISTERS;
+            let capability = device.register(offset) & 0xffff;
+            let value = if is_acs { value & capability << 16 | capability } else { value };
             self.set_config(function, offset, value);
             return None;
         };

@@ -21,8 +21,8 @@
 //! - **Defects** happen on request ([`Machine::break_unit`], [`Machine::set_device_tlb`],
 //!   [`Machine::allow_allocations`]).
 //!
-//! It does not have scalable mode, posted interrupts, page requests, or more of a PCI topology than bridges to conventional
-//! PCI ([`Machine::add_bridge`]). The ATS of a device without the capability ([`Machine::add_ats`]) is on whenever a test
+//! It does not have scalable mode, posted interrupts, page requests, or more of a PCI topology than bridges and ports
+//! ([`Machine::add_bridge`]) and what these keep apart ([`Machine::reaches`]). The ATS of a device without the capability ([`Machine::add_ats`]) is on whenever a test
 //! uses it.
 //!
 //! # Finding a bug
@@ -101,6 +101,7 @@ mod journal;
 mod late;
 mod machine;
 mod memory;
+mod peers;
 mod preset;
 mod ram;
 mod random;

@@ -251,8 +251,21 @@ impl Machine {
         self.state().board.devices.set_config(function, offset, value);
     }
 
+    /// Gives a function Access Control Services that can do as much as the bits of `capability` say, all of it off; call it
+    /// after [`add_ats`](Self::add_ats).
+    pub fn add_acs(&self, function: SourceId, capability: u16) {
+        self.state().board.devices.add_acs(function, capability);
+    }
+
+    /// True if a request of `from` to memory of `to` is passed on there, as configuration space is now, before it comes to a
+    /// unit. (Such a request is in the hands of the devices: [`dma_write`](Self::dma_write) asks the units about each.)
+    pub fn reaches(&self, from: SourceId, to: SourceId) -> bool {
+        self.state().board.devices.reaches(from, to)
+    }
+
     /// Puts a bridge there, with its registers in configuration space: the requests and interrupts of devices on `buses`, of
-    /// which the first is its secondary bus, carry another id from now on. Device-TLBs are not for devices behind one.
+    /// which the first is its secondary bus, carry another id from now on if it is one to conventional PCI. Device-TLBs are not
+    /// for devices behind such a one.
     pub fn add_bridge(&self, function: SourceId, kind: BridgeKind, buses: RangeInclusive<u8>) {
         self.state().board.devices.add_bridge(Bridge { function, kind, buses });
     }

@@ -11,7 +11,7 @@ use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{OutOfFrames, Window};
-use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Reach, Refusal};
+use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal};
 use cofferdam::limits::Full;
 use cofferdam::vtd::{Access, Capabilities, Fault, FaultReason};
 use cofferdam::{CellId, Coherency};
@@ -58,6 +58,7 @@ fn run() {
     say::<MapError>();
     say::<Refusal>();
     say::<NoDeviceTlb>();
+    say::<Others>();
     say::<Incompatibility>();
     say::<Difference>();
     say::<Reach>();

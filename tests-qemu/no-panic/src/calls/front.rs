@@ -1,5 +1,5 @@
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Options};
+use cofferdam::iommu::{DeviceConfig, Options, Others};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, Iommu};
 
@@ -27,6 +27,9 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.coherency(*any()));
     show(iommu.create_root_cell(*any::<CellConfig>()));
     show(iommu.device_info(*any()));
+    let others: &Others = any();
+    others.first().for_each(show);
+    show(others.count());
     show(iommu.input_ranges(*any()));
     show(iommu.statistics());
     show(iommu.set_fault_event(*any()));

@@ -37,6 +37,9 @@ fn of_a_device<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
     show((topology.properties(config, source), topology.ats_allowed(config, source)));
     show(topology.device_settings(config, source));
     topology.reserved(config, source).for_each(show);
+    let group = topology.group(config, source);
+    show((group.isolation(), group.contains(*any())));
+    group.ranges().for_each(show);
     if let Ok(requesters) = topology.requesters(config, source) {
         show((requesters.ids(), requesters.shared_with(*any())));
     }

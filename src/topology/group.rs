@@ -1,0 +1,150 @@
+use heapless::Vec;
+
+use crate::addr::SourceId;
+use crate::pci::{self, Bridge, ConfigSpace, PortType};
+
+/// What keeps a function's requests from reaching others without passing a remapping unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// There is no bridge above it, and the root complex translates every request before it looks where that goes (VT-d
+    /// 5.10, section 3.17).
+    RootComplex,
+    /// Access Control Services of every port above it and, if its device has several functions, of those.
+    AccessControl,
+    /// Nothing does, or not everywhere.
+    Shared,
+    /// Configuration space does not show the function.
+    Unknown,
+}
+
+/// Ranges that a group has at most; one that has more is taken for the whole segment.
+const RANGES: usize = 16;
+
+/// The functions that a function's requests may reach, or whose requests may reach it, without passing a remapping unit: they
+/// are behind bridges, or in one device, that pass requests from one to the other by themselves. Nobody can keep them apart,
+/// so no two cells may have one each.
+///
+/// Read from configuration space as it is now; [`Iommu::enable`](crate::Iommu::enable) switches Access Control Services on
+/// wherever there are any. A port or a function isolates, if Source Validation, P2P Request Redirect, P2P Completion Redirect
+/// and Upstream Forwarding are on as far as it has them, and neither P2P Egress Control nor Direct Translated P2P is. Then
+///
+/// - a switch has all that is below it in one group, unless all its downstream ports isolate;
+/// - so has a root port that does not isolate, and a bridge to or from conventional PCI;
+/// - a device of several functions has them in one group, and what is behind them, unless all isolate or are endpoints that
+///   are integrated in the root complex.
+///
+/// Virtual functions are taken for isolated from each other and from the other functions of their device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    isolation: Isolation,
+    segment: u16,
+    /// First and last requester-id of functions that belong to it.
+    ranges: Vec<(u16, u16), RANGES>,
+}
+
+impl Group {
+    pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Self {
+        let mut group = Self { isolation: Isolation::RootComplex, segment: source.segment(), ranges: Vec::new() };
+        group.add((source.requester(), source.requester()));
+        let Some(physical) = pci::physical_function(config, source) else {
+            group.isolation = Isolation::Unknown;
+            return group;
+        };
+        let mut bridges = pci::bridges_above(config, source.segment(), source.bus()).peekable();
+        if physical == source {
+            group.join_device(config, source, bridges.peek());
+        }
+        while let Some(bridge) = bridges.next() {
+            if group.isolation == Isolation::RootComplex {
+                group.isolation = Isolation::AccessControl;
+            }
+            match pci::port_type(config, bridge.function) {
+                Some(PortType::Downstream) if !ports_isolate(config, bridge.function) => {
+                    let above = bridges.peek().map(|above| buses(*above));
+                    // Without a port above, nobody knows where the switch ends.
+                    group.join(above.unwrap_or((0, u16::MAX)));
+                }
+                Some(PortType::Downstream | PortType::Upstream) => {}
+                Some(PortType::Root) if pci::isolates(config, bridge.function) => {}
+                _ => {
+                    group.join(buses(bridge));
+                    group.add((bridge.function.requester(), bridge.function.requester()));
+                }
+            }
+            group.join_device(config, bridge.function, bridges.peek());
+        }
+        group
+    }
+
+    /// What isolates the function.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// True if a function belongs to the group, as the one that it is the group of does.
+    pub fn contains(&self, other: SourceId) -> bool {
+        let requester = other.requester();
+        other.segment() == self.segment && self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&requester))
+    }
+
+    /// All that belongs to it, as ranges from a first to a last source-id. What is not there is among them, too.
+    pub fn ranges(&self) -> impl Iterator<Item = (SourceId, SourceId)> + '_ {
+        let source = |requester| SourceId::from_requester(self.segment, requester);
+        self.ranges.iter().map(move |(first, last)| (source(*first), source(*last)))
+    }
+
+    fn add(&mut self, range: (u16, u16)) {
+        let known = |(first, last): &(u16, u16)| *first <= range.0 && range.1 <= *last;
+        if !self.ranges.iter().any(known) && self.ranges.push(range).is_err() {
+            self.ranges.clear();
+            let _ = self.ranges.push((0, u16::MAX));
+        }
+    }
+
+    /// All that was found so far is part of this.
+    fn join(&mut self, range: (u16, u16)) {
+        self.isolation = Isolation::Shared;
+        self.ranges.clear();
+        self.add(range);
+    }
+
+    /// Adds the other functions of a device below this port and what is behind them, unless they are isolated from each
+    /// other.
+    fn join_device(&mut self, config: &impl ConfigSpace, function: SourceId, port: Option<&Bridge>) {
+        let extended = port.is_some_and(|port| pci::forwards_extended_functions(config, port.function));
+        let (first, last) = match function.requester() {
+            requester if extended => (requester & 0xff00, requester | 0xff),
+            requester => (requester & !7, requester | 7),
+        };
+        let of = |requester| SourceId::from_requester(function.segment(), requester);
+        if pci::functions_of(config, of(first)).count() == 1 {
+            return;
+        }
+        let found = || (first..=last).map(of).filter(|function| pci::is_there(config, *function));
+        // Only in the root complex, which section 3.17 is about.
+        let is_integrated = |function| port.is_none() && pci::port_type(config, function) == Some(PortType::Integrated);
+        if found().count() > 1 && !found().all(|function| pci::isolates(config, function) || is_integrated(function)) {
+            self.isolation = Isolation::Shared;
+            self.add((first, last));
+            found().filter_map(|function| pci::bridge(config, function)).for_each(|bridge| self.add(buses(bridge)));
+        }
+    }
+}
+
+/// True if all functions on the bus within a switch are downstream ports that isolate.
+fn ports_isolate(config: &impl ConfigSpace, port: SourceId) -> bool {
+    let bus = u16::from(port.bus()) << 8;
+    let devices = (0..32).map(|device| SourceId::from_requester(port.segment(), bus | device << 3));
+    let mut functions = devices.flat_map(|first| pci::functions_of(config, first));
+    functions.all(|function| {
+        let isolates =
+            pci::port_type(config, function) == Some(PortType::Downstream) && pci::isolates(config, function);
+        isolates || !pci::is_there(config, function)
+    })
+}
+
+/// All functions behind a bridge.
+fn buses(bridge: Bridge) -> (u16, u16) {
+    (u16::from(bridge.secondary) << 8, u16::from(bridge.subordinate) << 8 | 0xff)
+}

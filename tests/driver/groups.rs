@@ -1,0 +1,437 @@
+//! Devices that nothing keeps apart: switches, ports and devices with and without Access Control Services.
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{Error, Refusal};
+use cofferdam::topology::{Isolation, NoConfigSpace};
+use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam_model::{BridgeKind, Defect, Machine, UnitConfig};
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+/// Source Validation, the redirects and Upstream Forwarding.
+const ACS: u16 = 0x1d;
+/// What an endpoint of several functions has of it.
+const REDIRECTS: u16 = 0x0c;
+const CELL: CellConfig = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
+
+fn of(bus: u8, device: u8, function: u8) -> SourceId {
+    SourceId::new(0, bus, device, function).unwrap()
+}
+
+/// A root port, an upstream port below it and two downstream ports below that, with an endpoint each: 0:1.0, 1:0.0, 2:0.0 and
+/// 2:1.0, 3:0.0 and 4:0.0. Then the capabilities of the root port and of the downstream ports.
+fn switch(machine: &Machine, root: Option<u16>, downstream: [Option<u16>; 2]) -> [SourceId; 2] {
+    let ports = [of(2, 0, 0), of(2, 1, 0)];
+    machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 1..=4);
+    machine.add_bridge(of(1, 0, 0), BridgeKind::UpstreamPort, 2..=4);
+    machine.add_bridge(ports[0], BridgeKind::DownstreamPort, 3..=3);
+    machine.add_bridge(ports[1], BridgeKind::DownstreamPort, 4..=4);
+    for (port, acs) in [(of(0, 1, 0), root), (ports[0], downstream[0]), (ports[1], downstream[1])] {
+        acs.into_iter().for_each(|acs| machine.add_acs(port, acs));
+    }
+    let devices = [of(3, 0, 0), of(4, 0, 0)];
+    devices.iter().for_each(|device| machine.add_express(*device));
+    devices
+}
+
+/// A device of several functions.
+fn functions(machine: &Machine, all: &[SourceId], acs: Option<u16>) {
+    for function in all {
+        machine.add_express(*function);
+        machine.set_config(*function, 0x0c, 1 << 23);
+        acs.into_iter().for_each(|acs| machine.add_acs(*function, acs));
+    }
+}
+
+/// Assigns a device to a cell of its own.
+fn alone(iommu: &Iommu<&Machine>, device: SourceId) -> Result<CellId, Error> {
+    let cell = iommu.create_cell(CELL).unwrap();
+    iommu.assign(device, cell).map(|_| cell)
+}
+
+fn names(error: Error) -> (SourceId, Vec<SourceId>) {
+    match error {
+        Error::Refused { device, reason: Refusal::SharesGroup(others) } => (device, others.first().collect()),
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn ports_that_isolate_let_devices_below_a_switch_be_in_different_cells() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS | 0x40)]);
+    assert!(machine.reaches(devices[0], devices[1]), "as long as nobody has switched it on");
+    machine.set_config(of(2, 1, 0), 0x184, 0x0040_005d);
+    let mut iommu = discover(&machine, &[]).unwrap();
+    assert_eq!(iommu.device_info(devices[0]).unwrap().group.isolation(), Isolation::Shared);
+    iommu.enable().unwrap();
+    assert_eq!(machine.config_read(of(2, 1, 0), 0x184), 0x001d_005d, "Direct Translated P2P is off");
+    assert_eq!(iommu.device_info(devices[0]).unwrap().group.isolation(), Isolation::AccessControl);
+    for device in devices {
+        alone(&iommu, device).unwrap();
+    }
+    assert!(!machine.reaches(devices[0], devices[1]) && !machine.reaches(devices[1], devices[0]));
+}
+
+#[test]
+fn devices_below_a_switch_that_does_not_isolate_belong_to_one_cell() {
+    for (name, root, downstream) in [
+        ("no downstream port does", Some(ACS), [None, None]),
+        ("one does not, so its devices reach those of the other", Some(ACS), [Some(ACS), None]),
+        ("the root port does not", None, [Some(ACS), Some(ACS)]),
+    ] {
+        let machine = machine([UnitConfig::server()]);
+        let devices = switch(&machine, root, downstream);
+        let iommu = enabled(&machine);
+        for (device, other) in [(devices[0], devices[1]), (devices[1], devices[0])] {
+            let info = iommu.device_info(device).unwrap();
+            assert!(info.group.contains(other) && info.group.contains(device), "{name}");
+            assert_eq!((info.group.isolation(), info.refusal), (Isolation::Shared, None), "{name}");
+            let cell = alone(&iommu, other).unwrap();
+            let before = machine.snapshot();
+            assert_eq!(names(alone(&iommu, device).unwrap_err()), (device, vec![other]), "{name}");
+            assert_eq!(machine.snapshot(), before, "{name}: nothing changed");
+            iommu.assign(device, cell).unwrap();
+            iommu.destroy_cell(cell).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_group_moves_as_a_whole_in_one_change_and_not_in_part() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [None, None]);
+    let iommu = enabled(&machine);
+    let root = iommu.create_root_cell(CELL).unwrap();
+    let mut change = iommu.change();
+    change.assign(devices[0], root).unwrap().assign(devices[1], root).unwrap();
+    change.commit().unwrap();
+    let cell = iommu.create_cell(CELL).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    assert_eq!(
+        names(iommu.assign(devices[0], cell).unwrap_err()),
+        (devices[0], vec![devices[1]]),
+        "it stays with root"
+    );
+    let mut change = iommu.change();
+    change.assign(devices[0], cell).unwrap().assign(devices[1], cell).unwrap();
+    change.commit().unwrap();
+    assert!(devices.iter().all(|device| write(&machine, *device, INPUT, 1)));
+    let other = iommu.create_cell(CELL).unwrap();
+    let mut change = iommu.change();
+    change.release(devices[0]).unwrap().assign(devices[0], other).unwrap();
+    assert_eq!(names(change.commit().unwrap_err()), (devices[0], vec![devices[1]]));
+    iommu.release(devices[1]).unwrap();
+    let mut change = iommu.change();
+    change.release(devices[0]).unwrap().assign(devices[0], other).unwrap();
+    change.commit().unwrap();
+}
+
+#[test]
+fn functions_of_one_device_belong_to_one_cell_unless_each_isolates() {
+    let several = [of(0, 3, 0), of(0, 3, 2), of(0, 3, 5)];
+    for (acs, integrated, expected) in [
+        (None, false, Isolation::Shared),
+        (Some(REDIRECTS), false, Isolation::RootComplex),
+        (None, true, Isolation::RootComplex),
+    ] {
+        let machine = machine([UnitConfig::server()]);
+        functions(&machine, &several, acs);
+        if integrated {
+            several.iter().for_each(|function| machine.set_config(*function, 0x60, 0x92 << 16 | 0x10));
+        }
+        let iommu = enabled(&machine);
+        assert_eq!(iommu.device_info(several[1]).unwrap().group.isolation(), expected);
+        alone(&iommu, several[0]).unwrap();
+        match alone(&iommu, several[1]) {
+            Ok(_) => assert!(expected != Isolation::Shared && !machine.reaches(several[0], several[1])),
+            Err(error) => {
+                assert!(machine.reaches(several[0], several[1]));
+                assert_eq!((names(error), expected), ((several[1], vec![several[0]]), Isolation::Shared));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_below_a_port_is_not_integrated_whatever_it_says() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 1..=1);
+    machine.add_acs(of(0, 1, 0), ACS);
+    let several = [of(1, 0, 0), of(1, 0, 1)];
+    functions(&machine, &several, None);
+    several.iter().for_each(|function| machine.set_config(*function, 0x60, 0x92 << 16 | 0x10));
+    let iommu = enabled(&machine);
+    alone(&iommu, several[0]).unwrap();
+    assert_eq!(names(alone(&iommu, several[1]).unwrap_err()), (several[1], vec![several[0]]));
+}
+
+#[test]
+fn root_ports_of_one_device_isolate_what_is_below_them_or_share_it() {
+    for acs in [Some(ACS), None] {
+        let machine = machine([UnitConfig::server()]);
+        let ports = [of(0, 0x1c, 0), of(0, 0x1c, 4)];
+        for (port, bus) in ports.iter().zip([1, 2]) {
+            machine.add_bridge(*port, BridgeKind::RootPort, bus..=bus);
+            machine.set_config(*port, 0x0c, 1 << 23 | 1 << 16);
+        }
+        machine.add_acs(ports[0], ACS);
+        acs.into_iter().for_each(|acs| machine.add_acs(ports[1], acs));
+        let devices = [of(1, 0, 0), of(2, 0, 0)];
+        devices.iter().for_each(|device| machine.add_express(*device));
+        let iommu = enabled(&machine);
+        alone(&iommu, devices[0]).unwrap();
+        let second = alone(&iommu, devices[1]);
+        assert_eq!(second.is_ok(), acs.is_some());
+        assert_eq!(machine.reaches(devices[1], devices[0]), acs.is_none());
+    }
+}
+
+#[test]
+fn each_of_the_bits_that_isolate_counts_and_so_does_each_that_opens() {
+    for bit in [0, 2, 3, 4, 5, 6] {
+        let machine = machine([UnitConfig::server()]);
+        let devices = switch(&machine, Some(ACS), [Some(0x7d), Some(0x7d)]);
+        let iommu = enabled(&machine);
+        let control = machine.config_read(of(2, 0, 0), 0x184);
+        assert_eq!(control >> 16, 0x1d);
+        machine.set_config(of(2, 0, 0), 0x184, control ^ 1 << (16 + bit));
+        alone(&iommu, devices[0]).unwrap();
+        assert_eq!(names(alone(&iommu, devices[1]).unwrap_err()).1, [devices[0]], "bit {bit}");
+    }
+}
+
+#[test]
+fn a_device_that_configuration_space_does_not_show_is_refused_unless_the_cell_allows_it() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = of(0, 3, 0);
+    let info = iommu.device_info(device).unwrap();
+    assert_eq!((info.group.isolation(), info.refusal), (Isolation::Unknown, None));
+    let error = Error::Refused { device, reason: Refusal::UnknownIsolation };
+    assert_eq!(alone(&iommu, device).unwrap_err(), error);
+    assert_eq!(error.to_string(), "0000:00:03.0 is refused: configuration space does not tell what isolates it");
+    iommu.assign(device, iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).unwrap();
+    assert_eq!(iommu.topology().group(&NoConfigSpace, device).isolation(), Isolation::Unknown);
+}
+
+#[test]
+fn many_others_are_counted_and_the_first_are_named() {
+    let machine = machine([UnitConfig::server()]);
+    let several: Vec<SourceId> = (0..8).map(|number| of(0, 3, number)).collect();
+    functions(&machine, &several, None);
+    let iommu = enabled(&machine);
+    let cell = iommu.create_cell(CELL).unwrap();
+    several[..7].iter().for_each(|function| drop(iommu.assign(*function, cell).unwrap()));
+    let error = alone(&iommu, several[7]).unwrap_err();
+    let text = "0000:00:03.7 is refused: nothing isolates it from 0000:00:03.0, 0000:00:03.1, 0000:00:03.2, 0000:00:03.3 \
+                and 3 more, which another cell has";
+    assert_eq!(error.to_string(), text);
+}
+
+/// Behind a bridge to conventional PCI: their requests may carry one id.
+#[test]
+fn devices_with_a_source_id_in_common_come_one_by_one_and_leave_together() {
+    for (name, unit) in presets() {
+        for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
+            let machine = machine([unit.clone()]);
+            machine.add_bridge(of(0, 0x1e, 0), kind, 3..=4);
+            let [first, second] = [of(3, 1, 0), of(4, 2, 0)];
+            [first, second].iter().for_each(|device| machine.add_express(*device));
+            let iommu = enabled(&machine);
+            let frames = machine.frames_in_use();
+            let cell = alone(&iommu, first).unwrap();
+            iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+            let refused = |device, other| Error::Refused { device, reason: Refusal::SharesRequester(other) };
+            assert_eq!(alone(&iommu, second).unwrap_err(), refused(second, first), "{name}");
+            iommu.assign(second, cell).unwrap();
+            let audit = || {
+                let mut found = Vec::new();
+                iommu.audit(|difference| found.push(difference.to_string())).unwrap();
+                found
+            };
+            assert_eq!(audit(), [""; 0], "{name}");
+            assert!(write(&machine, first, INPUT, 1) && write(&machine, second, INPUT, 2), "{name}");
+            for (device, other) in [(first, second), (second, first)] {
+                assert_eq!(iommu.release(device).unwrap_err(), refused(device, other), "{name}");
+            }
+            assert!(write(&machine, first, INPUT, 1) && write(&machine, second, INPUT, 2), "{name}");
+            machine.check();
+            let mut change = iommu.change();
+            change.release(first).unwrap().release(second).unwrap();
+            change.commit().unwrap();
+            assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 2), "{name}");
+            // And the other way round, both at once.
+            let mut change = iommu.change();
+            change.assign(second, cell).unwrap().assign(first, cell).unwrap();
+            change.commit().unwrap();
+            assert!(write(&machine, first, INPUT, 1) && write(&machine, second, INPUT, 2), "{name}");
+            assert_eq!(audit(), [""; 0], "{name}");
+            iommu.destroy_cell(cell).unwrap();
+            assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 2), "{name}");
+            // Context tables of three buses stay.
+            assert!(machine.frames_in_use() <= frames + 3, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_source_id_in_common_is_told_of_once_and_stays_if_the_second_device_fails() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=3);
+    let [first, second] = [of(3, 1, 0), of(3, 2, 0)];
+    [first, second].iter().for_each(|device| machine.add_express(*device));
+    let iommu = enabled(&machine);
+    let cell = iommu.create_cell(CELL).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    let cost = |device| {
+        let before = iommu.statistics().descriptors;
+        iommu.assign(device, cell).unwrap();
+        iommu.statistics().descriptors - before
+    };
+    iommu.assign(first, cell).unwrap();
+    iommu.release(first).unwrap();
+    assert_eq!(cost(first), 1 + cost(second), "its own id and the bridge's, then its own");
+    let mut change = iommu.change();
+    change.release(first).unwrap().release(second).unwrap();
+    change.commit().unwrap();
+    iommu.assign(first, cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    assert!(matches!(iommu.assign(second, cell), Err(Error::Unit(_))));
+    let mut told = String::new();
+    iommu.audit(|difference| told += &difference.to_string()).unwrap();
+    assert!(!told.contains("03:01.0") && !told.contains("00:1e.0"), "nothing was taken from the first: {told}");
+    machine.abandon();
+}
+
+#[test]
+fn a_device_that_needs_another_table_than_one_with_its_source_id_is_refused() {
+    let machine = machine([UnitConfig::server()]);
+    let (bridge, behind) = (of(0, 0x1e, 0), of(3, 1, 0));
+    machine.add_bridge(bridge, BridgeKind::Conventional, 3..=3);
+    machine.add_express(behind);
+    let iommu = enabled_with_reserved(&machine, &[(0x7000_0000, 0x7000_ffff, 0x1e)]);
+    for (first, second) in [(behind, bridge), (bridge, behind)] {
+        let cell = alone(&iommu, first).unwrap();
+        let plain = of(0, 5, 0);
+        machine.add_express(plain);
+        iommu.assign(plain, cell).unwrap();
+        let reason = Refusal::SharesRequester(first);
+        assert_eq!(iommu.assign(second, cell).unwrap_err(), Error::Refused { device: second, reason });
+        iommu.destroy_cell(cell).unwrap();
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// Access Control Services, mostly.
+    fn acs(&mut self, machine: &Machine, function: SourceId) {
+        if self.below(4) != 0 {
+            machine.add_acs(function, ACS);
+        }
+    }
+}
+
+/// A device with one function to three, below a port or in the root complex.
+fn add_device(machine: &Machine, random: &mut Random, bus: u8, device: u8, all: &mut Vec<SourceId>) {
+    let count = 1 + random.below(3) as u8;
+    let several: Vec<SourceId> = (0..count).map(|function| of(bus, device, function)).collect();
+    functions(machine, &several, None);
+    for function in &several {
+        random.acs(machine, *function);
+        if bus == 0 && random.below(2) == 0 {
+            machine.set_config(*function, 0x60, 0x92 << 16 | 0x10);
+        }
+    }
+    all.extend(several);
+}
+
+/// Root ports, some of them of one device, with a device or a switch below each; devices in the root complex; bridges to PCI.
+fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
+    let machine = machine([UnitConfig::server()]);
+    let mut all = Vec::new();
+    let mut bus = 1;
+    for number in 0..4 {
+        let port = of(0, 1 + number / 2, number % 2);
+        let below = bus;
+        match random.below(4) {
+            0 => {
+                machine.add_bridge(port, BridgeKind::RootPort, below..=below);
+                random.acs(&machine, port);
+                add_device(&machine, random, below, 0, &mut all);
+                bus += 1;
+            }
+            1 => {
+                machine.add_bridge(port, BridgeKind::ExpressToPci, below..=below);
+                add_device(&machine, random, below, 1, &mut all);
+                add_device(&machine, random, below, 2, &mut all);
+                bus += 1;
+            }
+            _ => {
+                let ports = 2 + random.below(2) as u8;
+                machine.add_bridge(port, BridgeKind::RootPort, below..=below + 1 + ports);
+                random.acs(&machine, port);
+                machine.add_bridge(of(below, 0, 0), BridgeKind::UpstreamPort, below + 1..=below + 1 + ports);
+                for down in 0..ports {
+                    let at = of(below + 1, down, 0);
+                    machine.add_bridge(at, BridgeKind::DownstreamPort, below + 2 + down..=below + 2 + down);
+                    random.acs(&machine, at);
+                    add_device(&machine, random, below + 2 + down, 0, &mut all);
+                }
+                bus += 2 + ports;
+            }
+        }
+        machine.set_config(port, 0x0c, 1 << 23 | 1 << 16);
+    }
+    add_device(&machine, random, 0, 5, &mut all);
+    add_device(&machine, random, 0, 6, &mut all);
+    (machine, all)
+}
+
+#[test]
+fn no_device_reaches_one_of_another_cell_past_the_units_whatever_is_between_them() {
+    let mut random = Random(0x853c_49e6_748f_ea9b);
+    let (mut assigned, mut refused, mut apart) = (0, 0, 0);
+    for round in 0..150 {
+        let (machine, all) = random_machine(&mut random);
+        let iommu = enabled(&machine);
+        let groups: Vec<_> = all.iter().map(|device| iommu.topology().group(&&machine, *device)).collect();
+        let cells: Vec<CellId> = (0..3).map(|_| iommu.create_cell(CELL).unwrap()).collect();
+        let mut of_cell = Vec::new();
+        for device in &all {
+            let cell = random.below(3) as usize;
+            match iommu.assign(*device, cells[cell]) {
+                Ok(_) => of_cell.push((*device, cell)),
+                Err(Error::Refused { reason: Refusal::SharesGroup(_) | Refusal::SharesRequester(_), .. }) => {
+                    refused += 1
+                }
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        }
+        assigned += of_cell.len();
+        for &(from, own) in &of_cell {
+            for &(to, other) in &of_cell {
+                apart += usize::from(own != other);
+                assert!(own == other || !machine.reaches(from, to), "round {round}: {from} reaches {to}");
+            }
+        }
+        for (device, group) in all.iter().zip(&groups) {
+            for (other, others) in all.iter().zip(&groups) {
+                assert_eq!(group.contains(*other), others.contains(*device), "round {round}: {device} and {other}");
+            }
+        }
+    }
+    assert!(assigned > 500 && refused > 500 && apart > 2000, "{assigned}, {refused}, {apart}");
+}
