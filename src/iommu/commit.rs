@@ -138,7 +138,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, flushes, .. } = config;
         let leaving = assignments.iter_mut().filter(|device| device.leaves(touched));
         let failed = leaving.filter(|device| results.get(device.unit).is_some_and(Result::is_err));
-        failed.for_each(|device| device.state = State::Staying);
+        failed.for_each(|device| (device.state, device.blocked) = (State::Staying, true));
         for device in assignments.iter().filter(|device| device.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
                 unit.forget(&self.hal, &own_requesters(assignments, device), flush);

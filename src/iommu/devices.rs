@@ -40,6 +40,8 @@ pub(super) struct Assignment {
     /// It did not answer an invalidation of its device-TLB, or did not come to rest when it was to leave: it is blocked, and
     /// asked no more until it is released (R21).
     pub(super) fenced: bool,
+    /// Its entry is gone, but nobody knows whether its unit has forgotten it: it was to leave, and its unit failed.
+    pub(super) blocked: bool,
     pub(super) state: State,
 }
 
@@ -111,7 +113,17 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let what = "devices with a device-TLB behind this unit";
             return Err(Full { what, capacity: limits::DEVICE_TLBS }.into());
         }
-        Ok(Assignment { device, cell, unit, domain_id: 0, requesters, ats, fenced: false, state: State::Arriving })
+        Ok(Assignment {
+            device,
+            cell,
+            unit,
+            domain_id: 0,
+            requesters,
+            ats,
+            fenced: false,
+            blocked: false,
+            state: State::Arriving,
+        })
     }
 
     /// Why a device that this unit serves is given to no cell.

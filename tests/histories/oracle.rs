@@ -127,10 +127,11 @@ impl Oracle {
         all
     }
 
-    /// The device whose entry the requests of a function meet.
+    /// The device whose entry the requests of a function meet: of several, one that reaches something.
     fn behind(&self, index: usize) -> Option<&Device> {
         let carries = self.devices[index].function.carries;
-        self.devices.iter().find(|device| device.cell.is_some() && device.function.requesters.contains(&carries))
+        let sharing = self.devices.iter().filter(|device| device.function.requesters.contains(&carries));
+        sharing.filter(|device| device.cell.is_some()).min_by_key(|device| device.stuck.is_some())
     }
 
     /// Where a page of a function leads.

@@ -1,9 +1,9 @@
 //! Where edits lead, or why they are refused, looked up in the plain maps.
 
-use cofferdam::iommu::{Error, MapError};
+use cofferdam::iommu::{Error, Incompatibility, MapError, Refusal};
 use cofferdam::{CoherencyPolicy, Sharing, limits};
 
-use crate::oracle::{CELLS, Cell, Edit, Oracle, Slot};
+use crate::oracle::{CELLS, Cell, Device, Edit, Oracle, Slot};
 use crate::pages::Pages;
 
 const ADDRESS_BITS: u8 = 39;
@@ -52,6 +52,9 @@ impl Oracle {
         }
         self.carve(&mut after)?;
         for (index, device) in self.devices.iter().enumerate() {
+            if self.sharing(index).any(|other| after.splits(index, other)) {
+                return Err("its requests cannot be told from those of another device");
+            }
             let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
             let enforced = self.cell(cell).config.coherency == CoherencyPolicy::Enforced;
             if after.arrives[index] && enforced && !self.units[device.unit].snoops {
@@ -71,6 +74,13 @@ impl Oracle {
             }
         }
         Ok(after)
+    }
+
+    /// The others whose requests may look like those of a device.
+    pub(crate) fn sharing(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
+        let ids = |index: usize| &self.devices[index].function.requesters;
+        let others = (0..self.devices.len()).filter(move |other| *other != index);
+        others.filter(move |other| ids(*other).iter().any(|id| ids(index).contains(id)))
     }
 
     /// Takes what all other cells have out of what the root cell has.
@@ -162,13 +172,6 @@ impl Oracle {
         if after.cells[index].is_some() {
             return Err("the device has a cell");
         }
-        let shares = |other: &usize| {
-            let ids = &self.devices[*other].function.requesters;
-            ids.iter().any(|id| device.function.requesters.contains(id))
-        };
-        if (0..self.devices.len()).filter(shares).any(|other| after.cells[other].is_some()) {
-            return Err("its requests cannot be told from those of another device");
-        }
         if device.function.split {
             return Err("its requests pass several units");
         }
@@ -189,10 +192,20 @@ impl Oracle {
                 let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * limits::DOMAINS);
                 edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > limits::DOMAINS || few)
             }
-            Error::Map(MapError::InputTooHigh { .. }) => self.slots().filter(|slot| after.touched[*slot]).any(|slot| {
-                let (cell, pages) = (self.cell(slot), after.whole[slot].as_ref().unwrap_or(&after.pages[slot]));
-                let is_beyond = |bits: u8| pages.iter().any(|(_, extent)| (extent.end - 1) >> (bits - 12) != 0);
-                cell.config.sharing == Sharing::FewestTables && cell.narrowest.is_some_and(is_beyond)
+            Error::Map(MapError::InputTooHigh { .. })
+            | Error::Incompatible { reason: Incompatibility::Map(MapError::InputTooHigh { .. }), .. } => {
+                self.slots().filter(|slot| after.touched[*slot]).any(|slot| {
+                    let (cell, pages) = (self.cell(slot), after.whole[slot].as_ref().unwrap_or(&after.pages[slot]));
+                    let is_beyond = |bits: u8| pages.iter().any(|(_, extent)| (extent.end - 1) >> (bits - 12) != 0);
+                    cell.config.sharing == Sharing::FewestTables && cell.narrowest.is_some_and(is_beyond)
+                })
+            }
+            // There is one entry for the two: both use it as it is, or neither.
+            Error::Refused { reason: Refusal::SharesRequester(_), .. } => (0..self.devices.len()).any(|index| {
+                let device = &self.devices[index];
+                let differs = |other: &Device| other.stuck.is_some() || other.reserved != device.reserved;
+                (after.arrives[index] || after.leaves[index])
+                    && self.sharing(index).any(|other| differs(&self.devices[other]))
             }),
             _ => false,
         }
@@ -200,6 +213,13 @@ impl Oracle {
 }
 
 impl After {
+    /// True if a device comes to another cell than one it shares a source-id with, or leaves it behind.
+    fn splits(&self, index: usize, other: usize) -> bool {
+        let stays = self.cells[other].is_some() && !self.arrives[other];
+        let comes = self.arrives[index] && self.cells[other].is_some();
+        comes && self.cells[other] != self.cells[index] || self.leaves[index] && stays
+    }
+
     /// What edits of a cell's memory are made in.
     fn pages_of(&mut self, cell: Slot) -> &mut Pages {
         match &mut self.whole[cell] {

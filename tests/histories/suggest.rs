@@ -90,7 +90,12 @@ impl History<'_> {
                 let output = self.output(cell, first);
                 edits.push(Edit::Map(cell, first, Extent { end, output, rights }));
             }
-            11..14 => edits.push(Edit::Release(device)),
+            // Those that share a source-id leave together, or not at all.
+            11..14 => {
+                let others = self.oracle.sharing(device).filter(|other| self.oracle.devices[*other].cell.is_some());
+                edits.push(Edit::Release(device));
+                edits.extend(others.map(Edit::Release));
+            }
             14 if self.random.one_in(3) => edits.push(Edit::Destroy(cell)),
             14 => edits.push(Edit::Wrong(cell, self.random.below(3) as u8)),
             15..18 => edits.extend([Edit::Release(device), self.assignment(device, cell)]),
