@@ -76,6 +76,11 @@ pub enum UnitError {
         /// first of those that it was asked for.
         requester: u16,
     },
+    /// The unit's queue was full of what others asked, time and again. Nothing was asked.
+    NoRoom {
+        /// The unit's registers.
+        unit: Window,
+    },
     /// The unit failed before and is left blocking.
     Failed {
         /// The unit's registers.
@@ -118,6 +123,7 @@ impl fmt::Display for UnitError {
                 let device = format_args!("{bus:02x}:{device:02x}.{function}");
                 write!(f, "unit {unit}: {device} did not answer an invalidation of its device-TLB (FSTS_REG.ITE)")
             }
+            Self::NoRoom { unit } => write!(f, "unit {unit}: no room in its queue (IQH_REG.QH)"),
             Self::Failed { unit } => write!(f, "unit {unit}: out of service after an earlier failure"),
             Self::OutOfFrames { unit } => write!(f, "unit {unit}: {OutOfFrames}"),
         }

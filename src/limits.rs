@@ -18,7 +18,8 @@ pub const CELLS: usize = 16;
 pub const REGIONS: usize = 64;
 /// Devices assigned at a time, in all cells together.
 pub const DEVICES: usize = 256;
-/// Devices with a device-TLB at a time, behind one remapping unit.
+/// Devices with a device-TLB at a time, behind one remapping unit; those that a change releases are among them until it
+/// is committed.
 pub const DEVICE_TLBS: usize = 32;
 /// Edits of one change.
 pub const EDITS: usize = 64;

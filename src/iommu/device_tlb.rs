@@ -123,18 +123,20 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut any = false;
         for (index, ((unit, flush), result)) in self.units.iter().zip(flushes).zip(results).enumerate() {
             let Err(UnitError::Device { requester, .. }) = *result else { continue };
-            let mut devices = assignments.iter_mut().filter(|device| device.unit == index);
-            let silent = devices.find_map(|device| {
-                let ats = device.ats.filter(|ats| ats.function.requester() == requester)?;
-                Some((ats, device))
-            });
-            let Some((ats, device)) = silent else { continue };
-            any = true;
-            device.fenced = true;
-            ats.switch(&self.hal, false);
-            pci::stop_bus_master(&self.hal, device.device);
-            unit.expel(&self.hal, &device.requesters, device.domain_id, None, flush);
-            everything(assignments, index, flush);
+            let mut is_known = false;
+            // One that moves is in two cells.
+            for device in assignments.iter_mut().filter(|device| device.unit == index) {
+                let Some(ats) = device.ats.filter(|ats| ats.function.requester() == requester) else { continue };
+                is_known = true;
+                device.fenced = true;
+                ats.switch(&self.hal, false);
+                pci::stop_bus_master(&self.hal, device.device);
+                unit.expel(&self.hal, &device.requesters, device.domain_id, None, flush);
+            }
+            if is_known {
+                any = true;
+                everything(assignments, index, flush);
+            }
         }
         any
     }

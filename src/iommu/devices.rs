@@ -108,7 +108,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             requesters.push(source.requester()).map_err(|_| full)?;
         }
         let ats = self.ats_for(device, unit, device_config)?;
-        let alike = others.filter(|other| other.unit == unit && other.ats.is_some());
+        // Those that leave count as well, but once if they move: all of them may be asked in one batch.
+        let leaving = config.assignments.iter().filter(|other| other.leaves(touched) && other.device != device);
+        let gone = leaving.filter(|leaving| others.clone().all(|other| other.device != leaving.device));
+        let alike = others.clone().chain(gone).filter(|other| other.unit == unit && other.ats.is_some());
         if ats.is_some() && alike.count() >= limits::DEVICE_TLBS {
             let what = "devices with a device-TLB behind this unit";
             return Err(Full { what, capacity: limits::DEVICE_TLBS }.into());

@@ -4,13 +4,13 @@
 use heapless::Vec;
 use spin::MutexGuard;
 
-use super::devices::Assignment;
+use super::devices::{Assignment, State};
 use super::stage::Touched;
 use super::{Config, Iommu};
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::limits;
-use crate::vtd::{Flush, Unit};
+use crate::vtd::{DeviceTlb, Flush, Unit};
 
 pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
     MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
@@ -56,30 +56,57 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         results
     }
 
-    /// Has every unit do what is collected for it, and notes what it says unless it failed before. A device that does not
-    /// answer is fenced, and its unit asked again; its error stays the unit's result.
+    /// Has every unit do what is collected for it, and notes what it says unless it failed before.
+    ///
+    /// A device that does not answer is fenced, and its unit asked again; its error stays the unit's result. A unit without
+    /// room is waited for, and asked again as well.
     pub(super) fn flush<'l>(
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
         results: &mut Results<UNITS>,
     ) -> Guard<'l, UNITS, CELLS, DEVICES> {
-        // Each time, another device does not answer.
-        for _ in 0..=limits::DEVICE_TLBS {
+        // Each time, another device does not answer, or others have taken the room.
+        for round in 0..=limits::DEVICE_TLBS {
             let mut last = self.no_results();
             config = self.flush_once(config, &mut last);
             for (result, last) in results.iter_mut().zip(&last) {
                 *result = match (*result, *last) {
-                    (result, Ok(())) => result,
+                    (result, Ok(()) | Err(UnitError::NoRoom { .. })) => result,
                     (Err(error), Err(UnitError::Device { .. })) => Err(error),
                     (Ok(()) | Err(UnitError::Device { .. }), last) => last,
                     (result, _) => result,
                 };
             }
-            if !self.fence(&mut config, &last) {
+            let fenced = self.fence(&mut config, &last);
+            if !self.ask_again(&mut config, &last) && !fenced {
                 break;
+            }
+            if round == limits::DEVICE_TLBS {
+                for ((unit, result), last) in self.units.iter().zip(&mut *results).zip(&last) {
+                    if matches!(last, Err(UnitError::Device { .. } | UnitError::NoRoom { .. })) {
+                        *result = Err(UnitError::NoRoom { unit: unit.window() });
+                    }
+                }
             }
         }
         config
+    }
+
+    /// Adds to what is collected all that units without room were asked, which is not kept. False if there is none.
+    fn ask_again(&self, config: &mut Config<UNITS, CELLS, DEVICES>, results: &Results<UNITS>) -> bool {
+        let Config { assignments, flushes, .. } = config;
+        let mut any = false;
+        for (index, ((unit, flush), result)) in self.units.iter().zip(flushes).zip(results).enumerate() {
+            if matches!(result, Err(UnitError::NoRoom { .. })) {
+                any = true;
+                // Another change may have asked for everything meanwhile.
+                make_up(unit, assignments, index, flush);
+                // A fenced device, too, is asked when it leaves (R47).
+                let leaving = assignments.iter().filter(|a| a.unit == index && a.state == State::Leaving);
+                leaving.filter_map(|a| a.ats.as_ref()).for_each(|ats| flush.device_tlb(DeviceTlb::of(ats)));
+            }
+        }
+        any
     }
 
     /// Has every unit begin what is collected for it, and waits for all of them at a time (R13), without the lock.
@@ -88,21 +115,25 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
         results: &mut Results<UNITS>,
     ) -> Guard<'l, UNITS, CELLS, DEVICES> {
-        let mut tickets = Vec::<_, UNITS>::new();
+        let mut begun = Vec::<_, UNITS>::new();
         for ((unit, flush), result) in self.units.iter().zip(&mut config.flushes).zip(results.iter_mut()) {
-            let begun = unit.begin(&self.hal, flush);
+            let one = unit.begin(&self.hal, flush);
             flush.clear();
-            let _ = tickets.push(begun.unwrap_or_else(|error| {
+            let _ = begun.push(one.unwrap_or_else(|error| {
                 *result = Err(error);
                 None
             }));
         }
-        if tickets.iter().all(Option::is_none) {
+        let has_room = |result: &Result<(), UnitError>| !matches!(result, Err(UnitError::NoRoom { .. }));
+        if begun.iter().all(Option::is_none) && results.iter().all(has_room) {
             return config;
         }
         drop(config);
-        for ((unit, ticket), result) in self.units.iter().zip(&mut tickets).zip(results) {
-            *result = result.and_then(|()| unit.finish(&self.hal, ticket.take()));
+        for ((unit, begun), result) in self.units.iter().zip(&mut begun).zip(results) {
+            *result = match *result {
+                Err(UnitError::NoRoom { .. }) => unit.wait_for_room(&self.hal).and(*result),
+                result => result.and_then(|()| unit.finish(&self.hal, begun.take())),
+            };
         }
         self.config.lock()
     }

@@ -7,6 +7,7 @@
 use heapless::Vec;
 
 use super::cover::{Block, Blocks, Cost, MAX_BLOCKS};
+use super::queue::Queue;
 use super::{Capabilities, DeviceTlb, Invalidation};
 use crate::addr::{Iova, PAGE_BYTES};
 use crate::limits;
@@ -22,14 +23,14 @@ const DOMAINS: usize = 16;
 const RANGES: usize = 16;
 /// So many blocks of pages do for one flush; from then on, domains are flushed as a whole.
 const BLOCKS: usize = 32;
-/// Devices with a device-TLB: one change may have some leave and others arrive.
-const DEVICES: usize = 2 * limits::DEVICE_TLBS;
-/// Invalidations of all device-TLBs; each device has one at least.
-const OF_DEVICES: usize = DEVICES + limits::DEVICE_TLBS;
+/// Devices with a device-TLB.
+const DEVICES: usize = limits::DEVICE_TLBS;
+/// So many invalidations of the unit itself do: the list is one batch, with room for one of each device.
+const OF_UNIT: usize = Queue::BATCH - 2 * DEVICES;
+/// The same, and what it may come to before it is found too long.
+const LIST: usize = CONTEXTS + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES + DEVICES;
 
-const LIST: usize = CONTEXTS + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES + OF_DEVICES;
-
-/// Invalidations in the order in which they have to be done (R24). There is room for all that a [`Flush`] can ask for.
+/// Invalidations in the order in which they have to be done (R24), few enough for one batch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct List {
     all: Vec<Invalidation, LIST>,
@@ -43,12 +44,15 @@ impl List {
         debug_assert!(!full, "the capacity is the sum of what there can be");
     }
 
+    /// How many of devices there is room for: each may need a wait.
     fn room(&self) -> usize {
-        LIST - self.all.len()
+        (Queue::BATCH - self.of_unit) / 2 - (self.all.len() - self.of_unit)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Invalidation> + Clone + '_ {
-        self.all.iter().copied()
+    /// For a unit that is told one at a time and takes long for each: two at most.
+    pub(super) fn few(&self) -> Vec<Invalidation, 2> {
+        let all = Vec::from_slice(&self.all);
+        all.unwrap_or_else(|_| Vec::from_array(EVERYTHING))
     }
 
     /// Those for the unit itself, and those for devices.
@@ -56,6 +60,9 @@ impl List {
         self.all.split_at_checked(self.of_unit).unwrap_or((&self.all, &[]))
     }
 }
+
+/// All that a unit has. The order is that of S 6.5.2.1.
+const EVERYTHING: [Invalidation; 2] = [Invalidation::ContextGlobal, Invalidation::IotlbGlobal];
 
 /// What the context-cache has to forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +156,9 @@ pub(crate) struct Flush {
 }
 
 impl Flush {
+    /// How long a batch of [everything](Self::everything) is at most; what is for devices counts twice.
+    pub(super) const EVERYTHING: usize = EVERYTHING.len() + 2 * DEVICES;
+
     /// After a change that the unit cannot have cached anything of: it may stand in a write buffer (R10, R29).
     pub(super) fn not_cached(&mut self, unit: &Capabilities) {
         self.write_buffer |= unit.write_buffer_flush;
@@ -204,9 +214,12 @@ impl Flush {
     }
 
     fn target(&mut self, target: Target) {
-        match self.targets.iter_mut().find(|other| other.device == target.device) {
-            Some(other) if other.pages_of == target.pages_of => {}
-            Some(other) => other.pages_of = None,
+        // What a device says of itself may change from one cell to the next.
+        match self.targets.iter_mut().find(|other| other.device.requester == target.device.requester) {
+            Some(other) => {
+                other.device.queue_depth = other.device.queue_depth.min(target.device.queue_depth);
+                other.pages_of = other.pages_of.filter(|_| other.pages_of == target.pages_of);
+            }
             None => {
                 let full = self.targets.push(target).is_err();
                 debug_assert!(!full, "there are no more devices than that");
@@ -309,6 +322,10 @@ impl Flush {
         } else {
             self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));
             self.list_pages(unit, &mut list);
+        }
+        if list.all.len() > OF_UNIT {
+            list.all.clear();
+            EVERYTHING.into_iter().for_each(|one| list.add(one));
         }
         list.of_unit = list.all.len();
         self.list_targets(&mut list);

@@ -50,15 +50,6 @@ pub(crate) struct Ticket {
     pub(super) end: u64,
 }
 
-/// Why a batch was not submitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRoom {
-    /// Until others are done.
-    Now,
-    /// However empty the queue is.
-    Ever,
-}
-
 #[derive(Debug)]
 struct State {
     /// The number of the next descriptor.
@@ -170,7 +161,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// There is none in time, or never: nothing was submitted.
+    /// There is none in time: nothing was submitted.
     pub(super) fn begin<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
@@ -178,18 +169,30 @@ impl Queue {
         devices: impl ExactSizeIterator<Item = Descriptor> + Clone,
         timeout_ns: u64,
     ) -> Result<Ticket, UnitError> {
-        let mut result = self.submit(registers, unit.clone(), devices.clone());
-        if result.is_err() {
-            wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
-                if result == Err(NoRoom::Now) {
-                    self.recover(registers);
-                    result = self.submit(registers, unit.clone(), devices.clone());
-                }
-                result != Err(NoRoom::Now)
-            })?;
+        loop {
+            if let Some(ticket) = self.submit(registers, unit.clone(), devices.clone()) {
+                return Ok(ticket);
+            }
+            self.wait_for_room(registers, unit.len() + devices.len() * 2, timeout_ns)?;
         }
-        let (unit, cause) = (registers.window, "the batch is longer than the queue");
-        result.map_err(|_| UnitError::Queue { unit, register: "IQA_REG", bit: "QS", slot: 0, cause })
+    }
+
+    /// Waits until a batch of this length would fit, of which what is for devices counts twice.
+    pub(super) fn wait_for_room<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        length: usize,
+        timeout_ns: u64,
+    ) -> Result<(), UnitError> {
+        wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
+            self.recover(registers);
+            self.has_room(registers.hal, &self.state.lock(), length)
+        })
+    }
+
+    fn has_room(&self, hal: &impl Hal, state: &State, length: usize) -> bool {
+        let used = state.tail - self.reclaim(hal, state.tail);
+        (length as u64) < self.capacity() - used
     }
 
     /// Puts a batch and its wait into the ring and rings the doorbell once: first what the unit has cached, then what devices
@@ -197,20 +200,20 @@ impl Queue {
     ///
     /// A device gets no more invalidations at a time than it takes (R23), for which waits are put in between: each holds
     /// back what follows until the devices have answered, and so does the wait at the end of a batch for devices.
+    ///
+    /// `None` if there is no room: nothing was submitted.
     #[inline]
     pub(super) fn submit<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
         unit: impl ExactSizeIterator<Item = Descriptor> + Clone,
         devices: impl ExactSizeIterator<Item = Descriptor> + Clone,
-    ) -> Result<Ticket, NoRoom> {
+    ) -> Option<Ticket> {
         let hal = registers.hal;
         let state = &mut *self.state.lock();
-        let done = self.reclaim(hal, state.tail);
         // As if each of a device's were followed by a wait.
-        let most = (unit.len() + devices.len() * 2) as u64;
-        if most >= self.capacity() - (state.tail - done) {
-            return Err(if state.tail == done { NoRoom::Ever } else { NoRoom::Now });
+        if !self.has_room(hal, state, unit.len() + devices.len() * 2) {
+            return None;
         }
         let (first, slots, status) = (state.tail, self.slots_from(state.skew), self.status.pairs());
         let mut number = first;
@@ -238,7 +241,7 @@ impl Queue {
         state.tail = end;
         state.waits += 1 + fences;
         self.ring(registers, state);
-        Ok(Ticket { end })
+        Some(Ticket { end })
     }
 
     /// Rings the doorbell.

@@ -3,12 +3,12 @@ mod faults;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use spin::Mutex;
+use heapless::Vec;
+use spin::{Mutex, MutexGuard};
 
 use super::command::Command;
 use super::context_entry::{self, ContextEntry, FPD};
 use super::descriptor::{Descriptor, Encoder};
-use super::flush::List;
 use super::queue::{Queue, Ticket};
 use super::registers::Registers;
 use super::{Capabilities, DeviceTlb, Flush, Invalidation, quirks_of_machine, register_based, root_entry};
@@ -39,12 +39,21 @@ pub(crate) struct UnitCounts {
     pub frames: u32,
 }
 
-/// A flush that was begun.
+/// What is left of a flush that was begun.
 #[derive(Debug)]
+#[must_use = "nothing is known to be forgotten before it is finished"]
 pub(crate) struct Begun {
-    ticket: Ticket,
+    write_buffer: bool,
+    work: Work,
     /// How many of the flushes that failed it makes up for.
     makes_up_for: u64,
+}
+
+#[derive(Debug)]
+enum Work {
+    Nothing,
+    Batch(Ticket),
+    Registers(Vec<Invalidation, 2>),
 }
 
 /// What a unit does to the requests of its devices.
@@ -69,8 +78,7 @@ pub enum UnitState {
 #[allow(clippy::large_enum_variant, reason = "nearly every unit has a queue, and nothing can be boxed")]
 enum Invalidator {
     Queue(Queue),
-    /// One caller at a time.
-    Registers(Mutex<()>),
+    Registers,
 }
 
 /// One remapping unit. Its tables are changed by one caller at a time; the front's lock sees to that.
@@ -101,6 +109,8 @@ pub(crate) struct Unit {
     frames: AtomicU32,
     /// Sum of the addresses of its root and context tables, modulo 2^64: what an audit has to find.
     tables: AtomicU64,
+    /// Commands, and what is done through registers: one at a time.
+    turn: Mutex<()>,
     reader: Mutex<()>,
 }
 
@@ -132,6 +142,7 @@ impl Unit {
             made_up: AtomicU64::new(0),
             frames: AtomicU32::new(0),
             tables: AtomicU64::new(0),
+            turn: Mutex::new(()),
             reader: Mutex::new(()),
         })
     }
@@ -169,7 +180,7 @@ impl Unit {
     fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
         match &result {
             Ok(_) => {}
-            Err(UnitError::Queue { .. } | UnitError::Device { .. }) => {
+            Err(UnitError::Queue { .. } | UnitError::Device { .. } | UnitError::NoRoom { .. }) => {
                 self.failed_flushes.fetch_add(1, Ordering::AcqRel);
             }
             Err(error) => {
@@ -214,41 +225,36 @@ impl Unit {
         hal.fence();
     }
 
-    fn flush_write_buffer(&self, hal: &impl Hal, needed: bool) -> Result<(), UnitError> {
-        if needed { self.command(hal, Command::FLUSH_WRITE_BUFFER) } else { Ok(()) }
-    }
-
     /// True if a flush failed, and no flush of [everything](Flush::everything) that came after it was confirmed.
     pub(crate) fn owes_flush(&self) -> bool {
         self.failed_flushes.load(Ordering::Acquire) > self.made_up.load(Ordering::Acquire)
     }
 
-    /// Has the unit begin what `flush` lists; nothing to wait for if `None`.
+    /// Has the unit begin what `flush` lists, without waiting; nothing is left to be done if `None`.
     ///
     /// # Errors
     ///
-    /// The unit did not take it in time. It is out of service then.
+    /// The unit failed before. Or its queue has [no room](UnitError::NoRoom): then it owes a flush of everything.
     pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Begun>, UnitError> {
-        if flush.is_empty() && !flush.write_buffer() {
+        let write_buffer = flush.write_buffer();
+        if flush.is_empty() && !write_buffer {
             return Ok(None);
         }
         self.check_alive()?;
-        self.flush_write_buffer(hal, flush.write_buffer())?;
-        if flush.is_empty() {
-            return Ok(None);
-        }
-        let (registers, unit) = (self.registers(hal), &self.capabilities);
-        let list = flush.list(unit);
         let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
-        let ticket = self.guard(match &self.invalidator {
-            None => Err(UnitError::Failed { unit: self.window }),
-            Some(Invalidator::Queue(queue)) => self.submit(&registers, queue, &list).map(Some),
-            Some(Invalidator::Registers(turn)) => {
-                let _turn = turn.lock();
-                register_based::run(&registers, unit, list.iter(), self.timeout_ns).map(|()| None)
+        let work = match &self.invalidator {
+            _ if flush.is_empty() => Work::Nothing,
+            None => return Err(UnitError::Failed { unit: self.window }),
+            Some(Invalidator::Queue(queue)) => {
+                let list = flush.list(&self.capabilities);
+                let (unit, devices) = list.parts();
+                let (unit, devices) = (self.descriptors(unit), self.descriptors(devices));
+                let ticket = queue.submit(&self.registers(hal), unit, devices);
+                Work::Batch(self.guard(ticket.ok_or(UnitError::NoRoom { unit: self.window }))?)
             }
-        })?;
-        Ok(ticket.map(|ticket| Begun { ticket, makes_up_for }))
+            Some(Invalidator::Registers) => Work::Registers(flush.list(&self.capabilities).few()),
+        };
+        Ok(Some(Begun { write_buffer, work, makes_up_for }))
     }
 
     fn descriptors<'l>(&self, part: &'l [Invalidation]) -> impl ExactSizeIterator<Item = Descriptor> + Clone + use<'l> {
@@ -256,38 +262,56 @@ impl Unit {
         part.iter().map(move |invalidation| encoder.encode(*invalidation))
     }
 
-    /// Submits a list as one batch; only what is too long for one waits for its first part.
-    fn submit<H: Hal>(&self, registers: &Registers<'_, H>, queue: &Queue, list: &List) -> Result<Ticket, UnitError> {
-        let (mut unit, mut devices) = list.parts();
-        loop {
-            let room = Queue::BATCH.saturating_sub(unit.len()) / 2;
-            let (now, later) = devices.split_at_checked(room).unwrap_or((devices, &[]));
-            let ticket = queue.begin(registers, self.descriptors(unit), self.descriptors(now), self.timeout_ns)?;
-            if later.is_empty() {
-                return Ok(ticket);
-            }
-            queue.wait(registers, ticket, self.timeout_ns)?;
-            (unit, devices) = (&[], later);
-        }
-    }
-
-    /// Waits for what was begun.
+    /// Does what is left of a flush that was begun, and waits for it. Holds up nobody but others who do so with this unit.
     ///
     /// # Errors
     ///
     /// The unit refused part of it, or a device did not answer: what was begun is not known to be done. Or the unit did not
     /// confirm in time, and is out of service.
     pub(crate) fn finish(&self, hal: &impl Hal, begun: Option<Begun>) -> Result<(), UnitError> {
-        let (Some(begun), Some(Invalidator::Queue(queue))) = (begun, &self.invalidator) else { return Ok(()) };
-        self.guard(queue.wait(&self.registers(hal), begun.ticket, self.timeout_ns))?;
-        self.made_up.fetch_max(begun.makes_up_for, Ordering::AcqRel);
+        let Some(Begun { write_buffer, work, makes_up_for }) = begun else { return Ok(()) };
+        if write_buffer {
+            let _turn = self.take_turn()?;
+            self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
+        }
+        let registers = self.registers(hal);
+        match (work, &self.invalidator) {
+            (Work::Batch(ticket), Some(Invalidator::Queue(queue))) => {
+                self.guard(queue.wait(&registers, ticket, self.timeout_ns))?;
+            }
+            (Work::Registers(list), _) => {
+                let _turn = self.take_turn()?;
+                let list = list.iter().copied();
+                self.guard(register_based::run(&registers, &self.capabilities, list, self.timeout_ns))?;
+            }
+            _ => {}
+        }
+        self.made_up.fetch_max(makes_up_for, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// The right to give the unit a command, or an invalidation through registers (R2, S 6.5.1).
+    fn take_turn(&self) -> Result<MutexGuard<'_, ()>, UnitError> {
+        let turn = self.turn.lock();
+        // Or each waiter would wait as long as the first did.
+        self.check_alive()?;
+        Ok(turn)
+    }
+
+    /// Waits until its queue has room for a flush of everything.
+    ///
+    /// # Errors
+    ///
+    /// It has none in time, and the unit is out of service.
+    pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(Invalidator::Queue(queue)) = &self.invalidator else { return Ok(()) };
+        self.guard(queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, self.timeout_ns))
     }
 
     /// Both in one go.
     pub(crate) fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
-        let ticket = self.begin(hal, flush)?;
-        self.finish(hal, ticket)
+        let begun = self.begin(hal, flush)?;
+        self.finish(hal, begun)
     }
 
     /// The context table of a bus, if there is one.

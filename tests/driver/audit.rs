@@ -1,8 +1,6 @@
 //! What an audit of the live tables finds, and that it finds nothing where nothing is wrong.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
 
 use cofferdam::addr::{PhysAddr, Rights, SourceId};
 use cofferdam::hal::Hal;
@@ -12,7 +10,7 @@ use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 
 use crate::machine::*;
-use crate::watched::{Call, Watched};
+use crate::watched::{Stop, Watched};
 
 const RW: Rights = Rights::all();
 const MEMORY_A: u64 = 0x6000_0000;
@@ -506,34 +504,22 @@ fn an_entry_counts_as_hardware_counts_it() {
 #[test]
 fn an_audit_waits_for_a_change_under_way() {
     let machine = machine([UnitConfig::server()]);
-    let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
-    let hook = Mutex::new(None);
-    let before = |call, _: &Machine| {
-        // Once, when a change waits; the calls of other threads find no hook.
-        let taken = if call == Call::Pause { hook.lock().unwrap().take() } else { None };
-        if let Some((waits, gone)) = taken {
-            let (waits, gone): (mpsc::Sender<()>, mpsc::Receiver<()>) = (waits, gone);
-            waits.send(()).unwrap();
-            gone.recv_timeout(Duration::from_secs(30)).unwrap();
-        }
-    };
-    let hal = Watched { machine: &machine, before };
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
     let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();
     iommu.assign(function(0, 3), cell).unwrap();
-    *hook.lock().unwrap() = Some((waits, gone));
-    let iommu = &iommu;
-    std::thread::scope(|scope| {
-        let changing = scope.spawn(|| iommu.unmap(cell, range(INPUT, PAGE)));
-        waited.recv().unwrap();
-        assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::InChange);
-        assert_eq!(iommu.reach(|_| ()), Err(Error::InChange));
-        go.send(()).unwrap();
-        changing.join().unwrap().unwrap();
-    });
-    assert_nothing_differs(iommu, "after the change");
+    let changed = stop.meanwhile(
+        || iommu.unmap(cell, range(INPUT, PAGE)),
+        || {
+            assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::InChange);
+            assert_eq!(iommu.reach(|_| ()), Err(Error::InChange));
+        },
+    );
+    changed.unwrap();
+    assert_nothing_differs(&iommu, "after the change");
 }
 
 /// Writes a register of the first unit, as nobody but the driver may.

@@ -263,6 +263,15 @@ fn there_are_so_many_device_tlbs_behind_one_unit_and_no_more() {
     machine.add_ats(one_more, 32);
     let full = limits::Full { what: "devices with a device-TLB behind this unit", capacity: limits::DEVICE_TLBS };
     assert_eq!(iommu.assign_with(one_more, cell, DEVICE_TLB), Err(Error::Full(full)));
+    // What leaves is still to be asked, but what moves is asked once.
+    let mut change = iommu.change();
+    change.release(devices[0]).unwrap().assign_with(one_more, cell, DEVICE_TLB).unwrap();
+    assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
+    let mut change = iommu.change();
+    for &device in &devices {
+        change.release(device).unwrap().assign_with(device, cell, DEVICE_TLB).unwrap();
+    }
+    change.commit().unwrap();
     iommu.assign(one_more, cell).unwrap();
     devices.iter().for_each(|device| assert!(ats_write(&machine, *device, INPUT + LARGE, 1)));
     let unmap = || iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap();
@@ -381,4 +390,20 @@ fn several_devices_that_do_not_answer_are_fenced_one_after_the_other() {
     }
     assert!(read(&machine, plain, INPUT + PAGE).is_some() && read(&machine, plain, INPUT + LARGE).is_none());
     assert!(ats_write(&machine, function(1, 0), INPUT, 1), "another cell's device keeps what it has");
+}
+
+#[test]
+fn a_device_that_moves_and_does_not_answer_is_given_up_once() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let (cell, [silent, ..]) = silenced(&machine, &iommu);
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let moved = submitted(&iommu, || {
+        let mut change = iommu.change();
+        change.release(silent).unwrap().assign_with(silent, other, DEVICE_TLB).unwrap();
+        assert_eq!(change.commit().map(drop), not_answered(&machine, silent));
+    });
+    // Each time that it is asked, the unit waits long for it.
+    assert!(moved.2 <= 5, "{moved:?}");
+    assert_eq!(iommu.assign_with(silent, other, DEVICE_TLB), Err(Error::Busy { device: silent, cell }));
 }

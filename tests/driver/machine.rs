@@ -129,14 +129,18 @@ pub(crate) fn enabled_with_reserved<'m>(machine: &'m Machine, reserved: &[(u64, 
     iommu
 }
 
-/// A front over a machine of one unit, switched on, whose firmware lets devices behind all root ports use ATS.
-pub(crate) fn enabled_with_ats(machine: &Machine) -> Iommu<&Machine> {
+/// What firmware says of a machine of one unit that lets devices behind all root ports use ATS.
+pub(crate) fn topology_with_ats(machine: &Machine) -> Topology {
     let mut table = dmar(machine, &[], &[]);
     // ATSR with ALL_PORTS, of segment 0.
     table.extend([2, 0, 8, 0, 1, 0, 0, 0]);
     seal(&mut table);
-    let topology = Topology::from_dmar(&table, &machine, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Iommu<_> = Iommu::discover(machine, topology, Options::default()).unwrap();
+    Topology::from_dmar(&table, &machine, |finding| panic!("{finding}")).unwrap()
+}
+
+/// A front over a machine of one unit, switched on, whose firmware lets devices behind all root ports use ATS.
+pub(crate) fn enabled_with_ats(machine: &Machine) -> Iommu<&Machine> {
+    let mut iommu: Iommu<_> = Iommu::discover(machine, topology_with_ats(machine), Options::default()).unwrap();
     iommu.enable().unwrap();
     iommu
 }

@@ -1,8 +1,5 @@
 //! Devices that leave their cells: nothing of what they do late arrives, and nobody has them before they are at rest.
 
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
-
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
@@ -10,7 +7,7 @@ use cofferdam::{CellId, Iommu};
 use cofferdam_model::{BridgeKind, Late, Machine, UnitConfig};
 
 use crate::machine::*;
-use crate::watched::{Call, Watched};
+use crate::watched::{Call, Stop, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -156,15 +153,10 @@ fn a_device_that_does_not_come_to_rest_is_named_and_stays_blocked_in_its_cell() 
 #[test]
 fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
     let machine = machine([UnitConfig::server()]);
-    let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
-    let hook: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>> = Mutex::new(None);
-    let device = function(1, 0);
+    let (stop, device) = (Stop::new(), function(1, 0));
     let before = |call, _: &Machine| {
         let is_waited_for = || machine.config_read(device, COMMAND) & 1 << 2 == 0;
-        let taken = if call == Call::Pause && is_waited_for() { hook.lock().unwrap().take() } else { None };
-        if let Some((waits, gone)) = taken {
-            waits.send(()).unwrap();
-            gone.recv_timeout(Duration::from_secs(30)).expect("the other change is held up");
+        if call == Call::Pause && is_waited_for() && stop.look(call) {
             machine.set_config(device, DEVICE_STATUS, 0);
         }
     };
@@ -179,17 +171,19 @@ fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
         cell
     });
     machine.set_config(device, DEVICE_STATUS, PENDING);
-    *hook.lock().unwrap() = Some((waits, gone));
-    let iommu = &iommu;
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| iommu.release(device));
-        waited.recv_timeout(Duration::from_secs(30)).expect("nothing waits");
-        iommu.unmap(two, range(INPUT, PAGE)).unwrap();
-        iommu.release(function(0, 0)).unwrap();
-        assert_eq!(iommu.assign(device, two).map(drop), Err(Error::Busy { device, cell: one }), "nobody has it yet");
-        go.send(()).unwrap();
-        waiting.join().unwrap().unwrap();
-    });
+    let released = stop.meanwhile(
+        || iommu.release(device),
+        || {
+            iommu.unmap(two, range(INPUT, PAGE)).unwrap();
+            iommu.release(function(0, 0)).unwrap();
+            assert_eq!(
+                iommu.assign(device, two).map(drop),
+                Err(Error::Busy { device, cell: one }),
+                "nobody has it yet"
+            );
+        },
+    );
+    released.unwrap();
     iommu.assign(device, two).unwrap();
 }
 

@@ -1,7 +1,11 @@
 //! A machine at which a test looks before each access of the driver.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
@@ -13,6 +17,8 @@ pub(crate) enum Call {
     Pause,
     /// Configuration space is read.
     ConfigRead,
+    /// This is stored into a structure that hardware reads.
+    Store(u64),
     Other,
 }
 
@@ -51,7 +57,7 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
 
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
         // SAFETY: passed on from the caller.
-        unsafe { self.look().store(entry, value) }
+        unsafe { self.look_at(Call::Store(value)).store(entry, value) }
     }
 
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
@@ -107,5 +113,53 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
 
     fn pause(&self) {
         self.look_at(Call::Pause).pause();
+    }
+}
+
+thread_local! {
+    /// The call that this thread makes is the one that is to be stopped.
+    static STOPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Stops a call at the moment when it waits for the first time, until something else was done.
+pub(crate) struct Stop(Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
+
+impl Stop {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// For who looks before each access. True if the call was stopped here, and goes on now.
+    pub(crate) fn look(&self, call: Call) -> bool {
+        if call != Call::Pause || !STOPS.get() {
+            return false;
+        }
+        let Some((waits, gone)) = self.0.lock().unwrap().take() else { return false };
+        waits.send(()).unwrap();
+        assert_eq!(gone.recv_timeout(Duration::from_secs(30)), Ok(()), "what is done meanwhile is held up");
+        true
+    }
+
+    /// Who looks, if nobody else has to.
+    pub(crate) fn looks(&self) -> impl Fn(Call, &Machine) + Sync + '_ {
+        |call, _| {
+            self.look(call);
+        }
+    }
+
+    /// Makes `call` on a thread of its own, and `meanwhile` while it waits.
+    pub(crate) fn meanwhile<T: Send>(&self, call: impl FnOnce() -> T + Send, meanwhile: impl FnOnce()) -> T {
+        let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
+        *self.0.lock().unwrap() = Some((waits, gone));
+        thread::scope(move |scope| {
+            let waiting = scope.spawn(|| {
+                STOPS.set(true);
+                call()
+            });
+            assert_eq!(waited.recv_timeout(Duration::from_secs(30)), Ok(()), "nothing waits");
+            meanwhile();
+            go.send(()).unwrap();
+            waiting.join().unwrap()
+        })
     }
 }

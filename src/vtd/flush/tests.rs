@@ -28,11 +28,16 @@ fn context(requester: u16, domain_id: u16) -> Invalidation {
     ContextDevice { requester, domain_id }
 }
 
+fn all_of(list: &List) -> Vec<Invalidation> {
+    let (unit, devices) = list.parts();
+    [unit, devices].concat()
+}
+
 /// What a flush asks for, and whether the write buffer has to be flushed.
 fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush)) -> (Vec<Invalidation>, bool) {
     let mut flush = Flush::default();
     collect(&mut flush);
-    (flush.list(unit).iter().collect(), flush.write_buffer())
+    (all_of(&flush.list(unit)), flush.write_buffer())
 }
 
 fn of_table(unit: &Capabilities, change: Change) -> (Vec<Invalidation>, bool) {
@@ -283,19 +288,56 @@ fn a_device_whose_pages_cannot_be_told_apart_forgets_everything() {
     assert_eq!((crowded.0[0], crowded.0[RANGES + 1]), (IotlbGlobal, Invalidation::DeviceTlb(last)));
 }
 
-#[test]
-fn a_list_is_filled_to_the_last_place_and_each_device_has_one() {
-    let full = list(&QEMU, |flush| {
-        (0..CONTEXTS as u16).for_each(|n| flush.context_cleared(&[n], 0x100 + n, None));
+/// A list that asks for so many invalidations of the unit, and for pages of as many devices as there can be.
+fn longest(of_unit: usize) -> Vec<Invalidation> {
+    let contexts = (of_unit - BLOCKS) / 2;
+    list(&QEMU, |flush| {
+        (0..contexts as u16).for_each(|n| flush.context_cleared(&[n], 0x100 + n, None));
+        if of_unit % 2 == 1 {
+            flush.domain(0x200);
+        }
         for n in 0..DEVICES as u16 {
             let device = DeviceTlb { requester: n, ..DEVICE };
             let of_domain = (n % RANGES as u16) + 1;
             flush.page_table(&QEMU, of_domain, &change(0xfff, 2, true, false), [device].into_iter());
         }
+    })
+    .0
+}
+
+#[test]
+fn a_list_is_one_batch_and_each_device_has_a_place_in_it() {
+    for of_unit in [BLOCKS, BLOCKS + 9, OF_UNIT - 3, OF_UNIT - 1, OF_UNIT] {
+        let list = longest(of_unit);
+        let in_blocks = list.iter().filter(|one| matches!(one, Invalidation::DeviceTlbPages { .. })).count();
+        let whole = list.iter().filter(|one| matches!(one, Invalidation::DeviceTlb(_))).count();
+        assert_eq!(in_blocks / 2 + whole, DEVICES, "{of_unit}");
+        assert_eq!(of_unit + in_blocks + whole, list.len(), "{of_unit}");
+        let slots = of_unit + 2 * (in_blocks + whole);
+        assert!(
+            (Queue::BATCH - 3..=Queue::BATCH).contains(&slots),
+            "{of_unit}: {slots} slots, filled as far as may be"
+        );
+    }
+    let too_long = longest(OF_UNIT + 1);
+    assert_eq!((&too_long[..2], too_long.len() - 2), (&EVERYTHING[..], (Queue::BATCH - 2) / 2));
+}
+
+#[test]
+fn a_unit_without_a_queue_is_told_two_things_at_most() {
+    let few = |ranges: u64| {
+        let mut flush = Flush::default();
+        (0..ranges).for_each(|n| flush.page_table(&QEMU, 7, &change(n << 20, 1, true, false), NO_DEVICE));
+        flush.list(&QEMU).few().to_vec()
+    };
+    assert_eq!(few(2), [pages(0, 0, true), pages(1 << 20, 0, true)]);
+    assert_eq!(few(3), EVERYTHING);
+}
+
+#[test]
+fn a_device_that_says_something_else_of_itself_by_now_is_asked_once_and_no_faster_than_it_takes() {
+    let asked = list(&QEMU, |flush| {
+        [8, 2, 4].into_iter().for_each(|queue_depth| flush.device_tlb(DeviceTlb { queue_depth, ..DEVICE }));
     });
-    let of_unit = CONTEXTS + DOMAINS + BLOCKS;
-    assert_eq!(full.0.len(), LIST);
-    let in_blocks = full.0.iter().filter(|one| matches!(one, Invalidation::DeviceTlbPages { .. })).count();
-    let whole = full.0.iter().filter(|one| matches!(one, Invalidation::DeviceTlb(_))).count();
-    assert_eq!((in_blocks / 2 + whole, in_blocks + whole), (DEVICES, LIST - of_unit));
+    assert_eq!(asked.0, [Invalidation::DeviceTlb(DeviceTlb { queue_depth: 2, ..DEVICE })]);
 }

@@ -5,7 +5,6 @@
 
 use core::sync::atomic::Ordering;
 
-use spin::Mutex;
 use tock_registers::interfaces::{Readable, Writeable};
 
 use super::{Invalidator, Unit};
@@ -91,7 +90,7 @@ impl Unit {
             self.invalidator = Some(if self.capabilities.queued_invalidation {
                 Invalidator::Queue(Queue::new(hal, self.queue_slots).map_err(UnitError::no_frame(self.window))?)
             } else {
-                Invalidator::Registers(Mutex::new(()))
+                Invalidator::Registers
             });
         }
         match &self.invalidator {
@@ -161,7 +160,9 @@ impl Unit {
 
     /// Has the unit take over a root table, or none in abort mode, and forget the last one.
     fn set_root(&self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
-        self.flush_write_buffer(hal, self.capabilities.write_buffer_flush)?;
+        if self.capabilities.write_buffer_flush {
+            self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
+        }
         self.registers(hal).rtaddr().set(value);
         self.command(hal, Command::SET_ROOT_TABLE)?;
         let mut flush = Flush::default();
