@@ -302,6 +302,13 @@ fn memory_of_another_cell_is_told_with_its_owner() {
         Difference::Crosses { source, cell: Some(a), owner: b, memory },
     ];
     assert_eq!(audit(&iommu), expected);
+    let words = expected.map(|difference| difference.to_string());
+    let spoken = [
+        "0000:00:03.0 reaches 0x40000000..=0x40000fff -> 0x70000000 (read write), which is not granted",
+        "0000:00:03.0 does not reach 0x40000000..=0x40000fff -> 0x60000000 (read write), which is granted",
+        "0000:00:03.0 of cell 0 reaches 0x70000000..=0x70000fff, which belongs to cell 1",
+    ];
+    assert_eq!(words, spoken);
     machine.flip(entry_over(&machine, 3, INPUT, 1), MEMORY_A ^ MEMORY_B);
     assert_nothing_differs(&iommu, "flipped back");
 

@@ -17,7 +17,7 @@ const BASE: u64 = 0x10_0000;
 const FRAME_WORDS: usize = 512;
 const IQE: u32 = 1 << 4;
 const ICE: u32 = 1 << 5;
-const ITE: u32 = 1 << 6;
+pub(super) const ITE: u32 = 1 << 6;
 pub(super) const WINDOW: Window = Window { base: PhysAddr::new_truncate(0xfed9_0000), bytes: 4096 };
 
 /// An invalidation of the IOTLB, told from all others by its number.

@@ -4,7 +4,7 @@ use core::iter::empty;
 use std::collections::{HashMap, HashSet};
 use std::vec::Vec;
 
-use super::fake_unit::{FakeUnit, Hardware, Manners, WINDOW, device_tlb, iotlb};
+use super::fake_unit::{FakeUnit, Hardware, ITE, Manners, WINDOW, device_tlb, iotlb};
 use crate::error::UnitError;
 use crate::vtd::descriptor::Descriptor;
 use crate::vtd::queue::{Queue, Ticket};
@@ -427,6 +427,22 @@ fn a_head_that_cannot_be_ends_every_wait() {
         }
         bench.hardware().wrongs.clear();
     }
+}
+
+#[test]
+fn a_head_beyond_what_was_submitted_is_left_alone() {
+    let mut bench = Bench::new(256, 1, Manners::default());
+    bench.skip(80);
+    bench.hardware().manners.asleep = true;
+    let batch = bench.batch(1, &[7], 0);
+    let sent = bench.submit(&batch).unwrap();
+    {
+        let mut hardware = bench.hardware();
+        hardware.head = hardware.tail + 20;
+        hardware.status |= ITE;
+    }
+    bench.queue.wait(&bench.registers(), sent.ticket, 20_000).unwrap_err();
+    assert_ne!(bench.hardware().status & ITE, 0, "the unit is told to go on");
 }
 
 #[test]
