@@ -19,7 +19,7 @@ pub enum UnitError {
         register: &'static str,
         /// The bit, by its name there.
         bit: &'static str,
-        /// How long was waited, in nanoseconds.
+        /// How long was waited, in nanoseconds: less than the limit if the platform's clock stood still.
         waited_ns: u64,
     },
     /// A register shows what no working unit shows: the unit is absent or powered off.

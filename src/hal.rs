@@ -4,6 +4,7 @@
 //! instance, so two machines can live in one process, as they do in tests.
 
 mod cache;
+mod deadline;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frames;
@@ -13,6 +14,7 @@ use core::ptr::NonNull;
 
 use crate::addr::{PhysAddr, SourceId};
 
+pub(crate) use deadline::Deadline;
 #[doc(hidden)]
 pub use frames::FrameList;
 pub use frames::OutOfFrames;
@@ -211,7 +213,9 @@ pub unsafe trait Hal {
     ///
     /// # Implementation safety
     ///
-    /// Never goes back, on any CPU, and does not stand still: every deadline hangs on it.
+    /// Never goes back, on any CPU, and does not stand still: every deadline hangs on it. If it shows nothing new for 2^24
+    /// looks in a row, with a [`pause`](Self::pause) between any two, whatever is waited for is given up as if its time had
+    /// passed.
     fn now_ns(&self) -> u64;
 
     /// What to do between two looks at a register that has not changed yet.

@@ -41,7 +41,8 @@ use root::Root;
 /// How the front goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How long to wait for a unit to confirm something, in nanoseconds. A unit that takes longer is out of service.
+    /// How long to wait for a unit to confirm something, in nanoseconds. A unit that takes longer is out of service. A clock
+    /// that [stands still](Hal::now_ns) ends a wait as well.
     ///
     /// Where devices have device-TLBs, a unit gives such a device time to answer, and once more; if that takes longer, it
     /// is the unit that is out of service, and not the device alone.

@@ -10,7 +10,7 @@ use crate::addr::{Iova, Region, SourceId};
 use crate::audit::{Comparison, Difference, LiveTables, Mode, Reach, Registers, Seen, Target, owned, unowned};
 use crate::cell::{Cell, CellId};
 use crate::domain::{Coherency, Domain};
-use crate::hal::Hal;
+use crate::hal::{Deadline, Hal};
 use crate::vtd::Unit;
 
 /// What an audit went through.
@@ -126,9 +126,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 
     /// Locks the configuration at a moment when no cell is in a change.
     fn at_rest(&self) -> Result<MutexGuard<'_, Config<UNITS, CELLS, DEVICES>>, Error> {
-        let start = self.hal.now_ns();
+        let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
         loop {
-            let late = self.hal.now_ns().saturating_sub(start) > self.options.timeout_ns;
+            let late = deadline.passed(self.hal.now_ns()).is_some();
             let config = self.config.lock();
             if !config.enabled {
                 return Err(Error::NotEnabled);

@@ -15,7 +15,7 @@ use crate::addr::{IovaRange, Rights};
 use crate::cell::{Cell, CellId, Difference, differences, without_grants};
 use crate::domain::Domain;
 use crate::error::UnitError;
-use crate::hal::{FrameList, Hal};
+use crate::hal::{Deadline, FrameList, Hal};
 use crate::paging::{Change, Spare};
 use crate::vtd::Flush;
 
@@ -71,9 +71,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 
     /// Locks the configuration at a moment when none of the edits' cells is in another change.
     fn claim(&self, edits: &[Edit]) -> Result<(Guard<'_, UNITS, CELLS, DEVICES>, Touched<CELLS>), Error> {
-        let start = self.hal.now_ns();
+        let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
         loop {
-            let late = self.hal.now_ns().saturating_sub(start) > self.options.timeout_ns;
+            let late = deadline.passed(self.hal.now_ns()).is_some();
             let mut config = self.config.lock();
             let touched = config.touched(edits)?;
             if !touched.of(&mut config.cells).any(|cell| cell.busy) {

@@ -168,7 +168,7 @@ pub enum Error {
         register: &'static str,
         /// The bit of it.
         bit: &'static str,
-        /// How long was waited, in nanoseconds.
+        /// How long was waited, in nanoseconds: less than the limit if the platform's clock stood still.
         waited_ns: u64,
     },
     /// Another change of one of these cells did not end in time.

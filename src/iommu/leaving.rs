@@ -5,7 +5,7 @@ use super::devices::{Assignment, State};
 use super::flush::{Guard, Results};
 use super::stage::Touched;
 use super::{Error, Iommu};
-use crate::hal::Hal;
+use crate::hal::{Deadline, Hal};
 use crate::pci;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
@@ -21,30 +21,28 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Result<(), Error>) {
         let leaves = |device: &Assignment| device.leaves(touched);
         config.assignments.iter().filter(|a| leaves(a)).for_each(|a| pci::stop_bus_master(&self.hal, a.device));
-        let start = self.hal.now_ns();
-        let waited_ns = || self.hal.now_ns().saturating_sub(start);
+        let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
         let is_pending = |device| pci::transactions_pending(&self.hal, device);
         let mut result = Ok(());
         loop {
-            // Before the look, so that each device is looked at once more after the deadline.
-            let waited = waited_ns();
+            let passed = deadline.passed(self.hal.now_ns());
             let is_awaited = |a: &Assignment| leaves(a) && matches!(blocked.get(a.unit), Some(Ok(())));
             let found = config.assignments.iter_mut().find(|a| is_awaited(a) && is_pending(a.device));
             let Some(assignment) = found else { return (config, result) };
             let device = assignment.device;
-            if waited > self.options.timeout_ns {
+            if let Some(waited_ns) = passed {
                 assignment.state = State::Staying;
                 assignment.fenced = true;
                 result = result.and(Err(Error::NotIdle {
                     device,
                     register: "Device Status",
                     bit: "Transactions Pending",
-                    waited_ns: waited,
+                    waited_ns,
                 }));
                 continue;
             }
             drop(config);
-            while is_pending(device) && waited_ns() <= self.options.timeout_ns {
+            while is_pending(device) && deadline.passed(self.hal.now_ns()).is_none() {
                 self.hal.pause();
             }
             config = self.config.lock();

@@ -5,7 +5,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::registers::Registers;
 use crate::error::UnitError;
-use crate::hal::Hal;
+use crate::hal::{Deadline, Hal};
 
 /// What a command carries over from the status: all but the one-shot bits 30, 29, 27 and 24.
 const CARRIED: u32 = 0x96ff_ffff;
@@ -48,13 +48,13 @@ pub(super) fn wait_until<H: Hal>(
     bit: &'static str,
     mut done: impl FnMut() -> bool,
 ) -> Result<(), UnitError> {
-    let start = registers.hal.now_ns();
+    let mut deadline = Deadline::new(registers.hal.now_ns(), timeout_ns);
     loop {
-        let waited_ns = registers.hal.now_ns().saturating_sub(start);
+        let passed = deadline.passed(registers.hal.now_ns());
         if done() {
             return Ok(());
         }
-        if waited_ns > timeout_ns {
+        if let Some(waited_ns) = passed {
             return Err(UnitError::Timeout { unit: registers.window, register, bit, waited_ns });
         }
         registers.hal.pause();
@@ -78,5 +78,11 @@ mod tests {
             looks == 3
         };
         assert_eq!(wait_until(&Registers { hal: &hal, window }, 0, "", "", third), Ok(()));
+    }
+    #[test]
+    fn a_wait_ends_though_the_clock_stands_still() {
+        let (hal, window) = (Fake::new(1), Window { base: PhysAddr::zero(), bytes: 4096 });
+        let ended = wait_until(&Registers { hal: &hal, window }, 1, "GSTS_REG", "TES", || false);
+        assert_eq!(ended, Err(UnitError::Timeout { unit: window, register: "GSTS_REG", bit: "TES", waited_ns: 0 }));
     }
 }
