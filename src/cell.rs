@@ -4,7 +4,7 @@ mod difference;
 mod policy;
 mod regions;
 
-pub(crate) use difference::{Difference, differences, without_grants};
+pub(crate) use difference::{Difference, differences, withdraw_grants};
 pub use policy::{CoherencyPolicy, Sharing};
 pub(crate) use regions::{RegionError, Regions};
 

@@ -93,11 +93,12 @@ pub(crate) fn differences<'r>(before: &'r Regions, after: &'r Regions) -> impl I
     core::iter::from_fn(step).filter(|difference| difference.before != difference.after)
 }
 
-/// The regions that are left if all is done that leads from `before` to `after`, but nothing is granted.
+/// Leaves in `after` what is left if all is done that leads there from `before`, but nothing is granted.
 ///
 /// If there is no room for what is left of a region that is split, the region stays.
-pub(crate) fn without_grants(before: &Regions, after: &Regions) -> Regions {
-    let mut left = before.clone();
+pub(crate) fn withdraw_grants(before: &Regions, after: &mut Regions) {
+    let mut left = Regions::new();
+    left.clone_from(before);
     for difference in differences(before, after) {
         let _full = match (difference.taken(), difference.narrowed()) {
             (Some(range), _) => left.remove(range),
@@ -105,7 +106,7 @@ pub(crate) fn without_grants(before: &Regions, after: &Regions) -> Regions {
             (None, None) => continue,
         };
     }
-    left
+    after.clone_from(&left);
 }
 
 #[cfg(test)]
@@ -161,9 +162,11 @@ mod tests {
     #[test]
     fn what_is_left_without_grants_is_what_both_sides_have() {
         let before = map(&[(0, 40, 100, RW), (50, 60, 100, R)]);
-        let after = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 55, 100, R), (55, 70, 100, RW)]);
+        let mut after =
+            map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 55, 100, R), (55, 70, 100, RW)]);
         let left = map(&[(0, 10, 100, RW), (20, 30, 100, R), (50, 60, 100, R)]);
-        assert_eq!(without_grants(&before, &after).as_slice(), left.as_slice());
+        withdraw_grants(&before, &mut after);
+        assert_eq!(after.as_slice(), left.as_slice());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::groups::own_requesters;
 use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
 use crate::addr::{IovaRange, Rights};
-use crate::cell::{Cell, CellId, Difference, differences, without_grants};
+use crate::cell::{Cell, CellId, Difference, differences, withdraw_grants};
 use crate::domain::Domain;
 use crate::error::UnitError;
 use crate::hal::{Deadline, FrameList, Hal};
@@ -248,7 +248,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     self.note(assignments, flushes, domain.id, change, &mut freed);
                 }
             }
-            cell.staged = without_grants(&cell.regions, &cell.staged);
+            withdraw_grants(&cell.regions, &mut cell.staged);
             cell.doomed = false;
         }
         let mut results = self.no_results();

@@ -8,7 +8,7 @@ use super::devices::State;
 use super::stage::Touched;
 use super::{Config, Error, Incompatibility, Iommu, Refusal};
 use crate::addr::{Iova, IovaRange, Region, SourceId};
-use crate::cell::{Cell, CellConfig, CellId, Regions, differences, without_grants};
+use crate::cell::{Cell, CellConfig, CellId, Regions, differences, withdraw_grants};
 use crate::hal::Hal;
 use crate::limits;
 
@@ -28,11 +28,10 @@ impl Root {
     }
 
     pub(super) fn end(&mut self, succeeded: bool) {
-        if succeeded {
-            self.whole.clone_from(&self.staged);
-        } else {
-            self.whole = without_grants(&self.whole, &self.staged);
+        if !succeeded {
+            withdraw_grants(&self.whole, &mut self.staged);
         }
+        self.whole.clone_from(&self.staged);
     }
 
     /// May have what was withheld for a cell that is gone: so is every device of it that could still reach that.
