@@ -11,6 +11,7 @@ mod faults;
 mod flush;
 mod groups;
 mod leaving;
+mod results;
 mod root;
 mod stage;
 
@@ -105,8 +106,8 @@ pub struct Statistics {
 /// May be shared between CPUs: changes of the same cell come one after the other, those of different cells wait for their
 /// units at the same time, and reading faults waits for none of them.
 ///
-/// A value is large, about 200 KiB with the default capacities: keep it in a static, where [`probe_dmar`](Self::probe_dmar)
-/// completes it with 3 KiB of stack. [`commit`](Change::commit) takes most, 31 KiB.
+/// A value is large, about 240 KiB with the default capacities: keep it in a static, where [`probe_dmar`](Self::probe_dmar)
+/// completes it with 3 KiB of stack. [`commit`](Change::commit) takes most, 10 KiB.
 pub struct Iommu<
     H,
     const UNITS: usize = { limits::UNITS },

@@ -7,14 +7,14 @@ use heapless::Vec;
 
 use super::change::{Committed, Edit};
 use super::devices::{Assignment, State};
-use super::flush::{Guard, Results, all};
+use super::flush::Guard;
 use super::groups::own_requesters;
+use super::results::Results;
 use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
 use crate::addr::{IovaRange, Rights};
 use crate::cell::{Cell, CellId, Difference, differences, withdraw_grants};
 use crate::domain::Domain;
-use crate::error::UnitError;
 use crate::hal::{Deadline, FrameList, Hal};
 use crate::paging::{Change, Spare};
 use crate::vtd::Flush;
@@ -28,19 +28,19 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 
         // Tables that nothing of ours refers to any more.
         let mut freed = FrameList::new();
-        let mut taken = self.no_results();
+        let mut results = Results::NONE;
         self.make_up_first(&mut config, &touched);
-        let mut config = self.empty_device_tlbs(config, &touched, &mut taken);
+        let mut config = self.empty_device_tlbs(config, &touched, &mut results);
         self.take_away(&mut config, &touched, &mut freed);
-        let config = self.flush(config, &mut taken);
-        let (mut config, quiet) = self.quiet(config, &touched, &taken);
-        let confirmed = all(&taken);
-        self.forget_released(&mut config, &touched, &taken, &mut freed);
+        let config = self.flush(config, &mut results);
+        let (mut config, quiet) = self.quiet(config, &touched, &results);
+        let confirmed = results.all();
+        self.forget_released(&mut config, &touched, &results, &mut freed);
         if let Err(error) = confirmed.map_err(Error::from).and(quiet) {
             // SAFETY: no context table was made of them.
             unsafe { context_tables.free(&self.hal) };
             // A device that does not answer or does not come to rest is blocked by its unit.
-            if taken.iter().any(|result| !matches!(result, Ok(()) | Err(UnitError::Device { .. }))) {
+            if results.any_unit_failed() {
                 config.withhold(&touched);
             }
             return self.give_up(config, &touched, freed, confirmed.is_ok(), error);
@@ -52,9 +52,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         self.grant(&mut config, &touched, &mut context_tables, &mut freed);
         // SAFETY: what is left was not needed.
         unsafe { context_tables.free(&self.hal) };
-        let mut granted = self.no_results();
-        let mut config = self.flush(config, &mut granted);
-        if let Err(error) = all(&granted) {
+        let mut config = self.flush(config, &mut results);
+        if let Err(error) = results.all() {
             self.take_back(&mut config, &touched, &mut freed);
             return self.give_up(config, &touched, freed, false, error.into());
         }
@@ -137,7 +136,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ) {
         let Config { cells, assignments, flushes, .. } = config;
         let leaving = assignments.iter_mut().filter(|device| device.leaves(touched));
-        let failed = leaving.filter(|device| results.get(device.unit).is_some_and(Result::is_err));
+        let failed = leaving.filter(|device| !results.is_done(device.unit));
         failed.for_each(|device| (device.state, device.blocked) = (State::Staying, true));
         for device in assignments.iter().filter(|device| device.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
@@ -251,11 +250,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             withdraw_grants(&cell.regions, &mut cell.staged);
             cell.doomed = false;
         }
-        let mut results = self.no_results();
+        let mut results = Results::NONE;
         let mut config = self.flush(config, &mut results);
         self.forget_released(&mut config, touched, &results, &mut freed);
         let mut config = self.flush(config, &mut results);
-        if confirmed && all(&results).is_ok() {
+        if confirmed && results.all().is_ok() {
             // SAFETY: each unit has confirmed that it forgot what led to them.
             unsafe { freed.free(&self.hal) };
         } else {

@@ -3,11 +3,11 @@
 
 use core::fmt;
 
-use super::flush::{Guard, Results, everything};
+use super::flush::{Guard, everything};
+use super::results::{Outcome, Results};
 use super::stage::Touched;
 use super::{Config, Error, Iommu, Refusal};
 use crate::addr::SourceId;
-use crate::error::UnitError;
 use crate::firmware::dmar::Properties;
 use crate::hal::Hal;
 use crate::pci::{self, Ats};
@@ -118,11 +118,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// asked of those, which is not known to be done (R20). False if there are none.
     ///
     /// What a unit was asked is not kept, so it is asked to forget everything, and so are its other devices.
-    pub(super) fn fence(&self, config: &mut Config<UNITS, CELLS, DEVICES>, results: &Results<UNITS>) -> bool {
+    pub(super) fn fence(&self, config: &mut Config<UNITS, CELLS, DEVICES>, last: &[Outcome; UNITS]) -> bool {
         let Config { assignments, flushes, .. } = config;
         let mut any = false;
-        for (index, ((unit, flush), result)) in self.units.iter().zip(flushes).zip(results).enumerate() {
-            let Err(UnitError::Device { requester, .. }) = *result else { continue };
+        for (index, ((unit, flush), last)) in self.units.iter().zip(flushes).zip(last).enumerate() {
+            let Outcome::Silent(requester) = *last else { continue };
             let mut is_known = false;
             // One that moves is in two cells.
             for device in assignments.iter_mut().filter(|device| device.unit == index) {

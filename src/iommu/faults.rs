@@ -1,7 +1,8 @@
 //! What the units blocked, and who is told of it.
 #![forbid(unsafe_code)]
 
-use super::flush::{all, make_up};
+use super::flush::make_up;
+use super::results::Results;
 use super::{Config, Error, Iommu};
 use crate::addr::SourceId;
 use crate::hal::Hal;
@@ -59,8 +60,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             }
             Ok(())
         });
-        let mut results = self.no_results();
+        let mut results = Results::NONE;
         drop(self.flush(config, &mut results));
-        muted.and(Ok(all(&results)?))
+        muted.and(Ok(results.all()?))
     }
 }

@@ -5,6 +5,7 @@ use heapless::Vec;
 use spin::MutexGuard;
 
 use super::devices::{Assignment, State};
+use super::results::{Outcome, Results};
 use super::stage::Touched;
 use super::{Config, Iommu};
 use crate::error::UnitError;
@@ -14,14 +15,6 @@ use crate::vtd::{DeviceTlb, Flush, Unit};
 
 pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
     MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
-
-/// What each unit said to a flush.
-pub(super) type Results<const UNITS: usize> = Vec<Result<(), UnitError>, UNITS>;
-
-/// The error of the first unit that failed.
-pub(super) fn all<const UNITS: usize>(results: &Results<UNITS>) -> Result<(), UnitError> {
-    results.iter().copied().collect()
-}
 
 /// Has a unit forget everything, and all its devices.
 pub(super) fn everything(assignments: &[Assignment], index: usize, flush: &mut Flush) {
@@ -49,13 +42,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
     }
 
-    /// What each unit says before it is asked.
-    pub(super) fn no_results(&self) -> Results<UNITS> {
-        let mut results = Vec::new();
-        while results.len() < self.units.len() && results.push(Ok(())).is_ok() {}
-        results
-    }
-
     /// Has every unit do what is collected for it, and notes what it says unless it failed before.
     ///
     /// A device that does not answer is fenced, and its unit asked again; its error stays the unit's result. A unit without
@@ -65,39 +51,29 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
         results: &mut Results<UNITS>,
     ) -> Guard<'l, UNITS, CELLS, DEVICES> {
+        let mut last = [Outcome::Done; UNITS];
         // Each time, another device does not answer, or others have taken the room.
-        for round in 0..=limits::DEVICE_TLBS {
-            let mut last = self.no_results();
-            config = self.flush_once(config, &mut last);
-            for (result, last) in results.iter_mut().zip(&last) {
-                *result = match (*result, *last) {
-                    (result, Ok(()) | Err(UnitError::NoRoom { .. })) => result,
-                    (Err(error), Err(UnitError::Device { .. })) => Err(error),
-                    (Ok(()) | Err(UnitError::Device { .. }), last) => last,
-                    (result, _) => result,
-                };
-            }
+        for _ in 0..=limits::DEVICE_TLBS {
+            config = self.flush_once(config, &mut last, results);
             let fenced = self.fence(&mut config, &last);
             if !self.ask_again(&mut config, &last) && !fenced {
-                break;
+                return config;
             }
-            if round == limits::DEVICE_TLBS {
-                for ((unit, result), last) in self.units.iter().zip(&mut *results).zip(&last) {
-                    if matches!(last, Err(UnitError::Device { .. } | UnitError::NoRoom { .. })) {
-                        *result = Err(UnitError::NoRoom { unit: unit.window() });
-                    }
-                }
+        }
+        for (index, (unit, last)) in self.units.iter().zip(last).enumerate() {
+            if matches!(last, Outcome::NoRoom | Outcome::Silent(_)) {
+                results.fail(index, UnitError::NoRoom { unit: unit.window() });
             }
         }
         config
     }
 
     /// Adds to what is collected all that units without room were asked, which is not kept. False if there is none.
-    fn ask_again(&self, config: &mut Config<UNITS, CELLS, DEVICES>, results: &Results<UNITS>) -> bool {
+    fn ask_again(&self, config: &mut Config<UNITS, CELLS, DEVICES>, last: &[Outcome; UNITS]) -> bool {
         let Config { assignments, flushes, .. } = config;
         let mut any = false;
-        for (index, ((unit, flush), result)) in self.units.iter().zip(flushes).zip(results).enumerate() {
-            if matches!(result, Err(UnitError::NoRoom { .. })) {
+        for (index, ((unit, flush), last)) in self.units.iter().zip(flushes).zip(last).enumerate() {
+            if *last == Outcome::NoRoom {
                 any = true;
                 // Another change may have asked for everything meanwhile.
                 make_up(unit, assignments, index, flush);
@@ -113,27 +89,31 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     fn flush_once<'l>(
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        last: &mut [Outcome; UNITS],
         results: &mut Results<UNITS>,
     ) -> Guard<'l, UNITS, CELLS, DEVICES> {
+        *last = [Outcome::Done; UNITS];
         let mut begun = Vec::<_, UNITS>::new();
-        for ((unit, flush), result) in self.units.iter().zip(&mut config.flushes).zip(results.iter_mut()) {
+        for (index, ((unit, flush), last)) in self.units.iter().zip(&mut config.flushes).zip(&mut *last).enumerate() {
             let one = unit.begin(&self.hal, flush);
             flush.clear();
             let _ = begun.push(one.unwrap_or_else(|error| {
-                *result = Err(error);
+                *last = results.note(index, error);
                 None
             }));
         }
-        let has_room = |result: &Result<(), UnitError>| !matches!(result, Err(UnitError::NoRoom { .. }));
-        if begun.iter().all(Option::is_none) && results.iter().all(has_room) {
+        if begun.iter().all(Option::is_none) && !last.contains(&Outcome::NoRoom) {
             return config;
         }
         drop(config);
-        for ((unit, begun), result) in self.units.iter().zip(&mut begun).zip(results) {
-            *result = match *result {
-                Err(UnitError::NoRoom { .. }) => unit.wait_for_room(&self.hal).and(*result),
-                result => result.and_then(|()| unit.finish(&self.hal, begun.take())),
+        for (index, ((unit, begun), last)) in self.units.iter().zip(&mut begun).zip(last).enumerate() {
+            let done = match last {
+                Outcome::NoRoom => unit.wait_for_room(&self.hal),
+                _ => unit.finish(&self.hal, begun.take()),
             };
+            if let Err(error) = done {
+                *last = results.note(index, error);
+            }
         }
         self.config.lock()
     }

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::devices::{Assignment, State};
-use super::flush::{Guard, Results};
+use super::flush::Guard;
+use super::results::Results;
 use super::stage::Touched;
 use super::{Error, Iommu};
 use crate::hal::{Deadline, Hal};
@@ -26,7 +27,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut result = Ok(());
         loop {
             let passed = deadline.passed(self.hal.now_ns());
-            let is_awaited = |a: &Assignment| leaves(a) && matches!(blocked.get(a.unit), Some(Ok(())));
+            let is_awaited = |a: &Assignment| leaves(a) && blocked.is_done(a.unit);
             let found = config.assignments.iter_mut().find(|a| is_awaited(a) && is_pending(a.device));
             let Some(assignment) = found else { return (config, result) };
             let device = assignment.device;

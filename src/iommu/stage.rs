@@ -72,6 +72,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// Makes the edits in what is staged, and gets what they need. Gives the frames for context tables.
     ///
     /// On failure nothing is left of it.
+    // Its stack is free again before units are told.
+    #[inline(never)]
     pub(super) fn stage(
         &self,
         config: &mut Config<UNITS, CELLS, DEVICES>,

@@ -309,9 +309,8 @@ impl Flush {
         self.everything || self.iotlb || !self.contexts.is_empty() || !self.domains.is_empty() || !self.pages.is_empty()
     }
 
-    /// The invalidations, in order.
-    pub(super) fn list(&self, unit: &Capabilities) -> List {
-        let mut list = List::default();
+    /// Puts the invalidations, in order, into a list that is empty.
+    pub(super) fn list(&self, unit: &Capabilities, list: &mut List) {
         if self.everything {
             list.add(Invalidation::ContextGlobal);
         } else {
@@ -321,15 +320,14 @@ impl Flush {
             list.add(Invalidation::IotlbGlobal);
         } else {
             self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));
-            self.list_pages(unit, &mut list);
+            self.list_pages(unit, list);
         }
         if list.all.len() > OF_UNIT {
             list.all.clear();
             EVERYTHING.into_iter().for_each(|one| list.add(one));
         }
         list.of_unit = list.all.len();
-        self.list_targets(&mut list);
-        list
+        self.list_targets(list);
     }
 
     /// For each domain-id that is not flushed as a whole, blocks for its pages, or all of it after all (R26, R27).

@@ -9,6 +9,7 @@ use spin::{Mutex, MutexGuard};
 use super::command::Command;
 use super::context_entry::{self, ContextEntry, FPD};
 use super::descriptor::{Descriptor, Encoder};
+use super::flush::List;
 use super::queue::{Queue, Ticket};
 use super::registers::Registers;
 use super::{Capabilities, DeviceTlb, Flush, Invalidation, quirks_of_machine, register_based, root_entry};
@@ -242,17 +243,19 @@ impl Unit {
         }
         self.check_alive()?;
         let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
+        // Filled where it lies: it is large.
+        let mut list = List::default();
+        flush.list(&self.capabilities, &mut list);
         let work = match &self.invalidator {
             _ if flush.is_empty() => Work::Nothing,
             None => return Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
-                let list = flush.list(&self.capabilities);
                 let (unit, devices) = list.parts();
                 let (unit, devices) = (self.descriptors(unit), self.descriptors(devices));
                 let ticket = queue.submit(&self.registers(hal), unit, devices);
                 Work::Batch(self.guard(ticket.ok_or(UnitError::NoRoom { unit: self.window }))?)
             }
-            Some(Invalidator::Registers) => Work::Registers(flush.list(&self.capabilities).few()),
+            Some(Invalidator::Registers) => Work::Registers(list.few()),
         };
         Ok(Some(Begun { write_buffer, work, makes_up_for }))
     }

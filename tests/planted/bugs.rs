@@ -296,9 +296,9 @@ pub(crate) const BUGS: &[Bug] = &[
         "a device-TLB is emptied before the IOTLB is",
         "R24",
         "src/vtd/flush.rs",
-        "let mut list = List::default();",
-        "let mut list = List::default();
-        self.list_targets(&mut list);",
+        "fn list(&self, unit: &Capabilities, list: &mut List) {",
+        "fn list(&self, unit: &Capabilities, list: &mut List) {
+        self.list_targets(list);",
     ),
     bug(
         "after a time-out the other devices are not asked again",
@@ -344,8 +344,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "a device leaves the flush list before its entry is cleared",
             "R44",
             "src/iommu/commit.rs",
-            "if results.get(device.unit).is_some_and(Result::is_err) {",
-            "if results.get(device.unit).is_none() {",
+            "leaving.filter(|device| !results.is_done(device.unit));",
+            "leaving.filter(|_| false);",
         )
     },
     Bug {

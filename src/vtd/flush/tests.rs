@@ -28,7 +28,14 @@ fn context(requester: u16, domain_id: u16) -> Invalidation {
     ContextDevice { requester, domain_id }
 }
 
-fn all_of(list: &List) -> Vec<Invalidation> {
+fn listed(unit: &Capabilities, flush: &Flush) -> List {
+    let mut list = List::default();
+    flush.list(unit, &mut list);
+    list
+}
+
+fn all_of(unit: &Capabilities, flush: &Flush) -> Vec<Invalidation> {
+    let list = listed(unit, flush);
     let (unit, devices) = list.parts();
     [unit, devices].concat()
 }
@@ -37,7 +44,7 @@ fn all_of(list: &List) -> Vec<Invalidation> {
 fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush)) -> (Vec<Invalidation>, bool) {
     let mut flush = Flush::default();
     collect(&mut flush);
-    (all_of(&flush.list(unit)), flush.write_buffer())
+    (all_of(unit, &flush), flush.write_buffer())
 }
 
 fn of_table(unit: &Capabilities, change: Change) -> (Vec<Invalidation>, bool) {
@@ -328,7 +335,7 @@ fn a_unit_without_a_queue_is_told_two_things_at_most() {
     let few = |ranges: u64| {
         let mut flush = Flush::default();
         (0..ranges).for_each(|n| flush.page_table(&QEMU, 7, &change(n << 20, 1, true, false), NO_DEVICE));
-        flush.list(&QEMU).few().to_vec()
+        listed(&QEMU, &flush).few().to_vec()
     };
     assert_eq!(few(2), [pages(0, 0, true), pages(1 << 20, 0, true)]);
     assert_eq!(few(3), EVERYTHING);

@@ -6,8 +6,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
+use core::sync::atomic::AtomicBool;
+
 use cofferdam_pc::{Pc, entry};
 use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up, topology};
+
+static ALWAYS: AtomicBool = AtomicBool::new(true);
 
 entry!(run);
 
@@ -16,7 +20,7 @@ fn run(pc: &'static Pc) -> u32 {
     let fault = match pc.command_line() {
         "all-ones" => Some(Fault::AllOnes),
         "no-invalidation" => Some(Fault::NoInvalidation),
-        "dead-queue" => Some(Fault::DeadQueue),
+        "dead-queue" => Some(Fault::DeadQueue(&ALWAYS)),
         _ => None,
     };
     let result = refuse(pc, fault, &report);

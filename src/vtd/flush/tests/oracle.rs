@@ -230,7 +230,7 @@ fn nothing_that_changed_is_left_in_any_cache_and_nothing_is_asked_for_in_vain() 
         for _ in 0..1 + random.below(if round % 4 == 0 { 30 } else { 4 }) {
             change_something(&mut random, &unit, &functions, &mut flush, &mut stale);
         }
-        let list = super::all_of(&flush.list(&unit));
+        let list = super::all_of(&unit, &flush);
         longest = longest.max(list.len());
         assert_eq!(flush.is_empty(), list.is_empty());
         let all = stale.clone();
