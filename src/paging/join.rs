@@ -27,10 +27,8 @@ impl<F: Format> PageTable<F> {
         self.settle(hal);
         self.writer(hal, table).store(table.index(at), word);
         edit.change.touch(at, table.level);
-        // And the page before the list's link, which lies in the table that it stands for.
-        self.settle(hal);
         edit.small = edit.small.saturating_sub(usize::from(below.level == 1));
-        edit.change.freed.push(hal, below.frame);
+        edit.change.freed.push_walked(hal, below.frame);
     }
 
     /// The entry that translates as all of `table` does, if there is one. Asks first beside `index`: where pages are mapped

@@ -1,4 +1,4 @@
-//! A change that comes between the steps of another, which waits for a unit.
+//! What comes between the steps of a change: requests of devices, and other changes while it waits for a unit.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ use cofferdam::addr::Rights;
 use cofferdam::iommu::Options;
 use cofferdam::topology::Topology;
 use cofferdam::vtd::UnitState;
-use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_model::{Config, Defect, Machine, UnitConfig};
 
 use crate::machine::*;
 use crate::watched::{Call, Watched};
@@ -61,4 +61,62 @@ fn the_domain_id_of_an_assignment_that_failed_is_free_only_when_no_unit_knows_it
     assert!(change.commit().is_err());
     assert!(FRONT.take().is_none(), "nobody came between");
     assert_eq!(read(&hal.machine, function(0, 3), INPUT), None);
+}
+
+/// Units that cache now this and now that, so that a walk may begin at any table that was there, and find any page.
+#[test]
+fn what_a_device_keeps_it_reaches_at_every_moment_of_a_change() {
+    const GIB: u64 = 1 << 30;
+    let device = function(0, 3);
+    for (name, unit) in presets() {
+        for seed in 0..2 {
+            let kept = Cell::new([None; 3]);
+            let look = |_: Call, machine: &Machine| {
+                for at in kept.get().into_iter().flatten() {
+                    assert!(read(machine, device, at).is_some(), "{name}, seed {seed}: {at:#x}");
+                }
+            };
+            let config = Config { seed: Some(seed), ..Config::new([unit.clone()]) };
+            let hal = Watched { machine: Machine::new(config), before: look };
+            let table = dmar(&hal.machine, &[], &[]);
+            let topology = Topology::from_dmar(&table, &&hal, |finding| panic!("{finding}")).unwrap();
+            let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
+            iommu.enable().unwrap();
+            for bytes in [LARGE, GIB] {
+                let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+                // All but a page in the middle: the rest joins to one page with it, and is split without it.
+                let (first, hole) = (INPUT, INPUT + bytes / 2);
+                iommu.map(cell, region(first, 0x8000_0000, bytes, RW)).unwrap();
+                iommu.unmap(cell, range(hole, PAGE)).unwrap();
+                iommu.assign(device, cell).unwrap();
+                kept.set([Some(first), Some(hole + PAGE), Some(first + bytes - PAGE)]);
+                iommu.map(cell, region(hole, 0x8000_0000 + bytes / 2, PAGE, RW)).unwrap();
+                iommu.protect(cell, range(hole, PAGE), Rights::READ).unwrap();
+                iommu.protect(cell, range(hole, PAGE), RW).unwrap();
+                iommu.protect(cell, range(first, PAGE), Rights::READ).unwrap();
+                iommu.protect(cell, range(first, PAGE), RW).unwrap();
+                iommu.unmap(cell, range(hole, PAGE)).unwrap();
+                kept.set([None; 3]);
+                iommu.destroy_cell(cell).unwrap();
+            }
+        }
+    }
+}
+
+/// Write-backs come to memory in any order until a fence.
+#[test]
+fn pages_that_are_joined_are_one_page_in_memory_before_hardware_finds_that_page() {
+    for seed in 0..16 {
+        let unit = UnitConfig::server().coherent(false);
+        let machine = Machine::new(Config { seed: Some(seed), ..Config::new([unit]) });
+        let iommu = enabled(&machine);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), function(0, 3));
+        for page in [0, LARGE / 2, LARGE - PAGE] {
+            iommu.protect(cell, range(INPUT + page, PAGE), Rights::READ).unwrap();
+            assert!(!write(&machine, function(0, 3), INPUT + page, 1));
+            iommu.protect(cell, range(INPUT + page, PAGE), RW).unwrap();
+            assert!(write(&machine, function(0, 3), INPUT + page, 1));
+        }
+        assert_eq!(machine.violations(), [], "seed {seed} (R32)");
+    }
 }

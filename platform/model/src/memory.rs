@@ -227,10 +227,16 @@ impl Memory {
         }
     }
 
-    /// The lines that were pending: memory takes them over one by one through [`arrive`](Self::arrive).
-    pub(crate) fn fence(&mut self, journal: &mut Journal) -> Vec<(usize, [u64; LINE])> {
+    /// The lines that were pending: memory takes them over one by one through [`arrive`](Self::arrive). With a seed, in any
+    /// order, but for those of one line.
+    pub(crate) fn fence(&mut self, random: Option<&mut Random>, journal: &mut Journal) -> Vec<(usize, [u64; LINE])> {
         journal.push(Event::Fence);
-        std::mem::take(&mut self.pending)
+        let mut lines = std::mem::take(&mut self.pending);
+        if let Some(random) = random {
+            let salt = (random.below(u64::MAX) << 11) as usize | 1;
+            lines.sort_by_key(|(line, _)| line.wrapping_mul(salt));
+        }
+        lines
     }
 
     /// A line arrives in memory. Returns what was there before.
@@ -259,7 +265,7 @@ mod tests {
     }
 
     fn fence(memory: &mut Memory, journal: &mut Journal) {
-        for (line, content) in memory.fence(journal) {
+        for (line, content) in memory.fence(None, journal) {
             memory.arrive(line, content);
         }
     }
@@ -271,6 +277,21 @@ mod tests {
         fence(&mut memory, &mut journal);
         assert_eq!(memory.seen(View::Memory, index), 1);
         assert!(!memory.is_written_back(0));
+    }
+
+    #[test]
+    fn write_backs_come_in_any_order_but_for_those_of_one_line() {
+        let (mut first, mut random) = (Vec::new(), Random::new(0));
+        for _ in 0..16 {
+            let (mut memory, mut journal, index) = memory(false);
+            memory.write_back(index + LINE, 8, &mut journal);
+            memory.write_back(index, 8, &mut journal);
+            let lines = memory.fence(Some(&mut random), &mut journal);
+            first.push(lines[0].0 == index / LINE);
+            let of_one: Vec<u64> = lines.iter().filter(|(line, _)| *line == index / LINE).map(|(_, w)| w[0]).collect();
+            assert_eq!((lines.len(), of_one), (3, vec![1, 2]));
+        }
+        assert!(first.contains(&true) && first.contains(&false));
     }
 
     #[test]

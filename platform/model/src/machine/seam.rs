@@ -100,7 +100,8 @@ unsafe impl Hal for Machine {
 
     fn fence(&self) {
         let state = &mut *self.state();
-        for (line, content) in state.board.memory.fence(&mut state.board.journal) {
+        let board = &mut state.board;
+        for (line, content) in board.memory.fence(board.random.as_mut(), &mut board.journal) {
             state.arrive(line, content);
         }
     }
