@@ -1,7 +1,7 @@
 //! Global commands (S 11.4.4.1): one bit at a time, confirmed before the next (R1, R2).
 #![forbid(unsafe_code)]
 
-use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::interfaces::Writeable;
 
 use super::registers::Registers;
 use crate::error::UnitError;
@@ -31,12 +31,17 @@ impl Command {
         Self { bit, value, confirmed: value, status }
     }
 
-    /// Gives the command and waits until it is confirmed.
+    /// Gives the command and waits until it is confirmed, which a unit that is gone does not do.
     pub(super) fn run<H: Hal>(self, registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
-        let carried = registers.gsts().get() & CARRIED & !(1 << self.bit);
+        let carried = registers.status()?.get() & CARRIED & !(1 << self.bit);
         registers.gcmd().set(carried | u32::from(self.value) << self.bit);
-        let confirmed = || (registers.gsts().get() >> self.bit & 1 == 1) == self.confirmed;
-        wait_until(registers, timeout_ns, "GSTS_REG", self.status, confirmed)
+        let mut last = Ok(());
+        wait_until(registers, timeout_ns, "GSTS_REG", self.status, || {
+            let status = registers.status();
+            last = status.map(drop);
+            status.map_or(true, |status| (status.get() >> self.bit & 1 == 1) == self.confirmed)
+        })?;
+        last
     }
 }
 

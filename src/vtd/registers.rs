@@ -3,9 +3,10 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use tock_registers::RegisterLongName;
 use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::{LocalRegisterCopy, RegisterLongName};
 
+use crate::error::UnitError;
 use crate::hal::{Hal, Window};
 
 pub(super) use fields::*;
@@ -138,6 +139,15 @@ impl<'h, H: Hal> Registers<'h, H> {
 
     pub(super) fn gsts(&self) -> Register<'h, H, u32, GSTS::Register> {
         self.at(0x1c)
+    }
+
+    /// What `gsts` reads, unless no unit answers any more (R4): its lower bits are always zero.
+    pub(super) fn status(&self) -> Result<LocalRegisterCopy<u32, GSTS::Register>, UnitError> {
+        let status = self.gsts().extract();
+        if status.get() == u32::MAX {
+            return Err(UnitError::Dead { unit: self.window, register: "GSTS_REG", value: status.get().into() });
+        }
+        Ok(status)
     }
 
     pub(super) fn rtaddr(&self) -> Register<'h, H, u64, RTADDR::Register> {

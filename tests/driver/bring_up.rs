@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
@@ -9,6 +11,7 @@ use cofferdam::vtd::UnitState;
 use cofferdam_model::{Defect, Machine, UnitConfig};
 
 use crate::machine::*;
+use crate::watched::{Call, Watched};
 
 #[test]
 fn every_usable_unit_comes_up_and_blocks_everything() {
@@ -114,6 +117,43 @@ fn a_unit_that_reads_all_ones_is_refused_by_name() {
     let unit = machine.windows()[0];
     let dead = UnitError::Dead { unit, register: "VER_REG", value: u64::from(u32::MAX) };
     assert_eq!(discover(&machine, &[]).unwrap_err(), Error::Unit(dead));
+}
+
+#[test]
+fn a_unit_that_disappears_while_it_is_switched_on_is_told_to_be_gone_and_not_to_block() {
+    let units = [UnitConfig::server(), UnitConfig::first_generation(), UnitConfig::everything().found_running()];
+    for unit in units {
+        let name = unit.cap;
+        let (mut at, mut gone) = (0, true);
+        while gone {
+            let (armed, accesses) = (Cell::new(false), Cell::new(0));
+            let look = |call: Call, machine: &Machine| {
+                let counts = armed.get() && call != Call::ConfigRead;
+                if counts && accesses.replace(accesses.get() + 1) == at {
+                    machine.break_unit(0, Defect::AllOnes);
+                }
+            };
+            let hal = Watched { machine: machine([unit.clone()]), before: look };
+            let topology = Topology::from_dmar(&dmar(&hal.machine, &[], &[]), &&hal, |finding| panic!("{finding}"));
+            let options = Options { timeout_ns: 100_000, ..Options::default() };
+            let mut iommu: Iommu<_> = Iommu::discover(&hal, topology.unwrap(), options).unwrap();
+            armed.set(true);
+            let result = iommu.enable();
+            gone = accesses.get() > at;
+            if gone {
+                let unit = hal.machine.windows()[0];
+                let error = UnitError::Dead { unit, register: "GSTS_REG", value: u64::from(u32::MAX) };
+                assert_eq!(result, Err(Error::Unit(error)), "{name:#x}: before access {at}");
+                assert_eq!(
+                    states(&iommu),
+                    [UnitState::Failed { error, blocking: false }],
+                    "{name:#x}: before access {at}"
+                );
+                hal.machine.take_violations();
+            }
+            at += 1;
+        }
+    }
 }
 
 #[test]

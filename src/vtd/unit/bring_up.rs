@@ -56,7 +56,17 @@ impl Unit {
             return Ok(());
         }
         let result = self.prepare_invalidation(hal);
-        self.guard(result)
+        self.guard_present(hal, result)
+    }
+
+    /// [`guard`](Self::guard), but a unit that is gone says only that, and what becomes of its devices' requests is not known.
+    fn guard_present(&mut self, hal: &impl Hal, result: Result<(), UnitError>) -> Result<(), UnitError> {
+        let present = self.registers(hal).status();
+        if let Err(gone) = present {
+            self.blocking = false;
+            *self.failure.get_mut() = Some(gone);
+        }
+        self.guard(present.and(result))
     }
 
     /// A unit that found no frames may try again; one that failed otherwise may not.
@@ -71,7 +81,7 @@ impl Unit {
     fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_usable()?;
         let registers = self.registers(hal);
-        let status = registers.gsts().extract();
+        let status = registers.status()?;
         if self.invalidator.is_none() {
             let protected = protected::is_on(&registers);
             self.found = Found { translating: status.is_set(GSTS::TES), protected, gap: false };
@@ -115,23 +125,23 @@ impl Unit {
             return Ok(());
         }
         let result = self.switch_on(hal, memory);
-        self.guard(result)
+        self.guard_present(hal, result)
     }
 
     fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         let registers = self.registers(hal);
-        let translates = || registers.gsts().is_set(GSTS::TES);
+        let translates = || registers.status().map(|status| status.is_set(GSTS::TES));
         // Changing the mode while translation is on takes ESRTPS (R9).
         if self.capabilities.abort_mode && self.capabilities.root_pointer_invalidates {
             self.set_root(hal, RTADDR::TTM::Abort.value)?;
-            if !translates() {
+            if !translates()? {
                 self.command(hal, Command::TRANSLATION_ON)?;
             }
             self.blocking = true;
         }
         // What follows does not fail for lack of frames, so translation is not off for long.
         let root = self.root_table(hal)?;
-        if translates() && !self.blocking {
+        if translates()? && !self.blocking {
             let covered = match memory {
                 Some(memory) => protected::cover(&registers, &self.capabilities, memory, self.timeout_ns)?,
                 None => false,
@@ -140,7 +150,7 @@ impl Unit {
             self.command(hal, Command::TRANSLATION_OFF)?;
         }
         self.set_root(hal, root)?;
-        if !translates() {
+        if !translates()? {
             self.command(hal, Command::TRANSLATION_ON)?;
         }
         (self.blocking, self.on) = (true, true);
@@ -183,7 +193,7 @@ impl Unit {
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.forgive_lack_of_frames()?;
         let result = self.switch_off(hal);
-        self.guard(result)
+        self.guard_present(hal, result)
     }
 
     fn switch_off(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
