@@ -10,7 +10,6 @@ use crate::cell::CellId;
 use crate::hal::{Hal, Window};
 use crate::limits;
 use crate::topology::{Group, Requesters};
-use crate::vtd::Unit;
 
 /// What a device can do and what stands in its way, as far as no cell matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         })
     }
 
-    /// The input ranges that a cell can map for all devices that it has now: what all of them can be translated for, without
+    /// The input ranges that a cell can map for all devices that it has now: what all their tables can translate, without
     /// the range in which requests are interrupts and without memory that firmware reserves for one of them. What the cell
     /// has mapped already is among them. In ascending order; assigning a device may make them smaller.
     ///
@@ -83,17 +82,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// There is no such cell.
     pub fn input_ranges(&self, cell: CellId) -> Result<InputRanges, Error> {
         let config = self.config.lock();
-        config.cell(cell)?;
+        // A table stays as narrow as it was made, for a device perhaps that has left it to others.
+        let tables = config.cell(cell)?.domains.iter().map(|domain| domain.attributes.shape.input_bits).min();
         let host_bits = self.topology.host_address_width();
-        let shape_of = |unit: &Unit| unit.capabilities().shape(host_bits);
-        // Without a device, what any unit reaches.
-        let mut bits = self.units.iter().filter_map(shape_of).map(|shape| shape.input_bits).max().unwrap_or_default();
+        let shapes = self.units.iter().filter_map(|unit| unit.capabilities().shape(host_bits));
+        // Without a table, what any unit reaches.
+        let bits = tables.or_else(|| shapes.map(|shape| shape.input_bits).max()).unwrap_or_default();
         let mut holes: Vec<(u64, u64), { limits::RESERVED + 1 }> = Vec::new();
         let _ = holes.push(INTERRUPTS);
         for device in config.assignments.iter().filter(|a| a.cell == cell && a.state != State::Leaving) {
-            if let Some(shape) = self.units.get(device.unit).and_then(shape_of) {
-                bits = bits.min(shape.input_bits);
-            }
             for memory in self.topology.reserved(&self.hal, device.device) {
                 let hole = (memory.region.input.start().as_u64(), memory.region.input.last().as_u64());
                 if !holes.contains(&hole) {

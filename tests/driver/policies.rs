@@ -167,6 +167,28 @@ fn a_cells_window_is_what_all_its_devices_reach_without_what_is_reserved() {
 }
 
 #[test]
+fn a_table_stays_as_narrow_as_the_device_was_that_it_was_made_for() {
+    const TOP: u64 = 1 << 39;
+    // Four levels; an address width (MGAW) of 48 bits, and of 39.
+    let server = UnitConfig::server();
+    let wide = UnitConfig { cap: server.cap & !(0x1f << 8 | 0x3f << 16) | 1 << 10 | 47 << 16, ..server };
+    let narrow = UnitConfig { cap: wide.cap & !(0x3f << 16) | 38 << 16, ..wide.clone() };
+    let machine = machine([narrow.serving(&[1]), wide]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell(&iommu, CoherencyPolicy::PerDevice, Sharing::FewestTables);
+    iommu.assign(function(1, 0), cell).unwrap();
+    iommu.assign(function(0, 3), cell).unwrap();
+    iommu.release(function(1, 0)).unwrap();
+    assert_eq!(ends(&iommu.input_ranges(cell).unwrap()), [(0, 0xfee0_0000), (0xfef0_0000, TOP)]);
+    iommu.map(cell, region(TOP - PAGE, MEMORY, PAGE, RW)).unwrap();
+    assert!(iommu.map(cell, region(TOP, MEMORY, PAGE, RW)).is_err());
+    iommu.release(function(0, 3)).unwrap();
+    iommu.assign(function(0, 3), cell).unwrap();
+    assert_eq!(ends(&iommu.input_ranges(cell).unwrap()), [(0, 0xfee0_0000), (0xfef0_0000, 1 << 48)]);
+}
+
+#[test]
 fn reserved_memory_is_no_part_of_the_window_while_its_device_is_there() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled_with_reserved(&machine, &[(0x7000_0000, 0x7000_ffff, 2), (0, 0xfff, 2)]);
