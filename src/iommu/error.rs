@@ -192,6 +192,8 @@ pub enum Error {
     Reserved(Region),
     /// The cell is granted nothing from this address on.
     NotGranted(Iova),
+    /// No interrupt has this vector: those below 16 are of the CPU's exceptions.
+    Vector(u8),
 }
 
 impl fmt::Display for Error {
@@ -221,6 +223,7 @@ impl fmt::Display for Error {
             Self::Overlap(region) => write!(f, "the cell has {region} there already"),
             Self::Reserved(region) => write!(f, "firmware reserves {region} for a device of the cell"),
             Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),
+            Self::Vector(vector) => write!(f, "{vector} is the vector of an exception, and no interrupt's"),
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::addr::SourceId;
 use crate::hal::Hal;
 use crate::vtd::{Destination, Fault, FaultLog};
 
+/// A local APIC takes no interrupt with a vector below this: they are of the CPU's exceptions.
+const FIRST_VECTOR: u8 = 16;
+
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// Reads and clears the faults that the units recorded, oldest first for each unit.
     ///
@@ -27,8 +30,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// # Errors
     ///
-    /// A unit cannot reach that CPU. Units before it, in the order of the firmware's table, send their events there.
+    /// [`Error::Vector`]: nothing changed. Or a unit cannot reach that CPU. Units before it, in the order of the firmware's
+    /// table, send their events there.
     pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
+        if let Some(Destination { vector, .. }) = to.filter(|to| to.vector < FIRST_VECTOR) {
+            return Err(Error::Vector(vector));
+        }
         // One at a time: the message is several registers.
         let _config = self.config.lock();
         self.units.iter().try_for_each(|unit| unit.set_fault_event(&self.hal, to))?;

@@ -114,6 +114,18 @@ fn a_fault_interrupts_the_cpu_that_was_named_and_no_other() {
     }
 }
 
+#[test]
+fn no_fault_event_has_the_vector_of_an_exception() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    for vector in [0, 2, 15] {
+        let refused = iommu.set_fault_event(Some(Destination { apic_id: 0, vector }));
+        assert_eq!(refused, Err(Error::Vector(vector)));
+        assert!(!machine.journal(10).contains("fault event :="), "{}", machine.journal(10));
+    }
+    assert_eq!(iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 16 })), Ok(()));
+}
+
 /// Whose faults are recorded, when each of these has one request blocked.
 fn recorded(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> Vec<SourceId> {
     let mut seen = Vec::new();
