@@ -51,7 +51,7 @@ pub struct PageTable<F> {
     /// How many of the frames are tables of 4 KiB pages.
     small: usize,
     recent: Option<Recent>,
-    /// All that was ever mapped lies in this range, whole tables of 4 KiB pages: nothing else need be looked at.
+    /// All that was ever mapped lies in this range: nothing else need be looked at.
     span: Option<(u64, u64)>,
 }
 
@@ -133,8 +133,7 @@ impl<F: Format> PageTable<F> {
 
     /// Notes that something is going to be mapped there.
     pub(super) fn widen(&mut self, range: IovaRange) {
-        let below = page_bytes(2) - 1;
-        let (start, last) = (range.start().as_u64() & !below, range.last().as_u64() | below);
+        let (start, last) = (range.start().as_u64(), range.last().as_u64());
         let (first, end) = self.span.unwrap_or((start, last));
         self.span = Some((first.min(start), end.max(last)));
     }

@@ -1,4 +1,4 @@
-//! Second-stage paging entry (S 9.8, tables 41 to 48), all levels.
+//! Second-stage paging entry (S 9.8, tables 41 to 47), all levels.
 //!
 //! | bits | field |
 //! |---|---|
