@@ -94,6 +94,8 @@ pub struct Statistics {
     pub waits: u64,
     /// Writes of a queue's tail register.
     pub doorbells: u64,
+    /// How often units told that a device had answered an invalidation which nobody had asked it for (FSTS_REG.ICE).
+    pub completion_errors: u64,
     /// Frames in use for root, context and page tables and queues.
     pub table_frames: u64,
 }
@@ -348,6 +350,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             statistics.descriptors += counts.descriptors;
             statistics.waits += counts.waits;
             statistics.doorbells += counts.doorbells;
+            statistics.completion_errors += counts.completion_errors;
             statistics.table_frames += u64::from(counts.frames);
         }
         statistics

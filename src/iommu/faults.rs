@@ -12,7 +12,8 @@ use crate::vtd::{Destination, Fault, FaultLog};
 const FIRST_VECTOR: u8 = 16;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
-    /// Reads and clears the faults that the units recorded, oldest first for each unit.
+    /// Reads and clears the faults that the units recorded, oldest first for each unit. An answer of a device that nobody had
+    /// asked for is only counted ([`Statistics`](super::Statistics)).
     ///
     /// Each call reads each record at most once, so it ends however fast a device faults. It takes no lock that a change
     /// holds, so it may be called from an NMI handler, given that `each` may.

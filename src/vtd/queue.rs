@@ -40,6 +40,7 @@ pub(super) struct Counts {
     pub(super) descriptors: u64,
     pub(super) waits: u64,
     pub(super) doorbells: u64,
+    pub(super) completion_errors: u64,
 }
 
 /// A batch that was submitted.
@@ -72,6 +73,8 @@ pub(super) struct Queue {
     done: AtomicU64,
     /// The end of the last batch that failed, so that those behind it need not look why. Written under the lock.
     failed: AtomicU64,
+    /// How often a device answered what nobody had asked (R22).
+    completion_errors: AtomicU64,
     /// The number of slots, a power of two, less one.
     mask: u64,
 }
@@ -92,6 +95,7 @@ impl Queue {
                     state: Mutex::new(state),
                     done,
                     failed,
+                    completion_errors: AtomicU64::new(0),
                     mask: (u64::from(SLOTS_A_PAGE) << order) - 1,
                 })
             }
@@ -345,10 +349,20 @@ impl Queue {
         cause.map_or(Ok(()), |cause| Err(cause.error(registers.window)))
     }
 
+    /// Counts and clears a completion error: a device answered what nobody had asked, and the queue runs (R22). Nobody may be
+    /// waiting, and as long as it stands, no fault event comes (S 7.3). Takes no lock.
+    pub(super) fn clear_completion_error<H: Hal>(&self, registers: &Registers<'_, H>) {
+        if registers.fsts().is_set(FSTS::ICE) {
+            registers.fsts().write(FSTS::ICE::SET);
+            self.completion_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// What was submitted so far.
     pub(super) fn counts(&self) -> Counts {
         let State { tail, waits, doorbells, .. } = *self.state.lock();
-        Counts { descriptors: tail, waits, doorbells }
+        let completion_errors = self.completion_errors.load(Ordering::Relaxed);
+        Counts { descriptors: tail, waits, doorbells, completion_errors }
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) struct UnitCounts {
     pub descriptors: u64,
     pub waits: u64,
     pub doorbells: u64,
+    pub completion_errors: u64,
     pub frames: u32,
 }
 
@@ -170,6 +171,13 @@ impl Unit {
 
     pub(crate) fn found(&self) -> Found {
         self.found
+    }
+
+    fn queue(&self) -> Option<&Queue> {
+        match &self.invalidator {
+            Some(Invalidator::Queue(queue)) => Some(queue),
+            _ => None,
+        }
     }
 
     fn registers<'h, H: Hal>(&self, hal: &'h H) -> Registers<'h, H> {
@@ -307,7 +315,7 @@ impl Unit {
     ///
     /// It has none in time, and the unit is out of service.
     pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(Invalidator::Queue(queue)) = &self.invalidator else { return Ok(()) };
+        let Some(queue) = self.queue() else { return Ok(()) };
         self.guard(queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, self.timeout_ns))
     }
 
@@ -416,16 +424,13 @@ impl Unit {
 
     /// What was done so far.
     pub(crate) fn counts(&self) -> UnitCounts {
-        let queue = match &self.invalidator {
-            Some(Invalidator::Queue(queue)) => Some(queue),
-            _ => None,
-        };
-        let counts = queue.map(Queue::counts).unwrap_or_default();
+        let counts = self.queue().map(Queue::counts).unwrap_or_default();
         UnitCounts {
             descriptors: counts.descriptors,
             waits: counts.waits,
             doorbells: counts.doorbells,
-            frames: self.frames.load(Ordering::Relaxed) + queue.map_or(0, Queue::frames),
+            completion_errors: counts.completion_errors,
+            frames: self.frames.load(Ordering::Relaxed) + self.queue().map_or(0, Queue::frames),
         }
     }
 }

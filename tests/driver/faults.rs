@@ -3,10 +3,10 @@ use std::cell::Cell;
 use cofferdam::Iommu;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
-use cofferdam::iommu::{Error, Options};
+use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam::vtd::{Access, Destination, FaultLog, FaultReason};
-use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
 use crate::watched::Watched;
@@ -235,5 +235,28 @@ fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() 
         assert_eq!(iommu.faults(|_| ()), FaultLog::default());
         assert!(!write(&hal.machine, function(0, 1), 0, 0));
         assert_eq!(hal.machine.messages().len(), events + 1, "the next one is told again");
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_counted_and_holds_back_no_fault_event() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let device = function(0, 3);
+    machine.add_ats(device, 32);
+    machine.set_device_tlb(device, Answer::Twice, 32);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+    for round in 1..=3 {
+        iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
+        let events = machine.messages().len();
+        iommu.unmap(cell, range(0, PAGE)).unwrap();
+        assert_eq!(machine.messages().len(), events + 1, "the answer is told");
+        assert_eq!(iommu.faults(|fault| panic!("{fault}")), Default::default());
+        assert_eq!(iommu.statistics().completion_errors, round);
+        assert!(!write(&machine, function(0, 9), 0, 0));
+        assert_eq!(machine.messages().len(), events + 2, "and a fault as well");
+        assert_eq!(iommu.faults(|_| ()).records, 1);
     }
 }

@@ -53,8 +53,10 @@ impl Queue {
             hal.fence();
         }
         if status != 0 {
-            // With ICE alone, a device answered what nobody had asked, and the queue runs (R22).
             registers.fsts().set(status);
+        }
+        if has(FSTS::ICE::SET.mask()) {
+            self.completion_errors.fetch_add(1, Ordering::Relaxed);
         }
         if refused || silent {
             self.ring(registers, state);

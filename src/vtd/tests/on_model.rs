@@ -215,4 +215,9 @@ fn an_answer_that_nobody_asked_for_stops_nothing() {
     let bench = Bench::new();
     bench.answers(A, Answer::Twice, 32);
     (0..5).for_each(|_| bench.run(&[A, B], 0).unwrap());
+    // Whoever looks why something takes long: the unit tells of them all at once.
+    bench.queue.wait_for_room(&bench.registers(), 1, SOON).unwrap();
+    assert_eq!(bench.queue.counts().completion_errors, 1);
+    bench.queue.wait_for_room(&bench.registers(), 1, SOON).unwrap();
+    assert_eq!(bench.queue.counts().completion_errors, 1);
 }

@@ -14,7 +14,13 @@ impl Unit {
     /// interrupted, is reading already, it leaves them to it.
     pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
         match self.reader.try_lock() {
-            Some(_reading) => fault::drain(&self.registers(hal), self.segment, &self.capabilities, log, each),
+            Some(_reading) => {
+                let registers = self.registers(hal);
+                if let Some(queue) = self.queue() {
+                    queue.clear_completion_error(&registers);
+                }
+                fault::drain(&registers, self.segment, &self.capabilities, log, each);
+            }
             None => log.busy = true,
         }
     }

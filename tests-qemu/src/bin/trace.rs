@@ -47,7 +47,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
         "device-tlb" => with_device_tlbs(pc, &calls, report)?,
         _ => without(pc, &calls)?,
     }
-    let Statistics { descriptors, waits, doorbells, table_frames } = iommu.statistics();
+    let Statistics { descriptors, waits, doorbells, table_frames, .. } = iommu.statistics();
     report.tell(Record::Counts { descriptors, waits, doorbells, table_frames });
     marks.begin("switch off");
     iommu.disable()?;
