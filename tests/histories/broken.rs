@@ -151,6 +151,8 @@ impl History<'_> {
                     let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit]);
                     if !refused {
                         self.fail(&after, error);
+                        let cells = self.oracle.cells.iter_mut().zip(&after.touched).filter(|(_, touched)| **touched);
+                        cells.filter_map(|(cell, _)| cell.as_mut()).for_each(|cell| cell.short |= limit.is_some());
                         let most = in_tables + tables_for(&after);
                         let (held, now) = self.frames();
                         let Some(broken) = &mut self.broken else { return };

@@ -170,7 +170,7 @@ impl<'m> History<'m> {
             (Ok(id), Some(slot)) => {
                 let (pages, whole) = (Pages::default(), is_root.then(Pages::default));
                 self.oracle.cells[slot] =
-                    Some(Cell { id, config, pages, whole, told: Coherency::Enforced, narrowest: None });
+                    Some(Cell { id, config, pages, whole, told: Coherency::Enforced, narrowest: None, short: false });
             }
             (Err(Error::Full(_)), None) => {}
             (result, free) => panic!("{result:?} with a free place {free:?}"),

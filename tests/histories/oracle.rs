@@ -39,6 +39,8 @@ pub(crate) struct Cell {
     pub(crate) told: cofferdam::Coherency,
     /// With the fewest tables, one that was made for a device of this width may have stayed when that left.
     pub(crate) narrowest: Option<u8>,
+    /// A change failed in a unit when no frame was left to split a page: its devices may reach less than it has.
+    pub(crate) short: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +149,11 @@ impl Oracle {
             Some((first, last)) if (first..=last).contains(&page) => Some((page, Rights::all())),
             _ => self.cell(device.cell?).pages.at(page),
         }
+    }
+
+    /// True if a function may reach less than is granted.
+    pub(crate) fn is_short(&self, index: usize) -> bool {
+        self.behind(index).and_then(|device| device.cell).is_some_and(|slot| self.cell(slot).short)
     }
 
     /// What a function may still reach behind a unit that failed.
