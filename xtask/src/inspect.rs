@@ -7,10 +7,7 @@ mod machine;
 mod print;
 mod report;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -40,10 +37,6 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     let report = Report::new(&input, machine.as_ref())
         .with_context(|| format!("{} cannot be read as a table; get it anew and try again", input.name))?;
     let text = if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { print::text(&report) };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Who reads the first lines alone has what it wants.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    print!("{text}");
     Ok(if report.is_sound { Verdict::Held } else { Verdict::Failed })
 }

@@ -1,6 +1,9 @@
 //! The one entry of the project: `cargo xtask <verb>`. One file a verb; the rest is what they share.
 #![allow(unreachable_pub, reason = "a binary has no outside")]
 
+#[macro_use]
+mod out;
+
 mod apt;
 mod bare_metal;
 mod bench;
@@ -124,7 +127,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };
-    match verdict {
+    match verdict.and_then(|verdict| out::check().map(|()| verdict)) {
         Ok(Verdict::Held) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
         Err(error) => {

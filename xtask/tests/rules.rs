@@ -1,7 +1,10 @@
 //! `cargo xtask rules`, on this repository.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::process::{Command, Output};
+use std::{
+    fs::File,
+    process::{Command, Output, Stdio},
+};
 
 fn rules(numbers: &[&str]) -> (Output, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -34,4 +37,22 @@ fn a_number_that_no_rule_has_is_refused() {
     let (output, _) = rules(&["R50"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("there is no rule R50"));
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_a_reader_that_has_enough_is_none() {
+    for args in [&["rules"][..], &["inspect", "../tests/firmware-tables/dmar-015e7044f49a.bin"]] {
+        let xtask = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+            let output =
+                command.args(args).env("NO_COLOR", "1").stdout(stdout).stderr(Stdio::piped()).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let told = "error: not all could be printed: No space left on device (os error 28)\n";
+        assert_eq!(xtask(full.into()), (Some(2), told.to_owned()), "{args:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(xtask(writer.into()), (Some(0), String::new()), "{args:?}");
+    }
 }
