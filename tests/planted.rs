@@ -57,6 +57,14 @@ fn every_planted_bug_is_found_and_called_by_its_rule() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+#[test]
+fn every_bug_can_be_planted() {
+    for bug in BUGS {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(bug.file)).unwrap();
+        assert!(plant(bug, &text).is_some_and(|planted| planted != text), "plant it anew: {}", bug.what);
+    }
+}
+
 fn plant(bug: &Bug, text: &str) -> Option<String> {
     (text.matches(bug.code).count() == 1).then(|| text.replacen(bug.code, bug.bug, 1))
 }

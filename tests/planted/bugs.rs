@@ -311,15 +311,15 @@ pub(crate) const BUGS: &[Bug] = &[
         "all of a device-TLB is named with bit 63 set",
         "R34",
         "src/vtd/descriptor.rs",
-        "(device_tlb(device, unit), 0x7fff_ffff_ffff_f001)",
-        "(device_tlb(device, unit), 0xffff_ffff_ffff_f001)",
+        "(self.device_tlb(device), 0x7fff_ffff_ffff_f001)",
+        "(self.device_tlb(device), 0xffff_ffff_ffff_f001)",
     ),
     bug(
         "the physical function is named where it is reserved",
         "R25b",
         "src/vtd/descriptor.rs",
-        "if unit.device_tlb_throttling { device.physical as u64 } else { 0 }",
-        "if unit.major_version != 0 { device.physical as u64 } else { 0 }",
+        "if self.device_tlb_throttling { device.physical as u64 } else { 0 }",
+        "if self.device_tlb_throttling { 0 } else { device.physical as u64 }",
     ),
     bug(
         "the size of a block in a device is coded as that of one half as large",
@@ -354,12 +354,12 @@ pub(crate) const BUGS: &[Bug] = &[
             "a wait that gives up reports success",
             "R6",
             "src/vtd/command.rs",
-            "if waited_ns > timeout_ns {
+            "if let Some(waited_ns) = passed {
             return Err(",
-            "if waited_ns > timeout_ns {
+            "if passed.is_some() {
             return Ok(());
         }
-        if waited_ns == u64::MAX {
+        if let Some(waited_ns) = passed {
             return Err(",
         )
     },
