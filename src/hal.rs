@@ -41,7 +41,8 @@ impl fmt::Debug for Window {
     }
 }
 
-/// What the driver needs from the platform.
+/// What the driver needs from the platform: frames for the hardware's tables, registers, configuration space, and a clock in
+/// nanoseconds. The repository has one for a bare x86-64 PC (`platform/pc/src/pc.rs`).
 ///
 /// Default methods are right for an x86 PC whose memory is ordinary write-back memory.
 ///

@@ -184,8 +184,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// # Errors
     ///
-    /// A unit is none that this driver can drive, does not answer, or shows what no unit can be; or there are more than
-    /// `UNITS`; or it is not the first call. The front is as it was.
+    /// A unit is none that this driver can drive ([`Error::UnknownUnit`]), does not answer, or shows what no unit can be
+    /// ([`Error::Unit`]); or there are more than `UNITS` ([`Error::Full`]); or it is not the first call that succeeds
+    /// ([`Error::Probed`]). The front is as it was.
     pub fn probe(&mut self, topology: Topology) -> Result<(), Error> {
         if !self.units.is_empty() {
             return Err(Error::Probed);
@@ -321,11 +322,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         &self.hal
     }
 
-    /// Makes a cell without memory or devices.
+    /// Makes a cell without memory or devices. Takes no frames and touches no unit.
     ///
     /// # Errors
     ///
-    /// There are `CELLS` cells already.
+    /// There are `CELLS` cells already: [`Error::Full`]. Nothing changed.
     pub fn create_cell(&self, cell: CellConfig) -> Result<CellId, Error> {
         self.config.lock().create_cell(cell)
     }

@@ -28,7 +28,10 @@ impl fmt::Display for Rights {
 
 /// Memory that a cell's devices reach: an input range, the physical range behind it, and the rights.
 ///
-/// A plain value: nothing is checked until it is mapped.
+/// A plain value: nothing is checked until it is mapped. What can be is made of whole 4 KiB pages on both sides, has a right
+/// at least, and keeps clear of 0xFEE0_0000 to 0xFEEF_FFFF on both, where requests are interrupts
+/// ([`MapError`](crate::iommu::MapError)). Larger pages are used wherever input and output begin alike, as both at a multiple
+/// of 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
     /// Where devices see it.
@@ -40,7 +43,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// The region of `bytes` from `input` on, which leads to `output`; `None` if it is empty or passes 2^64.
+    /// The region of `bytes` bytes from `input` on, which leads to `output`; `None` if it is empty, or its input passes 2^64.
     pub const fn new(input: Iova, output: PhysAddr, bytes: u64, rights: Rights) -> Option<Self> {
         match IovaRange::new(input, bytes) {
             Some(input) => Some(Self { input, output, rights }),

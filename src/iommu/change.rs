@@ -70,11 +70,13 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
 
     /// Grants a cell's devices, present and future, a region of memory, which the
     /// [root cell](Iommu::create_root_cell) loses as long as they have it. How wide addresses may be follows from the
-    /// devices: that is checked for those that the cell has, and for others when they are assigned.
+    /// devices: that is checked for those that the cell has, and for others when they are assigned. Which memory can be
+    /// mapped at all, [`Region`] tells.
     ///
     /// # Errors
     ///
-    /// There is no room for one more edit, as with each of these methods.
+    /// The change has as many edits as it can ([`EDITS`](limits::EDITS)), as with each of these methods: [`Error::Full`]. Those
+    /// that it has stay, so it can be committed or dropped. Whether an edit can be made, only [`commit`](Self::commit) tells.
     pub fn map(&mut self, cell: CellId, region: Region) -> Result<&mut Self, Error> {
         self.with(Edit::Map(cell, region))
     }
@@ -93,7 +95,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
         self.with(Edit::MapShared(cell, region))
     }
 
-    /// Takes a range away from a cell; it may be part of a region, or of several, but all of it has to be granted.
+    /// Takes a range away from a cell; it may be part of a region, or of several, but is made of whole 4 KiB pages, and all of
+    /// it has to be granted.
     ///
     /// # Errors
     ///
@@ -102,8 +105,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
         self.with(Edit::Unmap(cell, range))
     }
 
-    /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several, but all of it has to
-    /// be granted.
+    /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several, but is made of whole
+    /// 4 KiB pages, and all of it has to be granted.
     ///
     /// # Errors
     ///
@@ -112,7 +115,9 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
         self.with(Edit::Protect(cell, range, rights))
     }
 
-    /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else.
+    /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else. Its interrupts are
+    /// not remapped, so the cell has to [allow that](crate::CellConfig::allow_unsafe_interrupts). What else may stand in its
+    /// way, [`Iommu::device_info`] tells before.
     ///
     /// Its bus mastering stays as it is, which is off if it was another cell's before: whoever drives it in its new cell
     /// knows best when it may begin, and switches it on.
@@ -165,8 +170,19 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     ///
     /// # Errors
     ///
-    /// An edit cannot be made, or there is no room or no frame: nothing changed, no table and no device. If one of the
-    /// cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
+    /// An edit cannot be made, or there is no room or no frame: nothing changed, no table and no device. The error is that of
+    /// one edit, and names what it is about:
+    ///
+    /// | edit | errors |
+    /// |---|---|
+    /// | each that names a cell | [`NoSuchCell`](Error::NoSuchCell) |
+    /// | map | [`Map`](Error::Map), [`Overlap`](Error::Overlap), [`Reserved`](Error::Reserved), [`NotOneToOne`](Error::NotOneToOne), [`Full`](Error::Full) |
+    /// | unmap, protect | [`Misaligned`](Error::Misaligned), [`NotGranted`](Error::NotGranted), [`Full`](Error::Full), [`Map`](Error::Map) for no rights |
+    /// | assign | [`NotEnabled`](Error::NotEnabled), [`NoSuchDevice`](Error::NoSuchDevice), [`Busy`](Error::Busy), [`Refused`](Error::Refused), [`Incompatible`](Error::Incompatible), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
+    /// | release | [`NotAssigned`](Error::NotAssigned) |
+    /// | any | [`OutOfFrames`](Error::OutOfFrames) |
+    ///
+    /// If one of the cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
     ///
     /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
     /// device behind that unit may still reach it, so the memory must not be used for anything else; the root cell does not
@@ -198,7 +214,8 @@ impl<H, const UNITS: usize, const CELLS: usize, const DEVICES: usize> fmt::Debug
 
 /// Changes of one edit.
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
-    /// A change without edits yet.
+    /// A change without edits yet. It holds no lock: other changes may come between, and are taken into account when this one
+    /// is committed. One that is dropped changes nothing.
     pub fn change(&self) -> Change<'_, H, UNITS, CELLS, DEVICES> {
         Change { iommu: self, edits: Vec::new() }
     }

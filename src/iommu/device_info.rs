@@ -20,9 +20,9 @@ pub struct DeviceInfo {
     pub cell: Option<CellId>,
     /// Its DMA can be made to snoop the CPU's caches: the unit can, and firmware does not forbid it (ECAP.SC, SIDP).
     pub snoop_enforceable: bool,
-    /// Width of the addresses that it can be translated for.
+    /// Width of the addresses that it can be translated for, in bits: at most 39, 48 or 57.
     pub input_bits: u8,
-    /// The largest page that its table can have, in bytes.
+    /// The largest page that its table can have, in bytes: 4 KiB, 2 MiB or 1 GiB.
     pub largest_page: u64,
     /// Memory that firmware reserves for it: mapped one to one for it in whichever cell it is, so no cell that has it may
     /// have other memory there.
@@ -46,7 +46,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ///
     /// # Errors
     ///
-    /// No unit serves the device, or that translates nothing; or its requests may carry too many source-ids.
+    /// No unit serves the device, or that translates nothing: [`Error::NoSuchDevice`]. Or its requests may carry more
+    /// source-ids than a list holds: [`Error::Full`].
     pub fn device_info(&self, device: SourceId) -> Result<DeviceInfo, Error> {
         let index = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let unit = self.units.get(index).ok_or(Error::NoSuchDevice(device))?;
