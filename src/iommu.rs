@@ -96,6 +96,13 @@ pub struct Statistics {
     pub doorbells: u64,
     /// How often units told that a device had answered an invalidation which nobody had asked it for (FSTS_REG.ICE).
     pub completion_errors: u64,
+    /// Edits of page and context tables that a unit had to be told nothing of, since it cannot have cached what was not
+    /// present: one for each unit and each range or device.
+    pub flushes_avoided: u64,
+    /// The longest time that a change waited for a unit, in nanoseconds, failed waits among them.
+    pub longest_wait_ns: u64,
+    /// Faults of devices that are not among [`Iommu::faults_by_device`].
+    pub other_faults: u64,
     /// Frames in use for root, context and page tables and queues.
     pub table_frames: u64,
 }
@@ -352,6 +359,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             statistics.waits += counts.waits;
             statistics.doorbells += counts.doorbells;
             statistics.completion_errors += counts.completion_errors;
+            statistics.flushes_avoided += counts.flushes_avoided;
+            statistics.longest_wait_ns = statistics.longest_wait_ns.max(counts.longest_wait_ns);
+            statistics.other_faults += counts.other_faults;
             statistics.table_frames += u64::from(counts.frames);
         }
         statistics

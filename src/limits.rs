@@ -21,6 +21,8 @@ pub const DEVICES: usize = 256;
 /// Devices with a device-TLB at a time, behind one remapping unit; those that a change releases are among them until it
 /// is committed.
 pub const DEVICE_TLBS: usize = 32;
+/// Devices whose faults are counted one by one, behind one remapping unit.
+pub const FAULTING_DEVICES: usize = 16;
 /// Edits of one change.
 pub const EDITS: usize = 64;
 /// Different page tables of one cell: one for each combination of attributes that its devices need.

@@ -6,7 +6,7 @@ use super::results::Results;
 use super::{Config, Error, Iommu};
 use crate::addr::SourceId;
 use crate::hal::Hal;
-use crate::vtd::{Destination, Fault, FaultLog};
+use crate::vtd::{Destination, Fault, FaultLog, Unit};
 
 /// A local APIC takes no interrupt with a vector below this: they are of the CPU's exceptions.
 const FIRST_VECTOR: u8 = 16;
@@ -23,6 +23,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             unit.read_faults(&self.hal, &mut log, &mut each);
         }
         log
+    }
+
+    /// The devices that had requests blocked since their unit was switched on, and how many faults of each were
+    /// [read](Self::faults); faults that were lost, or are not read yet, are not among them. Each unit counts those of the
+    /// first [`FAULTING_DEVICES`](crate::limits::FAULTING_DEVICES) apart, and the rest
+    /// [together](super::Statistics::other_faults). Takes no lock.
+    pub fn faults_by_device(&self) -> impl Iterator<Item = (SourceId, u64)> + '_ {
+        self.units.iter().flat_map(Unit::faults_by_device)
     }
 
     /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at

@@ -153,6 +153,8 @@ pub(crate) struct Flush {
     pages: Vec<Pages, RANGES>,
     targets: Vec<Target, DEVICES>,
     write_buffer: bool,
+    /// What was changed that asked for nothing.
+    avoided: u32,
 }
 
 impl Flush {
@@ -162,6 +164,17 @@ impl Flush {
     /// After a change that the unit cannot have cached anything of: it may stand in a write buffer (R10, R29).
     pub(super) fn not_cached(&mut self, unit: &Capabilities) {
         self.write_buffer |= unit.write_buffer_flush;
+    }
+
+    /// After a change of what was not present, on a unit that does not cache that.
+    fn not_present(&mut self, unit: &Capabilities) {
+        self.avoided = self.avoided.saturating_add((!unit.write_buffer_flush).into());
+        self.not_cached(unit);
+    }
+
+    /// How many changes asked for nothing.
+    pub(super) fn avoided(&self) -> u32 {
+        self.avoided
     }
 
     /// All that the unit has, and its devices with these device-TLBs, which are all. That makes up for flushes that failed.
@@ -177,7 +190,7 @@ impl Flush {
 
     /// Forgets what was collected.
     pub(crate) fn clear(&mut self) {
-        if !self.is_empty() || self.write_buffer {
+        if !self.is_empty() || self.write_buffer || self.avoided != 0 {
             *self = Self::default();
         }
     }
@@ -195,7 +208,7 @@ impl Flush {
     /// entry asks for everything.
     pub(super) fn context_set(&mut self, unit: &Capabilities, requesters: &[u16], domain_id: u16, root_entry: bool) {
         match (unit.caching_mode, root_entry) {
-            (false, _) => self.not_cached(unit),
+            (false, _) => self.not_present(unit),
             (true, true) => self.everything = true,
             (true, false) => self.contexts(requesters, 0, domain_id),
         }
@@ -267,7 +280,7 @@ impl Flush {
         device_tlbs: impl Iterator<Item = DeviceTlb>,
     ) {
         if !change.was_present && !unit.caching_mode {
-            return self.not_cached(unit);
+            return self.not_present(unit);
         }
         let page = |at: Iova| at.as_u64() / PAGE_BYTES;
         let (first, last) = (page(change.range.start()), page(change.range.last()));

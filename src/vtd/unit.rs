@@ -1,4 +1,5 @@
 mod bring_up;
+mod counters;
 mod faults;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Frames, Hal, WORDS, Window};
 use bring_up::Found;
+use counters::Counters;
 
 /// Where the requests of a function go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub(crate) struct UnitCounts {
     pub waits: u64,
     pub doorbells: u64,
     pub completion_errors: u64,
+    pub flushes_avoided: u64,
+    pub longest_wait_ns: u64,
+    pub other_faults: u64,
     pub frames: u32,
 }
 
@@ -114,6 +119,7 @@ pub(crate) struct Unit {
     /// Commands, and what is done through registers: one at a time.
     turn: Mutex<()>,
     reader: Mutex<()>,
+    counters: Counters,
 }
 
 impl Unit {
@@ -146,6 +152,7 @@ impl Unit {
             tables: AtomicU64::new(0),
             turn: Mutex::new(()),
             reader: Mutex::new(()),
+            counters: Counters::new(),
         })
     }
 
@@ -245,6 +252,7 @@ impl Unit {
     ///
     /// The unit failed before. Or its queue has [no room](UnitError::NoRoom): then it owes a flush of everything.
     pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Begun>, UnitError> {
+        self.counters.avoided(flush.avoided());
         let write_buffer = flush.write_buffer();
         if flush.is_empty() && !write_buffer {
             return Ok(None);
@@ -280,7 +288,19 @@ impl Unit {
     /// The unit refused part of it, or a device did not answer: what was begun is not known to be done. Or the unit did not
     /// confirm in time, and is out of service.
     pub(crate) fn finish(&self, hal: &impl Hal, begun: Option<Begun>) -> Result<(), UnitError> {
-        let Some(Begun { write_buffer, work, makes_up_for }) = begun else { return Ok(()) };
+        begun.map_or(Ok(()), |begun| self.timed(hal, || self.do_rest(hal, begun)))
+    }
+
+    /// Notes how long a wait takes.
+    fn timed(&self, hal: &impl Hal, wait: impl FnOnce() -> Result<(), UnitError>) -> Result<(), UnitError> {
+        let start = hal.now_ns();
+        let result = wait();
+        self.counters.waited(hal.now_ns().saturating_sub(start));
+        result
+    }
+
+    fn do_rest(&self, hal: &impl Hal, begun: Begun) -> Result<(), UnitError> {
+        let Begun { write_buffer, work, makes_up_for } = begun;
         if write_buffer {
             let _turn = self.take_turn()?;
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
@@ -316,7 +336,8 @@ impl Unit {
     /// It has none in time, and the unit is out of service.
     pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
         let Some(queue) = self.queue() else { return Ok(()) };
-        self.guard(queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, self.timeout_ns))
+        let wait = || queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, self.timeout_ns);
+        self.guard(self.timed(hal, wait))
     }
 
     /// Both in one go.
@@ -430,6 +451,9 @@ impl Unit {
             waits: counts.waits,
             doorbells: counts.doorbells,
             completion_errors: counts.completion_errors,
+            flushes_avoided: self.counters.flushes_avoided(),
+            longest_wait_ns: self.counters.longest_wait_ns(),
+            other_faults: self.counters.other_faults(),
             frames: self.frames.load(Ordering::Relaxed) + self.queue().map_or(0, Queue::frames),
         }
     }

@@ -461,3 +461,45 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
         assert!(asked.load(Ordering::Relaxed) > 0, "goes: {goes}");
     }
 }
+
+#[test]
+fn flushes_that_nobody_needs_are_counted() {
+    let caching = UnitConfig::server().caching_mode(true);
+    for (unit, expected) in
+        [(UnitConfig::server(), [0, 1, 2, 2]), (caching, [0; 4]), (behind_write_buffers(UnitConfig::client()), [0; 4])]
+    {
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let counted = || iommu.statistics().flushes_avoided;
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        let unused = counted();
+        iommu.assign(function(0, 3), cell).unwrap();
+        let assigned = counted();
+        iommu.map(cell, region(INPUT + PAGE, MEMORY, PAGE, RW)).unwrap();
+        let mapped = counted();
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+        assert_eq!([unused, assigned, mapped, counted()], expected);
+    }
+}
+
+#[test]
+fn the_longest_wait_is_told() {
+    const MILLISECOND: u64 = 1_000_000;
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let (cell, device) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 3));
+    machine.add_ats(device, 32);
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    let unmap = || {
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+        iommu.statistics().longest_wait_ns
+    };
+    assert!((1..MILLISECOND).contains(&unmap()));
+    machine.set_device_tlb(device, Answer::After(5 * MILLISECOND), 32);
+    let longest = unmap();
+    assert!((5 * MILLISECOND..6 * MILLISECOND).contains(&longest), "{longest}");
+    machine.set_device_tlb(device, Answer::After(0), 32);
+    assert_eq!(unmap(), longest, "shorter ones change nothing");
+}

@@ -1,11 +1,11 @@
 use std::cell::Cell;
 
-use cofferdam::Iommu;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam::vtd::{Access, Destination, FaultLog, FaultReason};
+use cofferdam::{Iommu, limits};
 use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
@@ -259,4 +259,25 @@ fn an_answer_that_nobody_asked_for_is_counted_and_holds_back_no_fault_event() {
         assert_eq!(machine.messages().len(), events + 2, "and a fault as well");
         assert_eq!(iommu.faults(|_| ()).records, 1);
     }
+}
+
+#[test]
+fn faults_are_counted_by_device_while_there_is_room_and_together_from_then_on() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let fault = |device| {
+        assert!(!write(&machine, device, 0, 0));
+        assert_eq!(iommu.faults(|_| ()).records, 1);
+    };
+    let room = limits::FAULTING_DEVICES as u8;
+    // The last two find no room, the first one has its own already.
+    (0..room + 2).chain([0]).for_each(|number| fault(function(0, number)));
+    fault(function(1, 3));
+    let expected = [(function(1, 3), 1)].into_iter().chain((0..room).map(|n| (function(0, n), 1 + u64::from(n == 0))));
+    assert!(iommu.faults_by_device().eq(expected), "{:?}", iommu.faults_by_device().collect::<Vec<_>>());
+    assert_eq!(iommu.statistics().other_faults, 2);
+    iommu.disable().unwrap();
+    iommu.enable().unwrap();
+    assert_eq!((iommu.faults_by_device().count(), iommu.statistics().other_faults), (0, 0));
 }

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 
 use tock_registers::interfaces::{Readable, Writeable};
 
+use super::counters::Counters;
 use super::{Invalidator, Unit};
 use crate::error::UnitError;
 use crate::hal::{Frames, Hal};
@@ -93,6 +94,7 @@ impl Unit {
         let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
         registers.fsts().set(registers.fsts().get() & errors);
         self.read_faults(hal, &mut FaultLog::default(), |_| ());
+        self.counters = Counters::new();
         if self.capabilities.has_invalidation_registers() {
             register_based::wait_idle(&registers, &self.capabilities, self.timeout_ns)?;
         }

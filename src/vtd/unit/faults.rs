@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering;
 
 use super::Unit;
+use crate::addr::SourceId;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal};
 use crate::vtd::context_entry::{ContextEntry, with_fpd};
@@ -12,17 +13,25 @@ use crate::vtd::{Destination, Fault, FaultLog, Flush, fault, fault_event};
 impl Unit {
     /// Reads and clears the pending fault records. Takes no lock that a change holds; if another CPU, or what an NMI
     /// interrupted, is reading already, it leaves them to it.
-    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
+    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, mut each: impl FnMut(Fault)) {
         match self.reader.try_lock() {
             Some(_reading) => {
                 let registers = self.registers(hal);
                 if let Some(queue) = self.queue() {
                     queue.clear_completion_error(&registers);
                 }
-                fault::drain(&registers, self.segment, &self.capabilities, log, each);
+                fault::drain(&registers, self.segment, &self.capabilities, log, |fault| {
+                    self.counters.fault(fault.source.requester());
+                    each(fault);
+                });
             }
             None => log.busy = true,
         }
+    }
+
+    /// The devices whose faults were read, and how many of each.
+    pub(crate) fn faults_by_device(&self) -> impl Iterator<Item = (SourceId, u64)> + '_ {
+        self.counters.faults().map(|(requester, faults)| (SourceId::from_requester(self.segment, requester), faults))
     }
 
     /// Has the unit send its fault event there, or none.

@@ -32,6 +32,7 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(others.count());
     show(iommu.input_ranges(*any()));
     show(iommu.statistics());
+    iommu.faults_by_device().for_each(show);
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
     if let Ok(audit) = iommu.audit(show) {
