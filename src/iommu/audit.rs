@@ -349,3 +349,71 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{PhysAddr, Rights};
+    use crate::cell::CellConfig;
+    use crate::hal::fake::Fake;
+    use crate::iommu::Options;
+    use crate::iommu::devices::State;
+
+    const START: u64 = 0x1000_0000;
+
+    /// One to one, so many pages of 64 KiB behind `START`.
+    fn region(first: u64, count: u64) -> Region {
+        let start = START + (first << 16);
+        Region::new(Iova::new(start), PhysAddr::new(start), count << 16, Rights::all()).unwrap()
+    }
+
+    #[test]
+    fn what_the_root_cell_is_granted_does_not_excuse_what_its_devices_reach() {
+        let iommu: Iommu<Fake, 1, 4, 4> = Iommu::new(Fake::new(1), Options::DEFAULT);
+        let root = iommu.create_root_cell(CellConfig::DEFAULT).unwrap();
+        let [cell, sharer] = [(); 2].map(|()| iommu.create_cell(CellConfig::DEFAULT).unwrap());
+        iommu.map(root, region(0, 16)).unwrap();
+        iommu.map(cell, region(3, 2)).unwrap();
+        iommu.map_shared(sharer, region(8, 2)).unwrap();
+        let mut config = iommu.config.lock();
+        // As if nothing had been taken from either.
+        for id in [root, sharer] {
+            let regions = &mut config.cell_mut(id).unwrap().regions;
+            regions.clear();
+            regions.insert(region(0, 16), true).unwrap();
+        }
+        let source = SourceId::new(0, 0, 1, 0).unwrap();
+        let told_of = |id| {
+            let device = Assignment {
+                device: source,
+                cell: id,
+                unit: 0,
+                domain_id: 1,
+                requesters: Vec::new(),
+                ats: None,
+                fenced: false,
+                blocked: false,
+                state: State::Staying,
+            };
+            let mut told = std::vec::Vec::new();
+            let (unsafe_interrupts, sharing) = (Vec::new(), Vec::new());
+            let audit = Audit {
+                differences: 0,
+                functions: 0,
+                device_tlbs: 0,
+                ranges: 0,
+                tables: 0,
+                unsafe_interrupts,
+                sharing,
+            };
+            let mut each = |difference| told.push(difference);
+            let mut auditor = Auditor { iommu: &iommu, config: &config, each: &mut each, audit, strangers: 0 };
+            let run = Reach { source, region: region(0, 16), snoop: true };
+            auditor.crossings(run, Some(&device), config.cell(id).ok(), core::iter::empty());
+            told
+        };
+        let crosses = Difference::Crosses { source, cell: Some(root), owner: cell, memory: owned(&region(3, 2)) };
+        assert_eq!(told_of(root), [crosses], "but for what is shared with it");
+        assert_eq!(told_of(sharer), [], "two cells may be granted the same");
+    }
+}
