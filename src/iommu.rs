@@ -45,9 +45,15 @@ pub struct Options {
     /// How long to wait for a unit to confirm something, in nanoseconds. A unit that takes longer is out of service. A clock
     /// that [stands still](Hal::now_ns) ends a wait as well.
     ///
-    /// Where devices have device-TLBs, a unit gives such a device time to answer, and once more; if that takes longer, it
-    /// is the unit that is out of service, and not the device alone.
+    /// Invalidations that wait for devices have [more time](Self::device_timeout_ns).
     pub timeout_ns: u64,
+    /// How long to wait for an invalidation of device-TLBs, or for one behind it in the queue, in nanoseconds; no less than
+    /// `timeout_ns` in any case.
+    ///
+    /// A unit gives a device time to answer, which only the unit knows (VT-d 5.10, section 4.3), and here it does so twice;
+    /// then the device is named and fenced. If this is over before, it is the unit that is out of service. Devices that die
+    /// together may each take that long.
+    pub device_timeout_ns: u64,
     /// Where main memory is, if that is known: protected by registers while a unit that firmware left on is taken over, where
     /// the unit has no better way.
     pub memory: Option<MainMemory>,
@@ -57,9 +63,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// One second: far more than any unit needs, far less than anybody waits. No memory is known. And the smallest queue, which
-    /// has room for the calls of more than a dozen CPUs at a time.
-    pub const DEFAULT: Self = Self { timeout_ns: 1_000_000_000, memory: None, queue_slots: 256 };
+    /// One second: far more than any unit needs, far less than anybody waits. Three minutes for device-TLBs: PCI Express lets
+    /// a device answer within a minute and a half. No memory is known. And the smallest queue, which has room for the calls of
+    /// more than a dozen CPUs at a time.
+    pub const DEFAULT: Self =
+        Self { timeout_ns: 1_000_000_000, device_timeout_ns: 180_000_000_000, memory: None, queue_slots: 256 };
 }
 
 impl Default for Options {
@@ -221,8 +229,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             if unit.kind != UnitKind::VtD {
                 return Err(Error::UnknownUnit(unit.window));
             }
-            let Options { timeout_ns, queue_slots, .. } = self.options;
-            let unit = Unit::probe(&self.hal, unit.window, unit.segment, timeout_ns, queue_slots)?;
+            let Options { timeout_ns, device_timeout_ns, queue_slots, .. } = self.options;
+            let timeouts = (timeout_ns, device_timeout_ns);
+            let unit = Unit::probe(&self.hal, unit.window, unit.segment, timeouts, queue_slots)?;
             self.units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
             Ok(())
         });

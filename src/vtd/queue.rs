@@ -49,6 +49,8 @@ pub(super) struct Counts {
 pub(crate) struct Ticket {
     /// The number behind its wait descriptor.
     pub(super) end: u64,
+    /// It is done only when devices have answered: what it asks of them, or what a batch before it does.
+    pub(super) for_devices: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,8 @@ struct State {
     skew: u64,
     waits: u64,
     doorbells: u64,
+    /// The end of the last batch that asks devices.
+    devices_end: u64,
     failures: Failures,
 }
 
@@ -87,7 +91,8 @@ impl Queue {
         let ring = Frames::allocate(hal, order)?;
         match Frames::allocate(hal, order) {
             Ok(status) => {
-                let state = State { tail: 0, skew: 0, waits: 0, doorbells: 0, failures: Failures::default() };
+                let state =
+                    State { tail: 0, skew: 0, waits: 0, doorbells: 0, devices_end: 0, failures: Failures::default() };
                 let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
                 Ok(Self {
                     ring,
@@ -245,7 +250,19 @@ impl Queue {
         state.tail = end;
         state.waits += 1 + fences;
         self.ring(registers, state);
-        Some(Ticket { end })
+        if unanswered != 0 {
+            state.devices_end = end;
+        }
+        Some(Ticket { end, for_devices: self.waits_for_devices(state) })
+    }
+
+    fn waits_for_devices(&self, state: &State) -> bool {
+        state.devices_end > self.done.load(Ordering::Relaxed)
+    }
+
+    /// True if a device may still have to answer.
+    pub(super) fn asks_devices(&self) -> bool {
+        self.waits_for_devices(&self.state.lock())
     }
 
     /// Rings the doorbell.

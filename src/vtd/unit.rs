@@ -95,6 +95,8 @@ pub(crate) struct Unit {
     segment: u16,
     capabilities: Capabilities,
     timeout_ns: u64,
+    /// As long as devices may have to answer.
+    device_timeout_ns: u64,
     queue_slots: u16,
     found: Found,
     /// Both from the moment when the unit was first told of them until it has confirmed that it does not use them.
@@ -128,7 +130,7 @@ impl Unit {
         hal: &impl Hal,
         window: Window,
         segment: u16,
-        timeout_ns: u64,
+        (timeout_ns, device_timeout_ns): (u64, u64),
         queue_slots: u16,
     ) -> Result<Self, UnitError> {
         let mut capabilities = Capabilities::read(&Registers { hal, window })?;
@@ -138,6 +140,7 @@ impl Unit {
             segment,
             capabilities,
             timeout_ns,
+            device_timeout_ns: device_timeout_ns.max(timeout_ns),
             queue_slots,
             found: Found::default(),
             invalidator: None,
@@ -308,7 +311,8 @@ impl Unit {
         let registers = self.registers(hal);
         match (work, &self.invalidator) {
             (Work::Batch(ticket), Some(Invalidator::Queue(queue))) => {
-                self.guard(queue.wait(&registers, ticket, self.timeout_ns))?;
+                let timeout_ns = self.patience(ticket.for_devices);
+                self.guard(queue.wait(&registers, ticket, timeout_ns))?;
             }
             (Work::Registers(list), _) => {
                 let _turn = self.take_turn()?;
@@ -319,6 +323,10 @@ impl Unit {
         }
         self.made_up.fetch_max(makes_up_for, Ordering::AcqRel);
         Ok(())
+    }
+
+    fn patience(&self, for_devices: bool) -> u64 {
+        if for_devices { self.device_timeout_ns } else { self.timeout_ns }
     }
 
     /// The right to give the unit a command, or an invalidation through registers (R2, S 6.5.1).
@@ -336,7 +344,8 @@ impl Unit {
     /// It has none in time, and the unit is out of service.
     pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
         let Some(queue) = self.queue() else { return Ok(()) };
-        let wait = || queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, self.timeout_ns);
+        let timeout_ns = self.patience(queue.asks_devices());
+        let wait = || queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, timeout_ns);
         self.guard(self.timed(hal, wait))
     }
 

@@ -1,12 +1,13 @@
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Refusal, Statistics};
+use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Options, Refusal, Statistics};
 use cofferdam::vtd::UnitState;
 use cofferdam::{CellId, Iommu, limits};
-use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
+use cofferdam_model::{Answer, BridgeKind, GIVES_UP_NS, Machine, UnitConfig};
 
 use crate::machine::*;
+use crate::watched::{Stop, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -406,4 +407,53 @@ fn a_device_that_moves_and_does_not_answer_is_given_up_once() {
     // Each time that it is asked, the unit waits long for it.
     assert!(moved.2 <= 5, "{moved:?}");
     assert_eq!(iommu.assign_with(silent, other, DEVICE_TLB), Err(Error::Busy { device: silent, cell }));
+}
+
+/// The unit gives a device up after twice that time.
+const TIME: u64 = GIVES_UP_NS;
+
+/// How it goes with an invalidation that a silent device does not answer, with a flush for another device that is behind it
+/// in the queue, and with the unit, if they have so much time.
+fn in_time(
+    machine: &Machine,
+    timeout_ns: u64,
+    device_timeout_ns: u64,
+) -> (Result<(), Error>, Result<(), Error>, UnitState) {
+    let stop = Stop::new();
+    let hal = Watched { machine, before: stop.looks() };
+    let options = Options { timeout_ns, device_timeout_ns, ..Options::default() };
+    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(machine), options).unwrap();
+    iommu.enable().unwrap();
+    let (silent, plain) = (function(0, 3), function(0, 5));
+    machine.add_ats(silent, 32);
+    let [cell, other] = [silent, plain].map(|device| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
+        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == silent }).unwrap();
+        cell
+    });
+    machine.set_device_tlb(silent, Answer::Never, 32);
+    let mut behind = Ok(());
+    let unmap = |cell| iommu.unmap(cell, range(INPUT, PAGE)).map(drop);
+    let result = stop.meanwhile(|| unmap(cell), || behind = unmap(other));
+    (result, behind, states(&iommu)[0])
+}
+
+#[test]
+fn a_device_has_time_of_its_own_to_answer_and_so_has_what_waits_behind_it() {
+    for (timeout_ns, device_timeout_ns) in [(TIME / 10, 3 * TIME), (3 * TIME, 0)] {
+        let machine = machine([UnitConfig::server()]);
+        let named = not_answered(&machine, function(0, 3));
+        assert_eq!(in_time(&machine, timeout_ns, device_timeout_ns), (named, Ok(()), UnitState::On));
+    }
+}
+
+#[test]
+fn a_device_that_its_unit_does_not_give_up_in_time_costs_the_unit() {
+    let machine = machine([UnitConfig::server()]);
+    let (result, behind, state) = in_time(&machine, TIME / 10, TIME);
+    assert!(result.is_err() && behind.is_err());
+    let UnitState::Failed { error: UnitError::Timeout { waited_ns, .. }, blocking: true } = state else { panic!() };
+    assert!((TIME..2 * TIME).contains(&waited_ns), "{waited_ns}");
+    machine.abandon();
 }

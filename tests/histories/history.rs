@@ -44,8 +44,12 @@ impl<'m> History<'m> {
         let topology = Topology::from_dmar(&plan.table(machine), &machine, |finding| panic!("{finding}")).unwrap();
         let broken = kind.breaks.then(|| Broken::new(plan));
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
-        let mut iommu: Front<'m> =
-            Front::discover(machine, topology, Options { timeout_ns, ..Options::default() }).unwrap();
+        let mut iommu: Front<'m> = Front::discover(
+            machine,
+            topology,
+            Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() },
+        )
+        .unwrap();
         iommu.enable().unwrap();
         let units: Vec<Facts> = iommu
             .units()
