@@ -34,7 +34,7 @@ pub use crate::paging::MapError;
 pub use audit::Audit;
 pub use change::{Change, Committed};
 pub use device_info::{DeviceInfo, InputRanges};
-pub use device_tlb::{DeviceConfig, NoDeviceTlb};
+pub use device_tlb::{AtsInfo, DeviceConfig, NoDeviceTlb};
 use devices::Assignment;
 pub use error::{Error, Incompatibility, Others, Refusal};
 use root::Root;

@@ -4,7 +4,7 @@
 use heapless::Vec;
 
 use super::devices::State;
-use super::{Error, Iommu, Refusal};
+use super::{AtsInfo, Error, Iommu, NoDeviceTlb, Refusal};
 use crate::addr::{INTERRUPTS, Iova, IovaRange, Region, SourceId};
 use crate::cell::CellId;
 use crate::hal::{Hal, Window};
@@ -32,6 +32,11 @@ pub struct DeviceInfo {
     /// The functions that nothing keeps apart from it, and what isolates it from all others: all of the group belong to one
     /// cell.
     pub group: Group,
+    /// Whether it can have a device-TLB, if its assignment asks for one ([`DeviceConfig`](super::DeviceConfig)): what that is
+    /// like, or why not.
+    pub ats: Result<AtsInfo, NoDeviceTlb>,
+    /// It does not work without one: no cell has it unless its assignment asks for one.
+    pub needs_device_tlb: bool,
     /// Why no cell is given it, whatever its configuration, if so.
     pub refusal: Option<Refusal>,
 }
@@ -59,6 +64,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for memory in self.topology.reserved(&self.hal, device) {
             let _ = reserved.push(memory.region);
         }
+        let ats = self.ats_of(device, unit.capabilities(), &requesters);
+        let needs_device_tlb = self.needs_device_tlb(device);
+        let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
         let config = self.config.lock();
         let assignment = config.assignments.iter().find(|other| other.device == device);
         Ok(DeviceInfo {
@@ -68,7 +76,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             input_bits: shape.input_bits,
             largest_page: shape.largest_page_bytes(),
             reserved,
-            refusal: self.refusal(device, index, &requesters),
+            ats: ats.map(|ats| AtsInfo::of(&ats, unit.capabilities())),
+            needs_device_tlb,
+            refusal: self.refusal(device, index, &requesters).or(missing),
             requesters,
             group,
         })

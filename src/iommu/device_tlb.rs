@@ -6,12 +6,13 @@ use core::fmt;
 use super::flush::{Guard, everything};
 use super::results::{Outcome, Results};
 use super::stage::Touched;
-use super::{Config, Error, Iommu, Refusal};
+use super::{Config, Iommu, Refusal};
 use crate::addr::SourceId;
 use crate::firmware::dmar::Properties;
 use crate::hal::Hal;
 use crate::pci::{self, Ats};
-use crate::vtd::DeviceTlb;
+use crate::topology::Requesters;
+use crate::vtd::{Capabilities, DeviceTlb};
 
 /// How a device is given to a cell.
 ///
@@ -58,37 +59,74 @@ impl fmt::Display for NoDeviceTlb {
     }
 }
 
+/// What is to be known of a device that can have a device-TLB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AtsInfo {
+    /// Invalidations that it takes at a time without holding up others on its link, 1 to 32; a physical function and its
+    /// virtual ones together (Invalidate Queue Depth).
+    pub queue_depth: u8,
+    /// One invalidation can empty it for all PASIDs (Global Invalidate Supported). Nothing here has PASIDs yet.
+    pub global_invalidate: bool,
+    /// Its physical function, or itself if it is no virtual one, where the unit counts what it asks of each and has to be told
+    /// whom it asks (ECAP.DIT): each invalidation names it (PFSID). `None` where none does.
+    pub pfsid: Option<SourceId>,
+}
+
+impl AtsInfo {
+    pub(super) fn of(ats: &Ats, unit: &Capabilities) -> Self {
+        let Ats { queue_depth, global_invalidate, physical, .. } = *ats;
+        Self { queue_depth, global_invalidate, pfsid: unit.device_tlb_throttling.then_some(physical) }
+    }
+}
+
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// The capability of a device that is to have a device-TLB, and may (R48). Without one, none is given to a device that
     /// does not work without (R51).
-    pub(super) fn ats_for(&self, device: SourceId, unit: usize, config: DeviceConfig) -> Result<Option<Ats>, Error> {
-        let refused = |reason| Err(Error::Refused { device, reason });
-        let hal = &self.hal;
-        if !config.device_tlb {
-            let required = self.topology.properties(hal, device).contains(Properties::ATC_REQUIRED);
-            return if required || pci::caches_memory(hal, device) {
-                refused(Refusal::NeedsDeviceTlb)
-            } else {
-                Ok(None)
-            };
+    pub(super) fn ats_for(
+        &self,
+        device: SourceId,
+        unit: &Capabilities,
+        requesters: &Requesters,
+        config: DeviceConfig,
+    ) -> Result<Option<Ats>, Refusal> {
+        if config.device_tlb {
+            self.ats_of(device, unit, requesters).map(Some).map_err(Refusal::NoDeviceTlb)
+        } else if self.needs_device_tlb(device) {
+            Err(Refusal::NeedsDeviceTlb)
+        } else {
+            Ok(None)
         }
-        let missing = |reason| refused(Refusal::NoDeviceTlb(reason));
-        let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+    }
+
+    /// The capability of a device that may have a device-TLB (R48).
+    pub(super) fn ats_of(
+        &self,
+        device: SourceId,
+        unit: &Capabilities,
+        requesters: &Requesters,
+    ) -> Result<Ats, NoDeviceTlb> {
         // Without a queue, nothing could be invalidated there.
         if !unit.device_tlb || !unit.queued_invalidation {
-            return missing(NoDeviceTlb::Unit);
+            return Err(NoDeviceTlb::Unit);
         }
-        let Some(ats) = Ats::of(hal, device) else { return missing(NoDeviceTlb::Capability) };
-        if !ats.fits_pages(hal) {
-            return missing(NoDeviceTlb::PageSize);
+        let ats = Ats::of(&self.hal, device).ok_or(NoDeviceTlb::Capability)?;
+        if !ats.fits_pages(&self.hal) {
+            return Err(NoDeviceTlb::PageSize);
         }
-        if !self.topology.requesters(hal, device)?.is_alone() {
-            return missing(NoDeviceTlb::SourceId);
+        if !requesters.is_alone() {
+            return Err(NoDeviceTlb::SourceId);
         }
-        if !self.topology.ats_allowed(hal, device) {
-            return missing(NoDeviceTlb::Firmware);
+        if !self.topology.ats_allowed(&self.hal, device) {
+            return Err(NoDeviceTlb::Firmware);
         }
-        Ok(Some(ats))
+        Ok(ats)
+    }
+
+    /// True if a device does not work without a device-TLB (R51).
+    pub(super) fn needs_device_tlb(&self, device: SourceId) -> bool {
+        let required = self.topology.properties(&self.hal, device).contains(Properties::ATC_REQUIRED);
+        required || pci::caches_memory(&self.hal, device)
     }
 
     /// Switches ATS off, and has device-TLBs emptied: of devices that leave, before their context entries block them (R47),

@@ -107,7 +107,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
             requesters.push(source.requester()).map_err(|_| full)?;
         }
-        let ats = self.ats_for(device, unit, device_config)?;
+        let capabilities = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+        let ats = self.ats_for(device, capabilities, &all, device_config);
+        let ats = ats.map_err(|reason| Error::Refused { device, reason })?;
         // Those that leave count as well, but once if they move: all of them may be asked in one batch.
         let leaving = config.assignments.iter().filter(|other| other.leaves(touched) && other.device != device);
         let gone = leaving.filter(|leaving| others.clone().all(|other| other.device != leaving.device));

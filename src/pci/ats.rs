@@ -3,6 +3,7 @@
 //! | bits of the second word | field |
 //! |---|---|
 //! | 4:0 | Invalidate Queue Depth; 0 for 32 |
+//! | 6 | Global Invalidate Supported: of all PASIDs in one invalidation |
 //! | 20:16 | STU, smallest translation unit: 2^STU pages of 4 KiB |
 //! | 31 | Enable |
 
@@ -16,6 +17,7 @@ const BYTES: u16 = 8;
 /// Capability in bits 15:0, Control in bits 31:16.
 const REGISTERS: u16 = 0x04;
 const DEPTH: u32 = 0x1f;
+const GLOBAL: u32 = 1 << 6;
 const STU: u32 = 0x1f << 16;
 const ENABLE: u32 = 1 << 31;
 
@@ -28,6 +30,8 @@ pub(crate) struct Ats {
     pub(crate) physical: SourceId,
     /// How many invalidations the physical function takes at a time, 1 to 32, its virtual functions together.
     pub(crate) queue_depth: u8,
+    /// The physical function takes one invalidation for all PASIDs.
+    pub(crate) global_invalidate: bool,
     /// Where its capability is.
     at: u16,
     /// Where that of the physical function is.
@@ -40,13 +44,14 @@ impl Ats {
         let capability = |function| extended_capabilities(config, function, ID, BYTES).next();
         let at = capability(function)?;
         let physical = physical_function(config, function)?;
-        // Depth and STU of a virtual function read as 0: those of its physical function count.
+        // What a virtual function says itself reads as 0: its physical function's counts.
         let physical_at = capability(physical)?;
-        let queue_depth = match config.read(physical, physical_at + REGISTERS) & DEPTH {
+        let register = config.read(physical, physical_at + REGISTERS);
+        let queue_depth = match register & DEPTH {
             0 => 32,
             depth => depth as u8,
         };
-        Some(Self { function, physical, queue_depth, at, physical_at })
+        Some(Self { function, physical, queue_depth, global_invalidate: register & GLOBAL != 0, at, physical_at })
     }
 
     /// True if the function asks for pages of 4 KiB, or will once it is [switched on](Self::switch). A virtual function

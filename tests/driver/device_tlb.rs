@@ -188,6 +188,12 @@ fn a_virtual_function_is_named_with_its_physical_function_where_the_unit_throttl
         let registers =
             [(0x140, 0x1800_0000 | 1 << 16 | 0xf), (0x180, 1 << 16 | 0x10), (0x190, 2), (0x194, 1 << 16 | 0x80)];
         registers.iter().for_each(|&(offset, value)| machine.set_config(physical, offset, value));
+        for (register, global) in [(7, false), (1 << 6 | 7, true)] {
+            machine.set_config(physical, ATS, register);
+            let ats = iommu.device_info(device).unwrap().ats.unwrap();
+            let named = (fields != 0).then_some(physical);
+            assert_eq!((ats.queue_depth, ats.global_invalidate, ats.pfsid), (7, global, named));
+        }
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
         iommu.assign_with(device, cell, DEVICE_TLB).unwrap();
@@ -210,7 +216,11 @@ fn a_device_that_cannot_have_a_device_tlb_is_refused_by_name() {
         let refused = iommu.assign_with(device, cell, DEVICE_TLB);
         assert_eq!((iommu.statistics(), is_on(machine, device)), (before, false), "nothing changed");
         match refused {
-            Err(Error::Refused { device: named, reason: Refusal::NoDeviceTlb(reason) }) if named == device => reason,
+            Err(Error::Refused { device: named, reason: Refusal::NoDeviceTlb(reason) }) if named == device => {
+                let info = iommu.device_info(device).unwrap();
+                assert_eq!((info.ats, info.refusal), (Err(reason), None), "it was to be known before");
+                reason
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -243,15 +253,22 @@ fn a_device_that_cannot_have_a_device_tlb_is_refused_by_name() {
 #[test]
 fn a_device_that_caches_memory_needs_its_device_tlb() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = enabled_with_ats(&machine);
+    let mut iommu = enabled_with_ats(&machine);
     let device = function(0, 3);
     machine.add_ats(device, 32);
+    assert!(!iommu.device_info(device).unwrap().needs_device_tlb);
     // DVSEC of CXL: a device, Cache_Capable.
     let dvsec = [(0x140, 0x1800_0000 | 1 << 16 | 0xf), (0x180, 1 << 16 | 0x23), (0x184, 0x1e98), (0x188, 1 << 16)];
     dvsec.iter().for_each(|&(offset, value)| machine.set_config(device, offset, value));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     assert_eq!(iommu.assign(device, cell), Err(Error::Refused { device, reason: Refusal::NeedsDeviceTlb }));
     iommu.assign_with(device, cell, DEVICE_TLB).unwrap();
+    let info = iommu.device_info(device).unwrap();
+    assert_eq!((info.needs_device_tlb, info.ats.is_ok(), info.refusal), (true, true, None));
+    iommu.release(device).unwrap();
+    iommu.disable().unwrap();
+    let missing = Some(Refusal::NoDeviceTlb(NoDeviceTlb::Firmware));
+    assert_eq!(enabled(&machine).device_info(device).unwrap().refusal, missing, "no cell can have it");
 }
 
 #[test]
