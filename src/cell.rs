@@ -5,7 +5,7 @@ mod policy;
 mod regions;
 
 pub(crate) use difference::{Difference, differences, withdraw_grants};
-pub use policy::{CoherencyPolicy, Sharing};
+pub use policy::{CoherencyPolicy, ResetPolicy, Sharing};
 pub(crate) use regions::{RegionError, Regions};
 
 use heapless::Vec;
@@ -42,16 +42,19 @@ pub struct CellConfig {
     pub coherency: CoherencyPolicy,
     /// When its devices share one.
     pub sharing: Sharing,
+    /// Whether its devices are reset when they leave it.
+    pub reset: ResetPolicy,
 }
 
 impl CellConfig {
     /// No unsafe interrupts, no unknown isolation, snooping enforced for each device that can be made to, tables shared by
-    /// those alike.
+    /// those alike, and devices reset that can be.
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
         coherency: CoherencyPolicy::PerDevice,
         sharing: Sharing::ByAttributes,
+        reset: ResetPolicy::IfPossible,
     };
 }
 

@@ -44,7 +44,7 @@ mod pci;
 pub mod topology;
 pub mod vtd;
 
-pub use cell::{CellConfig, CellId, CoherencyPolicy, Sharing};
+pub use cell::{CellConfig, CellId, CoherencyPolicy, ResetPolicy, Sharing};
 pub use domain::Coherency;
 pub use iommu::Iommu;
 

@@ -12,6 +12,7 @@ mod config_space;
 mod cxl;
 mod express;
 mod header;
+mod reset;
 mod sr_iov;
 
 pub(crate) use acs::{isolate_all, isolates};
@@ -20,6 +21,7 @@ pub(crate) use bridge::{Bridge, bridge, bridges_above, forwards_extended_functio
 pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
-pub(crate) use express::{PortType, express_register, port_type, transactions_pending};
+pub(crate) use express::{PortType, express_register, port_type};
 pub(crate) use header::{functions_of, is_there};
+pub(crate) use reset::{RESET_NS, Reset, pending};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};

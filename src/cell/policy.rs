@@ -28,6 +28,25 @@ impl CoherencyPolicy {
     }
 }
 
+/// Whether a device is reset when it leaves its cell (Function Level Reset, by PCI Express or by Advanced Features).
+///
+/// What a cell has told a device to do, it may still do in its next cell, as soon as that switches bus mastering on: to
+/// addresses that mean something else there. A reset makes it forget. It takes 100 ms, for eight devices of a change at a time.
+///
+/// Afterwards the device has its base addresses and the rest of its header as before, with bus mastering off; of its
+/// capabilities only Device Control, Device Control 2 and Access Control Services. Interrupts (MSI, MSI-X), power management,
+/// error reporting and the like are up to its next driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResetPolicy {
+    /// If it can be. A bridge cannot, nor can a function while it has virtual functions, which it would take with it.
+    #[default]
+    IfPossible,
+    /// A device that cannot be is refused; one that cannot be any more when it is to leave stays, blocked.
+    Required,
+    /// Whoever gives it to another cell resets it before.
+    Never,
+}
+
 /// When devices of a cell share a page table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sharing {

@@ -141,8 +141,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// Takes a device away from its cell. It is blocked, unless the change gives it to another.
     ///
     /// Its ATS is switched off, its entry cleared and flushed, its bus mastering switched off, unless it is a bridge, and what
-    /// it has under way awaited; in this order, and before any other cell has it. It is not reset: what its cell has told it
-    /// to do it may still do in its next cell, as soon as that switches bus mastering on. Reset it before.
+    /// it has under way awaited; then it is reset, as its cell's [`ResetPolicy`](crate::ResetPolicy) says, which takes 100 ms.
+    /// All in this order, and before any other cell has it.
     ///
     /// # Errors
     ///
@@ -199,6 +199,9 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// over ([`Error::NotIdle`]): nothing is granted. What was to be taken away is gone, and nothing reaches it; all other
     /// devices that were to be released are. This one stays in its cell, blocked and with its bus mastering off, and its cell
     /// stays, too; the release may be repeated.
+    ///
+    /// Or it was not reset ([`Error::NotReset`]), and the same holds: it did not answer again when [`Options::timeout_ns`](super::Options)
+    /// was over after the 100 ms that a reset takes, or its cell has it reset and it cannot be any more.
     pub fn commit(self) -> Result<Committed<CELLS>, Error> {
         self.iommu.commit(&self.edits)
     }

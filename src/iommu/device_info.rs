@@ -9,6 +9,7 @@ use crate::addr::{INTERRUPTS, Iova, IovaRange, Region, SourceId};
 use crate::cell::CellId;
 use crate::hal::{Hal, Window};
 use crate::limits;
+use crate::pci::Reset;
 use crate::topology::{Group, Requesters};
 
 /// What a device can do and what stands in its way, as far as no cell matters.
@@ -37,6 +38,8 @@ pub struct DeviceInfo {
     pub ats: Result<AtsInfo, NoDeviceTlb>,
     /// It does not work without one: no cell has it unless its assignment asks for one.
     pub needs_device_tlb: bool,
+    /// It can be reset alone when it leaves a cell ([`ResetPolicy`](crate::ResetPolicy)).
+    pub resettable: bool,
     /// Why no cell is given it, whatever its configuration, if so.
     pub refusal: Option<Refusal>,
 }
@@ -78,6 +81,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             reserved,
             ats: ats.map(|ats| AtsInfo::of(&ats, unit.capabilities())),
             needs_device_tlb,
+            resettable: Reset::of(&self.hal, device).is_some(),
             refusal: self.refusal(device, index, &requesters).or(missing),
             requesters,
             group,

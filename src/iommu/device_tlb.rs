@@ -20,8 +20,8 @@ use crate::vtd::{Capabilities, DeviceTlb};
 /// has to switch it on.
 ///
 /// With a device-TLB, the device's ATS is switched on last, and off first when it is released. Have its driver stop it for
-/// the time of either: the specification advises to (VT-d 5.10, section 4.5). Release a device before it is reset, and
-/// assign it anew only when the reset is over.
+/// the time of either: the specification advises to (VT-d 5.10, section 4.5). Release a device before you reset it, and
+/// assign it anew only when the reset is over; what [`ResetPolicy`](crate::ResetPolicy) resets is released by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceConfig {
     /// The device may cache translations itself (ATS). Off by default.

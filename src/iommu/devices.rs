@@ -6,10 +6,10 @@ use heapless::Vec;
 use super::stage::Touched;
 use super::{Config, DeviceConfig, Error, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
-use crate::cell::CellId;
+use crate::cell::{CellId, ResetPolicy};
 use crate::hal::Hal;
 use crate::limits::{self, Full};
-use crate::pci::Ats;
+use crate::pci::{Ats, Reset};
 use crate::topology::{MAX_REQUESTERS, Requesters};
 use crate::vtd::{Capabilities, DeviceTlb};
 
@@ -106,6 +106,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for &source in all.ids() {
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
             requesters.push(source.requester()).map_err(|_| full)?;
+        }
+        let needs_reset = config.cell(cell)?.config.reset == ResetPolicy::Required;
+        if needs_reset && Reset::of(&self.hal, device).is_none() {
+            return refused(Refusal::NoReset);
         }
         let capabilities = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
         let ats = self.ats_for(device, capabilities, &all, device_config);

@@ -33,6 +33,8 @@ pub enum Refusal {
     /// Its requests may reach these devices without passing a remapping unit, or theirs may reach it, and they belong to
     /// other cells ([`Group`](crate::topology::Group)).
     SharesGroup(Others),
+    /// It cannot be reset, as its cell has it when it leaves.
+    NoReset,
     /// Configuration space does not show it, so nobody can tell what its group is, and the cell does not allow that.
     UnknownIsolation,
     /// Its requests may pass this source-id's unit, which is not its own.
@@ -55,6 +57,7 @@ impl fmt::Display for Refusal {
             Self::SharesGroup(others) => {
                 write!(f, "nothing isolates it from {others}, which another cell has")
             }
+            Self::NoReset => f.write_str("it cannot be reset when it leaves the cell"),
             Self::UnknownIsolation => f.write_str("configuration space does not tell what isolates it"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
         }
@@ -118,8 +121,8 @@ impl fmt::Display for Incompatibility {
     }
 }
 
-/// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`] or
-/// [`Error::NotIdle`], whose call says what is left.
+/// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
+/// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -171,6 +174,14 @@ pub enum Error {
         /// How long was waited, in nanoseconds: less than the limit if the platform's clock stood still.
         waited_ns: u64,
     },
+    /// The device was taken from its cell and is blocked, but was not reset: it does not answer any more, or cannot be reset
+    /// any more although its cell has it. It stays listed in its cell until a release succeeds.
+    NotReset {
+        /// The device.
+        device: SourceId,
+        /// How long was waited, in nanoseconds; 0 if it cannot be reset.
+        waited_ns: u64,
+    },
     /// Another change of one of these cells did not end in time.
     InChange,
     /// The device cannot use a table as this cell needs one: it may suit another cell, or the cell without that memory.
@@ -215,6 +226,9 @@ impl fmt::Display for Error {
             Self::Incompatible { device, reason } => write!(f, "{device} does not fit this cell: {reason}"),
             Self::NotIdle { device, register, bit, waited_ns } => {
                 write!(f, "{device}: {register}.{bit} did not clear within {} ms", waited_ns / 1_000_000)
+            }
+            Self::NotReset { device, waited_ns } => {
+                write!(f, "{device} was not reset within {} ms", waited_ns / 1_000_000)
             }
             Self::InChange => f.write_str("another change of the same cell did not end in time"),
             Self::NotOneToOne(region) => write!(f, "{region} is not one to one, as all memory of the root cell is"),

@@ -1,17 +1,32 @@
 //! What a device that leaves its cell has to do between its being blocked and its being free for another cell.
 #![forbid(unsafe_code)]
 
+use heapless::Vec;
+
 use super::devices::{Assignment, State};
 use super::flush::Guard;
 use super::results::Results;
 use super::stage::Touched;
-use super::{Error, Iommu};
+use super::{Config, Error, Iommu};
+use crate::cell::ResetPolicy;
 use crate::hal::{Deadline, Hal};
-use crate::pci;
+use crate::pci::{self, Reset};
+
+/// How many devices are reset at a time: what is to be restored is kept on the stack.
+const AT_A_TIME: usize = 8;
+
+impl Assignment {
+    /// Has a device that was to leave stay, blocked as it is.
+    fn not_reset(&mut self, waited_ns: u64) -> Error {
+        self.state = State::Staying;
+        self.fenced = true;
+        Error::NotReset { device: self.device, waited_ns }
+    }
+}
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// Switches off the bus mastering of devices that leave, and waits, without the lock, until nothing of theirs is under
-    /// way, so that what one cell has told a device does not arrive in the next.
+    /// way, so that what one cell has told a device does not arrive in the next; then [resets](Self::reset) them.
     ///
     /// Only those are waited for that are `blocked` for certain. One that does not come to rest stays in its cell, fenced.
     pub(super) fn quiet<'l>(
@@ -23,30 +38,94 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let leaves = |device: &Assignment| device.leaves(touched);
         config.assignments.iter().filter(|a| leaves(a)).for_each(|a| pci::stop_bus_master(&self.hal, a.device));
         let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
-        let is_pending = |device| pci::transactions_pending(&self.hal, device);
+        let pending = |device| pci::pending(&self.hal, device);
         let mut result = Ok(());
         loop {
             let passed = deadline.passed(self.hal.now_ns());
             let is_awaited = |a: &Assignment| leaves(a) && blocked.is_done(a.unit);
-            let found = config.assignments.iter_mut().find(|a| is_awaited(a) && is_pending(a.device));
-            let Some(assignment) = found else { return (config, result) };
+            let mut awaited = config.assignments.iter_mut().filter(|a| is_awaited(a));
+            let found =
+                awaited.find_map(|assignment| pending(assignment.device).map(|register| (assignment, register)));
+            let Some((assignment, register)) = found else { return self.reset(config, touched, blocked, result) };
             let device = assignment.device;
             if let Some(waited_ns) = passed {
                 assignment.state = State::Staying;
                 assignment.fenced = true;
-                result = result.and(Err(Error::NotIdle {
-                    device,
-                    register: "Device Status",
-                    bit: "Transactions Pending",
-                    waited_ns,
-                }));
+                result = result.and(Err(Error::NotIdle { device, register, bit: "Transactions Pending", waited_ns }));
                 continue;
             }
             drop(config);
-            while is_pending(device) && deadline.passed(self.hal.now_ns()).is_none() {
+            while pending(device).is_some() && deadline.passed(self.hal.now_ns()).is_none() {
                 self.hal.pause();
             }
             config = self.config.lock();
+        }
+    }
+
+    /// Resets the devices that leave, as their cells have it, and waits for them without the lock, a few at a time. They are
+    /// blocked, and their device-TLBs off (R49). One that does not come back stays in its cell, fenced.
+    // Not inlined: what is to be restored is on the stack.
+    #[inline(never)]
+    fn reset<'l>(
+        &'l self,
+        mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        blocked: &Results<UNITS>,
+        mut result: Result<(), Error>,
+    ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Result<(), Error>) {
+        // By their names, since the list may be another whenever the lock was free.
+        let mut last = None;
+        loop {
+            let mut resets = Vec::<Reset, AT_A_TIME>::new();
+            let Config { cells, assignments, .. } = &mut *config;
+            while !resets.is_full() {
+                let left = assignments.iter_mut().filter(|a| a.leaves(touched) && Some(a.device) > last);
+                let Some(assignment) = left.min_by_key(|a| a.device) else { break };
+                last = Some(assignment.device);
+                let cell = cells.get(usize::from(assignment.cell.index)).and_then(Option::as_ref);
+                let policy = cell.map(|cell| cell.config.reset).unwrap_or_default();
+                if policy == ResetPolicy::Never || !blocked.is_done(assignment.unit) {
+                    continue;
+                }
+                match Reset::of(&self.hal, assignment.device) {
+                    Some(reset) => drop(resets.push(reset)),
+                    None if policy == ResetPolicy::Required => result = result.and(Err(assignment.not_reset(0))),
+                    None => {}
+                }
+            }
+            if resets.is_empty() {
+                return (config, result);
+            }
+            drop(config);
+            resets.iter().for_each(|reset| reset.begin(&self.hal));
+            let start = self.hal.now_ns();
+            let mut over = Deadline::new(start, pci::RESET_NS);
+            while over.passed(self.hal.now_ns()).is_none() {
+                self.hal.pause();
+            }
+            let mut deadline = Deadline::new(start, pci::RESET_NS.saturating_add(self.options.timeout_ns));
+            let mut waited_ns = 0;
+            resets.retain(|reset| {
+                loop {
+                    let passed = deadline.passed(self.hal.now_ns());
+                    if reset.is_done(&self.hal) {
+                        reset.restore(&self.hal);
+                        return false;
+                    }
+                    if let Some(waited) = passed {
+                        waited_ns = waited;
+                        return true;
+                    }
+                    self.hal.pause();
+                }
+            });
+            config = self.config.lock();
+            for reset in &resets {
+                let mut leaving = config.assignments.iter_mut().filter(|a| a.leaves(touched));
+                if let Some(assignment) = leaving.find(|a| a.device == reset.function) {
+                    result = result.and(Err(assignment.not_reset(waited_ns)));
+                }
+            }
         }
     }
 }

@@ -31,6 +31,11 @@ fn registers(config: &impl ConfigSpace, function: SourceId) -> Option<(u16, u32,
     Some((at, both & 0xffff, both >> 16))
 }
 
+/// Where the control register of a function is, and the word that sets it as it is.
+pub(super) fn control(config: &impl ConfigSpace, function: SourceId) -> Option<(u16, u32)> {
+    registers(config, function).map(|(at, _, on)| (at, on << 16))
+}
+
 /// True if a function has the capability, and all that it can of what isolates is on: what the capability of a port or of a
 /// function leaves out is always so, or does not concern it (section 7.7.11.2).
 pub(crate) fn isolates(config: &impl ConfigSpace, function: SourceId) -> bool {

@@ -41,10 +41,15 @@ const DEVICE_CONTROL_STATUS: u16 = 0x08;
 /// Transactions Pending, bit 5 of Device Status.
 const TRANSACTIONS_PENDING: u32 = 1 << 21;
 
-/// True if a function has sent requests that are not answered yet. One that is gone, or of conventional PCI, does not say.
-pub(crate) fn transactions_pending(config: &impl ConfigSpace, function: SourceId) -> bool {
+/// True if a function says that it has sent requests which are not answered yet.
+pub(super) fn transactions_pending(config: &impl ConfigSpace, function: SourceId) -> bool {
     let register = express_register(config, function, DEVICE_CONTROL_STATUS);
     register.is_some_and(|register| register & TRANSACTIONS_PENDING != 0)
+}
+
+/// Where a function's PCI Express capability is.
+pub(super) fn capability_at(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
+    capability(config, function, ID)
 }
 
 /// A register of a function's PCI Express capability; `None` if there is none, or no way to read it.

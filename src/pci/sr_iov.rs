@@ -7,6 +7,9 @@ use crate::addr::SourceId;
 
 const ID: u16 = 0x10;
 const BYTES: u16 = 0x40;
+/// Control in bits 15:0; VF Enable is bit 0 (section 9.3.3.3).
+const CONTROL: u16 = 0x08;
+const ENABLE: u32 = 1;
 /// NumVFs in bits 15:0 (section 9.3.3.7).
 const COUNT: u16 = 0x10;
 /// First VF Offset in bits 15:0, VF Stride in bits 31:16 (sections 9.3.3.9 and 9.3.3.10).
@@ -29,6 +32,12 @@ pub(crate) fn is_virtual_function_of(config: &impl ConfigSpace, function: Source
         (1, _) | (_, 0) => distance == 0,
         _ => distance.is_multiple_of(stride) && distance / stride < count,
     }
+}
+
+/// True if a physical function has virtual ones.
+pub(crate) fn has_virtual_functions(config: &impl ConfigSpace, physical: SourceId) -> bool {
+    let mut capabilities = extended_capabilities(config, physical, ID, BYTES);
+    capabilities.any(|at| config.read(physical, at + CONTROL) & ENABLE != 0)
 }
 
 /// The physical function that has `function` as a virtual one; `function` itself if it is none. `None` if nobody has it.

@@ -165,6 +165,7 @@ impl<'m> History<'m> {
             allow_unknown_isolation: true,
             coherency,
             sharing,
+            ..CellConfig::DEFAULT
         };
         let is_root = self.rooted && self.oracle.root().is_none() && self.random.one_in(3);
         let free = (0..CELLS).find(|slot| self.oracle.cells[*slot].is_none());

@@ -8,6 +8,7 @@ use cofferdam::addr::{Rights, SourceId};
 use crate::bridge::Bridge;
 use crate::late::{BUS_MASTER, COMMAND, DEVICE_STATUS, ENDPOINT, Late, LateWrite, PENDING};
 use crate::peers::{ACS_HEADER, ACS_REGISTERS};
+use crate::reset::{self, Reset};
 
 /// How a device answers an invalidation of its device-TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +66,30 @@ pub(crate) struct Device {
     /// It has the PCI Express capability.
     express: bool,
     late: Vec<LateWrite>,
+    /// How it can be reset, and how long that takes.
+    reset: Option<(Reset, u64)>,
+    /// It is in reset: when that began, and when it answers again.
+    in_reset: Option<(u64, u64)>,
+    pub(crate) resets: u32,
 }
 
 impl Default for Device {
     fn default() -> Self {
         let answer = Answer::After(1_000);
         let (config, cached, late) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { config, cached, answer, queue_depth: 32, silent: false, ats: None, express: false, late }
+        Self {
+            config,
+            cached,
+            answer,
+            queue_depth: 32,
+            silent: false,
+            ats: None,
+            express: false,
+            late,
+            reset: None,
+            in_reset: None,
+            resets: 0,
+        }
     }
 }
 
@@ -134,6 +152,53 @@ impl Devices {
         device.config.extend(ENDPOINT);
     }
 
+    /// Has a function be reset in one way more, which takes that long.
+    pub(crate) fn add_reset(&mut self, function: SourceId, reset: Reset, takes: u64) {
+        let device = self.of(function);
+        device.reset = Some((reset, takes));
+        match reset {
+            Reset::Express => drop(device.config.insert(reset::EXPRESS_CAPABILITIES, reset::EXPRESS_CAN)),
+            Reset::Features => {
+                for (offset, value) in [(0, 0x0004_8086), (COMMAND, 1 << 20 | BUS_MASTER | 2), (0x34, 0)] {
+                    device.config.entry(offset).or_insert(value);
+                }
+                let next = device.config.insert(0x34, reset::FEATURES.into()).unwrap_or(0) & 0xff;
+                device.config.insert(reset::FEATURES, reset::FEATURES_HEADER | next << 8);
+            }
+        }
+    }
+
+    /// True if a write of the driver resets a function.
+    pub(crate) fn starts_reset(&self, function: SourceId, offset: u16, value: u32) -> bool {
+        let device = self.functions.get(&function);
+        match (device.and_then(|device| device.reset), offset & !3) {
+            (Some((Reset::Express, _)), reset::EXPRESS_CONTROL) => value & reset::EXPRESS_START != 0,
+            (Some((Reset::Features, _)), reset::FEATURES_CONTROL) => value & reset::FEATURES_START != 0,
+            _ => false,
+        }
+    }
+
+    /// Resets a function: it forgets what it was to do, and what was set. False if it has requests under way.
+    pub(crate) fn reset(&mut self, function: SourceId, now: u64) -> bool {
+        let device = self.of(function);
+        let at_rest = device.late.iter().all(|write| write.late != Late::UnderWay);
+        device.late.retain(|write| write.late == Late::UnderWay);
+        device.cached.clear();
+        device.ats = device.ats.map(|_| Ats::Done);
+        device.config.iter_mut().for_each(|(offset, value)| *value = reset::after(*offset, *value));
+        let takes = device.reset.map_or(0, |(_, takes)| takes);
+        device.in_reset = Some((now, now.saturating_add(takes)));
+        device.resets += 1;
+        at_rest
+    }
+
+    /// True if a function does not answer at this moment because of a reset; then also, whether nobody may ask it.
+    pub(crate) fn in_reset(&self, function: SourceId, now: u64) -> Option<bool> {
+        let (began, until) = self.functions.get(&function)?.in_reset?;
+        let early = now < began.saturating_add(reset::TAKES_NS);
+        (early || now < until).then_some(early)
+    }
+
     /// Gives a function Access Control Services that can do this much; an extended capability behind all that it has.
     pub(crate) fn add_acs(&mut self, function: SourceId, capability: u16) {
         let device = self.of(function);
@@ -173,7 +238,7 @@ impl Devices {
         let device = self.of(function);
         let (Some(_), ATS_REGISTERS) = (device.ats, offset & !3) else {
             // The upper half is Status, which does not take what is written.
-            let is_command = device.express && offset & !3 == COMMAND;
+            let is_command = (device.express || device.reset.is_some()) && offset & !3 == COMMAND;
             let value = if is_command { device.register(offset) & !0xffff | value & 0xffff } else { value };
             // What is not in the capability cannot be switched on.
             let is_acs = device.config.contains_key(&ACS_HEADER) && offset & !3 == ACS_REGISTERS;
@@ -203,7 +268,11 @@ impl Devices {
 impl Device {
     fn register(&self, offset: u16) -> u32 {
         let under_way = || self.late.iter().any(|write| write.late == Late::UnderWay);
-        let pending = if offset & !3 == DEVICE_STATUS && under_way() { PENDING } else { 0 };
+        let pending = match (offset & !3, self.reset) {
+            (DEVICE_STATUS, _) if self.express && under_way() => PENDING,
+            (reset::FEATURES_CONTROL, Some((Reset::Features, _))) if under_way() => reset::FEATURES_PENDING,
+            _ => 0,
+        };
         self.config.get(&(offset & !3)).copied().unwrap_or(0) | pending
     }
 

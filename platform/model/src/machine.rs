@@ -21,6 +21,7 @@ use crate::memory::Memory;
 use crate::preset::{Config, UnitConfig};
 use crate::ram::Ram;
 use crate::random::Random;
+use crate::reset::Reset;
 use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
 use crate::violation::Violation;
 use state::State;
@@ -249,6 +250,17 @@ impl Machine {
     /// those of functions without any as all ones.
     pub fn set_config(&self, function: SourceId, offset: u16, value: u32) {
         self.state().board.devices.set_config(function, offset, value);
+    }
+
+    /// Has a function of [`add_express`](Self::add_express), or a conventional one, be reset in this way, which takes that many
+    /// nanoseconds; nobody may look at it for 100 ms.
+    pub fn add_reset(&self, function: SourceId, reset: Reset, takes_ns: u64) {
+        self.state().board.devices.add_reset(function, reset, takes_ns);
+    }
+
+    /// How often a function was reset.
+    pub fn resets(&self, function: SourceId) -> u32 {
+        self.state().board.devices.of(function).resets
     }
 
     /// Gives a function Access Control Services that can do as much as the bits of `capability` say, all of it off; call it

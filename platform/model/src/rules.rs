@@ -79,7 +79,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ),
     ("R47", "the order in which ATS is switched on and off", Checked),
     ("R48", "ATS only for devices that may have it", ATS_ALLOWED),
-    ("R49", "a device is blocked before its reset", NotYet("the model has no resets yet")),
+    ("R49", "a device is blocked before its reset, and left alone until it is over", Checked),
     ("R51", "a CXL.cache device needs ATS", ATS_ALLOWED),
     ("R52", "the order in which interrupt remapping is switched on", Checked),
     ("R53", "compatibility format stays off", Checked),

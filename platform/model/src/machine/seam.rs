@@ -138,11 +138,38 @@ unsafe impl Hal for Machine {
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
-        self.state().board.devices.config(function, offset)
+        let state = &mut *self.state();
+        let (devices, journal) = (&state.board.devices, &mut state.board.journal);
+        match devices.in_reset(function, journal.now) {
+            None => devices.config(function, offset),
+            Some(early) => {
+                if early {
+                    journal.violation("R49", format_args!("{function} is looked at 100 ms before its reset is over"));
+                }
+                u32::MAX
+            }
+        }
     }
 
     unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
         let state = &mut *self.state();
+        let now = state.board.journal.now;
+        if state.board.devices.in_reset(function, now).is_some() {
+            state.board.journal.violation("R49", format_args!("{function} is written to before its reset is over"));
+            return;
+        }
+        if state.board.devices.starts_reset(function, offset, value) {
+            let board = &mut state.board;
+            state
+                .units
+                .iter()
+                .filter(|unit| unit.answers_for(function))
+                .for_each(|unit| unit.check_reset(function, board));
+            if !board.devices.reset(function, now) {
+                board.journal.violation("R49", format_args!("{function} is reset while it has requests under way"));
+            }
+            return;
+        }
         if state.board.devices.write_config(function, offset, value) == Some(true) {
             let board = &mut state.board;
             let units = state.units.iter().filter(|unit| unit.answers_for(function));

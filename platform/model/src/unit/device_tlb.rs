@@ -39,6 +39,17 @@ impl Unit {
         }
     }
 
+    /// R49: a function is reset. A context entry that is cached lets its requests through as well.
+    pub(crate) fn check_reset(&self, source: SourceId, board: &mut Board) {
+        let cached = self.stale.contexts.get(&source.requester()).copied().map(Option::unwrap_or_default);
+        let entry = cached.unwrap_or_else(|| self.current(source.requester(), board));
+        let on = board.devices.of(source).ats == Some(Ats::On);
+        if self.global.on(global::TE) && (entry.present() || on) {
+            let left = if on { "ATS is on" } else { "its context entry lets it through" };
+            board.journal.violation("R49", format_args!("{source} is reset while {left}"));
+        }
+    }
+
     /// R47 (section 4.5.2): a context entry changes.
     pub(super) fn check_ats_off(&self, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
         let source = self.device(source);

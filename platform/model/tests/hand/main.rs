@@ -14,4 +14,6 @@ mod interrupts;
 #[cfg(test)]
 mod registers;
 #[cfg(test)]
+mod resets;
+#[cfg(test)]
 mod setup;

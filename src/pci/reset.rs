@@ -1,0 +1,111 @@
+//! Function Level Reset: by the PCI Express capability (PCIe 6.0, section 6.6.2), or by Advanced Features of conventional PCI
+//! (an ECN to PCI 3.0; capability 0x13).
+
+use heapless::Vec;
+
+use super::capability::capability;
+use super::{ConfigSpace, acs, express, header, sr_iov};
+use crate::addr::SourceId;
+use crate::hal::Hal;
+
+/// How long a function may take; nobody may look at its configuration space before that (PCIe 6.0, section 6.6.2).
+pub(crate) const RESET_NS: u64 = 100_000_000;
+
+/// Device Capabilities: Function Level Reset, bit 28 (section 7.5.3.3); Device Control: Initiate Function Level Reset, bit 15
+/// (section 7.5.3.4).
+const EXPRESS_CAPABILITIES: u16 = 0x04;
+const EXPRESS_CAN: u32 = 1 << 28;
+const EXPRESS_CONTROL: u16 = 0x08;
+const EXPRESS_CONTROL_2: u16 = 0x28;
+const EXPRESS_RESET: u32 = 1 << 15;
+
+/// Advanced Features: Transactions Pending and Function Level Reset of its capabilities, bits 24 and 25 of the first word.
+/// Initiate FLR is bit 0 of the second one.
+const FEATURES: u8 = 0x13;
+const FEATURES_CAN: u32 = 3 << 24;
+const FEATURES_CONTROL: u16 = 0x04;
+const FEATURES_RESET: u32 = 1;
+/// Transactions Pending of its status: bit 8 of the second word.
+const FEATURES_PENDING: u32 = 1 << 8;
+
+/// Command; cache line size and latency timer; six base addresses; that of the ROM; interrupt line.
+const HEADER: [u16; 10] = [CACHE_LINE, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30, 0x3c, COMMAND];
+const COMMAND: u16 = 0x04;
+const CACHE_LINE: u16 = 0x0c;
+
+/// The register of a function that says that it has sent requests which are not answered yet, if one does. One that is gone
+/// says nothing, nor does one of conventional PCI without Advanced Features.
+pub(crate) fn pending(config: &impl ConfigSpace, function: SourceId) -> Option<&'static str> {
+    if express::transactions_pending(config, function) {
+        return Some("Device Status");
+    }
+    let at = capability(config, function, FEATURES)?;
+    let register = config.read(function, at + FEATURES_CONTROL);
+    (register != u32::MAX && register & FEATURES_PENDING != 0).then_some("AF Status")
+}
+
+/// A reset of one function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reset {
+    pub(crate) function: SourceId,
+    /// The register that starts it, and what is written there.
+    at: u16,
+    start: u32,
+    /// Registers that are to be as they were, Command last.
+    saved: Vec<(u16, u32), 13>,
+}
+
+impl Reset {
+    /// `None` if the function cannot be reset, or only with others: a bridge, or a function with virtual functions.
+    pub(crate) fn of(config: &impl ConfigSpace, function: SourceId) -> Option<Self> {
+        if header::is_bridge(config, function) || sr_iov::has_virtual_functions(config, function) {
+            return None;
+        }
+        let word = |at: u16| (at, config.read(function, at));
+        let mut saved = Vec::new();
+        let (at, start) = if let Some(at) = express::capability_at(config, function)
+            && config.read(function, at + EXPRESS_CAPABILITIES) & EXPRESS_CAN != 0
+        {
+            // Status, in the upper half, is cleared by writing 1.
+            let control = config.read(function, at + EXPRESS_CONTROL) & 0x7fff;
+            let _ = saved.push((at + EXPRESS_CONTROL, control));
+            if let Some(control) = express::express_register(config, function, EXPRESS_CONTROL_2) {
+                let _ = saved.push((at + EXPRESS_CONTROL_2, control & 0xffff));
+            }
+            (at + EXPRESS_CONTROL, control | EXPRESS_RESET)
+        } else {
+            let at = capability(config, function, FEATURES)?;
+            if config.read(function, at) & FEATURES_CAN != FEATURES_CAN {
+                return None;
+            }
+            (at + FEATURES_CONTROL, FEATURES_RESET)
+        };
+        let acs = acs::control(config, function);
+        for (at, value) in acs.into_iter().chain(HEADER.map(word)) {
+            // No bit of Status is cleared, and no self-test started.
+            let value = if at == COMMAND || at == CACHE_LINE { value & 0xffff } else { value };
+            let _ = saved.push((at, value));
+        }
+        Some(Self { function, at, start, saved })
+    }
+
+    /// Begins it. The function is to be blocked, and no bus master any more.
+    pub(crate) fn begin(&self, hal: &impl Hal) {
+        // SAFETY: the function is to be reset, which its capability says that it can. All other bits are as they were.
+        unsafe { hal.config_write(self.function, self.at, self.start) };
+    }
+
+    /// True if the function answers again, [`RESET_NS`] after it began.
+    pub(crate) fn is_done(&self, hal: &impl Hal) -> bool {
+        // A root complex may answer for a function that asks for more time: with vendor 1 (PCIe 6.0, section 2.3.2).
+        hal.config_read(self.function, COMMAND) != u32::MAX && hal.config_read(self.function, 0) as u16 != 1
+    }
+
+    /// Sets its registers as they were, but for those that say what it sends and when.
+    pub(crate) fn restore(&self, hal: &impl Hal) {
+        for &(at, value) in &self.saved {
+            // SAFETY: the function had this value there before it was reset.
+            unsafe { hal.config_write(self.function, at, value) };
+        }
+    }
+}

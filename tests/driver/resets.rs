@@ -1,0 +1,219 @@
+//! Devices that are reset when they leave their cells.
+
+use cofferdam::addr::{Iova, Rights, SourceId};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::{CellConfig, CellId, Iommu, ResetPolicy};
+use cofferdam_model::{BridgeKind, Defect, Late, Machine, Reset, UnitConfig};
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+const OTHER: u64 = 0x7000_0000;
+const MILLISECOND: u64 = 1_000_000;
+/// What a reset takes, and no device may be looked at before.
+const RESET: u64 = 100 * MILLISECOND;
+const COMMAND: u16 = 0x04;
+/// Device Control and Status, Device Control 2, and Access Control Services, where the model has them.
+const CONTROL: u16 = 0x68;
+const CONTROL_2: u16 = 0x88;
+const ACS: u16 = 0x184;
+
+/// A device that can be reset in one of two ways.
+fn resettable(machine: &Machine, device: SourceId, reset: Reset, takes: u64) {
+    if reset == Reset::Express {
+        machine.add_express(device);
+    }
+    machine.add_reset(device, reset, takes);
+}
+
+fn with(reset: ResetPolicy) -> CellConfig {
+    CellConfig { reset, ..UNSAFE_INTERRUPTS }
+}
+
+/// A cell with a page and these devices.
+fn cell_of(iommu: &Iommu<&Machine>, reset: ResetPolicy, devices: &[SourceId]) -> CellId {
+    let cell = iommu.create_cell(with(reset)).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    devices.iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
+    cell
+}
+
+fn master(machine: &Machine, device: SourceId) {
+    machine.set_config(device, COMMAND, machine.config_read(device, COMMAND) | 1 << 2);
+}
+
+#[test]
+fn a_device_forgets_what_its_cell_told_it_unless_the_cell_will_not_have_it_reset() {
+    for (name, unit) in presets() {
+        for kind in [Reset::Express, Reset::Features] {
+            for policy in [ResetPolicy::IfPossible, ResetPolicy::Required, ResetPolicy::Never] {
+                let machine = machine([unit.clone()]);
+                let device = function(0, 3);
+                resettable(&machine, device, kind, 0);
+                let iommu = enabled(&machine);
+                let cell = cell_of(&iommu, policy, &[device]);
+                machine.write_late(device, Iova::new(INPUT), &[0xee; 8], 500 * MILLISECOND, Late::Unsent);
+                iommu.destroy_cell(cell).unwrap();
+                let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+                iommu.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
+                iommu.assign(device, other).unwrap();
+                assert_eq!(machine.config_read(device, COMMAND) & 6, 2, "{name}: memory yes, bus master no");
+                master(&machine, device);
+                poke(&machine, OTHER, 7);
+                machine.pass(1000 * MILLISECOND);
+                let reset = policy != ResetPolicy::Never;
+                assert_eq!(
+                    (peek(&machine, OTHER) == 7, machine.resets(device)),
+                    (reset, reset.into()),
+                    "{name}, {kind:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_under_way_is_awaited_before_a_reset() {
+    for kind in [Reset::Express, Reset::Features] {
+        let machine = machine([UnitConfig::server()]);
+        let device = function(0, 3);
+        resettable(&machine, device, kind, 0);
+        let iommu = enabled(&machine);
+        let cell = cell_of(&iommu, ResetPolicy::IfPossible, &[device]);
+        machine.write_late(device, Iova::new(INPUT), &[0xee; 8], 3 * MILLISECOND, Late::UnderWay);
+        iommu.destroy_cell(cell).unwrap();
+        assert_eq!(machine.resets(device), 1);
+    }
+}
+
+#[test]
+fn many_devices_are_reset_at_a_time_and_have_their_registers_back() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let devices: Vec<SourceId> = (0..10).map(|device| function(0, device)).collect();
+    let registers =
+        [(0x0c, 0x10), (0x10, 0xfe00_0004), (0x14, 0x12), (0x24, 0xfd00_0000), (0x30, 0xfc00_0001), (0x3c, 0x10b)];
+    for device in &devices {
+        resettable(&machine, *device, Reset::Express, 0);
+        registers.iter().for_each(|&(offset, value)| machine.set_config(*device, offset, value));
+        machine.set_config(*device, CONTROL, 0x5936);
+        machine.set_config(*device, CONTROL_2, 0x16);
+        machine.add_acs(*device, 0x0c);
+        machine.set_config(*device, ACS, 0x000c_000c);
+    }
+    let cell = cell_of(&iommu, ResetPolicy::Required, &devices);
+    let start = machine.now_ns();
+    iommu.destroy_cell(cell).unwrap();
+    let waited = machine.now_ns() - start;
+    assert!((2 * RESET..3 * RESET).contains(&waited), "eight, then two: {waited}");
+    for device in devices {
+        assert_eq!(machine.resets(device), 1);
+        for (offset, value) in registers.into_iter().chain([(CONTROL, 0x5936), (CONTROL_2, 0x16), (ACS, 0x000c_000c)]) {
+            assert_eq!(machine.config_read(device, offset), value, "{offset:#x}");
+        }
+        assert_eq!(machine.config_read(device, COMMAND) & 0xffff, 2);
+    }
+}
+
+#[test]
+fn a_device_that_does_not_come_back_is_named_and_stays_blocked_in_its_cell() {
+    for policy in [ResetPolicy::IfPossible, ResetPolicy::Required] {
+        let machine = machine([UnitConfig::server()]);
+        let (device, good) = (function(0, 3), function(0, 4));
+        resettable(&machine, device, Reset::Express, RESET + 1500 * MILLISECOND);
+        resettable(&machine, good, Reset::Express, RESET / 2);
+        let iommu = enabled(&machine);
+        let cell = cell_of(&iommu, policy, &[device, good]);
+        let error = iommu.destroy_cell(cell).unwrap_err();
+        match error {
+            Error::NotReset { device: named, waited_ns } => {
+                assert_eq!(named, device);
+                assert!(waited_ns > RESET + Options::DEFAULT.timeout_ns && waited_ns < 2 * Options::DEFAULT.timeout_ns);
+            }
+            error => panic!("{error}"),
+        }
+        assert!(error.to_string().starts_with("0000:00:03.0 was not reset within 1100 ms"), "{error}");
+        assert_eq!(iommu.device_info(good).unwrap().cell, None);
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        assert_eq!(iommu.assign(device, other).map(drop), Err(Error::Busy { device, cell }));
+        assert!(!write(&machine, device, INPUT, 1) && !write(&machine, good, INPUT, 1));
+        machine.pass(1000 * MILLISECOND);
+        machine.add_reset(device, Reset::Express, 0);
+        iommu.destroy_cell(cell).unwrap();
+        iommu.assign(device, other).unwrap();
+    }
+}
+
+#[test]
+fn what_has_to_be_reset_and_cannot_be_is_refused_and_never_let_go() {
+    let machine = machine([UnitConfig::server()]);
+    let (plain, device) = (function(0, 3), function(0, 4));
+    machine.add_express(plain);
+    resettable(&machine, device, Reset::Express, 0);
+    let iommu = enabled(&machine);
+    let cell = cell_of(&iommu, ResetPolicy::Required, &[device]);
+    let refused = Error::Refused { device: plain, reason: Refusal::NoReset };
+    assert_eq!(iommu.assign(plain, cell).unwrap_err(), refused);
+    assert_eq!([plain, device].map(|device| iommu.device_info(device).unwrap().resettable), [false, true]);
+    assert_eq!(refused.to_string(), "0000:00:03.0 is refused: it cannot be reset when it leaves the cell");
+    // It has virtual functions now, which a reset would take with it.
+    for (offset, value) in [(0x100, 0x0001_0010), (0x108, 1)] {
+        machine.set_config(device, offset, value);
+    }
+    assert_eq!(iommu.release(device).map(drop), Err(Error::NotReset { device, waited_ns: 0 }));
+    assert!(machine.resets(device) == 0 && !write(&machine, device, INPUT, 1));
+    machine.set_config(device, 0x108, 0);
+    iommu.release(device).unwrap();
+    assert_eq!(machine.resets(device), 1);
+    let easy = cell_of(&iommu, ResetPolicy::IfPossible, &[device, plain]);
+    machine.set_config(device, 0x108, 1);
+    iommu.destroy_cell(easy).unwrap();
+    assert_eq!((machine.resets(device), machine.resets(plain)), (1, 0), "not with its virtual functions");
+}
+
+#[test]
+fn half_a_capability_is_none() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 3);
+    resettable(&machine, device, Reset::Features, 0);
+    for can in [1 << 24, 2 << 24] {
+        machine.set_config(device, 0xa0, can | 6 << 16 | 0x13);
+        let iommu = enabled(&machine);
+        let cell = iommu.create_cell(with(ResetPolicy::Required)).unwrap();
+        assert_eq!(iommu.assign(device, cell).unwrap_err(), Error::Refused { device, reason: Refusal::NoReset });
+        let mut iommu = iommu;
+        iommu.disable().unwrap();
+    }
+}
+
+#[test]
+fn a_bridge_is_not_reset_with_all_that_is_behind_it() {
+    let machine = machine([UnitConfig::server()]);
+    let bridge = function(0, 3);
+    machine.add_bridge(bridge, BridgeKind::Conventional, 1..=1);
+    machine.add_reset(bridge, Reset::Features, 0);
+    // Its registers are the model's own choice; what says that there are capabilities is not among them.
+    machine.set_config(bridge, COMMAND, 1 << 20);
+    let iommu = enabled(&machine);
+    assert!(!iommu.device_info(bridge).unwrap().resettable);
+    let cell = cell_of(&iommu, ResetPolicy::IfPossible, &[bridge]);
+    iommu.destroy_cell(cell).unwrap();
+    assert_eq!(machine.resets(bridge), 0);
+}
+
+#[test]
+fn a_device_that_may_not_be_blocked_is_not_reset() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 3);
+    resettable(&machine, device, Reset::Express, 0);
+    let iommu = enabled(&machine);
+    let cell = cell_of(&iommu, ResetPolicy::Required, &[device]);
+    assert!(write(&machine, device, INPUT, 1));
+    machine.break_unit(0, Defect::QueueDead);
+    let error = iommu.destroy_cell(cell).unwrap_err();
+    assert!(matches!(error, Error::Unit(_)), "{error}");
+    assert_eq!(machine.resets(device), 0);
+}
