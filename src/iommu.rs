@@ -14,6 +14,7 @@ mod leaving;
 mod results;
 mod root;
 mod stage;
+mod windows;
 
 use core::fmt;
 
@@ -26,7 +27,7 @@ use crate::firmware::Finding;
 use crate::hal::{FrameList, Hal, Window};
 use crate::limits::{self, Full};
 use crate::pci;
-use crate::topology::{Topology, UnitKind};
+use crate::topology::{BridgeWindow, Topology, UnitKind};
 use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
 
 pub use crate::audit::{Difference, Reach};
@@ -147,6 +148,8 @@ struct Config<const UNITS: usize, const CELLS: usize, const DEVICES: usize> {
     cells_made: u32,
     root: Option<Root>,
     assignments: Vec<Assignment, DEVICES>,
+    /// Those that matter to them; what no assignment has a bit for is out of date.
+    windows: [Option<BridgeWindow>; limits::WINDOWS],
     /// What each unit is going to be told by the change that has the lock; empty else.
     flushes: Vec<Flush, UNITS>,
     /// Frames that a failed unit may still reach: never given back.
@@ -189,6 +192,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cells_made: 0,
             root: None,
             assignments: Vec::new(),
+            windows: [None; limits::WINDOWS],
             flushes: Vec::new(),
             lost: FrameList::new(),
         };

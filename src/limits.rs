@@ -23,6 +23,9 @@ pub const DEVICES: usize = 256;
 pub const DEVICE_TLBS: usize = 32;
 /// Devices whose faults are counted one by one, behind one remapping unit.
 pub const FAULTING_DEVICES: usize = 16;
+/// Windows of bridges that matter to a device, and to all that are assigned at a time
+/// ([`BridgeWindow`](crate::topology::BridgeWindow)).
+pub const WINDOWS: usize = 32;
 /// Edits of one change.
 pub const EDITS: usize = 64;
 /// Different page tables of one cell: one for each combination of attributes that its devices need.

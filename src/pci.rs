@@ -14,10 +14,13 @@ mod express;
 mod header;
 mod reset;
 mod sr_iov;
+mod window;
 
 pub(crate) use acs::{isolate_all, isolates};
 pub(crate) use ats::Ats;
-pub(crate) use bridge::{Bridge, bridge, bridges_above, forwards_extended_functions, has_extended_functions};
+pub(crate) use bridge::{
+    Bridge, bridge, bridges_above, bridges_on, forwards_extended_functions, has_extended_functions,
+};
 pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
@@ -25,3 +28,4 @@ pub(crate) use express::{PortType, express_register, port_type};
 pub(crate) use header::{functions_of, is_there};
 pub(crate) use reset::{RESET_NS, Reset, pending};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};
+pub(crate) use window::windows;

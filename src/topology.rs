@@ -12,6 +12,7 @@ mod requesters;
 mod reserved;
 mod scope;
 mod unit;
+mod window;
 
 use crate::addr::{Region, SourceId};
 use crate::firmware::{Finding, Flaw, dmar};
@@ -25,6 +26,8 @@ pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub use scope::{Role, Scope, Target};
 pub use unit::{AmdUnit, UnitInfo, UnitKind};
+pub use window::BridgeWindow;
+pub(crate) use window::FULL;
 
 /// What the firmware's table says about the machine.
 ///

@@ -70,7 +70,8 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
 
     /// Grants a cell's devices, present and future, a region of memory, which the
     /// [root cell](Iommu::create_root_cell) loses as long as they have it. How wide addresses may be follows from the
-    /// devices: that is checked for those that the cell has, and for others when they are assigned. Which memory can be
+    /// devices: that is checked for those that the cell has, and for others when they are assigned; so is whether requests
+    /// to that memory reach a remapping unit at all ([`BridgeWindow`](crate::topology::BridgeWindow)). Which memory can be
     /// mapped at all, [`Region`] tells.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::cell::CellId;
 use crate::hal::{Hal, Window};
 use crate::limits;
 use crate::pci::Reset;
-use crate::topology::{Group, Requesters};
+use crate::topology::{BridgeWindow, Group, Requesters};
 
 /// What a device can do and what stands in its way, as far as no cell matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct DeviceInfo {
     /// Memory that firmware reserves for it: mapped one to one for it in whichever cell it is, so no cell that has it may
     /// have other memory there.
     pub reserved: Vec<Region, { limits::RESERVED }>,
+    /// Windows of bridges that its requests do not pass: no cell that has it may have memory there.
+    pub windows: Vec<BridgeWindow, { limits::WINDOWS }>,
     /// The source-ids that its requests may carry, and the functions that share one: all of them belong to one cell.
     pub requesters: Requesters,
     /// The functions that nothing keeps apart from it, and what isolates it from all others: all of the group belong to one
@@ -44,8 +46,8 @@ pub struct DeviceInfo {
     pub refusal: Option<Refusal>,
 }
 
-/// Input ranges of a cell. There is one more than what cuts them.
-pub type InputRanges = Vec<IovaRange, { limits::RESERVED + 2 }>;
+/// Input ranges of a cell. There is one more than what cuts them: reserved memory, windows, and interrupts.
+pub type InputRanges = Vec<IovaRange, { limits::RESERVED + limits::WINDOWS + 2 }>;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// What a device can do. Touches nothing; works before [`enable`](Self::enable), too.
@@ -55,7 +57,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// # Errors
     ///
     /// No unit serves the device, or that translates nothing: [`Error::NoSuchDevice`]. Or its requests may carry more
-    /// source-ids than a list holds: [`Error::Full`].
+    /// source-ids than a list holds, or there are more windows: [`Error::Full`].
     pub fn device_info(&self, device: SourceId) -> Result<DeviceInfo, Error> {
         let index = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let unit = self.units.get(index).ok_or(Error::NoSuchDevice(device))?;
@@ -79,6 +81,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             input_bits: shape.input_bits,
             largest_page: shape.largest_page_bytes(),
             reserved,
+            windows: BridgeWindow::of(&self.hal, device)?,
             ats: ats.map(|ats| AtsInfo::of(&ats, unit.capabilities())),
             needs_device_tlb,
             resettable: Reset::of(&self.hal, device).is_some(),
@@ -89,8 +92,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// The input ranges that a cell can map for all devices that it has now: what all their tables can translate, without
-    /// the range in which requests are interrupts and without memory that firmware reserves for one of them. What the cell
-    /// has mapped already is among them. In ascending order; assigning a device may make them smaller.
+    /// the range in which requests are interrupts, without memory that firmware reserves for one of them, and without
+    /// windows of bridges that requests of one of them do not pass. What the cell has mapped already is among them. In
+    /// ascending order; assigning a device may make them smaller.
     ///
     /// # Errors
     ///
@@ -103,11 +107,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let shapes = self.units.iter().filter_map(|unit| unit.capabilities().shape(host_bits));
         // Without a table, what any unit reaches.
         let bits = tables.or_else(|| shapes.map(|shape| shape.input_bits).max()).unwrap_or_default();
-        let mut holes: Vec<(u64, u64), { limits::RESERVED + 1 }> = Vec::new();
+        let mut holes: Vec<(u64, u64), { limits::RESERVED + limits::WINDOWS + 1 }> = Vec::new();
         let _ = holes.push(INTERRUPTS);
         for device in config.assignments.iter().filter(|a| a.cell == cell && a.state != State::Leaving) {
-            for memory in self.topology.reserved(&self.hal, device.device) {
-                let hole = (memory.region.input.start().as_u64(), memory.region.input.last().as_u64());
+            let reserved = self.topology.reserved(&self.hal, device.device).map(|memory| memory.region.input);
+            for range in reserved.chain(config.windows_in(device.windows).map(|window| window.range)) {
+                let hole = (range.start().as_u64(), range.last().as_u64());
                 if !holes.contains(&hole) {
                     let _ = holes.push(hole);
                 }

@@ -42,6 +42,8 @@ pub(super) struct Assignment {
     pub(super) fenced: bool,
     /// Its entry is gone, but nobody knows whether its unit has forgotten it: it was to leave, and its unit failed.
     pub(super) blocked: bool,
+    /// The windows of bridges that its requests do not pass: one bit for each that is noted.
+    pub(super) windows: u64,
     pub(super) state: State,
 }
 
@@ -131,6 +133,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             ats,
             fenced: false,
             blocked: false,
+            windows: 0,
             state: State::Arriving,
         })
     }

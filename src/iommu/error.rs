@@ -10,6 +10,7 @@ use crate::firmware;
 use crate::hal::{OutOfFrames, Window};
 use crate::limits::Full;
 use crate::paging::MapError;
+use crate::topology::BridgeWindow;
 
 /// Why a device is not given to a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Refusal {
     NoReset,
     /// Configuration space does not show it, so nobody can tell what its group is, and the cell does not allow that.
     UnknownIsolation,
+    /// The cell has memory, or firmware reserves some for it, where its requests do not pass a unit.
+    Window(BridgeWindow),
     /// Its requests may pass this source-id's unit, which is not its own.
     SeveralUnits(SourceId),
 }
@@ -59,6 +62,7 @@ impl fmt::Display for Refusal {
             }
             Self::NoReset => f.write_str("it cannot be reset when it leaves the cell"),
             Self::UnknownIsolation => f.write_str("configuration space does not tell what isolates it"),
+            Self::Window(window) => write!(f, "it cannot reach memory in {window}, where it would have to"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
         }
     }
@@ -201,6 +205,8 @@ pub enum Error {
     Overlap(Region),
     /// One of the cell's devices uses this memory, which firmware reserves for it.
     Reserved(Region),
+    /// One of the cell's devices cannot reach memory there: its requests do not pass a unit.
+    Window(BridgeWindow),
     /// The cell is granted nothing from this address on.
     NotGranted(Iova),
     /// No interrupt has this vector: those below 16 are of the CPU's exceptions.
@@ -236,6 +242,7 @@ impl fmt::Display for Error {
             Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),
             Self::Overlap(region) => write!(f, "the cell has {region} there already"),
             Self::Reserved(region) => write!(f, "firmware reserves {region} for a device of the cell"),
+            Self::Window(window) => write!(f, "a device of the cell cannot reach memory in {window}"),
             Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),
             Self::Vector(vector) => write!(f, "{vector} is the vector of an exception, and no interrupt's"),
         }

@@ -66,6 +66,14 @@ impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS,
         self.root.as_ref().is_some_and(|root| root.cell == cell)
     }
 
+    /// What a cell is to have in a change; the root cell, as if there were no other.
+    pub(super) fn staged(&self, cell: CellId) -> Result<&Regions, Error> {
+        match &self.root {
+            Some(root) if root.cell == cell => Ok(&root.staged),
+            _ => Ok(&self.cell(cell)?.staged),
+        }
+    }
+
     /// What edits of a cell's memory are made in.
     pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions, Error> {
         let Self { root, cells, .. } = self;

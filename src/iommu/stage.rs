@@ -90,6 +90,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let staged = staged.and_then(|()| config.stage_root(touched));
         let staged = staged.and_then(|()| self.check_groups(config, touched));
         let staged = staged.and_then(|()| self.check_reserved(config, touched));
+        let staged = staged.and_then(|()| self.check_windows(config, touched));
         let staged = staged.and_then(|()| self.choose_domains(config, touched));
         let staged = staged.and_then(|()| self.check_root(config, touched));
         let staged = staged.and_then(|()| self.prepare_tables(config, touched));
@@ -122,7 +123,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             Edit::Destroy(cell) => config.stage_destroy(cell)?,
             Edit::Assign(cell, device, device_config) => {
                 config.leave_root(device, cell);
-                let assignment = self.candidate(config, touched, device, cell, device_config)?;
+                let mut assignment = self.candidate(config, touched, device, cell, device_config)?;
+                assignment.windows = self.note_windows_of(config, device)?;
                 let full = Full { what: "assigned devices", capacity: DEVICES };
                 config.assignments.push(assignment).map_err(|_| full)?;
             }

@@ -35,11 +35,14 @@ pub(crate) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) ->
 
 /// The bridge on `bus` that has `behind` among its buses.
 fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Option<Bridge> {
-    (0..32).find_map(|device| {
-        let first = SourceId::new(segment, bus, device, 0)?;
-        let mut bridges = header::functions_of(config, first).filter_map(|function| bridge(config, function));
-        bridges.find(|bridge| (bridge.secondary..=bridge.subordinate).contains(&behind))
-    })
+    bridges_on(config, segment, bus).find(|bridge| (bridge.secondary..=bridge.subordinate).contains(&behind))
+}
+
+/// All bridges on `bus`.
+pub(crate) fn bridges_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = Bridge> {
+    let devices = (0..32).map(move |device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3));
+    let functions = devices.flat_map(move |first| header::functions_of(config, first));
+    functions.filter_map(move |function| bridge(config, function))
 }
 
 /// True if function numbers of 8 bits are in use on `bus`.

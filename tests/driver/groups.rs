@@ -18,13 +18,13 @@ const ACS: u16 = 0x1d;
 const REDIRECTS: u16 = 0x0c;
 const CELL: CellConfig = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
 
-fn of(bus: u8, device: u8, function: u8) -> SourceId {
+pub(crate) fn of(bus: u8, device: u8, function: u8) -> SourceId {
     SourceId::new(0, bus, device, function).unwrap()
 }
 
 /// A root port, an upstream port below it and two downstream ports below that, with an endpoint each: 0:1.0, 1:0.0, 2:0.0 and
 /// 2:1.0, 3:0.0 and 4:0.0. Then the capabilities of the root port and of the downstream ports.
-fn switch(machine: &Machine, root: Option<u16>, downstream: [Option<u16>; 2]) -> [SourceId; 2] {
+pub(crate) fn switch(machine: &Machine, root: Option<u16>, downstream: [Option<u16>; 2]) -> [SourceId; 2] {
     let ports = [of(2, 0, 0), of(2, 1, 0)];
     machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 1..=4);
     machine.add_bridge(of(1, 0, 0), BridgeKind::UpstreamPort, 2..=4);

@@ -26,3 +26,4 @@ mod shared;
 mod take_over;
 mod threads;
 mod watched;
+mod windows;

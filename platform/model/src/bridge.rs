@@ -48,6 +48,20 @@ impl Bridge {
         registers
     }
 
+    /// Registers that open the windows for memory and for prefetchable memory, of whole MiB (PCI-to-PCI bridge 1.2, section
+    /// 3.2.5); the first of each above its last closes it.
+    pub(crate) fn windows(memory: (u64, u64), prefetchable: (u64, u64)) -> [(u16, u32); 5] {
+        let mib = |(first, last): (u64, u64)| ((first >> 20) & 0xfff) << 4 | ((last >> 20) & 0xfff) << 20;
+        let high = |address: u64| (address >> 32) as u32;
+        [
+            (0x04, 1 << 20 | 2),
+            (0x20, mib(memory) as u32),
+            (0x24, mib(prefetchable) as u32 | 0x1_0001),
+            (0x28, high(prefetchable.0)),
+            (0x2c, high(prefetchable.1)),
+        ]
+    }
+
     pub(crate) fn is_above(&self, source: SourceId) -> bool {
         source.segment() == self.function.segment() && self.buses.contains(&source.bus())
     }

@@ -282,6 +282,19 @@ impl Machine {
         self.state().board.devices.add_bridge(Bridge { function, kind, buses });
     }
 
+    /// Opens the memory windows of a bridge, from the first to the last address of whole MiB: that for memory below 4 GiB, and
+    /// the prefetchable one. One whose first address is above its last is closed.
+    pub fn set_windows(&self, bridge: SourceId, memory: (u64, u64), prefetchable: (u64, u64)) {
+        for (offset, value) in Bridge::windows(memory, prefetchable) {
+            self.set_config(bridge, offset, value);
+        }
+    }
+
+    /// The bridge that takes a request of a device to this address for what is behind it, so that it reaches no unit.
+    pub fn taken_by(&self, from: SourceId, address: u64) -> Option<SourceId> {
+        self.state().board.devices.taken_by(from, address)
+    }
+
     /// Messages that units and devices have sent so far and that got through: address and data.
     pub fn messages(&self) -> Vec<(u64, u32)> {
         self.state().board.journal.messages.clone()

@@ -51,6 +51,45 @@ impl Devices {
         }
     }
 
+    /// The bridge that takes a request of `from` to this address for what is behind it, so that no remapping unit sees it.
+    pub(crate) fn taken_by(&self, from: SourceId, address: u64) -> Option<SourceId> {
+        let (mut at, mut redirected) = (from, false);
+        loop {
+            let port = self.port_above(at)?;
+            // Where others look at the request.
+            let bus = match port.kind {
+                BridgeKind::RootPort => return None,
+                BridgeKind::DownstreamPort => {
+                    redirected = self.redirects(port.function);
+                    port.function.bus()
+                }
+                BridgeKind::UpstreamPort => at.bus(),
+                BridgeKind::ExpressToPci | BridgeKind::Conventional => {
+                    redirected = false;
+                    at.bus()
+                }
+            };
+            let is_there = |it: &SourceId| (it.segment(), it.bus()) == (from.segment(), bus);
+            let others = self.bridges().map(|bridge| bridge.function).filter(is_there);
+            let taken = [port.function].into_iter().chain(others).find(|it| self.has_in_window(*it, address));
+            if taken.is_some() && !redirected {
+                return taken;
+            }
+            at = port.function;
+        }
+    }
+
+    /// PCI-to-PCI bridge 1.2, section 3.2.5: Command, the two windows, and the upper halves of the second.
+    fn has_in_window(&self, bridge: SourceId, address: u64) -> bool {
+        let read = |at| u64::from(self.config(bridge, at));
+        let in_mib = |register: u64, high: (u64, u64)| {
+            let (first, last) = ((register >> 4) & 0xfff | high.0 << 12, register >> 20 | high.1 << 12);
+            (first..=last).contains(&(address >> 20))
+        };
+        let high = if read(0x24) & 0xf == 1 { (read(0x28), read(0x2c)) } else { (0, 0) };
+        read(4) & 2 != 0 && (in_mib(read(0x20), (0, 0)) || in_mib(read(0x24), high))
+    }
+
     /// The bridge that is nearest above a function.
     fn port_above(&self, source: SourceId) -> Option<&Bridge> {
         self.bridges().filter(|bridge| bridge.is_above(source)).max_by_key(|bridge| *bridge.buses.start())

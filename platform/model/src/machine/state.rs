@@ -85,8 +85,12 @@ impl State {
 
     /// The physical address behind one address of a request.
     pub(super) fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
+        let taken = self.board.devices.taken_by(source, at);
         let source = self.board.devices.requester(source);
-        let result = self.ask(source, at, write, |unit, board| unit.request(source, at, write, board));
+        let result = match taken {
+            Some(_) => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
+            None => self.ask(source, at, write, |unit, board| unit.request(source, at, write, board)),
+        };
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
         result

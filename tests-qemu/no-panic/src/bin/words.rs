@@ -13,6 +13,7 @@ use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{OutOfFrames, Window};
 use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal};
 use cofferdam::limits::Full;
+use cofferdam::topology::BridgeWindow;
 use cofferdam::vtd::{Access, Capabilities, Fault, FaultReason};
 use cofferdam::{CellId, Coherency};
 use cofferdam_no_panic::{any, program, show};
@@ -58,6 +59,7 @@ fn run() {
     say::<MapError>();
     say::<Refusal>();
     say::<NoDeviceTlb>();
+    say::<BridgeWindow>();
     say::<Others>();
     say::<Incompatibility>();
     say::<Difference>();

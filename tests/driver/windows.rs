@@ -1,0 +1,282 @@
+//! Memory where requests of a device never reach a unit: bridges on the way pass them on to what is behind them.
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::limits::{self, Full};
+use cofferdam::topology::{BridgeWindow, Topology};
+use cofferdam::{CellId, Iommu};
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+
+use crate::groups::{of, switch};
+use crate::histories::Random;
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const MEMORY: u64 = 0x6000_0000;
+const MIB: u64 = 1 << 20;
+const ACS: u16 = 0x1d;
+const CLOSED: (u64, u64) = (MIB, 0);
+/// What is open of the switch: memory behind its upstream port, of which one downstream port has part, and prefetchable
+/// memory behind the other.
+const UPSTREAM: (u64, u64) = (0x8000_0000, 0x8fff_ffff);
+const INNER: (u64, u64) = (0x8800_0000, 0x880f_ffff);
+const PREFETCHABLE: (u64, u64) = (0x30_0000_0000, 0x31_ffff_ffff);
+
+fn with_switch(machine: &Machine, downstream: [Option<u16>; 2]) -> [SourceId; 2] {
+    let devices = switch(machine, Some(ACS), downstream);
+    machine.set_windows(of(0, 1, 0), (0x7000_0000, 0xafff_ffff), (0x20_0000_0000, 0x3f_ffff_ffff));
+    machine.set_windows(of(1, 0, 0), UPSTREAM, PREFETCHABLE);
+    machine.set_windows(of(2, 0, 0), CLOSED, PREFETCHABLE);
+    machine.set_windows(of(2, 1, 0), INNER, CLOSED);
+    devices
+}
+
+fn cell(iommu: &Iommu<&Machine>) -> CellId {
+    iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()
+}
+
+fn page(at: u64) -> cofferdam::addr::Region {
+    region(at, MEMORY, PAGE, RW)
+}
+
+/// The window of a refusal: of a device that arrives, or of one that the cell has.
+fn refused(error: Error) -> (Option<SourceId>, BridgeWindow) {
+    match error {
+        Error::Refused { device, reason: Refusal::Window(window) } => (Some(device), window),
+        Error::Window(window) => (None, window),
+        error => panic!("{error}"),
+    }
+}
+
+fn told(window: BridgeWindow) -> (SourceId, bool, (u64, u64)) {
+    (window.bridge, window.prefetchable, (window.range.start().as_u64(), window.range.last().as_u64()))
+}
+
+#[test]
+fn no_cell_has_memory_where_a_switch_passes_its_devices_requests_on() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = with_switch(&machine, [None, None]);
+    let iommu = enabled(&machine);
+    let upstream = of(1, 0, 0);
+    let both = [(upstream, false, UPSTREAM), (upstream, true, PREFETCHABLE)];
+    for device in devices {
+        let info = iommu.device_info(device).unwrap();
+        assert_eq!(info.windows.into_iter().map(told).collect::<Vec<_>>(), both, "the others lie within");
+        for (at, window) in [
+            (UPSTREAM.0, both[0]),
+            (UPSTREAM.1 - 0xfff, both[0]),
+            (INNER.0, both[0]),
+            (PREFETCHABLE.0, both[1]),
+            (PREFETCHABLE.1 - 0xfff, both[1]),
+        ] {
+            assert!(machine.taken_by(device, at).is_some());
+            // Memory first, or the device.
+            let cell = cell(&iommu);
+            iommu.map(cell, page(at)).unwrap();
+            let (named, found) = refused(iommu.assign(device, cell).unwrap_err());
+            assert_eq!((named, told(found)), (Some(device), window));
+            iommu.unmap(cell, range(at, PAGE)).unwrap();
+            iommu.assign(device, cell).unwrap();
+            let with_device = machine.snapshot();
+            let error = iommu.map(cell, page(at)).unwrap_err();
+            assert_eq!(refused(error), (None, found));
+            assert_eq!(machine.snapshot(), with_device, "nothing changed");
+            iommu.destroy_cell(cell).unwrap();
+            // In one change, in either order.
+            let cell = self::cell(&iommu);
+            for mapped_first in [true, false] {
+                let mut change = iommu.change();
+                if mapped_first {
+                    change.map(cell, page(at)).unwrap().assign(device, cell).unwrap();
+                } else {
+                    change.assign(device, cell).unwrap().map(cell, page(at)).unwrap();
+                }
+                assert_eq!(refused(change.commit().unwrap_err()), (Some(device), found));
+            }
+            iommu.destroy_cell(cell).unwrap();
+        }
+        let cell = cell(&iommu);
+        iommu.assign(device, cell).unwrap();
+        let outside = [UPSTREAM.0 - PAGE, UPSTREAM.1 + 1, PREFETCHABLE.0 - PAGE, PREFETCHABLE.1 + 1];
+        for at in outside {
+            iommu.map(cell, page(at)).unwrap();
+            assert!(write(&machine, device, at, at) && peek(&machine, MEMORY) == at, "within the root port's alone");
+        }
+        let holes: Vec<(u64, u64)> =
+            vec![(0, UPSTREAM.0), (UPSTREAM.1 + 1, 0xfee0_0000), (0xfef0_0000, PREFETCHABLE.0)];
+        let ranges = iommu.input_ranges(cell).unwrap();
+        let ranges: Vec<_> = ranges.iter().map(|it| (it.start().as_u64(), it.last().as_u64() + 1)).collect();
+        assert_eq!(ranges, [holes, vec![(PREFETCHABLE.1 + 1, 1 << 57)]].concat());
+        iommu.release(device).unwrap();
+        assert_eq!(iommu.input_ranges(cell).unwrap().len(), 2, "it is gone");
+        iommu.map(cell, page(INNER.0)).unwrap();
+        iommu.destroy_cell(cell).unwrap();
+    }
+    let window = BridgeWindow { bridge: upstream, prefetchable: true, range: range(PREFETCHABLE.0, 2 << 32) };
+    assert_eq!(
+        Error::Window(window).to_string(),
+        format!(
+            "a device of the cell cannot reach memory in the prefetchable memory window {} of {upstream}",
+            window.range
+        )
+    );
+}
+
+#[test]
+fn a_port_that_redirects_requests_lets_its_devices_have_memory_anywhere() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = with_switch(&machine, [Some(ACS), None]);
+    let iommu = enabled(&machine);
+    assert!(iommu.device_info(devices[0]).unwrap().windows.is_empty());
+    assert_eq!(iommu.device_info(devices[1]).unwrap().windows.len(), 2, "the other port does not");
+    let cell = cell(&iommu);
+    iommu.assign(devices[0], cell).unwrap();
+    for at in [UPSTREAM.0, INNER.0, PREFETCHABLE.1 - 0xfff] {
+        iommu.map(cell, page(at)).unwrap();
+        assert!(write(&machine, devices[0], at, at) && peek(&machine, MEMORY) == at);
+    }
+    let window = refused(iommu.assign(devices[1], cell).unwrap_err());
+    assert_eq!(window.0, Some(devices[1]));
+}
+
+#[test]
+fn on_a_bus_of_conventional_pci_whoever_has_the_address_takes_the_request() {
+    for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
+        let machine = machine([UnitConfig::server()]);
+        machine.add_bridge(of(0, 2, 0), kind, 5..=6);
+        machine.add_bridge(of(5, 1, 0), BridgeKind::Conventional, 6..=6);
+        machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);
+        // Firmware's mistake: no part of what is above.
+        machine.set_windows(of(5, 1, 0), (0x9000_0000, 0x900f_ffff), CLOSED);
+        let iommu = enabled(&machine);
+        let cell = cell(&iommu);
+        iommu.assign(of(5, 3, 0), cell).unwrap();
+        for (at, bridge) in [(UPSTREAM.0, of(0, 2, 0)), (0x9000_0000, of(5, 1, 0))] {
+            assert_eq!(machine.taken_by(of(5, 3, 0), at), Some(bridge));
+            assert_eq!(refused(iommu.map(cell, page(at)).unwrap_err()).1.bridge, bridge, "{kind:?}");
+        }
+        iommu.map(cell, page(0x9010_0000)).unwrap();
+        assert!(write(&machine, of(5, 3, 0), 0x9010_0000, 1));
+        let beside = self::cell(&iommu);
+        iommu.map(beside, page(UPSTREAM.0)).unwrap();
+        iommu.assign(function(0, 3), beside).unwrap();
+        assert!(write(&machine, function(0, 3), UPSTREAM.0, 1), "the root complex translates first");
+    }
+}
+
+#[test]
+fn a_device_of_the_root_cell_has_to_suit_what_another_cell_gives_back() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = with_switch(&machine, [None, None]);
+    let iommu = enabled(&machine);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let memory = region(UPSTREAM.0, UPSTREAM.0, PAGE, RW);
+    iommu.map(root, memory).unwrap();
+    let cell = cell(&iommu);
+    iommu.map(cell, region(0, UPSTREAM.0, PAGE, RW)).unwrap();
+    assert_eq!(refused(iommu.assign(devices[0], root).unwrap_err()).0, Some(devices[0]));
+    iommu.unmap(root, memory.input).unwrap();
+    iommu.assign(devices[0], root).unwrap();
+    assert_eq!(refused(iommu.map(root, memory).unwrap_err()).0, None);
+    iommu.destroy_cell(cell).unwrap();
+}
+
+#[test]
+fn a_device_whose_reserved_memory_it_cannot_reach_is_refused() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=5);
+    machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);
+    // Memory of the bridge is memory of all that is behind it.
+    let mut table = dmar(&machine, &[], &[(INNER.0, INNER.0 + 0xfff, 2)]);
+    let scope = table.len() - 8;
+    table[scope] = 2;
+    seal(&mut table);
+    let topology = Topology::from_dmar(&table, &&machine, |finding| panic!("{finding}")).unwrap();
+    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell(&iommu);
+    assert_eq!(iommu.device_info(of(5, 0, 0)).unwrap().reserved.len(), 1);
+    assert_eq!(refused(iommu.assign(of(5, 0, 0), cell).unwrap_err()).1.bridge, of(0, 2, 0), "R66");
+}
+
+#[test]
+fn there_is_room_for_so_many_windows_and_no_more() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=200);
+    for number in 0..limits::WINDOWS as u8 {
+        let bridge = of(5, number / 8, number % 8);
+        machine.add_bridge(bridge, BridgeKind::Conventional, 10 + number..=10 + number);
+        let at = u64::from(number) * 2 * MIB;
+        machine.set_windows(bridge, (at, at), CLOSED);
+        machine.set_config(bridge, 0x0c, 1 << 23 | 1 << 16);
+    }
+    let iommu = enabled(&machine);
+    let (device, cell) = (of(5, 31, 0), cell(&iommu));
+    iommu.assign(device, cell).unwrap();
+    assert_eq!(iommu.input_ranges(cell).unwrap().len(), limits::WINDOWS + 1);
+    // The same again are no more, but others are.
+    iommu.assign(of(5, 30, 0), cell).unwrap();
+    machine.add_bridge(of(0, 3, 0), BridgeKind::Conventional, 201..=201);
+    machine.set_windows(of(0, 3, 0), UPSTREAM, CLOSED);
+    let full = Error::Full(Full { what: "windows of bridges", capacity: limits::WINDOWS });
+    let before = machine.snapshot();
+    assert_eq!(iommu.assign(of(201, 0, 0), cell).map(drop), Err(full));
+    machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);
+    assert_eq!(iommu.device_info(device).map(drop), Err(full));
+    assert_eq!(machine.snapshot(), before, "nothing changed");
+    iommu.destroy_cell(cell).unwrap();
+    let cell = self::cell(&iommu);
+    iommu.assign(of(201, 0, 0), cell).unwrap();
+}
+
+#[test]
+fn what_the_driver_tells_is_what_bridges_do() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..300 {
+        let machine = machine([UnitConfig::server()]);
+        // A path of four bridges, with another beside each of the lower three.
+        let mut kinds = vec![BridgeKind::RootPort];
+        for _ in 0..3 {
+            kinds.push(match (random.below(5), kinds.last()) {
+                (_, Some(BridgeKind::UpstreamPort)) => BridgeKind::DownstreamPort,
+                (0, _) | (_, Some(BridgeKind::Conventional | BridgeKind::ExpressToPci)) => BridgeKind::Conventional,
+                (1, _) => BridgeKind::ExpressToPci,
+                // Which no machine has; or a switch of which configuration space does not show all.
+                (2, _) => BridgeKind::DownstreamPort,
+                _ => BridgeKind::UpstreamPort,
+            });
+        }
+        let window = |random: &mut Random| {
+            let first = random.below(16) * MIB;
+            let bytes = random.below(5) * MIB;
+            if bytes == 0 { CLOSED } else { (first, first + bytes - 1) }
+        };
+        for (level, kind) in (0..).zip(&kinds) {
+            for beside in 0..=u8::from(level > 0) {
+                let bridge = of(level, beside + 1, 0);
+                let (first, last) = if beside == 0 { (level + 1, 9) } else { (20 + level, 20 + level) };
+                machine.add_bridge(bridge, *kind, first..=last);
+                if random.below(2) == 0 {
+                    machine.add_acs(bridge, ACS);
+                }
+                let (memory, prefetchable) = (window(&mut random), window(&mut random));
+                let prefetchable = (prefetchable.0 + (1 << 36), prefetchable.1 + (1 << 36));
+                machine.set_windows(bridge, memory, prefetchable);
+                if random.below(8) == 0 {
+                    machine.set_config(bridge, 4, 1 << 20);
+                }
+            }
+        }
+        let iommu = enabled(&machine);
+        let device = of(4, 3, 0);
+        let windows = iommu.device_info(device).unwrap().windows;
+        for at in (0..24).flat_map(|mib| [mib * MIB, mib * MIB + MIB - 1]).flat_map(|at| [at, at + (1 << 36)]) {
+            let inside = windows.iter().any(|it| it.range.contains(range(at, 1)));
+            assert_eq!(
+                inside,
+                machine.taken_by(device, at).is_some(),
+                "round {round}: {kinds:?}, {at:#x}, {windows:?}"
+            );
+        }
+    }
+}
