@@ -38,6 +38,10 @@ pub struct CellConfig {
     /// share a group with ([`Isolation::Unknown`](crate::topology::Isolation)). Without it, such a device is refused. For a
     /// platform that does not let the driver read configuration space, and knows that no two cells have devices of one group.
     pub allow_unknown_isolation: bool,
+    /// Memory that firmware reserves for USB host controllers and for graphics is not mapped for them
+    /// ([`DeviceInfo::relaxable`](crate::iommu::DeviceInfo)): once a driver has taken such a device over from firmware, it does
+    /// without. Otherwise it is mapped like any other reserved memory.
+    pub leave_out_relaxable: bool,
     /// Which page tables its devices are given.
     pub coherency: CoherencyPolicy,
     /// When its devices share one.
@@ -47,11 +51,12 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No unsafe interrupts, no unknown isolation, snooping enforced for each device that can be made to, tables shared by
+    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped, snooping enforced for each device that can be made to, tables shared by
     /// those alike, and devices reset that can be.
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
+        leave_out_relaxable: false,
         coherency: CoherencyPolicy::PerDevice,
         sharing: Sharing::ByAttributes,
         reset: ResetPolicy::IfPossible,

@@ -264,7 +264,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
         self.audit.device_tlbs += u64::from(target.device_tlb);
         let (iommu, config) = (self.iommu, self.config);
         let owner = device.and_then(|device| config.cell(device.cell).ok());
-        let reserved = device.map_or(0, |device| iommu.reserved_of(device.device));
+        let reserved = device.zip(owner).map_or(0, |(device, cell)| iommu.reserved_of(device.device, &cell.config));
         let granted = || {
             let regions = owner.map(|cell| cell.regions.as_slice()).unwrap_or_default();
             regions.iter().copied().chain(iommu.reserved_in(reserved))

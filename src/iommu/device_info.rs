@@ -6,10 +6,10 @@ use heapless::Vec;
 use super::devices::State;
 use super::{AtsInfo, Error, Iommu, NoDeviceTlb, Refusal};
 use crate::addr::{INTERRUPTS, Iova, IovaRange, Region, SourceId};
-use crate::cell::CellId;
+use crate::cell::{Cell, CellId};
 use crate::hal::{Hal, Window};
 use crate::limits;
-use crate::pci::Reset;
+use crate::pci::{self, Reset};
 use crate::topology::{BridgeWindow, Group, Requesters};
 
 /// What a device can do and what stands in its way, as far as no cell matters.
@@ -28,6 +28,9 @@ pub struct DeviceInfo {
     /// Memory that firmware reserves for it: mapped one to one for it in whichever cell it is, so no cell that has it may
     /// have other memory there.
     pub reserved: Vec<Region, { limits::RESERVED }>,
+    /// It is a USB host controller or graphics: a cell may leave its reserved memory out
+    /// ([`CellConfig::leave_out_relaxable`](crate::CellConfig)).
+    pub relaxable: bool,
     /// Windows of bridges that its requests do not pass: no cell that has it may have memory there.
     pub windows: Vec<BridgeWindow, { limits::WINDOWS }>,
     /// The source-ids that its requests may carry, and the functions that share one: all of them belong to one cell.
@@ -81,6 +84,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             input_bits: shape.input_bits,
             largest_page: shape.largest_page_bytes(),
             reserved,
+            relaxable: pci::is_display_or_usb(&self.hal, device),
             windows: BridgeWindow::of(&self.hal, device)?,
             ats: ats.map(|ats| AtsInfo::of(&ats, unit.capabilities())),
             needs_device_tlb,
@@ -101,8 +105,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// There is no such cell.
     pub fn input_ranges(&self, cell: CellId) -> Result<InputRanges, Error> {
         let config = self.config.lock();
+        let Cell { config: cell_config, domains, .. } = config.cell(cell)?;
         // A table stays as narrow as it was made, for a device perhaps that has left it to others.
-        let tables = config.cell(cell)?.domains.iter().map(|domain| domain.attributes.shape.input_bits).min();
+        let tables = domains.iter().map(|domain| domain.attributes.shape.input_bits).min();
         let host_bits = self.topology.host_address_width();
         let shapes = self.units.iter().filter_map(|unit| unit.capabilities().shape(host_bits));
         // Without a table, what any unit reaches.
@@ -110,7 +115,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut holes: Vec<(u64, u64), { limits::RESERVED + limits::WINDOWS + 1 }> = Vec::new();
         let _ = holes.push(INTERRUPTS);
         for device in config.assignments.iter().filter(|a| a.cell == cell && a.state != State::Leaving) {
-            let reserved = self.topology.reserved(&self.hal, device.device).map(|memory| memory.region.input);
+            let reserved = self.reserved_in(self.reserved_of(device.device, cell_config)).map(|memory| memory.input);
             for range in reserved.chain(config.windows_in(device.windows).map(|window| window.range)) {
                 let hole = (range.start().as_u64(), range.last().as_u64());
                 if !holes.contains(&hole) {

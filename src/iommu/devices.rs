@@ -6,10 +6,10 @@ use heapless::Vec;
 use super::stage::Touched;
 use super::{Config, DeviceConfig, Error, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
-use crate::cell::{CellId, ResetPolicy};
+use crate::cell::{CellConfig, CellId, ResetPolicy};
 use crate::hal::Hal;
 use crate::limits::{self, Full};
-use crate::pci::{Ats, Reset};
+use crate::pci::{self, Ats, Reset};
 use crate::topology::{MAX_REQUESTERS, Requesters};
 use crate::vtd::{Capabilities, DeviceTlb};
 
@@ -37,8 +37,8 @@ pub(super) struct Assignment {
     pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
     /// It is to have a device-TLB.
     pub(super) ats: Option<Ats>,
-    /// It did not answer an invalidation of its device-TLB, or did not come to rest when it was to leave: it is blocked, and
-    /// asked no more until it is released (R21).
+    /// It did not answer an invalidation of its device-TLB, or did not come to rest or was not reset when it was to leave: it is
+    /// blocked, and asked no more until it is released (R21).
     pub(super) fenced: bool,
     /// Its entry is gone, but nobody knows whether its unit has forgotten it: it was to leave, and its unit failed.
     pub(super) blocked: bool,
@@ -152,8 +152,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         unit.snoop_control && !self.topology.snoop_forbidden(&self.hal, device)
     }
 
-    /// The reserved memory of a device, as a domain's attributes have it.
-    pub(super) fn reserved_of(&self, device: SourceId) -> u64 {
+    /// The reserved memory that a device is to reach in such a cell, as a domain's attributes have it (R66).
+    pub(super) fn reserved_of(&self, device: SourceId, cell: &CellConfig) -> u64 {
+        if cell.leave_out_relaxable && pci::is_display_or_usb(&self.hal, device) {
+            return 0;
+        }
         let all = self.topology.reserved_memory();
         let bit = |memory| all.iter().position(|other| *other == memory).map_or(0, |index| 1 << index);
         self.topology.reserved(&self.hal, device).map(bit).fold(0, |mask, bit| mask | bit)

@@ -169,7 +169,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let mut others = config.assignments.iter().filter(|other| other.domain_id != 0 && !other.leaves(touched));
             let with = others.find(|other| other.shares_requester(own)).map(|other| (other.domain_id, other.device));
             let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
-            let reserved = self.reserved_of(device);
+            let reserved = self.reserved_of(device, &config.cell(cell_id)?.config);
             if let Some(memory) = self.reserved_within(&config.cell(cell_id)?.staged, reserved) {
                 return Err(Error::Refused { device, reason: Refusal::ReservedMemory(memory) });
             }

@@ -58,7 +58,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let concerned = config.assignments.iter().filter(|it| it.windows != 0 && touched.has(it.cell));
         for it in concerned.filter(|it| it.state != State::Leaving) {
             let arrives = it.state == State::Arriving;
-            let reserved = self.reserved_in(if arrives { self.reserved_of(it.device) } else { 0 });
+            let cell = &config.cell(it.cell)?.config;
+            let reserved = self.reserved_in(if arrives { self.reserved_of(it.device, cell) } else { 0 });
             let staged = config.staged(it.cell)?.as_slice();
             for window in config.windows_in(it.windows) {
                 let lies_there = |region: Region| region.input.overlaps(window.range);

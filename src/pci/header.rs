@@ -7,6 +7,18 @@ use crate::addr::SourceId;
 /// The register with the header type in bits 23:16 (section 6.2.1); bit 7 of it says that the device has other functions.
 const TYPE: u16 = 0x0c;
 
+/// The register with the class in bits 31:8: base class, class, interface (section 6.2.1).
+const CLASS: u16 = 0x08;
+/// Base class of display controllers; base class and class of USB host controllers (PCI Code and ID Assignment 1.11).
+const DISPLAY: u32 = 0x03;
+const USB: u32 = 0x0c03;
+
+/// True for a display controller, or a USB host controller of any kind.
+pub(crate) fn is_display_or_usb(config: &impl ConfigSpace, function: SourceId) -> bool {
+    let class = config.read(function, CLASS) >> 16;
+    class >> 8 == DISPLAY || class == USB
+}
+
 /// True if a function answers with a vendor. A virtual function does not: its vendor is that of its physical function.
 pub(crate) fn is_there(config: &impl ConfigSpace, function: SourceId) -> bool {
     config.read(function, 0) as u16 != u16::MAX

@@ -21,6 +21,7 @@ mod policies;
 mod properties;
 mod quirks;
 mod register_based;
+mod reserved;
 mod resets;
 mod shared;
 mod take_over;
