@@ -6,7 +6,7 @@ mod regions;
 
 pub(crate) use difference::{Difference, differences, withdraw_grants};
 pub use policy::{CoherencyPolicy, ResetPolicy, Sharing};
-pub(crate) use regions::{RegionError, Regions};
+pub(crate) use regions::{RegionError, Regions, outside, part};
 
 use heapless::Vec;
 
@@ -38,6 +38,10 @@ pub struct CellConfig {
     /// share a group with ([`Isolation::Unknown`](crate::topology::Isolation)). Without it, such a device is refused. For a
     /// platform that does not let the driver read configuration space, and knows that no two cells have devices of one group.
     pub allow_unknown_isolation: bool,
+    /// The cell may have memory of its own where firmware reserves some for one of its devices, if that is the same memory:
+    /// mapped one to one, with all rights that the device needs. The device keeps what is reserved when the cell loses its
+    /// own. Without it, such memory or such a device is refused.
+    pub allow_identical_reserved: bool,
     /// Memory that firmware reserves for USB host controllers and for graphics is not mapped for them
     /// ([`DeviceInfo::relaxable`](crate::iommu::DeviceInfo)): once a driver has taken such a device over from firmware, it does
     /// without. Otherwise it is mapped like any other reserved memory.
@@ -56,6 +60,7 @@ impl CellConfig {
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
+        allow_identical_reserved: false,
         leave_out_relaxable: false,
         coherency: CoherencyPolicy::PerDevice,
         sharing: Sharing::ByAttributes,

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 
 use super::Regions;
-use super::regions::part;
+use super::regions::{outside, part};
 use crate::addr::{Iova, IovaRange, Region, Rights};
 use crate::hal::Hal;
 use crate::paging::{Change, Format, PageTable, Spare};
@@ -53,6 +53,14 @@ impl Difference {
     /// True if something that is mapped is taken away, or gets fewer rights.
     pub(crate) fn takes(&self) -> bool {
         self.taken().is_some() || self.narrowed().is_some()
+    }
+
+    /// The parts of it that are outside of `holes`.
+    pub(crate) fn outside(self, holes: impl Iterator<Item = IovaRange> + Clone) -> impl Iterator<Item = Self> {
+        outside(self.range, holes).map(move |range| {
+            let within = |region: Option<Region>| region.and_then(|region| part(region, range));
+            Self { range, before: within(self.before), after: within(self.after) }
+        })
     }
 
     /// True if a page of a table may have to be split at either end of the range.

@@ -13,7 +13,7 @@ use super::results::Results;
 use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
 use crate::addr::{IovaRange, Rights};
-use crate::cell::{Cell, CellId, Difference, differences, withdraw_grants};
+use crate::cell::{Cell, CellId, Difference, withdraw_grants};
 use crate::domain::Domain;
 use crate::hal::{Deadline, FrameList, Hal};
 use crate::paging::{Change, Spare};
@@ -91,7 +91,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
-                for difference in differences(regions, staged).filter(Difference::takes) {
+                for difference in
+                    self.differences(domain.attributes.reserved, regions, staged).filter(Difference::takes)
+                {
                     let spare = domain.spare_for_edit(&self.hal, difference.range);
                     let change = difference.edit(&self.hal, &mut domain.table, spare);
                     self.note(assignments, flushes, domain.id, change, freed);
@@ -161,7 +163,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known) {
-                for difference in differences(regions, staged) {
+                for difference in self.differences(domain.attributes.reserved, regions, staged) {
                     let change = if let Some(region) = difference.granted() {
                         let spare = domain.spare_for_map(&self.hal, region);
                         domain.table.map(&self.hal, region, spare)
@@ -196,7 +198,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut() {
-                for difference in differences(regions, staged) {
+                for difference in self.differences(domain.attributes.reserved, regions, staged) {
                     let (granted, widened) = (difference.granted(), difference.widened());
                     if granted.is_none() && widened.is_none() {
                         continue;
@@ -242,7 +244,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.remove_domains(&self.hal, |domain| !domain.known, |frames| unsafe { frames.free(&self.hal) });
             // A domain that was to be left by all of its devices was not edited, and one of them is still there.
             for domain in &mut cell.domains {
-                for difference in differences(&cell.regions, &cell.staged).filter(Difference::takes) {
+                let reserved = domain.attributes.reserved;
+                for difference in self.differences(reserved, &cell.regions, &cell.staged).filter(Difference::takes) {
                     let change = self.take(domain, difference.range, difference.narrowed());
                     self.note(assignments, flushes, domain.id, change, &mut freed);
                 }

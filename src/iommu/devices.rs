@@ -6,7 +6,7 @@ use heapless::Vec;
 use super::stage::Touched;
 use super::{Config, DeviceConfig, Error, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
-use crate::cell::{CellConfig, CellId, ResetPolicy};
+use crate::cell::{CellConfig, CellId, Difference, Regions, ResetPolicy, differences, outside, part};
 use crate::hal::Hal;
 use crate::limits::{self, Full};
 use crate::pci::{self, Ats, Reset};
@@ -160,6 +160,28 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let all = self.topology.reserved_memory();
         let bit = |memory| all.iter().position(|other| *other == memory).map_or(0, |index| 1 << index);
         self.topology.reserved(&self.hal, device).map(bit).fold(0, |mask, bit| mask | bit)
+    }
+
+    /// What a change does to a page table that maps this reserved memory beside the cell's own: nothing to that, even where the
+    /// cell has the same.
+    pub(super) fn differences<'r>(
+        &'r self,
+        reserved: u64,
+        before: &'r Regions,
+        after: &'r Regions,
+    ) -> impl Iterator<Item = Difference> + 'r {
+        let holes = self.reserved_in(reserved).map(|memory| memory.input);
+        differences(before, after).flat_map(move |difference| difference.outside(holes.clone()))
+    }
+
+    /// What such a table maps for a cell with these regions.
+    pub(super) fn mapped<'r>(&'r self, reserved: u64, regions: &'r Regions) -> impl Iterator<Item = Region> + 'r {
+        let holes = self.reserved_in(reserved).map(|memory| memory.input);
+        let own = regions
+            .as_slice()
+            .iter()
+            .flat_map(move |region| outside(region.input, holes.clone()).filter_map(|range| part(*region, range)));
+        own.chain(self.reserved_in(reserved))
     }
 
     /// The other way round.

@@ -19,7 +19,7 @@ pub enum Refusal {
     /// Its interrupts are not remapped, and the cell does not allow that.
     UnsafeInterrupts,
     /// Firmware reserves this memory for it, which it would have to reach in every cell; but this cell has memory at the
-    /// same input addresses.
+    /// same input addresses, and not [the same](crate::CellConfig::allow_identical_reserved).
     ReservedMemory(Region),
     /// The firmware's table names no unit for it, and part of the table could not be read: the unit that takes all the rest
     /// may not be its own.

@@ -156,14 +156,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         touched: &Touched<CELLS>,
     ) -> Result<(), Error> {
         let Some(root) = config.root.as_ref().filter(|root| touched.has(root.cell)) else { return Ok(()) };
-        for domain in &config.cell(root.cell)?.domains {
+        let Cell { config: cell_config, domains, .. } = config.cell(root.cell)?;
+        for domain in domains {
             let users =
                 || config.assignments.iter().filter(|it| it.domain_id == domain.id && it.state != State::Leaving);
             if users().next().is_none() {
                 continue;
             }
             let arriving = users().find(|it| it.state == State::Arriving).map(|it| it.device);
-            if let Some(reserved) = self.reserved_within(&root.staged, domain.attributes.reserved) {
+            if let Some(reserved) = self.reserved_within(cell_config, &root.staged, domain.attributes.reserved) {
                 let reason = Refusal::ReservedMemory(reserved);
                 return Err(arriving.map_or(Error::Reserved(reserved), |device| Error::Refused { device, reason }));
             }

@@ -4,7 +4,7 @@ use super::change::Edit;
 use super::devices::{Assignment, State};
 use super::{Config, Error, Incompatibility, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
-use crate::cell::{Cell, CellConfig, CellId, Regions, differences};
+use crate::cell::{Cell, CellConfig, CellId, Regions};
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::limits::{self, Full};
@@ -140,9 +140,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         touched: &Touched<CELLS>,
     ) -> Result<(), Error> {
         let Config { cells, assignments, .. } = config;
-        for Cell { staged, domains, .. } in touched.of(cells) {
+        for Cell { config, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter().filter(|domain| stays_in_use(assignments, domain.id)) {
-                if let Some(reserved) = self.reserved_within(staged, domain.attributes.reserved) {
+                if let Some(reserved) = self.reserved_within(config, staged, domain.attributes.reserved) {
                     return Err(Error::Reserved(reserved));
                 }
             }
@@ -150,10 +150,15 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         Ok(())
     }
 
-    /// The first of some reserved memory that overlaps a cell's own.
-    pub(super) fn reserved_within(&self, regions: &Regions, reserved: u64) -> Option<Region> {
-        let overlaps = |memory: &Region| regions.as_slice().iter().any(|region| region.input.overlaps(memory.input));
-        self.reserved_in(reserved).find(overlaps)
+    /// The first of some reserved memory that overlaps a cell's own, and may not.
+    pub(super) fn reserved_within(&self, cell: &CellConfig, regions: &Regions, reserved: u64) -> Option<Region> {
+        let is_same = |region: &Region, memory: &Region| {
+            region.output.as_u64() == region.input.start().as_u64() && region.rights.contains(memory.rights)
+        };
+        let is_in_the_way = |region: &Region, memory: &Region| {
+            region.input.overlaps(memory.input) && !(cell.allow_identical_reserved && is_same(region, memory))
+        };
+        self.reserved_in(reserved).find(|memory| regions.as_slice().iter().any(|region| is_in_the_way(region, memory)))
     }
 
     /// Finds for each device that arrives a domain of its cell that fits, or makes one: no unit knows that yet.
@@ -169,8 +174,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let mut others = config.assignments.iter().filter(|other| other.domain_id != 0 && !other.leaves(touched));
             let with = others.find(|other| other.shares_requester(own)).map(|other| (other.domain_id, other.device));
             let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
-            let reserved = self.reserved_of(device, &config.cell(cell_id)?.config);
-            if let Some(memory) = self.reserved_within(&config.cell(cell_id)?.staged, reserved) {
+            let cell = config.cell(cell_id)?;
+            let reserved = self.reserved_of(device, &cell.config);
+            if let Some(memory) = self.reserved_within(&cell.config, &cell.staged, reserved) {
                 return Err(Error::Refused { device, reason: Refusal::ReservedMemory(memory) });
             }
             let CellConfig { coherency: policy, sharing, .. } = config.cell(cell_id)?.config;
@@ -196,7 +202,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     if cell.domains.is_full() {
                         return Err(Full { what: "page tables in this cell", capacity: limits::DOMAINS }.into());
                     }
-                    let regions = cell.staged.as_slice().iter().copied().chain(self.reserved_in(needs.reserved));
+                    let regions = self.mapped(needs.reserved, &cell.staged);
                     let domain = Domain::new(&self.hal, id, needs, regions).map_err(|error| match error {
                         MapError::OutOfFrames => Error::OutOfFrames,
                         error => Error::Incompatible { device, reason: Incompatibility::Map(error) },
@@ -222,7 +228,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
                 let (table, shape) = (&domain.table, domain.attributes.shape);
-                let mut all = differences(regions, staged);
+                let reserved = domain.attributes.reserved;
+                let mut all = self.differences(reserved, regions, staged);
                 domain.spare = match (all.next(), all.next()) {
                     (None, _) => Spare::none(),
                     // Alone, an edit is given just what it needs.
@@ -233,7 +240,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     (Some(edit), None) if edit.granted().is_none() => table.prepare_edit(&self.hal, edit.range)?,
                     _ => {
                         let mut needed = 0;
-                        for edit in differences(regions, staged) {
+                        for edit in self.differences(reserved, regions, staged) {
                             needed += edit.granted().map_or(Ok(0), |region| shape.tables_to_map(region))?;
                             needed += if edit.is_edit() { shape.tables_to_edit(edit.range) } else { 0 };
                         }

@@ -1,6 +1,7 @@
 //! Memory that firmware reserves for devices, and what a cell may say about it (R66).
 
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::iommu::{Error, Refusal};
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Machine, UnitConfig};
 
@@ -56,4 +57,129 @@ fn reserved_memory_of_usb_and_graphics_is_left_out_only_where_the_cell_says_so()
             iommu.destroy_cell(cell).unwrap();
         }
     }
+}
+
+const IDENTICAL: CellConfig = CellConfig { allow_identical_reserved: true, ..UNSAFE_INTERRUPTS };
+
+#[test]
+fn a_cell_may_have_the_very_memory_that_is_reserved_for_its_device_if_it_says_so() {
+    let end = RESERVED + 4 * PAGE;
+    for (name, unit) in presets() {
+        for device_first in [false, true] {
+            let machine = machine([unit.clone()]);
+            let iommu = enabled_with_reserved(&machine, &[(RESERVED, end - 1, 3)]);
+            let (owner, other) = (function(0, 3), function(0, 4));
+            let reserved = region(RESERVED, RESERVED, 4 * PAGE, RW);
+            // All of it and more; its end and more; its middle.
+            for (first, bytes) in [(RESERVED - LARGE, 2 * LARGE), (end - PAGE, 2 * PAGE), (RESERVED + PAGE, PAGE)] {
+                let own = region(first, first, bytes, RW);
+                let cell = cell_of(&iommu, IDENTICAL, &[other]);
+                if device_first {
+                    iommu.assign(owner, cell).unwrap();
+                    iommu.map(cell, own).unwrap();
+                } else {
+                    iommu.map(cell, own).unwrap();
+                    iommu.assign(owner, cell).unwrap();
+                }
+                let reaches = |device| {
+                    let edges = [first - PAGE, first, first + bytes - PAGE, first + bytes];
+                    let all = edges.into_iter().chain((0..4).map(|page| RESERVED + page * PAGE));
+                    all.map(|at| write(&machine, device, at, at) && peek(&machine, at) == at).collect::<Vec<_>>()
+                };
+                let within = |at| (first..first + bytes).contains(&at);
+                let is_reserved = |at| (RESERVED..end).contains(&at);
+                let expected = |device: SourceId, mapped: bool| {
+                    let edges = [first - PAGE, first, first + bytes - PAGE, first + bytes];
+                    let all = edges.into_iter().chain((0..4).map(|page| RESERVED + page * PAGE));
+                    all.map(|at| mapped && within(at) || device == owner && is_reserved(at)).collect::<Vec<_>>()
+                };
+                let check = |mapped| {
+                    for device in [owner, other] {
+                        assert_eq!(reaches(device), expected(device, mapped), "{name}: {device}, {first:#x}, {mapped}");
+                    }
+                    assert_nothing_differs(&iommu);
+                };
+                check(true);
+                // Rights that the device needs are kept; all else of the region may change.
+                let page = if first < RESERVED { RESERVED } else { first };
+                let narrowed = iommu.protect(cell, range(page, PAGE), Rights::READ);
+                assert_eq!(narrowed, Err(Error::Reserved(reserved)), "{name}");
+                check(true);
+                if first < RESERVED {
+                    iommu.protect(cell, range(first, PAGE), Rights::READ).unwrap();
+                    assert!(!write(&machine, owner, first, 1) && read(&machine, owner, first).is_some(), "{name}");
+                    iommu.protect(cell, range(first, PAGE), RW).unwrap();
+                    // Another way to its middle, and back.
+                    iommu.unmap(cell, range(RESERVED + PAGE, PAGE)).unwrap();
+                    assert!(write(&machine, owner, RESERVED + PAGE, 1) && !write(&machine, other, RESERVED + PAGE, 1));
+                    assert_nothing_differs(&iommu);
+                    iommu.map(cell, region(RESERVED + PAGE, RESERVED + PAGE, PAGE, RW)).unwrap();
+                    check(true);
+                }
+                iommu.unmap(cell, own.input).unwrap();
+                check(false);
+                iommu.map(cell, own).unwrap();
+                iommu.release(owner).unwrap();
+                assert!(!write(&machine, owner, RESERVED, 1) && write(&machine, other, page, 1), "{name}");
+                assert_nothing_differs(&iommu);
+                iommu.destroy_cell(cell).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_the_same_is_refused_and_changes_nothing() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_reserved(&machine, &[(RESERVED, RESERVED + 4 * PAGE - 1, 3)]);
+    let device = function(0, 3);
+    let reserved = region(RESERVED, RESERVED, 4 * PAGE, RW);
+    let same = region(RESERVED, RESERVED, PAGE, RW);
+    for (config, own) in [
+        (UNSAFE_INTERRUPTS, same),
+        (IDENTICAL, region(RESERVED, MEMORY, PAGE, RW)),
+        (IDENTICAL, region(RESERVED, RESERVED + PAGE, PAGE, RW)),
+        (IDENTICAL, region(RESERVED, RESERVED, PAGE, Rights::READ)),
+        (IDENTICAL, region(RESERVED, RESERVED, PAGE, Rights::WRITE)),
+    ] {
+        let cell = cell_of(&iommu, config, &[]);
+        iommu.map(cell, own).unwrap();
+        let before = machine.snapshot();
+        let refused = Error::Refused { device, reason: Refusal::ReservedMemory(reserved) };
+        assert_eq!(iommu.assign(device, cell).map(drop), Err(refused));
+        assert_eq!(machine.snapshot(), before);
+        iommu.unmap(cell, own.input).unwrap();
+        iommu.assign(device, cell).unwrap();
+        let before = machine.snapshot();
+        assert_eq!(iommu.map(cell, own).map(drop), Err(Error::Reserved(reserved)));
+        assert_eq!(machine.snapshot(), before);
+        assert_nothing_differs(&iommu);
+        iommu.destroy_cell(cell).unwrap();
+    }
+}
+
+#[test]
+fn a_root_cell_may_have_all_memory_with_what_is_reserved_in_it() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_reserved(&machine, &[(RESERVED, RESERVED + PAGE - 1, 3)]);
+    let (owner, other, third) = (function(0, 3), function(0, 4), function(0, 5));
+    let root = iommu.create_root_cell(IDENTICAL).unwrap();
+    let mut change = iommu.change();
+    change.map(root, region(1 << 30, 1 << 30, 1 << 30, RW)).unwrap();
+    change.assign(owner, root).unwrap().assign(other, root).unwrap();
+    change.commit().unwrap();
+    assert!(write(&machine, owner, RESERVED, 1) && write(&machine, other, RESERVED, 2));
+    assert_nothing_differs(&iommu);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let mut change = iommu.change();
+    change.map(cell, region(0, RESERVED - PAGE, 4 * PAGE, RW)).unwrap().assign(third, cell).unwrap();
+    change.commit().unwrap();
+    let reached =
+        [RESERVED - PAGE, RESERVED, RESERVED + PAGE].map(|at| [owner, other].map(|it| write(&machine, it, at, 3)));
+    assert_eq!(reached, [[false, false], [true, false], [false, false]], "the device keeps what is reserved for it");
+    assert_nothing_differs(&iommu);
+    iommu.destroy_cell(cell).unwrap();
+    assert!(write(&machine, other, RESERVED, 4) && write(&machine, owner, RESERVED + PAGE, 4));
+    assert_nothing_differs(&iommu);
+    iommu.destroy_cell(root).unwrap();
 }
