@@ -393,6 +393,7 @@ mod tests {
                 ats: None,
                 fenced: false,
                 blocked: false,
+                windows: 0,
                 state: State::Staying,
             };
             let mut told = std::vec::Vec::new();
