@@ -1,7 +1,7 @@
 //! Bugs planted in the driver, each one that another driver really had: the driver's tests have to find every one, and
 //! the hardware model to call it by the rule that it breaks.
 //!
-//! They build the driver once for each (a minute and a half in all), so they run on request:
+//! They build the driver once for each (half a minute each), so they run on request:
 //! `cargo test --test planted -- --ignored --nocapture`, with a part of a bug's text in `PLANTED` for that one alone. A bug
 //! is an exact piece of the code and what stands in its place, so code may move; where the piece is not there, once, the
 //! test says so, and the bug has to be planted anew.

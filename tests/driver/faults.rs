@@ -231,7 +231,7 @@ fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() 
         assert!(logs.iter().any(|log| log.records == records.into()) && logs.iter().any(|log| log.overflowed));
         floods.set(false);
         let events = hal.machine.messages().len();
-        while iommu.faults(|_| ()).pending {}
+        assert!((0..4).any(|_| !iommu.faults(|_| ()).pending), "what is left has an end");
         assert_eq!(iommu.faults(|_| ()), FaultLog::default());
         assert!(!write(&hal.machine, function(0, 1), 0, 0));
         assert_eq!(hal.machine.messages().len(), events + 1, "the next one is told again");
