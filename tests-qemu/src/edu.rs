@@ -66,19 +66,38 @@ impl Edu {
         self.transfer(BUFFER, to.as_u64(), bytes, START | TO_MEMORY)
     }
 
-    /// The device does not tell whether it got through.
-    fn transfer(&self, source: u64, destination: u64, bytes: u64, command: u64) -> bool {
-        self.registers.write64(SOURCE, source);
-        self.registers.write64(DESTINATION, destination);
-        self.registers.write64(COUNT, bytes);
-        self.registers.write64(COMMAND, command);
+    /// Has the device write the first `bytes` of its buffer to `to`, 100 ms from now.
+    pub fn begin_write(&self, to: Iova, bytes: u64) {
+        self.begin(BUFFER, to.as_u64(), bytes, START | TO_MEMORY);
+    }
+
+    /// True until it has done what it was told.
+    pub fn is_busy(&self) -> bool {
+        self.registers.read64(COMMAND) & START != 0
+    }
+
+    /// Waits for that. False if it does not get done.
+    pub fn is_done(&self) -> bool {
         let start = self.pc.now_ns();
-        while self.registers.read64(COMMAND) & START != 0 {
+        while self.is_busy() {
             if self.pc.now_ns().saturating_sub(start) > PATIENCE_NS {
                 return false;
             }
             self.pc.pause();
         }
         true
+    }
+
+    fn begin(&self, source: u64, destination: u64, bytes: u64, command: u64) {
+        self.registers.write64(SOURCE, source);
+        self.registers.write64(DESTINATION, destination);
+        self.registers.write64(COUNT, bytes);
+        self.registers.write64(COMMAND, command);
+    }
+
+    /// The device does not tell whether it got through.
+    fn transfer(&self, source: u64, destination: u64, bytes: u64, command: u64) -> bool {
+        self.begin(source, destination, bytes, command);
+        self.is_done()
     }
 }
