@@ -7,7 +7,7 @@ use std::time::Duration;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, Options, Refusal};
-use cofferdam::{CellId, Coherency, Iommu};
+use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 
 use crate::machine::*;
@@ -57,6 +57,27 @@ fn a_cell_is_made_and_destroyed_by_one_batch_each_at_most() {
         // Four context entries and the domain.
         assert_eq!(cost(&iommu, || iommu.destroy_cell(cell.unwrap()).unwrap()), (6, 1, 1), "{name}");
         assert!(!write(&machine, function(0, 2), 0x10_0000, 1), "{name}");
+    }
+}
+
+/// A device's search for a table ends before the device is touched: a failed one tells the unit nothing.
+#[test]
+fn to_attach_to_a_shared_domain_costs_one_entry_with_caching_mode_and_nothing_without() {
+    for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
+        let (caching, snoops) = (unit.cap >> 7 & 1 == 1, unit.ecap >> 7 & 1 == 1);
+        let machine = machine([unit]);
+        let iommu = enabled(&machine);
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), function(0, 1));
+        let attached = cost(&iommu, || assert!(iommu.assign(function(0, 2), cell).is_ok(), "{name}"));
+        // The entry, the domain whose table it leads to (R33b), and the wait.
+        assert_eq!(attached, if caching { (3, 1, 1) } else { (0, 0, 0) }, "{name}");
+        assert!(write(&machine, function(0, 2), INPUT, 1), "{name}");
+        let enforced = CellConfig { coherency: CoherencyPolicy::Enforced, ..UNSAFE_INTERRUPTS };
+        let refusing = iommu.create_cell(enforced).unwrap();
+        if !snoops {
+            let refused = cost(&iommu, || assert!(iommu.assign(function(0, 3), refusing).is_err(), "{name}"));
+            assert_eq!(refused, (0, 0, 0), "{name}: it fits none of the cell's tables");
+        }
     }
 }
 
