@@ -55,8 +55,8 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped, snooping enforced for each device that can be made to, tables shared by
-    /// those alike, and devices reset that can be.
+    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped, snooping enforced for each device that can be
+    /// made to, tables shared by those alike, and devices reset that can be.
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,

@@ -6,7 +6,7 @@ use heapless::Vec;
 use super::devices::State;
 use super::{AtsInfo, Error, Iommu, NoDeviceTlb, Refusal};
 use crate::addr::{INTERRUPTS, Iova, IovaRange, Region, SourceId};
-use crate::cell::{Cell, CellId};
+use crate::cell::{Cell, CellId, outside};
 use crate::hal::{Hal, Window};
 use crate::limits;
 use crate::pci::{self, Reset};
@@ -112,28 +112,24 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let shapes = self.units.iter().filter_map(|unit| unit.capabilities().shape(host_bits));
         // Without a table, what any unit reaches.
         let bits = tables.or_else(|| shapes.map(|shape| shape.input_bits).max()).unwrap_or_default();
-        let mut holes: Vec<(u64, u64), { limits::RESERVED + limits::WINDOWS + 1 }> = Vec::new();
-        let _ = holes.push(INTERRUPTS);
+        let mut holes: Vec<IovaRange, { limits::RESERVED + limits::WINDOWS + 1 }> = Vec::new();
+        let (first, last) = INTERRUPTS;
+        if let Some(interrupts) = IovaRange::new(Iova::new(first), last - first + 1) {
+            let _ = holes.push(interrupts);
+        }
         for device in config.assignments.iter().filter(|a| a.cell == cell && a.state != State::Leaving) {
             let reserved = self.reserved_in(self.reserved_of(device.device, cell_config)).map(|memory| memory.input);
-            for range in reserved.chain(config.windows_in(device.windows).map(|window| window.range)) {
-                let hole = (range.start().as_u64(), range.last().as_u64());
+            for hole in reserved.chain(config.windows_in(device.windows).map(|window| window.range)) {
                 if !holes.contains(&hole) {
                     let _ = holes.push(hole);
                 }
             }
         }
-        let end = 1_u64.checked_shl(bits.into()).unwrap_or(u64::MAX);
+        let bytes = 1_u64.checked_shl(bits.into()).unwrap_or(u64::MAX);
         let mut ranges = InputRanges::new();
-        let mut start = 0;
-        while start < end {
-            let next = holes.iter().filter(|(_, last)| *last >= start).min();
-            let &(first, last) = next.unwrap_or(&(u64::MAX, u64::MAX));
-            let bytes = first.min(end).saturating_sub(start);
-            if let Some(range) = IovaRange::new(Iova::new(start), bytes) {
-                let _ = ranges.push(range);
-            }
-            start = last.saturating_add(1);
+        for range in IovaRange::new(Iova::new(0), bytes).into_iter().flat_map(|all| outside(all, holes.iter().copied()))
+        {
+            let _ = ranges.push(range);
         }
         Ok(ranges)
     }
