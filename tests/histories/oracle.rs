@@ -175,9 +175,9 @@ impl Oracle {
             if after.arrives[index] || after.leaves[index] {
                 let device = &mut self.devices[index];
                 (device.tlb, device.stuck) = (after.tlbs[index], None);
-                let ids = device.function.requesters.clone();
-                let shares = |device: &&mut Device| device.function.requesters.iter().any(|id| ids.contains(id));
-                self.devices.iter_mut().filter(shares).for_each(|device| device.loose.clear());
+                device.loose.clear();
+                let sharing: Vec<usize> = self.sharing(index).collect();
+                sharing.into_iter().for_each(|other| self.devices[other].loose.clear());
             }
         }
         self.look_for_narrow_tables();
