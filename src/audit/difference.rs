@@ -79,15 +79,15 @@ pub enum Difference {
         /// Who.
         source: SourceId,
     },
-    /// The device did not answer an invalidation of its device-TLB and is to be blocked for that, and its requests are let
-    /// through.
+    /// The device is to be blocked, since it did not answer an invalidation of its device-TLB or could not be released, and
+    /// its requests are let through.
     NotFenced {
         /// Who.
         source: SourceId,
         /// Its cell.
         cell: CellId,
     },
-    /// The device's requests are blocked altogether, and not because it was fenced.
+    /// The device's requests are blocked altogether, although it answered whatever it was asked, and was not to be released.
     Blocked {
         /// Who.
         source: SourceId,

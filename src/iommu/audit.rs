@@ -247,7 +247,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
         served().for_each(|device| self.blocked(device, |requester| tables.target(requester).is_none()));
     }
 
-    /// Tells those of a device's source-ids that are blocked, unless it was fenced.
+    /// Tells those of a device's source-ids that are blocked, unless it is fenced.
     fn blocked(&mut self, device: &Assignment, is_blocked: impl Fn(u16) -> bool) {
         if device.fenced {
             return;
@@ -392,7 +392,6 @@ mod tests {
                 requesters: Vec::new(),
                 ats: None,
                 fenced: false,
-                blocked: false,
                 windows: 0,
                 state: State::Staying,
             };

@@ -192,9 +192,9 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// devices that were to be assigned are listed in their new cell if the unit may have let them in; release them.
     ///
     /// Or a device did not answer an invalidation of its device-TLB ([`UnitError::Device`](crate::error::UnitError)). All
-    /// that is said of a unit that failed holds for that device alone. It is fenced: its context entry blocks it, its ATS
-    /// and its bus mastering are switched off, it is asked nothing more, and it stays in its cell until a release succeeds,
-    /// which needs its answer: reset it before.
+    /// that is said of a unit that failed holds for that device alone: all others that were to be released are. It is fenced:
+    /// its context entry blocks it, its ATS and its bus mastering are switched off, it is asked nothing more, and it stays in
+    /// its cell until a release succeeds, which needs its answer: reset it before.
     ///
     /// Or a device that was to be released still has requests under way when [`Options::timeout_ns`](super::Options) is
     /// over ([`Error::NotIdle`]): nothing is granted. What was to be taken away is gone, and nothing reaches it; all other

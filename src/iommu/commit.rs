@@ -32,14 +32,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         self.make_up_first(&mut config, &touched);
         let mut config = self.empty_device_tlbs(config, &touched, &mut results);
         self.take_away(&mut config, &touched, &mut freed);
-        let config = self.flush(config, &mut results);
+        let config = self.flush(config, &touched, &mut results);
         let (mut config, quiet) = self.quiet(config, &touched, &results);
         let confirmed = results.all();
         self.forget_released(&mut config, &touched, &results, &mut freed);
         if let Err(error) = confirmed.map_err(Error::from).and(quiet) {
             // SAFETY: no context table was made of them.
             unsafe { context_tables.free(&self.hal) };
-            // A device that does not answer or does not come to rest is blocked by its unit.
+            // A device that does not answer or does not come to rest is blocked by its unit, for certain.
             if results.any_unit_failed() {
                 config.withhold(&touched);
             }
@@ -52,7 +52,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         self.grant(&mut config, &touched, &mut context_tables, &mut freed);
         // SAFETY: what is left was not needed.
         unsafe { context_tables.free(&self.hal) };
-        let mut config = self.flush(config, &mut results);
+        let mut config = self.flush(config, &touched, &mut results);
         if let Err(error) = results.all() {
             self.take_back(&mut config, &touched, &mut freed);
             return self.give_up(config, &touched, freed, false, error.into());
@@ -127,8 +127,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         freed.append(&self.hal, change.freed);
     }
 
-    /// Takes devices whose unit has confirmed that they are blocked from the list (R44), and domains that no device uses
-    /// any more from their cells. A device whose unit has not stays where it was.
+    /// Takes devices that are [released](Assignment::is_released) from the list (R44), and domains that no device uses any
+    /// more from their cells. One that is not stays where it was, fenced.
     fn forget_released(
         &self,
         config: &mut Config<UNITS, CELLS, DEVICES>,
@@ -138,8 +138,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ) {
         let Config { cells, assignments, flushes, .. } = config;
         let leaving = assignments.iter_mut().filter(|device| device.leaves(touched));
-        let failed = leaving.filter(|device| !results.is_done(device.unit));
-        failed.for_each(|device| (device.state, device.blocked) = (State::Staying, true));
+        leaving
+            .filter(|device| !device.is_released(touched, results))
+            .for_each(|device| (device.state, device.fenced) = (State::Staying, true));
         for device in assignments.iter().filter(|device| device.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
                 unit.forget(&self.hal, &own_requesters(assignments, device), flush);
@@ -254,9 +255,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.doomed = false;
         }
         let mut results = Results::NONE;
-        let mut config = self.flush(config, &mut results);
+        let mut config = self.flush(config, touched, &mut results);
         self.forget_released(&mut config, touched, &results, &mut freed);
-        let mut config = self.flush(config, &mut results);
+        let mut config = self.flush(config, touched, &mut results);
         if confirmed && results.all().is_ok() {
             // SAFETY: each unit has confirmed that it forgot what led to them.
             unsafe { freed.free(&self.hal) };

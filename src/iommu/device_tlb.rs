@@ -139,7 +139,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     ) -> Guard<'l, UNITS, CELLS, DEVICES> {
         let Config { assignments, flushes, .. } = &mut *config;
         let mut any = false;
-        for device in assignments.iter() {
+        for device in assignments.iter_mut() {
+            // Who leaves is asked once more.
+            device.fenced &= !device.leaves(touched);
             let Some(ats) = device.ats else { continue };
             if device.leaves(touched) || device.arrives(touched) && ats.is_on(&self.hal) {
                 ats.switch(&self.hal, false);
@@ -149,32 +151,33 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 }
             }
         }
-        if any { self.flush(config, results) } else { config }
+        if any { self.flush(config, touched, results) } else { config }
     }
 
     /// Fences the devices that did not answer a flush (R21), and adds to what is collected for their units all that was
     /// asked of those, which is not known to be done (R20). False if there are none.
     ///
     /// What a unit was asked is not kept, so it is asked to forget everything, and so are its other devices.
-    pub(super) fn fence(&self, config: &mut Config<UNITS, CELLS, DEVICES>, last: &[Outcome; UNITS]) -> bool {
+    pub(super) fn fence(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        last: &[Outcome; UNITS],
+    ) -> bool {
         let Config { assignments, flushes, .. } = config;
         let mut any = false;
         for (index, ((unit, flush), last)) in self.units.iter().zip(flushes).zip(last).enumerate() {
             let Outcome::Silent(requester) = *last else { continue };
-            let mut is_known = false;
-            // One that moves is in two cells.
-            for device in assignments.iter_mut().filter(|device| device.unit == index) {
+            any = true;
+            // One that moves is in two cells. One that another change has or had released since was asked by that.
+            for device in assignments.iter_mut().filter(|a| a.unit == index && a.is_asked_by(touched)) {
                 let Some(ats) = device.ats.filter(|ats| ats.function.requester() == requester) else { continue };
-                is_known = true;
                 device.fenced = true;
                 ats.switch(&self.hal, false);
                 pci::stop_bus_master(&self.hal, device.device);
                 unit.expel(&self.hal, &device.requesters, device.domain_id, None, flush);
             }
-            if is_known {
-                any = true;
-                everything(assignments, index, flush);
-            }
+            everything(assignments, touched, index, flush);
         }
         any
     }

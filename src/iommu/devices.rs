@@ -3,6 +3,7 @@
 
 use heapless::Vec;
 
+use super::results::Results;
 use super::stage::Touched;
 use super::{Config, DeviceConfig, Error, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
@@ -37,11 +38,9 @@ pub(super) struct Assignment {
     pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
     /// It is to have a device-TLB.
     pub(super) ats: Option<Ats>,
-    /// It did not answer an invalidation of its device-TLB, or did not come to rest or was not reset when it was to leave: it is
-    /// blocked, and asked no more until it is released (R21).
+    /// It is blocked, and asked nothing until it is to leave (R21): it did not answer an invalidation of its device-TLB, or
+    /// it was to leave, and did not come to rest, was not reset, or its unit failed.
     pub(super) fenced: bool,
-    /// Its entry is gone, but nobody knows whether its unit has forgotten it: it was to leave, and its unit failed.
-    pub(super) blocked: bool,
     /// The windows of bridges that its requests do not pass: one bit for each that is noted.
     pub(super) windows: u64,
     pub(super) state: State,
@@ -61,6 +60,21 @@ impl Assignment {
     /// True if the device loses its cell by a change of these cells.
     pub(super) fn leaves<const CELLS: usize>(&self, touched: &Touched<CELLS>) -> bool {
         self.state == State::Leaving && touched.has(self.cell)
+    }
+
+    /// True unless the device arrives or leaves by a change of other cells, which asks it itself.
+    pub(super) fn is_asked_by<const CELLS: usize>(&self, touched: &Touched<CELLS>) -> bool {
+        self.state == State::Staying || touched.has(self.cell)
+    }
+
+    /// True if the device leaves, and nothing reaches memory in its name any more: its unit has said so, and so has the
+    /// device, if it was asked.
+    pub(super) fn is_released<const CELLS: usize, const UNITS: usize>(
+        &self,
+        touched: &Touched<CELLS>,
+        results: &Results<UNITS>,
+    ) -> bool {
+        self.leaves(touched) && !self.fenced && results.is_confirmed(self.unit)
     }
 }
 
@@ -132,7 +146,6 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             requesters,
             ats,
             fenced: false,
-            blocked: false,
             windows: 0,
             state: State::Arriving,
         })

@@ -3,6 +3,7 @@
 
 use super::flush::make_up;
 use super::results::Results;
+use super::stage::Touched;
 use super::{Config, Error, Iommu};
 use crate::addr::SourceId;
 use crate::hal::Hal;
@@ -72,12 +73,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let index = self.topology.unit_of(&self.hal, source).ok_or(Error::NoSuchDevice(source))?;
             if let (Some(unit), Some(flush)) = (self.units.get(index), flushes.get_mut(index)) {
                 unit.mute(&self.hal, source.requester(), muted, flush)?;
-                make_up(unit, assignments, index, flush);
+                make_up(unit, assignments, &Touched::<CELLS>::NONE, index, flush);
             }
             Ok(())
         });
         let mut results = Results::NONE;
-        drop(self.flush(config, &mut results));
+        drop(self.flush(config, &Touched::NONE, &mut results));
         muted.and(Ok(results.all()?))
     }
 }

@@ -11,21 +11,32 @@ use super::{Config, Iommu};
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::limits;
-use crate::vtd::{DeviceTlb, Flush, Unit};
+use crate::vtd::{Flush, Unit};
 
 pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
     MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
 
-/// Has a unit forget everything, and all its devices.
-pub(super) fn everything(assignments: &[Assignment], index: usize, flush: &mut Flush) {
-    let devices = assignments.iter().filter(|device| device.unit == index);
+/// Has a unit forget everything, and all its devices but those that are another change's.
+pub(super) fn everything<const CELLS: usize>(
+    assignments: &[Assignment],
+    touched: &Touched<CELLS>,
+    index: usize,
+    flush: &mut Flush,
+) {
+    let devices = assignments.iter().filter(|device| device.unit == index && device.is_asked_by(touched));
     flush.everything(devices.filter_map(Assignment::device_tlb));
 }
 
 /// The same, if the unit has not made up yet for a flush that failed: what it was asked is not kept.
-pub(super) fn make_up(unit: &Unit, assignments: &[Assignment], index: usize, flush: &mut Flush) {
+pub(super) fn make_up<const CELLS: usize>(
+    unit: &Unit,
+    assignments: &[Assignment],
+    touched: &Touched<CELLS>,
+    index: usize,
+    flush: &mut Flush,
+) {
     if unit.owes_flush() {
-        everything(assignments, index, flush);
+        everything(assignments, touched, index, flush);
     }
 }
 
@@ -37,26 +48,27 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for (index, (_, flush)) in self.units.iter().zip(flushes).enumerate().filter(|(_, (unit, _))| unit.owes_flush())
         {
             if assignments.iter().any(|device| device.unit == index && touched.has(device.cell)) {
-                everything(assignments, index, flush);
+                everything(assignments, touched, index, flush);
             }
         }
     }
 
     /// Has every unit do what is collected for it, and notes what it says unless it failed before.
     ///
-    /// A device that does not answer is fenced, and its unit asked again; its error stays the unit's result. A unit without
-    /// room is waited for, and asked again as well.
+    /// A device that does not answer is fenced, and its unit asked again until it has done all else; the error stays the
+    /// unit's result. A unit without room is waited for, and asked again as well.
     pub(super) fn flush<'l>(
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
         results: &mut Results<UNITS>,
     ) -> Guard<'l, UNITS, CELLS, DEVICES> {
         let mut last = [Outcome::Done; UNITS];
         // Each time, another device does not answer, or others have taken the room.
         for _ in 0..=limits::DEVICE_TLBS {
             config = self.flush_once(config, &mut last, results);
-            let fenced = self.fence(&mut config, &last);
-            if !self.ask_again(&mut config, &last) && !fenced {
+            let fenced = self.fence(&mut config, touched, &last);
+            if !self.ask_again(&mut config, touched, &last) && !fenced {
                 return config;
             }
         }
@@ -69,17 +81,22 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// Adds to what is collected all that units without room were asked, which is not kept. False if there is none.
-    fn ask_again(&self, config: &mut Config<UNITS, CELLS, DEVICES>, last: &[Outcome; UNITS]) -> bool {
+    fn ask_again(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        last: &[Outcome; UNITS],
+    ) -> bool {
         let Config { assignments, flushes, .. } = config;
         let mut any = false;
         for (index, ((unit, flush), last)) in self.units.iter().zip(flushes).zip(last).enumerate() {
             if *last == Outcome::NoRoom {
                 any = true;
-                // Another change may have asked for everything meanwhile.
-                make_up(unit, assignments, index, flush);
-                // A fenced device, too, is asked when it leaves (R47).
-                let leaving = assignments.iter().filter(|a| a.unit == index && a.state == State::Leaving);
-                leaving.filter_map(|a| a.ats.as_ref()).for_each(|ats| flush.device_tlb(DeviceTlb::of(ats)));
+                // Another change may have asked for everything meanwhile, but for what leaves or arrives by this one.
+                make_up(unit, assignments, touched, index, flush);
+                let own =
+                    assignments.iter().filter(|a| a.unit == index && a.state != State::Staying && touched.has(a.cell));
+                own.filter_map(Assignment::device_tlb).for_each(|device| flush.device_tlb(device));
             }
         }
         any

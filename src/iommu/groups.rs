@@ -48,7 +48,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let splits = |other: &&Assignment| {
                 let apart = match own.state {
                     State::Leaving => other.state == State::Staying,
-                    _ => other.cell != own.cell || other.fenced || other.blocked,
+                    _ => other.cell != own.cell || other.fenced,
                 };
                 apart && other.shares_requester(own)
             };

@@ -3,7 +3,7 @@
 
 use heapless::Vec;
 
-use super::devices::{Assignment, State};
+use super::devices::Assignment;
 use super::flush::Guard;
 use super::results::Results;
 use super::stage::Touched;
@@ -15,41 +15,34 @@ use crate::pci::{self, Reset};
 /// How many devices are reset at a time: what is to be restored is kept on the stack.
 const AT_A_TIME: usize = 8;
 
-impl Assignment {
-    /// Has a device that was to leave stay, blocked as it is.
-    fn not_reset(&mut self, waited_ns: u64) -> Error {
-        self.state = State::Staying;
-        self.fenced = true;
-        Error::NotReset { device: self.device, waited_ns }
-    }
+fn not_reset(assignment: &mut Assignment, waited_ns: u64) -> Error {
+    assignment.fenced = true;
+    Error::NotReset { device: assignment.device, waited_ns }
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// Switches off the bus mastering of devices that leave, and waits, without the lock, until nothing of theirs is under
     /// way, so that what one cell has told a device does not arrive in the next; then [resets](Self::reset) them.
     ///
-    /// Only those are waited for that are `blocked` for certain. One that does not come to rest stays in its cell, fenced.
+    /// Only those are waited for that are blocked for certain. One that does not come to rest stays in its cell, fenced.
     pub(super) fn quiet<'l>(
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
-        blocked: &Results<UNITS>,
+        results: &Results<UNITS>,
     ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Result<(), Error>) {
-        let leaves = |device: &Assignment| device.leaves(touched);
-        config.assignments.iter().filter(|a| leaves(a)).for_each(|a| pci::stop_bus_master(&self.hal, a.device));
+        config.assignments.iter().filter(|a| a.leaves(touched)).for_each(|a| pci::stop_bus_master(&self.hal, a.device));
         let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
         let pending = |device| pci::pending(&self.hal, device);
         let mut result = Ok(());
         loop {
             let passed = deadline.passed(self.hal.now_ns());
-            let is_awaited = |a: &Assignment| leaves(a) && blocked.is_done(a.unit);
-            let mut awaited = config.assignments.iter_mut().filter(|a| is_awaited(a));
+            let mut awaited = config.assignments.iter_mut().filter(|a| a.is_released(touched, results));
             let found =
                 awaited.find_map(|assignment| pending(assignment.device).map(|register| (assignment, register)));
-            let Some((assignment, register)) = found else { return self.reset(config, touched, blocked, result) };
+            let Some((assignment, register)) = found else { return self.reset(config, touched, results, result) };
             let device = assignment.device;
             if let Some(waited_ns) = passed {
-                assignment.state = State::Staying;
                 assignment.fenced = true;
                 result = result.and(Err(Error::NotIdle { device, register, bit: "Transactions Pending", waited_ns }));
                 continue;
@@ -70,7 +63,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         &'l self,
         mut config: Guard<'l, UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
-        blocked: &Results<UNITS>,
+        results: &Results<UNITS>,
         mut result: Result<(), Error>,
     ) -> (Guard<'l, UNITS, CELLS, DEVICES>, Result<(), Error>) {
         // By their names, since the list may be another whenever the lock was free.
@@ -84,12 +77,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 last = Some(assignment.device);
                 let cell = cells.get(usize::from(assignment.cell.index)).and_then(Option::as_ref);
                 let policy = cell.map(|cell| cell.config.reset).unwrap_or_default();
-                if policy == ResetPolicy::Never || !blocked.is_done(assignment.unit) {
+                if policy == ResetPolicy::Never || !assignment.is_released(touched, results) {
                     continue;
                 }
                 match Reset::of(&self.hal, assignment.device) {
                     Some(reset) => drop(resets.push(reset)),
-                    None if policy == ResetPolicy::Required => result = result.and(Err(assignment.not_reset(0))),
+                    None if policy == ResetPolicy::Required => result = result.and(Err(not_reset(assignment, 0))),
                     None => {}
                 }
             }
@@ -123,7 +116,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             for reset in &resets {
                 let mut leaving = config.assignments.iter_mut().filter(|a| a.leaves(touched));
                 if let Some(assignment) = leaving.find(|a| a.device == reset.function) {
-                    result = result.and(Err(assignment.not_reset(waited_ns)));
+                    result = result.and(Err(not_reset(assignment, waited_ns)));
                 }
             }
         }

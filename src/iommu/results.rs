@@ -31,9 +31,9 @@ impl<const UNITS: usize> Results<UNITS> {
         self.first.map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// True if this unit has done all that it was asked.
-    pub(super) fn is_done(&self, unit: usize) -> bool {
-        self.each.get(unit) == Some(&Outcome::Done)
+    /// True if this unit has done all that it was asked, but for what devices did not answer that are fenced by now.
+    pub(super) fn is_confirmed(&self, unit: usize) -> bool {
+        matches!(self.each.get(unit), Some(Outcome::Done | Outcome::Silent(_)))
     }
 
     /// True if something else than a device failed.
@@ -86,21 +86,24 @@ mod tests {
             |index| UnitError::Dead { unit: unit(index), register: "", value: 0 },
         );
         let mut results = Results::<3>::NONE;
-        assert_eq!((results.all(), results.is_done(2), results.any_unit_failed()), (Ok(()), true, false));
+        assert_eq!((results.all(), results.is_confirmed(2), results.any_unit_failed()), (Ok(()), true, false));
         assert_eq!(results.note(2, silent(2)), Outcome::Silent(8));
-        assert_eq!((results.all(), results.is_done(2), results.any_unit_failed()), (Err(silent(2)), false, false));
+        assert_eq!((results.all(), results.is_confirmed(2), results.any_unit_failed()), (Err(silent(2)), true, false));
         assert_eq!(results.note(2, failed(2)), Outcome::Failed);
-        assert_eq!((results.all(), results.any_unit_failed()), (Err(failed(2)), true));
+        assert_eq!((results.all(), results.is_confirmed(2), results.any_unit_failed()), (Err(failed(2)), false, true));
         results.note(2, dead(2));
         results.note(2, silent(2));
         assert_eq!(results.all(), Err(failed(2)), "it failed before");
         results.note(1, silent(1));
         results.note(2, dead(2));
-        assert_eq!((results.all(), results.is_done(0), results.is_done(3)), (Err(silent(1)), true, false));
+        assert_eq!((results.all(), results.is_confirmed(0), results.is_confirmed(3)), (Err(silent(1)), true, false));
         let full = UnitError::NoRoom { unit: unit(0) };
-        assert_eq!((results.note(0, full), results.all(), results.is_done(0)), (Outcome::NoRoom, Err(silent(1)), true));
+        assert_eq!(
+            (results.note(0, full), results.all(), results.is_confirmed(0)),
+            (Outcome::NoRoom, Err(silent(1)), true)
+        );
         results.fail(0, full);
         results.fail(1, full);
-        assert_eq!((results.all(), results.is_done(0), results.any_unit_failed()), (Err(full), false, true));
+        assert_eq!((results.all(), results.is_confirmed(0), results.any_unit_failed()), (Err(full), false, true));
     }
 }

@@ -15,6 +15,8 @@ use crate::paging::{self, MapError, Spare};
 pub(super) struct Touched<const CELLS: usize>([bool; CELLS]);
 
 impl<const CELLS: usize> Touched<CELLS> {
+    pub(super) const NONE: Self = Self([false; CELLS]);
+
     pub(super) fn has(&self, cell: CellId) -> bool {
         self.0.get(usize::from(cell.index)).is_some_and(|touched| *touched)
     }
@@ -32,7 +34,7 @@ pub(super) fn stays_in_use(assignments: &[Assignment], domain_id: u16) -> bool {
 
 impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS, CELLS, DEVICES> {
     pub(super) fn touched(&self, edits: &[Edit]) -> Result<Touched<CELLS>, Error> {
-        let mut touched = Touched([false; CELLS]);
+        let mut touched = Touched::NONE;
         for edit in edits {
             let cell = match *edit {
                 Edit::Release(device) => self.assignments.iter().find(|a| a.device == device).map(|a| a.cell),

@@ -584,12 +584,13 @@ fn a_unit_that_failed_is_compared_with_what_was_left_to_it() {
         let device = function(0, 3);
         machine.break_unit(0, Defect::QueueDead);
         machine.break_unit(0, Defect::RegistersDead);
+        let entry = context(&machine, 3);
+        let before = peek(&machine, entry.as_u64());
         iommu.release(device).unwrap_err();
-        let cell = audit(&iommu).into_iter().find_map(|one| match one {
-            Difference::Blocked { source, cell } => Some((source, cell)),
-            _ => None,
-        });
-        assert_eq!(cell.map(|(source, _)| source), Some(device), "{name}: listed still, and blocked");
+        let fenced = audit(&iommu);
+        machine.flip(entry, before);
+        let told: Vec<_> = audit(&iommu).into_iter().filter(|one| !fenced.contains(one)).collect();
+        assert!(matches!(told[..], [Difference::NotFenced { source, .. }] if source == device), "{name}: {told:?}");
         machine.abandon();
     }
 }

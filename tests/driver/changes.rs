@@ -444,8 +444,8 @@ fn a_change_that_waits_for_room_in_the_queue_holds_up_no_other_cell() {
 /// What a queue without room was to be asked is not kept, and yet nothing of it is left out.
 #[test]
 fn a_device_tlb_is_emptied_although_the_queue_was_full() {
-    // A device that somebody else had switched on comes, or one that is fenced goes.
-    for goes in [false, true] {
+    // A device that somebody else had switched on comes, or one that is fenced goes; another call makes up first, or not.
+    for (goes, made_up) in [(false, false), (false, true), (true, false), (true, true)] {
         let machine = machine([UnitConfig::server()]);
         let stop = Stop::new();
         let (device, asked) = (function(0, 3), AtomicU32::new(0));
@@ -477,9 +477,15 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
             (&machine, &iommu, &stop),
             &cells,
             || if goes { iommu.release(device) } else { assign() }.unwrap(),
-            || assert_eq!(asked.load(Ordering::Relaxed), 0),
+            || {
+                if made_up {
+                    machine.mend_unit(0);
+                    iommu.mute(function(1, 31), true).unwrap();
+                }
+                assert_eq!(asked.load(Ordering::Relaxed), 0);
+            },
         );
-        assert!(asked.load(Ordering::Relaxed) > 0, "goes: {goes}");
+        assert!(asked.load(Ordering::Relaxed) > 0, "goes: {goes}, made up: {made_up}");
     }
 }
 

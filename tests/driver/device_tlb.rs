@@ -1,13 +1,15 @@
+use std::thread;
+
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Options, Refusal, Statistics};
 use cofferdam::vtd::UnitState;
 use cofferdam::{CellId, Iommu, limits};
-use cofferdam_model::{Answer, BridgeKind, GIVES_UP_NS, Machine, UnitConfig};
+use cofferdam_model::{Answer, BridgeKind, Defect, GIVES_UP_NS, Machine, UnitConfig};
 
 use crate::machine::*;
-use crate::watched::{Stop, Watched};
+use crate::watched::{Call, Stop, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -390,6 +392,79 @@ fn a_cell_stays_until_its_devices_have_answered() {
         iommu.destroy_cell(cell).unwrap();
         assert_eq!(iommu.coherency(cell), Err(Error::NoSuchCell(cell)), "{name}");
     }
+}
+
+#[test]
+fn a_device_that_does_not_answer_keeps_no_other_in_its_cell() {
+    for (name, unit) in presets_with_device_tlbs() {
+        let machine = machine([unit]);
+        let iommu = enabled_with_ats(&machine);
+        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+        machine.set_device_tlb(answering, Answer::Never, 32);
+        iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap_err();
+        // One of two that are fenced by now answers again.
+        machine.set_device_tlb(answering, Answer::After(100), 32);
+        assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, silent), "{name}");
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
+        for device in [answering, plain] {
+            iommu.assign(device, other).unwrap();
+            assert!(write(&machine, device, INPUT, 1), "{name}");
+        }
+        assert_eq!(iommu.assign(silent, other).map(drop), Err(Error::Busy { device: silent, cell }), "{name}");
+        machine.check();
+    }
+}
+
+/// A change that makes up for what another has left asks each device behind the unit; one of them does not answer that.
+#[test]
+fn a_device_that_another_change_releases_is_that_changes_business() {
+    let machine = machine([UnitConfig::server()]);
+    let (first, second) = (Stop::new(), Stop::new());
+    let looks = |call: Call, _: &Machine| {
+        let _ = first.look(call) || second.look(call);
+    };
+    let hal = Watched { machine: &machine, before: looks };
+    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(&machine), Options::default()).unwrap();
+    iommu.enable().unwrap();
+    let silent = function(0, 3);
+    machine.add_ats(silent, 32);
+    let [cell, other, third] = [silent, function(0, 4), function(0, 5)].map(|device| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
+        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == silent }).unwrap();
+        cell
+    });
+    let answer = |answer| machine.set_device_tlb(silent, answer, 32);
+    let unmap = |cell, page| iommu.unmap(cell, range(INPUT + page * PAGE, PAGE)).map(drop);
+    let leave_something = |page| {
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        unmap(third, page).unwrap_err();
+        machine.mend_unit(0);
+        answer(Answer::Never);
+    };
+    let release = || iommu.release(silent).map(drop);
+
+    leave_something(0);
+    let mut meanwhile = Ok(());
+    let released = first.meanwhile(release, || meanwhile = unmap(other, 0));
+    assert_eq!((released, meanwhile), (not_answered(&machine, silent), Ok(())), "it is asked by its release alone");
+    assert_eq!(iommu.assign(silent, other).map(drop), Err(Error::Busy { device: silent, cell }));
+
+    answer(Answer::After(100));
+    release().unwrap();
+    iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
+    leave_something(1);
+    thread::scope(|scope| {
+        // The second sees that neither is answered.
+        let asked = first.halt(scope, || unmap(other, 1));
+        assert_eq!(unmap(third, 2), not_answered(&machine, silent));
+        answer(Answer::After(100));
+        let released = second.halt(scope, release);
+        assert_eq!(asked(), not_answered(&machine, silent));
+        assert_eq!(released(), Ok(()), "it has answered meanwhile");
+    });
+    iommu.assign(silent, other).unwrap();
 }
 
 #[test]

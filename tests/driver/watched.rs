@@ -149,17 +149,29 @@ impl Stop {
 
     /// Makes `call` on a thread of its own, and `meanwhile` while it waits.
     pub(crate) fn meanwhile<T: Send>(&self, call: impl FnOnce() -> T + Send, meanwhile: impl FnOnce()) -> T {
+        thread::scope(|scope| {
+            let go_on = self.halt(scope, call);
+            meanwhile();
+            go_on()
+        })
+    }
+
+    /// Makes `call` on a thread of its own until it waits; the result lets it go on to its end.
+    pub(crate) fn halt<'s, T: Send + 's>(
+        &self,
+        scope: &'s thread::Scope<'s, '_>,
+        call: impl FnOnce() -> T + Send + 's,
+    ) -> impl FnOnce() -> T {
         let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
         *self.0.lock().unwrap() = Some((waits, gone));
-        thread::scope(move |scope| {
-            let waiting = scope.spawn(|| {
-                STOPS.set(true);
-                call()
-            });
-            assert_eq!(waited.recv_timeout(Duration::from_secs(30)), Ok(()), "nothing waits");
-            meanwhile();
+        let waiting = scope.spawn(|| {
+            STOPS.set(true);
+            call()
+        });
+        assert_eq!(waited.recv_timeout(Duration::from_secs(30)), Ok(()), "nothing waits");
+        move || {
             go.send(()).unwrap();
             waiting.join().unwrap()
-        })
+        }
     }
 }

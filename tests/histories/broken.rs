@@ -189,24 +189,24 @@ impl History<'_> {
             _ => self.done.failed += 1,
         }
         let (suspects, silent) = (broken.suspects.clone(), broken.silent.clone());
-        // Those that were asked.
-        for (index, silent) in silent.into_iter().enumerate() {
+        for (index, is_silent) in silent.iter().enumerate() {
             let device = &self.oracle.devices[index];
             let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
             // One that arrives is switched on last.
             let arrives = after.arrives[index] && after.tlbs[index];
-            if silent && is_off && (device.tlb || arrives) {
+            // If it was asked.
+            if *is_silent && is_off && (device.tlb || arrives) {
                 self.oracle.fence(index, suspects[device.unit]);
             }
         }
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
         let (iommu, machine) = (&self.iommu, self.machine);
-        self.oracle.fail(after, &suspects, |device, cell| {
+        self.oracle.fail(after, &suspects, &silent, |device, cell| {
             cells[cell].is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
         });
         let Some(broken) = &mut self.broken else { return };
         broken.residues.iter_mut().zip(&suspects).for_each(|(residue, suspect)| *residue |= suspect);
-        let stuck = self.oracle.devices.iter().filter(|device| device.stuck.is_some());
+        let stuck = self.oracle.devices.iter().filter(|device| device.stuck);
         stuck.for_each(|device| broken.residues[device.unit] = true);
     }
 

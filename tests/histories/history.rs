@@ -73,7 +73,7 @@ impl<'m> History<'m> {
             unit: function.unit,
             cell: None,
             tlb: false,
-            stuck: None,
+            stuck: false,
             reserved: reserved(function.id),
             loose: Vec::new(),
             function: function.clone(),

@@ -52,20 +52,11 @@ pub(crate) struct Device {
     /// It has a device-TLB in its cell.
     pub(crate) tlb: bool,
     /// It is in its cell and reaches nothing: it did not answer, or could not be released.
-    pub(crate) stuck: Option<Stuck>,
+    pub(crate) stuck: bool,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
     /// What it may still reach behind a unit that failed in a change of its cell; it may be blocked as well.
     pub(crate) loose: Vec<Pages>,
-}
-
-/// Why a device is in a cell and reaches nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stuck {
-    /// It did not answer an invalidation, unless its unit failed before.
-    Silent,
-    /// Its unit, or another device behind that, failed when it was to leave or to arrive.
-    Blocked,
 }
 
 /// What is known of a unit.
@@ -133,12 +124,12 @@ impl Oracle {
     fn behind(&self, index: usize) -> Option<&Device> {
         let carries = self.devices[index].function.carries;
         let sharing = self.devices.iter().filter(|device| device.function.requesters.contains(&carries));
-        sharing.filter(|device| device.cell.is_some()).min_by_key(|device| device.stuck.is_some())
+        sharing.filter(|device| device.cell.is_some()).min_by_key(|device| device.stuck)
     }
 
     /// Where a page of a function leads.
     pub(crate) fn target(&self, index: usize, page: u64) -> Option<(u64, Rights)> {
-        self.behind(index).filter(|device| device.stuck.is_none())?;
+        self.behind(index).filter(|device| !device.stuck)?;
         self.granted(index, page)
     }
 
@@ -174,7 +165,7 @@ impl Oracle {
             self.devices[index].cell = after.cells[index];
             if after.arrives[index] || after.leaves[index] {
                 let device = &mut self.devices[index];
-                (device.tlb, device.stuck) = (after.tlbs[index], None);
+                (device.tlb, device.stuck) = (after.tlbs[index], false);
                 device.loose.clear();
                 let sharing: Vec<usize> = self.sharing(index).collect();
                 sharing.into_iter().for_each(|other| self.devices[other].loose.clear());
@@ -210,9 +201,15 @@ impl Oracle {
     }
 
     /// Takes over what is left of a change that a unit failed in: what was to be taken away is gone, nothing is granted,
-    /// and a device that leaves or arrives is in a cell, blocked, if `is_in` says so. Behind `suspects` it may reach what it
-    /// had, or was to have.
-    pub(crate) fn fail(&mut self, after: &After, suspects: &[bool], is_in: impl Fn(&Device, Slot) -> bool) {
+    /// and a device that leaves or arrives is in a cell, blocked, if `is_in` says so, which it may only of one that is
+    /// `silent` or behind `suspects`. Behind those it may reach what it had, or was to have.
+    pub(crate) fn fail(
+        &mut self,
+        after: &After,
+        suspects: &[bool],
+        silent: &[bool],
+        is_in: impl Fn(&Device, Slot) -> bool,
+    ) {
         for index in 0..self.devices.len() {
             let (cells, pages) = ([self.devices[index].cell, after.cells[index]], &after.pages);
             let cells = cells.map(|cell| cell.filter(|cell| after.touched[*cell]));
@@ -227,7 +224,9 @@ impl Oracle {
                 device.cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
                 // It may be listed as it was, or as it was to be.
                 device.tlb = device.cell.is_some() && (device.tlb || after.tlbs[index]);
-                device.stuck = device.cell.and(device.stuck.or(Some(Stuck::Blocked)));
+                device.stuck = device.cell.is_some();
+                let may_stay = silent[index] || suspects[device.unit];
+                assert!(may_stay || !device.stuck, "{} stays, although it answers and its unit works", device.id);
             }
         }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
@@ -246,7 +245,7 @@ impl Oracle {
             let had = Self::with_reserved(device, &self.cell(cell).pages);
             self.loosen(index, [had]);
         }
-        self.devices[index].stuck = Some(Stuck::Silent);
+        self.devices[index].stuck = true;
     }
 
     fn loosen(&mut self, index: usize, pages: impl IntoIterator<Item = Pages>) {

@@ -203,7 +203,7 @@ impl Oracle {
             // There is one entry for the two: both use it as it is, or neither.
             Error::Refused { reason: Refusal::SharesRequester(_), .. } => (0..self.devices.len()).any(|index| {
                 let device = &self.devices[index];
-                let differs = |other: &Device| other.stuck.is_some() || other.reserved != device.reserved;
+                let differs = |other: &Device| other.stuck || other.reserved != device.reserved;
                 (after.arrives[index] || after.leaves[index])
                     && self.sharing(index).any(|other| differs(&self.devices[other]))
             }),
