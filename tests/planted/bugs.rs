@@ -295,10 +295,12 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a device-TLB is emptied before the IOTLB is",
         "R24",
-        "src/vtd/flush.rs",
-        "fn list(&self, unit: &Capabilities, list: &mut List) {",
-        "fn list(&self, unit: &Capabilities, list: &mut List) {
-        self.list_targets(list);",
+        "src/vtd/unit.rs",
+        "queue.submit(&self.registers(hal), unit, devices);",
+        "{
+                    let _ = queue.submit(&self.registers(hal), core::iter::empty(), devices);
+                    queue.submit(&self.registers(hal), unit, core::iter::empty())
+                };",
     ),
     bug(
         "after a time-out the other devices are not asked again",
@@ -344,8 +346,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "a device leaves the flush list before its entry is cleared",
             "R44",
             "src/iommu/commit.rs",
-            "leaving.filter(|device| !results.is_done(device.unit));",
-            "leaving.filter(|_| false);",
+            ".filter(|device| !device.is_released(touched, results))",
+            ".filter(|_| false)",
         )
     },
     Bug {
