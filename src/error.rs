@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::hal::{OutOfFrames, Window};
+use crate::hal::{NoFrame, Window};
 
 /// A remapping unit did not do what it was asked, or cannot be used.
 ///
@@ -86,17 +86,19 @@ pub enum UnitError {
         /// The unit's registers.
         unit: Window,
     },
-    /// No frame for the unit's own tables.
-    OutOfFrames {
+    /// No frame for the unit's own tables, or none that it can address.
+    NoFrame {
         /// The unit's registers.
         unit: Window,
+        /// Why.
+        reason: NoFrame,
     },
 }
 
 impl UnitError {
     /// The frame that `unit` needed was not to be had.
-    pub(crate) fn no_frame(unit: Window) -> impl FnOnce(OutOfFrames) -> Self {
-        move |OutOfFrames| Self::OutOfFrames { unit }
+    pub(crate) fn no_frame(unit: Window) -> impl FnOnce(NoFrame) -> Self {
+        move |reason| Self::NoFrame { unit, reason }
     }
 }
 
@@ -125,7 +127,7 @@ impl fmt::Display for UnitError {
             }
             Self::NoRoom { unit } => write!(f, "unit {unit}: no room in its queue (IQH_REG.QH)"),
             Self::Failed { unit } => write!(f, "unit {unit}: out of service after an earlier failure"),
-            Self::OutOfFrames { unit } => write!(f, "unit {unit}: {OutOfFrames}"),
+            Self::NoFrame { unit, reason } => write!(f, "unit {unit}: {reason}"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::addr::{PhysAddr, SourceId};
 pub(crate) use deadline::Deadline;
 #[doc(hidden)]
 pub use frames::FrameList;
-pub use frames::OutOfFrames;
+pub use frames::NoFrame;
 pub(crate) use frames::{Frame, Frames, Pairs, WORDS};
 
 /// The registers of one unit: where they are and how far they reach. Made from what the firmware's table says.
@@ -54,6 +54,10 @@ impl fmt::Debug for Window {
 pub unsafe trait Hal {
     /// Allocates 2^`order` contiguous frames of 4 KiB. `None` if there are none; the driver then fails the call that
     /// needed them and changes nothing.
+    ///
+    /// All of them lie below 2^[host address width](crate::topology::Topology::host_address_width): the CPU may reach more,
+    /// but a unit would look elsewhere for a table that is above. Frames that do not are given back at once, and the call
+    /// fails as if there were none, with [`NoFrame::TooHigh`].
     ///
     /// # Implementation safety
     ///

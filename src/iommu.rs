@@ -235,7 +235,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             }
             let Options { timeout_ns, device_timeout_ns, queue_slots, .. } = self.options;
             let timeouts = (timeout_ns, device_timeout_ns);
-            let unit = Unit::probe(&self.hal, unit.window, unit.segment, timeouts, queue_slots)?;
+            let host_bits = self.topology.host_address_width();
+            let unit = Unit::probe(&self.hal, unit.window, unit.segment, host_bits, timeouts, queue_slots)?;
             self.units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
             Ok(())
         });

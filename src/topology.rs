@@ -258,7 +258,8 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         }
     }
 
-    /// Bits of a physical address that DMA can use: 32 to 52.
+    /// Bits of a physical address that DMA can use: 32 to 52. That is the whole machine's: no unit tells of a width of its
+    /// own (VT-d 5.10, section 8.1).
     pub fn host_address_width(&self) -> u8 {
         self.host_address_width
     }

@@ -277,8 +277,8 @@ fn dmar(machine: &Machine) -> Vec<u8> {
     let mut table = b"DMAR".to_vec();
     table.extend([0, 0, 0, 0, 1, 0]);
     table.extend([b' '; 26]);
-    // Host address width 46, no flags.
-    table.extend([45, 0]);
+    // Host address width 48, no flags.
+    table.extend([47, 0]);
     table.extend([0; 10]);
     let last = machine.windows().count() - 1;
     for (index, window) in machine.windows().enumerate() {

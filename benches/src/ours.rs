@@ -55,8 +55,8 @@ unsafe impl Hal for Memory {
     }
 }
 
-/// The shape of every table here: four levels, all page sizes.
-const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
+/// The shape of every table here: four levels, all page sizes, and addresses as wide as those of the pool's frames.
+const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 48 };
 
 /// cofferdam, with every check of its page table, for units that snoop page walks or for those that do not.
 #[derive(Debug)]

@@ -98,32 +98,37 @@ impl Fake {
     }
 }
 
-// SAFETY: frames are handed out once until they come back, aligned and zeroed; the memory lives for ever. There are no
-// registers; the clock stands.
+// SAFETY: frames are handed out once until they come back, zeroed, and aligned as far as the tests need it; the memory lives
+// for ever. There are no registers; the clock stands.
 unsafe impl Hal for Fake {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
-        assert_eq!(order, 0, "single frames only");
         let mut state = self.state.borrow_mut();
         if let Some(left) = &mut state.left {
             *left = left.checked_sub(1)?;
         }
         let index = state.free.pop()?;
-        state.used += 1;
+        let count = 1 << order;
+        let following: Vec<usize> = (1..count).filter_map(|_| state.free.pop()).collect();
+        assert!(following.into_iter().eq(index + 1..index + count), "several frames only of a fresh machine");
+        state.used += count;
         let base = PhysAddr::new(BASE + index as u64 * 4096);
         // SAFETY: the frame is within the memory.
         let frame = unsafe { self.virt(base) };
-        // SAFETY: the frame is free, so nobody else uses it.
-        unsafe { frame.write_bytes(0, WORDS) };
+        // SAFETY: the frames are free, so nobody else uses them.
+        unsafe { frame.write_bytes(0, WORDS * count) };
         state.journal.push(Deed::Allocate { at: base.as_u64() });
         Some(base)
     }
 
-    unsafe fn free(&self, frames: PhysAddr, _order: u8) {
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
         let index = ((frames.as_u64() - BASE) / 4096) as usize;
         let mut state = self.state.borrow_mut();
-        assert!(index < self.frames && !state.free.contains(&index), "freed twice: {frames:?}");
-        state.free.push(index);
-        state.used -= 1;
+        let count = 1 << order;
+        for index in (index..index + count).rev() {
+            assert!(index < self.frames && !state.free.contains(&index), "freed twice: {frames:?}");
+            state.free.push(index);
+        }
+        state.used -= count;
         state.journal.push(Deed::Free { at: frames.as_u64() });
     }
 

@@ -7,17 +7,55 @@ use core::ptr::NonNull;
 use super::Hal;
 use crate::addr::{PAGE_BYTES, PhysAddr};
 
-/// The platform has no frame left.
+/// Why there is no frame for the hardware's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfFrames;
+#[non_exhaustive]
+pub enum NoFrame {
+    /// The platform has none left.
+    NoneLeft,
+    /// The platform gave frames of which some are beyond the addresses that DMA can use. They were given back at once, and
+    /// hardware was not told of them.
+    TooHigh {
+        /// The first of them.
+        frames: PhysAddr,
+        /// There are 2^`order`.
+        order: u8,
+        /// The machine's [host address width](crate::topology::Topology::host_address_width).
+        host_bits: u8,
+    },
+}
 
-impl fmt::Display for OutOfFrames {
+impl fmt::Display for NoFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("out of frames for the hardware's tables")
+        match *self {
+            Self::NoneLeft => f.write_str("out of frames for the hardware's tables"),
+            Self::TooHigh { frames, order, host_bits } => {
+                let (first, last) = (frames.as_u64(), last_byte(frames, order));
+                write!(f, "the platform's frames {first:#x}..={last:#x} pass the machine's {host_bits} address bits")
+            }
+        }
     }
 }
 
-impl core::error::Error for OutOfFrames {}
+impl core::error::Error for NoFrame {}
+
+/// The last byte of 2^`order` frames.
+fn last_byte(frames: PhysAddr, order: u8) -> u64 {
+    frames.as_u64().saturating_add(PAGE_BYTES.unbounded_shl(order.into()).wrapping_sub(1))
+}
+
+/// 2^`order` frames of the platform that take no more than `host_bits` bits to address. Of a wider address, units ignore the
+/// upper bits in a register (S 11.4.5), and fault on them in an entry (R41).
+#[inline(always)]
+fn allocate_within(hal: &impl Hal, order: u8, host_bits: u8) -> Result<PhysAddr, NoFrame> {
+    let frames = hal.allocate(order).ok_or(NoFrame::NoneLeft)?;
+    if last_byte(frames, order).unbounded_shr(host_bits.into()) != 0 {
+        // SAFETY: they have just been allocated with this order, and nobody was told of them.
+        unsafe { hal.free(frames, order) };
+        return Err(NoFrame::TooHigh { frames, order, host_bits });
+    }
+    Ok(frames)
+}
 
 /// 64-bit words of one frame.
 pub(crate) const WORDS: usize = PAGE_BYTES as usize / 8;
@@ -39,9 +77,9 @@ unsafe impl Send for Frames {}
 unsafe impl Sync for Frames {}
 
 impl Frames {
-    /// 2^`order` frames, all zero as the CPU sees them.
-    pub(crate) fn allocate(hal: &impl Hal, order: u8) -> Result<Self, OutOfFrames> {
-        let base = hal.allocate(order).ok_or(OutOfFrames)?;
+    /// 2^`order` frames, all zero as the CPU sees them, that take `host_bits` bits to address.
+    pub(crate) fn allocate(hal: &impl Hal, order: u8, host_bits: u8) -> Result<Self, NoFrame> {
+        let base = allocate_within(hal, order, host_bits)?;
         // SAFETY: `base` has just been allocated.
         let words = unsafe { hal.virt(base) };
         Ok(Self { base, words, mask: (WORDS << order) - 1 })
@@ -198,9 +236,10 @@ unsafe impl Send for Frame {}
 unsafe impl Sync for Frame {}
 
 impl Frame {
-    /// A fresh frame, all zero as the CPU sees it.
-    pub(crate) fn allocate(hal: &impl Hal) -> Result<Self, OutOfFrames> {
-        let base = hal.allocate(0).ok_or(OutOfFrames)?;
+    /// A fresh frame, all zero as the CPU sees it, that takes `host_bits` bits to address.
+    #[inline(always)]
+    pub(crate) fn allocate(hal: &impl Hal, host_bits: u8) -> Result<Self, NoFrame> {
+        let base = allocate_within(hal, 0, host_bits)?;
         // SAFETY: `base` has just been allocated with order 0.
         Ok(unsafe { Self::at(hal, base) })
     }
@@ -307,10 +346,10 @@ impl FrameList {
     }
 
     /// `count` fresh frames, all zero but for the links; on failure what was allocated has been given back.
-    pub(crate) fn allocate(hal: &impl Hal, count: usize) -> Result<Self, OutOfFrames> {
+    pub(crate) fn allocate(hal: &impl Hal, count: usize, host_bits: u8) -> Result<Self, NoFrame> {
         let mut list = Self::new();
         while list.len < count {
-            match Frame::allocate(hal) {
+            match Frame::allocate(hal, host_bits) {
                 Ok(frame) => list.push(hal, frame),
                 Err(error) => {
                     // SAFETY: hardware has never been told of these frames.
@@ -417,25 +456,72 @@ mod tests {
     use std::string::ToString;
 
     use super::*;
-    use crate::hal::fake::Fake;
+    use crate::hal::fake::{Deed, Fake};
 
     #[test]
     fn a_frame_alone_is_one_of_frames() {
         let hal = Fake::new(1);
-        let frame = Frame::allocate(&hal).unwrap();
+        let frame = Frame::allocate(&hal, 52).unwrap();
         let (base, frames) = (frame.base(), Frames::from(frame));
         assert_eq!((frames.base(), frames.words(), frames.order()), (base, WORDS, 0));
         for index in 0..WORDS {
             frame.store(&hal, index, index as u64);
         }
         assert!((0..2 * WORDS).all(|index| frames.load(&hal, index) == (index % WORDS) as u64));
-        assert_eq!(OutOfFrames.to_string(), "out of frames for the hardware's tables");
+        assert_eq!(NoFrame::NoneLeft.to_string(), "out of frames for the hardware's tables");
+    }
+
+    /// A platform whose next frame is the last one below 2 MiB, which takes 21 bits to address.
+    fn below_2_mib() -> Fake {
+        let hal = Fake::new(0x102);
+        (0..0xff).for_each(|_| assert!(hal.allocate(0).is_some()));
+        hal.journal();
+        hal
+    }
+
+    const LAST: u64 = 0x1f_f000;
+
+    #[test]
+    fn a_frame_is_taken_up_to_the_last_that_can_be_addressed_and_given_back_above() {
+        let hal = below_2_mib();
+        assert_eq!(Frame::allocate(&hal, 21).unwrap().base().as_u64(), LAST);
+        let (frames, used) = (PhysAddr::new(LAST + PAGE_BYTES), hal.used());
+        hal.journal();
+        let error = Frame::allocate(&hal, 21).unwrap_err();
+        assert_eq!(error, NoFrame::TooHigh { frames, order: 0, host_bits: 21 });
+        assert_eq!(error.to_string(), "the platform's frames 0x200000..=0x200fff pass the machine's 21 address bits");
+        let at = frames.as_u64();
+        assert_eq!((hal.journal(), hal.used()), (std::vec![Deed::Allocate { at }, Deed::Free { at }], used));
+        assert_eq!(Frame::allocate(&hal, 22).unwrap().base(), frames, "it is there again");
+    }
+
+    #[test]
+    fn frames_together_are_given_back_if_only_the_last_of_them_is_too_high() {
+        let hal = below_2_mib();
+        let (frames, used) = (PhysAddr::new(LAST), hal.used());
+        let error = Frames::allocate(&hal, 1, 21).unwrap_err();
+        assert_eq!(error, NoFrame::TooHigh { frames, order: 1, host_bits: 21 });
+        assert_eq!(error.to_string(), "the platform's frames 0x1ff000..=0x200fff pass the machine's 21 address bits");
+        assert_eq!((hal.journal().len(), hal.used()), (2, used));
+        assert_eq!(Frames::allocate(&hal, 1, 22).unwrap().base(), frames);
+
+        let hal = Fake::new(0x100);
+        assert_eq!(Frames::allocate(&hal, 8, 21).unwrap().words(), WORDS << 8, "all below 2 MiB");
+    }
+
+    #[test]
+    fn of_a_list_that_comes_to_a_frame_that_is_too_high_nothing_is_left() {
+        let hal = Fake::new(0x102);
+        let error = FrameList::allocate(&hal, 0x101, 21).unwrap_err();
+        assert_eq!(error, NoFrame::TooHigh { frames: PhysAddr::new(LAST + PAGE_BYTES), order: 0, host_bits: 21 });
+        assert_eq!(hal.used(), 0);
+        assert_eq!(FrameList::allocate(&hal, 0x100, 21).unwrap().len(), 0x100);
     }
 
     #[test]
     fn a_table_that_may_be_walked_keeps_its_entries_on_a_list() {
         let hal = Fake::new(8);
-        let frames: Vec<Frame> = (0..6).map(|_| Frame::allocate(&hal).unwrap()).collect();
+        let frames: Vec<Frame> = (0..6).map(|_| Frame::allocate(&hal, 52).unwrap()).collect();
         let mut lists = [FrameList::new(), FrameList::new()];
         for (index, frame) in frames.iter().enumerate() {
             frame.fill(&hal, 0, WORDS, 0xf80f_ffff_ffff_f003, 0);

@@ -181,7 +181,7 @@ impl<'i, H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> C
     /// | unmap, protect | [`Misaligned`](Error::Misaligned), [`NotGranted`](Error::NotGranted), [`Full`](Error::Full), [`Map`](Error::Map) for no rights |
     /// | assign | [`NotEnabled`](Error::NotEnabled), [`NoSuchDevice`](Error::NoSuchDevice), [`Busy`](Error::Busy), [`Refused`](Error::Refused), [`Incompatible`](Error::Incompatible), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
     /// | release | [`NotAssigned`](Error::NotAssigned) |
-    /// | any | [`OutOfFrames`](Error::OutOfFrames) |
+    /// | any | [`NoFrame`](Error::NoFrame) |
     ///
     /// If one of the cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
     ///

@@ -7,7 +7,7 @@ use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
 use crate::firmware;
-use crate::hal::{OutOfFrames, Window};
+use crate::hal::{NoFrame, Window};
 use crate::limits::Full;
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
@@ -140,8 +140,8 @@ pub enum Error {
     Map(MapError),
     /// A capacity is used up.
     Full(Full),
-    /// No frames for page tables.
-    OutOfFrames,
+    /// No frames for page or context tables, or none that the units can address.
+    NoFrame(NoFrame),
     /// The front knows its units already.
     Probed,
     /// The units are not switched on.
@@ -221,7 +221,7 @@ impl fmt::Display for Error {
             Self::UnknownUnit(unit) => write!(f, "unit {unit}: AMD-Vi, which is not driven yet"),
             Self::Map(error) => error.fmt(f),
             Self::Full(full) => full.fmt(f),
-            Self::OutOfFrames => OutOfFrames.fmt(f),
+            Self::NoFrame(reason) => reason.fmt(f),
             Self::Probed => f.write_str("the front knows its remapping units already"),
             Self::NotEnabled => f.write_str("the remapping units are not switched on"),
             Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
@@ -266,15 +266,15 @@ impl From<UnitError> for Error {
 impl From<MapError> for Error {
     fn from(error: MapError) -> Self {
         match error {
-            MapError::OutOfFrames => Self::OutOfFrames,
+            MapError::NoFrame(reason) => Self::NoFrame(reason),
             error => Self::Map(error),
         }
     }
 }
 
-impl From<OutOfFrames> for Error {
-    fn from(OutOfFrames: OutOfFrames) -> Self {
-        Self::OutOfFrames
+impl From<NoFrame> for Error {
+    fn from(reason: NoFrame) -> Self {
+        Self::NoFrame(reason)
     }
 }
 

@@ -206,7 +206,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     }
                     let regions = self.mapped(needs.reserved, &cell.staged);
                     let domain = Domain::new(&self.hal, id, needs, regions).map_err(|error| match error {
-                        MapError::OutOfFrames => Error::OutOfFrames,
+                        MapError::NoFrame(reason) => Error::NoFrame(reason),
                         error => Error::Incompatible { device, reason: Incompatibility::Map(error) },
                     })?;
                     let _ = cell.domains.push(domain);
@@ -246,7 +246,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                             needed += edit.granted().map_or(Ok(0), |region| shape.tables_to_map(region))?;
                             needed += if edit.is_edit() { shape.tables_to_edit(edit.range) } else { 0 };
                         }
-                        Spare::allocate(&self.hal, needed)?
+                        Spare::allocate(&self.hal, needed, shape)?
                     }
                 };
             }
@@ -273,7 +273,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 needed += usize::from(is_first && unit.lacks_context_table(&self.hal, (requester >> 8) as u8));
             }
         }
-        Ok(FrameList::allocate(&self.hal, needed)?)
+        Ok(FrameList::allocate(&self.hal, needed, self.topology.host_address_width())?)
     }
 
     /// Takes back what was staged.

@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::Shape;
 use crate::addr::{INTERRUPTS, Iova, IovaRange, PAGE_BYTES, Region, meets_interrupts};
-use crate::hal::OutOfFrames;
+use crate::hal::NoFrame;
 
 /// Why a region cannot be mapped. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub enum MapError {
     InterruptRange(Region),
     /// Something is mapped at this input address already.
     Occupied(Iova),
-    /// There is no frame for a page table.
-    OutOfFrames,
+    /// There is no frame for a page table, or none that its units can address.
+    NoFrame(NoFrame),
 }
 
 impl fmt::Display for MapError {
@@ -52,16 +52,16 @@ impl fmt::Display for MapError {
                 write!(f, "{region} meets {:#x}..={:#x}, where requests are interrupts", INTERRUPTS.0, INTERRUPTS.1)
             }
             Self::Occupied(at) => write!(f, "{at} is mapped already"),
-            Self::OutOfFrames => OutOfFrames.fmt(f),
+            Self::NoFrame(reason) => reason.fmt(f),
         }
     }
 }
 
 impl core::error::Error for MapError {}
 
-impl From<OutOfFrames> for MapError {
-    fn from(OutOfFrames: OutOfFrames) -> Self {
-        Self::OutOfFrames
+impl From<NoFrame> for MapError {
+    fn from(reason: NoFrame) -> Self {
+        Self::NoFrame(reason)
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Shape {
     pub largest_page: u8,
     /// Width of an input address.
     pub input_bits: u8,
-    /// Width of an output address.
+    /// Width of an output address, and of that of a table.
     pub output_bits: u8,
 }
 

@@ -43,7 +43,7 @@ impl<F: Format> PageTable<F> {
         self.shape.check(region)?;
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
         let needed = self.survey(hal, self.top(), start, last, self.shape.page_level(&region))?;
-        Ok(Spare::allocate(hal, needed)?)
+        Ok(Spare::allocate(hal, needed, self.shape)?)
     }
 
     /// How many tables are missing below this one for a range, all of which must be absent.

@@ -94,7 +94,7 @@ mod tests {
             let all = self::region(0, 0xc_0000, 0x10_0000);
             let spare = table.prepare_map(&hal, all).unwrap();
             let _ = table.map(&hal, all, spare);
-            let spare = Spare::allocate(&hal, SHAPE.tables_to_edit(region.input)).unwrap();
+            let spare = Spare::allocate(&hal, SHAPE.tables_to_edit(region.input), SHAPE).unwrap();
             let change = table.unmap(&hal, region.input, spare);
             // SAFETY: no unit knows the table.
             unsafe { change.free(&hal) };

@@ -6,7 +6,7 @@ use super::table::Edit;
 use super::walk::{Step, Table};
 use super::{Format, PageTable, Spare};
 use crate::addr::{Iova, IovaRange, Rights};
-use crate::hal::{Hal, OutOfFrames, WORDS};
+use crate::hal::{Hal, NoFrame, WORDS};
 
 impl<F: Format> PageTable<F> {
     /// Gets the frames that unmapping `range` or changing its rights needs, where it begins or ends inside a large page.
@@ -16,7 +16,7 @@ impl<F: Format> PageTable<F> {
     ///
     /// There are not enough frames.
     #[inline]
-    pub fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+    pub fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, NoFrame> {
         if self.recent(range).is_some() {
             return Ok(Spare::none());
         }
@@ -24,7 +24,7 @@ impl<F: Format> PageTable<F> {
     }
 
     #[cold]
-    fn prepare_split(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, OutOfFrames> {
+    fn prepare_split(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, NoFrame> {
         let mut needed = 0;
         // No page is split at 0.
         let mut other = 0;
@@ -32,7 +32,7 @@ impl<F: Format> PageTable<F> {
             needed += self.tables_to_split(hal, edge, other);
             other = edge;
         }
-        Spare::allocate(hal, needed)
+        Spare::allocate(hal, needed, self.shape)
     }
 
     /// Tables needed so that no page spans `edge`, once none spans `other`.

@@ -2,7 +2,7 @@ use super::format::{page_bytes, page_shift};
 use super::walk::{Step, Table};
 use super::{Change, Format, Shape};
 use crate::addr::{Iova, IovaRange, PhysAddr};
-use crate::hal::{Frame, FrameList, Hal, OutOfFrames};
+use crate::hal::{Frame, FrameList, Hal, NoFrame};
 
 /// Frames that an edit is going to need, got before anything is changed.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ impl Spare {
         Self(FrameList::new())
     }
 
-    /// This many, or nothing.
-    pub(crate) fn allocate(hal: &impl Hal, count: usize) -> Result<Self, OutOfFrames> {
-        FrameList::allocate(hal, count).map(Self)
+    /// This many for tables of this shape, or nothing.
+    pub(crate) fn allocate(hal: &impl Hal, count: usize, shape: Shape) -> Result<Self, NoFrame> {
+        FrameList::allocate(hal, count, shape.output_bits).map(Self)
     }
 
     /// Takes this many out, or what there is.
@@ -99,8 +99,8 @@ impl<F: Format> PageTable<F> {
     /// # Errors
     ///
     /// There is no frame for it.
-    pub fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, OutOfFrames> {
-        let root = Frame::allocate(hal)?;
+    pub fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, NoFrame> {
+        let root = Frame::allocate(hal, shape.output_bits)?;
         let table = Self { format, shape, coherent, root, frames: 1, small: 0, recent: None, span: None };
         table.finish(hal, table.top());
         table.settle(hal);

@@ -5,6 +5,7 @@ mod reading;
 use super::*;
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::hal::fake::{Deed, Fake};
+use crate::hal::{Hal, NoFrame};
 
 const KIB4: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;
@@ -153,7 +154,7 @@ fn without_frames_nothing_changes() {
     let used = bench.hal.used();
     bench.hal.limit(Some(1));
     let wanted = region(GIB, 0, KIB4, RW);
-    assert_eq!(bench.table.prepare_map(&bench.hal, wanted).unwrap_err(), MapError::OutOfFrames);
+    assert_eq!(bench.table.prepare_map(&bench.hal, wanted).unwrap_err(), MapError::NoFrame(NoFrame::NoneLeft));
     assert!(bench.table.prepare_edit(&bench.hal, range(KIB4, KIB4)).is_err());
     assert_eq!((bench.walk(KIB4), bench.walk(GIB)), (Some((3, KIB4)), None));
     assert_eq!(bench.hal.used(), used);
@@ -183,11 +184,30 @@ fn an_edit_that_lacks_any_of_its_frames_changes_nothing() {
 }
 
 #[test]
+fn no_table_is_beyond_the_addresses_that_its_entries_hold() {
+    let low = Shape { output_bits: 21, ..SHAPE };
+    let hal = Fake::new(0x110);
+    // Its tables are the last three frames below 2 MiB.
+    (0..0xfd).for_each(|_| assert!(hal.allocate(0).is_some()));
+    let table = PageTable::new(&hal, Toy, low, true).unwrap();
+    let mut bench = Bench { hal, table };
+    let _ = bench.map(0, 0, MIB2);
+    assert_eq!((bench.table.frames(), bench.hal.used()), (3, 0x100));
+    let content = bench.hal.content();
+    let too_high = NoFrame::TooHigh { frames: PhysAddr::new(MIB2), order: 0, host_bits: 21 };
+    assert_eq!(PageTable::new(&bench.hal, Toy, low, true).unwrap_err(), too_high);
+    assert_eq!(bench.table.prepare_edit(&bench.hal, range(KIB4, KIB4)).unwrap_err(), too_high);
+    let wanted = region(GIB, 0, KIB4, RW);
+    assert_eq!(bench.table.prepare_map(&bench.hal, wanted).unwrap_err(), MapError::NoFrame(too_high));
+    assert_eq!(bench.hal.content(), content);
+}
+
+#[test]
 fn a_range_that_is_not_made_of_pages_has_all_of_those_it_touches() {
     let mut bench = bench(SHAPE, true);
     let _ = bench.map(0, 0, GIB);
     let odd = range(MIB2 + 0x1800, KIB4);
-    let spare = Spare::allocate(&bench.hal, 5).unwrap();
+    let spare = Spare::allocate(&bench.hal, 5, SHAPE).unwrap();
     let change = bench.table.unmap(&bench.hal, odd, spare);
     assert_eq!((change.range, bench.table.frames()), (range(0, GIB), 4));
     assert_eq!(
@@ -212,7 +232,7 @@ fn pages_mapped_one_by_one_become_a_large_one_whichever_comes_last() {
 #[test]
 fn of_what_is_spare_no_more_is_taken_than_asked_for() {
     let hal = Fake::new(8);
-    let mut spare = Spare::allocate(&hal, 5).unwrap();
+    let mut spare = Spare::allocate(&hal, 5, SHAPE).unwrap();
     for (count, left) in [(0, 5), (2, 3), (4, 0)] {
         let before = spare.0.len();
         let taken = spare.split_off(&hal, count);
@@ -220,7 +240,7 @@ fn of_what_is_spare_no_more_is_taken_than_asked_for() {
         taken.free(&hal);
         assert_eq!(hal.used(), left);
     }
-    assert!(Spare::allocate(&hal, 9).is_err() && hal.used() == 0);
+    assert!(Spare::allocate(&hal, 9, SHAPE).is_err() && hal.used() == 0);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::registers::{FSTS, IQA, IQH, IQT, Registers};
 use super::sync::{AtomicU64, Mutex, Ordering, fence};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
-use crate::hal::{Frames, Hal, OutOfFrames, Pairs};
+use crate::hal::{Frames, Hal, NoFrame, Pairs};
 use failures::Failures;
 
 /// Slots of a queue of one page, QS = 0: descriptors of 128 bits (R15).
@@ -84,12 +84,13 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// An empty queue that no unit knows yet, with this many slots, rounded up to a power of two from 256 to 2^15.
-    pub(super) fn new(hal: &impl Hal, slots: u16) -> Result<Self, OutOfFrames> {
+    /// An empty queue that no unit knows yet, with this many slots, rounded up to a power of two from 256 to 2^15,
+    /// in frames that take `host_bits` bits to address.
+    pub(super) fn new(hal: &impl Hal, slots: u16, host_bits: u8) -> Result<Self, NoFrame> {
         let pages = u32::from(slots).div_ceil(SLOTS_A_PAGE.into()).next_power_of_two();
         let order = pages.trailing_zeros().min(LARGEST) as u8;
-        let ring = Frames::allocate(hal, order)?;
-        match Frames::allocate(hal, order) {
+        let ring = Frames::allocate(hal, order, host_bits)?;
+        match Frames::allocate(hal, order, host_bits) {
             Ok(status) => {
                 let state =
                     State { tail: 0, skew: 0, waits: 0, doorbells: 0, devices_end: 0, failures: Failures::default() };

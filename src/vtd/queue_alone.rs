@@ -11,6 +11,8 @@ use crate::hal::{Hal, Window};
 
 const TIMEOUT_NS: u64 = 1_000_000_000;
 const SLOTS: u16 = 256;
+/// No address has more.
+const HOST_BITS: u8 = 52;
 
 /// An invalidation queue that is on, and a batch for it: 16 pages of one domain, each by itself.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl QueueAlone {
     pub fn switch_on(hal: &impl Hal, window: Window) -> Result<Self, UnitError> {
         let registers = Registers { hal, window };
         let capabilities = Capabilities::read(&registers)?;
-        let queue = Queue::new(hal, SLOTS).map_err(UnitError::no_frame(window))?;
+        let queue = Queue::new(hal, SLOTS, HOST_BITS).map_err(UnitError::no_frame(window))?;
         queue.start(&registers, TIMEOUT_NS)?;
         let (encoder, mut page) = (Encoder::of(&capabilities), 0);
         let batch = [(); 16].map(|()| {

@@ -93,6 +93,8 @@ enum Invalidator {
 pub(crate) struct Unit {
     window: Window,
     segment: u16,
+    /// The machine's host address width: its tables and queue lie below 2^`host_bits`.
+    host_bits: u8,
     capabilities: Capabilities,
     timeout_ns: u64,
     /// As long as devices may have to answer.
@@ -130,6 +132,7 @@ impl Unit {
         hal: &impl Hal,
         window: Window,
         segment: u16,
+        host_bits: u8,
         (timeout_ns, device_timeout_ns): (u64, u64),
         queue_slots: u16,
     ) -> Result<Self, UnitError> {
@@ -138,6 +141,7 @@ impl Unit {
         Ok(Self {
             window,
             segment,
+            host_bits,
             capabilities,
             timeout_ns,
             device_timeout_ns: device_timeout_ns.max(timeout_ns),
@@ -225,7 +229,7 @@ impl Unit {
 
     /// A root or context table in which nothing is present, as the unit sees it.
     fn new_table(&self, hal: &impl Hal) -> Result<Frames, UnitError> {
-        let table = Frames::allocate(hal, 0).map_err(UnitError::no_frame(self.window))?;
+        let table = Frames::allocate(hal, 0, self.host_bits).map_err(UnitError::no_frame(self.window))?;
         self.publish_table(hal, &table);
         Ok(table)
     }

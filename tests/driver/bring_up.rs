@@ -3,7 +3,7 @@ use std::cell::Cell;
 use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
-use cofferdam::hal::Hal;
+use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{Error, Options};
 use cofferdam::limits::Full;
 use cofferdam::topology::Topology;
@@ -182,11 +182,32 @@ fn without_frames_a_unit_does_not_come_up_and_tells_so() {
         machine.allow_allocations(Some(count));
         let mut iommu = discover(&machine, &[]).unwrap();
         let unit = machine.windows()[0];
-        assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::OutOfFrames { unit })), "{count}");
+        assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::NoFrame { unit, reason: NoFrame::NoneLeft })), "{count}");
         machine.allow_allocations(None);
         assert_eq!(iommu.enable(), Ok(()), "with memory it does, {count}");
         assert_eq!(machine.frames_in_use(), 3);
         assert_eq!(read(&machine, function(0, 0), 0), None);
+    }
+}
+
+#[test]
+fn a_unit_that_is_given_a_frame_too_high_does_not_come_up_and_is_not_told_of_it() {
+    for (name, unit) in presets() {
+        let (queue, aborts) = (usize::from(unit.ecap & 2 != 0) * 2, unit.ecap >> 52 & 1 != 0);
+        for count in 0..=queue {
+            let machine = machine_with_a_frame_too_high(unit.clone());
+            frames_before_too_high(&machine, count as u64);
+            let mut iommu = discover(&machine, &[]).unwrap();
+            let error = UnitError::NoFrame { unit: machine.windows()[0], reason: TOO_HIGH };
+            assert_eq!(iommu.enable(), Err(Error::Unit(error)), "{name}, {count}");
+            // Once its queue is on, it keeps that.
+            let (kept, blocking) = if count == queue { (queue, aborts) } else { (0, false) };
+            assert_eq!(machine.frames_in_use(), kept, "{name}, {count}");
+            assert_eq!(states(&iommu), [UnitState::Failed { error, blocking }], "{name}, {count}");
+            assert_eq!(iommu.enable(), Ok(()), "with the frames that come then it does: {name}, {count}");
+            iommu.disable().unwrap();
+            assert_eq!(machine.frames_in_use(), 0, "{name}, {count}");
+        }
     }
 }
 

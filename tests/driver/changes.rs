@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::hal::Hal;
+use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{DeviceConfig, Error, Options, Refusal};
 use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
@@ -218,16 +218,20 @@ fn a_cell_that_a_change_destroys_is_named_by_no_edit_after_that() {
 }
 
 #[test]
-fn a_change_that_finds_no_frame_changes_nothing_however_far_it_came() {
-    for (name, unit) in presets() {
-        let machine = machine([unit]);
+fn a_change_that_finds_no_frame_or_one_too_high_changes_nothing_however_far_it_came() {
+    let all = presets().into_iter().flat_map(|unit| [NoFrame::NoneLeft, TOO_HIGH].map(|reason| (unit.clone(), reason)));
+    for ((name, unit), reason) in all {
+        let machine = if reason == TOO_HIGH { machine_with_a_frame_too_high(unit) } else { machine([unit]) };
         let iommu = enabled(&machine);
         let (a, b) = (function(0, 1), function(1, 2));
         let cell = cell_with(&iommu, region(INPUT, MEMORY, 2 * LARGE, RW), a);
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let before = machine.snapshot();
         for count in 0.. {
-            machine.allow_allocations(Some(count));
+            match reason {
+                TOO_HIGH => frames_before_too_high(&machine, count),
+                _ => machine.allow_allocations(Some(count)),
+            }
             let mut change = iommu.change();
             change.unmap(cell, range(INPUT + PAGE, PAGE)).unwrap();
             change.map(cell, region(INPUT + 0x4000_0000, MEMORY + PAGE, 3 * PAGE, RW)).unwrap();
@@ -241,7 +245,7 @@ fn a_change_that_finds_no_frame_changes_nothing_however_far_it_came() {
                 assert!(count > 5, "{name}: {count}");
                 break;
             }
-            assert_eq!(result.unwrap_err(), Error::OutOfFrames, "{name}");
+            assert_eq!(result.unwrap_err(), Error::NoFrame(reason), "{name}");
             assert_eq!(machine.snapshot(), before, "{name}: {count}");
         }
         assert!(write(&machine, a, INPUT, 5) && write(&machine, b, INPUT + 0x4000_0000, 6), "{name}");

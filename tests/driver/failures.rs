@@ -1,5 +1,6 @@
 use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
+use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Difference, Error};
 use cofferdam::limits;
 use cofferdam_model::{Defect, UnitConfig};
@@ -24,7 +25,7 @@ fn with_ever_more_frames<T>(
         machine.allow_allocations(None);
         match result {
             Ok(_) => return count,
-            Err(Error::OutOfFrames | Error::Unit(UnitError::OutOfFrames { .. })) => {
+            Err(Error::NoFrame(_) | Error::Unit(UnitError::NoFrame { .. })) => {
                 assert!(machine.frames_in_use() <= frames + kept, "{count}: frames leak");
                 assert_eq!(iommu.statistics().doorbells, before.doorbells, "{count}");
             }
@@ -372,7 +373,7 @@ fn a_root_entry_that_an_assignment_in_vain_left_is_flushed_by_the_next() {
     let (device, cell) = (function(2, 3), iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
     // Enough for the bus's context table, and for nothing else.
     machine.allow_allocations(Some(1));
-    assert_eq!(iommu.assign(device, cell), Err(Error::OutOfFrames));
+    assert_eq!(iommu.assign(device, cell), Err(Error::NoFrame(NoFrame::NoneLeft)));
     machine.allow_allocations(None);
     let global_context = format!("descriptor 3: {:#018x}", 0x11);
     assert!(!machine.journal(50).contains(&global_context));

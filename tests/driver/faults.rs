@@ -2,6 +2,7 @@ use std::cell::Cell;
 
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
+use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam::vtd::{Access, Destination, FaultLog, FaultReason};
@@ -198,15 +199,18 @@ fn a_device_behind_a_bridge_is_muted_by_every_id_that_it_has() {
 
 #[test]
 fn a_device_that_cannot_be_muted_is_named() {
-    let machine = machine([UnitConfig::server()]);
+    let machine = machine_with_a_frame_too_high(UnitConfig::server());
     let mut iommu = discover(&machine, &[]).unwrap();
     assert_eq!(iommu.mute(function(2, 3), true), Err(Error::NotEnabled));
     iommu.enable().unwrap();
     let elsewhere = SourceId::new(7, 0, 0, 0).unwrap();
     assert_eq!(iommu.mute(elsewhere, true), Err(Error::NoSuchDevice(elsewhere)));
-    machine.allow_allocations(Some(0));
     let unit = machine.windows()[0];
-    assert_eq!(iommu.mute(function(2, 3), true), Err(Error::Unit(UnitError::OutOfFrames { unit })));
+    let no_frame = |reason| Err(Error::Unit(UnitError::NoFrame { unit, reason }));
+    frames_before_too_high(&machine, 0);
+    assert_eq!(iommu.mute(function(2, 3), true), no_frame(TOO_HIGH));
+    machine.allow_allocations(Some(0));
+    assert_eq!(iommu.mute(function(2, 3), true), no_frame(NoFrame::NoneLeft));
     assert_eq!(recorded(&machine, &iommu, &[function(2, 3)]), [function(2, 3)]);
 }
 

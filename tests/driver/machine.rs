@@ -1,7 +1,7 @@
 //! A machine of the model, with the firmware's table that describes it.
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
-use cofferdam::hal::Hal;
+use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam::vtd::UnitState;
@@ -61,6 +61,28 @@ pub(crate) fn range(input: u64, bytes: u64) -> IovaRange {
 pub(crate) fn machine(units: impl IntoIterator<Item = UnitConfig>) -> Machine {
     Machine::new(Config::new(units))
 }
+
+/// A machine with this unit, of whose frames the last alone is beyond the addresses that [`dmar`] tells of.
+pub(crate) fn machine_with_a_frame_too_high(unit: UnitConfig) -> Machine {
+    let frames = 64;
+    Machine::new(Config { frames, frames_base: BEYOND - (frames as u64 - 1) * PAGE, ..Config::new([unit]) })
+}
+
+/// Has the next so many frames that such a machine gives be lower than that one, which comes then.
+pub(crate) fn frames_before_too_high(machine: &Machine, count: u64) {
+    let before = BEYOND - (count + 1) * PAGE;
+    let passes = |frame: PhysAddr| {
+        // SAFETY: the frame has just been allocated, and nobody was told of it.
+        unsafe { machine.free(frame, 0) };
+        frame.as_u64() == before
+    };
+    while !passes(machine.allocate(0).unwrap()) {}
+}
+
+/// The first address beyond those that [`dmar`] tells of.
+const BEYOND: u64 = 1 << 39;
+/// What the driver says of that frame.
+pub(crate) const TOO_HIGH: NoFrame = NoFrame::TooHigh { frames: PhysAddr::new(BEYOND), order: 0, host_bits: 39 };
 
 /// The DMAR table that firmware would give for the machine, with `buses[n]` for unit n; the last takes the rest. Each of
 /// `reserved` is memory from its first to its last address for a device of bus 0.

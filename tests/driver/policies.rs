@@ -1,6 +1,7 @@
 //! What a cell may choose, what it is told before, and what follows.
 
 use cofferdam::addr::{IovaRange, Rights, SourceId};
+use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Error, Incompatibility, MapError, Options, Refusal};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu, Sharing};
@@ -326,7 +327,7 @@ fn a_carving_that_is_refused_leaves_the_root_cell_as_it_was() {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let mut change = iommu.change();
         change.map(cell, region(0, (1 << 30) + PAGE, PAGE, RW)).unwrap().assign(card, cell).unwrap();
-        assert_eq!(change.commit().unwrap_err(), Error::OutOfFrames);
+        assert_eq!(change.commit().unwrap_err(), Error::NoFrame(NoFrame::NoneLeft));
         machine.allow_allocations(None);
         iommu.destroy_cell(cell).unwrap();
         assert_eq!(machine.snapshot(), before);

@@ -1,6 +1,7 @@
 //! Memory that a cell has and the root cell keeps.
 
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Difference, Error, MapError, Reach};
 use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Defect, Machine, UnitConfig};
@@ -156,7 +157,7 @@ fn sharing_that_is_refused_or_fails_changes_nothing() {
     change.unmap(cell, range(INPUT, PAGE)).unwrap();
     change.map_shared(cell, region(INPUT, at(0), PAGE, RW)).unwrap();
     change.map_shared(cell, region(INPUT + LARGE, at(9), PAGE, RW)).unwrap();
-    assert_eq!(change.commit().unwrap_err(), Error::OutOfFrames);
+    assert_eq!(change.commit().unwrap_err(), Error::NoFrame(NoFrame::NoneLeft));
     machine.allow_allocations(None);
     assert_eq!(machine.snapshot(), before);
     assert_eq!(sharing(&iommu), []);

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use cofferdam::Iommu;
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::error::UnitError;
-use cofferdam::hal::Hal;
+use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
 use cofferdam::vtd::{MainMemory, UnitState};
@@ -90,7 +90,7 @@ fn in_abort_mode_the_tables_are_set_up_while_nothing_is_reached() {
     machine.allow_allocations(Some(2));
     let mut iommu = discover(&machine, &[]).unwrap();
     let unit = machine.windows()[0];
-    let error = UnitError::OutOfFrames { unit };
+    let error = UnitError::NoFrame { unit, reason: NoFrame::NoneLeft };
     assert_eq!(iommu.enable(), Err(Error::Unit(error)), "no frame for the root table");
     assert_eq!(states(&iommu), [UnitState::Failed { error, blocking: true }]);
     assert_eq!(read(&machine, function(0, 0), 0), None);

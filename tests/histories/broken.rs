@@ -1,7 +1,7 @@
 //! What goes wrong on purpose: units that fail, devices that do not answer, and memory that runs out.
 
 use cofferdam::error::UnitError;
-use cofferdam::hal::Hal;
+use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::Error;
 use cofferdam::limits;
 use cofferdam::vtd::UnitState;
@@ -136,7 +136,7 @@ impl History<'_> {
                     true
                 }
                 (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),
-                (Err(Error::OutOfFrames), _) if limit.is_some() => {
+                (Err(Error::NoFrame(NoFrame::NoneLeft)), _) if limit.is_some() => {
                     assert!(self.tables() == before, "{edits:x?}, frames {limit:?}: tables changed");
                     self.done.starved += 1;
                     self.look();

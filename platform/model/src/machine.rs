@@ -26,8 +26,6 @@ use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
 use crate::violation::Violation;
 use state::State;
 
-/// Where the driver's frames are.
-const FRAMES_BASE: u64 = 0x1000_0000;
 /// Where the registers of the first unit are, and how far apart the units' registers are.
 const REGISTERS_BASE: u64 = 0xfed9_0000;
 const REGISTERS_STEP: u64 = 0x1_0000;
@@ -55,7 +53,7 @@ impl fmt::Debug for Machine {
 impl Machine {
     /// A machine that has just come out of reset.
     pub fn new(config: Config) -> Self {
-        let arena = Arc::new(Arena::new(FRAMES_BASE, config.frames));
+        let arena = Arc::new(Arena::new(config.frames_base, config.frames));
         let mut units: Vec<Unit> = (0..)
             .zip(config.units)
             .map(|(number, mut unit)| {
@@ -222,7 +220,7 @@ impl Machine {
 
     /// The address of each frame that the driver holds, and the words in it, as the CPU sees them.
     pub fn snapshot(&self) -> Vec<(u64, Vec<u64>)> {
-        self.state().board.memory.snapshot(FRAMES_BASE)
+        self.state().board.memory.snapshot(self.arena.address(0))
     }
 
     /// Lets the next `count` allocations succeed and all later ones fail; `None` lifts the limit.

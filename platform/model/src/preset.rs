@@ -155,6 +155,8 @@ pub struct Config {
     pub units: Vec<UnitConfig>,
     /// Frames that the driver can allocate.
     pub frames: usize,
+    /// Address of the first of them; several together are aligned as far as this is.
+    pub frames_base: u64,
     /// Host address width in bits, as the DMAR table would tell it.
     pub host_address_width: u8,
     /// What caches keep. `None` is the strictest: every entry that a walk could reach, at every moment, and no line
@@ -165,6 +167,7 @@ pub struct Config {
 impl Config {
     /// A machine with these units and 1024 frames for the driver.
     pub fn new(units: impl IntoIterator<Item = UnitConfig>) -> Self {
-        Self { units: units.into_iter().collect(), frames: 1024, host_address_width: 39, seed: None }
+        let (units, frames_base) = (units.into_iter().collect(), 0x1000_0000);
+        Self { units, frames: 1024, frames_base, host_address_width: 39, seed: None }
     }
 }

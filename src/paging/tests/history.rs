@@ -133,7 +133,7 @@ impl History {
                 match (table.prepare_map(hal, region), occupied) {
                     (Err(MapError::Occupied(at)), Some(occupied)) => return assert_eq!(at, Iova::new(occupied)),
                     (Err(MapError::InterruptRange(_)), _) => return assert!(meets(edited) || meets(output)),
-                    (Err(MapError::OutOfFrames), None) => return assert_eq!(hal.used(), used),
+                    (Err(MapError::NoFrame(_)), None) => return assert_eq!(hal.used(), used),
                     (Ok(spare), None) => {
                         self.expected.0.insert(start, (last, region.output.as_u64(), rights));
                         let needed = spare.0.len();

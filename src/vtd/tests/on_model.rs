@@ -107,8 +107,8 @@ impl Bench {
     fn new() -> Self {
         let hal = OnModel(Machine::new(Config::new([UnitConfig::server()])));
         let window = Window { base: hal.0.windows()[0].base, bytes: hal.0.windows()[0].bytes };
-        let queue = Queue::new(&hal, 256).unwrap();
-        let root = Frames::allocate(&hal, 0).unwrap();
+        let queue = Queue::new(&hal, 256, 52).unwrap();
+        let root = Frames::allocate(&hal, 0, 52).unwrap();
         let bench = Self { hal, window, queue };
         let registers = bench.registers();
         bench.queue.start(&registers, SOON).unwrap();

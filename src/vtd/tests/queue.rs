@@ -33,7 +33,7 @@ struct Sent {
 impl Bench {
     fn new(slots: u16, seed: u64, manners: Manners) -> Self {
         let unit = FakeUnit::new(slots.into(), seed, manners, || ());
-        let queue = Queue::new(&unit, slots).unwrap();
+        let queue = Queue::new(&unit, slots, 52).unwrap();
         queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
         Self { unit, queue, last_id: 0 }
     }
@@ -150,7 +150,7 @@ fn device_error(requester: u16) -> Result<(), UnitError> {
 fn the_size_is_rounded_up_and_told_to_the_unit() {
     for (slots, order) in [(0, 0), (1, 0), (256, 0), (257, 1), (1000, 2), (1 << 14, 6), (1 << 15, 7), (u16::MAX, 7)] {
         let unit = FakeUnit::new(1 << 15, 1, Manners::default(), || ());
-        let queue = Queue::new(&unit, slots).unwrap();
+        let queue = Queue::new(&unit, slots, 52).unwrap();
         queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
         assert_eq!(unit.hardware().address & 0xfff, order, "{slots}");
         assert_eq!(queue.frames(), 2 << order, "{slots}");

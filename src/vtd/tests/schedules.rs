@@ -51,7 +51,7 @@ struct Bench {
 impl Bench {
     fn new(manners: Manners) -> Arc<Self> {
         let unit = FakeUnit::new(256, thread_rng().r#gen(), manners, thread::yield_now);
-        let queue = Queue::new(&unit, 256).unwrap();
+        let queue = Queue::new(&unit, 256, 52).unwrap();
         queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
         Arc::new(Self { unit, queue })
     }

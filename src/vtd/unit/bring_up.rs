@@ -73,7 +73,7 @@ impl Unit {
     /// A unit that found no frames may try again; one that failed otherwise may not.
     fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
         let failure = self.failure.get_mut();
-        if matches!(failure, Some(UnitError::OutOfFrames { .. })) {
+        if matches!(failure, Some(UnitError::NoFrame { .. })) {
             *failure = None;
         }
         self.check_alive()
@@ -100,7 +100,8 @@ impl Unit {
         }
         if self.invalidator.is_none() {
             self.invalidator = Some(if self.capabilities.queued_invalidation {
-                Invalidator::Queue(Queue::new(hal, self.queue_slots).map_err(UnitError::no_frame(self.window))?)
+                let queue = Queue::new(hal, self.queue_slots, self.host_bits);
+                Invalidator::Queue(queue.map_err(UnitError::no_frame(self.window))?)
             } else {
                 Invalidator::Registers
             });

@@ -56,7 +56,8 @@ impl Unit {
             return Ok(());
         }
         let needed = usize::from(self.lacks_context_table(hal, bus));
-        let mut spare = FrameList::allocate(hal, needed).map_err(UnitError::no_frame(self.window))?;
+        let spare = FrameList::allocate(hal, needed, self.host_bits);
+        let mut spare = spare.map_err(UnitError::no_frame(self.window))?;
         self.ensure_context_table(hal, bus, &mut spare);
         self.for_entry(hal, requester, |table, word| {
             let entry = ContextEntry { lower: table.load(hal, word), upper: table.load(hal, word + 1) };

@@ -10,7 +10,7 @@ use core::fmt::{self, Debug, Display, Write};
 use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
-use cofferdam::hal::{OutOfFrames, Window};
+use cofferdam::hal::{NoFrame, Window};
 use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal};
 use cofferdam::limits::Full;
 use cofferdam::topology::BridgeWindow;
@@ -42,7 +42,7 @@ fn run() {
     say::<Rights>();
     say::<SourceId>();
     say::<Window>();
-    say::<OutOfFrames>();
+    say::<NoFrame>();
     say::<Full>();
     say::<UnitError>();
     say::<firmware::Error>();
