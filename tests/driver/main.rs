@@ -12,6 +12,7 @@ mod changes;
 mod device_tlb;
 mod failures;
 mod faults;
+mod flipped_bits;
 mod groups;
 mod histories;
 mod machine;
