@@ -194,6 +194,16 @@ fn a_full_queue_says_so_writes_nothing_and_has_room_again() {
 }
 
 #[test]
+fn a_batch_waits_for_all_the_room_that_it_takes() {
+    let mut bench = Bench::new(256, 3, Manners { asleep: true, ..Manners::default() });
+    let (first, devices) = (bench.batch(119, &[], 0), bench.batch(0, &[7; 4], 0));
+    let _ = bench.submit(&first).unwrap();
+    // Room for seven, and each of a device counts twice.
+    let error = bench.queue.begin(&bench.registers(), empty(), devices.into_iter(), 1000).unwrap_err();
+    assert!(matches!(error, UnitError::Timeout { register: "IQH_REG", bit: "QH", .. }), "{error}");
+}
+
+#[test]
 fn the_longest_batch_fits_into_the_smallest_queue_and_none_that_is_longer() {
     let mut bench = Bench::new(256, 3, Manners::default());
     let batch = bench.batch(Queue::BATCH + 1, &[], 0);
@@ -443,6 +453,17 @@ fn a_head_beyond_what_was_submitted_is_left_alone() {
     }
     bench.queue.wait(&bench.registers(), sent.ticket, 20_000).unwrap_err();
     assert_ne!(bench.hardware().status & ITE, 0, "the unit is told to go on");
+}
+
+#[test]
+fn devices_are_asked_until_the_batch_that_asks_them_is_done() {
+    let mut bench = Bench::new(256, 1, Manners::default());
+    let (page, device) = (bench.batch(1, &[], 0), bench.batch(0, &[7], 0));
+    for (batch, asks) in [(&page, false), (&device, true), (&page, false)] {
+        let sent = bench.submit(batch).unwrap();
+        assert_eq!((sent.ticket.for_devices, bench.queue.asks_devices()), (asks, asks));
+        bench.wait(sent).unwrap();
+    }
 }
 
 #[test]
