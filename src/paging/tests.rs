@@ -2,6 +2,8 @@ mod history;
 mod journal;
 mod reading;
 
+use std::vec::Vec;
+
 use super::*;
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::hal::fake::{Deed, Fake};
@@ -317,6 +319,21 @@ fn a_page_beside_the_last_one_takes_no_walk() {
 }
 
 #[test]
+fn whether_pages_are_one_is_mostly_settled_beside_the_last() {
+    let mut bench = bench(SHAPE, true);
+    let mut reads = |page: u64| {
+        let before = bench.hal.loads();
+        let _ = bench.map(page * MIB2, page * MIB2, MIB2);
+        bench.hal.loads() - before
+    };
+    let upwards: Vec<_> = (0..200).map(&mut reads).skip(1).collect();
+    let downwards: Vec<_> = (300..512).rev().map(&mut reads).skip(1).collect();
+    assert!(upwards.iter().all(|reads| *reads == upwards[0]), "{upwards:?}");
+    // One more at each of the two ends of what was mapped.
+    assert!(downwards.iter().all(|reads| *reads == upwards[0] + 2), "not down to those: {downwards:?}");
+}
+
+#[test]
 fn unmapping_gives_every_table_back_but_the_root() {
     let mut bench = bench(SHAPE, true);
     let _ = bench.map(GIB - KIB4, GIB - KIB4, MIB2 + 2 * KIB4);
@@ -338,6 +355,9 @@ fn unmapping_pages_of_a_table_that_stays_changes_no_table() {
     assert!(change.was_present && !change.tables && change.freed.is_empty());
     assert_eq!(change.range, range(KIB4, KIB4));
     assert_eq!((bench.walk(0), bench.walk(KIB4), bench.walk(2 * KIB4)), (Some((1, KIB4)), None, Some((1, 3 * KIB4))));
+    let _ = bench.map(GIB, GIB, 4 * MIB2);
+    let change = bench.unmap(GIB + MIB2, 2 * MIB2);
+    assert!(change.was_present && !change.tables && change.range == range(GIB + MIB2, 2 * MIB2));
 }
 
 #[test]
@@ -472,6 +492,15 @@ fn freeing_a_table_gives_all_its_frames_back() {
     // SAFETY: no hardware walks this table.
     unsafe { table.into_frames(&hal).free(&hal) };
     assert_eq!(hal.used(), 0);
+}
+
+#[test]
+fn a_table_of_small_pages_is_found_after_larger_pages_were_joined() {
+    let mut bench = bench(SHAPE, true);
+    let _ = bench.map(GIB, 0, KIB4);
+    (0..512).for_each(|page| drop(bench.map(page * MIB2, page * MIB2, MIB2)));
+    assert_eq!(bench.walk(0), Some((3, 0)));
+    assert_eq!(bench.table.into_frames(&bench.hal).len(), 4, "the root, and one of each level below");
 }
 
 #[test]
