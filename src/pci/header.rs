@@ -39,3 +39,17 @@ pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl I
 pub(super) fn has_other_functions(config: &impl ConfigSpace, first: SourceId) -> bool {
     config.read(first, TYPE) & 1 << 23 != 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config_space::tests::{Registers, function};
+    use super::*;
+
+    #[test]
+    fn a_device_has_eight_functions_at_most_and_one_unless_it_says_so() {
+        let first = function(3);
+        let count = |registers: &[_]| functions_of(&Registers(registers), first).count();
+        let there = (first, 0, 0x1234_8086);
+        assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [1, 1, 8]);
+    }
+}

@@ -109,3 +109,23 @@ impl Reset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config_space::tests::{Registers, function};
+    use super::*;
+
+    #[test]
+    fn neither_status_nor_self_test_is_among_what_is_written_back() {
+        let registers =
+            [(0, 0x1234_8086), (COMMAND, 0xf910_0007), (CACHE_LINE, 0xc000_4010), (0x10, 0xfebf_0000), (0x34, 0x40)];
+        let features = [(0x40, FEATURES_CAN | u32::from(FEATURES)), (0x44, 0)];
+        let registers: Vec<_, 8> =
+            registers.into_iter().chain(features).map(|(at, it)| (function(1), at, it)).collect();
+        let reset = Reset::of(&Registers(&registers), function(1)).unwrap();
+        for saved in [(COMMAND, 0x0007), (CACHE_LINE, 0x4010), (0x10, 0xfebf_0000)] {
+            assert!(reset.saved.contains(&saved), "{:x?}", reset.saved);
+        }
+        assert_eq!((reset.at, reset.start, reset.saved.last()), (0x44, 1, Some(&(COMMAND, 0x0007))));
+    }
+}

@@ -8,6 +8,7 @@ use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{BridgeKind, Defect, Machine, UnitConfig};
 
 use crate::machine::*;
+use crate::moves::{DEVICE_STATUS, PENDING};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -196,6 +197,8 @@ fn each_of_the_bits_that_isolate_counts_and_so_does_each_that_opens() {
     for bit in [0, 2, 3, 4, 5, 6] {
         let machine = machine([UnitConfig::server()]);
         let devices = switch(&machine, Some(ACS), [Some(0x7d), Some(0x7d)]);
+        // Firmware has switched one on.
+        machine.set_config(of(2, 0, 0), 0x184, 0x7d | 1 << (16 + bit));
         let iommu = enabled(&machine);
         let control = machine.config_read(of(2, 0, 0), 0x184);
         assert_eq!(control >> 16, 0x1d);
@@ -277,6 +280,22 @@ fn devices_with_a_source_id_in_common_come_one_by_one_and_leave_together() {
             assert!(machine.frames_in_use() <= frames + 3, "{name}");
         }
     }
+}
+
+#[test]
+fn nobody_comes_to_have_the_source_id_of_a_device_that_is_fenced() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=4);
+    let [first, second] = [of(3, 1, 0), of(4, 2, 0)];
+    machine.add_express(first);
+    let iommu = enabled(&machine);
+    let cell = alone(&iommu, first).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    machine.set_config(first, DEVICE_STATUS, PENDING);
+    iommu.release(first).unwrap_err();
+    let error = iommu.assign(second, cell).unwrap_err();
+    assert_eq!(error, Error::Refused { device: second, reason: Refusal::SharesRequester(first) });
+    assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 1));
 }
 
 #[test]

@@ -16,8 +16,8 @@ const OTHER: u64 = 0x7000_0000;
 const MILLISECOND: u64 = 1_000_000;
 /// Command, and Device Control and Status where the model has them.
 const COMMAND: u16 = 0x04;
-const DEVICE_STATUS: u16 = 0x68;
-const PENDING: u32 = 1 << 21;
+pub(crate) const DEVICE_STATUS: u16 = 0x68;
+pub(crate) const PENDING: u32 = 1 << 21;
 
 fn is_bus_master(machine: &Machine, device: SourceId) -> bool {
     machine.config_read(device, COMMAND) & 1 << 2 != 0
