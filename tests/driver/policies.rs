@@ -198,8 +198,26 @@ fn reserved_memory_is_no_part_of_the_window_while_its_device_is_there() {
     iommu.assign(function(0, 2), cell).unwrap();
     let expected = [(0x1000, 0x7000_0000), (0x7001_0000, 0xfee0_0000), (0xfef0_0000, 1 << 39)];
     assert_eq!(ends(&iommu.input_ranges(cell).unwrap()), expected);
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(ends(&iommu.input_ranges(other).unwrap()).len(), 2, "it is another cell's device");
     iommu.release(function(0, 2)).unwrap();
     assert_eq!(ends(&iommu.input_ranges(cell).unwrap()).len(), 2);
+}
+
+#[test]
+fn a_table_is_shared_with_no_unit_that_has_no_such_domain_id() {
+    let server = UnitConfig::server();
+    // CAP_REG.ND of 0: 16 domain-ids.
+    let few = UnitConfig { cap: server.cap & !7, ..server.clone() };
+    let machine = machine([server.serving(&[1]), few]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let cells: Vec<_> =
+        (1..=16).map(|id| cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(1, id))).collect();
+    assert!(matches!(iommu.assign(function(0, 0), cells[15]), Err(Error::Full(_))));
+    iommu.destroy_cell(cells[0]).unwrap();
+    iommu.assign(function(0, 0), cells[15]).unwrap();
+    assert!(write(&machine, function(0, 0), INPUT, 1));
 }
 
 /// A root cell with memory from 1 GiB to 3 GiB and these devices.
@@ -306,7 +324,10 @@ fn a_device_of_the_root_cell_has_to_suit_what_another_cell_gives_back_too() {
         iommu.map(cell, region(0, memory, PAGE, RW)).unwrap();
         assert!(iommu.map(root, region(memory, memory, PAGE, RW)).is_err(), "the other way round");
         iommu.destroy_cell(cell).unwrap();
-        iommu.release(device).unwrap();
+        let mut change = iommu.change();
+        change.release(device).unwrap().map(root, region(memory, memory, PAGE, RW)).unwrap();
+        change.commit().unwrap();
+        iommu.unmap(root, range(memory, PAGE)).unwrap();
     }
 }
 

@@ -60,6 +60,9 @@ fn no_cell_has_memory_where_a_switch_passes_its_devices_requests_on() {
     let upstream = of(1, 0, 0);
     let both = [(upstream, false, UPSTREAM), (upstream, true, PREFETCHABLE)];
     for device in devices {
+        if device == devices[1] {
+            iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        }
         let info = iommu.device_info(device).unwrap();
         assert_eq!(info.windows.into_iter().map(told).collect::<Vec<_>>(), both, "the others lie within");
         for (at, window) in [
@@ -199,9 +202,8 @@ fn a_device_whose_reserved_memory_it_cannot_reach_is_refused() {
     assert_eq!(refused(iommu.assign(of(5, 0, 0), cell).unwrap_err()).1.bridge, of(0, 2, 0), "R66");
 }
 
-#[test]
-fn there_is_room_for_so_many_windows_and_no_more() {
-    let machine = machine([UnitConfig::server()]);
+/// Bridges whose windows the devices of bus 5 do not pass, as many as there is room for; one window begins at 0.
+fn add_windows(machine: &Machine) {
     machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=200);
     for number in 0..limits::WINDOWS as u8 {
         let bridge = of(5, number / 8, number % 8);
@@ -210,6 +212,42 @@ fn there_is_room_for_so_many_windows_and_no_more() {
         machine.set_windows(bridge, (at, at), CLOSED);
         machine.set_config(bridge, 0x0c, 1 << 23 | 1 << 16);
     }
+}
+
+#[test]
+fn a_cell_is_told_of_all_that_its_devices_do_not_reach_however_much_that_is() {
+    let machine = machine([UnitConfig::server()]);
+    add_windows(&machine);
+    let reserved = |number: u64| 0x7000_0000 + 2 * number * PAGE;
+    let reserved: Vec<_> = (0..limits::RESERVED as u64).map(|it| (reserved(it), reserved(it) + PAGE - 1, 4)).collect();
+    let iommu = enabled_with_reserved(&machine, &reserved);
+    let cell = cell(&iommu);
+    iommu.assign(of(5, 31, 0), cell).unwrap();
+    iommu.assign(of(0, 4, 0), cell).unwrap();
+    // And interrupts.
+    assert_eq!(iommu.input_ranges(cell).unwrap().len(), limits::WINDOWS + limits::RESERVED + 1);
+}
+
+#[test]
+fn a_window_that_another_device_has_as_well_gives_its_place_to_no_new_one() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=5);
+    machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);
+    let iommu = enabled(&machine);
+    let cell = cell(&iommu);
+    iommu.assign(of(5, 0, 0), cell).unwrap();
+    machine.set_windows(of(0, 2, 0), UPSTREAM, PREFETCHABLE);
+    iommu.assign(of(5, 1, 0), cell).unwrap();
+    for (at, prefetchable, window) in [(UPSTREAM.0, false, UPSTREAM), (PREFETCHABLE.0, true, PREFETCHABLE)] {
+        let (_, found) = refused(iommu.map(cell, page(at)).unwrap_err());
+        assert_eq!(told(found), (of(0, 2, 0), prefetchable, window));
+    }
+}
+
+#[test]
+fn there_is_room_for_so_many_windows_and_no_more() {
+    let machine = machine([UnitConfig::server()]);
+    add_windows(&machine);
     let iommu = enabled(&machine);
     let (device, cell) = (of(5, 31, 0), cell(&iommu));
     iommu.assign(device, cell).unwrap();
