@@ -278,6 +278,8 @@ fn there_are_so_many_device_tlbs_behind_one_unit_and_no_more() {
     let machine = machine([UnitConfig::everything()]);
     let iommu = enabled_with_ats(&machine);
     let devices: Vec<SourceId> = (0..limits::DEVICE_TLBS as u8).map(|device| function(0, device)).collect();
+    let plain = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    devices.iter().for_each(|device| drop(iommu.assign(function(2, device.device()), plain).unwrap()));
     let cell = cell_of(&machine, &iommu, &devices);
     let one_more = function(1, 0);
     machine.add_ats(one_more, 32);
@@ -483,6 +485,22 @@ fn several_devices_that_do_not_answer_are_fenced_one_after_the_other() {
     }
     assert!(read(&machine, plain, INPUT + PAGE).is_some() && read(&machine, plain, INPUT + LARGE).is_none());
     assert!(ats_write(&machine, function(1, 0), INPUT, 1), "another cell's device keeps what it has");
+}
+
+#[test]
+fn all_devices_that_do_not_answer_are_fenced_by_the_change_that_asks_them() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let devices: Vec<SourceId> = (0..8).map(|device| function(0, device)).collect();
+    let cell = cell_of(&machine, &iommu, &devices);
+    for &device in &devices {
+        assert!(ats_write(&machine, device, INPUT + LARGE, 1));
+        machine.set_device_tlb(device, Answer::Never, 32);
+    }
+    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, LARGE)).map(drop), not_answered(&machine, devices[0]));
+    for device in devices {
+        assert!(!is_on(&machine, device) && read(&machine, device, INPUT + PAGE).is_none(), "{device}");
+    }
 }
 
 #[test]

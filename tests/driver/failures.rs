@@ -251,6 +251,20 @@ fn what_a_failed_unit_may_still_reach_is_not_the_root_cells_before_the_cell_that
     }
 }
 
+#[test]
+fn what_the_root_cell_itself_gave_up_it_has_again_when_it_wants_though_a_flush_was_refused() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let (root, disk) = (iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 1));
+    let memory = region(MEMORY, MEMORY, PAGE, RW);
+    iommu.map(root, memory).unwrap();
+    iommu.assign(disk, root).unwrap();
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    iommu.unmap(root, memory.input).unwrap_err();
+    iommu.map(root, memory).unwrap();
+    assert!(write(&machine, disk, MEMORY, 1));
+}
+
 /// What the unit has cached of a device that it let in without saying so leads to the cell's table as long as that is there.
 #[test]
 fn a_device_that_a_failing_unit_may_have_let_in_is_listed_until_the_unit_says_otherwise() {
