@@ -331,6 +331,15 @@ fn a_list_is_one_batch_and_each_device_has_a_place_in_it() {
 }
 
 #[test]
+fn everything_is_as_long_as_it_is_said_to_be() {
+    let mut flush = Flush::default();
+    flush.everything((0..DEVICES as u16).map(|requester| DeviceTlb { requester, ..DEVICE }));
+    let list = listed(&QEMU, &flush);
+    let (unit, devices) = list.parts();
+    assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (Flush::EVERYTHING, DEVICES));
+}
+
+#[test]
 fn a_unit_without_a_queue_is_told_two_things_at_most() {
     let few = |ranges: u64| {
         let mut flush = Flush::default();
