@@ -1,26 +1,23 @@
-use std::thread;
+//! Device-TLBs: who gets one, how it is switched on and off, and that it keeps nothing that a change takes away.
 
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Options, Refusal, Statistics};
-use cofferdam::vtd::UnitState;
+use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Refusal, Statistics};
 use cofferdam::{CellId, Iommu, limits};
-use cofferdam_model::{Answer, BridgeKind, Defect, GIVES_UP_NS, Machine, UnitConfig};
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 
 use crate::machine::*;
-use crate::watched::{Call, Stop, Watched};
 
-const RW: Rights = Rights::all();
-const INPUT: u64 = 0x4000_0000;
-const MEMORY: u64 = 0x6000_0000;
-const OTHER: u64 = 0x7000_0000;
-const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+pub(crate) const RW: Rights = Rights::all();
+pub(crate) const INPUT: u64 = 0x4000_0000;
+pub(crate) const MEMORY: u64 = 0x6000_0000;
+pub(crate) const OTHER: u64 = 0x7000_0000;
+pub(crate) const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
 /// Where the model has the ATS registers.
 const ATS: u16 = 0x144;
 
 /// A cell with 16 MiB less a page, and these devices with device-TLBs.
-fn cell_of(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> CellId {
+pub(crate) fn cell_of(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT + PAGE, MEMORY + PAGE, 8 * LARGE - PAGE, RW)).unwrap();
     for &device in devices {
@@ -30,12 +27,12 @@ fn cell_of(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> 
     cell
 }
 
-fn is_on(machine: &Machine, device: SourceId) -> bool {
+pub(crate) fn is_on(machine: &Machine, device: SourceId) -> bool {
     machine.config_read(device, ATS) & 1 << 31 != 0
 }
 
 /// What `call` has had submitted: descriptors, waits and doorbells.
-fn submitted<T>(iommu: &Iommu<&Machine>, call: impl FnOnce() -> T) -> (u64, u64, u64) {
+pub(crate) fn submitted<T>(iommu: &Iommu<&Machine>, call: impl FnOnce() -> T) -> (u64, u64, u64) {
     let count = |Statistics { descriptors, waits, doorbells, .. }| (descriptors, waits, doorbells);
     let before = count(iommu.statistics());
     call();
@@ -299,271 +296,4 @@ fn there_are_so_many_device_tlbs_behind_one_unit_and_no_more() {
     let unmap = || iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap();
     assert_eq!(submitted(&iommu, unmap), (1 + devices.len() as u64 + 1, 1, 1));
     iommu.destroy_cell(cell).unwrap();
-}
-
-#[test]
-fn a_device_that_does_not_answer_is_named_and_others_are_served() {
-    for (name, unit) in presets_with_device_tlbs() {
-        let machine = machine([unit]);
-        let iommu = enabled_with_ats(&machine);
-        let (dead, alive) = (function(0, 3), function(0, 4));
-        let cell = cell_of(&machine, &iommu, &[dead]);
-        let other = cell_of(&machine, &iommu, &[alive]);
-        assert!(ats_write(&machine, alive, INPUT + PAGE, 1) && ats_write(&machine, dead, INPUT + LARGE, 2), "{name}");
-        machine.set_device_tlb(dead, Answer::Never, 32);
-        let error = iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap_err();
-        let named = UnitError::Device { unit: machine.windows()[0], requester: 0x18 };
-        assert_eq!(error, Error::Unit(named), "{name}");
-        assert_eq!(iommu.units().next().unwrap().state, UnitState::On, "{name}");
-        iommu.unmap(other, range(INPUT + PAGE, PAGE)).unwrap();
-        assert!(!ats_write(&machine, alive, INPUT + PAGE, 1), "{name}");
-        iommu.release(alive).unwrap();
-        assert!(!ats_write(&machine, dead, INPUT + LARGE, 3), "{name}");
-    }
-}
-
-/// Three devices of one cell with 8 pages cached in each that has a device-TLB; the first of two does not answer any more.
-fn silenced(machine: &Machine, iommu: &Iommu<&Machine>) -> (CellId, [SourceId; 3]) {
-    let (silent, answering, plain) = (function(0, 3), function(0, 4), function(0, 5));
-    let cell = cell_of(machine, iommu, &[silent, answering]);
-    iommu.assign(plain, cell).unwrap();
-    for device in [silent, answering] {
-        assert!((0..8).all(|page| ats_write(machine, device, INPUT + LARGE + page * PAGE, 1)));
-    }
-    // I/O space, memory space, bus master.
-    machine.set_config(silent, 4, 0x0010_0007);
-    machine.set_device_tlb(silent, Answer::Never, 32);
-    (cell, [silent, answering, plain])
-}
-
-fn not_answered(machine: &Machine, device: SourceId) -> Result<(), Error> {
-    Err(Error::Unit(UnitError::Device { unit: machine.windows()[0], requester: device.requester() }))
-}
-
-#[test]
-fn a_device_that_does_not_answer_is_fenced_and_everybody_else_is_served() {
-    for (name, unit) in presets_with_device_tlbs() {
-        let machine = machine([unit]);
-        let iommu = enabled_with_ats(&machine);
-        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
-        let (frames, gone) = (machine.frames_in_use(), INPUT + LARGE);
-        assert_eq!(iommu.unmap(cell, range(gone, LARGE)).map(drop), not_answered(&machine, silent), "{name}");
-        machine.check();
-        assert_eq!(machine.frames_in_use(), frames, "{name}: what it might reach is kept back");
-        assert_eq!((is_on(&machine, silent), machine.config_read(silent, 4)), (false, 3), "{name}");
-        for at in [gone, INPUT + PAGE] {
-            assert!(ats_read(&machine, silent, at).is_none() && read(&machine, silent, at).is_none(), "{name}");
-        }
-        for (device, reads) in [(answering, ats_read as fn(&Machine, SourceId, u64) -> Option<u64>), (plain, read)] {
-            assert!(
-                reads(&machine, device, gone).is_none() && reads(&machine, device, INPUT + PAGE).is_some(),
-                "{name}"
-            );
-        }
-        // It is asked no more.
-        iommu.map(cell, region(gone, OTHER, PAGE, RW)).unwrap();
-        assert!(ats_write(&machine, answering, gone, 2) && peek(&machine, OTHER) == 2, "{name}");
-        assert_eq!(submitted(&iommu, || iommu.unmap(cell, range(gone, PAGE)).unwrap()), (3, 1, 1), "{name}");
-        assert!(read(&machine, silent, INPUT + PAGE).is_none(), "{name}");
-        // But before it goes to anybody else.
-        assert_eq!(iommu.release(silent).map(drop), not_answered(&machine, silent), "{name}");
-        assert_eq!(iommu.assign(silent, cell).map(drop), Err(Error::Busy { device: silent, cell }), "{name}");
-        machine.check();
-        machine.set_device_tlb(silent, Answer::After(100), 32);
-        iommu.release(silent).unwrap();
-        iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
-        assert!(ats_write(&machine, silent, INPUT + PAGE, 3), "{name}");
-    }
-}
-
-#[test]
-fn a_cell_stays_until_its_devices_have_answered() {
-    for (name, unit) in presets_with_device_tlbs() {
-        let machine = machine([unit]);
-        let iommu = enabled_with_ats(&machine);
-        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
-        for _ in 0..2 {
-            assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, silent), "{name}");
-            machine.check();
-            for device in [silent, answering, plain] {
-                assert_eq!(read(&machine, device, INPUT + PAGE), None, "{name}: {device}");
-            }
-            assert!(!is_on(&machine, silent) && !is_on(&machine, answering), "{name}");
-        }
-        machine.set_device_tlb(silent, Answer::After(100), 32);
-        iommu.destroy_cell(cell).unwrap();
-        assert_eq!(iommu.coherency(cell), Err(Error::NoSuchCell(cell)), "{name}");
-    }
-}
-
-#[test]
-fn a_device_that_does_not_answer_keeps_no_other_in_its_cell() {
-    for (name, unit) in presets_with_device_tlbs() {
-        let machine = machine([unit]);
-        let iommu = enabled_with_ats(&machine);
-        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
-        machine.set_device_tlb(answering, Answer::Never, 32);
-        iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap_err();
-        // One of two that are fenced by now answers again.
-        machine.set_device_tlb(answering, Answer::After(100), 32);
-        assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, silent), "{name}");
-        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
-        for device in [answering, plain] {
-            iommu.assign(device, other).unwrap();
-            assert!(write(&machine, device, INPUT, 1), "{name}");
-        }
-        assert_eq!(iommu.assign(silent, other).map(drop), Err(Error::Busy { device: silent, cell }), "{name}");
-        machine.check();
-    }
-}
-
-/// A change that makes up for what another has left asks each device behind the unit; one of them does not answer that.
-#[test]
-fn a_device_that_another_change_releases_is_that_changes_business() {
-    let machine = machine([UnitConfig::server()]);
-    let (first, second) = (Stop::new(), Stop::new());
-    let looks = |call: Call, _: &Machine| {
-        let _ = first.look(call) || second.look(call);
-    };
-    let hal = Watched { machine: &machine, before: looks };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(&machine), Options::default()).unwrap();
-    iommu.enable().unwrap();
-    let silent = function(0, 3);
-    machine.add_ats(silent, 32);
-    let [cell, other, third] = [silent, function(0, 4), function(0, 5)].map(|device| {
-        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
-        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == silent }).unwrap();
-        cell
-    });
-    let answer = |answer| machine.set_device_tlb(silent, answer, 32);
-    let unmap = |cell, page| iommu.unmap(cell, range(INPUT + page * PAGE, PAGE)).map(drop);
-    let leave_something = |page| {
-        machine.break_unit(0, Defect::QueueErrorAfter(0));
-        unmap(third, page).unwrap_err();
-        machine.mend_unit(0);
-        answer(Answer::Never);
-    };
-    let release = || iommu.release(silent).map(drop);
-
-    leave_something(0);
-    let mut meanwhile = Ok(());
-    let released = first.meanwhile(release, || meanwhile = unmap(other, 0));
-    assert_eq!((released, meanwhile), (not_answered(&machine, silent), Ok(())), "it is asked by its release alone");
-    assert_eq!(iommu.assign(silent, other).map(drop), Err(Error::Busy { device: silent, cell }));
-
-    answer(Answer::After(100));
-    release().unwrap();
-    iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
-    leave_something(1);
-    thread::scope(|scope| {
-        // The second sees that neither is answered.
-        let asked = first.halt(scope, || unmap(other, 1));
-        assert_eq!(unmap(third, 2), not_answered(&machine, silent));
-        answer(Answer::After(100));
-        let released = second.halt(scope, release);
-        assert_eq!(asked(), not_answered(&machine, silent));
-        assert_eq!(released(), Ok(()), "it has answered meanwhile");
-    });
-    iommu.assign(silent, other).unwrap();
-}
-
-#[test]
-fn several_devices_that_do_not_answer_are_fenced_one_after_the_other() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled_with_ats(&machine);
-    let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
-    let elsewhere = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(elsewhere, region(INPUT, OTHER, PAGE, RW)).unwrap();
-    machine.add_ats(function(1, 0), 32);
-    iommu.assign_with(function(1, 0), elsewhere, DEVICE_TLB).unwrap();
-    machine.set_device_tlb(answering, Answer::Never, 32);
-    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, LARGE)).map(drop), not_answered(&machine, silent));
-    for fenced in [silent, answering] {
-        assert!(ats_read(&machine, fenced, INPUT + PAGE).is_none() && !is_on(&machine, fenced));
-    }
-    assert!(read(&machine, plain, INPUT + PAGE).is_some() && read(&machine, plain, INPUT + LARGE).is_none());
-    assert!(ats_write(&machine, function(1, 0), INPUT, 1), "another cell's device keeps what it has");
-}
-
-#[test]
-fn all_devices_that_do_not_answer_are_fenced_by_the_change_that_asks_them() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled_with_ats(&machine);
-    let devices: Vec<SourceId> = (0..8).map(|device| function(0, device)).collect();
-    let cell = cell_of(&machine, &iommu, &devices);
-    for &device in &devices {
-        assert!(ats_write(&machine, device, INPUT + LARGE, 1));
-        machine.set_device_tlb(device, Answer::Never, 32);
-    }
-    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, LARGE)).map(drop), not_answered(&machine, devices[0]));
-    for device in devices {
-        assert!(!is_on(&machine, device) && read(&machine, device, INPUT + PAGE).is_none(), "{device}");
-    }
-}
-
-#[test]
-fn a_device_that_moves_and_does_not_answer_is_given_up_once() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled_with_ats(&machine);
-    let (cell, [silent, ..]) = silenced(&machine, &iommu);
-    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let moved = submitted(&iommu, || {
-        let mut change = iommu.change();
-        change.release(silent).unwrap().assign_with(silent, other, DEVICE_TLB).unwrap();
-        assert_eq!(change.commit().map(drop), not_answered(&machine, silent));
-    });
-    // Each time that it is asked, the unit waits long for it.
-    assert!(moved.2 <= 5, "{moved:?}");
-    assert_eq!(iommu.assign_with(silent, other, DEVICE_TLB), Err(Error::Busy { device: silent, cell }));
-}
-
-/// The unit gives a device up after twice that time.
-const TIME: u64 = GIVES_UP_NS;
-
-/// How it goes with an invalidation that a silent device does not answer, with a flush for another device that is behind it
-/// in the queue, and with the unit, if they have so much time.
-fn in_time(
-    machine: &Machine,
-    timeout_ns: u64,
-    device_timeout_ns: u64,
-) -> (Result<(), Error>, Result<(), Error>, UnitState) {
-    let stop = Stop::new();
-    let hal = Watched { machine, before: stop.looks() };
-    let options = Options { timeout_ns, device_timeout_ns, ..Options::default() };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(machine), options).unwrap();
-    iommu.enable().unwrap();
-    let (silent, plain) = (function(0, 3), function(0, 5));
-    machine.add_ats(silent, 32);
-    let [cell, other] = [silent, plain].map(|device| {
-        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
-        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == silent }).unwrap();
-        cell
-    });
-    machine.set_device_tlb(silent, Answer::Never, 32);
-    let mut behind = Ok(());
-    let unmap = |cell| iommu.unmap(cell, range(INPUT, PAGE)).map(drop);
-    let result = stop.meanwhile(|| unmap(cell), || behind = unmap(other));
-    (result, behind, states(&iommu)[0])
-}
-
-#[test]
-fn a_device_has_time_of_its_own_to_answer_and_so_has_what_waits_behind_it() {
-    for (timeout_ns, device_timeout_ns) in [(TIME / 10, 3 * TIME), (3 * TIME, 0)] {
-        let machine = machine([UnitConfig::server()]);
-        let named = not_answered(&machine, function(0, 3));
-        assert_eq!(in_time(&machine, timeout_ns, device_timeout_ns), (named, Ok(()), UnitState::On));
-    }
-}
-
-#[test]
-fn a_device_that_its_unit_does_not_give_up_in_time_costs_the_unit() {
-    let machine = machine([UnitConfig::server()]);
-    let (result, behind, state) = in_time(&machine, TIME / 10, TIME);
-    assert!(result.is_err() && behind.is_err());
-    let UnitState::Failed { error: UnitError::Timeout { waited_ns, .. }, blocking: true } = state else { panic!() };
-    assert!((TIME..2 * TIME).contains(&waited_ns), "{waited_ns}");
-    machine.abandon();
 }

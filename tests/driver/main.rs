@@ -25,6 +25,7 @@ mod register_based;
 mod reserved;
 mod resets;
 mod shared;
+mod silent_devices;
 mod take_over;
 mod threads;
 mod watched;
