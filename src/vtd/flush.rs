@@ -317,9 +317,10 @@ impl Flush {
         !self.is_for_unit() && self.targets.is_empty()
     }
 
-    /// True if there is something to invalidate in the unit itself.
+    /// True if there is something to invalidate in the unit itself: context entries never come without their domain, nor all
+    /// of the IOTLB without the domains or pages that it stands for.
     fn is_for_unit(&self) -> bool {
-        self.everything || self.iotlb || !self.contexts.is_empty() || !self.domains.is_empty() || !self.pages.is_empty()
+        self.everything || !self.domains.is_empty() || !self.pages.is_empty()
     }
 
     /// Puts the invalidations, in order, into a list that is empty.

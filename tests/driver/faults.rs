@@ -20,14 +20,14 @@ fn each_blocked_request_is_read_once_with_its_reason() {
         let device = function(0, 3);
         let blocked = |access| {
             match access {
-                Access::Read => assert_eq!(read(&machine, device, 0x5678), None),
-                _ => assert!(!write(&machine, device, 0x5678, 0)),
+                Access::Read => assert_eq!(read(&machine, device, 0x2b_cdef_5678), None),
+                _ => assert!(!write(&machine, device, 0x2b_cdef_5678, 0)),
             }
             let mut faults = Vec::new();
             let log = iommu.faults(|fault| faults.push(fault));
             assert_eq!((log.records, log.overflowed, log.busy), (1, false, false), "{name}");
             assert_eq!((faults[0].source, faults[0].access), (device, access), "{name}");
-            assert_eq!(faults[0].address, Some(Iova::new(0x5000)), "{name}");
+            assert_eq!(faults[0].address, Some(Iova::new(0x2b_cdef_5000)), "{name}");
             assert_eq!(iommu.faults(|fault| panic!("{fault}")).records, 0, "{name}: read once");
             faults[0].reason
         };
