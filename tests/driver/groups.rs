@@ -159,6 +159,35 @@ fn functions_of_one_device_belong_to_one_cell_unless_each_isolates() {
 }
 
 #[test]
+fn a_device_that_has_one_of_its_functions_only_is_alone() {
+    let machine = machine([UnitConfig::server()]);
+    functions(&machine, &[of(0, 3, 0)], None);
+    let group = enabled(&machine).device_info(of(0, 3, 0)).unwrap().group;
+    assert_eq!((group.isolation(), group.ranges().count()), (Isolation::RootComplex, 1));
+}
+
+#[test]
+fn functions_beyond_the_eighth_belong_to_their_device_where_its_port_forwards_them() {
+    for forwards in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        let port = of(0, 1, 0);
+        machine.add_bridge(port, BridgeKind::RootPort, 1..=1);
+        machine.add_acs(port, ACS);
+        // ARI Forwarding Enable
+        machine.set_config(port, 0x68, u32::from(forwards) << 5);
+        // 1:1f.7 is function 255 then.
+        let several = [of(1, 0, 0), of(1, 1, 0), of(1, 31, 7)];
+        functions(&machine, &several, None);
+        let iommu = enabled(&machine);
+        for one in several {
+            let group = iommu.device_info(one).unwrap().group;
+            let together: Vec<_> = several.into_iter().filter(|other| group.contains(*other)).collect();
+            assert_eq!(together, if forwards { several.to_vec() } else { vec![one] }, "forwards: {forwards}, {one}");
+        }
+    }
+}
+
+#[test]
 fn a_device_below_a_port_is_not_integrated_whatever_it_says() {
     let machine = machine([UnitConfig::server()]);
     machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 1..=1);
