@@ -59,7 +59,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         // Only when their entries allow it (R47).
         let arrived = config.assignments.iter().filter(|device| device.arrives(&touched));
-        arrived.filter_map(|device| device.ats.filter(|_| !device.fenced)).for_each(|ats| ats.switch(&self.hal, true));
+        arrived.filter_map(|device| device.ats.as_ref()).for_each(|ats| ats.switch(&self.hal, true));
         self.end(&mut config, &touched, true);
         let committed = self.report(&mut config, &touched);
         drop(config);
