@@ -7,6 +7,7 @@ mod cache;
 mod deadline;
 #[cfg(test)]
 pub(crate) mod fake;
+mod frame_list;
 mod frames;
 
 use core::fmt;
@@ -16,7 +17,7 @@ use crate::addr::{PhysAddr, SourceId};
 
 pub(crate) use deadline::Deadline;
 #[doc(hidden)]
-pub use frames::FrameList;
+pub use frame_list::FrameList;
 pub use frames::NoFrame;
 pub(crate) use frames::{Frame, Frames, Pairs, WORDS};
 
