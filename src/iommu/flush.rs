@@ -4,7 +4,7 @@
 use heapless::Vec;
 use spin::MutexGuard;
 
-use super::devices::{Assignment, State};
+use super::devices::Assignment;
 use super::results::{Outcome, Results};
 use super::stage::Touched;
 use super::{Config, Iommu};
@@ -94,8 +94,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 any = true;
                 // Another change may have asked for everything meanwhile, but for what leaves or arrives by this one.
                 make_up(unit, assignments, touched, index, flush);
-                let own =
-                    assignments.iter().filter(|a| a.unit == index && a.state != State::Staying && touched.has(a.cell));
+                let own = assignments.iter().filter(|a| a.unit == index && (a.arrives(touched) || a.leaves(touched)));
                 own.filter_map(Assignment::device_tlb).for_each(|device| flush.device_tlb(device));
             }
         }
