@@ -131,6 +131,17 @@ fn a_device_that_does_not_answer_keeps_no_other_in_its_cell() {
     }
 }
 
+/// A cell of 2 MiB for each of these devices, of which the first has a device-TLB.
+fn cells_of<H: Hal, const N: usize>(machine: &Machine, iommu: &Iommu<H>, devices: [SourceId; N]) -> [CellId; N] {
+    machine.add_ats(devices[0], 32);
+    devices.map(|device| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
+        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == devices[0] }).unwrap();
+        cell
+    })
+}
+
 /// A change that makes up for what another has left asks each device behind the unit; one of them does not answer that.
 #[test]
 fn a_device_that_another_change_releases_is_that_changes_business() {
@@ -143,13 +154,7 @@ fn a_device_that_another_change_releases_is_that_changes_business() {
     let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(&machine), Options::default()).unwrap();
     iommu.enable().unwrap();
     let silent = function(0, 3);
-    machine.add_ats(silent, 32);
-    let [cell, other, third] = [silent, function(0, 4), function(0, 5)].map(|device| {
-        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
-        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == silent }).unwrap();
-        cell
-    });
+    let [cell, other, third] = cells_of(&machine, &iommu, [silent, function(0, 4), function(0, 5)]);
     let answer = |answer| machine.set_device_tlb(silent, answer, 32);
     let unmap = |cell, page| iommu.unmap(cell, range(INPUT + page * PAGE, PAGE)).map(drop);
     let leave_something = |page| {
@@ -247,14 +252,8 @@ fn in_time(
     let options = Options { timeout_ns, device_timeout_ns, ..Options::default() };
     let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(machine), options).unwrap();
     iommu.enable().unwrap();
-    let (silent, plain) = (function(0, 3), function(0, 5));
-    machine.add_ats(silent, 32);
-    let [cell, other] = [silent, plain].map(|device| {
-        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
-        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == silent }).unwrap();
-        cell
-    });
+    let silent = function(0, 3);
+    let [cell, other] = cells_of(machine, &iommu, [silent, function(0, 5)]);
     machine.set_device_tlb(silent, Answer::Never, 32);
     let mut behind = Ok(());
     let unmap = |cell| iommu.unmap(cell, range(INPUT, PAGE)).map(drop);
