@@ -8,7 +8,7 @@ mod source_id;
 
 pub use iova::{Iova, IovaRange};
 pub use region::{Region, Rights};
-pub use source_id::SourceId;
+pub use source_id::{Requester, SourceId};
 pub use x86_64::PhysAddr;
 
 /// Bytes of the smallest page and of one frame.

@@ -1,11 +1,14 @@
 //! A domain: one page table, with the attributes that were fixed when it was made and its id on every unit.
 
+mod table;
+
 use core::fmt;
 
 use crate::addr::{IovaRange, Region};
+use crate::contract::{DomainId, Features, TableFormat, Translation};
 use crate::hal::{FrameList, Hal};
-use crate::paging::{MapError, PageTable, Shape, Spare};
-use crate::vtd::{Capabilities, SecondStage, Translation};
+use crate::paging::{MapError, Shape, Spare};
+pub(crate) use table::Table;
 
 /// Whether DMA can leave the CPU's caches behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +31,11 @@ impl fmt::Display for Coherency {
 /// What a page table has to be like for a device. Never changed in place (C1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attributes {
+    pub format: TableFormat,
     pub shape: Shape,
     pub coherency: Coherency,
     /// The unit snoops the CPU's caches when it walks the table.
-    pub coherent_walk: bool,
+    pub coherent_walks: bool,
     /// The reserved memory that it maps beside the cell's own: bit n for the n-th of the topology. A device that has none
     /// never shares a table with one that has (R66).
     pub reserved: u64,
@@ -39,17 +43,19 @@ pub(crate) struct Attributes {
 
 impl Attributes {
     /// What a device behind this unit needs. `None` if the unit translates nothing.
-    pub(crate) fn of(unit: &Capabilities, host_bits: u8, coherency: Coherency, reserved: u64) -> Option<Self> {
-        Some(Self { shape: unit.shape(host_bits)?, coherency, coherent_walk: unit.coherent, reserved })
+    pub(crate) fn of(unit: &Features, coherency: Coherency, reserved: u64) -> Option<Self> {
+        let Features { geometry, format, coherent_walks, .. } = *unit;
+        Some(Self { format, shape: geometry?, coherency, coherent_walks, reserved })
     }
 
     /// True if a table made for `self` serves a device that needs `other`. One that is written back for units that do not
     /// snoop serves those that do.
     pub(crate) fn serves(&self, other: &Self) -> bool {
-        self.shape == other.shape
+        self.format == other.format
+            && self.shape == other.shape
             && self.coherency == other.coherency
             && self.reserved == other.reserved
-            && (!self.coherent_walk || other.coherent_walk)
+            && (!self.coherent_walks || other.coherent_walks)
     }
 }
 
@@ -57,10 +63,10 @@ impl Attributes {
 #[derive(Debug)]
 #[must_use = "a domain that is dropped keeps its frames"]
 pub(crate) struct Domain {
-    /// Its domain-id: the same on each unit, never 0 (R38).
-    pub id: u16,
+    /// Its domain-id: the same on each unit (R38).
+    pub id: DomainId,
     pub attributes: Attributes,
-    pub table: PageTable<SecondStage>,
+    pub table: Table,
     /// A unit may have been told of it.
     pub known: bool,
     /// Frames for the edits of the change that is under way.
@@ -73,12 +79,11 @@ impl Domain {
     /// On failure nothing is left of it.
     pub(crate) fn new(
         hal: &impl Hal,
-        id: u16,
+        id: DomainId,
         attributes: Attributes,
         regions: impl Iterator<Item = Region>,
     ) -> Result<Self, MapError> {
-        let format = SecondStage { snoop: attributes.coherency == Coherency::Enforced };
-        let mut table = PageTable::new(hal, format, attributes.shape, attributes.coherent_walk)?;
+        let mut table = Table::new(hal, &attributes)?;
         for region in regions {
             match table.prepare_map(hal, region) {
                 Ok(spare) => {
@@ -119,7 +124,7 @@ impl Domain {
 
     /// What a context entry says to lead here.
     pub(crate) fn translation(&self, device_tlb: bool) -> Translation {
-        Translation { root: self.table.root(), levels: self.attributes.shape.levels, domain_id: self.id, device_tlb }
+        Translation { stage: self.table.stage(), domain: self.id, device_tlb }
     }
 }
 
@@ -128,8 +133,13 @@ mod tests {
     use super::*;
 
     const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
-    const SNOOPED: Attributes =
-        Attributes { shape: SHAPE, coherency: Coherency::Enforced, coherent_walk: true, reserved: 0 };
+    const SNOOPED: Attributes = Attributes {
+        format: TableFormat::SecondStage,
+        shape: SHAPE,
+        coherency: Coherency::Enforced,
+        coherent_walks: true,
+        reserved: 0,
+    };
 
     #[test]
     fn a_table_serves_only_devices_that_need_just_that() {
@@ -145,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_table_that_is_written_back_serves_units_that_snoop_but_not_the_other_way_round() {
-        let written_back = Attributes { coherent_walk: false, ..SNOOPED };
+        let written_back = Attributes { coherent_walks: false, ..SNOOPED };
         assert!(written_back.serves(&SNOOPED) && !SNOOPED.serves(&written_back));
     }
 }

@@ -3,6 +3,7 @@
 
 use core::fmt;
 
+use crate::addr::Requester;
 use crate::hal::{NoFrame, Window};
 
 /// A remapping unit did not do what it was asked, or cannot be used.
@@ -74,7 +75,7 @@ pub enum UnitError {
         unit: Window,
         /// The device, as its requests name it: bus, device and function. If the unit does not tell which one it was, the
         /// first of those that it was asked for.
-        requester: u16,
+        requester: Requester,
     },
     /// The unit's queue was full of what others asked, time and again. Nothing was asked.
     NoRoom {
@@ -121,9 +122,7 @@ impl fmt::Display for UnitError {
                 write!(f, "unit {unit}: {register}.{bit} says that an invalidation was not done")
             }
             Self::Device { unit, requester } => {
-                let (bus, device, function) = (requester >> 8, requester >> 3 & 0x1f, requester & 7);
-                let device = format_args!("{bus:02x}:{device:02x}.{function}");
-                write!(f, "unit {unit}: {device} did not answer an invalidation of its device-TLB (FSTS_REG.ITE)")
+                write!(f, "unit {unit}: {requester} did not answer an invalidation of its device-TLB (FSTS_REG.ITE)")
             }
             Self::NoRoom { unit } => write!(f, "unit {unit}: no room in its queue (IQH_REG.QH)"),
             Self::Failed { unit } => write!(f, "unit {unit}: out of service after an earlier failure"),

@@ -22,13 +22,20 @@ use heapless::Vec;
 use spin::Mutex;
 
 use crate::cell::{Cell, CellConfig, CellId};
+use crate::contract::UnitConfig;
 use crate::domain::Coherency;
 use crate::firmware::Finding;
 use crate::hal::{FrameList, Hal, Window};
+use crate::invalidation::Flush;
 use crate::limits::{self, Full};
 use crate::pci;
-use crate::topology::{BridgeWindow, Topology, UnitKind};
-use crate::vtd::{self, Capabilities, Flush, MainMemory, Quirk, Unit, UnitState};
+use crate::topology::{BridgeWindow, Topology};
+use crate::unit::{NotDriven, Unit};
+
+pub use crate::contract::{
+    DeviceTlbFeatures, DomainId, Features, InterruptFeatures, MainMemory, TableFormat, UnitState,
+};
+pub use crate::unit::UnitDetails;
 
 pub use crate::audit::{Difference, Reach};
 pub use crate::paging::MapError;
@@ -85,7 +92,9 @@ pub struct RemappingUnit {
     /// Its PCI segment.
     pub segment: u16,
     /// What it can do, less what does not work on this machine.
-    pub capabilities: Capabilities,
+    pub features: Features,
+    /// What its vendor's registers say, with all that is particular to the vendor.
+    pub details: UnitDetails,
     /// What it does to the requests of its devices.
     pub state: UnitState,
     /// Firmware had left it translating when it was last switched on.
@@ -229,14 +238,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     fn probe_units(&mut self) -> Result<(), Error> {
-        let found = self.topology.units().iter().try_for_each(|unit| {
-            if unit.kind != UnitKind::VtD {
-                return Err(Error::UnknownUnit(unit.window));
-            }
-            let Options { timeout_ns, device_timeout_ns, queue_slots, .. } = self.options;
-            let timeouts = (timeout_ns, device_timeout_ns);
-            let host_bits = self.topology.host_address_width();
-            let unit = Unit::probe(&self.hal, unit.window, unit.segment, host_bits, timeouts, queue_slots)?;
+        let Options { timeout_ns, device_timeout_ns, queue_slots, .. } = self.options;
+        let host_bits = self.topology.host_address_width();
+        let config = UnitConfig { host_bits, timeout_ns, device_timeout_ns, queue_slots };
+        let found = self.topology.units().iter().try_for_each(|info| {
+            let unit = Unit::probe(&self.hal, info, config).map_err(|reason| match reason {
+                NotDriven::UnknownKind => Error::UnknownUnit(info.window),
+                NotDriven::Failed(error) => Error::Unit(error),
+            })?;
             self.units.push(unit).map_err(|_| Full { what: "remapping units", capacity: UNITS })?;
             Ok(())
         });
@@ -321,16 +330,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         self.units.iter().map(|unit| RemappingUnit {
             window: unit.window(),
             segment: unit.segment(),
-            capabilities: *unit.capabilities(),
+            features: *unit.features(),
+            details: unit.details(),
             state: unit.state(),
             found_on: unit.found().translating,
             gap: unit.found().gap,
         })
-    }
-
-    /// What this machine's chipset is known to get wrong. The [`Capabilities`] of the units account for it.
-    pub fn quirks(&self) -> impl Iterator<Item = &'static Quirk> {
-        vtd::quirks_of_machine(&self.hal)
     }
 
     /// What the firmware's table says.

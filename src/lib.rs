@@ -1,12 +1,14 @@
 //! `cofferdam` keeps the DMA of each partition of a machine within that partition's memory.
 //!
-//! The floors, each of which uses only those below it:
+//! The layers, each of which uses only those below it:
 //!
 //! - [`iommu`]: the front: discover, enable, cells, faults
 //! - `audit`: what the live tables let devices reach, read without a line of what writes them
 //! - `cell`: what a partition is granted
 //! - `domain`: a page table, its attributes and its id
+//! - `unit`: one remapping unit of whichever vendor
 //! - [`vtd`]: one Intel unit: registers, tables, invalidation, faults
+//! - [`fault`], [`interrupt`], `contract`, `invalidation`: what the front and a unit say to each other
 //! - `paging`: one walker, many entry formats
 //! - [`topology`]: who serves whom
 //! - [`firmware`]: ACPI bytes, checked once
@@ -33,15 +35,20 @@
 pub mod addr;
 mod audit;
 mod cell;
+mod contract;
 mod domain;
 pub mod error;
+pub mod fault;
 pub mod firmware;
 pub mod hal;
+pub mod interrupt;
+mod invalidation;
 pub mod iommu;
 pub mod limits;
 mod paging;
 mod pci;
 pub mod topology;
+mod unit;
 pub mod vtd;
 
 pub use cell::{CellConfig, CellId, CoherencyPolicy, ResetPolicy, Sharing};

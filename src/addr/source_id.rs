@@ -67,6 +67,57 @@ impl fmt::Debug for SourceId {
     }
 }
 
+/// The part of a source-id that a unit sees, since all its devices are in one segment: bus in bits 15:8, device in 7:3,
+/// function in 2:0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requester(u16);
+
+impl Requester {
+    /// The requester with this number.
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The bus.
+    pub const fn bus(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// Device and function as one byte, as they index a context table.
+    pub const fn devfn(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The source-id in a segment.
+    pub const fn in_segment(self, segment: u16) -> SourceId {
+        SourceId::from_requester(segment, self.0)
+    }
+}
+
+impl From<SourceId> for Requester {
+    fn from(source: SourceId) -> Self {
+        Self(source.requester())
+    }
+}
+
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bus, device, function) = (self.bus(), self.devfn() >> 3, self.devfn() & 7);
+        write!(f, "{bus:02x}:{device:02x}.{function}")
+    }
+}
+
+impl fmt::Debug for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Requester({self})")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

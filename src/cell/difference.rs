@@ -3,8 +3,9 @@
 use super::Regions;
 use super::regions::{outside, part};
 use crate::addr::{Iova, IovaRange, Region, Rights};
+use crate::domain::Table;
 use crate::hal::Hal;
-use crate::paging::{Change, Format, PageTable, Spare};
+use crate::paging::{Change, Spare};
 
 /// A range in which the regions of a cell before a change differ from those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Difference {
 
     /// Does to a page table what [`takes`](Self::takes). The frames in `spare` suffice to split pages at both ends of the
     /// range.
-    pub(crate) fn edit<F: Format>(&self, hal: &impl Hal, table: &mut PageTable<F>, spare: Spare) -> Change {
+    pub(crate) fn edit(&self, hal: &impl Hal, table: &mut Table, spare: Spare) -> Change {
         match self.narrowed() {
             Some(rights) => table.protect(hal, self.range, rights, spare),
             None => table.unmap(hal, self.range, spare),

@@ -82,10 +82,16 @@ impl Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::TableFormat;
 
     const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
-    const SNOOPED: Attributes =
-        Attributes { shape: SHAPE, coherency: Coherency::Enforced, coherent_walk: false, reserved: 0 };
+    const SNOOPED: Attributes = Attributes {
+        format: TableFormat::SecondStage,
+        shape: SHAPE,
+        coherency: Coherency::Enforced,
+        coherent_walks: false,
+        reserved: 0,
+    };
     const PLAIN: Attributes = Attributes { coherency: Coherency::NotEnforced, ..SNOOPED };
 
     #[test]
@@ -106,7 +112,7 @@ mod tests {
                 Attributes { reserved: 1, ..PLAIN },
                 Attributes { shape: Shape { levels: 3, ..SHAPE }, ..PLAIN },
                 Attributes { shape: Shape { input_bits: 57, ..SHAPE }, ..PLAIN },
-                Attributes { coherent_walk: true, ..PLAIN },
+                Attributes { coherent_walks: true, ..PLAIN },
             ] {
                 assert!(!sharing.shares(&PLAIN, false, &other), "{other:?}");
             }

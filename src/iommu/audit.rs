@@ -6,12 +6,13 @@ use spin::MutexGuard;
 
 use super::devices::Assignment;
 use super::{Config, Error, Iommu};
-use crate::addr::{Iova, Region, SourceId};
+use crate::addr::{Iova, Region, Requester, SourceId};
 use crate::audit::{Comparison, Difference, LiveTables, Mode, Reach, Registers, Seen, Target, owned, unowned};
 use crate::cell::{Cell, CellId};
+use crate::contract::{DomainId, Stage};
 use crate::domain::{Coherency, Domain};
 use crate::hal::{Deadline, Hal};
-use crate::vtd::Unit;
+use crate::unit::Unit;
 
 /// What an audit went through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let Some(tables) = self.live_tables(unit) else { continue };
             tables.functions(&mut |seen| {
                 if let Seen::Function(requester, target) = seen {
-                    let source = SourceId::from_requester(unit.segment(), requester);
+                    let source = requester.in_segment(unit.segment());
                     let device = config.assignments.iter().find(|device| is_from(device, index, requester));
                     let mut own = device.map(|device| frames(domain(&config, device)));
                     let left = own.as_mut().unwrap_or(&mut strangers);
@@ -158,7 +159,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
 }
 
 /// True if this requester of a unit is the device's.
-fn is_from(device: &Assignment, unit: usize, requester: u16) -> bool {
+fn is_from(device: &Assignment, unit: usize, requester: Requester) -> bool {
     device.unit == unit && device.requesters.contains(&requester)
 }
 
@@ -187,7 +188,7 @@ fn domain<'c, const UNITS: usize, const CELLS: usize, const DEVICES: usize>(
     config: &'c Config<UNITS, CELLS, DEVICES>,
     device: &Assignment,
 ) -> Option<&'c Domain> {
-    config.cell(device.cell).ok()?.domains.iter().find(|domain| domain.id == device.domain_id)
+    config.cell(device.cell).ok()?.domains.iter().find(|domain| Some(domain.id) == device.domain)
 }
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Auditor<'_, H, UNITS, CELLS, DEVICES> {
@@ -219,14 +220,14 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
         let mut sum = root.as_u64();
         tables.functions(&mut |seen| match seen {
             Seen::Function(requester, target) => {
-                let source = SourceId::from_requester(unit.segment(), requester);
+                let source = requester.in_segment(unit.segment());
                 let device = config.assignments.iter().find(|device| is_from(device, index, requester));
                 self.function(&tables, source, target, device);
-                let same_id = |(_, other): &(u16, Target)| other.domain_id == target.domain_id;
+                let same_id = |(_, other): &(Requester, Target)| other.domain_id == target.domain_id;
                 let mut users = served().flat_map(|device| &device.requesters);
                 let first = users.find_map(|&user| tables.target(user).map(|it| (user, it)).filter(same_id));
                 if let Some((other, _)) = first.filter(|(_, it)| it.table != target.table) {
-                    let other = SourceId::from_requester(unit.segment(), other);
+                    let other = other.in_segment(unit.segment());
                     self.tell(Difference::SharedDomainId { source, other, domain_id: target.domain_id });
                 }
             }
@@ -248,12 +249,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
     }
 
     /// Tells those of a device's source-ids that are blocked, unless it is fenced.
-    fn blocked(&mut self, device: &Assignment, is_blocked: impl Fn(u16) -> bool) {
+    fn blocked(&mut self, device: &Assignment, is_blocked: impl Fn(Requester) -> bool) {
         if device.fenced {
             return;
         }
         for &requester in device.requesters.iter().filter(|requester| is_blocked(**requester)) {
-            let source = SourceId::from_requester(device.device.segment(), requester);
+            let source = requester.in_segment(device.device.segment());
             self.tell(Difference::Blocked { source, cell: device.cell });
         }
     }
@@ -310,7 +311,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
 
     /// Compares a context entry with the domain that the device is to use.
     fn entry(&mut self, source: SourceId, target: Target, device: &Assignment, domain: Option<&Domain>) {
-        let expected = domain.map(|domain| (domain.table.root(), domain.attributes.shape.levels));
+        let expected = domain.map(|domain| {
+            let Stage::Table { root, levels } = domain.table.stage();
+            (root, levels)
+        });
         if let Some(expected) = expected.filter(|_| expected != target.table) {
             self.tell(Difference::PageTable { source, found: target.table, expected });
         }
@@ -320,8 +324,9 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Audit
         if target.device_tlb != device.ats.is_some() {
             self.tell(Difference::DeviceTlb { source, found: target.device_tlb });
         }
-        if target.domain_id != device.domain_id {
-            let (found, expected) = (target.domain_id, device.domain_id);
+        let expected = device.domain.map_or(0, DomainId::get);
+        if target.domain_id != expected {
+            let found = target.domain_id;
             self.tell(Difference::DomainId { source, found, expected });
         }
     }
@@ -388,7 +393,7 @@ mod tests {
                 device: source,
                 cell: id,
                 unit: 0,
-                domain_id: 1,
+                domain: Some(DomainId::FIRST),
                 requesters: Vec::new(),
                 ats: None,
                 fenced: false,

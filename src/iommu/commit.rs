@@ -14,10 +14,11 @@ use super::stage::{Touched, stays_in_use};
 use super::{Config, Error, Iommu};
 use crate::addr::{IovaRange, Rights};
 use crate::cell::{Cell, CellId, Difference, withdraw_grants};
+use crate::contract::DomainId;
 use crate::domain::Domain;
 use crate::hal::{Deadline, FrameList, Hal};
+use crate::invalidation::Flush;
 use crate::paging::{Change, Spare};
-use crate::vtd::Flush;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// [`Change::commit`](super::Change::commit).
@@ -102,7 +103,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         for device in assignments.iter().filter(|a| a.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
-                unit.expel(&self.hal, &device.requesters, device.domain_id, device.device_tlb(), flush);
+                unit.block(&self.hal, &device.requesters, device.domain, device.device_tlb(), flush);
             }
         }
     }
@@ -112,16 +113,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         &self,
         assignments: &[Assignment],
         flushes: &mut [Flush],
-        domain_id: u16,
+        domain_id: DomainId,
         change: Change,
         freed: &mut FrameList,
     ) {
         for (index, (unit, flush)) in self.units.iter().zip(flushes).enumerate() {
-            let users = assignments.iter().filter(|device| device.unit == index && device.domain_id == domain_id);
+            let users = assignments.iter().filter(|device| device.unit == index && device.domain == Some(domain_id));
             if users.clone().next().is_some() {
                 // The device-TLB of a device that arrives is switched on later.
                 let known = users.filter(|device| device.state != State::Arriving);
-                flush.page_table(unit.capabilities(), domain_id, &change, known.filter_map(Assignment::device_tlb));
+                flush.page_table(unit.features(), domain_id, &change, known.filter_map(Assignment::device_tlb));
             }
         }
         freed.append(&self.hal, change.freed);
@@ -143,7 +144,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             .for_each(|device| (device.state, device.fenced) = (State::Staying, true));
         for device in assignments.iter().filter(|device| device.leaves(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
-                unit.forget(&self.hal, &own_requesters(assignments, device), flush);
+                unit.erase(&self.hal, &own_requesters(assignments, device), flush);
             }
         }
         assignments.retain(|device| !device.leaves(touched));
@@ -183,13 +184,13 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         }
         for device in assignments.iter().filter(|a| a.arrives(touched)) {
             let domain = cells.get(usize::from(device.cell.index)).and_then(Option::as_ref);
-            let domain = domain.and_then(|cell| cell.domains.iter().find(|domain| domain.id == device.domain_id));
+            let domain = domain.and_then(|cell| cell.domains.iter().find(|domain| Some(domain.id) == device.domain));
             if let (Some(domain), Some(unit), Some(flush)) =
                 (domain, self.units.get(device.unit), flushes.get_mut(device.unit))
             {
                 let translation = domain.translation(device.ats.is_some());
                 let requesters = own_requesters(assignments, device);
-                unit.admit(&self.hal, &requesters, translation, context_tables, flush);
+                unit.attach(&self.hal, &requesters, translation, context_tables, flush);
             }
         }
     }
@@ -212,7 +213,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for device in assignments.iter().filter(|device| device.arrives(touched)) {
             if let (Some(unit), Some(flush)) = (self.units.get(device.unit), flushes.get_mut(device.unit)) {
                 let requesters = own_requesters(assignments, device);
-                unit.expel(&self.hal, &requesters, device.domain_id, device.device_tlb(), flush);
+                unit.block(&self.hal, &requesters, device.domain, device.device_tlb(), flush);
             }
         }
         let arriving = assignments.iter_mut().filter(|device| device.arrives(touched));

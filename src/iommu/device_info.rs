@@ -66,13 +66,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let unit = self.units.get(index).ok_or(Error::NoSuchDevice(device))?;
         let requesters = self.topology.requesters(&self.hal, device)?;
         let group = self.topology.group(&self.hal, device);
-        let host_bits = self.topology.host_address_width();
-        let shape = unit.capabilities().shape(host_bits).ok_or(Error::NoSuchDevice(device))?;
+        let shape = unit.features().geometry.ok_or(Error::NoSuchDevice(device))?;
         let mut reserved = Vec::new();
         for memory in self.topology.reserved(&self.hal, device) {
             let _ = reserved.push(memory.region);
         }
-        let ats = self.ats_of(device, unit.capabilities(), &requesters);
+        let ats = self.ats_of(device, unit.features(), &requesters);
         let needs_device_tlb = self.needs_device_tlb(device);
         let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
         let config = self.config.lock();
@@ -80,13 +79,13 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         Ok(DeviceInfo {
             unit: unit.window(),
             cell: assignment.map(|assignment| assignment.cell),
-            snoop_enforceable: self.can_enforce_snoop(unit.capabilities(), device),
+            snoop_enforceable: self.can_enforce_snoop(unit.features(), device),
             input_bits: shape.input_bits,
             largest_page: shape.largest_page_bytes(),
             reserved,
             relaxable: pci::is_display_or_usb(&self.hal, device),
             windows: BridgeWindow::of(&self.hal, device)?,
-            ats: ats.map(|ats| AtsInfo::of(&ats, unit.capabilities())),
+            ats: ats.map(|ats| AtsInfo::of(&ats, unit.features())),
             needs_device_tlb,
             resettable: Reset::of(&self.hal, device).is_some(),
             refusal: self.refusal(device, index, &requesters).or(missing),
@@ -108,8 +107,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Cell { config: cell_config, domains, .. } = config.cell(cell)?;
         // A table stays as narrow as it was made, for a device perhaps that has left it to others.
         let tables = domains.iter().map(|domain| domain.attributes.shape.input_bits).min();
-        let host_bits = self.topology.host_address_width();
-        let shapes = self.units.iter().filter_map(|unit| unit.capabilities().shape(host_bits));
+        let shapes = self.units.iter().filter_map(|unit| unit.features().geometry);
         // Without a table, what any unit reaches.
         let bits = tables.or_else(|| shapes.map(|shape| shape.input_bits).max()).unwrap_or_default();
         let mut holes: Vec<IovaRange, { limits::RESERVED + limits::WINDOWS + 1 }> = Vec::new();

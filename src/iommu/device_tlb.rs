@@ -7,12 +7,13 @@ use super::flush::{Guard, everything};
 use super::results::{Outcome, Results};
 use super::stage::Touched;
 use super::{Config, Iommu, Refusal};
-use crate::addr::SourceId;
+use crate::addr::{Requester, SourceId};
+use crate::contract::{DeviceTlbFeatures, Features};
 use crate::firmware::dmar::Properties;
 use crate::hal::Hal;
+use crate::invalidation::DeviceTlb;
 use crate::pci::{self, Ats};
 use crate::topology::Requesters;
-use crate::vtd::{Capabilities, DeviceTlb};
 
 /// How a device is given to a cell.
 ///
@@ -74,9 +75,10 @@ pub struct AtsInfo {
 }
 
 impl AtsInfo {
-    pub(super) fn of(ats: &Ats, unit: &Capabilities) -> Self {
+    pub(super) fn of(ats: &Ats, unit: &Features) -> Self {
         let Ats { queue_depth, global_invalidate, physical, .. } = *ats;
-        Self { queue_depth, global_invalidate, pfsid: unit.device_tlb_throttling.then_some(physical) }
+        let throttled = unit.device_tlbs.is_some_and(|DeviceTlbFeatures { throttled }| throttled);
+        Self { queue_depth, global_invalidate, pfsid: throttled.then_some(physical) }
     }
 }
 
@@ -86,7 +88,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     pub(super) fn ats_for(
         &self,
         device: SourceId,
-        unit: &Capabilities,
+        unit: &Features,
         requesters: &Requesters,
         config: DeviceConfig,
     ) -> Result<Option<Ats>, Refusal> {
@@ -103,11 +105,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     pub(super) fn ats_of(
         &self,
         device: SourceId,
-        unit: &Capabilities,
+        unit: &Features,
         requesters: &Requesters,
     ) -> Result<Ats, NoDeviceTlb> {
-        // Without a queue, nothing could be invalidated there.
-        if !unit.device_tlb || !unit.queued_invalidation {
+        if unit.device_tlbs.is_none() {
             return Err(NoDeviceTlb::Unit);
         }
         let ats = Ats::of(&self.hal, device).ok_or(NoDeviceTlb::Capability)?;
@@ -171,11 +172,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             any = true;
             // One that moves is in two cells. One that another change has or had released since was asked by that.
             for device in assignments.iter_mut().filter(|a| a.unit == index && a.is_asked_by(touched)) {
-                let Some(ats) = device.ats.filter(|ats| ats.function.requester() == requester) else { continue };
+                let Some(ats) = device.ats.filter(|ats| Requester::from(ats.function) == requester) else { continue };
                 device.fenced = true;
                 ats.switch(&self.hal, false);
                 pci::stop_bus_master(&self.hal, device.device);
-                unit.expel(&self.hal, &device.requesters, device.domain_id, None, flush);
+                unit.block(&self.hal, &device.requesters, device.domain, None, flush);
             }
             everything(assignments, touched, index, flush);
         }

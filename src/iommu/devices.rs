@@ -6,13 +6,14 @@ use heapless::Vec;
 use super::results::Results;
 use super::stage::Touched;
 use super::{Config, DeviceConfig, Error, Iommu, Refusal};
-use crate::addr::{Region, SourceId};
+use crate::addr::{Region, Requester, SourceId};
 use crate::cell::{CellConfig, CellId, Difference, Regions, ResetPolicy, differences, outside, part};
+use crate::contract::{DomainId, Features};
 use crate::hal::Hal;
+use crate::invalidation::DeviceTlb;
 use crate::limits::{self, Full};
 use crate::pci::{self, Ats, Reset};
 use crate::topology::{MAX_REQUESTERS, Requesters};
-use crate::vtd::{Capabilities, DeviceTlb};
 
 /// Where a device is in a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +33,10 @@ pub(super) struct Assignment {
     pub(super) cell: CellId,
     /// Index of the unit that serves it.
     pub(super) unit: usize,
-    /// The domain that it uses, one of its cell's.
-    pub(super) domain_id: u16,
+    /// The domain that it uses, one of its cell's. `None` until one is chosen, in the change by which it arrives.
+    pub(super) domain: Option<DomainId>,
     /// Every requester-id that its requests may carry.
-    pub(super) requesters: Vec<u16, MAX_REQUESTERS>,
+    pub(super) requesters: Vec<Requester, MAX_REQUESTERS>,
     /// It is to have a device-TLB.
     pub(super) ats: Option<Ats>,
     /// It is blocked, and asked nothing until it is to leave (R21): it did not answer an invalidation of its device-TLB, or
@@ -83,11 +84,11 @@ const _: () = assert!(limits::RESERVED <= 64);
 
 impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS, CELLS, DEVICES> {
     /// The lowest domain-id that no domain has; never 0, which caching mode keeps for itself (R38, R39).
-    pub(super) fn free_domain_id(&self, unit: &Capabilities) -> Result<u16, Error> {
+    pub(super) fn free_domain_id(&self, unit: &Features) -> Result<DomainId, Error> {
         let used = |id| self.cells.iter().flatten().flat_map(|cell| &cell.domains).any(|domain| domain.id == id);
         let last = u16::try_from(unit.domain_ids - 1).unwrap_or(u16::MAX);
         let full = Full { what: "domain-ids of the unit", capacity: last.into() };
-        (1..=last).find(|&id| !used(id)).ok_or(Error::Full(full))
+        (1..=last).filter_map(DomainId::new).find(|&id| !used(id)).ok_or(Error::Full(full))
     }
 }
 
@@ -121,13 +122,13 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut requesters = Vec::new();
         for &source in all.ids() {
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
-            requesters.push(source.requester()).map_err(|_| full)?;
+            requesters.push(source.into()).map_err(|_| full)?;
         }
         let needs_reset = config.cell(cell)?.config.reset == ResetPolicy::Required;
         if needs_reset && Reset::of(&self.hal, device).is_none() {
             return refused(Refusal::NoReset);
         }
-        let capabilities = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+        let capabilities = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.features();
         let ats = self.ats_for(device, capabilities, &all, device_config);
         let ats = ats.map_err(|reason| Error::Refused { device, reason })?;
         // Those that leave count as well, but once if they move: all of them may be asked in one batch.
@@ -142,7 +143,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             device,
             cell,
             unit,
-            domain_id: 0,
+            domain: None,
             requesters,
             ats,
             fenced: false,
@@ -161,7 +162,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// True if the DMA of a device behind this unit can be made to snoop (C2).
-    pub(super) fn can_enforce_snoop(&self, unit: &Capabilities, device: SourceId) -> bool {
+    pub(super) fn can_enforce_snoop(&self, unit: &Features, device: SourceId) -> bool {
         unit.snoop_control && !self.topology.snoop_forbidden(&self.hal, device)
     }
 

@@ -6,8 +6,10 @@ use super::results::Results;
 use super::stage::Touched;
 use super::{Config, Error, Iommu};
 use crate::addr::SourceId;
+use crate::fault::{Fault, FaultLog};
 use crate::hal::Hal;
-use crate::vtd::{Destination, Fault, FaultLog, Unit};
+use crate::interrupt::Destination;
+use crate::unit::Unit;
 
 /// A local APIC takes no interrupt with a vector below this: they are of the CPU's exceptions.
 const FIRST_VECTOR: u8 = 16;
@@ -72,7 +74,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let muted = requesters.ids().iter().try_for_each(|&source| {
             let index = self.topology.unit_of(&self.hal, source).ok_or(Error::NoSuchDevice(source))?;
             if let (Some(unit), Some(flush)) = (self.units.get(index), flushes.get_mut(index)) {
-                unit.mute(&self.hal, source.requester(), muted, flush)?;
+                unit.mute(&self.hal, source.into(), muted, flush)?;
                 make_up(unit, assignments, &Touched::<CELLS>::NONE, index, flush);
             }
             Ok(())

@@ -10,8 +10,9 @@ use super::stage::Touched;
 use super::{Config, Iommu};
 use crate::error::UnitError;
 use crate::hal::Hal;
+use crate::invalidation::Flush;
 use crate::limits;
-use crate::vtd::{Flush, Unit};
+use crate::unit::Unit;
 
 pub(super) type Guard<'l, const UNITS: usize, const CELLS: usize, const DEVICES: usize> =
     MutexGuard<'l, Config<UNITS, CELLS, DEVICES>>;
@@ -35,7 +36,7 @@ pub(super) fn make_up<const CELLS: usize>(
     index: usize,
     flush: &mut Flush,
 ) {
-    if unit.owes_flush() {
+    if unit.needs_full_flush() {
         everything(assignments, touched, index, flush);
     }
 }
@@ -45,7 +46,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// may still know what a domain-id was before it was free again (R33), and where a page was.
     pub(super) fn make_up_first(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
         let Config { assignments, flushes, .. } = config;
-        for (index, (_, flush)) in self.units.iter().zip(flushes).enumerate().filter(|(_, (unit, _))| unit.owes_flush())
+        for (index, (_, flush)) in
+            self.units.iter().zip(flushes).enumerate().filter(|(_, (unit, _))| unit.needs_full_flush())
         {
             if assignments.iter().any(|device| device.unit == index && touched.has(device.cell)) {
                 everything(assignments, touched, index, flush);

@@ -6,6 +6,7 @@ use heapless::Vec;
 use super::devices::{Assignment, State};
 use super::stage::Touched;
 use super::{Config, Error, Iommu, Others, Refusal};
+use crate::addr::Requester;
 use crate::hal::Hal;
 use crate::topology::{Isolation, MAX_REQUESTERS};
 
@@ -18,14 +19,14 @@ impl Assignment {
 }
 
 /// The requester-ids of a device but those of one that stays: their entries are in use for that.
-pub(super) fn own_requesters(assignments: &[Assignment], device: &Assignment) -> Vec<u16, MAX_REQUESTERS> {
+pub(super) fn own_requesters(assignments: &[Assignment], device: &Assignment) -> Vec<Requester, MAX_REQUESTERS> {
     let stays = |other: &&Assignment| {
         other.state == State::Staying
             && other.device != device.device
             && other.device.segment() == device.device.segment()
     };
     let others = || assignments.iter().filter(stays);
-    let is_own = |requester: &&u16| !others().any(|other| other.requesters.contains(requester));
+    let is_own = |requester: &&Requester| !others().any(|other| other.requesters.contains(requester));
     let mut own = Vec::new();
     for &requester in device.requesters.iter().filter(is_own) {
         let _ = own.push(requester);

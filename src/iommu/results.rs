@@ -1,6 +1,7 @@
 //! What units say to a flush.
 #![forbid(unsafe_code)]
 
+use crate::addr::Requester;
 use crate::error::UnitError;
 
 /// How it went with what a unit was asked.
@@ -10,7 +11,7 @@ pub(super) enum Outcome {
     /// Its queue has no room: nothing was asked.
     NoRoom,
     /// The device of this requester-id did not answer.
-    Silent(u16),
+    Silent(Requester),
     Failed,
 }
 
@@ -80,14 +81,14 @@ mod tests {
 
     #[test]
     fn the_first_unit_counts_and_what_is_worse_about_it() {
-        let silent = |index| UnitError::Device { unit: unit(index), requester: 8 };
+        let silent = |index| UnitError::Device { unit: unit(index), requester: Requester::new(8) };
         let (failed, dead) = (
             |index| UnitError::Failed { unit: unit(index) },
             |index| UnitError::Dead { unit: unit(index), register: "", value: 0 },
         );
         let mut results = Results::<3>::NONE;
         assert_eq!((results.all(), results.is_confirmed(2), results.any_unit_failed()), (Ok(()), true, false));
-        assert_eq!(results.note(2, silent(2)), Outcome::Silent(8));
+        assert_eq!(results.note(2, silent(2)), Outcome::Silent(Requester::new(8)));
         assert_eq!((results.all(), results.is_confirmed(2), results.any_unit_failed()), (Err(silent(2)), true, false));
         assert_eq!(results.note(2, failed(2)), Outcome::Failed);
         assert_eq!((results.all(), results.is_confirmed(2), results.any_unit_failed()), (Err(failed(2)), false, true));

@@ -159,7 +159,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Cell { config: cell_config, domains, .. } = config.cell(root.cell)?;
         for domain in domains {
             let users =
-                || config.assignments.iter().filter(|it| it.domain_id == domain.id && it.state != State::Leaving);
+                || config.assignments.iter().filter(|it| it.domain == Some(domain.id) && it.state != State::Leaving);
             if users().next().is_none() {
                 continue;
             }

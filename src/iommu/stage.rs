@@ -5,6 +5,7 @@ use super::devices::{Assignment, State};
 use super::{Config, Error, Incompatibility, Iommu, Refusal};
 use crate::addr::{Region, SourceId};
 use crate::cell::{Cell, CellConfig, CellId, Regions};
+use crate::contract::DomainId;
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::limits::{self, Full};
@@ -28,8 +29,8 @@ impl<const CELLS: usize> Touched<CELLS> {
 }
 
 /// True if a device uses this domain, or is going to, when the change is done.
-pub(super) fn stays_in_use(assignments: &[Assignment], domain_id: u16) -> bool {
-    assignments.iter().any(|device| device.domain_id == domain_id && device.state != State::Leaving)
+pub(super) fn stays_in_use(assignments: &[Assignment], domain: DomainId) -> bool {
+    assignments.iter().any(|device| device.domain == Some(domain) && device.state != State::Leaving)
 }
 
 impl<const UNITS: usize, const CELLS: usize, const DEVICES: usize> Config<UNITS, CELLS, DEVICES> {
@@ -173,9 +174,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let arriving = config.assignments.get(index).filter(|device| device.arrives(touched));
             let Some(own @ &Assignment { device, cell: cell_id, unit, .. }) = arriving else { continue };
             // One with a source-id in common has a domain already: there is one entry for the two.
-            let mut others = config.assignments.iter().filter(|other| other.domain_id != 0 && !other.leaves(touched));
-            let with = others.find(|other| other.shares_requester(own)).map(|other| (other.domain_id, other.device));
-            let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.capabilities();
+            let mut others = config.assignments.iter().filter(|other| !other.leaves(touched));
+            let with = others.find_map(|other| {
+                let domain = other.domain.filter(|_| other.shares_requester(own))?;
+                Some((domain, other.device))
+            });
+            let unit = self.units.get(unit).ok_or(Error::NoSuchDevice(device))?.features();
             let cell = config.cell(cell_id)?;
             let reserved = self.reserved_of(device, &cell.config);
             if let Some(memory) = self.reserved_within(&cell.config, &cell.staged, reserved) {
@@ -185,11 +189,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             let can_enforce = self.can_enforce_snoop(unit, device);
             let coherency = policy.wanted(can_enforce);
             let coherency = coherency.ok_or(Error::Incompatible { device, reason: Incompatibility::Snoop })?;
-            let host_bits = self.topology.host_address_width();
-            let needs = Attributes::of(unit, host_bits, coherency, reserved).ok_or(Error::NoSuchDevice(device))?;
+            let needs = Attributes::of(unit, coherency, reserved).ok_or(Error::NoSuchDevice(device))?;
             let fits = |domain: &&Domain| {
                 sharing.shares(&needs, can_enforce, &domain.attributes)
-                    && u32::from(domain.id) < unit.domain_ids
+                    && u32::from(domain.id.get()) < unit.domain_ids
                     && with.is_none_or(|(id, _)| domain.id == id)
             };
             let fitting = config.cell(cell_id)?.domains.iter().find(fits);
@@ -214,7 +217,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 }
             };
             if let Some(arriving) = config.assignments.get_mut(index) {
-                arriving.domain_id = id;
+                arriving.domain = Some(id);
             }
         }
         Ok(())
@@ -260,17 +263,13 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         config: &mut Config<UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
     ) -> Result<FrameList, Error> {
-        let arrives = |device: &&Assignment| device.arrives(touched);
         let mut needed = 0;
-        for (index, device) in config.assignments.iter().enumerate().filter(|(_, device)| device.arrives(touched)) {
-            let unit = self.units.get(device.unit).ok_or(Error::NoSuchDevice(device.device))?;
-            unit.check_on()?;
-            let earlier = config.assignments.iter().take(index).filter(|other| other.unit == device.unit);
-            let earlier = earlier.filter(arrives).flat_map(|other| &other.requesters);
-            for (number, requester) in device.requesters.iter().enumerate() {
-                let mut earlier = earlier.clone().chain(device.requesters.iter().take(number));
-                let is_first = !earlier.any(|other| other >> 8 == requester >> 8);
-                needed += usize::from(is_first && unit.lacks_context_table(&self.hal, (requester >> 8) as u8));
+        for (index, unit) in self.units.iter().enumerate() {
+            let arriving = config.assignments.iter().filter(|device| device.unit == index && device.arrives(touched));
+            if arriving.clone().next().is_some() {
+                unit.check_on()?;
+                needed +=
+                    unit.frames_to_attach(&self.hal, arriving.flat_map(|device| device.requesters.iter().copied()));
             }
         }
         Ok(FrameList::allocate(&self.hal, needed, self.topology.host_address_width())?)

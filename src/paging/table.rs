@@ -112,6 +112,11 @@ impl<F: Format> PageTable<F> {
         self.root.base()
     }
 
+    /// Its levels.
+    pub fn levels(&self) -> u8 {
+        self.shape.levels
+    }
+
     /// Frames in use.
     pub fn frames(&self) -> usize {
         self.frames

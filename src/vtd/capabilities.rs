@@ -6,6 +6,7 @@ use tock_registers::LocalRegisterCopy;
 use tock_registers::interfaces::Readable;
 
 use super::registers::{CAP, ECAP, Registers, VER};
+use crate::contract::{DeviceTlbFeatures, Features, InterruptFeatures, TableFormat};
 use crate::error::UnitError;
 use crate::hal::{Hal, Window};
 use crate::paging::Shape;
@@ -144,6 +145,24 @@ impl Capabilities {
     /// Caches can be invalidated through registers (R5).
     pub(super) fn has_invalidation_registers(&self) -> bool {
         self.major_version < 6
+    }
+
+    /// The same, as far as it matters to those who do not know who made the unit.
+    pub(super) fn features(&self, host_bits: u8) -> Features {
+        let device_tlbs = DeviceTlbFeatures { throttled: self.device_tlb_throttling };
+        let interrupts = InterruptFeatures { extended: self.extended_interrupts };
+        Features {
+            geometry: self.shape(host_bits),
+            format: TableFormat::SecondStage,
+            domain_ids: self.domain_ids,
+            snoop_control: self.snoop_control,
+            coherent_walks: self.coherent,
+            caches_absent: self.caching_mode,
+            write_buffer: self.write_buffer_flush,
+            // Without a queue, nothing could be invalidated there.
+            device_tlbs: (self.device_tlb && self.queued_invalidation).then_some(device_tlbs),
+            interrupts: self.interrupt_remapping.then_some(interrupts),
+        }
     }
 
     /// The page tables that the unit is given: the fewest levels that reach its input width, the largest pages.

@@ -1,29 +1,20 @@
-#![forbid(unsafe_code)]
+//! Invalidation of what a unit and its devices have cached (S 6.5).
 
-use crate::addr::Iova;
-use crate::pci::Ats;
+pub(super) mod descriptor;
+pub(super) mod list;
+pub(super) mod queue;
+pub(super) mod queue_alone;
+pub(super) mod register_based;
+use super::sync;
+#[cfg(test)]
+mod tests;
 
-/// A function that may cache translations itself (S 4.1).
+use crate::addr::{Iova, Requester};
+use crate::invalidation::DeviceTlb;
+
+/// What a unit can be asked to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeviceTlb {
-    /// Its requester-id.
-    pub requester: u16,
-    /// That of the physical function whose virtual function it is, or its own again (PFSID).
-    pub physical: u16,
-    /// How many invalidations the physical function takes at a time: 1 to 32.
-    pub queue_depth: u8,
-}
-
-impl DeviceTlb {
-    pub(crate) fn of(ats: &Ats) -> Self {
-        let (requester, physical) = (ats.function.requester(), ats.physical.requester());
-        Self { requester, physical, queue_depth: ats.queue_depth }
-    }
-}
-
-/// What a unit can be asked to forget (S 6.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Invalidation {
+pub(super) enum Invalidation {
     /// All of the context-cache.
     ContextGlobal,
     /// What the context-cache has with this domain-id; 0 for what was not present.
@@ -31,7 +22,7 @@ pub(crate) enum Invalidation {
     /// What the context-cache has of one function, cached with this domain-id.
     ContextDevice {
         /// The function.
-        requester: u16,
+        requester: Requester,
         /// As for [`ContextDomain`](Self::ContextDomain).
         domain_id: u16,
     },

@@ -7,22 +7,11 @@ use tock_registers::interfaces::{Readable, Writeable};
 use super::Capabilities;
 use super::command::wait_until;
 use super::registers::{PMEN, Registers};
-use crate::addr::PhysAddr;
+use crate::contract::MainMemory;
 use crate::error::UnitError;
 use crate::hal::Hal;
 
 const FOUR_GIB: u64 = 1 << 32;
-
-/// Where main memory ends, below 4 GiB and above: what is to be out of devices' reach while a unit is taken over.
-///
-/// Memory starts at 0 and at 4 GiB. Neither part may reach into memory-mapped I/O: hardware leaves open what happens then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MainMemory {
-    /// The first address behind the memory below 4 GiB.
-    pub low_end: PhysAddr,
-    /// The first address behind the memory above 4 GiB; anything up to 4 GiB if there is none.
-    pub high_end: PhysAddr,
-}
 
 /// True if regions are protected now.
 pub(super) fn is_on<H: Hal>(registers: &Registers<'_, H>) -> bool {

@@ -68,8 +68,8 @@ pub(super) const QUIRKS: &[Quirk] = &[
     quirk(0x3c00, ALL, Effect::SmallAddressMasks, BT176),
 ];
 
-/// Those of this machine.
-pub(crate) fn of_machine(hal: &impl Hal) -> impl Iterator<Item = &'static Quirk> {
+/// What this machine's chipset is known to get wrong. The [`Capabilities`] of its units account for it.
+pub fn of_machine(hal: &impl Hal) -> impl Iterator<Item = &'static Quirk> {
     let bridge = SourceId::from_requester(0, 0);
     matching(hal.config_read(bridge, 0x00), hal.config_read(bridge, 0x08) as u8)
 }

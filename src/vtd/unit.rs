@@ -1,54 +1,27 @@
-mod bring_up;
-mod counters;
-mod faults;
-
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use heapless::Vec;
 use spin::{Mutex, MutexGuard};
 
 use super::command::Command;
-use super::context_entry::{self, ContextEntry, FPD};
-use super::descriptor::{Descriptor, Encoder};
-use super::flush::List;
-use super::queue::{Queue, Ticket};
+use super::counters::Counters;
+use super::invalidation::Invalidation;
+use super::invalidation::descriptor::{Descriptor, Encoder};
+use super::invalidation::list::List;
+use super::invalidation::queue::{Queue, Ticket};
+use super::invalidation::register_based;
 use super::registers::Registers;
-use super::{Capabilities, DeviceTlb, Flush, Invalidation, quirks_of_machine, register_based, root_entry};
-use crate::addr::PhysAddr;
+use super::tables::Tables;
+use super::{Capabilities, quirks};
+use crate::addr::{PhysAddr, Requester};
+use crate::contract::{DomainId, Features, Found, Translation, UnitConfig, UnitCounts, UnitState};
 use crate::error::UnitError;
-use crate::hal::{FrameList, Frames, Hal, WORDS, Window};
-use bring_up::Found;
-use counters::Counters;
-
-/// Where the requests of a function go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Translation {
-    /// The top of the page table.
-    pub root: PhysAddr,
-    /// Its levels.
-    pub levels: u8,
-    /// Its domain-id, used for no other table on this unit (R38).
-    pub domain_id: u16,
-    /// Translation requests and translated ones are let through, too.
-    pub device_tlb: bool,
-}
-
-/// Counts of one unit since it was switched on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct UnitCounts {
-    pub descriptors: u64,
-    pub waits: u64,
-    pub doorbells: u64,
-    pub completion_errors: u64,
-    pub flushes_avoided: u64,
-    pub longest_wait_ns: u64,
-    pub other_faults: u64,
-    pub frames: u32,
-}
+use crate::hal::{FrameList, Hal, Window};
+use crate::invalidation::{DeviceTlb, Flush};
 
 /// What is left of a flush that was begun.
 #[derive(Debug)]
-#[must_use = "nothing is known to be forgotten before it is finished"]
+#[must_use = "nothing is known to be invalidated before it is finished"]
 pub(crate) struct Begun {
     write_buffer: bool,
     work: Work,
@@ -63,27 +36,10 @@ enum Work {
     Registers(Vec<Invalidation, 2>),
 }
 
-/// What a unit does to the requests of its devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnitState {
-    /// It was not switched on yet, or was handed back: devices reach what firmware lets them reach.
-    Off,
-    /// It translates: devices reach what their cells were granted, and nothing else.
-    On,
-    /// It failed, and takes no change any more.
-    Failed {
-        /// Why.
-        error: UnitError,
-        /// True if it translates with the driver's tables all the same: what they did not grant stays blocked. False if
-        /// that was never confirmed: **its devices may reach all memory**, that of other units' cells among it.
-        blocking: bool,
-    },
-}
-
-/// How a unit is told what to forget (R5).
+/// How a unit is given invalidations (R5).
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly every unit has a queue, and nothing can be boxed")]
-enum Invalidator {
+pub(super) enum Invalidator {
     Queue(Queue),
     Registers,
 }
@@ -91,72 +47,54 @@ enum Invalidator {
 /// One remapping unit. Its tables are changed by one caller at a time; the front's lock sees to that.
 #[derive(Debug)]
 pub(crate) struct Unit {
-    window: Window,
-    segment: u16,
-    /// The machine's host address width: its tables and queue lie below 2^`host_bits`.
-    host_bits: u8,
-    capabilities: Capabilities,
-    timeout_ns: u64,
-    /// As long as devices may have to answer.
-    device_timeout_ns: u64,
-    queue_slots: u16,
-    found: Found,
-    /// Both from the moment when the unit was first told of them until it has confirmed that it does not use them.
-    invalidator: Option<Invalidator>,
-    root: Option<Frames>,
+    pub(super) window: Window,
+    pub(super) segment: u16,
+    pub(super) config: UnitConfig,
+    pub(super) capabilities: Capabilities,
+    features: Features,
+    pub(super) found: Found,
+    /// Firmware had left protected memory regions on.
+    pub(super) found_protected: bool,
+    /// Both from the moment when the unit first learned of them until it has confirmed that it does not use them.
+    pub(super) invalidator: Option<Invalidator>,
+    pub(super) tables: Option<Tables>,
     /// Translation was confirmed to be on, with nothing that the driver did not grant.
-    blocking: bool,
+    pub(super) blocking: bool,
     /// All of bring-up went well.
-    on: bool,
+    pub(super) on: bool,
     /// Why the unit takes no change any more. If a command or an invalidation was not confirmed, what the unit has cached is
     /// not known.
-    failure: Mutex<Option<UnitError>>,
-    /// An entry of the root table became present that was not flushed yet: the next entry that becomes present asks for
-    /// everything.
-    root_changed: AtomicBool,
+    pub(super) failure: Mutex<Option<UnitError>>,
     /// Flushes that failed although the unit goes on, and how many of them were made up for.
-    failed_flushes: AtomicU64,
-    made_up: AtomicU64,
-    frames: AtomicU32,
-    /// Sum of the addresses of its root and context tables, modulo 2^64: what an audit has to find.
-    tables: AtomicU64,
+    pub(super) failed_flushes: AtomicU64,
+    pub(super) made_up: AtomicU64,
     /// Commands, and what is done through registers: one at a time.
     turn: Mutex<()>,
-    reader: Mutex<()>,
-    counters: Counters,
+    pub(super) reader: Mutex<()>,
+    pub(super) counters: Counters,
 }
 
 impl Unit {
     /// Looks at a unit and changes nothing.
-    pub(crate) fn probe(
-        hal: &impl Hal,
-        window: Window,
-        segment: u16,
-        host_bits: u8,
-        (timeout_ns, device_timeout_ns): (u64, u64),
-        queue_slots: u16,
-    ) -> Result<Self, UnitError> {
+    pub(crate) fn probe(hal: &impl Hal, window: Window, segment: u16, config: UnitConfig) -> Result<Self, UnitError> {
         let mut capabilities = Capabilities::read(&Registers { hal, window })?;
-        quirks_of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities));
+        quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities));
+        let device_timeout_ns = config.device_timeout_ns.max(config.timeout_ns);
         Ok(Self {
             window,
             segment,
-            host_bits,
+            config: UnitConfig { device_timeout_ns, ..config },
             capabilities,
-            timeout_ns,
-            device_timeout_ns: device_timeout_ns.max(timeout_ns),
-            queue_slots,
+            features: capabilities.features(config.host_bits),
             found: Found::default(),
+            found_protected: false,
             invalidator: None,
-            root: None,
+            tables: None,
             blocking: false,
             on: false,
             failure: Mutex::new(None),
-            root_changed: AtomicBool::new(false),
             failed_flushes: AtomicU64::new(0),
             made_up: AtomicU64::new(0),
-            frames: AtomicU32::new(0),
-            tables: AtomicU64::new(0),
             turn: Mutex::new(()),
             reader: Mutex::new(()),
             counters: Counters::new(),
@@ -175,6 +113,10 @@ impl Unit {
         &self.capabilities
     }
 
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
     pub(crate) fn state(&self) -> UnitState {
         match *self.failure.lock() {
             Some(error) => UnitState::Failed { error, blocking: self.blocking },
@@ -187,20 +129,20 @@ impl Unit {
         self.found
     }
 
-    fn queue(&self) -> Option<&Queue> {
+    pub(super) fn queue(&self) -> Option<&Queue> {
         match &self.invalidator {
             Some(Invalidator::Queue(queue)) => Some(queue),
             _ => None,
         }
     }
 
-    fn registers<'h, H: Hal>(&self, hal: &'h H) -> Registers<'h, H> {
+    pub(super) fn registers<'h, H: Hal>(&self, hal: &'h H) -> Registers<'h, H> {
         Registers { hal, window: self.window }
     }
 
     /// Notes if the unit failed: from then on it takes no change. A descriptor that it refused, or a device that does not
     /// answer, does no harm to others, but what was to be forgotten may be cached until the unit forgets everything.
-    fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
+    pub(super) fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
         match &result {
             Ok(_) => {}
             Err(UnitError::Queue { .. } | UnitError::Device { .. } | UnitError::NoRoom { .. }) => {
@@ -213,7 +155,7 @@ impl Unit {
         result
     }
 
-    fn check_alive(&self) -> Result<(), UnitError> {
+    pub(super) fn check_alive(&self) -> Result<(), UnitError> {
         if self.failure.lock().is_some() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
     }
 
@@ -223,33 +165,12 @@ impl Unit {
         if self.on { Ok(()) } else { Err(UnitError::Failed { unit: self.window }) }
     }
 
-    fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
-        self.guard(command.run(&self.registers(hal), self.timeout_ns))
-    }
-
-    /// A root or context table in which nothing is present, as the unit sees it.
-    fn new_table(&self, hal: &impl Hal) -> Result<Frames, UnitError> {
-        let table = Frames::allocate(hal, 0, self.host_bits).map_err(UnitError::no_frame(self.window))?;
-        self.publish_table(hal, &table);
-        Ok(table)
-    }
-
-    fn publish_table(&self, hal: &impl Hal, table: &Frames) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
-        self.tables.fetch_add(table.base().as_u64(), Ordering::Relaxed);
-        self.written(hal, table, 0, WORDS);
-    }
-
-    /// Writes part of a table back, where the unit does not snoop (R37), and orders it before what follows.
-    fn written(&self, hal: &impl Hal, table: &Frames, word: usize, words: usize) {
-        if !self.capabilities.coherent {
-            table.write_back(hal, word, words);
-        }
-        hal.fence();
+    pub(super) fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
+        self.guard(command.run(&self.registers(hal), self.config.timeout_ns))
     }
 
     /// True if a flush failed, and no flush of [everything](Flush::everything) that came after it was confirmed.
-    pub(crate) fn owes_flush(&self) -> bool {
+    pub(crate) fn needs_full_flush(&self) -> bool {
         self.failed_flushes.load(Ordering::Acquire) > self.made_up.load(Ordering::Acquire)
     }
 
@@ -268,7 +189,7 @@ impl Unit {
         let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
         // Filled where it lies: it is large.
         let mut list = List::default();
-        flush.list(&self.capabilities, &mut list);
+        list.fill(&self.capabilities, flush);
         let work = match &self.invalidator {
             _ if flush.is_empty() => Work::Nothing,
             None => return Err(UnitError::Failed { unit: self.window }),
@@ -294,8 +215,8 @@ impl Unit {
     ///
     /// The unit refused part of it, or a device did not answer: what was begun is not known to be done. Or the unit did not
     /// confirm in time, and is out of service.
-    pub(crate) fn finish(&self, hal: &impl Hal, begun: Option<Begun>) -> Result<(), UnitError> {
-        begun.map_or(Ok(()), |begun| self.timed(hal, || self.do_rest(hal, begun)))
+    pub(crate) fn finish(&self, hal: &impl Hal, begun: Begun) -> Result<(), UnitError> {
+        self.timed(hal, || self.do_rest(hal, begun))
     }
 
     /// Notes how long a wait takes.
@@ -321,7 +242,7 @@ impl Unit {
             (Work::Registers(list), _) => {
                 let _turn = self.take_turn()?;
                 let list = list.iter().copied();
-                self.guard(register_based::run(&registers, &self.capabilities, list, self.timeout_ns))?;
+                self.guard(register_based::run(&registers, &self.capabilities, list, self.config.timeout_ns))?;
             }
             _ => {}
         }
@@ -330,7 +251,7 @@ impl Unit {
     }
 
     fn patience(&self, for_devices: bool) -> u64 {
-        if for_devices { self.device_timeout_ns } else { self.timeout_ns }
+        if for_devices { self.config.device_timeout_ns } else { self.config.timeout_ns }
     }
 
     /// The right to give the unit a command, or an invalidation through registers (R2, S 6.5.1).
@@ -349,111 +270,100 @@ impl Unit {
     pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
         let Some(queue) = self.queue() else { return Ok(()) };
         let timeout_ns = self.patience(queue.asks_devices());
-        let wait = || queue.wait_for_room(&self.registers(hal), Flush::EVERYTHING, timeout_ns);
+        let wait = || queue.wait_for_room(&self.registers(hal), List::EVERYTHING, timeout_ns);
         self.guard(self.timed(hal, wait))
     }
 
     /// Both in one go.
     pub(crate) fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
-        let begun = self.begin(hal, flush)?;
-        self.finish(hal, begun)
-    }
-
-    /// The context table of a bus, if there is one.
-    fn context_table(&self, hal: &impl Hal, bus: u8) -> Option<Frames> {
-        let base = root_entry::context_table(self.root.as_ref()?.load(hal, root_entry::word(bus)))?;
-        // SAFETY: the root entry leads to a context table of ours, which is not freed before the root table.
-        Some(unsafe { Frames::at(hal, base) })
-    }
-
-    /// True if no function of a bus has a context entry yet.
-    pub(crate) fn lacks_context_table(&self, hal: &impl Hal, bus: u8) -> bool {
-        self.context_table(hal, bus).is_none()
-    }
-
-    /// Makes sure that a bus has a context table, out of `spare` if it has none.
-    fn ensure_context_table(&self, hal: &impl Hal, bus: u8, spare: &mut FrameList) {
-        let Some(root) = self.root.as_ref().filter(|_| self.lacks_context_table(hal, bus)) else { return };
-        if let Some(table) = spare.pop(hal).map(Frames::from) {
-            self.publish_table(hal, &table);
-            let word = root_entry::word(bus);
-            root.store(hal, word, root_entry::present(table.base()));
-            self.written(hal, root, word, 1);
-            self.root_changed.store(true, Ordering::Relaxed);
+        match self.begin(hal, flush)? {
+            Some(begun) => self.finish(hal, begun),
+            None => Ok(()),
         }
+    }
+
+    /// How many frames [`attach`](Self::attach) takes for these requesters.
+    pub(crate) fn frames_to_attach(&self, hal: &impl Hal, requesters: impl Iterator<Item = Requester>) -> usize {
+        self.tables.as_ref().map_or(0, |tables| tables.frames_needed(hal, requesters))
     }
 
     /// Has the requests of these requesters translated, which were blocked until now (R35). They are once `flush` is done.
-    /// Those that are muted stay so.
-    /// `spare` has a frame for each bus that [lacks a context table](Self::lacks_context_table).
+    /// `frames` has what [`frames_to_attach`](Self::frames_to_attach) says.
     ///
     /// Then, if `to` has a device-TLB, ATS may be switched on in the device (R47).
-    pub(crate) fn admit(
+    pub(crate) fn attach(
         &self,
         hal: &impl Hal,
-        requesters: &[u16],
+        requesters: &[Requester],
         to: Translation,
-        spare: &mut FrameList,
+        frames: &mut FrameList,
         flush: &mut Flush,
     ) {
-        let entry = ContextEntry::second_stage(to.root, to.levels, to.domain_id, to.device_tlb);
-        for &requester in requesters {
-            self.ensure_context_table(hal, (requester >> 8) as u8, spare);
-            self.for_entry(hal, requester, |table, word| {
-                table.store(hal, word + 1, entry.upper);
-                hal.fence();
-                table.store(hal, word, entry.lower | table.load(hal, word) & FPD);
-            });
+        if let Some(tables) = &self.tables {
+            tables.attach(hal, &self.features, requesters, to, frames, flush);
         }
-        let root_entry = self.root_changed.swap(false, Ordering::Relaxed);
-        flush.context_set(&self.capabilities, requesters, to.domain_id, root_entry);
     }
 
-    /// Blocks the requests of these requesters, whose entries have this domain-id. Once `flush` is done, none is under way
-    /// and nothing of the domain is cached for them; [`forget`](Self::forget) comes then. May be repeated.
+    /// Blocks the requests of these requesters, whose entries lead to this domain. Once `flush` is done, none is under way
+    /// and nothing of the domain is cached for them; [`erase`](Self::erase) comes then. May be repeated.
     ///
     /// Before, ATS was switched off in a device with a `device_tlb`, and that was emptied (R47). It is once more, since the
-    /// unit let the device ask until now.
-    pub(crate) fn expel(
+    /// unit let the device ask for translations until now.
+    pub(crate) fn block(
         &self,
         hal: &impl Hal,
-        requesters: &[u16],
-        domain_id: u16,
+        requesters: &[Requester],
+        from: Option<DomainId>,
         device_tlb: Option<DeviceTlb>,
         flush: &mut Flush,
     ) {
-        for &requester in requesters {
-            self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));
+        if let Some(tables) = &self.tables {
+            tables.block(hal, requesters, from, device_tlb, flush);
         }
-        flush.context_cleared(requesters, domain_id, device_tlb);
     }
 
-    /// Clears what is left of the entries of requesters that were expelled. The unit need not see that at once; with the
+    /// Clears what is left of the entries of requesters that are blocked. The unit need not see that at once; with the
     /// next `flush` it does.
-    pub(crate) fn forget(&self, hal: &impl Hal, requesters: &[u16], flush: &mut Flush) {
-        for &requester in requesters {
-            self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));
+    pub(crate) fn erase(&self, hal: &impl Hal, requesters: &[Requester], flush: &mut Flush) {
+        if let Some(tables) = &self.tables {
+            tables.erase(hal, &self.features, requesters, flush);
         }
-        flush.not_cached(&self.capabilities);
     }
 
-    /// Edits a context entry, given its table and the index of its lower half, and makes the edit visible.
-    fn for_entry(&self, hal: &impl Hal, requester: u16, edit: impl FnOnce(&Frames, usize)) {
-        if let Some(table) = self.context_table(hal, (requester >> 8) as u8) {
-            let word = context_entry::word(requester as u8);
-            edit(&table, word);
-            self.written(hal, &table, word, 2);
+    /// Has the unit record no faults of a requester, or record them again. It does once `flush` is done, and until it learns
+    /// otherwise, whatever the requester is attached to meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// No frame for a context table, or the unit is not on: nothing changed.
+    pub(crate) fn mute(
+        &self,
+        hal: &impl Hal,
+        requester: Requester,
+        muted: bool,
+        flush: &mut Flush,
+    ) -> Result<(), UnitError> {
+        // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
+        self.check_on()?;
+        let Some(tables) = &self.tables else { return Ok(()) };
+        let needed = tables.frames_needed(hal, core::iter::once(requester));
+        if !muted && needed != 0 {
+            return Ok(());
         }
+        let frames = FrameList::allocate(hal, needed, self.config.host_bits);
+        let mut frames = frames.map_err(UnitError::no_frame(self.window))?;
+        tables.mute(hal, &self.features, requester, muted, &mut frames, flush);
+        Ok(())
     }
 
     /// Where its root table is, if it has one.
     pub(crate) fn root(&self) -> Option<PhysAddr> {
-        self.root.as_ref().map(Frames::base)
+        self.tables.as_ref().map(Tables::root)
     }
 
     /// Sum of the addresses of its root and context tables, modulo 2^64.
     pub(crate) fn table_sum(&self) -> u64 {
-        self.tables.load(Ordering::Relaxed)
+        self.tables.as_ref().map_or(0, Tables::sum)
     }
 
     /// What was done so far.
@@ -467,7 +377,7 @@ impl Unit {
             flushes_avoided: self.counters.flushes_avoided(),
             longest_wait_ns: self.counters.longest_wait_ns(),
             other_faults: self.counters.other_faults(),
-            frames: self.frames.load(Ordering::Relaxed) + self.queue().map_or(0, Queue::frames),
+            frames: self.tables.as_ref().map_or(0, Tables::frames) + self.queue().map_or(0, Queue::frames),
         }
     }
 }

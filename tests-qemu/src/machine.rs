@@ -74,7 +74,7 @@ fn read(pc: &Pc, table: &[u8]) -> Result<Topology, Words> {
 pub fn discover<H: Hal>(hal: H, topology: Topology, report: &Report) -> Result<Iommu<H>, Words> {
     let iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
     for unit in iommu.units() {
-        let capabilities = Words::new(format_args!("{}", unit.capabilities));
+        let capabilities = Words::new(format_args!("{}", unit.details));
         let base = unit.window.base.as_u64();
         report.tell(Record::Unit { base, segment: unit.segment, capabilities: capabilities.as_str() });
     }

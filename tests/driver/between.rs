@@ -5,8 +5,8 @@ use std::cell::Cell;
 use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam::iommu::Options;
+use cofferdam::iommu::UnitState;
 use cofferdam::topology::Topology;
-use cofferdam::vtd::UnitState;
 use cofferdam_model::{Config, Defect, Machine, UnitConfig};
 
 use crate::machine::*;

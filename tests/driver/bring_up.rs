@@ -4,10 +4,10 @@ use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
+use cofferdam::iommu::UnitState;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::limits::Full;
 use cofferdam::topology::Topology;
-use cofferdam::vtd::UnitState;
 use cofferdam_model::{Defect, Machine, UnitConfig};
 
 use crate::machine::*;

@@ -2,10 +2,11 @@ use std::cell::Cell;
 
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
+use cofferdam::fault::{Access, Cause, FaultLog};
 use cofferdam::hal::NoFrame;
+use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::topology::Topology;
-use cofferdam::vtd::{Access, Destination, FaultLog, FaultReason};
 use cofferdam::{Iommu, limits};
 use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
 
@@ -29,14 +30,14 @@ fn each_blocked_request_is_read_once_with_its_reason() {
             assert_eq!((faults[0].source, faults[0].access), (device, access), "{name}");
             assert_eq!(faults[0].address, Some(Iova::new(0x2b_cdef_5000)), "{name}");
             assert_eq!(iommu.faults(|fault| panic!("{fault}")).records, 0, "{name}: read once");
-            faults[0].reason
+            (faults[0].cause, faults[0].code)
         };
-        assert_eq!(blocked(Access::Write), FaultReason::ROOT_ENTRY_ABSENT, "{name}");
+        assert_eq!(blocked(Access::Write), (Cause::Blocked, 0x1), "{name}");
         cell_with(&iommu, region(0x10_0000, 0x10_0000, PAGE, Rights::all()), function(0, 4));
-        assert_eq!(blocked(Access::Read), FaultReason::CONTEXT_ENTRY_ABSENT, "{name}");
+        assert_eq!(blocked(Access::Read), (Cause::Blocked, 0x2), "{name}");
         cell_with(&iommu, region(0x10_0000, 0x20_0000, PAGE, Rights::all()), device);
-        assert_eq!(blocked(Access::Read), FaultReason::NO_READ, "{name}");
-        assert_eq!(blocked(Access::Write), FaultReason::NO_WRITE, "{name}");
+        assert_eq!(blocked(Access::Read), (Cause::NotMapped, 0x6), "{name}");
+        assert_eq!(blocked(Access::Write), (Cause::NotMapped, 0x5), "{name}");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
 use cofferdam::hal::{Hal, NoFrame};
+use cofferdam::iommu::UnitState;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::topology::Topology;
-use cofferdam::vtd::UnitState;
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_model::{Config, Machine, UnitConfig};
 

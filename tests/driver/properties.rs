@@ -4,7 +4,7 @@ use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::Error;
-use cofferdam::vtd::UnitState;
+use cofferdam::iommu::UnitState;
 use cofferdam_model::{Defect, Machine, UnitConfig};
 
 use crate::histories::Random;

@@ -1,7 +1,7 @@
 //! What the host bridge tells of a chipset's units.
 
 use cofferdam::addr::Rights;
-use cofferdam::vtd::Effect;
+use cofferdam::vtd::{Effect, quirks_of_machine};
 use cofferdam_model::UnitConfig;
 
 use crate::machine::*;
@@ -18,8 +18,11 @@ fn write_buffers_that_a_unit_does_not_tell_of_are_flushed_behind_their_host_brid
         let machine = machine([UnitConfig { unsaid_write_buffers: true, ..UnitConfig::client() }]);
         host_bridge(&machine, device, 7);
         let iommu = enabled(&machine);
-        assert_eq!(iommu.quirks().map(|quirk| quirk.effect).any(|effect| effect == Effect::FlushWriteBuffers), works);
-        assert_eq!(iommu.units().next().unwrap().capabilities.write_buffer_flush, works);
+        assert_eq!(
+            quirks_of_machine(iommu.hal()).map(|quirk| quirk.effect).any(|effect| effect == Effect::FlushWriteBuffers),
+            works
+        );
+        assert_eq!(iommu.units().next().unwrap().features.write_buffer, works);
         let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
         iommu.map(cell, region(LARGE, 0x6000_0000, PAGE, Rights::all())).unwrap();
         assert_eq!(write(&machine, function(1, 3), LARGE, 1), works, "{device:#x}");

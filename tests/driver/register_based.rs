@@ -3,7 +3,7 @@
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::iommu::Error;
-use cofferdam::vtd::UnitState;
+use cofferdam::iommu::UnitState;
 use cofferdam_model::{Defect, UnitConfig};
 
 use crate::machine::*;

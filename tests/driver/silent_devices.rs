@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use cofferdam::addr::SourceId;
+use cofferdam::addr::{Requester, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
+use cofferdam::iommu::UnitState;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
-use cofferdam::vtd::UnitState;
 use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
 
@@ -25,7 +25,7 @@ fn a_device_that_does_not_answer_is_named_and_others_are_served() {
         assert!(ats_write(&machine, alive, INPUT + PAGE, 1) && ats_write(&machine, dead, INPUT + LARGE, 2), "{name}");
         machine.set_device_tlb(dead, Answer::Never, 32);
         let error = iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap_err();
-        let named = UnitError::Device { unit: machine.windows()[0], requester: 0x18 };
+        let named = UnitError::Device { unit: machine.windows()[0], requester: Requester::new(0x18) };
         assert_eq!(error, Error::Unit(named), "{name}");
         assert_eq!(iommu.units().next().unwrap().state, UnitState::On, "{name}");
         iommu.unmap(other, range(INPUT + PAGE, PAGE)).unwrap();
@@ -50,7 +50,7 @@ fn silenced(machine: &Machine, iommu: &Iommu<&Machine>) -> (CellId, [SourceId; 3
 }
 
 fn not_answered(machine: &Machine, device: SourceId) -> Result<(), Error> {
-    Err(Error::Unit(UnitError::Device { unit: machine.windows()[0], requester: device.requester() }))
+    Err(Error::Unit(UnitError::Device { unit: machine.windows()[0], requester: device.into() }))
 }
 
 #[test]

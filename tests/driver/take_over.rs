@@ -7,8 +7,8 @@ use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{Error, Options};
+use cofferdam::iommu::{MainMemory, UnitState};
 use cofferdam::topology::Topology;
-use cofferdam::vtd::{MainMemory, UnitState};
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
 
 use crate::machine::*;

@@ -3,8 +3,8 @@
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::Error;
+use cofferdam::iommu::UnitState;
 use cofferdam::limits;
-use cofferdam::vtd::UnitState;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
@@ -178,7 +178,7 @@ impl History<'_> {
     fn may_fail(&self, error: UnitError, after: &After) -> bool {
         let Some(broken) = &self.broken else { return false };
         let UnitError::Device { requester, .. } = error else { return broken.suspects.contains(&true) };
-        let named = self.oracle.devices.iter().position(|device| device.id.requester() == requester);
+        let named = self.oracle.devices.iter().position(|device| requester == device.id.into());
         named.is_some_and(|index| broken.silent[index] && (self.oracle.devices[index].tlb || after.tlbs[index]))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cofferdam::addr::SourceId;
-use cofferdam::iommu::{Error, Options};
+use cofferdam::iommu::{Error, Options, UnitDetails};
 use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
@@ -54,7 +54,7 @@ impl<'m> History<'m> {
         let units: Vec<Facts> = iommu
             .units()
             .map(|unit| {
-                let can = unit.capabilities;
+                let UnitDetails::Vtd(can) = unit.details else { unreachable!() };
                 let widths = [(can.three_levels, 39), (can.four_levels, 48), (can.five_levels, 57)];
                 let widest = widths.into_iter().filter(|(has, _)| *has).map(|(_, width)| width).max().unwrap();
                 Facts {

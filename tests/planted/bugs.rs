@@ -20,7 +20,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "the half of a context entry with P is written first",
         "R35",
-        "src/vtd/unit.rs",
+        "src/vtd/tables.rs",
         "table.store(hal, word + 1, entry.upper);
                 hal.fence();
                 table.store(hal, word, entry.lower | table.load(hal, word) & FPD);",
@@ -31,7 +31,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "the upper half of a context entry is cleared while P stays 1",
         "R35",
-        "src/vtd/unit.rs",
+        "src/vtd/tables.rs",
         "self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));",
         "self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));",
     ),
@@ -45,13 +45,19 @@ pub(crate) const BUGS: &[Bug] = &[
         "domain_ids: 1 << (4 + 2 * cap.read(CAP::ND)),",
         "domain_ids: 1 << (16 + 0 * cap.read(CAP::ND)),",
     ),
-    bug("F of a fault record is \"cleared\" by writing 0", "R62", "src/vtd/fault.rs", "top.set(F);", "top.set(0);"),
+    bug(
+        "F of a fault record is \"cleared\" by writing 0",
+        "R62",
+        "src/vtd/faults/record.rs",
+        "top.set(F);",
+        "top.set(0);",
+    ),
     Bug {
         by_assertion: true,
         ..bug(
             "the overflow of fault records is \"cleared\" by writing 0",
             "R62",
-            "src/vtd/fault.rs",
+            "src/vtd/faults/record.rs",
             "registers.fsts().write(FSTS::PFO::SET);",
             "registers.fsts().write(FSTS::PFO::CLEAR);",
         )
@@ -61,7 +67,7 @@ pub(crate) const BUGS: &[Bug] = &[
         ..bug(
             "clearing the overflow clears the queue's errors, too",
             "R63",
-            "src/vtd/fault.rs",
+            "src/vtd/faults/record.rs",
             "registers.fsts().write(FSTS::PFO::SET);",
             "registers.fsts().write(FSTS::PFO::SET + FSTS::IQE::SET);",
         )
@@ -69,9 +75,9 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "the fault event is unmasked before it has an address",
         "R64b",
-        "src/vtd/fault_event.rs",
-        "let Some(to) = to else { return Ok(()) };",
-        "let Some(to) = to else { return Ok(()) };
+        "src/vtd/faults/event.rs",
+        "let Some(Message { address, data }) = to else { return Ok(()) };",
+        "let Some(Message { address, data }) = to else { return Ok(()) };
     registers.fectl().set(kept);",
     ),
     Bug {
@@ -79,7 +85,7 @@ pub(crate) const BUGS: &[Bug] = &[
         ..bug(
             "the test of F is inverted",
             "R62",
-            "src/vtd/fault.rs",
+            "src/vtd/faults/record.rs",
             "if top_value & F == 0 {",
             "if top_value & F != 0 {",
         )
@@ -87,14 +93,14 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "no invalidation between SRTP and TE",
         "R8",
-        "src/vtd/flush.rs",
-        "self.everything |= !unit.root_pointer_invalidates;",
-        "self.everything |= unit.root_pointer_invalidates;",
+        "src/vtd/bring_up.rs",
+        "if !self.capabilities.root_pointer_invalidates {",
+        "if self.capabilities.root_pointer_invalidates {",
     ),
     bug(
         "of a fresh table only the entries that are set are written back",
         "R37",
-        "src/vtd/unit.rs",
+        "src/vtd/tables.rs",
         "self.written(hal, table, 0, WORDS);",
         "self.written(hal, table, 0, 0);",
     ),
@@ -110,54 +116,54 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "domain-id 0 is used, with caching mode, too",
         "R38",
-        "src/iommu/devices.rs",
-        "(1..=last).find(",
-        "(0..=last).find(",
+        "src/vtd/tables.rs",
+        "ContextEntry::second_stage(root, levels, to.domain.get(), to.device_tlb);",
+        "ContextEntry::second_stage(root, levels, to.domain.get() - 1, to.device_tlb);",
     ),
     bug(
         "no flush from not present to present with caching mode",
         "R29",
-        "src/vtd/flush.rs",
-        "if !change.was_present && !unit.caching_mode {",
+        "src/invalidation/request.rs",
+        "if !change.was_present && !unit.caches_absent {",
         "if !change.was_present {",
     ),
     bug(
         "a new context entry is flushed with its own domain-id with caching mode",
         "R33b",
-        "src/vtd/flush.rs",
-        "self.contexts(requesters, 0, domain_id)",
-        "self.contexts(requesters, domain_id, domain_id)",
+        "src/invalidation/request.rs",
+        "self.entries(requesters, 0, tag(domain))",
+        "self.entries(requesters, tag(domain), tag(domain))",
     ),
     bug(
         "a context entry is cleared without a flush",
         "R33",
-        "src/vtd/unit.rs",
-        "flush.context_cleared(requesters, domain_id, device_tlb);",
-        "let _ = (flush, domain_id, device_tlb);",
+        "src/vtd/tables.rs",
+        "flush.entry_cleared(requesters, from, device_tlb);",
+        "let _ = (flush, from, device_tlb);",
     ),
     bug(
         "invalidation with another domain-id than the device's",
         "R33",
-        "src/vtd/flush.rs",
-        "self.contexts(requesters, domain_id, domain_id)",
-        "self.contexts(requesters, domain_id ^ 1, domain_id ^ 1)",
+        "src/invalidation/request.rs",
+        "self.entries(requesters, tag(domain), tag(domain))",
+        "self.entries(requesters, tag(domain) ^ 1, tag(domain) ^ 1)",
     ),
     bug(
         "a context table is freed before the flush",
         "R31",
-        "src/vtd/unit.rs",
-        "flush.context_cleared(requesters, domain_id, device_tlb);",
-        "for bus in requesters.iter().map(|requester| (requester >> 8) as u8) {
+        "src/vtd/tables.rs",
+        "flush.entry_cleared(requesters, from, device_tlb);",
+        "for bus in requesters.iter().map(|requester| requester.bus()) {
             let table = self.context_table(hal, bus);
             let is_empty = |table: &Frames| (0..256).all(|entry| table.load(hal, 2 * entry) & 1 == 0);
-            if let (Some(root), Some(table)) = (&self.root, table.filter(is_empty)) {
-                root.store(hal, root_entry::word(bus), 0);
-                self.written(hal, root, root_entry::word(bus), 1);
+            if let Some(table) = table.filter(is_empty) {
+                self.root.store(hal, root_entry::word(bus), 0);
+                self.written(hal, &self.root, root_entry::word(bus), 1);
                 // SAFETY: none, that is the bug.
                 unsafe { table.free(hal) };
             }
         }
-        flush.context_cleared(requesters, domain_id, device_tlb);",
+        flush.entry_cleared(requesters, from, device_tlb);",
     ),
     bug(
         "page-table frames are freed before the flush",
@@ -171,57 +177,57 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "unmap without an IOTLB invalidation",
         "R31",
-        "src/vtd/flush.rs",
-        "if !change.was_present && !unit.caching_mode {",
-        "if !unit.caching_mode {",
+        "src/invalidation/request.rs",
+        "if !change.was_present && !unit.caches_absent {",
+        "if !unit.caches_absent {",
     ),
     bug(
         "a table is replaced with IH = 1",
         "R28",
-        "src/vtd/flush.rs",
+        "src/invalidation/request.rs",
         "leaves_only: !change.tables,",
         "leaves_only: true,",
     ),
     bug(
         "an unaligned range computes too small a mask",
         "R31",
-        "src/vtd/cover.rs",
+        "src/invalidation/blocks.rs",
         "(first ^ last).leading_zeros()",
         "(last - first).leading_zeros()",
     ),
     bug(
         "the IOTLB is flushed before the context-cache",
         "R24",
-        "src/vtd/flush.rs",
-        "self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));",
-        "self.domains.iter().for_each(|domain_id| list.add(Invalidation::IotlbDomain(*domain_id)));
-            list.all.reverse();",
+        "src/vtd/invalidation/list.rs",
+        "self.add_pages(unit, flush, domains, pages);",
+        "self.add_pages(unit, flush, domains, pages);
+                self.all.reverse();",
     ),
     bug(
         "drain bits are never set",
         "R25",
-        "src/vtd/descriptor.rs",
+        "src/vtd/invalidation/descriptor.rs",
         "(unit.write_draining as u64) << 6 | (unit.read_draining as u64) << 7",
         "(unit.write_draining as u64 & unit.read_draining as u64) << 20",
     ),
     bug(
         "IQT is written past the ring",
         "R15",
-        "src/vtd/queue.rs",
+        "src/vtd/invalidation/queue.rs",
         "state.tail.wrapping_add(state.skew) & self.mask;",
         "state.tail.wrapping_add(state.skew) & (self.mask * 2 + 1);",
     ),
     bug(
         "completion is taken from IQH = IQT",
         "R31",
-        "src/vtd/queue.rs",
+        "src/vtd/invalidation/queue.rs",
         "let done = self.is_done(hal, &ticket);",
         "let done = registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT);",
     ),
     bug(
         "a live queue of the firmware is reprogrammed while on",
         "R14",
-        "src/vtd/unit/bring_up.rs",
+        "src/vtd/bring_up.rs",
         "if status.is_set(GSTS::QIES) {",
         "if status.is_set(GSTS::QIES) && self.timeout_ns == 0 {",
     ),
@@ -235,14 +241,14 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "write buffers are not flushed",
         "R10",
-        "src/vtd/flush.rs",
+        "src/invalidation/request.rs",
         "self.write_buffer && !self.is_for_unit()",
         "self.write_buffer && self.is_for_unit()",
     ),
     bug(
         "protected memory is switched off before translation is on",
         "R12",
-        "src/vtd/unit/bring_up.rs",
+        "src/vtd/bring_up.rs",
         "self.set_root(hal, root)?;",
         "self.set_root(hal, root)?;
         protected::switch(&registers, false, self.timeout_ns)?;",
@@ -250,14 +256,14 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a device is muted without a flush",
         "R33",
-        "src/vtd/unit/faults.rs",
-        "Some(id) => flush.context_cleared(&[requester], id, None),",
+        "src/vtd/tables.rs",
+        "Some(id) => flush.entry_cleared(&[requester], DomainId::new(id), None),",
         "Some(_) => {}",
     ),
     bug(
         "a unit that was never told to stop has its tables freed",
         "R31",
-        "src/vtd/unit/bring_up.rs",
+        "src/vtd/bring_up.rs",
         "self.command(hal, Command::TRANSLATION_OFF)?;
             (self.blocking",
         "(self.blocking",
@@ -265,7 +271,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a root table is set on a unit that firmware left on",
         "R69",
-        "src/vtd/unit/bring_up.rs",
+        "src/vtd/bring_up.rs",
         "self.found.gap = !covered;
             self.command(hal, Command::TRANSLATION_OFF)?;",
         "self.found.gap = !covered;",
@@ -288,9 +294,9 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "device-TLBs are left out with caching mode",
         "R31",
-        "src/vtd/flush.rs",
+        "src/invalidation/request.rs",
         "device_tlbs.filter(|_| was_present)",
-        "device_tlbs.filter(|_| was_present && !unit.caching_mode)",
+        "device_tlbs.filter(|_| was_present && !unit.caches_absent)",
     ),
     bug(
         "a device-TLB is emptied before the IOTLB is",
@@ -312,21 +318,21 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "all of a device-TLB is named with bit 63 set",
         "R34",
-        "src/vtd/descriptor.rs",
+        "src/vtd/invalidation/descriptor.rs",
         "(self.device_tlb(device), 0x7fff_ffff_ffff_f001)",
         "(self.device_tlb(device), 0xffff_ffff_ffff_f001)",
     ),
     bug(
         "the physical function is named where it is reserved",
         "R25b",
-        "src/vtd/descriptor.rs",
-        "if self.device_tlb_throttling { device.physical as u64 } else { 0 }",
-        "if self.device_tlb_throttling { 0 } else { device.physical as u64 }",
+        "src/vtd/invalidation/descriptor.rs",
+        "if self.device_tlb_throttling { device.physical.get() as u64 } else { 0 }",
+        "if self.device_tlb_throttling { 0 } else { device.physical.get() as u64 }",
     ),
     bug(
         "the size of a block in a device is coded as that of one half as large",
         "R31",
-        "src/vtd/descriptor.rs",
+        "src/vtd/invalidation/descriptor.rs",
         "(mask as u32 + 11)",
         "(mask as u32 + 10)",
     ),

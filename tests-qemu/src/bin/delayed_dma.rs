@@ -6,7 +6,7 @@
 
 use cofferdam::CellConfig;
 use cofferdam::addr::{Iova, Region, Rights};
-use cofferdam::vtd::Access;
+use cofferdam::fault::Access;
 use cofferdam_pc::{Pc, entry};
 use cofferdam_tests_qemu::{Edu, Report, Words, bring_up, topology};
 

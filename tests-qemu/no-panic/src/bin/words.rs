@@ -9,12 +9,13 @@ use core::fmt::{self, Debug, Display, Write};
 
 use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
 use cofferdam::error::UnitError;
+use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{NoFrame, Window};
 use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal};
 use cofferdam::limits::Full;
 use cofferdam::topology::BridgeWindow;
-use cofferdam::vtd::{Access, Capabilities, Fault, FaultReason};
+use cofferdam::vtd::{Capabilities, FaultReason};
 use cofferdam::{CellId, Coherency};
 use cofferdam_no_panic::{any, program, show};
 

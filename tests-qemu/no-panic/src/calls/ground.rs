@@ -13,7 +13,7 @@ pub(super) fn calls() {
     let (finding, reason, strictness): (&Finding, &FaultReason, &Strictness) = (any(), any(), any());
     show((finding.severity(), finding.flaw.action(), finding.flaw.name(), finding.flaw.hides_units()));
     show((strictness.refuses(finding), Strictness::default()));
-    show((reason.code(), reason.is_interrupt(), reason.words(), FaultReason::new(any_number() as u8)));
+    show((reason.code(), reason.is_interrupt(), reason.words(), reason.cause(), FaultReason::new(any_number() as u8)));
     show((any::<AmdUnit>().iotlb_supported(), Properties::all_named()));
 }
 

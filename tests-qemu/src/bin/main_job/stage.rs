@@ -4,7 +4,8 @@
 use core::fmt;
 
 use cofferdam::addr::{Iova, Rights, SourceId};
-use cofferdam::vtd::{Access, Fault};
+use cofferdam::fault::{Access, Fault};
+use cofferdam::iommu::UnitDetails;
 use cofferdam::{CellConfig, CellId, Iommu};
 use cofferdam_pc::Pc;
 use cofferdam_report::Record;
@@ -68,7 +69,8 @@ impl<'a> Stage<'a> {
 
     /// True if the unit is told by a queue.
     pub(crate) fn has_queue(&self) -> bool {
-        self.iommu.units().all(|unit| unit.capabilities.queued_invalidation)
+        let has_queue = |details| matches!(details, UnitDetails::Vtd(unit) if unit.queued_invalidation);
+        self.iommu.units().all(|unit| has_queue(unit.details))
     }
 
     /// Forgets the faults that were recorded so far.

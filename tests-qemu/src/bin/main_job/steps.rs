@@ -2,7 +2,7 @@
 
 use cofferdam::Coherency;
 use cofferdam::addr::{IovaRange, PhysAddr, Region, Rights};
-use cofferdam::vtd::{Access, FaultReason};
+use cofferdam::fault::{Access, Cause};
 use cofferdam_report::Record;
 use cofferdam_tests_qemu::{Edu, Leaves, Words};
 
@@ -225,10 +225,10 @@ impl Stage<'_> {
         self.clear_faults();
         device.read(input(SOURCE), 8);
         let faults = self.faults(device);
-        let reason = faults.first().map(|fault| fault.reason);
+        let fault = faults.first();
         let what = "the fault of a released device says why";
-        let seen = reason.map_or_else(Words::default, |reason| Words::new(format_args!("{reason}")));
-        let ok = reason == Some(FaultReason::CONTEXT_ENTRY_ABSENT);
+        let seen = fault.map_or_else(Words::default, |fault| Words::new(format_args!("{fault}")));
+        let ok = fault.is_some_and(|fault| fault.cause == Cause::Blocked);
         self.report.expect(ok, what, format_args!("{}", seen.as_str()));
 
         self.iommu.assign(device.source(), self.b.cell)?;

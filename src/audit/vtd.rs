@@ -1,0 +1,21 @@
+//! The tables of a VT-d unit, with bit definitions of their own from the specification, revision 5.10 (`S` in this folder).
+//! Tables of legacy mode are read; where others are found, that is said.
+
+mod context_entry;
+mod registers;
+mod root_entry;
+mod second_stage;
+mod tables;
+mod walk;
+
+pub(crate) use context_entry::Target;
+pub(crate) use registers::{Mode, Registers};
+pub(crate) use tables::{LiveTables, Seen};
+
+/// Bits from the host address width on, which are reserved in every pointer of a table (S 9.1, 9.3).
+const fn above(host_bits: u8) -> u64 {
+    match u64::MAX.checked_shl(host_bits as u32) {
+        Some(bits) => bits,
+        None => 0,
+    }
+}

@@ -1,0 +1,219 @@
+//! One remapping unit of whichever vendor: the only place where the driver asks which.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::addr::{PhysAddr, Requester, SourceId};
+use crate::contract::{DomainId, Features, Found, MainMemory, Translation, UnitConfig, UnitCounts, UnitState};
+use crate::error::UnitError;
+use crate::fault::{Fault, FaultLog};
+use crate::hal::{FrameList, Hal, Window};
+use crate::interrupt::Destination;
+use crate::invalidation::{DeviceTlb, Flush};
+use crate::topology::{UnitInfo, UnitKind};
+use crate::vtd;
+
+/// What its vendor's registers say of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnitDetails {
+    /// An Intel VT-d unit.
+    Vtd(vtd::Capabilities),
+}
+
+impl fmt::Display for UnitDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vtd(capabilities) => capabilities.fmt(f),
+        }
+    }
+}
+
+/// Why a unit is not driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotDriven {
+    /// The driver knows none of its kind.
+    UnknownKind,
+    Failed(UnitError),
+}
+
+/// What is left of a flush that was begun.
+#[derive(Debug)]
+#[must_use = "nothing is known to be invalidated before it is finished"]
+pub(crate) enum Begun {
+    Vtd(vtd::Begun),
+}
+
+/// A unit. Its tables are changed by one caller at a time; the front's lock sees to that.
+#[derive(Debug)]
+pub(crate) enum Unit {
+    Vtd(vtd::Unit),
+}
+
+/// The match on the vendor, for a call that both answer alike.
+macro_rules! of_vendor {
+    ($unit:ident in $self:ident => $call:expr) => {
+        match $self {
+            Self::Vtd($unit) => $call,
+        }
+    };
+}
+
+impl Unit {
+    /// Looks at a unit and changes nothing.
+    pub(crate) fn probe(hal: &impl Hal, info: &UnitInfo, config: UnitConfig) -> Result<Self, NotDriven> {
+        match info.kind {
+            UnitKind::VtD => vtd::Unit::probe(hal, info.window, info.segment, config).map(Self::Vtd),
+            _ => return Err(NotDriven::UnknownKind),
+        }
+        .map_err(NotDriven::Failed)
+    }
+
+    /// Its registers.
+    pub(crate) fn window(&self) -> Window {
+        of_vendor!(unit in self => unit.window())
+    }
+
+    /// The PCI segment of its devices.
+    pub(crate) fn segment(&self) -> u16 {
+        of_vendor!(unit in self => unit.segment())
+    }
+
+    pub(crate) fn features(&self) -> &Features {
+        of_vendor!(unit in self => unit.features())
+    }
+
+    pub(crate) fn details(&self) -> UnitDetails {
+        match self {
+            Self::Vtd(unit) => UnitDetails::Vtd(*unit.capabilities()),
+        }
+    }
+
+    pub(crate) fn state(&self) -> UnitState {
+        of_vendor!(unit in self => unit.state())
+    }
+
+    pub(crate) fn found(&self) -> Found {
+        of_vendor!(unit in self => unit.found())
+    }
+
+    pub(crate) fn counts(&self) -> UnitCounts {
+        of_vendor!(unit in self => unit.counts())
+    }
+
+    /// Fails if the unit failed before, or is not switched on.
+    pub(crate) fn check_on(&self) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.check_on())
+    }
+
+    /// Gets ready to invalidate, and leaves translation as it is. All units go through this before any goes through
+    /// [`start_translation`](Self::start_translation).
+    pub(crate) fn start_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.start_invalidation(hal))
+    }
+
+    /// Switches translation on, by tables in which every device is blocked. Does nothing to a unit that is on.
+    pub(crate) fn start_translation(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.start_translation(hal, memory))
+    }
+
+    /// Switches translation off and gives all frames back. Does nothing to a unit that is off.
+    pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.stop(hal))
+    }
+
+    /// How many frames [`attach`](Self::attach) takes for these requesters, together.
+    pub(crate) fn frames_to_attach(&self, hal: &impl Hal, requesters: impl Iterator<Item = Requester>) -> usize {
+        of_vendor!(unit in self => unit.frames_to_attach(hal, requesters))
+    }
+
+    /// Has the requests of these requesters translated, which were blocked until now: once `flush` is done.
+    pub(crate) fn attach(
+        &self,
+        hal: &impl Hal,
+        requesters: &[Requester],
+        to: Translation,
+        frames: &mut FrameList,
+        flush: &mut Flush,
+    ) {
+        of_vendor!(unit in self => unit.attach(hal, requesters, to, frames, flush));
+    }
+
+    /// Blocks the requests of these requesters: once `flush` is done, none is under way. May be repeated.
+    pub(crate) fn block(
+        &self,
+        hal: &impl Hal,
+        requesters: &[Requester],
+        from: Option<DomainId>,
+        device_tlb: Option<DeviceTlb>,
+        flush: &mut Flush,
+    ) {
+        of_vendor!(unit in self => unit.block(hal, requesters, from, device_tlb, flush));
+    }
+
+    /// Forgets the entries of requesters that are blocked; with the next `flush` the unit sees that.
+    pub(crate) fn erase(&self, hal: &impl Hal, requesters: &[Requester], flush: &mut Flush) {
+        of_vendor!(unit in self => unit.erase(hal, requesters, flush));
+    }
+
+    /// Has the unit record no faults of a requester, or record them again: once `flush` is done.
+    pub(crate) fn mute(
+        &self,
+        hal: &impl Hal,
+        requester: Requester,
+        muted: bool,
+        flush: &mut Flush,
+    ) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.mute(hal, requester, muted, flush))
+    }
+
+    /// Has the unit begin what `flush` asks for, without waiting; nothing is left to be done if `None`.
+    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Begun>, UnitError> {
+        match self {
+            Self::Vtd(unit) => Ok(unit.begin(hal, flush)?.map(Begun::Vtd)),
+        }
+    }
+
+    /// Does what is left of a flush that was begun, and waits for it.
+    pub(crate) fn finish(&self, hal: &impl Hal, begun: Option<Begun>) -> Result<(), UnitError> {
+        match (self, begun) {
+            (_, None) => Ok(()),
+            (Self::Vtd(unit), Some(Begun::Vtd(begun))) => unit.finish(hal, begun),
+        }
+    }
+
+    /// Waits until the unit has room for a flush of everything.
+    pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.wait_for_room(hal))
+    }
+
+    /// True if a flush failed, and no flush of everything that came after it was confirmed.
+    pub(crate) fn needs_full_flush(&self) -> bool {
+        of_vendor!(unit in self => unit.needs_full_flush())
+    }
+
+    /// Reads and clears the pending fault records. Takes no lock that a change holds.
+    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
+        of_vendor!(unit in self => unit.read_faults(hal, log, each));
+    }
+
+    /// The devices whose faults were read, and how many of each.
+    pub(crate) fn faults_by_device(&self) -> impl Iterator<Item = (SourceId, u64)> + '_ {
+        of_vendor!(unit in self => unit.faults_by_device())
+    }
+
+    /// Has the unit send its fault event there, or none.
+    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.set_fault_event(hal, to))
+    }
+
+    /// Where the table is that leads to all others, if the unit has one.
+    pub(crate) fn root(&self) -> Option<PhysAddr> {
+        of_vendor!(unit in self => unit.root())
+    }
+
+    /// Sum of the addresses of the tables that lead to page tables, modulo 2^64.
+    pub(crate) fn table_sum(&self) -> u64 {
+        of_vendor!(unit in self => unit.table_sum())
+    }
+}

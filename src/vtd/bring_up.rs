@@ -1,0 +1,227 @@
+//! From the state in which firmware left a unit to translation by the driver's tables, and back.
+//!
+//! What firmware left on stays on as long as it can: a unit that was translating goes on with firmware's tables until all
+//! is ready for the driver's own. Then translation has to be off for a moment, unless the unit has abort mode.
+
+use tock_registers::interfaces::{Readable, Writeable};
+
+use super::command::Command;
+use super::counters::Counters;
+use super::invalidation::queue::Queue;
+use super::invalidation::register_based;
+use super::protected;
+use super::registers::{FSTS, GSTS, RTADDR};
+use super::tables::Tables;
+use super::unit::{Invalidator, Unit};
+use crate::contract::{Found, MainMemory};
+use crate::error::UnitError;
+use crate::fault::FaultLog;
+use crate::hal::Hal;
+use crate::invalidation::Flush;
+
+impl Unit {
+    /// Fails if the unit cannot do what the driver needs. Touches nothing.
+    fn check_usable(&self) -> Result<(), UnitError> {
+        let unit = self.window;
+        if !self.capabilities.queued_invalidation && !self.capabilities.has_invalidation_registers() {
+            let (bit, missing) = ("QI", "invalidation queue, and no invalidation registers either");
+            return Err(UnitError::Unsupported { unit, register: "ECAP_REG", bit, missing });
+        }
+        if self.capabilities.shape(u8::MAX).is_none() {
+            let (bit, missing) = ("SAGAW", "address width, so DMA cannot be remapped");
+            return Err(UnitError::Unsupported { unit, register: "CAP_REG", bit, missing });
+        }
+        Ok(())
+    }
+
+    /// Gets ready to invalidate: switches the queue on, if there is one, after what firmware may have left was switched off
+    /// and cleared (R14, R16, R69). Leaves translation as it is.
+    ///
+    /// All units go through this before any goes through [`start_translation`](Self::start_translation) (R11). Does nothing
+    /// to a unit that is on.
+    ///
+    /// # Errors
+    ///
+    /// The unit cannot be used, failed before, fails now, or found no frames. Devices reach what they reached before.
+    pub(crate) fn start_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.forgive_lack_of_frames()?;
+        if self.on {
+            return Ok(());
+        }
+        let result = self.prepare_invalidation(hal);
+        self.guard_present(hal, result)
+    }
+
+    /// [`guard`](Self::guard), but a unit that is gone says only that, and what becomes of its devices' requests is not known.
+    fn guard_present(&mut self, hal: &impl Hal, result: Result<(), UnitError>) -> Result<(), UnitError> {
+        let present = self.registers(hal).status();
+        if let Err(gone) = present {
+            self.blocking = false;
+            *self.failure.get_mut() = Some(gone);
+        }
+        self.guard(present.and(result))
+    }
+
+    /// A unit that found no frames may try again; one that failed otherwise may not.
+    fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
+        let failure = self.failure.get_mut();
+        if matches!(failure, Some(UnitError::NoFrame { .. })) {
+            *failure = None;
+        }
+        self.check_alive()
+    }
+
+    fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.check_usable()?;
+        let registers = self.registers(hal);
+        let status = registers.status()?;
+        if self.invalidator.is_none() {
+            let protected = protected::is_on(&registers);
+            self.found = Found { translating: status.is_set(GSTS::TES), gap: false };
+            self.found_protected = protected;
+        }
+        if status.is_set(GSTS::QIES) {
+            Queue::stop(&registers, self.config.timeout_ns)?;
+        }
+        // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
+        let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
+        registers.fsts().set(registers.fsts().get() & errors);
+        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+        self.counters = Counters::new();
+        if self.capabilities.has_invalidation_registers() {
+            register_based::wait_idle(&registers, &self.capabilities, self.config.timeout_ns)?;
+        }
+        if self.invalidator.is_none() {
+            self.invalidator = Some(if self.capabilities.queued_invalidation {
+                let queue = Queue::new(hal, self.config.queue_slots, self.config.host_bits);
+                Invalidator::Queue(queue.map_err(UnitError::no_frame(self.window))?)
+            } else {
+                Invalidator::Registers
+            });
+        }
+        match &self.invalidator {
+            Some(Invalidator::Queue(queue)) => queue.start(&registers, self.config.timeout_ns),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the unit an empty root table and switches translation on: from then on every request is blocked (R7, R8,
+    /// R10, R12). Does nothing to a unit that is on.
+    ///
+    /// A unit that firmware left translating changes over without a gap if it has abort mode, or if it can protect all of
+    /// `memory` meanwhile (S 3.4.4, 11.4.8).
+    ///
+    /// # Errors
+    ///
+    /// As for [`start_invalidation`](Self::start_invalidation), but a unit that was translating may not be any more: see
+    /// [`Unit::state`].
+    pub(crate) fn start_translation(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        self.check_alive()?;
+        if self.on {
+            return Ok(());
+        }
+        let result = self.switch_on(hal, memory);
+        self.guard_present(hal, result)
+    }
+
+    fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        let translates = || registers.status().map(|status| status.is_set(GSTS::TES));
+        // Changing the mode while translation is on takes ESRTPS (R9).
+        if self.capabilities.abort_mode && self.capabilities.root_pointer_invalidates {
+            self.set_root(hal, RTADDR::TTM::Abort.value)?;
+            if !translates()? {
+                self.command(hal, Command::TRANSLATION_ON)?;
+            }
+            self.blocking = true;
+        }
+        // What follows does not fail for lack of frames, so translation is not off for long.
+        let root = self.root_table(hal)?;
+        if translates()? && !self.blocking {
+            let covered = match memory {
+                Some(memory) => protected::cover(&registers, &self.capabilities, memory, self.config.timeout_ns)?,
+                None => false,
+            };
+            self.found.gap = !covered;
+            self.command(hal, Command::TRANSLATION_OFF)?;
+        }
+        self.set_root(hal, root)?;
+        if !translates()? {
+            self.command(hal, Command::TRANSLATION_ON)?;
+        }
+        (self.blocking, self.on) = (true, true);
+        if protected::is_on(&registers) { protected::switch(&registers, false, self.config.timeout_ns) } else { Ok(()) }
+    }
+
+    /// Where the driver's root table is, which is made if there is none.
+    fn root_table(&mut self, hal: &impl Hal) -> Result<u64, UnitError> {
+        let tables = match self.tables.take() {
+            Some(tables) => tables,
+            None => Tables::new(hal, self.config.host_bits, self.capabilities.coherent)
+                .map_err(UnitError::no_frame(self.window))?,
+        };
+        let root = tables.root().as_u64();
+        self.tables = Some(tables);
+        Ok(root)
+    }
+
+    /// Has the unit take over a root table, or none in abort mode, and forget the last one.
+    fn set_root(&self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
+        if self.capabilities.write_buffer_flush {
+            self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
+        }
+        self.registers(hal).rtaddr().set(value);
+        self.command(hal, Command::SET_ROOT_TABLE)?;
+        let mut flush = Flush::default();
+        if !self.capabilities.root_pointer_invalidates {
+            flush.unit();
+        }
+        self.flush(hal, &flush)
+    }
+
+    /// Switches translation off and gives all frames back: devices reach all memory again, but for the regions that
+    /// firmware had protected, which are protected again. No function may be admitted any more.
+    ///
+    /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. The fault
+    /// event stays masked. Does nothing to a unit that is off.
+    ///
+    /// # Errors
+    ///
+    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: it keeps its frames
+    /// for good, and is out of service.
+    pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.forgive_lack_of_frames()?;
+        let result = self.switch_off(hal);
+        self.guard_present(hal, result)
+    }
+
+    fn switch_off(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        if self.blocking {
+            self.set_fault_event(hal, None)?;
+            if self.found_protected {
+                protected::switch(&registers, true, self.config.timeout_ns)?;
+            }
+            self.command(hal, Command::TRANSLATION_OFF)?;
+            (self.blocking, self.on) = (false, false);
+        }
+        if let Some(Invalidator::Queue(queue)) = &self.invalidator {
+            // R14: the last that was done is a wait.
+            let last = queue.begin(&registers, core::iter::empty(), core::iter::empty(), self.config.timeout_ns)?;
+            queue.wait(&registers, last, self.config.timeout_ns)?;
+            Queue::stop(&registers, self.config.timeout_ns)?;
+        }
+        if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
+            for frame in queue.into_frames() {
+                // SAFETY: the unit has confirmed that its queue is off, and that it has done all that was in it.
+                unsafe { frame.free(hal) };
+            }
+        }
+        if let Some(tables) = self.tables.take() {
+            // SAFETY: the unit has confirmed that it does not translate.
+            unsafe { tables.free(hal) };
+        }
+        *self.made_up.get_mut() = *self.failed_flushes.get_mut();
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+use std::vec::Vec;
+
+use super::Invalidation::{ContextDevice, ContextDomain, ContextGlobal, IotlbDomain, IotlbGlobal};
+use super::*;
+use crate::addr::{IovaRange, Requester};
+use crate::contract::DomainId;
+use crate::invalidation::DeviceTlb;
+use crate::paging::Change;
+use crate::vtd::capabilities::tests::QEMU;
+
+mod oracle;
+
+const CACHING: Capabilities = Capabilities { caching_mode: true, ..QEMU };
+const BUFFERED: Capabilities = Capabilities { write_buffer_flush: true, ..QEMU };
+const NO_DEVICE: core::iter::Empty<DeviceTlb> = core::iter::empty();
+const EVERYTHING: [Invalidation; 2] = [ContextGlobal, IotlbGlobal];
+
+/// What changes ask for, by plain numbers.
+trait Asked {
+    fn table(&mut self, unit: &Capabilities, id: u16, change: &Change, tlbs: impl Iterator<Item = DeviceTlb>);
+    fn set(&mut self, unit: &Capabilities, requesters: &[u16], id: u16, new_table: bool);
+    fn cleared(&mut self, requesters: &[u16], id: u16, device_tlb: Option<DeviceTlb>);
+}
+
+impl Asked for Flush {
+    fn table(&mut self, unit: &Capabilities, id: u16, change: &Change, tlbs: impl Iterator<Item = DeviceTlb>) {
+        self.page_table(&unit.features(52), DomainId::new(id).unwrap(), change, tlbs);
+    }
+
+    fn set(&mut self, unit: &Capabilities, requesters: &[u16], id: u16, new_table: bool) {
+        self.entry_set(&unit.features(52), &all(requesters), DomainId::new(id), new_table);
+    }
+
+    fn cleared(&mut self, requesters: &[u16], id: u16, device_tlb: Option<DeviceTlb>) {
+        self.entry_cleared(&all(requesters), DomainId::new(id), device_tlb);
+    }
+}
+
+fn all(requesters: &[u16]) -> Vec<Requester> {
+    requesters.iter().copied().map(Requester::new).collect()
+}
+
+fn range(page: u64, pages: u64) -> IovaRange {
+    IovaRange::new(Iova::new(page * PAGE_BYTES), pages * PAGE_BYTES).unwrap()
+}
+
+fn change(page: u64, pages: u64, was_present: bool, tables: bool) -> Change {
+    Change { was_present, tables, ..Change::none(range(page, pages)) }
+}
+
+fn pages(page: u64, mask: u8, leaves_only: bool) -> Invalidation {
+    Invalidation::IotlbPages { domain_id: 7, start: Iova::new(page * PAGE_BYTES), mask, leaves_only }
+}
+
+fn context(requester: u16, domain_id: u16) -> Invalidation {
+    ContextDevice { requester: Requester::new(requester), domain_id }
+}
+
+fn listed(unit: &Capabilities, flush: &Flush) -> List {
+    let mut list = List::default();
+    list.fill(unit, flush);
+    list
+}
+
+fn all_of(unit: &Capabilities, flush: &Flush) -> Vec<Invalidation> {
+    let list = listed(unit, flush);
+    let (unit, devices) = list.parts();
+    [unit, devices].concat()
+}
+
+/// What a flush asks for, and whether the write buffer has to be flushed.
+fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush)) -> (Vec<Invalidation>, bool) {
+    let mut flush = Flush::default();
+    collect(&mut flush);
+    (all_of(unit, &flush), flush.write_buffer())
+}
+
+fn of_table(unit: &Capabilities, change: Change) -> (Vec<Invalidation>, bool) {
+    list(unit, |flush| flush.table(unit, 7, &change, NO_DEVICE))
+}
+
+#[test]
+fn a_new_mapping_needs_nothing_unless_the_unit_caches_absence_or_buffers_writes() {
+    let new = || change(8, 1, false, true);
+    assert_eq!(of_table(&QEMU, new()), (vec![], false));
+    assert_eq!(of_table(&BUFFERED, new()), (vec![], true));
+    assert_eq!(of_table(&CACHING, new()), (vec![pages(8, 0, false)], false));
+}
+
+#[test]
+fn what_was_present_is_invalidated_with_the_hint_only_if_no_table_changed() {
+    assert_eq!(of_table(&QEMU, change(8, 1, true, false)), (vec![pages(8, 0, true)], false));
+    assert_eq!(of_table(&QEMU, change(8, 1, true, true)), (vec![pages(8, 0, false)], false));
+    let two = vec![pages(0x17f, 0, false), pages(0x180, 1, false)];
+    assert_eq!(of_table(&BUFFERED, change(0x17f, 3, true, true)), (two, false));
+}
+
+#[test]
+fn the_hint_is_given_for_those_blocks_alone_that_touch_no_table_that_changed() {
+    let several = list(&QEMU, |flush| {
+        flush.table(&QEMU, 7, &change(0, 1, true, false), NO_DEVICE);
+        flush.table(&QEMU, 7, &change(0x1000, 1, true, true), NO_DEVICE);
+    });
+    assert_eq!(several.0, [pages(0, 0, true), pages(0x1000, 0, false)]);
+    let one = list(&QEMU, |flush| {
+        flush.table(&QEMU, 7, &change(0, 1, true, false), NO_DEVICE);
+        flush.table(&QEMU, 7, &change(1, 1, true, true), NO_DEVICE);
+    });
+    assert_eq!(one.0, [pages(0, 1, false)]);
+    let neighbours = list(&QEMU, |flush| {
+        flush.table(&QEMU, 7, &change(0x17f, 1, true, false), NO_DEVICE);
+        flush.table(&QEMU, 7, &change(0x180, 1, true, true), NO_DEVICE);
+    });
+    assert_eq!(neighbours.0, [pages(0x17f, 0, true), pages(0x180, 0, false)]);
+}
+
+#[test]
+fn beyond_what_blocks_can_cover_or_without_them_the_domain_is_invalidated() {
+    let wide = 1 << 18;
+    assert_eq!(of_table(&QEMU, change(0, wide, true, false)).0, [pages(0, 18, true)]);
+    assert_eq!(of_table(&QEMU, change(0, wide + 1, true, false)).0, [pages(0, 18, true), pages(wide, 0, true)]);
+    assert_eq!(of_table(&QEMU, change(0, 9 * wide, true, false)).0, [IotlbDomain(7)]);
+    let narrow = Capabilities { page_selective: Some(17), ..QEMU };
+    assert_eq!(of_table(&narrow, change(0, wide, true, false)).0, [IotlbDomain(7)], "it may be one page of 1 GiB");
+    let small = Capabilities { page_selective: Some(17), largest_page: 2, ..QEMU };
+    assert_eq!(of_table(&small, change(0, wide, true, false)).0, [pages(0, 17, true), pages(wide / 2, 17, true)]);
+    let coarse = Capabilities { page_selective: None, ..QEMU };
+    assert_eq!(of_table(&coarse, change(0, 1, true, false)).0, [IotlbDomain(7)]);
+}
+
+#[test]
+fn all_that_the_unit_has_is_asked_for_once() {
+    assert_eq!(list(&QEMU, |flush| flush.unit()).0, EVERYTHING);
+    assert_eq!(list(&QEMU, |flush| (0..2).for_each(|_| flush.unit())).0, EVERYTHING);
+    assert_eq!(list(&QEMU, |flush| flush.everything(NO_DEVICE)).0, EVERYTHING);
+}
+
+#[test]
+fn an_entry_that_becomes_present_is_flushed_only_where_absence_is_cached() {
+    let set = |unit, root_entry| list(unit, |flush| flush.set(unit, &[0x28], 7, root_entry));
+    assert_eq!(set(&QEMU, true), (vec![], false));
+    assert_eq!(set(&BUFFERED, false), (vec![], true));
+    assert_eq!(set(&CACHING, false).0, [context(0x28, 0), IotlbDomain(7)]);
+    assert_eq!(set(&CACHING, true).0, EVERYTHING);
+}
+
+#[test]
+fn a_cleared_entry_is_flushed_by_device_then_by_domain() {
+    let cleared = |requesters: &[u16]| list(&QEMU, |flush| flush.cleared(requesters, 7, None)).0;
+    assert_eq!(cleared(&[0x28, 0x300]), [context(0x28, 7), context(0x300, 7), IotlbDomain(7)]);
+    assert_eq!(cleared(&[1, 2, 3, 4]).len(), 5);
+    assert_eq!(cleared(&[1, 2, 3, 4, 5]), [ContextDomain(7), IotlbDomain(7)]);
+    assert_eq!(cleared(&[1, 2, 3, 4, 5, 6]), [ContextDomain(7), IotlbDomain(7)]);
+}
+
+#[test]
+fn too_many_contexts_take_all_of_the_iotlb_with_them() {
+    let of_domains = |count: u16| list(&QEMU, |flush| (1..=count).for_each(|n| flush.cleared(&[n], n, None))).0;
+    let some = of_domains(ENTRIES as u16);
+    assert_eq!((some.len(), some[ENTRIES - 1], some[ENTRIES]), (2 * ENTRIES, context(16, 16), IotlbDomain(1)));
+    assert_eq!(of_domains(ENTRIES as u16 + 1), EVERYTHING, "section 6.5.2.1");
+    assert_eq!(of_domains(ENTRIES as u16 + 2), EVERYTHING);
+}
+
+#[test]
+fn several_changes_ask_for_no_more_than_they_need_together() {
+    let several = list(&BUFFERED, |flush| {
+        flush.table(&BUFFERED, 7, &change(8, 1, true, false), NO_DEVICE);
+        flush.table(&BUFFERED, 7, &change(20, 1, true, false), NO_DEVICE);
+        flush.table(&BUFFERED, 7, &change(30, 1, false, false), NO_DEVICE);
+        flush.cleared(&[0x28], 7, None);
+        flush.cleared(&[0x30], 7, None);
+        flush.cleared(&[0x28], 7, None);
+        flush.set(&BUFFERED, &[0x38], 9, false);
+    });
+    assert_eq!(several, (vec![context(0x28, 7), context(0x30, 7), IotlbDomain(7)], false));
+    let together = list(&QEMU, |flush| {
+        flush.table(&QEMU, 7, &change(8, 1, true, false), NO_DEVICE);
+        flush.table(&QEMU, 7, &change(8, 2, true, false), NO_DEVICE);
+        flush.table(&QEMU, 7, &change(9, 1, true, false), NO_DEVICE);
+    });
+    assert_eq!(together.0, [pages(8, 1, true)]);
+}
+
+#[test]
+fn ranges_beyond_those_that_are_told_apart_are_taken_for_wider_ones() {
+    let far = 1 << 20;
+    let scattered = |count: u64| {
+        list(&QEMU, |flush| {
+            (0..count).for_each(|n| flush.table(&QEMU, 7, &change(n * 0x1000, 1, true, false), NO_DEVICE));
+            flush.table(&QEMU, 7, &change(far, 1, true, true), NO_DEVICE);
+        })
+    };
+    assert_eq!(scattered(2).0, [pages(0, 0, true), pages(0x1000, 0, true), pages(far, 0, false)]);
+    assert_eq!(scattered(8).0, [IotlbDomain(7)], "nine descriptors");
+    let close = list(&QEMU, |flush| {
+        (0..RANGES as u64).for_each(|n| flush.table(&QEMU, 7, &change(n * 2, 1, true, false), NO_DEVICE));
+        flush.table(&QEMU, 7, &change(0x1000, 1, true, true), NO_DEVICE);
+    });
+    assert_eq!(close.0, [pages(0, 12, false), pages(0x1000, 0, false)], "all from the nearest on");
+}
+
+#[test]
+fn too_many_domains_take_all_of_the_iotlb() {
+    let of_domains = |count: u16| {
+        list(&QEMU, |flush| (1..=count).for_each(|n| flush.table(&QEMU, n, &change(8, 1, true, false), NO_DEVICE))).0
+    };
+    assert_eq!(of_domains(RANGES as u16).len(), RANGES);
+    assert_eq!(of_domains(RANGES as u16 + 1), [IotlbGlobal]);
+    assert_eq!(of_domains(RANGES as u16 + 2), [IotlbGlobal]);
+    let set = |count: u16| list(&CACHING, |flush| (1..=count).for_each(|n| flush.set(&CACHING, &[n], n, false))).0;
+    assert_eq!(set(DOMAINS as u16).len(), 1 + DOMAINS);
+    assert_eq!(set(DOMAINS as u16 + 1), [ContextDomain(0), IotlbGlobal]);
+    assert_eq!(set(DOMAINS as u16 + 2), [ContextDomain(0), IotlbGlobal]);
+}
+
+#[test]
+fn pages_side_by_side_are_one_range_from_whichever_side_they_come() {
+    let around = 0x100;
+    let one = list(&QEMU, |flush| {
+        for n in 0..RANGES as u64 {
+            flush.table(&QEMU, 7, &change(around + n, 1, true, false), NO_DEVICE);
+            flush.table(&QEMU, 7, &change(around - 1 - n, 1, true, false), NO_DEVICE);
+        }
+        (1..RANGES as u16).for_each(|n| flush.table(&QEMU, 7 + n, &change(8, 1, true, false), NO_DEVICE));
+    });
+    assert_eq!(one.0[..2], [pages(around - RANGES as u64, 4, true), pages(around, 4, true)]);
+    assert_eq!(one.0.len(), 2 + RANGES - 1);
+}
+
+#[test]
+fn a_range_for_which_there_is_no_room_goes_with_the_nearest() {
+    let (near, far) = (0x1_0000, 0);
+    let crowded = list(&QEMU, |flush| {
+        flush.table(&QEMU, 7, &change(far, 1, true, false), NO_DEVICE);
+        (1..RANGES as u64).for_each(|n| flush.table(&QEMU, 7, &change(near + n * 2, 1, true, false), NO_DEVICE));
+        flush.table(&QEMU, 7, &change(near + 0x30, 1, true, false), NO_DEVICE);
+    });
+    assert_eq!(crowded.0, [pages(far, 0, true), pages(near, 6, true)]);
+}
+
+#[test]
+fn beyond_so_many_blocks_domains_are_flushed_as_a_whole() {
+    let several = |three_each: u16| {
+        list(&QEMU, |flush| {
+            for n in 1..=RANGES as u16 {
+                let change =
+                    if n <= three_each { change(0xff, 0x102, true, false) } else { change(0x17f, 3, true, false) };
+                flush.table(&QEMU, n, &change, NO_DEVICE);
+            }
+        })
+        .0
+    };
+    let last = IotlbDomain(RANGES as u16);
+    assert_eq!((several(0).len(), several(0).contains(&last)), (BLOCKS, false));
+    assert_eq!((several(1).len(), several(1).contains(&last)), (BLOCKS + 1, false), "there was room for one of two");
+    assert_eq!((several(2).len(), several(2).contains(&last)), (BLOCKS + 1, true));
+}
+
+const DEVICE: DeviceTlb =
+    DeviceTlb { requester: Requester::new(0x18), physical: Requester::new(0x18), queue_depth: 32 };
+const NEIGHBOUR: DeviceTlb = DeviceTlb { requester: Requester::new(0x20), ..DEVICE };
+
+fn in_device(device: DeviceTlb, page: u64, mask: u8) -> Invalidation {
+    Invalidation::DeviceTlbPages { device, start: Iova::new(page * PAGE_BYTES), mask }
+}
+
+#[test]
+fn each_device_is_asked_after_the_unit_and_once() {
+    let both = || [DEVICE, NEIGHBOUR].into_iter();
+    let one = list(&QEMU, |flush| flush.table(&QEMU, 7, &change(0x17f, 3, true, false), both())).0;
+    let unit = [pages(0x17f, 0, true), pages(0x180, 1, true)];
+    let devices = [DEVICE, NEIGHBOUR].map(|device| in_device(device, 0x100, 8));
+    assert_eq!(one, [unit, devices].concat());
+    let several = list(&QEMU, |flush| {
+        flush.table(&QEMU, 7, &change(8, 1, true, false), both());
+        flush.table(&QEMU, 7, &change(9, 1, true, false), both());
+        flush.cleared(&[0x18], 7, Some(DEVICE));
+    });
+    let expected = [context(0x18, 7), IotlbDomain(7), Invalidation::DeviceTlb(DEVICE), in_device(NEIGHBOUR, 8, 1)];
+    assert_eq!(several.0, expected);
+}
+
+#[test]
+fn no_device_is_asked_for_what_was_not_present() {
+    let ask = |flush: &mut Flush, domain_id, page, was_present| {
+        flush.table(&CACHING, domain_id, &change(page, 1, was_present, false), [DEVICE].into_iter());
+    };
+    assert_eq!(list(&CACHING, |flush| ask(flush, 7, 8, false)).0, [pages(8, 0, true)]);
+    let far = 1 << 16;
+    let mixed = list(&CACHING, |flush| {
+        ask(flush, 7, 8, true);
+        ask(flush, 7, far, false);
+    });
+    assert_eq!(mixed.0, [pages(8, 0, true), pages(far, 0, true), in_device(DEVICE, 8, 0)]);
+    let crowded = list(&CACHING, |flush| (1..=RANGES as u16 + 1).for_each(|n| ask(flush, n, 8, false)));
+    assert_eq!(crowded.0, [IotlbGlobal], "nor for what cannot be told apart");
+}
+
+#[test]
+fn a_device_whose_pages_cannot_be_told_apart_forgets_everything() {
+    let crowded = list(&QEMU, |flush| {
+        for n in 0..=RANGES as u16 {
+            let device = DeviceTlb { requester: Requester::new(n), ..DEVICE };
+            flush.table(&QEMU, n + 1, &change(8, 1, true, false), [device].into_iter());
+        }
+    });
+    assert_eq!(crowded.0[1], in_device(DeviceTlb { requester: Requester::new(0), ..DEVICE }, 8, 0));
+    let last = DeviceTlb { requester: Requester::new(RANGES as u16), ..DEVICE };
+    assert_eq!((crowded.0[0], crowded.0[RANGES + 1]), (IotlbGlobal, Invalidation::DeviceTlb(last)));
+}
+
+/// A list that asks for so many invalidations of the unit, and for pages of as many devices as there can be.
+fn longest(of_unit: usize) -> Vec<Invalidation> {
+    let contexts = (of_unit - BLOCKS) / 2;
+    list(&QEMU, |flush| {
+        (0..contexts as u16).for_each(|n| flush.cleared(&[n], 0x100 + n, None));
+        if of_unit % 2 == 1 {
+            flush.cleared(&[], 0x200, None);
+        }
+        for n in 0..DEVICES as u16 {
+            let device = DeviceTlb { requester: Requester::new(n), ..DEVICE };
+            let of_domain = (n % RANGES as u16) + 1;
+            flush.table(&QEMU, of_domain, &change(0xfff, 2, true, false), [device].into_iter());
+        }
+    })
+    .0
+}
+
+#[test]
+fn a_list_is_one_batch_and_each_device_has_a_place_in_it() {
+    for of_unit in [BLOCKS, BLOCKS + 9, OF_UNIT - 3, OF_UNIT - 1, OF_UNIT] {
+        let list = longest(of_unit);
+        let in_blocks = list.iter().filter(|one| matches!(one, Invalidation::DeviceTlbPages { .. })).count();
+        let whole = list.iter().filter(|one| matches!(one, Invalidation::DeviceTlb(_))).count();
+        assert_eq!(in_blocks / 2 + whole, DEVICES, "{of_unit}");
+        assert_eq!(of_unit + in_blocks + whole, list.len(), "{of_unit}");
+        let slots = of_unit + 2 * (in_blocks + whole);
+        assert!(
+            (Queue::BATCH - 3..=Queue::BATCH).contains(&slots),
+            "{of_unit}: {slots} slots, filled as far as may be"
+        );
+    }
+    let too_long = longest(OF_UNIT + 1);
+    assert_eq!((&too_long[..2], too_long.len() - 2), (&EVERYTHING[..], (Queue::BATCH - 2) / 2));
+}
+
+#[test]
+fn everything_is_as_long_as_it_is_said_to_be() {
+    let mut flush = Flush::default();
+    flush.everything((0..DEVICES as u16).map(|n| DeviceTlb { requester: Requester::new(n), ..DEVICE }));
+    let list = listed(&QEMU, &flush);
+    let (unit, devices) = list.parts();
+    assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (List::EVERYTHING, DEVICES));
+}
+
+#[test]
+fn a_unit_without_a_queue_is_told_two_things_at_most() {
+    let few = |ranges: u64| {
+        let mut flush = Flush::default();
+        (0..ranges).for_each(|n| flush.table(&QEMU, 7, &change(n << 20, 1, true, false), NO_DEVICE));
+        listed(&QEMU, &flush).few().to_vec()
+    };
+    assert_eq!(few(2), [pages(0, 0, true), pages(1 << 20, 0, true)]);
+    assert_eq!(few(3), EVERYTHING);
+}
+
+#[test]
+fn a_device_that_says_something_else_of_itself_by_now_is_asked_once_and_no_faster_than_it_takes() {
+    let asked = list(&QEMU, |flush| {
+        [8, 2, 4].into_iter().for_each(|queue_depth| flush.device_tlb(DeviceTlb { queue_depth, ..DEVICE }));
+    });
+    assert_eq!(asked.0, [Invalidation::DeviceTlb(DeviceTlb { queue_depth: 2, ..DEVICE })]);
+}

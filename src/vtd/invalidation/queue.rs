@@ -1,0 +1,415 @@
+//! The invalidation queue (S 6.5.2).
+//!
+//! Every descriptor has a number: how many were submitted before it. A batch ends with a wait descriptor that stores the
+//! number behind it into the status word of its own slot (R17), in memory that lives as long as the queue (R18).
+//! Submitting takes the queue's lock; waiting takes none, unless the unit stopped: whoever sees that first puts it right for
+//! all (R19 to R22).
+//!
+//! What belongs to a batch is kept beside its slots, so there is no limit but their number, and a ticket that nobody waits
+//! for costs nothing: the slots of a batch are free again when it is done, whoever looks.
+#![forbid(unsafe_code)]
+
+#[path = "queue/failures.rs"]
+mod failures;
+#[path = "queue/recovery.rs"]
+mod recovery;
+
+use core::fmt;
+
+use tock_registers::interfaces::{Readable, Writeable};
+
+use super::sync::{AtomicU64, Mutex, Ordering, fence};
+use crate::addr::PhysAddr;
+use crate::error::UnitError;
+use crate::hal::{Frames, Hal, NoFrame, Pairs};
+use crate::vtd::command::{Command, wait_until};
+use crate::vtd::invalidation::descriptor::Descriptor;
+use crate::vtd::registers::{FSTS, IQA, IQH, IQT, Registers};
+use failures::Failures;
+
+/// Slots of a queue of one page, QS = 0: descriptors of 128 bits (R15).
+const SLOTS_A_PAGE: u16 = 256;
+/// The largest QS (S 11.4.9.3).
+const LARGEST: u32 = 7;
+/// Looks at the status word before the unit's registers are asked what is wrong: a read of those is far slower.
+const QUICK_LOOKS: u32 = 64;
+
+/// What was submitted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::vtd) struct Counts {
+    pub(in crate::vtd) descriptors: u64,
+    pub(in crate::vtd) waits: u64,
+    pub(in crate::vtd) doorbells: u64,
+    pub(in crate::vtd) completion_errors: u64,
+}
+
+/// A batch that was submitted.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "nothing is known to be invalidated before the batch is done"]
+pub(crate) struct Ticket {
+    /// The number behind its wait descriptor.
+    pub(in crate::vtd) end: u64,
+    /// It is done only when devices have answered: what it asks of them, or what a batch before it does.
+    pub(in crate::vtd) for_devices: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The number of the next descriptor.
+    tail: u64,
+    /// What to add to a number to find its slot, modulo their number. It changes when the unit has to begin anew (R20).
+    skew: u64,
+    waits: u64,
+    doorbells: u64,
+    /// The end of the last batch that asks devices.
+    devices_end: u64,
+    failures: Failures,
+}
+
+/// A unit's queue.
+pub(in crate::vtd) struct Queue {
+    ring: Frames,
+    /// A pair of words for each descriptor, whose place follows from its number alone: one whose lower half the unit writes,
+    /// and a note for ourselves.
+    status: Frames,
+    state: Mutex<State>,
+    /// The number of the oldest descriptor that is not known to be done. Written under the lock.
+    done: AtomicU64,
+    /// The end of the last batch that failed, so that those behind it need not look why. Written under the lock.
+    failed: AtomicU64,
+    /// How often a device answered what nobody had asked (R22).
+    completion_errors: AtomicU64,
+    /// The number of slots, a power of two, less one.
+    mask: u64,
+}
+
+impl Queue {
+    /// An empty queue that no unit knows yet, with this many slots, rounded up to a power of two from 256 to 2^15,
+    /// in frames that take `host_bits` bits to address.
+    pub(in crate::vtd) fn new(hal: &impl Hal, slots: u16, host_bits: u8) -> Result<Self, NoFrame> {
+        let pages = u32::from(slots).div_ceil(SLOTS_A_PAGE.into()).next_power_of_two();
+        let order = pages.trailing_zeros().min(LARGEST) as u8;
+        let ring = Frames::allocate(hal, order, host_bits)?;
+        match Frames::allocate(hal, order, host_bits) {
+            Ok(status) => {
+                let state =
+                    State { tail: 0, skew: 0, waits: 0, doorbells: 0, devices_end: 0, failures: Failures::default() };
+                let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+                Ok(Self {
+                    ring,
+                    status,
+                    state: Mutex::new(state),
+                    done,
+                    failed,
+                    completion_errors: AtomicU64::new(0),
+                    mask: (u64::from(SLOTS_A_PAGE) << order) - 1,
+                })
+            }
+            Err(error) => {
+                ring.give_back(hal);
+                Err(error)
+            }
+        }
+    }
+
+    /// Frames that it takes.
+    pub(in crate::vtd) fn frames(&self) -> u32 {
+        2 << self.order()
+    }
+
+    /// QS.
+    fn order(&self) -> u32 {
+        self.mask.count_ones() - SLOTS_A_PAGE.trailing_zeros()
+    }
+
+    /// A batch of this length fits into any queue that is empty. What is for a device counts twice: a wait may come between.
+    pub(in crate::vtd) const BATCH: usize = SLOTS_A_PAGE as usize / 2 - 2;
+
+    /// How many slots may be in use. One stays empty, or a full ring would look like an empty one (R15), and as many again
+    /// as are in use, to issue those once more from wherever the unit stopped (R20).
+    fn capacity(&self) -> u64 {
+        self.mask / 2
+    }
+
+    /// Tells the unit of it and switches it on (R14). The unit's queue is off; what was under way is forgotten.
+    pub(in crate::vtd) fn start<H: Hal>(&self, registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
+        {
+            let mut state = self.state.lock();
+            self.done.store(state.tail, Ordering::Release);
+            // A queue that is switched on begins at slot 0.
+            state.skew = state.tail.wrapping_neg();
+        }
+        registers.iqt().set(0);
+        let (base, size) = (self.ring.base().as_u64() >> 12, u64::from(self.order()));
+        registers.iqa().write(IQA::IQA.val(base) + IQA::DW::CLEAR + IQA::QS.val(size));
+        registers.hal.fence();
+        Command::QUEUE_ON.run(registers, timeout_ns)
+    }
+
+    /// Switches off the queue that is on, whoever made it: waits until it is empty first (R14, R69). What was
+    /// not fetched from one that an error stopped is left out: all that is cached is forgotten before a table is used.
+    pub(in crate::vtd) fn stop<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
+        let empty = || {
+            let stopped = registers.fsts().get() & (FSTS::IQE::SET + FSTS::ITE::SET).mask();
+            if stopped != 0 {
+                // In this order: as long as the error stands, nothing is fetched (S 6.5.2.11).
+                registers.iqt().write(IQT::QT.val(registers.iqh().read(IQH::QH)));
+                registers.fsts().set(stopped);
+            }
+            registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT)
+        };
+        wait_until(registers, timeout_ns, "IQH_REG", "QH", empty)?;
+        Command::QUEUE_OFF.run(registers, timeout_ns)
+    }
+
+    /// Its frames, which the unit may use until it has confirmed that the queue is off.
+    pub(in crate::vtd) fn into_frames(self) -> [Frames; 2] {
+        [self.ring, self.status]
+    }
+
+    /// [Submits](Self::submit) a batch, waiting for room if need be.
+    ///
+    /// # Errors
+    ///
+    /// There is none in time: nothing was submitted.
+    pub(in crate::vtd) fn begin<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        unit: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        devices: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        timeout_ns: u64,
+    ) -> Result<Ticket, UnitError> {
+        loop {
+            if let Some(ticket) = self.submit(registers, unit.clone(), devices.clone()) {
+                return Ok(ticket);
+            }
+            self.wait_for_room(registers, unit.len() + devices.len() * 2, timeout_ns)?;
+        }
+    }
+
+    /// Waits until a batch of this length would fit, of which what is for devices counts twice.
+    pub(in crate::vtd) fn wait_for_room<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        length: usize,
+        timeout_ns: u64,
+    ) -> Result<(), UnitError> {
+        wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
+            self.recover(registers);
+            self.has_room(registers.hal, &self.state.lock(), length)
+        })
+    }
+
+    fn has_room(&self, hal: &impl Hal, state: &State, length: usize) -> bool {
+        let used = state.tail - self.reclaim(hal, state.tail);
+        (length as u64) < self.capacity() - used
+    }
+
+    /// Puts a batch and its wait into the ring and rings the doorbell once: first what the unit has cached, then what devices
+    /// have (R24).
+    ///
+    /// A device gets no more invalidations at a time than it takes (R23), for which waits are put in between: each holds
+    /// back what follows until the devices have answered, and so does the wait at the end of a batch for devices.
+    ///
+    /// `None` if there is no room: nothing was submitted.
+    #[inline]
+    pub(in crate::vtd) fn submit<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        unit: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        devices: impl ExactSizeIterator<Item = Descriptor> + Clone,
+    ) -> Option<Ticket> {
+        let hal = registers.hal;
+        let state = &mut *self.state.lock();
+        // As if each of a device's were followed by a wait.
+        if !self.has_room(hal, state, unit.len() + devices.len() * 2) {
+            return None;
+        }
+        let (first, slots, status) = (state.tail, self.slots_from(state.skew), self.status.pairs());
+        let mut number = first;
+        for descriptor in unit {
+            debug_assert_eq!(descriptor.device_tlb(), None, "it belongs to the devices");
+            slots.put(hal, number, descriptor);
+            number += 1;
+        }
+        let (mut unanswered, mut fences) = (0, 0);
+        for descriptor in devices {
+            if descriptor.device_tlb().is_some_and(|(_, depth)| unanswered >= depth) {
+                slots.put(hal, number, self.wait_at(number).fence());
+                (number, unanswered, fences) = (number + 1, 0, fences + 1);
+            }
+            unanswered += 1;
+            status.store_second(hal, number as usize, 0);
+            slots.put(hal, number, descriptor);
+            number += 1;
+        }
+        let (wait, end) = (self.wait_at(number), number + 1);
+        slots.put(hal, number, if unanswered == 0 { wait } else { wait.fence() });
+        // Not done, whatever an earlier batch left in the word.
+        status.store_first(hal, number as usize, u64::from(!(end as u32)));
+        status.store_second(hal, first as usize, end - first);
+        state.tail = end;
+        state.waits += 1 + fences;
+        self.ring(registers, state);
+        if unanswered != 0 {
+            state.devices_end = end;
+        }
+        Some(Ticket { end, for_devices: self.waits_for_devices(state) })
+    }
+
+    fn waits_for_devices(&self, state: &State) -> bool {
+        state.devices_end > self.done.load(Ordering::Relaxed)
+    }
+
+    /// True if a device may still have to answer.
+    pub(in crate::vtd) fn asks_devices(&self) -> bool {
+        self.waits_for_devices(&self.state.lock())
+    }
+
+    /// Rings the doorbell.
+    fn ring<H: Hal>(&self, registers: &Registers<'_, H>, state: &mut State) {
+        state.doorbells += 1;
+        registers.hal.fence();
+        let slot = state.tail.wrapping_add(state.skew) & self.mask;
+        registers.iqt().set(IQT::QT.val(slot).value);
+    }
+
+    fn slots_from(&self, skew: u64) -> Slots<'_> {
+        Slots { ring: self.ring.pairs(), skew }
+    }
+
+    /// The wait descriptor of this number: what it stores says that all before it are done, and no other number's does.
+    fn wait_at(&self, number: u64) -> Descriptor {
+        let offset = (number & self.mask) * 16;
+        Descriptor::wait(PhysAddr::new_truncate(self.status.base().as_u64() + offset), number.wrapping_add(1) as u32)
+    }
+
+    /// True if the wait descriptor of the batch that ends there has stored its number.
+    fn is_confirmed(&self, hal: &impl Hal, end: u64) -> bool {
+        let confirmed = self.status.pairs().load_first(hal, end.wrapping_sub(1) as usize) as u32 == end as u32;
+        // Whatever is looked at next is not older than that.
+        fence(Ordering::Acquire);
+        confirmed
+    }
+
+    /// Frees the slots of batches that are done, oldest first. Returns the number of the first that is not.
+    fn reclaim(&self, hal: &impl Hal, tail: u64) -> u64 {
+        let before = self.done.load(Ordering::Relaxed);
+        let mut done = before;
+        while let Some(end) = self.end_of(hal, done, tail)
+            && self.is_confirmed(hal, end)
+        {
+            done = end;
+        }
+        if done != before {
+            self.done.store(done, Ordering::Release);
+        }
+        done
+    }
+
+    fn is_done(&self, hal: &impl Hal, ticket: &Ticket) -> bool {
+        // A later batch takes the slot, and with it the word, only when this one is known to be done.
+        self.is_confirmed(hal, ticket.end) || self.done.load(Ordering::Acquire) >= ticket.end
+    }
+
+    /// Whether a batch is done, and how that went.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), but for the time.
+    pub(in crate::vtd) fn poll<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        ticket: &Ticket,
+    ) -> Option<Result<(), UnitError>> {
+        let done = self.is_done(registers.hal, ticket) || {
+            self.recover(registers);
+            self.is_done(registers.hal, ticket)
+        };
+        done.then(|| self.outcome(registers, ticket))
+    }
+
+    /// Waits until a batch is done.
+    ///
+    /// # Errors
+    ///
+    /// One of its descriptors was refused, or a device did not answer one, so that nothing of it is known to be
+    /// invalidated. Or the unit does not confirm in time.
+    #[inline]
+    pub(in crate::vtd) fn wait<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        ticket: Ticket,
+        timeout_ns: u64,
+    ) -> Result<(), UnitError> {
+        let hal = registers.hal;
+        let soon = (0..QUICK_LOOKS).any(|_| {
+            let done = self.is_done(hal, &ticket);
+            if !done {
+                hal.pause();
+            }
+            done
+        });
+        if soon {
+            return self.outcome(registers, &ticket);
+        }
+        let mut result = Ok(());
+        wait_until(registers, timeout_ns, "IQ status word", "invalidation wait", || {
+            let outcome = self.poll(registers, &ticket);
+            result = outcome.unwrap_or(result);
+            outcome.is_some()
+        })?;
+        result
+    }
+
+    /// How it went with a batch that is done. A failure is noted before the unit may go on, so it is known by now.
+    fn outcome<H: Hal>(&self, registers: &Registers<'_, H>, ticket: &Ticket) -> Result<(), UnitError> {
+        if ticket.end > self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let cause = self.state.lock().failures.of(ticket.end);
+        cause.map_or(Ok(()), |cause| Err(cause.error(registers.window)))
+    }
+
+    /// Counts and clears a completion error: a device answered what nobody had asked, and the queue runs (R22). Nobody may be
+    /// waiting, and as long as it stands, no fault event comes (S 7.3). Takes no lock.
+    pub(in crate::vtd) fn clear_completion_error<H: Hal>(&self, registers: &Registers<'_, H>) {
+        if registers.fsts().is_set(FSTS::ICE) {
+            registers.fsts().write(FSTS::ICE::SET);
+            self.completion_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was submitted so far.
+    pub(in crate::vtd) fn counts(&self) -> Counts {
+        let State { tail, waits, doorbells, .. } = *self.state.lock();
+        let completion_errors = self.completion_errors.load(Ordering::Relaxed);
+        Counts { descriptors: tail, waits, doorbells, completion_errors }
+    }
+}
+
+/// The ring's slots, by the numbers of descriptors.
+#[derive(Clone, Copy)]
+struct Slots<'q> {
+    ring: Pairs<'q>,
+    skew: u64,
+}
+
+impl Slots<'_> {
+    fn put(self, hal: &impl Hal, number: u64, descriptor: Descriptor) {
+        let slot = number.wrapping_add(self.skew) as usize;
+        self.ring.store_first(hal, slot, descriptor.lower);
+        self.ring.store_second(hal, slot, descriptor.upper);
+    }
+
+    fn get(self, hal: &impl Hal, number: u64) -> Descriptor {
+        let slot = number.wrapping_add(self.skew) as usize;
+        Descriptor { lower: self.ring.load_first(hal, slot), upper: self.ring.load_second(hal, slot) }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("ring", &self.ring).field("state", &self.state).finish_non_exhaustive()
+    }
+}

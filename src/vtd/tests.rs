@@ -1,6 +1,0 @@
-//! Tests of this floor that need a unit.
-
-mod fake_unit;
-mod on_model;
-mod queue;
-mod schedules;
