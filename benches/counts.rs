@@ -26,13 +26,41 @@ macro_rules! count {
     };
 }
 
-count!(map_page, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
-count!(map_page_alike, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
-count!(unmap_page, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
-count!(map_4k, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
-count!(unmap_4k, 64 * MIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
-count!(map_2m, 64 * GIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
-count!(unmap_2m, 512 * GIB, [stores, cofferdam, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]);
+count!(
+    map_page,
+    64 * MIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
+count!(
+    map_page_alike,
+    64 * MIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
+count!(
+    unmap_page,
+    64 * MIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
+count!(
+    map_4k,
+    64 * MIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
+count!(
+    unmap_4k,
+    64 * MIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
+count!(
+    map_2m,
+    64 * GIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
+count!(
+    unmap_2m,
+    512 * GIB,
+    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+);
 count!(unmap_sparse, 512 * GIB, [cofferdam, page_table_generic, aarch64_paging]);
 count!(batch, 0, [cofferdam]);
 count!(cell, 0, [cofferdam]);

@@ -6,7 +6,7 @@ use core::num::NonZeroU16;
 
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
-use crate::paging::Shape;
+use crate::paging::Geometry;
 
 /// The id of a domain on its units: what they tag cached translations with. Never 0, which units keep for what is not
 /// present, and for what is blocked.
@@ -67,7 +67,7 @@ pub struct InterruptFeatures {
 #[non_exhaustive]
 pub struct Features {
     /// The size of its page tables and the pages in them; `None` if the unit translates nothing.
-    pub geometry: Option<Shape>,
+    pub geometry: Option<Geometry>,
     /// Their format.
     pub format: TableFormat,
     /// How many domain-ids there are, 0 among them.

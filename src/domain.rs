@@ -7,7 +7,7 @@ use core::fmt;
 use crate::addr::{IovaRange, Region};
 use crate::contract::{DomainId, Features, TableFormat, Translation};
 use crate::hal::{FrameList, Hal};
-use crate::paging::{MapError, Shape, Spare};
+use crate::paging::{Geometry, MapError, Prealloc};
 pub(crate) use table::Table;
 
 /// Whether DMA can leave the CPU's caches behind.
@@ -32,7 +32,7 @@ impl fmt::Display for Coherency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub format: TableFormat,
-    pub shape: Shape,
+    pub geometry: Geometry,
     pub coherency: Coherency,
     /// The unit snoops the CPU's caches when it walks the table.
     pub coherent_walks: bool,
@@ -45,14 +45,14 @@ impl Attributes {
     /// What a device behind this unit needs. `None` if the unit translates nothing.
     pub(crate) fn of(unit: &Features, coherency: Coherency, reserved: u64) -> Option<Self> {
         let Features { geometry, format, coherent_walks, .. } = *unit;
-        Some(Self { format, shape: geometry?, coherency, coherent_walks, reserved })
+        Some(Self { format, geometry: geometry?, coherency, coherent_walks, reserved })
     }
 
     /// True if a table made for `self` serves a device that needs `other`. One that is written back for units that do not
     /// snoop serves those that do.
     pub(crate) fn serves(&self, other: &Self) -> bool {
         self.format == other.format
-            && self.shape == other.shape
+            && self.geometry == other.geometry
             && self.coherency == other.coherency
             && self.reserved == other.reserved
             && (!self.coherent_walks || other.coherent_walks)
@@ -70,7 +70,7 @@ pub(crate) struct Domain {
     /// A unit may have been told of it.
     pub known: bool,
     /// Frames for the edits of the change that is under way.
-    pub spare: Spare,
+    pub prealloc: Prealloc,
 }
 
 impl Domain {
@@ -86,10 +86,10 @@ impl Domain {
         let mut table = Table::new(hal, &attributes)?;
         for region in regions {
             match table.prepare_map(hal, region) {
-                Ok(spare) => {
-                    let change = table.map(hal, region, spare);
+                Ok(prealloc) => {
+                    let _ = table.map(hal, region, prealloc);
                     // SAFETY: no unit was told of the table yet, so none has cached any of it.
-                    unsafe { change.free(hal) };
+                    unsafe { table.free_unlinked(hal) };
                 }
                 Err(error) => {
                     // SAFETY: no unit was ever told of the table.
@@ -98,27 +98,27 @@ impl Domain {
                 }
             }
         }
-        Ok(Self { id, attributes, table, known: false, spare: Spare::none() })
+        Ok(Self { id, attributes, table, known: false, prealloc: Prealloc::none() })
     }
 
     /// What edits of the change that is under way were promised.
-    pub(crate) fn take_spare(&mut self) -> Spare {
-        core::mem::replace(&mut self.spare, Spare::none())
+    pub(crate) fn take_prealloc(&mut self) -> Prealloc {
+        core::mem::replace(&mut self.prealloc, Prealloc::none())
     }
 
     /// The part of it for an edit of `range`.
-    pub(crate) fn spare_for_edit(&mut self, hal: &impl Hal, range: IovaRange) -> Spare {
-        self.spare.split_off(hal, self.attributes.shape.tables_to_edit(range))
+    pub(crate) fn prealloc_for_edit(&mut self, hal: &impl Hal, range: IovaRange) -> Prealloc {
+        self.prealloc.split_off(hal, self.attributes.geometry.tables_to_edit(range))
     }
 
     /// The part of it for mapping `region`.
-    pub(crate) fn spare_for_map(&mut self, hal: &impl Hal, region: Region) -> Spare {
-        self.spare.split_off(hal, self.attributes.shape.tables_to_map(region).unwrap_or_default())
+    pub(crate) fn prealloc_for_map(&mut self, hal: &impl Hal, region: Region) -> Prealloc {
+        self.prealloc.split_off(hal, self.attributes.geometry.tables_to_map(region).unwrap_or_default())
     }
 
     /// All its frames, for the platform once no unit reaches them.
     pub(crate) fn into_frames(mut self, hal: &impl Hal) -> FrameList {
-        self.take_spare().free(hal);
+        self.take_prealloc().free(hal);
         self.table.into_frames(hal)
     }
 
@@ -131,21 +131,26 @@ impl Domain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paging::Hole;
 
-    const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
+    const GEOMETRY: Geometry = geometry(4, 3, 48);
     const SNOOPED: Attributes = Attributes {
         format: TableFormat::SecondStage,
-        shape: SHAPE,
+        geometry: GEOMETRY,
         coherency: Coherency::Enforced,
         coherent_walks: true,
         reserved: 0,
     };
 
+    const fn geometry(levels: u8, max_leaf_level: u8, input_bits: u8) -> Geometry {
+        Geometry::new(levels, max_leaf_level, input_bits, 46, &[Hole::INTERRUPTS]).unwrap()
+    }
+
     #[test]
     fn a_table_serves_only_devices_that_need_just_that() {
         let plain = Attributes { coherency: Coherency::NotEnforced, ..SNOOPED };
-        let narrow = Attributes { shape: Shape { levels: 3, input_bits: 39, ..SHAPE }, ..SNOOPED };
-        let small = Attributes { shape: Shape { largest_page: 1, ..SHAPE }, ..SNOOPED };
+        let narrow = Attributes { geometry: geometry(3, 3, 39), ..SNOOPED };
+        let small = Attributes { geometry: geometry(4, 1, 48), ..SNOOPED };
         let reserving = Attributes { reserved: 1, ..SNOOPED };
         assert!(SNOOPED.serves(&SNOOPED));
         for other in [plain, narrow, small, reserving] {

@@ -38,7 +38,7 @@ pub use crate::contract::{
 pub use crate::unit::UnitDetails;
 
 pub use crate::audit::{Difference, Reach};
-pub use crate::paging::MapError;
+pub use crate::paging::{Hole, MapError};
 pub use audit::Audit;
 pub use change::{Change, Committed};
 pub use device_info::{DeviceInfo, InputRanges};
@@ -371,7 +371,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     pub fn statistics(&self) -> Statistics {
         let config = self.config.lock();
         let domains = config.cells.iter().flatten().flat_map(|cell| &cell.domains);
-        let page_tables = domains.map(|domain| domain.table.frames() as u64).sum();
+        let page_tables = domains.map(|domain| (domain.table.frames() + domain.table.unlinked()) as u64).sum();
         let mut statistics = Statistics { table_frames: page_tables, ..Statistics::default() };
         for counts in self.units.iter().map(Unit::counts) {
             statistics.descriptors += counts.descriptors;

@@ -9,6 +9,7 @@
 //! - `unit`: one remapping unit of whichever vendor
 //! - [`vtd`]: one Intel unit: registers, tables, invalidation, faults
 //! - [`fault`], [`interrupt`], `contract`, `invalidation`: what the front and a unit say to each other
+//! - `amd`: what AMD units read: page tables so far
 //! - `paging`: one walker, many entry formats
 //! - [`topology`]: who serves whom
 //! - [`firmware`]: ACPI bytes, checked once
@@ -33,6 +34,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;
+mod amd;
 mod audit;
 mod cell;
 mod contract;
@@ -59,8 +61,9 @@ pub use iommu::Iommu;
 /// it is sound only as the front uses it, each table with the platform that it was made on.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::amd::V1;
     pub use crate::hal::FrameList;
-    pub use crate::paging::{Change, Entry, Format, Mappings, PageTable, Shape, Spare};
+    pub use crate::paging::{Change, Entry, Format, Geometry, Hole, Mappings, PageTable, Prealloc};
     pub use crate::vtd::{QueueAlone, SecondStage};
 }
 

@@ -1,13 +1,15 @@
 //! Page tables: one walker for many entry formats.
 //!
-//! A table belongs to no unit: what an edit changed is told as a `Change`, and its user tells the hardware.
+//! A table belongs to no unit: what an edit changed is told as a `Change`, and its user tells the hardware. What an edit
+//! takes out of the table stays with it until its user says that hardware has forgotten it.
 //!
-//! A table is always as small as it can be: what one page can map is one page, as far as its shape allows, and no table but
+//! A table is always as small as it can be: what one page can map is one page, as far as its geometry allows, and no table but
 //! the top one is empty.
 
 mod change;
 mod check;
 mod format;
+mod geometry;
 mod join;
 mod map;
 mod mappings;
@@ -17,6 +19,7 @@ mod split;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unlinked;
 mod unmap;
 mod walk;
 mod write;
@@ -25,6 +28,7 @@ pub use change::Change;
 pub use check::MapError;
 pub(crate) use check::check;
 pub(crate) use format::page_bytes;
-pub use format::{Entry, Format, Shape};
+pub use format::{Entry, Format};
+pub use geometry::{Geometry, Hole};
 pub use mappings::Mappings;
-pub use table::{PageTable, Spare};
+pub use table::{PageTable, Prealloc};

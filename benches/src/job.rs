@@ -1,5 +1,7 @@
 //! One piece of work by one contender.
 
+use cofferdam::internals::{SecondStage, V1};
+
 use crate::ours::{Cofferdam, Stores};
 use crate::peers::{Aarch64Paging, PageTableGeneric, PageTableMultiarch, X86_64};
 use crate::tables::Tables;
@@ -38,8 +40,9 @@ const GIB: u64 = 1 << 30;
 /// is mapped or unmapped.
 pub fn job(work: &str, contender: &str, bytes: u64) -> Option<Box<dyn Job>> {
     match contender {
-        "cofferdam" => edit::<Cofferdam<true>>(work, bytes).or_else(|| crate::driver::job(work)),
-        "cofferdam_unsnooped" => edit::<Cofferdam<false>>(work, bytes),
+        "cofferdam" => edit::<Cofferdam<SecondStage, true>>(work, bytes).or_else(|| crate::driver::job(work)),
+        "cofferdam_v1" => edit::<Cofferdam<V1, true>>(work, bytes),
+        "cofferdam_unsnooped" => edit::<Cofferdam<SecondStage, false>>(work, bytes),
         "stores" => edit::<Stores<true>>(work, bytes),
         "stores_unsnooped" => edit::<Stores<false>>(work, bytes),
         "x86_64" => edit::<X86_64>(work, bytes),

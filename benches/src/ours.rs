@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
 use cofferdam::hal::{Hal, Window};
-use cofferdam::internals::{PageTable, SecondStage, Shape};
+use cofferdam::internals::{Format, Geometry, Hole, PageTable, SecondStage, V1};
 
 use crate::pool::{POOL, pointer};
 use crate::tables::{Tables, page_size};
@@ -55,22 +55,36 @@ unsafe impl Hal for Memory {
     }
 }
 
-/// The shape of every table here: four levels, all page sizes, and addresses as wide as those of the pool's frames.
-const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 48 };
+/// What every table here is like: four levels, all page sizes, and addresses as wide as those of the pool's frames.
+const GEOMETRY: Geometry = Geometry::new(4, 3, 48, 48, &[Hole::INTERRUPTS]).expect("a geometry");
 
-/// cofferdam, with every check of its page table, for units that snoop page walks or for those that do not.
+/// A vendor's format.
+pub trait Vendor: Format {
+    /// With DMA made coherent by each page.
+    const COHERENT: Self;
+}
+
+impl Vendor for SecondStage {
+    const COHERENT: Self = Self { snoop: true };
+}
+
+impl Vendor for V1 {
+    const COHERENT: Self = Self { force_coherent: true };
+}
+
+/// cofferdam, with every check of its page table, in the format of a vendor, for units that snoop page walks or for those that do not.
 #[derive(Debug)]
-pub struct Cofferdam<const SNOOPED: bool>(Option<PageTable<SecondStage>>);
+pub struct Cofferdam<F: Vendor, const SNOOPED: bool>(Option<PageTable<F>>);
 
-impl<const SNOOPED: bool> Cofferdam<SNOOPED> {
-    fn table(&mut self) -> &mut PageTable<SecondStage> {
+impl<F: Vendor, const SNOOPED: bool> Cofferdam<F, SNOOPED> {
+    fn table(&mut self) -> &mut PageTable<F> {
         self.0.as_mut().expect("a table until it is dropped")
     }
 }
 
-impl<const SNOOPED: bool> Tables for Cofferdam<SNOOPED> {
+impl<F: Vendor, const SNOOPED: bool> Tables for Cofferdam<F, SNOOPED> {
     fn new() -> Self {
-        Self(Some(PageTable::new(&Memory, SecondStage { snoop: true }, SHAPE, SNOOPED).expect("a frame")))
+        Self(Some(PageTable::new(&Memory, F::COHERENT, GEOMETRY, SNOOPED).expect("a frame")))
     }
 
     fn root(&self) -> u64 {
@@ -92,24 +106,28 @@ impl<const SNOOPED: bool> Tables for Cofferdam<SNOOPED> {
         let region = Region::new(Iova::new(input), PhysAddr::new_truncate(output), bytes, Rights::all());
         let region = region.expect("a region");
         let table = self.table();
-        let spare = table.prepare_map(&Memory, region).expect("a region that can be mapped");
-        let change = table.map(&Memory, region, spare);
-        // SAFETY: no hardware walks this table.
-        unsafe { change.free(&Memory) };
+        let prealloc = table.prepare_map(&Memory, region).expect("a region that can be mapped");
+        let change = table.map(&Memory, region, prealloc);
+        if change.tables {
+            // SAFETY: no hardware walks this table.
+            unsafe { table.free_unlinked(&Memory) };
+        }
     }
 
     #[inline]
     fn unmap(&mut self, input: u64, _output: u64, bytes: u64) {
         let range = IovaRange::new(Iova::new(input), bytes).expect("a range");
         let table = self.table();
-        let spare = table.prepare_edit(&Memory, range).expect("frames");
-        let change = table.unmap(&Memory, range, spare);
-        // SAFETY: no hardware walks this table.
-        unsafe { change.free(&Memory) };
+        let prealloc = table.prepare_edit(&Memory, range).expect("frames");
+        let change = table.unmap(&Memory, range, prealloc);
+        if change.tables {
+            // SAFETY: no hardware walks this table.
+            unsafe { table.free_unlinked(&Memory) };
+        }
     }
 }
 
-impl<const SNOOPED: bool> Drop for Cofferdam<SNOOPED> {
+impl<F: Vendor, const SNOOPED: bool> Drop for Cofferdam<F, SNOOPED> {
     fn drop(&mut self) {
         if let Some(table) = self.0.take() {
             let frames = table.into_frames(&Memory);

@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cofferdam::internals::{SecondStage, V1};
 use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell, registers_of_batch};
 use cofferdam_benches::job;
 use cofferdam_benches::ours::Cofferdam;
@@ -73,17 +74,18 @@ fn is_small(entry: u64) -> bool {
 #[test]
 fn all_leave_the_same_in_memory() {
     let _alone = alone();
-    let ours = left_by::<Cofferdam<true>>(is_small);
+    let ours = left_by::<Cofferdam<SecondStage, true>>(is_small);
     assert_eq!(ours.each_ref().map(Vec::len), [6, 0, 64, 32]);
     assert_eq!(ours.first().unwrap().first(), Some(&(RANGE.0, 1, RANGE.1 | 0x803)));
-    assert_eq!(left_by::<Cofferdam<false>>(is_small), ours);
+    assert_eq!(left_by::<Cofferdam<SecondStage, false>>(is_small), ours);
     assert_eq!(left_by::<PageTableMultiarch>(is_small), ours);
     assert_eq!(left_by::<PageTableGeneric>(is_small), ours);
-    // The entries of these two are others, but lead to the same place.
+    // The entries of these are others, but lead to the same place.
     let places = |left: [Pages; 4]| {
         left.map(|pages| Pages::from_iter(pages.iter().map(|&(at, level, entry)| (at, level, entry & ADDRESS))))
     };
     let ours = places(ours);
+    assert_eq!(places(left_by::<Cofferdam<V1, true>>(|entry| entry >> 9 & 7 != 0)), ours);
     assert_eq!(places(left_by::<X86_64>(is_small)), ours);
     assert_eq!(places(left_by::<Aarch64Paging>(|entry| entry & 0b11 == 0b11)), ours);
 }
@@ -92,9 +94,9 @@ fn all_leave_the_same_in_memory() {
 fn every_contender_does_every_work_and_gives_all_frames_back() {
     let _alone = alone();
     let all = ["stores", "cofferdam", "x86_64", "page_table_multiarch", "page_table_generic", "aarch64_paging"];
-    let unsnooped = ["stores_unsnooped", "cofferdam_unsnooped"];
+    let others = ["stores_unsnooped", "cofferdam_unsnooped", "cofferdam_v1"];
     let used = POOL.used();
-    for contender in all.iter().chain(&unsnooped) {
+    for contender in all.iter().chain(&others) {
         for work in ["map_page", "map_page_alike", "unmap_page", "map_4k", "unmap_4k", "map_2m", "unmap_2m"] {
             job(work, contender, 4 * MIB).unwrap().run();
         }

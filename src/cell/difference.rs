@@ -5,7 +5,7 @@ use super::regions::{outside, part};
 use crate::addr::{Iova, IovaRange, Region, Rights};
 use crate::domain::Table;
 use crate::hal::Hal;
-use crate::paging::{Change, Spare};
+use crate::paging::{Change, Prealloc};
 
 /// A range in which the regions of a cell before a change differ from those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ impl Difference {
         self.before.is_some()
     }
 
-    /// Does to a page table what [`takes`](Self::takes). The frames in `spare` suffice to split pages at both ends of the
+    /// Does to a page table what [`takes`](Self::takes). The frames in `prealloc` suffice to split pages at both ends of the
     /// range.
-    pub(crate) fn edit(&self, hal: &impl Hal, table: &mut Table, spare: Spare) -> Change {
+    pub(crate) fn edit(&self, hal: &impl Hal, table: &mut Table, prealloc: Prealloc) -> Change {
         match self.narrowed() {
-            Some(rights) => table.protect(hal, self.range, rights, spare),
-            None => table.unmap(hal, self.range, spare),
+            Some(rights) => table.protect(hal, self.range, rights, prealloc),
+            None => table.unmap(hal, self.range, prealloc),
         }
     }
 }

@@ -1,7 +1,6 @@
 #![forbid(unsafe_code)]
 
 use crate::domain::{Attributes, Coherency};
-use crate::paging::Shape;
 
 /// Which page tables the devices of a cell are given, as far as their DMA can be made to snoop the CPU's caches.
 ///
@@ -66,13 +65,9 @@ impl Sharing {
         match self {
             Self::ByAttributes => other.serves(own),
             Self::FewestTables => {
-                let shape = Shape {
-                    largest_page: own.shape.largest_page.min(other.shape.largest_page),
-                    input_bits: own.shape.input_bits.min(other.shape.input_bits),
-                    ..own.shape
-                };
+                let geometry = own.geometry.at_most(other.geometry);
                 let coherency = other.coherency;
-                other.serves(&Attributes { shape, coherency, ..*own })
+                other.serves(&Attributes { geometry, coherency, ..*own })
                     && (can_enforce || coherency == Coherency::NotEnforced)
             }
         }
@@ -83,16 +78,21 @@ impl Sharing {
 mod tests {
     use super::*;
     use crate::contract::TableFormat;
+    use crate::paging::{Geometry, Hole};
 
-    const SHAPE: Shape = Shape { levels: 4, largest_page: 3, input_bits: 48, output_bits: 46 };
+    const GEOMETRY: Geometry = geometry(4, 3, 48);
     const SNOOPED: Attributes = Attributes {
         format: TableFormat::SecondStage,
-        shape: SHAPE,
+        geometry: GEOMETRY,
         coherency: Coherency::Enforced,
         coherent_walks: false,
         reserved: 0,
     };
     const PLAIN: Attributes = Attributes { coherency: Coherency::NotEnforced, ..SNOOPED };
+
+    const fn geometry(levels: u8, max_leaf_level: u8, input_bits: u8) -> Geometry {
+        Geometry::new(levels, max_leaf_level, input_bits, 46, &[Hole::INTERRUPTS]).unwrap()
+    }
 
     #[test]
     fn a_policy_says_what_a_table_is_like_and_who_gets_none() {
@@ -110,8 +110,8 @@ mod tests {
             assert!(!sharing.shares(&PLAIN, false, &SNOOPED), "it cannot be made to snoop");
             for other in [
                 Attributes { reserved: 1, ..PLAIN },
-                Attributes { shape: Shape { levels: 3, ..SHAPE }, ..PLAIN },
-                Attributes { shape: Shape { input_bits: 57, ..SHAPE }, ..PLAIN },
+                Attributes { geometry: geometry(3, 3, 39), ..PLAIN },
+                Attributes { geometry: geometry(5, 3, 57), ..PLAIN },
                 Attributes { coherent_walks: true, ..PLAIN },
             ] {
                 assert!(!sharing.shares(&PLAIN, false, &other), "{other:?}");
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn only_for_fewest_tables_one_that_can_do_less_is_shared() {
-        let small = Attributes { shape: Shape { largest_page: 1, ..SHAPE }, ..PLAIN };
-        let narrow = Attributes { shape: Shape { input_bits: 39, ..SHAPE }, ..SNOOPED };
+        let small = Attributes { geometry: geometry(4, 1, 48), ..PLAIN };
+        let narrow = Attributes { geometry: geometry(4, 3, 39), ..SNOOPED };
         for other in [PLAIN, small, narrow] {
             assert!(Sharing::FewestTables.shares(&SNOOPED, true, &other), "{other:?}");
             assert!(!Sharing::ByAttributes.shares(&SNOOPED, true, &other), "{other:?}");

@@ -1,12 +1,10 @@
 //! A page table of whichever format.
-#![forbid(unsafe_code)]
-
 use super::Attributes;
 use crate::addr::{IovaRange, Region, Rights};
 use crate::contract::{Stage, TableFormat};
 use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, NoFrame};
-use crate::paging::{Change, MapError, PageTable, Spare};
+use crate::paging::{Change, MapError, PageTable, Prealloc};
 use crate::vtd::SecondStage;
 
 /// A page table and all its frames.
@@ -28,11 +26,11 @@ macro_rules! of_format {
 impl Table {
     /// An empty table: it blocks everything.
     pub(crate) fn new(hal: &impl Hal, attributes: &Attributes) -> Result<Self, NoFrame> {
-        let Attributes { shape, coherency, coherent_walks, .. } = *attributes;
+        let Attributes { geometry, coherency, coherent_walks, .. } = *attributes;
         match attributes.format {
             TableFormat::SecondStage => {
                 let format = SecondStage { snoop: coherency == Coherency::Enforced };
-                PageTable::new(hal, format, shape, coherent_walks).map(Self::SecondStage)
+                PageTable::new(hal, format, geometry, coherent_walks).map(Self::SecondStage)
             }
         }
     }
@@ -48,28 +46,43 @@ impl Table {
     }
 
     /// [`PageTable::prepare_map`].
-    pub(crate) fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
+    pub(crate) fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Prealloc, MapError> {
         of_format!(table in self => table.prepare_map(hal, region))
     }
 
     /// [`PageTable::prepare_edit`].
-    pub(crate) fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, NoFrame> {
+    pub(crate) fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Prealloc, NoFrame> {
         of_format!(table in self => table.prepare_edit(hal, range))
     }
 
     /// [`PageTable::map`].
-    pub(crate) fn map(&mut self, hal: &impl Hal, region: Region, spare: Spare) -> Change {
-        of_format!(table in self => table.map(hal, region, spare))
+    pub(crate) fn map(&mut self, hal: &impl Hal, region: Region, prealloc: Prealloc) -> Change {
+        of_format!(table in self => table.map(hal, region, prealloc))
     }
 
     /// [`PageTable::unmap`].
-    pub(crate) fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
-        of_format!(table in self => table.unmap(hal, range, spare))
+    pub(crate) fn unmap(&mut self, hal: &impl Hal, range: IovaRange, prealloc: Prealloc) -> Change {
+        of_format!(table in self => table.unmap(hal, range, prealloc))
     }
 
     /// [`PageTable::protect`].
-    pub(crate) fn protect(&mut self, hal: &impl Hal, range: IovaRange, rights: Rights, spare: Spare) -> Change {
-        of_format!(table in self => table.protect(hal, range, rights, spare))
+    pub(crate) fn protect(&mut self, hal: &impl Hal, range: IovaRange, rights: Rights, prealloc: Prealloc) -> Change {
+        of_format!(table in self => table.protect(hal, range, rights, prealloc))
+    }
+
+    /// Frames that nothing leads to any more, and that are not [given back](Self::free_unlinked) yet.
+    pub(crate) fn unlinked(&self) -> usize {
+        of_format!(table in self => table.unlinked())
+    }
+
+    /// [`PageTable::free_unlinked`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn free_unlinked(&mut self, hal: &impl Hal) {
+        // SAFETY: passed on from the caller.
+        of_format!(table in self => unsafe { table.free_unlinked(hal) });
     }
 
     /// [`PageTable::into_frames`].

@@ -18,7 +18,8 @@ use crate::contract::DomainId;
 use crate::domain::Domain;
 use crate::hal::{Deadline, FrameList, Hal};
 use crate::invalidation::Flush;
-use crate::paging::{Change, Spare};
+use crate::paging::{Change, Prealloc};
+use crate::unit::Unit;
 
 impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu<H, UNITS, CELLS, DEVICES> {
     /// [`Change::commit`](super::Change::commit).
@@ -27,12 +28,12 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut context_tables = self.stage(&mut config, &touched, edits)?;
         touched.of(&mut config.cells).for_each(|cell| cell.busy = true);
 
-        // Tables that nothing of ours refers to any more.
+        // Frames of domains that are gone.
         let mut freed = FrameList::new();
         let mut results = Results::NONE;
         self.make_up_first(&mut config, &touched);
         let mut config = self.empty_device_tlbs(config, &touched, &mut results);
-        self.take_away(&mut config, &touched, &mut freed);
+        self.take_away(&mut config, &touched);
         let config = self.flush(config, &touched, &mut results);
         let (mut config, quiet) = self.quiet(config, &touched, &results);
         let confirmed = results.all();
@@ -49,24 +50,19 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         // SAFETY: each unit has confirmed that it forgot what led to them.
         unsafe { freed.free(&self.hal) };
 
-        let mut freed = FrameList::new();
-        self.grant(&mut config, &touched, &mut context_tables, &mut freed);
+        self.grant(&mut config, &touched, &mut context_tables);
         // SAFETY: what is left was not needed.
         unsafe { context_tables.free(&self.hal) };
         let mut config = self.flush(config, &touched, &mut results);
         if let Err(error) = results.all() {
-            self.take_back(&mut config, &touched, &mut freed);
-            return self.give_up(config, &touched, freed, false, error.into());
+            self.take_back(&mut config, &touched);
+            return self.give_up(config, &touched, FrameList::new(), false, error.into());
         }
         // Only when their entries allow it (R47).
         let arrived = config.assignments.iter().filter(|device| device.arrives(&touched));
         arrived.filter_map(|device| device.ats.as_ref()).for_each(|ats| ats.switch(&self.hal, true));
-        self.end(&mut config, &touched, true);
-        let committed = self.report(&mut config, &touched);
-        drop(config);
-        // SAFETY: each unit has confirmed the flush that granting asked for.
-        unsafe { freed.free(&self.hal) };
-        Ok(committed)
+        self.end(&mut config, &touched, true, true);
+        Ok(self.report(&mut config, &touched))
     }
 
     /// Locks the configuration at a moment when none of the edits' cells is in another change.
@@ -88,16 +84,16 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// Clears what the change takes away, rights among it.
-    fn take_away(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, freed: &mut FrameList) {
+    fn take_away(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
                 for difference in
                     self.differences(domain.attributes.reserved, regions, staged).filter(Difference::takes)
                 {
-                    let spare = domain.spare_for_edit(&self.hal, difference.range);
-                    let change = difference.edit(&self.hal, &mut domain.table, spare);
-                    self.note(assignments, flushes, domain.id, change, freed);
+                    let prealloc = domain.prealloc_for_edit(&self.hal, difference.range);
+                    let change = difference.edit(&self.hal, &mut domain.table, prealloc);
+                    self.note(assignments, flushes, domain.id, &change);
                 }
             }
         }
@@ -109,23 +105,30 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// Adds what a change of a page table asks for to what each unit that uses it is going to be told.
-    fn note(
-        &self,
-        assignments: &[Assignment],
-        flushes: &mut [Flush],
-        domain_id: DomainId,
-        change: Change,
-        freed: &mut FrameList,
-    ) {
+    fn note(&self, assignments: &[Assignment], flushes: &mut [Flush], domain_id: DomainId, change: &Change) {
         for (index, (unit, flush)) in self.units.iter().zip(flushes).enumerate() {
             let users = assignments.iter().filter(|device| device.unit == index && device.domain == Some(domain_id));
             if users.clone().next().is_some() {
                 // The device-TLB of a device that arrives is switched on later.
                 let known = users.filter(|device| device.state != State::Arriving);
-                flush.page_table(unit.features(), domain_id, &change, known.filter_map(Assignment::device_tlb));
+                flush.page_table(unit.features(), domain_id, change, known.filter_map(Assignment::device_tlb));
             }
         }
-        freed.append(&self.hal, change.freed);
+    }
+
+    /// Gives back the tables that changes took out of a domain, once this one is confirmed: not where a unit failed, as it
+    /// may still walk what an earlier change took out.
+    fn free_unlinked(&self, assignments: &[Assignment], domain: &mut Domain) {
+        if domain.table.unlinked() == 0 {
+            return;
+        }
+        let mut users = assignments.iter().filter(|device| device.domain == Some(domain.id));
+        let is_up_to_date = |unit: &Unit| unit.check_on().is_ok();
+        if users.all(|device| self.units.get(device.unit).is_some_and(is_up_to_date)) {
+            // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among
+            // them. One whose devices have left it has confirmed that it forgot the domain.
+            unsafe { domain.table.free_unlinked(&self.hal) };
+        }
     }
 
     /// Takes devices that are [released](Assignment::is_released) from the list (R44), and domains that no device uses any
@@ -160,22 +163,21 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         config: &mut Config<UNITS, CELLS, DEVICES>,
         touched: &Touched<CELLS>,
         context_tables: &mut FrameList,
-        freed: &mut FrameList,
     ) {
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known) {
                 for difference in self.differences(domain.attributes.reserved, regions, staged) {
                     let change = if let Some(region) = difference.granted() {
-                        let spare = domain.spare_for_map(&self.hal, region);
-                        domain.table.map(&self.hal, region, spare)
+                        let prealloc = domain.prealloc_for_map(&self.hal, region);
+                        domain.table.map(&self.hal, region, prealloc)
                     } else if let Some((_, rights)) = difference.widened() {
-                        let spare = domain.spare_for_edit(&self.hal, difference.range);
-                        domain.table.protect(&self.hal, difference.range, rights, spare)
+                        let prealloc = domain.prealloc_for_edit(&self.hal, difference.range);
+                        domain.table.protect(&self.hal, difference.range, rights, prealloc)
                     } else {
                         continue;
                     };
-                    self.note(assignments, flushes, domain.id, change, freed);
+                    self.note(assignments, flushes, domain.id, &change);
                 }
             }
             for domain in domains.iter_mut() {
@@ -196,7 +198,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     }
 
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
-    fn take_back(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, freed: &mut FrameList) {
+    fn take_back(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>) {
         let Config { cells, assignments, flushes, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut() {
@@ -206,7 +208,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                         continue;
                     }
                     let change = self.take(domain, difference.range, widened.map(|(before, _)| before));
-                    self.note(assignments, flushes, domain.id, change, freed);
+                    self.note(assignments, flushes, domain.id, &change);
                 }
             }
         }
@@ -224,8 +226,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
     /// reach less than they are granted, but not more.
     fn take(&self, domain: &mut Domain, range: IovaRange, but_for: Option<Rights>) -> Change {
         match (domain.table.prepare_edit(&self.hal, range), but_for) {
-            (Ok(spare), Some(rights)) => domain.table.protect(&self.hal, range, rights, spare),
-            (spare, _) => domain.table.unmap(&self.hal, range, spare.unwrap_or(Spare::none())),
+            (Ok(prealloc), Some(rights)) => domain.table.protect(&self.hal, range, rights, prealloc),
+            (prealloc, _) => domain.table.unmap(&self.hal, range, prealloc.unwrap_or(Prealloc::none())),
         }
     }
 
@@ -249,7 +251,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 let reserved = domain.attributes.reserved;
                 for difference in self.differences(reserved, &cell.regions, &cell.staged).filter(Difference::takes) {
                     let change = self.take(domain, difference.range, difference.narrowed());
-                    self.note(assignments, flushes, domain.id, change, &mut freed);
+                    self.note(assignments, flushes, domain.id, &change);
                 }
             }
             withdraw_grants(&cell.regions, &mut cell.staged);
@@ -259,18 +261,26 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let mut config = self.flush(config, touched, &mut results);
         self.forget_released(&mut config, touched, &results, &mut freed);
         let mut config = self.flush(config, touched, &mut results);
-        if confirmed && results.all().is_ok() {
+        let confirmed = confirmed && results.all().is_ok();
+        if confirmed {
             // SAFETY: each unit has confirmed that it forgot what led to them.
             unsafe { freed.free(&self.hal) };
         } else {
             config.lost.append(&self.hal, freed);
         }
-        self.end(&mut config, touched, false);
+        self.end(&mut config, touched, false, confirmed);
         Err(error)
     }
 
     /// What was staged is so from now on, and other changes may come.
-    fn end(&self, config: &mut Config<UNITS, CELLS, DEVICES>, touched: &Touched<CELLS>, succeeded: bool) {
+    /// Units have `confirmed` all that was taken away, or not.
+    fn end(
+        &self,
+        config: &mut Config<UNITS, CELLS, DEVICES>,
+        touched: &Touched<CELLS>,
+        succeeded: bool,
+        confirmed: bool,
+    ) {
         let Config { cells, assignments, root, .. } = config;
         if let Some(root) = root.as_mut().filter(|root| touched.has(root.cell)) {
             root.end(succeeded);
@@ -283,7 +293,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             cell.regions.clone_from(&cell.staged);
             cell.busy = false;
             for domain in &mut cell.domains {
-                domain.take_spare().free(&self.hal);
+                domain.take_prealloc().free(&self.hal);
+                if confirmed {
+                    self.free_unlinked(assignments, domain);
+                }
             }
         }
     }

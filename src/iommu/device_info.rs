@@ -66,7 +66,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let unit = self.units.get(index).ok_or(Error::NoSuchDevice(device))?;
         let requesters = self.topology.requesters(&self.hal, device)?;
         let group = self.topology.group(&self.hal, device);
-        let shape = unit.features().geometry.ok_or(Error::NoSuchDevice(device))?;
+        let geometry = unit.features().geometry.ok_or(Error::NoSuchDevice(device))?;
         let mut reserved = Vec::new();
         for memory in self.topology.reserved(&self.hal, device) {
             let _ = reserved.push(memory.region);
@@ -80,8 +80,8 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
             unit: unit.window(),
             cell: assignment.map(|assignment| assignment.cell),
             snoop_enforceable: self.can_enforce_snoop(unit.features(), device),
-            input_bits: shape.input_bits,
-            largest_page: shape.largest_page_bytes(),
+            input_bits: geometry.input_bits(),
+            largest_page: geometry.largest_page_bytes(),
             reserved,
             relaxable: pci::is_display_or_usb(&self.hal, device),
             windows: BridgeWindow::of(&self.hal, device)?,
@@ -106,10 +106,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let config = self.config.lock();
         let Cell { config: cell_config, domains, .. } = config.cell(cell)?;
         // A table stays as narrow as it was made, for a device perhaps that has left it to others.
-        let tables = domains.iter().map(|domain| domain.attributes.shape.input_bits).min();
-        let shapes = self.units.iter().filter_map(|unit| unit.features().geometry);
+        let tables = domains.iter().map(|domain| domain.attributes.geometry.input_bits()).min();
+        let geometries = self.units.iter().filter_map(|unit| unit.features().geometry);
         // Without a table, what any unit reaches.
-        let bits = tables.or_else(|| shapes.map(|shape| shape.input_bits).max()).unwrap_or_default();
+        let bits = tables.or_else(|| geometries.map(|geometry| geometry.input_bits()).max()).unwrap_or_default();
         let mut holes: Vec<IovaRange, { limits::RESERVED + limits::WINDOWS + 1 }> = Vec::new();
         let (first, last) = INTERRUPTS;
         if let Some(interrupts) = IovaRange::new(Iova::new(first), last - first + 1) {

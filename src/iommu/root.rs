@@ -168,7 +168,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                 let reason = Refusal::ReservedMemory(reserved);
                 return Err(arriving.map_or(Error::Reserved(reserved), |device| Error::Refused { device, reason }));
             }
-            let fits = |region: &Region| domain.attributes.shape.tables_to_map(*region).map(drop);
+            let fits = |region: &Region| domain.attributes.geometry.tables_to_map(*region).map(drop);
             if let Err(error) = root.staged.as_slice().iter().try_for_each(fits) {
                 let reason = Incompatibility::Map(error);
                 return Err(arriving.map_or(error.into(), |device| Error::Incompatible { device, reason }));

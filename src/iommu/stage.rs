@@ -9,7 +9,7 @@ use crate::contract::DomainId;
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::limits::{self, Full};
-use crate::paging::{self, MapError, Spare};
+use crate::paging::{self, MapError, Prealloc};
 
 /// Which cells a change is about.
 #[derive(Clone, Copy, Debug)]
@@ -232,11 +232,11 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         let Config { cells, assignments, .. } = config;
         for Cell { regions, staged, domains, .. } in touched.of(cells) {
             for domain in domains.iter_mut().filter(|domain| domain.known && stays_in_use(assignments, domain.id)) {
-                let (table, shape) = (&domain.table, domain.attributes.shape);
+                let (table, geometry) = (&domain.table, domain.attributes.geometry);
                 let reserved = domain.attributes.reserved;
                 let mut all = self.differences(reserved, regions, staged);
-                domain.spare = match (all.next(), all.next()) {
-                    (None, _) => Spare::none(),
+                domain.prealloc = match (all.next(), all.next()) {
+                    (None, _) => Prealloc::none(),
                     // Alone, an edit is given just what it needs.
                     (Some(edit), None) if edit.taken().is_none() => match edit.granted() {
                         Some(region) => table.prepare_map(&self.hal, region)?,
@@ -246,10 +246,10 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
                     _ => {
                         let mut needed = 0;
                         for edit in self.differences(reserved, regions, staged) {
-                            needed += edit.granted().map_or(Ok(0), |region| shape.tables_to_map(region))?;
-                            needed += if edit.is_edit() { shape.tables_to_edit(edit.range) } else { 0 };
+                            needed += edit.granted().map_or(Ok(0), |region| geometry.tables_to_map(region))?;
+                            needed += if edit.is_edit() { geometry.tables_to_edit(edit.range) } else { 0 };
                         }
-                        Spare::allocate(&self.hal, needed, shape)?
+                        Prealloc::allocate(&self.hal, needed, geometry)?
                     }
                 };
             }
@@ -283,7 +283,7 @@ impl<H: Hal, const UNITS: usize, const CELLS: usize, const DEVICES: usize> Iommu
         for cell in touched.of(&mut config.cells) {
             cell.doomed = false;
             for domain in &mut cell.domains {
-                domain.take_spare().free(&self.hal);
+                domain.take_prealloc().free(&self.hal);
             }
             // SAFETY: no unit was told of a domain that is not known.
             cell.remove_domains(&self.hal, |domain| !domain.known, |frames| unsafe { frames.free(&self.hal) });

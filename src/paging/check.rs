@@ -1,10 +1,11 @@
-//! What can be mapped at all, and by a table of which shape.
+//! What can be mapped at all, and by a table of which geometry.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-use super::Shape;
-use crate::addr::{INTERRUPTS, Iova, IovaRange, PAGE_BYTES, Region, meets_interrupts};
+use super::geometry::exceeds;
+use super::{Geometry, Hole};
+use crate::addr::{Iova, IovaRange, PAGE_BYTES, Region, meets_interrupts};
 use crate::hal::NoFrame;
 
 /// Why a region cannot be mapped. Nothing was changed.
@@ -29,8 +30,15 @@ pub enum MapError {
         /// Width of an output address.
         output_bits: u8,
     },
-    /// Input or output meets 0xFEE0_0000 to 0xFEEF_FFFF, where requests are interrupts.
-    InterruptRange(Region),
+    /// The input range meets addresses that hardware never translates.
+    InputHole {
+        /// The region.
+        region: Region,
+        /// Which addresses, and why.
+        hole: &'static Hole,
+    },
+    /// The output range meets 0xFEE0_0000 to 0xFEEF_FFFF: hardware refuses what leads there.
+    OutputInterrupts(Region),
     /// Something is mapped at this input address already.
     Occupied(Iova),
     /// There is no frame for a page table, or none that its units can address.
@@ -48,9 +56,8 @@ impl fmt::Display for MapError {
             Self::OutputTooHigh { region, output_bits } => {
                 write!(f, "{region}: the output passes the machine's {output_bits} address bits")
             }
-            Self::InterruptRange(region) => {
-                write!(f, "{region} meets {:#x}..={:#x}, where requests are interrupts", INTERRUPTS.0, INTERRUPTS.1)
-            }
+            Self::InputHole { region, hole } => write!(f, "{region}: the input meets {hole}"),
+            Self::OutputInterrupts(region) => write!(f, "{region}: the output meets {}", Hole::INTERRUPTS),
             Self::Occupied(at) => write!(f, "{at} is mapped already"),
             Self::NoFrame(reason) => reason.fmt(f),
         }
@@ -73,14 +80,20 @@ pub(crate) fn check(region: Region) -> Result<(), MapError> {
     if region.rights.is_empty() {
         return Err(MapError::NoRights(region.input));
     }
-    if input_meets_interrupts(region.input) || output_meets_interrupts(region) {
-        return Err(MapError::InterruptRange(region));
+    check_holes(region, &[Hole::INTERRUPTS])?;
+    if output_meets_interrupts(region) {
+        return Err(MapError::OutputInterrupts(region));
     }
     Ok(())
 }
 
-impl Shape {
-    /// Checks that a table of this shape reaches both sides of `region`.
+fn check_holes(region: Region, holes: &'static [Hole]) -> Result<(), MapError> {
+    let met = holes.iter().find(|hole| hole.meets(region.input));
+    met.map_or(Ok(()), |hole| Err(MapError::InputHole { region, hole }))
+}
+
+impl Geometry {
+    /// Checks that a table of this geometry can hold both sides of `region`.
     pub(super) fn check(self, region: Region) -> Result<(), MapError> {
         if !self.reaches(region.input.last()) {
             return Err(MapError::InputTooHigh { region, input_bits: self.input_bits });
@@ -88,10 +101,10 @@ impl Shape {
         if exceeds(output_last(region), self.output_bits) {
             return Err(MapError::OutputTooHigh { region, output_bits: self.output_bits });
         }
-        Ok(())
+        check_holes(region, self.holes)
     }
 
-    /// True if [`check`] and [`Shape::check`] find no fault with `region`, given that its input is made of pages and
+    /// True if [`check`] and [`Geometry::check`] find no fault with `region`, given that its input is made of pages and
     /// [`takes_input`](Self::takes_input) holds for it.
     #[inline]
     pub(super) fn takes_output(self, region: Region) -> bool {
@@ -100,27 +113,6 @@ impl Shape {
             && !output_meets_interrupts(region)
             && !exceeds(output_last(region), self.output_bits)
     }
-
-    /// True if something can be mapped everywhere in `range`.
-    pub(super) fn takes_input(self, range: IovaRange) -> bool {
-        self.reaches(range.last()) && !input_meets_interrupts(range)
-    }
-
-    /// The first and the last address of the part of `range` that is not too high.
-    pub(super) fn part(self, range: IovaRange) -> Option<(u64, u64)> {
-        let highest = u64::MAX.unbounded_shr(64_u32.saturating_sub(self.input_bits.into()));
-        let start = range.start().as_u64();
-        (start <= highest).then(|| (start, range.last().as_u64().min(highest)))
-    }
-
-    /// True if `at` is not too high.
-    pub(super) fn reaches(self, at: Iova) -> bool {
-        !exceeds(at.as_u64(), self.input_bits)
-    }
-}
-
-fn input_meets_interrupts(range: IovaRange) -> bool {
-    meets_interrupts(range.start().as_u64(), range.last().as_u64())
 }
 
 #[inline]
@@ -132,10 +124,4 @@ fn output_meets_interrupts(region: Region) -> bool {
 #[inline]
 fn output_last(region: Region) -> u64 {
     region.output.as_u64().saturating_add(region.input.last().as_u64() - region.input.start().as_u64())
-}
-
-/// True if `value` needs more than `bits` bits.
-#[inline]
-fn exceeds(value: u64, bits: u8) -> bool {
-    value.unbounded_shr(bits.into()) != 0
 }

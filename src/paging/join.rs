@@ -9,7 +9,7 @@ use crate::hal::{Hal, WORDS};
 
 impl<F: Format> PageTable<F> {
     /// Joins what can be joined on the way from `table` to `at`, from below: pages that were joined may make another.
-    pub(super) fn join(&self, hal: &impl Hal, table: Table, at: u64, edit: &mut Edit) {
+    pub(super) fn join(&self, hal: &impl Hal, table: Table, at: u64, edit: &mut Edit<F>) {
         if let Step::Table(next) = self.step(hal, table, table.index(at)) {
             self.join(hal, next, at, edit);
             self.join_table(hal, table, next, at, edit);
@@ -18,8 +18,8 @@ impl<F: Format> PageTable<F> {
 
     /// Joins the pages of `below`, to which the entry of `table` for `at` leads, if they are one: with one store, so that
     /// requests under way find the same page before and after (R32: only the size changes).
-    pub(super) fn join_table(&self, hal: &impl Hal, table: Table, below: Table, at: u64, edit: &mut Edit) {
-        if table.level > self.shape.largest_page {
+    pub(super) fn join_table(&self, hal: &impl Hal, table: Table, below: Table, at: u64, edit: &mut Edit<F>) {
+        if table.level > self.geometry.max_leaf_level {
             return;
         }
         let Some(word) = self.one_page(hal, below, below.index(at)) else { return };
@@ -28,7 +28,7 @@ impl<F: Format> PageTable<F> {
         self.writer(hal, table).store(table.index(at), word);
         edit.change.touch(at, table.level);
         edit.small = edit.small.saturating_sub(usize::from(below.level == 1));
-        edit.change.freed.push_walked(hal, below.frame);
+        edit.unlinked.push_joined(hal, below.frame);
     }
 
     /// The entry that translates as all of `table` does, if there is one. Asks first beside `index`: where pages are mapped

@@ -4,7 +4,7 @@ use super::format::{page_bytes, page_shift};
 use super::needs::tables_below;
 use super::table::Edit;
 use super::walk::{Step, Table};
-use super::{Change, Format, MapError, PageTable, Spare, check};
+use super::{Change, Format, MapError, PageTable, Prealloc, check};
 use crate::addr::{Iova, Region};
 use crate::hal::{Hal, WORDS};
 
@@ -27,23 +27,23 @@ impl<F: Format> PageTable<F> {
     ///
     /// The region cannot be mapped, or there are not enough frames.
     #[inline]
-    pub fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
+    pub fn prepare_map(&self, hal: &impl Hal, region: Region) -> Result<Prealloc, MapError> {
         if let Some((table, index)) = self.recent(region.input)
-            && self.shape.takes_output(region)
+            && self.geometry.takes_output(region)
             && table.frame.load(hal, index) == 0
         {
-            return Ok(Spare::none());
+            return Ok(Prealloc::none());
         }
         self.prepare_from_top(hal, region)
     }
 
     #[cold]
-    fn prepare_from_top(&self, hal: &impl Hal, region: Region) -> Result<Spare, MapError> {
+    fn prepare_from_top(&self, hal: &impl Hal, region: Region) -> Result<Prealloc, MapError> {
         check(region)?;
-        self.shape.check(region)?;
+        self.geometry.check(region)?;
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
-        let needed = self.survey(hal, self.top(), start, last, self.shape.page_level(&region))?;
-        Ok(Spare::allocate(hal, needed, self.shape)?)
+        let needed = self.survey(hal, self.top(), start, last, self.geometry.page_level(&region))?;
+        Ok(Prealloc::allocate(hal, needed, self.geometry)?)
     }
 
     /// How many tables are missing below this one for a range, all of which must be absent.
@@ -61,30 +61,30 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Maps `region`, of which nothing is mapped, with the largest pages that its alignment permits, also together with what
-    /// was mapped beside it before. `spare` comes from [`prepare_map`](Self::prepare_map) for the same region, with no edit
-    /// between, or is as much as `Shape::tables_to_map` says; what of it is not needed goes back.
+    /// was mapped beside it before. `prealloc` comes from [`prepare_map`](Self::prepare_map) for the same region, with no edit
+    /// between, or is as much as `Geometry::tables_to_map` says; what of it is not needed goes back.
     #[inline]
-    pub fn map(&mut self, hal: &impl Hal, region: Region, spare: Spare) -> Change {
+    pub fn map(&mut self, hal: &impl Hal, region: Region, prealloc: Prealloc) -> Change {
         if let Some((table, index)) = self.recent(region.input)
-            && spare.0.is_empty()
+            && prealloc.0.is_empty()
         {
             let absent = |index| table.frame.load(hal, index) == 0;
             // With an absent neighbour the table does not become one page.
-            if !self.shape.joins(&region) || absent(index + 1) || absent(index + WORDS - 1) {
+            if !self.geometry.joins(&region) || absent(index + 1) || absent(index + WORDS - 1) {
                 table.frame.store(hal, index, self.format.page(region.output.as_u64(), region.rights, 1));
                 self.stored(hal, table, index);
                 return Change::none(region.input);
             }
         }
-        self.map_from_top(hal, region, spare)
+        self.map_from_top(hal, region, prealloc)
     }
 
     #[cold]
-    fn map_from_top(&mut self, hal: &impl Hal, region: Region, spare: Spare) -> Change {
-        let plan = Plan { region, page_level: self.shape.page_level(&region) };
+    fn map_from_top(&mut self, hal: &impl Hal, region: Region, prealloc: Prealloc) -> Change {
+        let plan = Plan { region, page_level: self.geometry.page_level(&region) };
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
         self.widen(region.input);
-        let mut edit = self.begin(region.input, spare);
+        let mut edit = self.begin(region.input, prealloc);
         self.fill(hal, self.top(), start, last, &plan, &mut edit);
         if plan.page_level > 1 {
             self.join(hal, self.top(), start, &mut edit);
@@ -94,8 +94,8 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Maps `start..=last` of the plan, which lies within the table.
-    fn fill(&self, hal: &impl Hal, table: Table, start: u64, last: u64, plan: &Plan, edit: &mut Edit) {
-        edit.came_to(table, start, self.shape);
+    fn fill(&self, hal: &impl Hal, table: Table, start: u64, last: u64, plan: &Plan, edit: &mut Edit<F>) {
+        edit.came_to(table, start, self.geometry);
         let mut writer = self.writer(hal, table);
         let mut rest = Some(start);
         while let Some(start) = rest {

@@ -10,7 +10,7 @@ use crate::hal::Hal;
 impl<F: Format> PageTable<F> {
     /// Where `at` leads, and what may be done there; `None` if it is blocked.
     pub fn translate(&self, hal: &impl Hal, at: Iova) -> Option<(PhysAddr, Rights)> {
-        let (level, output, rights) = self.walk(hal, at.as_u64()).filter(|_| self.shape.reaches(at))?;
+        let (level, output, rights) = self.walk(hal, at.as_u64()).filter(|_| self.geometry.reaches(at))?;
         let offset = at.as_u64() & (page_bytes(level) - 1);
         Some((PhysAddr::new_truncate(output + offset), rights))
     }
@@ -18,7 +18,7 @@ impl<F: Format> PageTable<F> {
     /// What is mapped from `from` on, in ascending order: each as long as input and output go on together with the same
     /// rights, whatever the sizes of pages.
     pub fn mappings<'a, H: Hal>(&'a self, hal: &'a H, from: Iova) -> Mappings<'a, H, F> {
-        let at = self.shape.reaches(from).then_some(from);
+        let at = self.geometry.reaches(from).then_some(from);
         Mappings { table: self, hal, at, within: self.top(), ahead: None }
     }
 }
@@ -48,7 +48,7 @@ impl<H: Hal, F: Format> Mappings<'_, H, F> {
             }
             let offset = at & (page_bytes(within.level) - 1);
             let last = at | (page_bytes(within.level) - 1);
-            self.at = Iova::new(last).checked_add(1).filter(|next| self.table.shape.reaches(*next));
+            self.at = Iova::new(last).checked_add(1).filter(|next| self.table.geometry.reaches(*next));
             if self.at.is_some_and(|next| within.index(next.as_u64()) == 0) {
                 self.within = self.table.top();
             }

@@ -4,7 +4,7 @@
 use super::format::{is_page_start, page_bytes, page_shift};
 use super::table::Edit;
 use super::walk::{Step, Table};
-use super::{Format, PageTable, Spare};
+use super::{Format, PageTable, Prealloc};
 use crate::addr::{Iova, IovaRange, Rights};
 use crate::hal::{Hal, NoFrame, WORDS};
 
@@ -16,15 +16,15 @@ impl<F: Format> PageTable<F> {
     ///
     /// There are not enough frames.
     #[inline]
-    pub fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, NoFrame> {
+    pub fn prepare_edit(&self, hal: &impl Hal, range: IovaRange) -> Result<Prealloc, NoFrame> {
         if self.recent(range).is_some() {
-            return Ok(Spare::none());
+            return Ok(Prealloc::none());
         }
         self.prepare_split(hal, range)
     }
 
     #[cold]
-    fn prepare_split(&self, hal: &impl Hal, range: IovaRange) -> Result<Spare, NoFrame> {
+    fn prepare_split(&self, hal: &impl Hal, range: IovaRange) -> Result<Prealloc, NoFrame> {
         let mut needed = 0;
         // No page is split at 0.
         let mut other = 0;
@@ -32,7 +32,7 @@ impl<F: Format> PageTable<F> {
             needed += self.tables_to_split(hal, edge, other);
             other = edge;
         }
-        Spare::allocate(hal, needed, self.shape)
+        Prealloc::allocate(hal, needed, self.geometry)
     }
 
     /// Tables needed so that no page spans `edge`, once none spans `other`.
@@ -45,8 +45,8 @@ impl<F: Format> PageTable<F> {
     }
 
     /// An edit before which no page spans an edge of `range`.
-    pub(super) fn begin_at_edges(&self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Edit {
-        let mut edit = self.begin(range, spare);
+    pub(super) fn begin_at_edges(&mut self, hal: &impl Hal, range: IovaRange, prealloc: Prealloc) -> Edit<F> {
+        let mut edit = self.begin(range, prealloc);
         for edge in self.edges(range) {
             self.split(hal, edge, &mut edit);
         }
@@ -59,7 +59,7 @@ impl<F: Format> PageTable<F> {
 
     /// Splits the page that spans `edge`. It is replaced with one store, so requests under way find the same page before
     /// and after (R32: only the size changes).
-    fn split(&self, hal: &impl Hal, edge: u64, edit: &mut Edit) {
+    fn split(&self, hal: &impl Hal, edge: u64, edit: &mut Edit<F>) {
         let mut table = self.top();
         while !is_page_start(edge, table.level) {
             match self.step(hal, table, table.index(edge)) {
@@ -85,7 +85,7 @@ impl<F: Format> PageTable<F> {
         edge: u64,
         output: u64,
         rights: Rights,
-        edit: &mut Edit,
+        edit: &mut Edit<F>,
     ) -> Option<Table> {
         let level = level - 1;
         let table = edit.fresh_table(hal, level)?;
@@ -108,6 +108,6 @@ impl<F: Format> PageTable<F> {
     fn edges(&self, range: IovaRange) -> impl Iterator<Item = u64> {
         let in_page = page_bytes(1) - 1;
         let edges = [Some(range.start().as_u64() & !in_page), (range.last().as_u64() | in_page).checked_add(1)];
-        edges.into_iter().flatten().filter(|edge| self.shape.reaches(Iova::new(*edge)))
+        edges.into_iter().flatten().filter(|edge| self.geometry.reaches(Iova::new(*edge)))
     }
 }

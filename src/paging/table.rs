@@ -1,23 +1,24 @@
 use super::format::{page_bytes, page_shift};
+use super::unlinked::Unlinked;
 use super::walk::{Step, Table};
-use super::{Change, Format, Shape};
+use super::{Change, Format, Geometry};
 use crate::addr::{Iova, IovaRange, PhysAddr};
 use crate::hal::{Frame, FrameList, Hal, NoFrame};
 
 /// Frames that an edit is going to need, got before anything is changed.
 #[derive(Debug)]
 #[must_use = "the frames are lost unless an edit takes them"]
-pub struct Spare(pub(super) FrameList);
+pub struct Prealloc(pub(super) FrameList);
 
-impl Spare {
+impl Prealloc {
     /// None.
     pub(crate) const fn none() -> Self {
         Self(FrameList::new())
     }
 
-    /// This many for tables of this shape, or nothing.
-    pub(crate) fn allocate(hal: &impl Hal, count: usize, shape: Shape) -> Result<Self, NoFrame> {
-        FrameList::allocate(hal, count, shape.output_bits).map(Self)
+    /// This many for tables of this geometry, or nothing.
+    pub(crate) fn allocate(hal: &impl Hal, count: usize, geometry: Geometry) -> Result<Self, NoFrame> {
+        FrameList::allocate(hal, count, geometry.output_bits).map(Self)
     }
 
     /// Takes this many out, or what there is.
@@ -38,16 +39,18 @@ impl Spare {
     }
 }
 
-/// A page table and all its frames.
+/// A page table and all its frames, those among them that an edit took out of it and that hardware may still walk.
 #[derive(Debug)]
 #[must_use = "a table that is dropped keeps its frames"]
 pub struct PageTable<F> {
     pub(super) format: F,
-    pub(super) shape: Shape,
+    pub(super) geometry: Geometry,
     /// The units that walk it snoop the CPU's caches.
     pub(super) coherent: bool,
     pub(super) root: Frame,
+    /// How many frames the root leads to, itself among them.
     frames: usize,
+    unlinked: Unlinked<F>,
     /// How many of the frames are tables of 4 KiB pages.
     small: usize,
     recent: Option<Recent>,
@@ -66,28 +69,32 @@ struct Recent {
 }
 
 /// An edit under way: what it may take, and what it did.
-pub(super) struct Edit {
-    pub spare: FrameList,
+pub(super) struct Edit<F> {
+    pub prealloc: FrameList,
     pub change: Change,
+    /// The table's, for the time of the edit.
+    pub unlinked: Unlinked<F>,
+    /// How many frames there were in either list.
     prepared: usize,
+    unlinked_before: usize,
     /// How many tables of 4 KiB pages there are by now.
     pub small: usize,
     recent: Option<Recent>,
 }
 
-impl Edit {
+impl<F> Edit<F> {
     /// A table for a level, if there is a frame left. Nothing leads there yet.
     pub(super) fn fresh_table(&mut self, hal: &impl Hal, level: u8) -> Option<Table> {
-        let frame = self.spare.pop(hal)?;
+        let frame = self.prealloc.pop(hal)?;
         self.small += usize::from(level == 1);
         Some(Table { frame, level, fresh: true })
     }
 
     /// Notes that the edit came to this table, which holds `at`.
-    pub(super) fn came_to(&mut self, table: Table, at: u64, shape: Shape) {
+    pub(super) fn came_to(&mut self, table: Table, at: u64, geometry: Geometry) {
         if table.level == 1 {
             let start = at & !(page_bytes(2) - 1);
-            let range = IovaRange::new(Iova::new(start), page_bytes(2)).filter(|range| shape.takes_input(*range));
+            let range = IovaRange::new(Iova::new(start), page_bytes(2)).filter(|range| geometry.takes_input(*range));
             self.recent = range.map(|_| Recent { start, frame: table.frame });
         }
     }
@@ -99,9 +106,10 @@ impl<F: Format> PageTable<F> {
     /// # Errors
     ///
     /// There is no frame for it.
-    pub fn new(hal: &impl Hal, format: F, shape: Shape, coherent: bool) -> Result<Self, NoFrame> {
-        let root = Frame::allocate(hal, shape.output_bits)?;
-        let table = Self { format, shape, coherent, root, frames: 1, small: 0, recent: None, span: None };
+    pub fn new(hal: &impl Hal, format: F, geometry: Geometry, coherent: bool) -> Result<Self, NoFrame> {
+        let root = Frame::allocate(hal, geometry.output_bits)?;
+        let unlinked = Unlinked::NONE;
+        let table = Self { format, geometry, coherent, root, frames: 1, unlinked, small: 0, recent: None, span: None };
         table.finish(hal, table.top());
         table.settle(hal);
         Ok(table)
@@ -114,12 +122,17 @@ impl<F: Format> PageTable<F> {
 
     /// Its levels.
     pub fn levels(&self) -> u8 {
-        self.shape.levels
+        self.geometry.levels
     }
 
-    /// Frames in use.
+    /// Frames that the root leads to, its own among them.
     pub fn frames(&self) -> usize {
         self.frames
+    }
+
+    /// Frames that nothing leads to any more, and that are not [given back](Self::free_unlinked) yet.
+    pub fn unlinked(&self) -> usize {
+        self.unlinked.len()
     }
 
     /// The table that was come to last, and the index of the entry for `range`, if that is one page of it.
@@ -143,19 +156,29 @@ impl<F: Format> PageTable<F> {
         self.span = Some((first.min(start), end.max(last)));
     }
 
-    pub(super) fn begin(&self, range: IovaRange, spare: Spare) -> Edit {
-        let prepared = spare.0.len();
-        Edit { spare: spare.0, change: Change::none(range), prepared, small: self.small, recent: self.recent }
+    pub(super) fn begin(&mut self, range: IovaRange, prealloc: Prealloc) -> Edit<F> {
+        let (prepared, unlinked_before) = (prealloc.0.len(), self.unlinked.len());
+        Edit {
+            prealloc: prealloc.0,
+            change: Change::none(range),
+            unlinked: core::mem::replace(&mut self.unlinked, Unlinked::NONE),
+            prepared,
+            unlinked_before,
+            small: self.small,
+            recent: self.recent,
+        }
     }
 
-    pub(super) fn end(&mut self, hal: &impl Hal, edit: Edit) -> Change {
-        let Edit { spare, change, prepared, small, recent } = edit;
+    pub(super) fn end(&mut self, hal: &impl Hal, edit: Edit<F>) -> Change {
+        let Edit { prealloc, change, unlinked, prepared, unlinked_before, small, recent } = edit;
+        let taken_out = unlinked.len() - unlinked_before;
+        self.unlinked = unlinked;
         self.small = small;
-        self.frames += prepared - spare.len();
-        self.frames -= change.freed.len();
-        // It may be among the freed.
-        self.recent = recent.filter(|_| change.freed.is_empty());
-        Spare(spare).free(hal);
+        self.frames += prepared - prealloc.len();
+        self.frames -= taken_out;
+        // It may be among those.
+        self.recent = recent.filter(|_| taken_out == 0);
+        Prealloc(prealloc).free(hal);
         self.settle(hal);
         change
     }
@@ -172,7 +195,7 @@ impl<F: Format> PageTable<F> {
         start: u64,
         last: u64,
         small: &mut usize,
-        freed: &mut FrameList,
+        frames: &mut FrameList,
     ) {
         if table.level > 1 {
             for index in table.index(start)..table.index(last) + 1 {
@@ -181,12 +204,27 @@ impl<F: Format> PageTable<F> {
                 }
                 if let Step::Table(next) = self.step(hal, table, index) {
                     let (start, last) = table.part_of(index, start, last);
-                    self.unlink(hal, next, start, last, small, freed);
+                    self.unlink(hal, next, start, last, small, frames);
                 }
             }
         }
         *small = small.saturating_sub(usize::from(table.level == 1));
-        freed.push(hal, table.frame);
+        frames.push(hal, table.frame);
+    }
+
+    /// Gives back to the platform the frames that edits took out of the table. What of them is never given back goes with
+    /// the table ([`into_frames`](Self::into_frames)).
+    ///
+    /// # Safety
+    ///
+    /// Each unit that could walk the table has completed the invalidations that all edits so far asked for.
+    #[inline]
+    pub unsafe fn free_unlinked(&mut self, hal: &impl Hal) {
+        if self.unlinked.len() > 0 {
+            let unlinked = core::mem::replace(&mut self.unlinked, Unlinked::NONE);
+            // SAFETY: the caller says that no unit reaches these tables any more.
+            unsafe { unlinked.free(hal) };
+        }
     }
 
     /// Empties the table and gives all its frames, for the platform once hardware does not walk it any more.
@@ -194,6 +232,7 @@ impl<F: Format> PageTable<F> {
         let (mut all, mut small) = (FrameList::new(), self.small);
         let (start, last) = self.span.unwrap_or_default();
         self.unlink(hal, self.top(), start, last, &mut small, &mut all);
+        self.unlinked.move_to(hal, &mut all);
         all
     }
 }

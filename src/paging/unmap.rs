@@ -2,19 +2,19 @@
 
 use super::table::Edit;
 use super::walk::{Slot, Step, Table};
-use super::{Change, Format, PageTable, Spare};
+use super::{Change, Format, PageTable, Prealloc};
 use crate::addr::IovaRange;
 use crate::hal::{Hal, WORDS};
 
 impl<F: Format> PageTable<F> {
     /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
-    /// stays as it was. `spare` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit between, or
-    /// is as much as `Shape::tables_to_edit` says; what of it is not needed goes back. If it is too little, the large page goes
+    /// stays as it was. `prealloc` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit between, or
+    /// is as much as `Geometry::tables_to_edit` says; what of it is not needed goes back. If it is too little, the large page goes
     /// whole.
     #[inline]
-    pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
+    pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, prealloc: Prealloc) -> Change {
         if let Some((table, index)) = self.recent(range)
-            && spare.0.is_empty()
+            && prealloc.0.is_empty()
         {
             let present = |index| table.frame.load(hal, index) != 0;
             // With a neighbour the table does not become empty.
@@ -24,13 +24,13 @@ impl<F: Format> PageTable<F> {
                 return Change { was_present: true, ..Change::none(range) };
             }
         }
-        self.unmap_from_top(hal, range, spare)
+        self.unmap_from_top(hal, range, prealloc)
     }
 
     #[cold]
-    fn unmap_from_top(&mut self, hal: &impl Hal, range: IovaRange, spare: Spare) -> Change {
-        let mut edit = self.begin_at_edges(hal, range, spare);
-        if let Some((start, last)) = self.shape.part(range) {
+    fn unmap_from_top(&mut self, hal: &impl Hal, range: IovaRange, prealloc: Prealloc) -> Change {
+        let mut edit = self.begin_at_edges(hal, range, prealloc);
+        if let Some((start, last)) = self.geometry.part(range) {
             self.clear(hal, self.top(), start, last, &mut edit);
         }
         self.end(hal, edit)
@@ -38,7 +38,7 @@ impl<F: Format> PageTable<F> {
 
     /// Clears the entries for `start..=last`, which lies within the table; tells if nothing else is mapped there. Then it
     /// has left everything as it is, as the table is to be unlinked; but the top table stays.
-    fn clear(&self, hal: &impl Hal, table: Table, start: u64, last: u64, edit: &mut Edit) -> bool {
+    fn clear(&self, hal: &impl Hal, table: Table, start: u64, last: u64, edit: &mut Edit<F>) -> bool {
         // Only the first and the last entry may be covered in part.
         let mut goes = |slot: &Slot| match self.step(hal, table, slot.index) {
             Step::Table(next) => self.clear(hal, next, slot.start, slot.last, edit),
@@ -53,14 +53,14 @@ impl<F: Format> PageTable<F> {
         let first_goes = goes(&first_slot);
         let last_goes = if last_slot.index == first_slot.index { first_goes } else { goes(&last_slot) };
         let absent = |index| table.frame.load(hal, index) == 0;
-        if table.level < self.shape.levels
+        if table.level < self.geometry.levels
             && first_goes
             && last_goes
             && Table::all_but(first_slot.index, last_slot.index, absent)
         {
             return true;
         }
-        edit.came_to(table, start, self.shape);
+        edit.came_to(table, start, self.geometry);
         let mut writer = self.writer(hal, table);
         for index in first_slot.index + usize::from(!first_goes)..last_slot.index + usize::from(last_goes) {
             let step = self.step(hal, table, index);
@@ -72,7 +72,7 @@ impl<F: Format> PageTable<F> {
             if let Step::Table(next) = step {
                 edit.change.tables = true;
                 let (start, last) = table.part_of(index, start, last);
-                self.unlink(hal, next, start, last, &mut edit.small, &mut edit.change.freed);
+                self.unlink(hal, next, start, last, &mut edit.small, &mut edit.unlinked.unmapped);
             }
         }
         false

@@ -39,9 +39,14 @@ impl Table {
         (at >> page_shift(self.level)) as usize % WORDS
     }
 
+    /// The bits of an input address that tell within the table.
+    const fn mask(self) -> u64 {
+        1_u64.unbounded_shl(page_shift(self.level + 1)).wrapping_sub(1)
+    }
+
     /// The part of `start..=last`, which lies within the table, that the entry at `index` covers: not nothing.
     pub(super) fn part_of(self, index: usize, start: u64, last: u64) -> (u64, u64) {
-        let first = start & !(page_bytes(self.level + 1) - 1) | (index as u64) << page_shift(self.level);
+        let first = start & !self.mask() | (index as u64) << page_shift(self.level);
         (start.max(first), last.min(first | (page_bytes(self.level) - 1)))
     }
 
@@ -80,7 +85,7 @@ impl Table {
 
 impl<F: Format> PageTable<F> {
     pub(super) fn top(&self) -> Table {
-        Table { frame: self.root, level: self.shape.levels, fresh: false }
+        Table { frame: self.root, level: self.geometry.levels, fresh: false }
     }
 
     /// What the entry at `index` says, and the table that it leads to.

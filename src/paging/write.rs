@@ -97,6 +97,6 @@ impl<F: Format> PageTable<F> {
 
     /// The word that leads to a table.
     pub(super) fn link(&self, table: Table) -> u64 {
-        self.format.table(table.frame.base())
+        self.format.table(table.frame.base(), table.level)
     }
 }

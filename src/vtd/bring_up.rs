@@ -27,7 +27,7 @@ impl Unit {
             let (bit, missing) = ("QI", "invalidation queue, and no invalidation registers either");
             return Err(UnitError::Unsupported { unit, register: "ECAP_REG", bit, missing });
         }
-        if self.capabilities.shape(u8::MAX).is_none() {
+        if self.capabilities.geometry(u8::MAX).is_none() {
             let (bit, missing) = ("SAGAW", "address width, so DMA cannot be remapped");
             return Err(UnitError::Unsupported { unit, register: "CAP_REG", bit, missing });
         }

@@ -9,7 +9,7 @@ use super::registers::{CAP, ECAP, Registers, VER};
 use crate::contract::{DeviceTlbFeatures, Features, InterruptFeatures, TableFormat};
 use crate::error::UnitError;
 use crate::hal::{Hal, Window};
-use crate::paging::Shape;
+use crate::paging::{Geometry, Hole};
 
 /// What a unit can do: the registers VER, CAP and ECAP, decoded (S 11.4.1 to 11.4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Capabilities {
         let device_tlbs = DeviceTlbFeatures { throttled: self.device_tlb_throttling };
         let interrupts = InterruptFeatures { extended: self.extended_interrupts };
         Features {
-            geometry: self.shape(host_bits),
+            geometry: self.geometry(host_bits),
             format: TableFormat::SecondStage,
             domain_ids: self.domain_ids,
             snoop_control: self.snoop_control,
@@ -167,18 +167,13 @@ impl Capabilities {
 
     /// The page tables that the unit is given: the fewest levels that reach its input width, the largest pages.
     ///
-    /// `None` if it translates nothing (SAGAW = 0, R40).
-    pub(crate) fn shape(&self, host_bits: u8) -> Option<Shape> {
+    /// `None` if it translates nothing (SAGAW = 0, R40), or less than a page.
+    pub(crate) fn geometry(&self, host_bits: u8) -> Option<Geometry> {
         let supported = [(3, 39, self.three_levels), (4, 48, self.four_levels), (5, 57, self.five_levels)];
         let mut usable = supported.into_iter().filter(|&(.., supported)| supported);
         let widest = usable.clone().next_back()?;
         let (levels, width, _) = usable.find(|&(_, width, _)| width >= self.input_bits).unwrap_or(widest);
-        Some(Shape {
-            levels,
-            largest_page: self.largest_page,
-            input_bits: width.min(self.input_bits),
-            output_bits: host_bits.min(52),
-        })
+        Geometry::new(levels, self.largest_page, width.min(self.input_bits), host_bits.min(52), &[Hole::INTERRUPTS])
     }
 }
 
@@ -324,16 +319,16 @@ pub(super) mod tests {
 
     #[test]
     fn the_fewest_levels_that_reach_the_input_width_are_taken() {
-        let shape = |three_levels, four_levels, five_levels, input_bits| {
+        let geometry = |three_levels, four_levels, five_levels, input_bits| {
             let unit = Capabilities { three_levels, four_levels, five_levels, input_bits, ..QEMU };
-            unit.shape(46).map(|shape| (shape.levels, shape.input_bits))
+            unit.geometry(46).map(|geometry| (geometry.levels(), geometry.input_bits()))
         };
-        assert_eq!(shape(true, true, false, 48), Some((4, 48)));
-        assert_eq!(shape(true, true, false, 39), Some((3, 39)));
-        assert_eq!(shape(false, true, false, 39), Some((4, 39)), "MGAW bounds what can be mapped");
-        assert_eq!(shape(true, false, false, 48), Some((3, 39)), "so does the table's width");
-        assert_eq!(shape(true, true, true, 57), Some((5, 57)));
-        assert_eq!(shape(false, false, false, 48), None);
+        assert_eq!(geometry(true, true, false, 48), Some((4, 48)));
+        assert_eq!(geometry(true, true, false, 39), Some((3, 39)));
+        assert_eq!(geometry(false, true, false, 39), Some((4, 39)), "MGAW bounds what can be mapped");
+        assert_eq!(geometry(true, false, false, 48), Some((3, 39)), "so does the table's width");
+        assert_eq!(geometry(true, true, true, 57), Some((5, 57)));
+        assert_eq!(geometry(false, false, false, 48), None);
     }
 
     #[test]

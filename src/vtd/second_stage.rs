@@ -2,6 +2,7 @@
 //!
 //! | bits | field |
 //! |---|---|
+//! | 58:52 | ignored |
 //! | 51:12 | address, aligned to the page's size; bits from the host address width on are reserved |
 //! | 11 | SNP, in an entry that maps a page; reserved elsewhere, and where the unit has no snoop control |
 //! | 7 | PS, a page at level 2 or 3 |
@@ -28,6 +29,9 @@ pub struct SecondStage {
 }
 
 impl Format for SecondStage {
+    /// Seven bits that are ignored at each level, in an entry of either kind.
+    const IGNORED: u64 = 0x7f << 52;
+
     fn page(&self, output: u64, rights: Rights, level: u8) -> u64 {
         output & ADDRESS
             | if rights.contains(Rights::READ) { R } else { 0 }
@@ -36,7 +40,7 @@ impl Format for SecondStage {
             | if self.snoop { SNP } else { 0 }
     }
 
-    fn table(&self, next: PhysAddr) -> u64 {
+    fn table(&self, next: PhysAddr, _level: u8) -> u64 {
         next.as_u64() & ADDRESS | R | W
     }
 
@@ -71,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_leads_to_a_table_is_never_snooped() {
-        assert_eq!(SNOOPED.table(PhysAddr::new(0x5000)), 0x5003);
+        assert_eq!(SNOOPED.table(PhysAddr::new(0x5000), 2), 0x5003);
     }
 
     #[test]
@@ -83,7 +87,7 @@ mod tests {
                     assert_eq!(format.decode(format.page(output, rights, level), level), page(output, rights));
                 }
             }
-            assert_eq!(format.decode(format.table(PhysAddr::new(0x5000)), 2), Entry::Table(PhysAddr::new(0x5000)));
+            assert_eq!(format.decode(format.table(PhysAddr::new(0x5000), 1), 2), Entry::Table(PhysAddr::new(0x5000)));
             assert_eq!(format.decode(0, 4), Entry::Absent);
             assert_eq!(format.decode(0x0123_4567_89ab_c000, 4), Entry::Absent);
         }

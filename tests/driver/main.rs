@@ -28,5 +28,6 @@ mod shared;
 mod silent_devices;
 mod take_over;
 mod threads;
+mod unlinked;
 mod watched;
 mod windows;

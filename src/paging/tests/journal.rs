@@ -4,13 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+each_format! {
+    every_edit_is_written_back_in_order_each_line_once,
+    no_line_is_written_back_that_was_not_touched,
+}
+
 const LINE: u64 = 64;
 
-/// Hardware that walks a table of `Toy` entries while it is edited.
+/// Hardware that walks a table while it is edited.
 ///
 /// Memory holds a word once its line was written back and a fence followed; until then hardware may find what was there
 /// before, also the word that a fresh frame had before it was zeroed. A coherent table is in memory at once.
-pub(super) struct Watch {
+pub(super) struct Watch<F> {
+    format: F,
     coherent: bool,
     root: u64,
     levels: u8,
@@ -26,12 +32,13 @@ pub(super) struct Watch {
     runs: usize,
 }
 
-impl Watch {
-    pub(super) fn new(table: &PageTable<Toy>) -> Self {
-        let (coherent, root, levels) = (table.coherent, table.root().as_u64(), table.shape.levels);
+impl<F: Format> Watch<F> {
+    pub(super) fn new(table: &PageTable<F>) -> Self {
+        let (coherent, root, levels) = (table.coherent, table.root().as_u64(), table.geometry.levels);
         let (words, pending, flushing) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let tables = BTreeMap::from([(root, (levels, None))]);
-        Self { coherent, root, levels, words, tables, pending, flushing, fences: 0, lines: 0, runs: 0 }
+        let format = table.format;
+        Self { format, coherent, root, levels, words, tables, pending, flushing, fences: 0, lines: 0, runs: 0 }
     }
 
     /// Goes through what was done since the last call.
@@ -78,7 +85,7 @@ impl Watch {
         if let Some(&(level, leads_here)) = self.tables.get(&(at & !0xfff)) {
             let way = leads_here.is_some_and(|word| self.pending.contains(&word));
             assert!(!way, "changed before the way there was in memory (R32)");
-            let old = Toy.decode(self.words[&at], level);
+            let old = self.format.decode(self.words[&at], level);
             if matches!(old, Entry::Table(_)) {
                 let entry = self.words[&at];
                 for below in self.below(entry, level).into_keys().filter(|_| value != 0) {
@@ -86,7 +93,7 @@ impl Watch {
                     assert_eq!(pending, None, "joined before its parts were in memory (R32)");
                 }
             }
-            let new = Toy.decode(value, level);
+            let new = self.format.decode(value, level);
             links = matches!(old, Entry::Table(_)) || matches!(new, Entry::Table(_));
             if let (Entry::Table(_), Entry::Page { .. }) | (Entry::Page { .. }, Entry::Table(_)) = (old, new) {
                 assert_eq!(self.one_page(self.words[&at], level), self.one_page(value, level), "not alike (R32)");
@@ -114,7 +121,7 @@ impl Watch {
 
     fn below(&self, entry: u64, level: u8) -> BTreeMap<u64, (u8, Option<u64>)> {
         let mut all = BTreeMap::new();
-        if let Entry::Table(next) = Toy.decode(entry, level) {
+        if let Entry::Table(next) = self.format.decode(entry, level) {
             all.insert(next.as_u64(), (level - 1, None));
             self.add_below(next.as_u64(), level - 1, &mut all);
         }
@@ -126,7 +133,7 @@ impl Watch {
             return;
         }
         for (&word, &entry) in self.words.range(table..table + 4096).filter(|(_, entry)| **entry != 0) {
-            if let Entry::Table(next) = Toy.decode(entry, level) {
+            if let Entry::Table(next) = self.format.decode(entry, level) {
                 assert!(all.insert(next.as_u64(), (level - 1, Some(word))).is_none(), "two ways to one table");
                 self.add_below(next.as_u64(), level - 1, all);
             }
@@ -135,7 +142,7 @@ impl Watch {
 
     /// The page that all below this entry is, if it is one.
     fn one_page(&self, entry: u64, level: u8) -> Option<(u64, Rights)> {
-        match Toy.decode(entry, level) {
+        match self.format.decode(entry, level) {
             Entry::Absent => None,
             Entry::Page { output, rights } => Some((output, rights)),
             Entry::Table(next) => {
@@ -150,18 +157,17 @@ impl Watch {
     }
 }
 
-fn watched(shape: Shape, coherent: bool) -> (Bench, Watch) {
-    let hal = Fake::new(64);
-    let table = PageTable::new(&hal, Toy, shape, coherent).unwrap();
+fn watched<F: Sample>(geometry: Geometry, coherent: bool) -> (Bench<F>, Watch<F>) {
+    let hal = Fake::new(96);
+    let table = PageTable::new(&hal, F::FORMAT, geometry, coherent).unwrap();
     let mut watch = Watch::new(&table);
     watch.check(&hal);
     (Bench { hal, table }, watch)
 }
 
-#[test]
-fn every_edit_is_written_back_in_order_each_line_once() {
+fn every_edit_is_written_back_in_order_each_line_once<F: Sample>() {
     for coherent in [false, true] {
-        let (mut bench, mut watch) = watched(SHAPE, coherent);
+        let (mut bench, mut watch) = watched::<F>(F::GEOMETRY, coherent);
         let (input, hole) = (GIB - MIB2 - KIB4, GIB + 3 * MIB2 + 7 * KIB4);
         let _ = bench.map(input, input, GIB + 9 * MIB2);
         watch.check(&bench.hal);
@@ -170,14 +176,13 @@ fn every_edit_is_written_back_in_order_each_line_once() {
         for count in [1, 700] {
             let _ = bench.unmap(hole, count * KIB4);
             watch.check(&bench.hal);
-            let change = bench.map(hole, hole, count * KIB4);
+            let unlinked = bench.table.unlinked();
+            let _ = bench.map(hole, hole, count * KIB4);
             watch.check(&bench.hal);
-            assert_eq!(change.freed.len(), 1 + (count as usize).div_ceil(512), "whole again");
+            assert_eq!(bench.table.unlinked() - unlinked, 1 + (count as usize).div_ceil(512), "whole again");
         }
         for rights in [Rights::READ, RW] {
-            let range = range(hole, 600 * KIB4);
-            let spare = bench.table.prepare_edit(&bench.hal, range).unwrap();
-            let _ = bench.table.protect(&bench.hal, range, rights, spare);
+            let _ = bench.protect(hole, 600 * KIB4, rights);
             watch.check(&bench.hal);
         }
         let _ = bench.unmap(0, 1 << 40);
@@ -188,20 +193,19 @@ fn every_edit_is_written_back_in_order_each_line_once() {
 }
 
 /// Lines written back and fences since the last call.
-fn cost(bench: &Bench, watch: &mut Watch) -> (usize, usize) {
+fn cost<F: Format>(bench: &Bench<F>, watch: &mut Watch<F>) -> (usize, usize) {
     (watch.lines, watch.fences) = (0, 0);
     watch.check(&bench.hal);
     (watch.lines, watch.fences)
 }
 
-#[test]
-fn no_line_is_written_back_that_was_not_touched() {
-    let (mut bench, mut watch) = watched(Shape { largest_page: 1, ..SHAPE }, false);
+fn no_line_is_written_back_that_was_not_touched<F: Sample>() {
+    let (mut bench, mut watch) = watched::<F>(Geometry { max_leaf_level: 1, ..F::GEOMETRY }, false);
     let _ = bench.map(0, KIB4, KIB4);
     assert_eq!(
         cost(&bench, &mut watch),
-        (3 * 64 + 1, 2),
-        "three fresh tables whole, before the entry that leads there"
+        ((F::LEVELS - 1) * 64 + 1, 2),
+        "the fresh tables whole, before the entry that leads there"
     );
     let _ = bench.map(7 * KIB4, KIB4, 2 * KIB4);
     assert_eq!(cost(&bench, &mut watch), (2, 1));
@@ -224,12 +228,9 @@ fn no_line_is_written_back_that_was_not_touched() {
     let _ = bench.unmap(0, MIB2);
     watch.check(&bench.hal);
     let _ = bench.map(GIB - MIB2, 0, 2 * MIB2);
-    assert_eq!(cost(&bench, &mut watch), (5 * 64 + 1, 2), "one fence for all the fresh tables");
-    let range = range(GIB - 2 * KIB4, 4 * KIB4);
-    let spare = bench.table.prepare_edit(&bench.hal, range).unwrap();
-    let _ = bench.table.protect(&bench.hal, range, Rights::READ, spare);
+    assert_eq!(cost(&bench, &mut watch), ((F::LEVELS + 1) * 64 + 1, 2), "one fence for all the fresh tables");
+    let _ = bench.protect(GIB - 2 * KIB4, 4 * KIB4, Rights::READ);
     assert_eq!(cost(&bench, &mut watch), (2, 1));
-    let spare = bench.table.prepare_edit(&bench.hal, range).unwrap();
-    let change = bench.table.protect(&bench.hal, range, Rights::READ, spare);
+    let change = bench.protect(GIB - 2 * KIB4, 4 * KIB4, Rights::READ);
     assert_eq!((cost(&bench, &mut watch), change.was_present), ((0, 1), false), "nothing is new");
 }

@@ -2,9 +2,14 @@
 
 use super::*;
 
-#[test]
-fn an_address_leads_where_its_page_does() {
-    let mut bench = bench(SHAPE, true);
+each_format! {
+    an_address_leads_where_its_page_does,
+    mappings_go_on_across_pages_of_all_sizes_and_end_where_output_or_rights_do,
+    nothing_is_mapped_in_a_fresh_table,
+}
+
+fn an_address_leads_where_its_page_does<F: Sample>() {
+    let mut bench = bench::<F>(F::GEOMETRY, true);
     let _ = bench.map(GIB, 8 * GIB, GIB + MIB2 + KIB4);
     let translate = |at| bench.table.translate(&bench.hal, Iova::new(at));
     for offset in [0, 0xabc, GIB - 1, GIB, GIB + MIB2 - 1, GIB + MIB2, GIB + MIB2 + KIB4 - 1] {
@@ -13,33 +18,30 @@ fn an_address_leads_where_its_page_does() {
     assert_eq!((translate(GIB - 1), translate(2 * GIB + MIB2 + KIB4)), (None, None));
 }
 
-#[test]
-fn mappings_go_on_across_pages_of_all_sizes_and_end_where_output_or_rights_do() {
-    let mut bench = bench(SHAPE, true);
+fn mappings_go_on_across_pages_of_all_sizes_and_end_where_output_or_rights_do<F: Sample>() {
+    let mut bench = bench::<F>(F::GEOMETRY, true);
     let _ = bench.map(GIB - KIB4, 8 * GIB - KIB4, GIB + MIB2 + KIB4);
     let _ = bench.map(2 * GIB + MIB2, 64 * GIB, KIB4);
     let read_only = region(2 * GIB + MIB2 + KIB4, 64 * GIB + KIB4, KIB4, Rights::READ);
-    let spare = bench.table.prepare_map(&bench.hal, read_only).unwrap();
-    let _ = bench.table.map(&bench.hal, read_only, spare);
-    let _ = bench.map((1 << 48) - KIB4, 0, KIB4);
+    let _ = bench.map_with(2 * GIB + MIB2 + KIB4, 64 * GIB + KIB4, KIB4, Rights::READ);
+    let _ = bench.map(F::TOP - KIB4, 0, KIB4);
     let all = [
         region(GIB - KIB4, 8 * GIB - KIB4, GIB + MIB2 + KIB4, RW),
         region(2 * GIB + MIB2, 64 * GIB, KIB4, RW),
         read_only,
-        region((1 << 48) - KIB4, 0, KIB4, RW),
+        region(F::TOP - KIB4, 0, KIB4, RW),
     ];
     let from = |at| Vec::from_iter(bench.table.mappings(&bench.hal, Iova::new(at)));
     assert_eq!(from(0), all);
     assert_eq!(from(GIB - KIB4), all);
     assert_eq!(from(2 * GIB + MIB2 + KIB4), all[2..]);
-    assert_eq!(from((1 << 48) - 1), [region((1 << 48) - 1, KIB4 - 1, 1, RW)], "the rest of the page");
+    assert_eq!(from(F::TOP - 1), [region(F::TOP - 1, KIB4 - 1, 1, RW)], "the rest of the page");
     assert_eq!(from(GIB + 0x123)[0], region(GIB + 0x123, 8 * GIB + 0x123, GIB + MIB2 - 0x123, RW));
-    assert_eq!(from(1 << 48), []);
+    assert_eq!(from(F::TOP), []);
     assert_eq!(from(u64::MAX), []);
 }
 
-#[test]
-fn nothing_is_mapped_in_a_fresh_table() {
-    let bench = bench(Shape { levels: 5, input_bits: 57, ..SHAPE }, true);
+fn nothing_is_mapped_in_a_fresh_table<F: Sample>() {
+    let bench = bench::<F>(F::GEOMETRY, true);
     assert_eq!(bench.table.mappings(&bench.hal, Iova::new(0)).count(), 0);
 }

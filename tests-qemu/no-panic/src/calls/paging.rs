@@ -1,6 +1,6 @@
 use cofferdam::addr::{IovaRange, Region, Rights};
 use cofferdam::hal::{Hal, Window};
-use cofferdam::internals::{PageTable, QueueAlone, SecondStage, Shape};
+use cofferdam::internals::{Format, Geometry, PageTable, QueueAlone, SecondStage, V1};
 
 use crate::{any, any_number, show};
 
@@ -9,25 +9,29 @@ pub(super) fn calls(hal: &impl Hal) {
     if let Ok(queue) = QueueAlone::switch_on(hal, *any::<Window>()) {
         show(queue.submit_and_wait(hal).is_ok());
     }
-    let format = SecondStage { snoop: any_number() == 0 };
-    let Ok(mut table) = PageTable::new(hal, format, *any::<Shape>(), any_number() == 0) else { return };
+    table(hal, SecondStage { snoop: any_number() == 0 });
+    table(hal, V1 { force_coherent: any_number() == 0 });
+}
+
+fn table(hal: &impl Hal, format: impl Format) {
+    let Ok(mut table) = PageTable::new(hal, format, *any::<Geometry>(), any_number() == 0) else { return };
     let (region, range): (&Region, &IovaRange) = (any(), any());
-    if let Ok(spare) = table.prepare_map(hal, *region) {
-        let change = table.map(hal, *region, spare);
+    if let Ok(prealloc) = table.prepare_map(hal, *region) {
+        let change = table.map(hal, *region, prealloc);
         show(change.range);
         // SAFETY: nothing here ever runs.
-        unsafe { change.free(hal) };
+        unsafe { table.free_unlinked(hal) };
     }
-    if let Ok(spare) = table.prepare_edit(hal, *range) {
-        let _ = table.unmap(hal, *range, spare);
+    if let Ok(prealloc) = table.prepare_edit(hal, *range) {
+        let _ = table.unmap(hal, *range, prealloc);
     }
-    if let Ok(spare) = table.prepare_edit(hal, *range) {
-        let _ = table.protect(hal, *range, Rights::from_bits_retain(any_number() as u8), spare);
+    if let Ok(prealloc) = table.prepare_edit(hal, *range) {
+        let _ = table.protect(hal, *range, Rights::from_bits_retain(any_number() as u8), prealloc);
     }
-    if let Ok(spare) = table.prepare_edit(hal, *range) {
-        spare.free(hal);
+    if let Ok(prealloc) = table.prepare_edit(hal, *range) {
+        prealloc.free(hal);
     }
-    show((table.root(), table.frames(), table.translate(hal, *any())));
+    show((table.root(), table.frames(), table.unlinked(), table.translate(hal, *any())));
     table.mappings(hal, *any()).for_each(show);
     // SAFETY: nothing here ever runs.
     unsafe { table.into_frames(hal).free(hal) };

@@ -1,0 +1,104 @@
+//! Tables that edits took out, and that hardware may still walk.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+each_format! {
+    hardware_finds_in_a_joined_table_what_its_page_says,
+    what_is_unlinked_stays_with_the_table_until_it_is_given_back,
+    each_frame_comes_back_once,
+}
+
+/// The table at `level` on the way to `input`.
+fn table_at<F: Format>(bench: &Bench<F>, input: u64, level: u8) -> u64 {
+    let content = bench.hal.content();
+    let words = |at: u64| content.iter().find(|(frame, _)| *frame == at).map(|(_, words)| words).unwrap();
+    let (mut at, mut from) = (bench.table.root().as_u64(), bench.table.geometry.levels);
+    while from > level {
+        let index = (input >> (12 + 9 * (from - 1))) as usize % 512;
+        let Entry::Table(next) = bench.table.format.decode(words(at)[index], from) else { panic!("no table") };
+        (at, from) = (next.as_u64(), from - 1);
+    }
+    at
+}
+
+fn hardware_finds_in_a_joined_table_what_its_page_says<F: Sample>() {
+    let mut bench = bench::<F>(F::GEOMETRY, true);
+    // Pages of 2 MiB that are one of 1 GiB in the end, and each of 4 KiB before, but for the last.
+    let mut tables = Vec::new();
+    for large in 0..512 {
+        let at = large * MIB2;
+        if large % 256 < 3 {
+            let _ = bench.map_with(at, 8 * GIB + at, MIB2 - KIB4, Rights::READ);
+            tables.push((1, at, table_at(&bench, at, 1)));
+            let _ = bench.map_with(at + MIB2 - KIB4, 8 * GIB + at + MIB2 - KIB4, KIB4, Rights::READ);
+        } else {
+            if large == 511 {
+                tables.push((2, 0, table_at(&bench, 0, 2)));
+            }
+            let _ = bench.map_with(at, 8 * GIB + at, MIB2, Rights::READ);
+        }
+    }
+    assert_eq!((bench.walk(0), bench.table.unlinked()), (Some((3, 8 * GIB)), tables.len()));
+    let content = bench.hal.content();
+    for &(level, input, table) in &tables {
+        let (_, words) = content.iter().find(|(frame, _)| *frame == table).unwrap();
+        for (index, word) in (0..).zip(words) {
+            let expected = F::FORMAT.page(8 * GIB + input + index * page_bytes(level), Rights::READ, level);
+            let read = word & F::READ_BY_HARDWARE;
+            assert_eq!(read, expected & F::READ_BY_HARDWARE, "entry {index} of the table for {input:#x}");
+        }
+    }
+    // The way from one to the next is in there.
+    assert_eq!(bench.table.frames() + tables.len(), bench.hal.used());
+    bench.free_unlinked();
+    assert_eq!(bench.table.frames(), bench.hal.used());
+    assert!(tables.iter().all(|(.., table)| !bench.hal.is_used(*table)));
+}
+
+/// Two tables that were joined, and two of which all is unmapped, by turns.
+fn with_unlinked<F: Sample>() -> Bench<F> {
+    let mut bench = bench::<F>(F::GEOMETRY, true);
+    let _ = bench.map(0, 0, 2 * GIB);
+    for joined in [0, 2] {
+        let at = joined * MIB2;
+        let _ = bench.unmap(at, KIB4);
+        let _ = bench.map(at, at, KIB4);
+        let _ = bench.map(4 * GIB + at, KIB4, KIB4);
+        let _ = bench.unmap(4 * GIB + at, KIB4);
+    }
+    bench
+}
+
+fn what_is_unlinked_stays_with_the_table_until_it_is_given_back<F: Sample>() {
+    let mut bench = with_unlinked::<F>();
+    let (frames, unlinked) = (bench.table.frames(), bench.table.unlinked());
+    assert!(unlinked >= 4 && bench.hal.used() == frames + unlinked);
+    // Another edit adds to it.
+    let _ = bench.map(4 * GIB, KIB4, KIB4);
+    let _ = bench.unmap(4 * GIB, KIB4);
+    assert!(bench.table.unlinked() > unlinked && bench.table.frames() == frames);
+    bench.free_unlinked();
+    assert_eq!((bench.table.unlinked(), bench.table.frames(), bench.hal.used()), (0, frames, frames));
+    bench.free_unlinked();
+    assert_eq!(bench.hal.used(), frames);
+}
+
+fn each_frame_comes_back_once<F: Sample>() {
+    for gives_back in [false, true] {
+        let mut bench = with_unlinked::<F>();
+        if gives_back {
+            bench.free_unlinked();
+        }
+        let used: BTreeSet<u64> = bench.hal.content().into_iter().map(|(at, _)| at).collect();
+        let Bench { hal, table } = bench;
+        let mut frames = table.into_frames(&hal);
+        assert_eq!(frames.len(), used.len());
+        let mut found = BTreeSet::new();
+        while let Some(frame) = frames.pop(&hal) {
+            assert!(found.insert(frame.base().as_u64()));
+        }
+        assert_eq!(found, used);
+    }
+}

@@ -1,0 +1,183 @@
+//! Tables that nothing leads to any more, and that hardware may still walk.
+
+use core::marker::PhantomData;
+
+use super::Format;
+use crate::addr::{PAGE_BYTES, PhysAddr};
+use crate::hal::{Frame, FrameList, Hal};
+
+/// The tables that edits of a page table took out of it, until hardware has forgotten what led there.
+///
+/// They need no memory of their own: each holds the way to the next.
+#[derive(Debug)]
+#[must_use = "frames that are dropped with the list are lost to the platform"]
+pub(super) struct Unlinked<F> {
+    /// Those of which nothing is mapped any more: hardware finds there what was mapped, or nothing.
+    pub unmapped: FrameList,
+    joined: Joined<F>,
+}
+
+impl<F: Format> Unlinked<F> {
+    pub(super) const NONE: Self = Self { unmapped: FrameList::new(), joined: Joined::NONE };
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.unmapped.len() + self.joined.len
+    }
+
+    /// Puts a table there that a page has taken the place of. Hardware finds there what the page says.
+    pub(super) fn push_joined(&mut self, hal: &impl Hal, table: Frame) {
+        self.joined.push(hal, table);
+    }
+
+    /// Moves all of them to `frames`: hardware finds less there from then on.
+    pub(super) fn move_to(mut self, hal: &impl Hal, frames: &mut FrameList) {
+        frames.append(hal, self.unmapped);
+        while let Some(frame) = self.joined.pop(hal) {
+            frames.push(hal, frame);
+        }
+    }
+
+    /// Gives all frames back to the platform.
+    ///
+    /// # Safety
+    ///
+    /// Hardware does not reach them any more.
+    pub(super) unsafe fn free(mut self, hal: &impl Hal) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.unmapped.free(hal) };
+        while let Some(frame) = self.joined.pop(hal) {
+            // SAFETY: the caller says that hardware does not reach it.
+            unsafe { frame.free(hal) };
+        }
+    }
+}
+
+/// A list of tables whose first entries hold, in bits that hardware ignores, the way to the next. All entries of such a
+/// table are present, since together they are one page.
+#[derive(Debug)]
+struct Joined<F> {
+    /// The address of the first table in units of frames, or [`END`].
+    first: u64,
+    len: usize,
+    format: PhantomData<F>,
+}
+
+/// Bits of a link: an address has 52 of them, of which a frame needs 40, and one more is for the end.
+const LINK_BITS: u32 = 41;
+const END: u64 = 1 << (LINK_BITS - 1);
+
+impl<F: Format> Joined<F> {
+    const NONE: Self = Self { first: END, len: 0, format: PhantomData };
+
+    /// How many bits of a link one entry holds, and how many entries hold all of them.
+    const BITS: u32 = F::IGNORED.count_ones();
+    const HOLDERS: usize = LINK_BITS.div_ceil(Self::BITS) as usize;
+
+    /// What the entry at `index` holds of a link.
+    #[inline(always)]
+    fn part(link: u64, index: usize) -> u64 {
+        scatter(link.unbounded_shr(Self::BITS * index as u32), F::IGNORED)
+    }
+
+    /// The link that these entries hold.
+    #[inline(always)]
+    fn link(entry: impl Fn(usize) -> u64) -> u64 {
+        let whole = |link: u64, index| link.unbounded_shl(Self::BITS) | gather(entry(index), F::IGNORED);
+        (0..Self::HOLDERS).rev().fold(0, whole)
+    }
+
+    fn push(&mut self, hal: &impl Hal, table: Frame) {
+        for index in 0..Self::HOLDERS {
+            table.store(hal, index, table.load(hal, index) & !F::IGNORED | Self::part(self.first, index));
+        }
+        self.first = table.base().as_u64() / PAGE_BYTES;
+        self.len += 1;
+    }
+
+    /// Takes the table that was put there last.
+    fn pop(&mut self, hal: &impl Hal) -> Option<Frame> {
+        if self.first == END {
+            return None;
+        }
+        // SAFETY: `push` took this frame over, so it is allocated and in nobody else's hands.
+        let table = unsafe { Frame::at(hal, PhysAddr::new_truncate(self.first * PAGE_BYTES)) };
+        self.first = Self::link(|index| table.load(hal, index));
+        self.len = self.len.saturating_sub(1);
+        Some(table)
+    }
+}
+
+/// Spreads the lowest bits of `value` over the bits of `mask`, lowest first.
+#[inline(always)]
+fn scatter(value: u64, mask: u64) -> u64 {
+    let (mut value, mut word) = (value, 0);
+    for (shift, bits) in runs(mask) {
+        word |= (value & !(u64::MAX << bits)) << shift;
+        value >>= bits;
+    }
+    word
+}
+
+/// The opposite: the bits of `mask` in `word`, side by side.
+#[inline(always)]
+fn gather(word: u64, mask: u64) -> u64 {
+    let (mut value, mut below) = (0, 0);
+    for (shift, bits) in runs(mask) {
+        value |= (word >> shift & !(u64::MAX << bits)) << below;
+        below += bits;
+    }
+    value
+}
+
+/// Where the bits of `mask` that are side by side begin, and how many they are. Not all 64 are.
+#[inline(always)]
+fn runs(mask: u64) -> impl Iterator<Item = (u32, u32)> {
+    let mut rest = mask;
+    core::iter::from_fn(move || {
+        let shift = rest.trailing_zeros();
+        let bits = rest.unbounded_shr(shift).trailing_ones();
+        rest &= !(!(u64::MAX << bits) << (shift % u64::BITS));
+        (bits > 0).then_some((shift, bits))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amd::V1;
+    use crate::vtd::SecondStage;
+
+    fn check<F: Format>(holders: usize) {
+        assert_eq!(Joined::<F>::HOLDERS, holders);
+        let last = (1 << 40) - 1;
+        for link in [END, 0, 1, last, last - 1, 0xa5_a5a5_a5a5, 0x5a_5a5a_5a5a] {
+            for others in [0, !F::IGNORED] {
+                let entry = |index| Joined::<F>::part(link, index) | others;
+                assert!((0..holders).all(|index| entry(index) & !F::IGNORED == others));
+                assert_eq!(Joined::<F>::link(entry), link, "{link:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_of_any_address_and_the_end_are_held_by_ignored_bits() {
+        check::<SecondStage>(6);
+        check::<V1>(6);
+    }
+
+    #[test]
+    fn bits_are_spread_over_any_mask_and_put_side_by_side_again() {
+        let masks = [1, 1 << 63, 0b110, 0x7f << 52, 0x8000_0000_0000_019e, 0xfac0_0000_0000_0880, u64::MAX - 1];
+        for mask in masks {
+            let bits: u32 = mask.count_ones();
+            let all = !(u64::MAX << bits);
+            assert_eq!((scatter(all, mask), gather(mask, mask)), (mask, all), "{mask:#x}");
+            for bit in 0..bits {
+                let word = scatter(1 << bit, mask);
+                assert_eq!((word.count_ones(), word & !mask, gather(word, mask)), (1, 0, 1 << bit), "{mask:#x}");
+            }
+            assert_eq!(scatter(1, mask), mask & mask.wrapping_neg(), "lowest first");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Page tables that a change took out, and that a unit may still walk.
+
+use cofferdam::addr::Rights;
+use cofferdam_model::{Defect, Machine, UnitConfig};
+
+use crate::machine::*;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+/// An input with three tables of its own, beside two that `INPUT` has as well.
+const FAR: u64 = 1 << 40;
+
+/// Frames in use, all of which the statistics have.
+fn frames(machine: &Machine, iommu: &cofferdam::Iommu<&Machine>) -> usize {
+    let frames = machine.frames_in_use();
+    assert_eq!(iommu.statistics().table_frames, frames as u64);
+    frames
+}
+
+#[test]
+fn they_come_back_with_the_change_that_takes_them_out() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(0, 3));
+    let before = frames(&machine, &iommu);
+    iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
+    assert_eq!(frames(&machine, &iommu), before + 3);
+    iommu.unmap(cell, range(FAR, PAGE)).unwrap();
+    assert_eq!(frames(&machine, &iommu), before);
+}
+
+#[test]
+fn they_stay_for_a_unit_that_died_whatever_changes_succeed_later() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+    assert!(write(&machine, device, INPUT, 1));
+    let before = frames(&machine, &iommu);
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+    assert_eq!(frames(&machine, &iommu), before);
+    // The unit is not asked: nothing was present there.
+    iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
+    assert_eq!(frames(&machine, &iommu), before + 4, "all but the top one are new");
+    machine.abandon();
+}
+
+#[test]
+fn they_come_back_when_the_unit_has_made_up_for_a_flush_that_failed() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+    assert!(write(&machine, device, INPUT, 1));
+    let before = frames(&machine, &iommu);
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+    assert_eq!(frames(&machine, &iommu), before, "the unit may still walk them");
+    machine.mend_unit(0);
+    iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
+    assert_eq!(frames(&machine, &iommu), before, "as many are gone as are new");
+    assert_eq!(read(&machine, device, INPUT), None);
+}
+
+#[test]
+fn they_go_with_the_domain_that_they_were_taken_out_of() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let empty = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let before = frames(&machine, &iommu);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+    machine.mend_unit(0);
+    iommu.destroy_cell(cell).unwrap();
+    // A context table stays.
+    assert_eq!(frames(&machine, &iommu), before + 1);
+    iommu.destroy_cell(empty).unwrap();
+}
