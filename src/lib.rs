@@ -32,8 +32,10 @@
 //! }
 //! ```
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "`internals` exports what is beneath the front"))]
 
 pub mod addr;
+#[cfg(any(test, feature = "internals"))]
 mod amd;
 mod audit;
 mod cell;
@@ -57,14 +59,16 @@ pub use cell::{CellConfig, CellId, CoherencyPolicy, ResetPolicy, Sharing};
 pub use domain::Coherency;
 pub use iommu::Iommu;
 
-/// What benchmarks and tests from outside need from beneath the front. No part of the API: it changes without notice, and
-/// it is sound only as the front uses it, each table with the platform that it was made on.
+/// What benchmarks and the proof that nothing panics need from beneath the front, with the feature `internals`. No part of
+/// the API: it changes without notice, and it is sound only as the front uses it, each table with the platform that it was made on.
 #[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod internals {
     pub use crate::amd::V1;
     pub use crate::hal::FrameList;
     pub use crate::paging::{Change, Entry, Format, Geometry, Hole, Mappings, PageTable, Prealloc};
-    pub use crate::vtd::{QueueAlone, SecondStage};
+    pub use crate::vtd::invalidation::queue_alone::QueueAlone;
+    pub use crate::vtd::second_stage::SecondStage;
 }
 
 #[cfg(doctest)]

@@ -12,6 +12,7 @@ mod format;
 mod geometry;
 mod join;
 mod map;
+#[cfg(any(test, feature = "internals"))]
 mod mappings;
 mod needs;
 mod protect;
@@ -30,5 +31,6 @@ pub(crate) use check::check;
 pub(crate) use format::page_bytes;
 pub use format::{Entry, Format};
 pub use geometry::{Geometry, Hole};
+#[cfg(feature = "internals")]
 pub use mappings::Mappings;
 pub use table::{PageTable, Prealloc};

@@ -3,7 +3,8 @@
 pub(super) mod descriptor;
 pub(super) mod list;
 pub(super) mod queue;
-pub(super) mod queue_alone;
+#[cfg(feature = "internals")]
+pub(crate) mod queue_alone;
 pub(super) mod register_based;
 use super::sync;
 #[cfg(test)]
