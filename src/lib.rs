@@ -32,7 +32,10 @@
 //! }
 //! ```
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "`internals` exports what is beneath the front"))]
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(unreachable_pub, reason = "`internals` exports what is beneath the front")
+)]
 
 pub mod addr;
 #[cfg(any(test, feature = "internals"))]
@@ -60,7 +63,8 @@ pub use domain::Coherency;
 pub use iommu::Iommu;
 
 /// What benchmarks and the proof that nothing panics need from beneath the front, with the feature `internals`. No part of
-/// the API: it changes without notice, and it is sound only as the front uses it, each table with the platform that it was made on.
+/// the API: it changes without notice, and it is sound only as the front uses it, each table with the platform that it was
+/// made on.
 #[doc(hidden)]
 #[cfg(feature = "internals")]
 pub mod internals {

@@ -14,7 +14,6 @@ mod firmware {
     mod real_tables;
     mod topology;
 
-    pub(crate) mod build;
     pub(crate) mod tables;
     pub(crate) mod tree;
 }

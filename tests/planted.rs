@@ -20,6 +20,8 @@ use cofferdam_model::rules::RULES;
 
 /// How long a build and a run of the driver's tests may take.
 const LIMIT_SECONDS: u32 = 180;
+/// Steps of each kind of histories: few, as they run once for each bug.
+const STEPS: &str = "20000";
 
 /// What the tests say of a bug.
 struct Outcome {
@@ -96,13 +98,13 @@ fn copy_tree(to: &Path) {
     }
 }
 
-/// Runs the driver's tests, for as long as they take many times over without a bug: one may keep them from ending.
+/// Runs the driver's tests and short histories, for as long as they take many times over without a bug: one may keep them from ending.
 fn run(tree: &Path) -> Outcome {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new("timeout");
-    command.arg(LIMIT_SECONDS.to_string()).arg(cargo).args(["test", "--package", "cofferdam", "--test", "driver"]);
-    command.args(["--", "--nocapture"]).current_dir(tree);
-    command.env("CARGO_TARGET_DIR", tree.with_file_name("planted-target"));
+    command.arg(LIMIT_SECONDS.to_string()).arg(cargo).args(["test", "--package", "cofferdam", "--no-fail-fast"]);
+    command.args(["--test", "driver", "--test", "histories", "--", "--nocapture"]).current_dir(tree);
+    command.env("CARGO_TARGET_DIR", tree.with_file_name("planted-target")).env("COFFERDAM_STEPS", STEPS);
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);

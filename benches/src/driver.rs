@@ -5,22 +5,21 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
+use cofferdam::CellId;
 use cofferdam::addr::{Iova, PhysAddr, Region, Rights, SourceId};
 use cofferdam::hal::Window;
 use cofferdam::internals::QueueAlone;
 use cofferdam::iommu::{Error, Options, Statistics};
-use cofferdam::topology::Topology;
-use cofferdam::{CellConfig, CellId, Iommu, limits};
+use cofferdam_support::cost;
+use cofferdam_support::front::{self, UNSAFE_INTERRUPTS};
+use cofferdam_support::tables::{dmar, endpoint};
 
 use crate::job::Job;
 use crate::pool::POOL;
 use crate::stub::Machine;
 
-const CONFIG: CellConfig =
-    CellConfig { allow_unsafe_interrupts: true, allow_unknown_isolation: true, ..CellConfig::DEFAULT };
-
 /// Edits of a machine of this crate.
-pub type Change<'i> = cofferdam::iommu::Change<'i, Machine, { limits::UNITS }, { limits::CELLS }, { limits::DEVICES }>;
+pub type Change<'i> = front::Change<'i, Machine>;
 
 /// The cell whose cost is known of another hypervisor: 1 MiB by 4 KiB, 64 MiB and 2 GiB, one to one.
 const MEMORY: [(u64, u64); 3] =
@@ -33,7 +32,7 @@ const DEVICES: u8 = 4;
 /// A machine with its driver, switched on.
 pub struct Front {
     /// The driver.
-    pub iommu: Iommu<Machine>,
+    pub iommu: front::Front<Machine>,
 }
 
 impl std::fmt::Debug for Front {
@@ -46,16 +45,13 @@ impl Front {
     /// A machine with so many units, each of which serves four functions of bus 0; the last serves the rest, too.
     pub fn new(units: usize) -> Box<Self> {
         let machine = Machine::new(units);
-        let table = dmar(&machine);
-        let topology = Topology::from_dmar(&table, &machine, |finding| panic!("{finding}")).expect("a table");
-        let mut iommu = Iommu::discover(machine, topology, Options::default()).expect("units");
-        iommu.enable().expect("units that can be switched on");
-        Box::new(Self { iommu })
+        let table = table(&machine);
+        Box::new(Self { iommu: front::enabled_front(machine, &table, Options::default()) })
     }
 
     /// A cell without anything.
     pub fn cell(&self) -> CellId {
-        self.iommu.create_cell(CONFIG).expect("room for a cell")
+        self.iommu.create_cell(UNSAFE_INTERRUPTS).expect("room for a cell")
     }
 
     /// Makes edits take effect together.
@@ -130,14 +126,13 @@ pub struct Cost {
 }
 
 fn cost(front: &Front, work: impl FnOnce(&dyn Fn())) -> Cost {
-    let (before, registers, used) = (front.statistics(), front.iommu.hal().register_accesses(), POOL.used());
+    let (registers, used) = (front.iommu.hal().register_accesses(), POOL.used());
     POOL.take_peak();
     let existing = Cell::new(0);
-    work(&|| existing.set(POOL.used() - used));
-    let after = front.statistics();
+    let asked = cost::cost(&front.iommu, || work(&|| existing.set(POOL.used() - used)));
     Cost {
-        doorbells: after.doorbells - before.doorbells,
-        waits: after.waits - before.waits,
+        doorbells: asked.doorbells,
+        waits: asked.waits,
         registers: front.iommu.hal().register_accesses() - registers,
         frames: existing.get(),
         frames_at_most: POOL.take_peak() - used,
@@ -177,7 +172,7 @@ pub fn registers_of_batch() -> u64 {
 /// A machine with a root cell, which has all memory, the cell's devices and one more.
 fn with_root() -> (Box<Front>, CellId) {
     let front = Front::new(1);
-    let root = front.iommu.create_root_cell(CONFIG).expect("room for a cell");
+    let root = front.iommu.create_root_cell(UNSAFE_INTERRUPTS).expect("room for a cell");
     front.change(|change| {
         change.map(root, region(ROOT))?;
         devices(0).chain(devices(1).take(1)).try_for_each(|device| change.assign(device, root).map(drop))
@@ -273,28 +268,14 @@ pub fn job(work: &str) -> Option<Box<dyn Job>> {
 }
 
 /// The firmware's table of a machine.
-fn dmar(machine: &Machine) -> Vec<u8> {
-    let mut table = b"DMAR".to_vec();
-    table.extend([0, 0, 0, 0, 1, 0]);
-    table.extend([b' '; 26]);
-    // Host address width 48, no flags.
-    table.extend([47, 0]);
-    table.extend([0; 10]);
+fn table(machine: &Machine) -> Vec<u8> {
     let last = machine.windows().count() - 1;
-    for (index, window) in machine.windows().enumerate() {
-        // PCI endpoints: type, length, flags, reserved, enumeration id, bus, device, function.
-        let scopes: Vec<u8> = devices(index as u8)
-            .filter(|_| index != last)
-            .flat_map(|device| [1, 8, 0, 0, 0, 0, device.device(), device.function()])
-            .collect();
-        table.extend(0_u16.to_le_bytes());
-        table.extend((16 + scopes.len() as u16).to_le_bytes());
-        table.extend([u8::from(index == last), 0, 0, 0]);
-        table.extend(window.to_le_bytes());
-        table.extend(scopes);
-    }
-    let length = table.len() as u32;
-    table[4..8].copy_from_slice(&length.to_le_bytes());
-    table[9] = table.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
-    table
+    // Host address width 48, no flags.
+    let empty = dmar().set(36, 47).set(37, 0);
+    let units = machine.windows().enumerate().fold(empty, |table, (index, window)| {
+        let own = devices(index as u8).filter(|_| index != last);
+        let scopes: Vec<_> = own.map(|device| endpoint(device.device(), device.function())).collect();
+        table.drhd(u8::from(index == last), 0, window, &scopes)
+    });
+    units.table()
 }

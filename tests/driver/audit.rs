@@ -3,19 +3,21 @@
 use cofferdam::addr::{PhysAddr, Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Difference, Error, Options, Reach};
-use cofferdam::topology::Topology;
-use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Stop, Watched};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::Watched;
 
 pub(crate) const RW: Rights = Rights::all();
 pub(crate) const MEMORY_A: u64 = 0x6000_0000;
 pub(crate) const MEMORY_B: u64 = 0x7000_0000;
 pub(crate) const INPUT: u64 = 0x4000_0000;
 
-pub(crate) fn audit<H: Hal>(iommu: &Iommu<H>) -> Vec<Difference> {
+pub(crate) fn audit<H: Hal>(iommu: &Front<H>) -> Vec<Difference> {
     let mut all = Vec::new();
     let audit = iommu.audit(|difference| all.push(difference)).unwrap();
     assert_eq!(audit.differences, all.len() as u64);
@@ -23,12 +25,12 @@ pub(crate) fn audit<H: Hal>(iommu: &Iommu<H>) -> Vec<Difference> {
 }
 
 #[track_caller]
-pub(crate) fn assert_nothing_differs<H: Hal>(iommu: &Iommu<H>, when: &str) {
+pub(crate) fn assert_nothing_differs<H: Hal>(iommu: &Front<H>, when: &str) {
     let all: String = audit(iommu).iter().map(|difference| format!("\n  {difference}")).collect();
     assert!(all.is_empty(), "{when}:{all}");
 }
 
-fn reach<H: Hal>(iommu: &Iommu<H>) -> Vec<Reach> {
+fn reach<H: Hal>(iommu: &Front<H>) -> Vec<Reach> {
     let mut all = Vec::new();
     iommu.reach(|reach| all.push(reach)).unwrap();
     all
@@ -145,7 +147,7 @@ fn entry_over(machine: &Machine, device: u8, input: u64, level: u32) -> PhysAddr
 }
 
 /// Two cells with a page each at the same input address, with devices 3 and 4, on a unit with tables of 3 levels.
-fn neighbours(machine: &Machine) -> (Iommu<&Machine>, CellId, CellId) {
+fn neighbours(machine: &Machine) -> (Front<&Machine>, CellId, CellId) {
     let iommu = enabled(machine);
     let a = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
     let b = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), function(0, 4));
@@ -271,9 +273,7 @@ fn device_tlbs_that_were_asked_for_are_counted_and_fenced_devices_stay_blocked()
 #[test]
 fn a_source_is_told_with_the_segment_of_its_unit() {
     let machine = machine([UnitConfig { segment: 2, ..UnitConfig::client() }]);
-    let topology = Topology::from_dmar(&machine.dmar(), &&machine, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&machine, &machine.dmar(), Options::default());
     let (source, region) = (SourceId::new(2, 0, 3, 0).unwrap(), region(INPUT, MEMORY_A, PAGE, RW));
     let _cell = cell_with(&iommu, region, source);
     assert_eq!(reach(&iommu), [Reach { source, region, snoop: true }]);
@@ -376,8 +376,7 @@ fn an_audit_waits_for_a_change_under_way() {
     let machine = machine([UnitConfig::server()]);
     let stop = Stop::new();
     let hal = Watched { machine: &machine, before: stop.looks() };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();
     iommu.assign(function(0, 3), cell).unwrap();

@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 
-use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam::iommu::Options;
 use cofferdam::iommu::UnitState;
-use cofferdam::topology::Topology;
 use cofferdam_model::{Config, Defect, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Call, Watched};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 type Shared = Watched<Machine, fn(Call, &Machine)>;
 
@@ -20,7 +20,7 @@ const MEMORY: u64 = 0x6000_0000;
 const OTHER: u64 = 0x7000_0000;
 
 thread_local! {
-    static FRONT: Cell<Option<&'static Iommu<&'static Shared>>> = const { Cell::new(None) };
+    static FRONT: Cell<Option<&'static Front<&'static Shared>>> = const { Cell::new(None) };
 }
 
 /// Gives a device to another cell as soon as the first unit has failed and the change that found out waits for the second.
@@ -43,9 +43,7 @@ fn the_domain_id_of_an_assignment_that_failed_is_free_only_when_no_unit_knows_it
     let units = [UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server()];
     let hal: &'static Shared =
         Box::leak(Box::new(Watched { machine: machine(units), before: intrude as fn(Call, &Machine) }));
-    let topology = Topology::from_dmar(&dmar(&hal.machine, &[&[1]], &[]), &hal, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Iommu<_> = Iommu::discover(hal, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(hal, &of_machine(&hal.machine, &[&[1]]).table(), Options::default());
     let iommu = &*Box::leak(Box::new(iommu));
     poke(&hal.machine, MEMORY, 0xa);
     poke(&hal.machine, OTHER, 0xb);
@@ -78,10 +76,8 @@ fn what_a_device_keeps_it_reaches_at_every_moment_of_a_change() {
             };
             let config = Config { seed: Some(seed), ..Config::new([unit.clone()]) };
             let hal = Watched { machine: Machine::new(config), before: look };
-            let table = dmar(&hal.machine, &[], &[]);
-            let topology = Topology::from_dmar(&table, &&hal, |finding| panic!("{finding}")).unwrap();
-            let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
-            iommu.enable().unwrap();
+            let table = of_machine(&hal.machine, &[]).table();
+            let iommu = enabled_front(&hal, &table, Options::default());
             for bytes in [LARGE, GIB] {
                 let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
                 // All but a page in the middle: the rest joins to one page with it, and is split without it.

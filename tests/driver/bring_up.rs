@@ -1,17 +1,18 @@
 use std::cell::Cell;
 
-use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::UnitState;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::limits::Full;
-use cofferdam::topology::Topology;
+use cofferdam::topology::NoConfigSpace;
 use cofferdam_model::{Defect, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Call, Watched};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 #[test]
 fn every_usable_unit_comes_up_and_blocks_everything() {
@@ -134,9 +135,8 @@ fn a_unit_that_disappears_while_it_is_switched_on_is_told_to_be_gone_and_not_to_
                 }
             };
             let hal = Watched { machine: machine([unit.clone()]), before: look };
-            let topology = Topology::from_dmar(&dmar(&hal.machine, &[], &[]), &&hal, |finding| panic!("{finding}"));
             let options = Options { timeout_ns: 100_000, ..Options::default() };
-            let mut iommu: Iommu<_> = Iommu::discover(&hal, topology.unwrap(), options).unwrap();
+            let mut iommu = front(&hal, &of_machine(&hal.machine, &[]).table(), options).unwrap();
             armed.set(true);
             let result = iommu.enable();
             gone = accesses.get() > at;
@@ -232,9 +232,9 @@ fn a_unit_of_amd_is_refused_by_name() {
     let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let file = files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("ivrs-")).unwrap();
     let machine = machine([UnitConfig::server()]);
-    let topology = Topology::from_ivrs(&std::fs::read(file).unwrap(), |_| ()).unwrap();
-    let unit = topology.units()[0].window;
-    let refused = Iommu::<_>::discover(&machine, topology, Options::default()).map(|_| ());
+    let table = std::fs::read(file).unwrap();
+    let unit = read_table(&table, &NoConfigSpace, |_| ()).unwrap().units()[0].window;
+    let refused = front_with_findings(&machine, &table, Options::default(), |_| ()).map(|_| ());
     assert_eq!(refused, Err(Error::UnknownUnit(unit)));
 }
 
@@ -242,11 +242,8 @@ fn a_unit_of_amd_is_refused_by_name() {
 fn queues_are_as_large_as_was_asked_for_and_go_round() {
     for (slots, frames) in [(0, 2), (256, 2), (300, 4), (1 << 15, 256)] {
         let machine = machine([UnitConfig::server()]);
-        let topology =
-            Topology::from_dmar(&dmar(&machine, &[], &[]), &&machine, |finding| panic!("{finding}")).unwrap();
         let options = Options { queue_slots: slots, ..Options::default() };
-        let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, options).unwrap();
-        iommu.enable().unwrap();
+        let mut iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
         // And the root table.
         assert_eq!(iommu.statistics().table_frames, frames + 1, "{slots}");
         assert_eq!(machine.frames_in_use() as u64, frames + 1);
@@ -282,15 +279,15 @@ fn domain_ids_are_those_that_the_unit_has_and_a_cell_too_many_is_refused_by_name
 #[test]
 fn a_front_is_completed_in_place_and_only_once() {
     let machine = machine([UnitConfig::server(), UnitConfig::server()]);
-    let found = || topology(&machine, &[&[1]]);
-    let mut iommu: Iommu<_> = Iommu::new(&machine, Options::DEFAULT);
+    let table = of_machine(&machine, &[&[1]]).table();
+    let found = || topology(&table, &&machine);
+    let mut iommu = empty_front(&machine, Options::DEFAULT);
     assert_eq!(iommu.units().count(), 0);
     machine.break_unit(1, Defect::AllOnes);
     assert!(matches!(iommu.probe(found()), Err(Error::Unit(UnitError::Dead { .. }))));
     assert_eq!((iommu.units().count(), iommu.topology().units().len()), (0, 0), "as it was");
     machine.mend_unit(1);
-    let table = dmar(&machine, &[&[1]], &[]);
-    let probe = |iommu: &mut Iommu<&Machine>, bytes: &[u8]| iommu.probe_dmar(bytes, |finding| panic!("{finding}"));
+    let probe = |iommu: &mut Front<&Machine>, bytes: &[u8]| iommu.probe_dmar(bytes, |finding| panic!("{finding}"));
     assert!(matches!(probe(&mut iommu, &table[..20]), Err(Error::Firmware(_))));
     machine.break_unit(1, Defect::AllOnes);
     assert!(matches!(probe(&mut iommu, &table), Err(Error::Unit(UnitError::Dead { .. }))));

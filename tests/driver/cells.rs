@@ -1,13 +1,13 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use cofferdam::addr::Rights;
 use cofferdam::iommu::{Error, Options, Refusal};
-use cofferdam::topology::Topology;
-use cofferdam::{CellConfig, Coherency, Iommu};
+use cofferdam::{CellConfig, Coherency};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Call, Watched};
+use cofferdam_support::cost::{Calls, Cost, cost};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::{endpoint, of_machine};
+use cofferdam_support::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const MEMORY_A: u64 = 0x6000_0000;
@@ -201,14 +201,9 @@ fn a_new_mapping_costs_nothing_and_an_unmapping_one_batch() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
-    let before = iommu.statistics();
-    iommu.map(cell, region(INPUT + LARGE, MEMORY_B, 64 * PAGE, RW)).unwrap();
-    let mapped = iommu.statistics();
-    assert_eq!((mapped.descriptors, mapped.doorbells), (before.descriptors, before.doorbells));
-    iommu.unmap(cell, range(INPUT + LARGE, 64 * PAGE)).unwrap();
-    let unmapped = iommu.statistics();
-    assert_eq!((unmapped.descriptors - mapped.descriptors, unmapped.waits - mapped.waits), (2, 1));
-    assert_eq!(unmapped.doorbells - mapped.doorbells, 1);
+    let map = || iommu.map(cell, region(INPUT + LARGE, MEMORY_B, 64 * PAGE, RW)).unwrap();
+    assert_eq!(cost(&iommu, map), Cost::NOTHING);
+    assert_eq!(cost(&iommu, || iommu.unmap(cell, range(INPUT + LARGE, 64 * PAGE)).unwrap()), Cost::batch(2));
 }
 
 #[test]
@@ -216,10 +211,8 @@ fn with_caching_mode_a_mapping_costs_one_batch_a_call_not_one_a_page() {
     let machine = machine([UnitConfig::qemu_10_0(true)]);
     let iommu = enabled(&machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
-    let before = iommu.statistics();
-    iommu.map(cell, region(INPUT + LARGE + PAGE, MEMORY_B, 100 * PAGE, RW)).unwrap();
-    let after = iommu.statistics();
-    assert_eq!((after.descriptors - before.descriptors, after.doorbells - before.doorbells), (2, 1));
+    let map = || iommu.map(cell, region(INPUT + LARGE + PAGE, MEMORY_B, 100 * PAGE, RW)).unwrap();
+    assert_eq!(cost(&iommu, map), Cost::batch(2));
 }
 
 #[test]
@@ -275,36 +268,30 @@ fn reserved_memory_follows_its_device_and_nobody_else_reaches_it() {
 fn memory_is_changed_without_a_look_at_configuration_space() {
     let machine = machine([UnitConfig::server()]);
     let reserved = 0x7800_0000;
-    let table = dmar(&machine, &[], &[(reserved, reserved + PAGE - 1, 3)]);
-    let topology = Topology::from_dmar(&table, &&machine, |finding| panic!("{finding}")).unwrap();
-    let reads = AtomicU32::new(0);
-    let before = |call, _: &Machine| _ = reads.fetch_add(u32::from(call == Call::ConfigRead), Ordering::Relaxed);
-    let hal = Watched { machine: &machine, before };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let table = of_machine(&machine, &[]).rmrr(0, reserved, reserved + PAGE - 1, &[endpoint(3, 0)]).table();
+    let reads = Calls::new(Call::ConfigRead);
+    let hal = Watched { machine: &machine, before: |call, _: &Machine| reads.look(call) };
+    let iommu = enabled_front(&hal, &table, Options::default());
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     for device in [3, 4] {
         iommu.assign(function(0, device), cell).unwrap();
     }
-    assert!(reads.swap(0, Ordering::Relaxed) > 0, "which memory is reserved for a device may hang on what it is");
+    assert!(reads.take() > 0, "which memory is reserved for a device may hang on what it is");
     iommu.map(cell, region(INPUT, MEMORY_A, LARGE, RW)).unwrap();
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
     let owned = region(reserved, reserved, PAGE, RW);
     assert_eq!(iommu.map(cell, owned), Err(Error::Reserved(owned)), "it was noted once and for all");
-    assert_eq!(reads.load(Ordering::Relaxed), 0);
+    assert_eq!(reads.take(), 0);
 }
 
 #[test]
 fn a_device_whose_unit_may_have_been_lost_is_refused_and_one_that_is_named_is_not() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut table = dmar(&machine, &[&[1]], &[]);
     // A DRHD too short to be read.
-    table.extend([0, 0, 8, 0, 0, 0, 0, 0]);
-    seal(&mut table);
+    let table = of_machine(&machine, &[&[1]]).structure(0, &[0; 4]).table();
     let mut findings = Vec::new();
-    let topology = Topology::from_dmar(&table, &&machine, |finding| findings.push(finding)).unwrap();
-    assert_eq!((findings.len(), topology.is_complete()), (1, false));
-    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
+    let mut iommu = front_with_findings(&machine, &table, Options::default(), |it| findings.push(it)).unwrap();
+    assert_eq!((findings.len(), iommu.topology().is_complete()), (1, false));
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(1, 0));
     let device = function(0, 0);

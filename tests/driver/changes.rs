@@ -1,36 +1,31 @@
 //! Edits that take effect as a whole or not at all.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{DeviceConfig, Error, Options, Refusal};
-use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu};
+use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Call, Stop, Watched};
+use cofferdam_support::cost::{Calls, Cost, cost};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
-
-/// What a call submits: descriptors, waits and doorbells.
-fn cost<T>(iommu: &Iommu<&Machine>, call: impl FnOnce() -> T) -> (u64, u64, u64) {
-    let before = iommu.statistics();
-    call();
-    let after = iommu.statistics();
-    (after.descriptors - before.descriptors, after.waits - before.waits, after.doorbells - before.doorbells)
-}
 
 fn four(bus: u8) -> [SourceId; 4] {
     [0, 1, 2, 3].map(|device| function(bus, device))
 }
 
 /// A cell with memory in three sizes and four devices, made by one change.
-fn make(iommu: &Iommu<&Machine>) -> CellId {
+fn make(iommu: &Front<&Machine>) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.map(cell, region(0x10_0000, MEMORY + PAGE, 0x10_0000, RW)).unwrap();
@@ -52,10 +47,10 @@ fn a_cell_is_made_and_destroyed_by_one_batch_each_at_most() {
         let mut cell = None;
         let made = cost(&iommu, || cell = Some(make(&iommu)));
         // With caching mode the root entry is new, too: everything, by two descriptors.
-        assert_eq!(made, if caching { (3, 1, 1) } else { (0, 0, 0) }, "{name}");
+        assert_eq!(made, if caching { Cost::batch(3) } else { Cost::NOTHING }, "{name}");
         assert!(write(&machine, function(0, 2), 0x10_0000, 1), "{name}");
         // Four context entries and the domain.
-        assert_eq!(cost(&iommu, || iommu.destroy_cell(cell.unwrap()).unwrap()), (6, 1, 1), "{name}");
+        assert_eq!(cost(&iommu, || iommu.destroy_cell(cell.unwrap()).unwrap()), Cost::batch(6), "{name}");
         assert!(!write(&machine, function(0, 2), 0x10_0000, 1), "{name}");
     }
 }
@@ -70,13 +65,13 @@ fn to_attach_to_a_shared_domain_costs_one_entry_with_caching_mode_and_nothing_wi
         let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), function(0, 1));
         let attached = cost(&iommu, || assert!(iommu.assign(function(0, 2), cell).is_ok(), "{name}"));
         // The entry, the domain whose table it leads to (R33b), and the wait.
-        assert_eq!(attached, if caching { (3, 1, 1) } else { (0, 0, 0) }, "{name}");
+        assert_eq!(attached, if caching { Cost::batch(3) } else { Cost::NOTHING }, "{name}");
         assert!(write(&machine, function(0, 2), INPUT, 1), "{name}");
         let enforced = CellConfig { coherency: CoherencyPolicy::Enforced, ..UNSAFE_INTERRUPTS };
         let refusing = iommu.create_cell(enforced).unwrap();
         if !snoops {
             let refused = cost(&iommu, || assert!(iommu.assign(function(0, 3), refusing).is_err(), "{name}"));
-            assert_eq!(refused, (0, 0, 0), "{name}: it fits none of the cell's tables");
+            assert_eq!(refused, Cost::NOTHING, "{name}: it fits none of the cell's tables");
         }
     }
 }
@@ -119,7 +114,7 @@ fn what_a_change_takes_and_grants_again_is_not_touched() {
         change.release(function(0, 2)).unwrap();
         change.commit().unwrap();
     });
-    assert_eq!(nothing, (0, 0, 0));
+    assert_eq!(nothing, Cost::NOTHING);
     assert_eq!(machine.snapshot(), before);
 }
 
@@ -149,7 +144,7 @@ fn edits_are_taken_one_after_the_other() {
 /// A change of much, which fails at its last edit: each of those, and what it says.
 #[test]
 fn a_change_that_is_refused_changes_no_table_and_no_device() {
-    type Fails = fn(&mut cofferdam::iommu::Change<'_, &Machine, 64, 16, 256>, CellId);
+    type Fails = fn(&mut Change<'_, &Machine>, CellId);
     let fails: [(Fails, Error); 6] = [
         (
             |change, cell| drop(change.map(cell, region(INPUT, MEMORY, PAGE, RW))),
@@ -187,7 +182,7 @@ fn a_change_that_is_refused_changes_no_table_and_no_device() {
             fail(&mut change, careful);
             assert_eq!(change.commit().unwrap_err(), expected);
         });
-        assert_eq!(nothing, (0, 0, 0), "{expected}");
+        assert_eq!(nothing, Cost::NOTHING, "{expected}");
         assert_eq!(machine.snapshot(), before, "{expected}");
     }
     assert!(write(&machine, a, INPUT + PAGE, 1) && !write(&machine, b, INPUT, 1));
@@ -195,7 +190,7 @@ fn a_change_that_is_refused_changes_no_table_and_no_device() {
 
 #[test]
 fn a_cell_that_a_change_destroys_is_named_by_no_edit_after_that() {
-    type Names = fn(&mut cofferdam::iommu::Change<'_, &Machine, 64, 16, 256>, CellId);
+    type Names = fn(&mut Change<'_, &Machine>, CellId);
     let names: [Names; 5] = [
         |change, cell| drop(change.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW))),
         |change, cell| drop(change.unmap(cell, range(INPUT, PAGE))),
@@ -288,7 +283,7 @@ fn a_change_tells_which_cells_are_not_what_they_were() {
     iommu.enable().unwrap();
     let (graphics, card) = (function(1, 0), function(0, 1));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let told = |committed: cofferdam::iommu::Committed<16>| committed.coherency_changes().to_vec();
+    let told = |committed: Committed| committed.coherency_changes().to_vec();
     assert_eq!(told(iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap()), []);
     assert_eq!(told(iommu.assign(card, cell).unwrap()), []);
     assert_eq!(told(iommu.assign(graphics, cell).unwrap()), [(cell, Coherency::NotEnforced)]);
@@ -329,8 +324,7 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
         let machine = machine([unit.serving(&[1]), UnitConfig::server()]);
         let stop = Stop::new();
         let hal = Watched { machine: &machine, before: stop.looks() };
-        let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[&[1]]), Options::default()).unwrap();
-        iommu.enable().unwrap();
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
         let (slow, quick) = (function(1, 0), function(0, 0));
         let [one, two] = [slow, quick].map(|device| {
             let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -363,7 +357,7 @@ fn far_apart(n: u64) -> u64 {
     INPUT + n * 512 * LARGE
 }
 
-fn cell_of_eight<H: Hal>(iommu: &Iommu<H>, device: SourceId) -> CellId {
+fn cell_of_eight<H: Hal>(iommu: &Front<H>, device: SourceId) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     for n in 0..8 {
@@ -374,7 +368,7 @@ fn cell_of_eight<H: Hal>(iommu: &Iommu<H>, device: SourceId) -> CellId {
     cell
 }
 
-fn unmap_eight<H: Hal>(iommu: &Iommu<H>, cell: CellId) {
+fn unmap_eight<H: Hal>(iommu: &Front<H>, cell: CellId) {
     let mut change = iommu.change();
     for n in 0..8 {
         change.unmap(cell, range(far_apart(n), PAGE)).unwrap();
@@ -387,7 +381,7 @@ const PATIENT: Options = Options { timeout_ns: u64::MAX / 2, ..Options::DEFAULT 
 
 /// Makes `call` while the queue of the first unit is full of what these cells asked, and `meanwhile` while it waits for room.
 fn while_full<H: Hal + Sync, T: Send>(
-    (machine, iommu, stop): (&Machine, &Iommu<H>, &Stop),
+    (machine, iommu, stop): (&Machine, &Front<H>, &Stop),
     cells: &[CellId],
     call: impl FnOnce() -> T + Send,
     meanwhile: impl FnOnce(),
@@ -422,8 +416,7 @@ fn a_change_that_waits_for_room_in_the_queue_holds_up_no_other_cell() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let stop = Stop::new();
     let hal = Watched { machine: &machine, before: stop.looks() };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[&[1]]), PATIENT).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), PATIENT);
     let cells: Vec<_> = (0..=FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
     let other = cell_of_eight(&iommu, function(0, 0));
     assert!((0..=FULL).all(|number| write(&machine, function(1, number), INPUT, 1)));
@@ -454,15 +447,15 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
     for ((comes, goes), made_up) in cases.into_iter().flatten() {
         let machine = machine([UnitConfig::server()]);
         let stop = Stop::new();
-        let (device, asked) = (function(0, 3), AtomicU32::new(0));
+        let device = function(0, 3);
         let all_of_its_device_tlb = u64::from(device.requester()) << 32 | 3;
+        let asked = Calls::new(Call::Store(all_of_its_device_tlb));
         let before = |call, _: &Machine| {
             stop.look(call);
-            asked.fetch_add(u32::from(call == Call::Store(all_of_its_device_tlb)), Ordering::Relaxed);
+            asked.look(call);
         };
         let hal = Watched { machine: &machine, before };
-        let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(&machine), PATIENT).unwrap();
-        iommu.enable().unwrap();
+        let iommu = enabled_front(&hal, &table_with_ats(&machine), PATIENT);
         let cells: Vec<_> = (0..FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
         let own = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(own, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
@@ -478,7 +471,7 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
             iommu.unmap(own, range(INPUT, PAGE)).unwrap_err();
             machine.set_device_tlb(device, Answer::After(0), 32);
         }
-        asked.store(0, Ordering::Relaxed);
+        asked.take();
         while_full(
             (&machine, &iommu, &stop),
             &cells,
@@ -492,10 +485,10 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
                     machine.mend_unit(0);
                     iommu.mute(function(1, 31), true).unwrap();
                 }
-                assert_eq!(asked.load(Ordering::Relaxed), 0);
+                assert_eq!(asked.take(), 0);
             },
         );
-        assert_eq!(asked.load(Ordering::Relaxed) > 0, comes || goes, "{comes}, {goes}, made up: {made_up}");
+        assert_eq!(asked.take() > 0, comes || goes, "{comes}, {goes}, made up: {made_up}");
     }
 }
 

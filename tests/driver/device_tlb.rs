@@ -2,11 +2,13 @@
 
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Refusal, Statistics};
-use cofferdam::{CellId, Iommu, limits};
+use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Refusal};
+use cofferdam::{CellId, limits};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::cost::{Cost, cost};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 pub(crate) const RW: Rights = Rights::all();
 pub(crate) const INPUT: u64 = 0x4000_0000;
@@ -17,7 +19,7 @@ pub(crate) const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
 const ATS: u16 = 0x144;
 
 /// A cell with 16 MiB less a page, and these devices with device-TLBs.
-pub(crate) fn cell_of(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> CellId {
+pub(crate) fn cell_of(machine: &Machine, iommu: &Front<&Machine>, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT + PAGE, MEMORY + PAGE, 8 * LARGE - PAGE, RW)).unwrap();
     for &device in devices {
@@ -29,15 +31,6 @@ pub(crate) fn cell_of(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[Sou
 
 pub(crate) fn is_on(machine: &Machine, device: SourceId) -> bool {
     machine.config_read(device, ATS) & 1 << 31 != 0
-}
-
-/// What `call` has had submitted: descriptors, waits and doorbells.
-pub(crate) fn submitted<T>(iommu: &Iommu<&Machine>, call: impl FnOnce() -> T) -> (u64, u64, u64) {
-    let count = |Statistics { descriptors, waits, doorbells, .. }| (descriptors, waits, doorbells);
-    let before = count(iommu.statistics());
-    call();
-    let after = count(iommu.statistics());
-    (after.0 - before.0, after.1 - before.1, after.2 - before.2)
 }
 
 #[test]
@@ -119,7 +112,7 @@ fn a_device_gets_no_device_tlb_unless_that_is_asked_for() {
         // One that is on all the same.
         machine.set_config(device, ATS, 1 << 31);
         assert_eq!(ats_read(&machine, device, INPUT), None, "{name}");
-        assert_eq!(submitted(&iommu, || iommu.unmap(cell, range(INPUT, PAGE)).unwrap()), (2, 1, 1), "{name}");
+        assert_eq!(cost(&iommu, || iommu.unmap(cell, range(INPUT, PAGE)).unwrap()), Cost::batch(2), "{name}");
     }
 }
 
@@ -138,7 +131,7 @@ fn an_unmapping_costs_one_invalidation_each_for_the_unit_and_for_its_device_tlbs
             devices.iter().for_each(|device| assert!(ats_write(&machine, *device, at, 1)));
         }
         for unmapped in [range(INPUT + PAGE, PAGE), range(INPUT + LARGE, LARGE)] {
-            assert_eq!(submitted(&iommu, || iommu.unmap(cell, unmapped).unwrap()), (5, 1, 1), "{name}");
+            assert_eq!(cost(&iommu, || iommu.unmap(cell, unmapped).unwrap()), Cost::batch(5), "{name}");
             machine.check();
         }
     }
@@ -146,7 +139,7 @@ fn an_unmapping_costs_one_invalidation_each_for_the_unit_and_for_its_device_tlbs
 
 #[test]
 fn a_new_mapping_asks_no_device_with_caching_mode_either() {
-    for (caching, expected) in [(false, (0, 0, 0)), (true, (2, 1, 1))] {
+    for (caching, expected) in [(false, Cost::NOTHING), (true, Cost::batch(2))] {
         let machine = machine([UnitConfig::server().caching_mode(caching)]);
         let iommu = enabled_with_ats(&machine);
         let device = function(0, 3);
@@ -154,7 +147,7 @@ fn a_new_mapping_asks_no_device_with_caching_mode_either() {
         let new = INPUT + 16 * LARGE;
         assert_eq!(ats_read(&machine, device, new), None);
         let map = || iommu.map(cell, region(new, MEMORY, PAGE, RW)).unwrap();
-        assert_eq!(submitted(&iommu, map), expected, "caching mode {caching}");
+        assert_eq!(cost(&iommu, map), expected, "caching mode {caching}");
         assert!(ats_read(&machine, device, new).is_some());
     }
 }
@@ -168,10 +161,10 @@ fn a_device_that_was_switched_on_before_is_emptied_before_it_is_let_in() {
     machine.add_ats(device, 32);
     machine.set_config(device, ATS, 1 << 31 | 5 << 16);
     let assign = || iommu.assign_with(device, cell, DEVICE_TLB).unwrap();
-    assert_eq!(submitted(&iommu, assign), (2, 1, 1), "one invalidation");
+    assert_eq!(cost(&iommu, assign), Cost::batch(2), "one invalidation");
     assert_eq!(machine.config_read(device, ATS) >> 16, 1 << 15, "on, for pages of 4 KiB");
     iommu.release(device).unwrap();
-    assert_eq!(submitted(&iommu, assign), (0, 0, 0), "it is known to be empty");
+    assert_eq!(cost(&iommu, assign), Cost::NOTHING, "it is known to be empty");
 }
 
 #[test]
@@ -209,7 +202,7 @@ fn a_virtual_function_is_named_with_its_physical_function_where_the_unit_throttl
 
 #[test]
 fn a_device_that_cannot_have_a_device_tlb_is_refused_by_name() {
-    let refusal = |machine: &Machine, iommu: &Iommu<&Machine>, device| {
+    let refusal = |machine: &Machine, iommu: &Front<&Machine>, device| {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let before = iommu.statistics();
         let refused = iommu.assign_with(device, cell, DEVICE_TLB);
@@ -294,6 +287,6 @@ fn there_are_so_many_device_tlbs_behind_one_unit_and_no_more() {
     iommu.assign(one_more, cell).unwrap();
     devices.iter().for_each(|device| assert!(ats_write(&machine, *device, INPUT + LARGE, 1)));
     let unmap = || iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap();
-    assert_eq!(submitted(&iommu, unmap), (1 + devices.len() as u64 + 1, 1, 1));
+    assert_eq!(cost(&iommu, unmap), Cost::batch(1 + devices.len() as u64 + 1));
     iommu.destroy_cell(cell).unwrap();
 }

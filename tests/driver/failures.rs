@@ -3,9 +3,11 @@ use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Difference, Error};
 use cofferdam::limits;
-use cofferdam_model::{Defect, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_support::cost::cost;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -13,8 +15,8 @@ const MEMORY: u64 = 0x6000_0000;
 
 /// Tries `call` with ever more frames until it succeeds; each failure must leave frames and statistics as they were.
 fn with_ever_more_frames<T>(
-    machine: &cofferdam_model::Machine,
-    iommu: &cofferdam::Iommu<&cofferdam_model::Machine>,
+    machine: &Machine,
+    iommu: &Front<&Machine>,
     kept: usize,
     mut call: impl FnMut() -> Result<T, Error>,
 ) -> u64 {
@@ -149,11 +151,7 @@ fn what_a_refused_flush_left_is_forgotten_before_anything_is_granted() {
         assert!(matches!(change.commit(), Err(Error::Unit(UnitError::Queue { .. }))), "{name}");
 
         let caching = unit.cap >> 7 & 1 == 1;
-        let submitted = |call: &dyn Fn()| {
-            let before = iommu.statistics().descriptors;
-            call();
-            iommu.statistics().descriptors - before
-        };
+        let submitted = |call: &dyn Fn()| cost(&iommu, call).descriptors;
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let others = submitted(&|| drop(iommu.assign(elsewhere, other).unwrap()));
         assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit owes nothing");

@@ -6,12 +6,13 @@ use cofferdam::fault::{Access, Cause, FaultLog};
 use cofferdam::hal::NoFrame;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
-use cofferdam::topology::Topology;
-use cofferdam::{Iommu, limits};
+use cofferdam::limits;
 use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::Watched;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::Watched;
 
 #[test]
 fn each_blocked_request_is_read_once_with_its_reason() {
@@ -129,7 +130,7 @@ fn no_fault_event_has_the_vector_of_an_exception() {
 }
 
 /// Whose faults are recorded, when each of these has one request blocked.
-fn recorded(machine: &Machine, iommu: &Iommu<&Machine>, devices: &[SourceId]) -> Vec<SourceId> {
+fn recorded(machine: &Machine, iommu: &Front<&Machine>, devices: &[SourceId]) -> Vec<SourceId> {
     let mut seen = Vec::new();
     for &device in devices {
         assert!(!write(machine, device, LARGE, 0), "{device}");
@@ -225,10 +226,8 @@ fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() 
             }
         };
         let hal = Watched { machine: machine([UnitConfig::server().fault_records(records)]), before: look };
-        let table = dmar(&hal.machine, &[], &[]);
-        let topology = Topology::from_dmar(&table, &&hal, |finding| panic!("{finding}")).unwrap();
-        let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
-        iommu.enable().unwrap();
+        let table = of_machine(&hal.machine, &[]).table();
+        let iommu = enabled_front(&hal, &table, Options::default());
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
         floods.set(true);
         let logs = [(); 4].map(|()| iommu.faults(|_| ()));

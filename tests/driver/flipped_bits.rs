@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use cofferdam::Iommu;
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::iommu::Difference;
 use cofferdam_model::{Machine, UnitConfig};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit, root_table};
-use crate::machine::*;
 
 /// A table that the unit walks: the root table, a context table, or a page table and its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +50,7 @@ fn tables(machine: &Machine) -> BTreeSet<(u64, Kind)> {
 
 /// Two cells, pages of `bytes` and of 4 KiB with all rights, a device with reserved memory and a muted one, and a context
 /// table without an entry.
-fn two_cells(machine: &Machine, bytes: u64) -> Iommu<&Machine> {
+fn two_cells(machine: &Machine, bytes: u64) -> Front<&Machine> {
     let iommu = enabled_with_reserved(machine, &[(0x4009_0000, 0x4009_0fff, 5)]);
     let a = cell_with(&iommu, region(INPUT + bytes, MEMORY_A, bytes, RW), function(0, 3));
     iommu.map(a, region(INPUT, MEMORY_A + bytes, PAGE, Rights::READ)).unwrap();

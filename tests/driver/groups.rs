@@ -4,10 +4,14 @@ use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Refusal};
 use cofferdam::topology::{Isolation, NoConfigSpace};
-use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{BridgeKind, Defect, Machine, UnitConfig};
+use cofferdam_support::cost::cost;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
 
-use crate::machine::*;
 use crate::moves::{DEVICE_STATUS, PENDING};
 
 const RW: Rights = Rights::all();
@@ -49,7 +53,7 @@ fn functions(machine: &Machine, all: &[SourceId], acs: Option<u16>) {
 }
 
 /// Assigns a device to a cell of its own.
-fn alone(iommu: &Iommu<&Machine>, device: SourceId) -> Result<CellId, Error> {
+fn alone(iommu: &Front<&Machine>, device: SourceId) -> Result<CellId, Error> {
     let cell = iommu.create_cell(CELL).unwrap();
     iommu.assign(device, cell).map(|_| cell)
 }
@@ -336,14 +340,10 @@ fn a_source_id_in_common_is_told_of_once_and_stays_if_the_second_device_fails() 
     let iommu = enabled(&machine);
     let cell = iommu.create_cell(CELL).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
-    let cost = |device| {
-        let before = iommu.statistics().descriptors;
-        iommu.assign(device, cell).unwrap();
-        iommu.statistics().descriptors - before
-    };
+    let attach = |device| cost(&iommu, || iommu.assign(device, cell).unwrap()).descriptors;
     iommu.assign(first, cell).unwrap();
     iommu.release(first).unwrap();
-    assert_eq!(cost(first), 1 + cost(second), "its own id and the bridge's, then its own");
+    assert_eq!(attach(first), 1 + attach(second), "its own id and the bridge's, then its own");
     let mut change = iommu.change();
     change.release(first).unwrap().release(second).unwrap();
     change.commit().unwrap();
@@ -374,21 +374,10 @@ fn a_device_that_needs_another_table_than_one_with_its_source_id_is_refused() {
     }
 }
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    /// Access Control Services, mostly.
-    fn acs(&mut self, machine: &Machine, function: SourceId) {
-        if self.below(4) != 0 {
-            machine.add_acs(function, ACS);
-        }
+/// Access Control Services, mostly.
+fn random_acs(machine: &Machine, random: &mut Random, function: SourceId) {
+    if !random.one_in(4) {
+        machine.add_acs(function, ACS);
     }
 }
 
@@ -398,7 +387,7 @@ fn add_device(machine: &Machine, random: &mut Random, bus: u8, device: u8, all: 
     let several: Vec<SourceId> = (0..count).map(|function| of(bus, device, function)).collect();
     functions(machine, &several, None);
     for function in &several {
-        random.acs(machine, *function);
+        random_acs(machine, random, *function);
         if bus == 0 && random.below(2) == 0 {
             machine.set_config(*function, 0x60, 0x92 << 16 | 0x10);
         }
@@ -417,7 +406,7 @@ fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
         match random.below(4) {
             0 => {
                 machine.add_bridge(port, BridgeKind::RootPort, below..=below);
-                random.acs(&machine, port);
+                random_acs(&machine, random, port);
                 add_device(&machine, random, below, 0, &mut all);
                 bus += 1;
             }
@@ -430,12 +419,12 @@ fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
             _ => {
                 let ports = 2 + random.below(2) as u8;
                 machine.add_bridge(port, BridgeKind::RootPort, below..=below + 1 + ports);
-                random.acs(&machine, port);
+                random_acs(&machine, random, port);
                 machine.add_bridge(of(below, 0, 0), BridgeKind::UpstreamPort, below + 1..=below + 1 + ports);
                 for down in 0..ports {
                     let at = of(below + 1, down, 0);
                     machine.add_bridge(at, BridgeKind::DownstreamPort, below + 2 + down..=below + 2 + down);
-                    random.acs(&machine, at);
+                    random_acs(&machine, random, at);
                     add_device(&machine, random, below + 2 + down, 0, &mut all);
                 }
                 bus += 2 + ports;
@@ -450,7 +439,7 @@ fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
 
 #[test]
 fn no_device_reaches_one_of_another_cell_past_the_units_whatever_is_between_them() {
-    let mut random = Random(0x853c_49e6_748f_ea9b);
+    let mut random = Random::new(0x853c_49e6_748f_ea9b);
     let (mut assigned, mut refused, mut apart) = (0, 0, 0);
     for round in 0..150 {
         let (machine, all) = random_machine(&mut random);

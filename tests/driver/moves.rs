@@ -1,13 +1,16 @@
 //! Devices that leave their cells: nothing of what they do late arrives, and nobody has them before they are at rest.
 
+use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
-use cofferdam::{CellId, Iommu};
 use cofferdam_model::{BridgeKind, Late, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Call, Stop, Watched};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -24,7 +27,7 @@ fn is_bus_master(machine: &Machine, device: SourceId) -> bool {
 }
 
 /// A machine with an endpoint, and a cell that has it and a page.
-fn with_endpoint(machine: &Machine, device: SourceId) -> (Iommu<&Machine>, CellId) {
+fn with_endpoint(machine: &Machine, device: SourceId) -> (Front<&Machine>, CellId) {
     machine.add_express(device);
     let iommu = enabled(machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
@@ -38,7 +41,7 @@ fn write_late(machine: &Machine, device: SourceId, late: Late) {
 }
 
 /// How a device may leave its cell for another, which has its memory from then on.
-type Way = fn(&Iommu<&Machine>, CellId, SourceId) -> CellId;
+type Way = fn(&Front<&Machine>, CellId, SourceId) -> CellId;
 
 const WAYS: [Way; 3] = [
     |iommu, cell, device| {
@@ -161,8 +164,7 @@ fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
         }
     };
     let hal = Watched { machine: &machine, before };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology(&machine, &[]), Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
     machine.add_express(device);
     let [one, two] = [device, function(0, 0)].map(|device| {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -3,21 +3,21 @@
 
 use std::cell::Cell;
 
-use cofferdam::addr::{Rights, SourceId};
+use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::iommu::{Error, Options};
-use cofferdam::topology::Topology;
-use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Defect, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::{Call, Watched};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 type Interrupted = Watched<Machine, fn(Call, &Machine)>;
-type Front = Iommu<&'static Interrupted>;
+type Shared = Front<&'static Interrupted>;
 
 thread_local! {
-    static FRONT: Cell<Option<&'static Front>> = const { Cell::new(None) };
+    static FRONT: Cell<Option<&'static Shared>> = const { Cell::new(None) };
     /// Handlers that run now: one may interrupt another.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// More faults come than there are records, whenever the handler does.
@@ -45,18 +45,16 @@ fn handler(_: Call, machine: &Machine) {
     DEPTH.set(depth);
 }
 
-fn front(machine: Machine) -> (&'static Front, &'static Machine) {
+fn interrupted(machine: Machine) -> (&'static Shared, &'static Machine) {
     let hal: &'static Interrupted = Box::leak(Box::new(Interrupted { machine, before: handler }));
-    let table = dmar(&hal.machine, &[], &[]);
-    let topology = Topology::from_dmar(&table, &hal, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Front = Iommu::discover(hal, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let table = of_machine(&hal.machine, &[]).table();
+    let iommu = enabled_front(hal, &table, Options::default());
     (Box::leak(Box::new(iommu)), &hal.machine)
 }
 
 #[test]
 fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
-    let (iommu, machine) = front(machine([UnitConfig::client()]));
+    let (iommu, machine) = interrupted(machine([UnitConfig::client()]));
     let (device, other) = (function(0, 3), function(0, 4));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     FRONT.set(Some(iommu));
@@ -81,9 +79,9 @@ fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
 
 #[test]
 fn reading_faults_leaves_an_error_of_the_queue_to_whoever_waits_for_it() {
-    let (iommu, machine) = front(machine([UnitConfig::server().fault_records(1)]));
+    let (iommu, machine) = interrupted(machine([UnitConfig::server().fault_records(1)]));
     let device = function(0, 3);
-    let cell = cell_with_of(iommu, device);
+    let cell = cell_with(iommu, region(0, 0x6000_0000, PAGE, Rights::all()), device);
     FRONT.set(Some(iommu));
     FLOOD.set(true);
     for _ in 0..20 {
@@ -98,11 +96,4 @@ fn reading_faults_leaves_an_error_of_the_queue_to_whoever_waits_for_it() {
     }
     FRONT.set(None);
     machine.take_violations();
-}
-
-fn cell_with_of(iommu: &Front, device: SourceId) -> CellId {
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
-    iommu.assign(device, cell).unwrap();
-    cell
 }

@@ -3,12 +3,14 @@
 use cofferdam::addr::{IovaRange, Rights, SourceId};
 use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Error, Incompatibility, MapError, Options, Refusal};
-use cofferdam::topology::Topology;
-use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Iommu, Sharing};
+use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
-
-use crate::histories::Random;
-use crate::machine::*;
+use cofferdam_support::cost::Cost;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
+use cofferdam_support::tables::{endpoint, of_machine};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -19,13 +21,13 @@ fn client() -> Machine {
     machine([UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()])
 }
 
-fn on(machine: &Machine) -> Iommu<&Machine> {
+fn on(machine: &Machine) -> Front<&Machine> {
     let mut iommu = discover(machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     iommu
 }
 
-fn cell(iommu: &Iommu<&Machine>, coherency: CoherencyPolicy, sharing: Sharing) -> CellId {
+fn cell(iommu: &Front<&Machine>, coherency: CoherencyPolicy, sharing: Sharing) -> CellId {
     let cell = iommu.create_cell(CellConfig { coherency, sharing, ..UNSAFE_INTERRUPTS }).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     cell
@@ -56,7 +58,7 @@ fn a_cell_that_does_not_enforce_snooping_does_so_for_no_device() {
 }
 
 /// Page tables in use, by what assigning each device of a list takes.
-fn tables(iommu: &Iommu<&Machine>, cell: CellId, devices: &[SourceId]) -> Vec<bool> {
+fn tables(iommu: &Front<&Machine>, cell: CellId, devices: &[SourceId]) -> Vec<bool> {
     let grows = |device: &SourceId| {
         let before = iommu.statistics().table_frames;
         iommu.assign(*device, cell).unwrap();
@@ -100,7 +102,7 @@ fn ten_thousand_histories_end_with_the_coherency_that_the_devices_make() {
     let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
     iommu.enable().unwrap();
     let devices: Vec<SourceId> = (0..6).map(|n| function(n % 3, n)).collect();
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random::new(0x2545_f491_4f6c_dd1d);
     for history in 0..10_000 {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let (mut has, mut told) = ([false; 6], Coherency::Enforced);
@@ -150,7 +152,7 @@ fn a_cells_window_is_what_all_its_devices_reach_without_what_is_reserved() {
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let ranges = |iommu: &Iommu<&Machine>, cell| ends(&iommu.input_ranges(cell).unwrap());
+    let ranges = |iommu: &Front<&Machine>, cell| ends(&iommu.input_ranges(cell).unwrap());
     assert_eq!(ranges(&iommu, cell), [(0, 0xfee0_0000), (0xfef0_0000, 1 << 57)]);
     iommu.assign(function(0, 0), cell).unwrap();
     assert_eq!(ranges(&iommu, cell), [(0, 0xfee0_0000), (0xfef0_0000, TOP)], "the narrowest");
@@ -221,7 +223,7 @@ fn a_table_is_shared_with_no_unit_that_has_no_such_domain_id() {
 }
 
 /// A root cell with memory from 1 GiB to 3 GiB and these devices.
-fn root_with(iommu: &Iommu<&Machine>, devices: &[SourceId]) -> CellId {
+fn root_with(iommu: &Front<&Machine>, devices: &[SourceId]) -> CellId {
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.map(root, region(1 << 30, 1 << 30, 2 << 30, RW)).unwrap();
@@ -298,10 +300,8 @@ fn a_device_of_the_root_cell_has_to_suit_what_another_cell_gives_back_too() {
     const TOP: u64 = 1 << 38;
     let narrow = UnitConfig { cap: UnitConfig::server().cap & !(0x3f << 16) | 37 << 16, ..UnitConfig::server() };
     let machine = machine([UnitConfig::server().serving(&[1]), narrow]);
-    let reserved = dmar(&machine, &[&[1]], &[(MEMORY, MEMORY + 0xfff, 2)]);
-    let topology = Topology::from_dmar(&reserved, &&machine, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let reserved = of_machine(&machine, &[&[1]]).rmrr(0, MEMORY, MEMORY + 0xfff, &[endpoint(2, 0)]).table();
+    let iommu = enabled_front(&machine, &reserved, Options::default());
     let (disk, narrow, reserving) = (function(1, 0), function(0, 1), function(0, 2));
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.assign(disk, root).unwrap();
@@ -363,7 +363,7 @@ fn carving_a_cell_out_of_a_root_of_large_pages_splits_its_edges_alone() {
     let iommu = enabled(&machine);
     let root = root_with(&iommu, &[function(0, 1)]);
     iommu.map(root, region(4 << 30, 4 << 30, 12 << 30, RW)).unwrap();
-    let (before, frames) = (iommu.statistics(), machine.frames_in_use());
+    let (before, frames) = (Cost::so_far(&iommu), machine.frames_in_use());
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.map(cell, region(0x10_0000, 0x5010_0000, 0x10_0000, RW)).unwrap();
@@ -372,7 +372,7 @@ fn carving_a_cell_out_of_a_root_of_large_pages_splits_its_edges_alone() {
     change.commit().unwrap();
     assert!(machine.frames_in_use() - frames <= 3, "one for 2 MiB and two for 4 KiB pages at most");
     iommu.destroy_cell(cell).unwrap();
-    let after = iommu.statistics();
-    assert_eq!((after.waits - before.waits, after.doorbells - before.doorbells), (2, 2));
+    let spent = Cost::so_far(&iommu) - before;
+    assert_eq!((spent.waits, spent.doorbells), (2, 2));
     assert_eq!(machine.frames_in_use(), frames, "the large pages are whole again");
 }

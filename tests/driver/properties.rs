@@ -6,9 +6,10 @@ use cofferdam::hal::Hal;
 use cofferdam::iommu::Error;
 use cofferdam::iommu::UnitState;
 use cofferdam_model::{Defect, Machine, UnitConfig};
-
-use crate::histories::Random;
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
 
 const MEMORY: u64 = 0x6000_0000;
 const PMEN: u32 = 0x64;
@@ -16,7 +17,7 @@ const PMEN: u32 = 0x64;
 /// A unit as the specification allows one, except that there may be no way to use it: no format of page tables, no way to
 /// invalidate, or registers beyond its window.
 fn any_unit(random: &mut Random) -> UnitConfig {
-    let mut flag = |chance| random.below(chance) == 0;
+    let mut flag = |chance| random.one_in(chance);
     let bit = |on: bool, at: u32| u64::from(on) << at;
     let (coherent, queue, selective) = (flag(2), !flag(5), flag(2));
     // Older ones only have write buffers, and those do not snoop.
@@ -26,7 +27,7 @@ fn any_unit(random: &mut Random) -> UnitConfig {
     let ecap = bit(coherent, 0) | bit(queue, 1) | bit(flag(2), 6) | bit(flag(2), 7) | bit(flag(2), 52);
     let ecap = ecap | if queue { bit(flag(2), 2) | bit(flag(2), 3) | bit(flag(2), 4) } else { 0 };
     let found_running = flag(2);
-    let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
+    let mut pick = |values: &[u64]| random.of(values);
     let levels = pick(&[0b00010, 0b00100, 0b01000, 0b00110, 0b01100, 0b01110, 0]);
     let cap = cap | pick(&[0, 1, 2, 4, 6]) | levels << 8 | pick(&[31, 38, 47, 56]) << 16;
     let cap = cap | pick(&[0b00, 0b01, 0b11]) << 34 | pick(&[0, 3, 9, 18, 35]) << 48;
@@ -64,7 +65,7 @@ fn protect(machine: &Machine, unit: &UnitConfig) -> bool {
 
 #[test]
 fn a_unit_with_any_capabilities_works_or_is_refused_by_name() {
-    let (mut random, mut works) = (Random(0x1234_5678_9abc_def1), 0);
+    let (mut random, mut works) = (Random::new(0x1234_5678_9abc_def1), 0);
     for round in 0..400 {
         let unit = any_unit(&mut random);
         let text = format!("{round}: {unit:x?}");
@@ -157,7 +158,7 @@ fn whatever_else_the_driver_waits_for_is_named_too() {
     assert!(!write(&machine, function(0, 3), MEMORY, 1) && !write(&machine, function(0, 3), 0x1000, 1));
 
     // A write-buffer flush, where nothing is invalidated.
-    let buffered = crate::machine::machine([behind_write_buffers(UnitConfig::client())]);
+    let buffered = cofferdam_support::machine::machine([behind_write_buffers(UnitConfig::client())]);
     let iommu = enabled(&buffered);
     let cell = cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 3));
     buffered.break_unit(0, Defect::StatusStuckHigh(1 << 27));
@@ -168,7 +169,7 @@ fn whatever_else_the_driver_waits_for_is_named_too() {
     buffered.abandon();
 
     // A queue that has died is noticed when it is to be switched off, and its frames stay.
-    let dead = crate::machine::machine([UnitConfig::server()]);
+    let dead = cofferdam_support::machine::machine([UnitConfig::server()]);
     let mut iommu = enabled(&dead);
     dead.break_unit(0, Defect::QueueDead);
     timeout(iommu.disable());

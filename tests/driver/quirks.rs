@@ -3,8 +3,9 @@
 use cofferdam::addr::Rights;
 use cofferdam::vtd::{Effect, quirks_of_machine};
 use cofferdam_model::UnitConfig;
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 /// The function 0000:00:00.0 has this device id, of Intel, and this revision.
 fn host_bridge(machine: &cofferdam_model::Machine, device: u32, revision: u32) {

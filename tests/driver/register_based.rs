@@ -5,8 +5,9 @@ use cofferdam::error::UnitError;
 use cofferdam::iommu::Error;
 use cofferdam::iommu::UnitState;
 use cofferdam_model::{Defect, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;

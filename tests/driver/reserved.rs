@@ -2,24 +2,25 @@
 
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::{Error, Refusal};
-use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Machine, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
 const RESERVED: u64 = 0x7800_0000;
 
-fn cell_of(iommu: &Iommu<&Machine>, config: CellConfig, devices: &[SourceId]) -> CellId {
+fn cell_of(iommu: &Front<&Machine>, config: CellConfig, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(config).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     devices.iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
     cell
 }
 
-fn assert_nothing_differs(iommu: &Iommu<&Machine>) {
+fn assert_nothing_differs(iommu: &Front<&Machine>) {
     assert_eq!(iommu.audit(|difference| panic!("{difference}")).unwrap().differences, 0);
 }
 

@@ -3,10 +3,11 @@
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options, Refusal};
-use cofferdam::{CellConfig, CellId, Iommu, ResetPolicy};
+use cofferdam::{CellConfig, CellId, ResetPolicy};
 use cofferdam_model::{BridgeKind, Defect, Late, Machine, Reset, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -34,7 +35,7 @@ fn with(reset: ResetPolicy) -> CellConfig {
 }
 
 /// A cell with a page and these devices.
-fn cell_of(iommu: &Iommu<&Machine>, reset: ResetPolicy, devices: &[SourceId]) -> CellId {
+fn cell_of(iommu: &Front<&Machine>, reset: ResetPolicy, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(with(reset)).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     devices.iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));

@@ -1,12 +1,14 @@
 //! Memory that a cell has and the root cell keeps.
 
+use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Difference, Error, MapError, Reach};
-use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Defect, Machine, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
 
 const RW: Rights = Rights::all();
 const MEMORY: u64 = 0x4000_0000;
@@ -18,7 +20,7 @@ fn at(page: u64) -> u64 {
 }
 
 /// A root cell with large pages of memory, and a device.
-fn root_with(iommu: &Iommu<&Machine>, disk: SourceId) -> CellId {
+fn root_with(iommu: &Front<&Machine>, disk: SourceId) -> CellId {
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.map(root, region(MEMORY, MEMORY, 2 * LARGE, RW)).unwrap().assign(disk, root).unwrap();
@@ -27,7 +29,7 @@ fn root_with(iommu: &Iommu<&Machine>, disk: SourceId) -> CellId {
 }
 
 /// All that a device reaches.
-fn reach(iommu: &Iommu<&Machine>, device: SourceId) -> Vec<Reach> {
+fn reach(iommu: &Front<&Machine>, device: SourceId) -> Vec<Reach> {
     let mut all = Vec::new();
     iommu.reach(|reach| all.push(reach)).unwrap();
     all.retain(|reach| reach.source == device);
@@ -36,7 +38,7 @@ fn reach(iommu: &Iommu<&Machine>, device: SourceId) -> Vec<Reach> {
 
 /// The cells that share memory with the root cell, if an audit finds no difference.
 #[track_caller]
-fn sharing(iommu: &Iommu<&Machine>) -> Vec<CellId> {
+fn sharing(iommu: &Front<&Machine>) -> Vec<CellId> {
     let audit = iommu.audit(|difference| panic!("{difference}")).unwrap();
     audit.sharing().to_vec()
 }
@@ -179,7 +181,7 @@ type Pages = [Option<(u64, bool)>; 16];
 
 #[test]
 fn whatever_the_history_the_root_cell_has_what_no_cell_has_for_itself() {
-    let mut random = fastrand::Rng::with_seed(0x5a5a);
+    let mut random = Random::new(0x5a5a);
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let disk = function(0, 1);
@@ -192,16 +194,16 @@ fn whatever_the_history_the_root_cell_has_what_no_cell_has_for_itself() {
     };
     let mut cells: [(CellId, Pages); 2] = devices.map(new);
     for step in 0..500 {
-        let which = random.usize(..2);
+        let which = random.below(2) as usize;
         let (cell, pages) = &mut cells[which];
         let cell = *cell;
-        let (page, output, shared) = (random.usize(..16), random.u64(..16), random.bool());
+        let (page, output, shared) = (random.below(16) as usize, random.below(16), random.one_in(2));
         let input = INPUT + page as u64 * PAGE;
         let mut change = iommu.change();
         if pages[page].take().is_some() {
             change.unmap(cell, range(input, PAGE)).unwrap();
         }
-        if random.u8(..3) != 0 {
+        if !random.one_in(3) {
             let part = region(input, at(output), PAGE, RW);
             if shared { change.map_shared(cell, part) } else { change.map(cell, part) }.unwrap();
             pages[page] = Some((output, shared));

@@ -2,17 +2,21 @@
 
 use std::thread;
 
+use cofferdam::CellId;
 use cofferdam::addr::{Requester, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::UnitState;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
-use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
+use cofferdam_support::cost::{Cost, cost};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::watched::{Call, Watched};
 
-use crate::device_tlb::{DEVICE_TLB, INPUT, MEMORY, OTHER, RW, cell_of, is_on, submitted};
-use crate::machine::*;
-use crate::watched::{Call, Stop, Watched};
+use crate::device_tlb::{DEVICE_TLB, INPUT, MEMORY, OTHER, RW, cell_of, is_on};
 
 #[test]
 fn a_device_that_does_not_answer_is_named_and_others_are_served() {
@@ -36,7 +40,7 @@ fn a_device_that_does_not_answer_is_named_and_others_are_served() {
 }
 
 /// Three devices of one cell with 8 pages cached in each that has a device-TLB; the first of two does not answer any more.
-fn silenced(machine: &Machine, iommu: &Iommu<&Machine>) -> (CellId, [SourceId; 3]) {
+fn silenced(machine: &Machine, iommu: &Front<&Machine>) -> (CellId, [SourceId; 3]) {
     let (silent, answering, plain) = (function(0, 3), function(0, 4), function(0, 5));
     let cell = cell_of(machine, iommu, &[silent, answering]);
     iommu.assign(plain, cell).unwrap();
@@ -76,7 +80,7 @@ fn a_device_that_does_not_answer_is_fenced_and_everybody_else_is_served() {
         // It is asked no more.
         iommu.map(cell, region(gone, OTHER, PAGE, RW)).unwrap();
         assert!(ats_write(&machine, answering, gone, 2) && peek(&machine, OTHER) == 2, "{name}");
-        assert_eq!(submitted(&iommu, || iommu.unmap(cell, range(gone, PAGE)).unwrap()), (3, 1, 1), "{name}");
+        assert_eq!(cost(&iommu, || iommu.unmap(cell, range(gone, PAGE)).unwrap()), Cost::batch(3), "{name}");
         assert!(read(&machine, silent, INPUT + PAGE).is_none(), "{name}");
         // But before it goes to anybody else.
         assert_eq!(iommu.release(silent).map(drop), not_answered(&machine, silent), "{name}");
@@ -132,7 +136,7 @@ fn a_device_that_does_not_answer_keeps_no_other_in_its_cell() {
 }
 
 /// A cell of 2 MiB for each of these devices, of which the first has a device-TLB.
-fn cells_of<H: Hal, const N: usize>(machine: &Machine, iommu: &Iommu<H>, devices: [SourceId; N]) -> [CellId; N] {
+fn cells_of<H: Hal, const N: usize>(machine: &Machine, iommu: &Front<H>, devices: [SourceId; N]) -> [CellId; N] {
     machine.add_ats(devices[0], 32);
     devices.map(|device| {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -151,8 +155,7 @@ fn a_device_that_another_change_releases_is_that_changes_business() {
         let _ = first.look(call) || second.look(call);
     };
     let hal = Watched { machine: &machine, before: looks };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(&machine), Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&hal, &table_with_ats(&machine), Options::default());
     let silent = function(0, 3);
     let [cell, other, third] = cells_of(&machine, &iommu, [silent, function(0, 4), function(0, 5)]);
     let answer = |answer| machine.set_device_tlb(silent, answer, 32);
@@ -227,13 +230,13 @@ fn a_device_that_moves_and_does_not_answer_is_given_up_once() {
     let iommu = enabled_with_ats(&machine);
     let (cell, [silent, ..]) = silenced(&machine, &iommu);
     let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let moved = submitted(&iommu, || {
+    let moved = cost(&iommu, || {
         let mut change = iommu.change();
         change.release(silent).unwrap().assign_with(silent, other, DEVICE_TLB).unwrap();
         assert_eq!(change.commit().map(drop), not_answered(&machine, silent));
     });
     // Each time that it is asked, the unit waits long for it.
-    assert!(moved.2 <= 5, "{moved:?}");
+    assert!(moved.doorbells <= 5, "{moved:?}");
     assert_eq!(iommu.assign_with(silent, other, DEVICE_TLB), Err(Error::Busy { device: silent, cell }));
 }
 
@@ -250,8 +253,7 @@ fn in_time(
     let stop = Stop::new();
     let hal = Watched { machine, before: stop.looks() };
     let options = Options { timeout_ns, device_timeout_ns, ..Options::default() };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology_with_ats(machine), options).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&hal, &table_with_ats(machine), options);
     let silent = function(0, 3);
     let [cell, other] = cells_of(machine, &iommu, [silent, function(0, 5)]);
     machine.set_device_tlb(silent, Answer::Never, 32);

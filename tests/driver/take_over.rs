@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 
-use cofferdam::Iommu;
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::{Error, Options};
 use cofferdam::iommu::{MainMemory, UnitState};
-use cofferdam::topology::Topology;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
-
-use crate::machine::*;
-use crate::watched::Watched;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::Watched;
 
 const MEMORY: u64 = 0x6000_0000;
 /// Memory above 4 GiB.
@@ -32,23 +32,15 @@ fn reached(unit: UnitConfig, memory: Option<MainMemory>) -> ([bool; 2], bool) {
         reached.set([low | write(machine, function(0, 3), MEMORY, 1), high | write(machine, function(0, 3), HIGH, 1)]);
     };
     let hal = Watched { machine: machine([unit]), before: look };
-    let table = dmar(&hal.machine, &[], &[]);
-    let topology = Topology::from_dmar(&table, &&hal, |finding| panic!("{finding}")).unwrap();
+    let table = of_machine(&hal.machine, &[]).table();
     let options = Options { memory, ..Options::default() };
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, options).unwrap();
-    iommu.enable().unwrap();
+    let iommu = enabled_front(&hal, &table, options);
     let unit = iommu.units().next().unwrap();
     assert_eq!((unit.state, unit.found_on), (UnitState::On, true));
-    cell_with_of(&iommu, &hal.machine);
+    // A device works after all, so nothing is protected any more.
+    cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 4));
+    assert!(write(&hal.machine, function(0, 4), 0, 1));
     (reached.get(), unit.gap)
-}
-
-/// A device works after all, so nothing is protected any more.
-fn cell_with_of<H: Hal>(iommu: &Iommu<H>, machine: &Machine) {
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(0, MEMORY, PAGE, Rights::all())).unwrap();
-    iommu.assign(function(0, 4), cell).unwrap();
-    assert!(write(machine, function(0, 4), 0, 1));
 }
 
 #[test]
@@ -219,10 +211,8 @@ fn what_firmware_had_protected_is_protected_before_translation_ends() {
     while unsafe { hal.machine.read32(window, PMEN) } & 1 == 0 {
         hal.machine.pause();
     }
-    let table = dmar(&hal.machine, &[], &[]);
-    let topology = Topology::from_dmar(&table, &&hal, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Iommu<_> = Iommu::discover(&hal, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let table = of_machine(&hal.machine, &[]).table();
+    let mut iommu = enabled_front(&hal, &table, Options::default());
     iommu.disable().unwrap();
     assert!(!reached.get() && !write(&hal.machine, function(0, 3), 0x1000, 1));
     assert!(write(&hal.machine, function(0, 3), LARGE, 1));

@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use cofferdam::Iommu;
 use cofferdam::addr::Rights;
 use cofferdam_model::{Machine, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 #[test]
 fn four_cells_change_while_two_cpus_read_faults() {
@@ -94,7 +94,7 @@ fn memory_and_devices_move_between_cells_of_four_cpus_at_a_time() {
     assert_eq!(machine.frames_in_use(), queues + roots + buses, "no frame of a page table is left");
 }
 
-fn move_to_and_fro(iommu: &Iommu<&Machine>, machine: &Machine, number: u8) {
+fn move_to_and_fro(iommu: &Front<&Machine>, machine: &Machine, number: u8) {
     let (shared, own) = (function(0, number), function(number + 1, number));
     let memory = 0x6000_0000 + u64::from(number) * 4 * LARGE;
     let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());

@@ -1,15 +1,18 @@
 //! Memory where requests of a device never reach a unit: bridges on the way pass them on to what is behind them.
 
+use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::{Error, Options, Refusal};
 use cofferdam::limits::{self, Full};
-use cofferdam::topology::{BridgeWindow, Topology};
-use cofferdam::{CellId, Iommu};
+use cofferdam::topology::BridgeWindow;
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
+use cofferdam_support::tables::{bridge, of_machine};
 
 use crate::groups::{of, switch};
-use crate::histories::Random;
-use crate::machine::*;
 
 const RW: Rights = Rights::all();
 const MEMORY: u64 = 0x6000_0000;
@@ -31,7 +34,7 @@ fn with_switch(machine: &Machine, downstream: [Option<u16>; 2]) -> [SourceId; 2]
     devices
 }
 
-fn cell(iommu: &Iommu<&Machine>) -> CellId {
+fn cell(iommu: &Front<&Machine>) -> CellId {
     iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()
 }
 
@@ -190,13 +193,8 @@ fn a_device_whose_reserved_memory_it_cannot_reach_is_refused() {
     machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=5);
     machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);
     // Memory of the bridge is memory of all that is behind it.
-    let mut table = dmar(&machine, &[], &[(INNER.0, INNER.0 + 0xfff, 2)]);
-    let scope = table.len() - 8;
-    table[scope] = 2;
-    seal(&mut table);
-    let topology = Topology::from_dmar(&table, &&machine, |finding| panic!("{finding}")).unwrap();
-    let mut iommu: Iommu<_> = Iommu::discover(&machine, topology, Options::default()).unwrap();
-    iommu.enable().unwrap();
+    let table = of_machine(&machine, &[]).rmrr(0, INNER.0, INNER.0 + 0xfff, &[bridge(2, 0)]).table();
+    let iommu = enabled_front(&machine, &table, Options::default());
     let cell = cell(&iommu);
     assert_eq!(iommu.device_info(of(5, 0, 0)).unwrap().reserved.len(), 1);
     assert_eq!(refused(iommu.assign(of(5, 0, 0), cell).unwrap_err()).1.bridge, of(0, 2, 0), "R66");
@@ -269,7 +267,7 @@ fn there_is_room_for_so_many_windows_and_no_more() {
 
 #[test]
 fn what_the_driver_tells_is_what_bridges_do() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for round in 0..300 {
         let machine = machine([UnitConfig::server()]);
         // A path of four bridges, with another beside each of the lower three.

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::tree::{ROOT_PORT, Tree, id};
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::dmar::Dmar;
 use cofferdam::firmware::ivrs::{Block, Ivrs};
 use cofferdam::firmware::{Error, Finding, Flaw, Severity, Strictness};
 use cofferdam::topology::{NoConfigSpace, Topology, UnitKind};
-
-use super::build::{Builder, bridge, dmar, endpoint, ioapic, ivrs, scope};
-use super::tree::{ROOT_PORT, Tree, id};
+use cofferdam_support::front::read_table;
+use cofferdam_support::tables::{Table, bridge, dmar, endpoint, ioapic, ivrs, scope};
 
 pub(crate) fn from_dmar(table: &[u8]) -> (Result<Topology, Error>, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -24,7 +24,7 @@ pub(crate) fn from_ivrs(table: &[u8]) -> (Result<Topology, Error>, Vec<Finding>)
 }
 
 /// A unit that is sound, so that a table can be used.
-fn good() -> Builder {
+fn good() -> Table {
     dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
 }
 
@@ -174,7 +174,7 @@ fn a_path_of_two_and_of_124_hops_leads_to_its_device() {
         let path: Vec<(u8, u8)> = (1..hops).map(|_| (3, 0)).chain([(5, 1)]).collect();
         let table = dmar().drhd(0, 0, 0xfed9_0000, &[scope(1, 0, 0, &path)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]);
         let mut findings = Vec::new();
-        let topology: Topology = Topology::from_dmar(&table.table(), &tree, |it| findings.push(it)).unwrap();
+        let topology = read_table(&table.table(), &tree, |it| findings.push(it)).unwrap();
         assert_eq!(findings, []);
         assert_eq!(topology.unit_of(&tree, id(hops - 1, 5, 1)), Some(0), "{hops} hops");
         assert_eq!(topology.unit_of(&tree, id(hops - 1, 5, 0)), Some(1));
@@ -370,7 +370,7 @@ fn an_entry_or_a_block_of_an_ivrs_that_is_cut_costs_itself_alone() {
 fn a_subtree_counts_for_what_is_behind_its_bridge() {
     let tree = Tree::default().bridge(id(0, 1, 0), ROOT_PORT, 1, 3).bridge(id(0, 2, 0), ROOT_PORT, 4, 4);
     let table = dmar().drhd(0, 0, 0xfed9_0000, &[bridge(1, 0)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
-    let topology: Topology = Topology::from_dmar(&table, &tree, |finding| panic!("{finding}")).unwrap();
+    let topology = cofferdam_support::front::topology(&table, &tree);
     let unit_of = |source| topology.unit_of(&tree, source);
     assert_eq!([id(0, 1, 0), id(1, 0, 0), id(3, 31, 7)].map(unit_of), [Some(0); 3]);
     assert_eq!([id(0, 2, 0), id(4, 0, 0)].map(unit_of), [Some(1); 2]);

@@ -1,28 +1,27 @@
 //! The linter: each thing that it finds, where, how bad, and that a sound table has none of them.
 
-use cofferdam::addr::Region;
-use cofferdam::firmware::dmar::{Hop, ScopeKind};
-use cofferdam::firmware::{Finding, Flaw, Severity};
-use cofferdam::topology::Topology;
-
-use super::build::{Builder, bridge, dmar, endpoint, ioapic, ivrs, scope};
 use super::defects::{from_dmar, from_ivrs};
 use super::real_tables::topology_of;
 use super::tables::real_tables;
 use super::tree::{ROOT_PORT, Tree, id};
+use cofferdam::addr::Region;
+use cofferdam::firmware::dmar::{Hop, ScopeKind};
+use cofferdam::firmware::{Finding, Flaw, Severity};
+use cofferdam_support::front::read_table;
+use cofferdam_support::tables::{Table, bridge, dmar, endpoint, ioapic, ivrs, scope};
 
 /// The table's findings behind the sound unit that it starts with.
-fn findings(table: Builder) -> Vec<Finding> {
+fn findings(table: Table) -> Vec<Finding> {
     let (topology, findings) = from_dmar(&table.table());
     topology.unwrap();
     findings
 }
 
-fn good() -> Builder {
+fn good() -> Table {
     dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
 }
 
-fn one(table: Builder, offset: u32, flaw: Flaw, severity: Severity) {
+fn one(table: Table, offset: u32, flaw: Flaw, severity: Severity) {
     let found = findings(table);
     assert_eq!(
         found,
@@ -39,11 +38,11 @@ fn a_sound_table_has_no_finding() {
         .drhd(0, 0, 0xfed9_0000, &[endpoint(2, 0), bridge(1, 0), scope(5, 1, 0, &[(0x15, 0)])])
         .drhd(1, 0, 0xfed9_1000, &[ioapic(2), scope(4, 0, 0xf0, &[(0xf, 0)])])
         .rmrr(0, 0xa000_0000, 0xa00f_ffff, &[endpoint(2, 0)])
-        .listing(2, 1, 0, &[])
+        .atsr(1, 0, &[])
         .rhsa(0xfed9_0000, 0)
         .andd(1, b"\\_SB.I2C0\0")
-        .listing(5, 0, 0, &[endpoint(2, 0)])
-        .listing(6, 0, 0, &[endpoint(2, 0)]);
+        .satc(0, 0, &[endpoint(2, 0)])
+        .sidp(0, 0, &[endpoint(2, 0)]);
     assert_eq!(findings(table), []);
 }
 
@@ -125,7 +124,7 @@ fn paths() {
         let path = scope(1, 0, 0, &[(device, 0), (0, 0)]);
         let table = dmar().drhd(0, 0, 0xfed9_0000, &[path]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
         let mut found = Vec::new();
-        let topology: Topology = Topology::from_dmar(&table, &tree, |finding| found.push(finding)).unwrap();
+        let topology = read_table(&table, &tree, |finding| found.push(finding)).unwrap();
         assert_eq!(found, flaw.map(|flaw| Finding { offset: 64, flaw }).into_iter().collect::<Vec<_>>());
         assert_eq!(topology.unit_of(&tree, id(1, 0, 0)), Some(usize::from(flaw.is_some())));
     }
@@ -216,8 +215,8 @@ fn reserved_bits_and_bytes_that_are_left_over() {
     ] {
         one(good().set(offset, value), at, Flaw::Reserved { structure, value: bits }, Severity::Note);
     }
-    let all = good().rmrr(0, 0xa000_0000, 0xa000_0fff, &[endpoint(2, 0)]).listing(2, 1, 0, &[]).rhsa(0xfed9_1000, 0);
-    let all = all.listing(5, 0, 0, &[]).listing(6, 0, 0, &[]);
+    let all = good().rmrr(0, 0xa000_0000, 0xa000_0fff, &[endpoint(2, 0)]).atsr(1, 0, &[]).rhsa(0xfed9_1000, 0);
+    let all = all.satc(0, 0, &[]).sidp(0, 0, &[]);
     assert_eq!(findings(all.clone()), []);
     for (offset, at, structure, bits) in [
         (76, 76, "RMRR", 0x80),
@@ -255,7 +254,7 @@ fn an_address_width_that_no_machine_has() {
 #[test]
 fn ivrs_entries_and_blocks() {
     let sound: &[&[u8]] = &[&[1, 0, 0, 0], &[0x48, 0, 0, 0, 33, 0xa0, 0, 1]];
-    let found = |table: Builder| {
+    let found = |table: Table| {
         let (topology, findings) = from_ivrs(&table.table());
         topology.unwrap();
         findings

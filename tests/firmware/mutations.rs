@@ -5,26 +5,12 @@ use cofferdam::firmware::Finding;
 use cofferdam::firmware::dmar::{Dmar, Structure};
 use cofferdam::firmware::ivrs::{Block, Ivrs};
 use cofferdam::topology::{ConfigSpace, Topology};
+use cofferdam_support::front::read_table;
+use cofferdam_support::random::Random;
 
 use super::tables::{RealTable, real_tables};
 
 const MUTATIONS: u64 = 2000;
-
-/// xorshift64*: the same numbers on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end
-    }
-}
 
 /// A configuration space of noise: the same at each look, and mostly bridges.
 struct Noise(u64);
@@ -32,7 +18,7 @@ struct Noise(u64);
 impl ConfigSpace for Noise {
     fn read(&self, function: SourceId, offset: u16) -> u32 {
         let seed = self.0 ^ u64::from(function.requester()) << 32 ^ u64::from(offset) << 16 ^ 1;
-        let noise = Random(seed).next() as u32;
+        let noise = Random::new(seed).word() as u32;
         match offset {
             0 if noise.is_multiple_of(4) => u32::MAX,
             0x0c => noise & !0x7f_0000 | 0x1_0000,
@@ -48,23 +34,23 @@ fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
         if table.is_empty() {
             break;
         }
-        let at = random.below(table.len());
+        let at = random.index(table.len());
         match random.below(6) {
-            0 => table[at] = random.next() as u8,
+            0 => table[at] = random.word() as u8,
             1 => table[at] ^= 1 << random.below(8),
-            2 => table[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
+            2 => table[at] = random.of(&[0, 1, 0x7f, 0x80, 0xff]),
             3 => table.truncate(at),
-            4 => table.insert(at, random.next() as u8),
+            4 => table.insert(at, random.word() as u8),
             _ => {
                 // A part of the table once more, somewhere.
-                let from = random.below(table.len());
-                let part = table[from..(from + random.below(64)).min(table.len())].to_vec();
+                let from = random.index(table.len());
+                let part = table[from..(from + random.index(64)).min(table.len())].to_vec();
                 table.splice(at..at, part);
             }
         }
     }
     // The length often fits, so that what is behind the header is looked at.
-    if random.below(4) != 0 && table.len() >= 8 {
+    if !random.one_in(4) && table.len() >= 8 {
         let length = (table.len() as u32).to_le_bytes();
         table[4..8].copy_from_slice(&length);
     }
@@ -113,8 +99,8 @@ fn walk(table: &[u8]) {
 fn look_up(topology: &Topology, config: &impl ConfigSpace, random: &mut Random) {
     for _ in 0..4 {
         let source = match topology.scopes() {
-            [] => SourceId::from_requester(0, random.next() as u16),
-            scopes => scopes[random.below(scopes.len())].source,
+            [] => SourceId::from_requester(0, random.word() as u16),
+            scopes => random.of(scopes).source,
         };
         let source = SourceId::from_requester(source.segment(), source.requester() ^ (random.below(3) as u16) << 3);
         if let Some(unit) = topology.unit_of(config, source) {
@@ -126,7 +112,7 @@ fn look_up(topology: &Topology, config: &impl ConfigSpace, random: &mut Random) 
         }
         assert!(topology.reserved(config, source).count() <= topology.reserved_memory().len());
         let _ = (topology.snoop_forbidden(config, source), topology.ats_allowed(config, source));
-        let _ = (topology.ioapic(random.next() as u8), topology.hpet(0).count());
+        let _ = (topology.ioapic(random.word() as u8), topology.hpet(0).count());
     }
     for unit in topology.units() {
         assert!(unit.window.base.as_u64() != 0 && unit.window.base.is_aligned(4096_u64));
@@ -137,18 +123,13 @@ fn look_up(topology: &Topology, config: &impl ConfigSpace, random: &mut Random) 
 }
 
 fn torture(table: &RealTable, seed: u64, mutations: u64) {
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     for turn in 0..mutations {
         let bytes = mutate(&table.bytes, &mut random);
         walk(&bytes);
         let config = Noise(seed ^ turn << 20);
         let report = |finding| check_finding(&finding, &bytes);
-        let topology: Result<Topology, _> = if table.is_dmar() {
-            Topology::from_dmar(&bytes, &config, report)
-        } else {
-            Topology::from_ivrs(&bytes, report)
-        };
-        match topology {
+        match read_table(&bytes, &config, report) {
             // The way up from a function is long in a noisy tree; the rest is the same for all.
             Ok(topology) if turn % 16 == 0 => look_up(&topology, &config, &mut random),
             Ok(_) => {}

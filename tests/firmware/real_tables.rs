@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 
+use super::tables::{RealTable, real_tables};
+use super::tree::id;
 use cofferdam::firmware::Finding;
 use cofferdam::firmware::dmar::Dmar;
 use cofferdam::firmware::ivrs::{Block, Ivrs, Listed, Uid};
 use cofferdam::topology::{NoConfigSpace, Role, Topology};
-
-use super::build::dmar;
-use super::tables::{RealTable, real_tables};
-use super::tree::id;
+use cofferdam_support::front::read_table;
+use cofferdam_support::tables::dmar;
 
 fn table(file: &str) -> RealTable {
     real_tables().into_iter().find(|table| table.file == file).unwrap()
@@ -30,12 +30,7 @@ fn each_real_table_has_the_structures_that_its_index_names() {
 
 pub(crate) fn topology_of(table: &RealTable) -> (Topology, Vec<Finding>) {
     let mut findings = Vec::new();
-    let report = |finding| findings.push(finding);
-    let topology = if table.is_dmar() {
-        Topology::from_dmar(&table.bytes, &NoConfigSpace, report)
-    } else {
-        Topology::from_ivrs(&table.bytes, report)
-    };
+    let topology = read_table(&table.bytes, &NoConfigSpace, |finding| findings.push(finding));
     (topology.unwrap(), findings)
 }
 

@@ -1,20 +1,16 @@
 //! Look-ups over recorded PCI trees.
 
-use cofferdam::addr::SourceId;
-use cofferdam::firmware::dmar::Properties;
-use cofferdam::topology::{ConfigSpace, NoConfigSpace, Requesters, Topology};
-
-use super::build::{bridge, dmar, endpoint, ioapic, ivrs, scope};
 use super::defects::from_ivrs;
 use super::tree::{CONVENTIONAL, PCI_TO_PCIE, PCIE_TO_PCI, ROOT_PORT, Tree, id};
-
-fn topology(table: Vec<u8>, config: &impl ConfigSpace) -> Topology {
-    Topology::from_dmar(&table, config, |finding| panic!("{finding}")).unwrap()
-}
+use cofferdam::addr::SourceId;
+use cofferdam::firmware::dmar::Properties;
+use cofferdam::topology::{NoConfigSpace, Requesters, Topology};
+use cofferdam_support::front::topology;
+use cofferdam_support::tables::{bridge, dmar, endpoint, ioapic, ivrs, scope};
 
 /// One unit that takes all.
 fn one_unit() -> Topology {
-    topology(dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table(), &NoConfigSpace)
+    topology(&dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table(), &NoConfigSpace)
 }
 
 fn ids(requesters: &Requesters) -> Vec<SourceId> {
@@ -43,7 +39,7 @@ fn the_nearest_bridge_counts_and_a_name_before_it() {
         for (base, scope) in &units {
             table = table.drhd(0, 0, *base, std::slice::from_ref(scope));
         }
-        let topology = topology(table.drhd(1, 0, 0xfed9_3000, &[ioapic(2)]).table(), &tree);
+        let topology = topology(&table.drhd(1, 0, 0xfed9_3000, &[ioapic(2)]).table(), &tree);
         let base = |source| {
             let unit = topology.unit_of(&tree, source).unwrap();
             topology.units()[unit].window.base.as_u64()
@@ -65,7 +61,7 @@ fn a_bridge_that_leads_back_leads_nowhere() {
     for (secondary, subordinate) in [(0, 0), (1, 0), (0, 255)] {
         let tree = Tree::default().bridge(id(0, 1, 0), ROOT_PORT, secondary, subordinate);
         let table = dmar().drhd(0, 0, 0xfed9_0000, &[bridge(1, 0)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
-        let topology = topology(table, &tree);
+        let topology = topology(&table, &tree);
         assert_eq!(topology.unit_of(&tree, id(0, 1, 0)), Some(0));
         assert_eq!(topology.unit_of(&tree, id(1, 0, 0)), Some(1));
         assert_eq!(ids(&topology.requesters(&tree, id(1, 0, 0)).unwrap()), [id(1, 0, 0)]);
@@ -84,9 +80,9 @@ fn virtual_functions_follow_their_physical_function() {
     let table = dmar()
         .drhd(0, 0, 0xfed9_0000, &[scope(1, 0, 0, &[(1, 0), (0, 0)])])
         .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
-        .listing(6, 0, 0, &[sidp.collect()])
+        .sidp(0, 0, &[sidp.collect()])
         .table();
-    let topology = topology(table, &tree);
+    let topology = topology(&table, &tree);
     // The first at 01:10.0, then every second function: 01:10.2 and so on, the last at 01:11.6.
     for (source, unit) in [
         (id(1, 0, 0), 0),
@@ -120,7 +116,7 @@ fn extended_functions_follow_their_device_where_the_port_forwards_them() {
         .drhd(0, 0, 0xfed9_0000, &[scope(1, 0, 0, &[(1, 0), (0, 0)])])
         .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
         .table();
-    let topology = topology(table, &plain);
+    let topology = topology(&table, &plain);
     assert_eq!(topology.unit_of(&plain, id(1, 1, 0)), Some(1));
     let forwarding = plain.ari_forwarding(port);
     assert_eq!(topology.unit_of(&forwarding, id(1, 1, 0)), Some(0));
@@ -260,7 +256,7 @@ fn registers_that_cannot_be_read_say_nothing() {
         .drhd(0, 0, 0xfed9_0000, &[scope(1, 0, 0, &[(1, 0), (0, 0)])])
         .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
         .table();
-    assert_eq!(topology(table, &tree).unit_of(&tree, id(1, 1, 0)), Some(1));
+    assert_eq!(topology(&table, &tree).unit_of(&tree, id(1, 1, 0)), Some(1));
 }
 
 #[test]
@@ -298,7 +294,7 @@ fn capabilities_that_lead_in_circles_end() {
         1 | 0x100 << 20,
     );
     let table = dmar().drhd(0, 0, 0xfed9_0000, &[endpoint(3, 0)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
-    let topology = topology(table, &tree);
+    let topology = topology(&table, &tree);
     assert_eq!(ids(&topology.requesters(&tree, at).unwrap()), [at]);
     assert_eq!(topology.unit_of(&tree, id(0, 4, 0)), Some(1));
     assert!(tree.reads() < 2000, "{}", tree.reads());
@@ -383,13 +379,13 @@ fn ats_is_allowed_behind_the_ports_that_are_listed_or_for_devices_that_are() {
         .device(id(1, 0, 0))
         .device(id(2, 0, 0));
     let base = dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]);
-    let none = topology(base.clone().table(), &tree);
+    let none = topology(&base.clone().table(), &tree);
     assert!(!none.ats_allowed(&tree, id(1, 0, 0)));
-    let ports = topology(base.clone().listing(2, 0, 0, &[bridge(1, 0)]).table(), &tree);
+    let ports = topology(&base.clone().atsr(0, 0, &[bridge(1, 0)]).table(), &tree);
     assert!(ports.ats_allowed(&tree, id(1, 0, 0)) && !ports.ats_allowed(&tree, id(2, 0, 0)));
-    let all = topology(base.clone().listing(2, 1, 0, &[]).table(), &tree);
+    let all = topology(&base.clone().atsr(1, 0, &[]).table(), &tree);
     assert!(all.ats_allowed(&tree, id(1, 0, 0)) && all.ats_allowed(&tree, id(2, 0, 0)));
-    let satc = topology(base.listing(5, 1, 0, &[endpoint(5, 0)]).table(), &tree);
+    let satc = topology(&base.satc(1, 0, &[endpoint(5, 0)]).table(), &tree);
     assert!(satc.ats_allowed(&tree, id(0, 5, 0)) && !satc.ats_allowed(&tree, id(1, 0, 0)));
     assert_eq!(satc.properties(&tree, id(0, 5, 0)), Properties::ATC_HARDENED | Properties::ATC_REQUIRED);
 }
@@ -410,12 +406,9 @@ fn on_amd_ats_is_up_to_the_unit_and_the_entry() {
 fn sidp_comes_before_satc() {
     let mut no_snoop = endpoint(2, 0);
     no_snoop[2] = 1 << 2;
-    let table = dmar()
-        .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
-        .listing(5, 1, 0, &[endpoint(5, 0)])
-        .listing(6, 0, 0, &[no_snoop])
-        .table();
-    let topology = topology(table, &NoConfigSpace);
+    let table =
+        dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).satc(1, 0, &[endpoint(5, 0)]).sidp(0, 0, &[no_snoop]).table();
+    let topology = topology(&table, &NoConfigSpace);
     assert!(topology.snoop_forbidden(&NoConfigSpace, id(0, 2, 0)));
     assert!(!topology.snoop_forbidden(&NoConfigSpace, id(0, 5, 0)));
     assert_eq!(topology.properties(&NoConfigSpace, id(0, 5, 0)), Properties::empty());
@@ -425,7 +418,7 @@ fn sidp_comes_before_satc() {
 fn flags_of_the_platform_are_told() {
     for flags in 0..8 {
         let table = dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).set(37, flags).table();
-        let topology = topology(table, &NoConfigSpace);
+        let topology = topology(&table, &NoConfigSpace);
         assert_eq!(topology.host_address_width(), 39);
         assert_eq!(topology.interrupt_remapping(), flags & 1 != 0);
         // Without INTR_REMAP the bit has no meaning.
@@ -448,7 +441,7 @@ fn interrupt_sources_are_told_by_their_ids() {
             &[scope(3, 2, 0, &[(0x1f, 0)]), scope(4, 0, 0, &[(0xf, 0)]), scope(4, 0, 0, &[(0xf, 1)])],
         )
         .table();
-    let topology = topology(table, &NoConfigSpace);
+    let topology = topology(&table, &NoConfigSpace);
     assert_eq!(topology.ioapic(2), Some((1, id(0, 0x1f, 0))));
     assert_eq!(topology.ioapic(3), None);
     assert_eq!(topology.hpet(0).collect::<Vec<_>>(), [(1, id(0, 0xf, 0)), (1, id(0, 0xf, 1))]);
@@ -462,7 +455,7 @@ fn acpi_devices_are_served_by_source_id() {
         .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
         .andd(1, b"\\_SB.I2C0\0")
         .table();
-    let topology = topology(table, &NoConfigSpace);
+    let topology = topology(&table, &NoConfigSpace);
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 0x15, 0)), Some(0));
 }
 

@@ -6,9 +6,9 @@ use cofferdam::addr::{Rights, SourceId};
 use cofferdam_model::Machine;
 
 use crate::history::History;
-use crate::machine::*;
 use crate::oracle::Slot;
 use crate::stage::is_message;
+use cofferdam_support::device::*;
 
 /// How a device reads, or writes.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl History<'_> {
             1 => extent.end - 1,
             2 => extent.end,
             3 => first.saturating_sub(1),
-            _ => self.random.from(first, extent.end - 1),
+            _ => self.random.between(first, extent.end - 1),
         }
     }
 
@@ -68,7 +68,7 @@ impl History<'_> {
 
     pub(crate) fn dma_at(&mut self, index: usize, at: u64, writes: bool) {
         let device = &self.oracle.devices[index];
-        let (id, page, offset, token) = (device.id, at >> 12, at & 0xfff, self.random.next());
+        let (id, page, offset, token) = (device.id, at >> 12, at & 0xfff, self.random.word());
         // Through its device-TLB, if it has one, or past it. What looks like an interrupt is never translated.
         let through = device.tlb && !device.stuck && !is_message(page, page + 1) && !self.random.one_in(3);
         let access = match (writes, through) {
@@ -124,7 +124,7 @@ impl History<'_> {
             .filter(|(_, rights)| rights.contains(access.right()))
             .map(|(output, _)| output << 12 | offset)
             .collect();
-        let token = self.random.next();
+        let token = self.random.word();
         for (number, memory) in allowed.iter().enumerate() {
             poke(self.machine, *memory, token ^ number as u64);
         }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use cofferdam::addr::SourceId;
 use cofferdam::iommu::{Error, Options, UnitDetails};
-use cofferdam::topology::Topology;
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
+use cofferdam_support::front::small_front;
+use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
 use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle};
 use crate::pages::Pages;
 use crate::plan::{Function, Plan};
-use crate::random::Random;
 use crate::{Front, Kind, Outcome};
 
 pub(crate) struct History<'m> {
@@ -41,16 +41,10 @@ pub(crate) struct History<'m> {
 impl<'m> History<'m> {
     pub(crate) fn new(plan: &Plan, machine: &'m Machine, mut random: Random, kind: Kind, traced: bool) -> Self {
         let rooted = !kind.breaks || random.one_in(2);
-        let topology = Topology::from_dmar(&plan.table(machine), &machine, |finding| panic!("{finding}")).unwrap();
         let broken = kind.breaks.then(|| Broken::new(plan));
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
-        let mut iommu: Front<'m> = Front::discover(
-            machine,
-            topology,
-            Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() },
-        )
-        .unwrap();
-        iommu.enable().unwrap();
+        let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() };
+        let iommu = small_front(machine, &plan.table(machine), options);
         let units: Vec<Facts> = iommu
             .units()
             .map(|unit| {

@@ -1,8 +1,8 @@
 //! Random histories on random machines of the model, against plain maps of what each device may reach.
 //!
-//! A step is one call of the driver or one access of a device. `COFFERDAM_STEPS` says how many steps each of the two kinds
-//! of histories takes at least; `COFFERDAM_HISTORY` picks a single history by its number, to repeat one that failed
-//! and to tell each of its steps.
+//! A step is one call of the driver or one access of a device. `COFFERDAM_STEPS` says how many steps each kind of histories
+//! here takes at least; `COFFERDAM_HISTORY` picks a single history by its number, to repeat one that failed
+//! and to tell each of its steps. Those of [`presets`] are as long as ever.
 
 #![allow(
     missing_docs,
@@ -17,13 +17,10 @@ mod access;
 mod audited;
 mod broken;
 mod history;
-#[allow(dead_code, reason = "the driver's tests use the rest")]
-#[path = "../driver/machine.rs"]
-mod machine;
 mod oracle;
 mod pages;
 mod plan;
-mod random;
+mod presets;
 mod request;
 mod stage;
 mod suggest;
@@ -35,16 +32,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
-use cofferdam::Iommu;
 use cofferdam_model::Machine;
+use cofferdam_support::front::{SmallChange, SmallFront};
+use cofferdam_support::random::Random;
 
 use history::History;
-use oracle::CELLS;
 use plan::{Plan, Size};
-use random::Random;
 
-type Front<'m> = Iommu<&'m Machine, 4, CELLS, 40>;
-type Change<'i, 'm> = cofferdam::iommu::Change<'i, &'m Machine, 4, CELLS, 40>;
+type Front<'m> = SmallFront<&'m Machine>;
+type Change<'i, 'm> = SmallChange<'i, &'m Machine>;
 
 /// What came of one history, or of many.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::{CellConfig, CellId, CoherencyPolicy, Sharing};
 
+pub(crate) use cofferdam_support::front::SMALL_CELLS as CELLS;
+
 use crate::pages::{Extent, Pages};
 use crate::plan::Function;
 use crate::stage::After;
-
-pub(crate) const CELLS: usize = 8;
 
 /// What an edit names a cell by: its place among those that exist.
 pub(crate) type Slot = usize;

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use cofferdam::addr::SourceId;
 use cofferdam_model::{BridgeKind, Config, Machine, UnitConfig};
-
-use crate::machine::{behind_write_buffers, dmar, function, presets, seal};
-use crate::random::Random;
+use cofferdam_support::machine::{behind_write_buffers, function, presets};
+use cofferdam_support::random::Random;
+use cofferdam_support::tables::{endpoint, of_machine};
 
 /// How large a machine is.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Plan {
     /// Every preset has its turn as a machine's first unit; every second machine has none but random units.
     pub(crate) fn new(number: u64, random: &mut Random, size: Size) -> Self {
         let presets = presets();
-        let count = if random.one_in(2) { 1 } else { random.from(2, size.units) as usize };
+        let count = if random.one_in(2) { 1 } else { random.between(2, size.units) as usize };
         let mut names = Vec::new();
         let mut units = Vec::new();
         for index in 0..count {
@@ -75,7 +75,7 @@ impl Plan {
         (1..size.buses).for_each(|bus| buses[random.below(count as u64) as usize].push(bus));
         let last = size.buses - 1;
         let kind = random.of(&[BridgeKind::ExpressToPci, BridgeKind::Conventional]);
-        let bridge = random.one_in(2).then(|| (function(0, 0x1e), kind, random.from(1, last.into()) as u8..=last));
+        let bridge = random.one_in(2).then(|| (function(0, 0x1e), kind, random.between(1, last.into()) as u8..=last));
         let mut functions = functions(&buses, bridge.as_ref(), size.devices, random);
         let with_ats = |function: &Function| function.requesters.len() == 1 && !function.is_behind(bridge.as_ref());
         for function in functions.iter_mut().filter(|function| with_ats(function)) {
@@ -85,7 +85,7 @@ impl Plan {
             if random.one_in(3) { vec![(0x3_0000, 0x3_0000 + random.below(700), functions[1].id)] } else { vec![] };
         buses.pop();
         units.iter_mut().zip(&buses).for_each(|(unit, buses)| *unit = unit.clone().serving(buses));
-        let seed = (!random.one_in(2)).then(|| random.next());
+        let seed = (!random.one_in(2)).then(|| random.word());
         Self { name: names.join(" + "), size, units, buses, bridge, functions, reserved, seed }
     }
 
@@ -104,15 +104,10 @@ impl Plan {
     /// What firmware says of it: devices behind all root ports may use ATS.
     pub(crate) fn table(&self, machine: &Machine) -> Vec<u8> {
         let buses: Vec<&[u8]> = self.buses.iter().map(Vec::as_slice).collect();
-        let reserved: Vec<_> = self
-            .reserved
-            .iter()
-            .map(|(first, last, device)| (first << 12, (last << 12) + 0xfff, device.requester() as u8 >> 3))
-            .collect();
-        let mut table = dmar(machine, &buses, &reserved);
-        table.extend([2, 0, 8, 0, 1, 0, 0, 0]);
-        seal(&mut table);
-        table
+        let reserved = self.reserved.iter().fold(of_machine(machine, &buses), |table, (first, last, device)| {
+            table.rmrr(0, first << 12, (last << 12) + 0xfff, &[endpoint(device.device(), device.function())])
+        });
+        reserved.atsr(1, 0, &[]).table()
     }
 }
 
@@ -139,7 +134,7 @@ fn functions(buses: &[Vec<u8>], bridge: Bridge<'_>, count: usize, random: &mut R
     let all: Vec<u8> = buses.iter().flatten().copied().collect();
     while ids.len() < count {
         // Not 00:00.0, which a unit names that does not tell who was silent.
-        let id = function(random.of(&all), random.from(1, 29) as u8);
+        let id = function(random.of(&all), random.between(1, 29) as u8);
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -167,10 +162,10 @@ fn any_unit(unit: UnitConfig, random: &mut Random) -> UnitConfig {
     field(0, 3, random.below(7));
     field(4, 1, random.below(2));
     field(7, 1, random.below(2));
-    let levels = random.from(1, 7);
+    let levels = random.between(1, 7);
     field(8, 5, levels << 1);
     let most = [38, 38, 47, 47, 56, 56, 56, 56][levels as usize];
-    let fewest = if random.one_in(2) { most } else { random.from(31, most) };
+    let fewest = if random.one_in(2) { most } else { random.between(31, most) };
     field(16, 6, fewest);
     // SSLPS; PSI and MAMV; DWD and DRD; ESRTPS.
     field(34, 4, random.of(&[0b00, 0b01, 0b11]));

@@ -2,24 +2,26 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
-use cofferdam::iommu::{Committed, DeviceConfig, Error};
+use cofferdam::iommu::{DeviceConfig, Error};
 use cofferdam_model::Machine;
+use cofferdam_support::front::SmallCommitted;
+use cofferdam_support::machine;
 
-use crate::oracle::{CELLS, Edit, Oracle};
+use crate::oracle::{Edit, Oracle};
 use crate::pages::Extent;
 use crate::{Change, Front};
 
 fn region(first: u64, extent: Extent) -> Region {
-    crate::machine::region(first << 12, extent.output << 12, (extent.end - first) << 12, extent.rights)
+    machine::region(first << 12, extent.output << 12, (extent.end - first) << 12, extent.rights)
 }
 
 fn range(first: u64, end: u64) -> IovaRange {
-    crate::machine::range(first << 12, (end - first) << 12)
+    machine::range(first << 12, (end - first) << 12)
 }
 
 impl Oracle {
     /// Asks the driver for the edits.
-    pub(crate) fn request(&self, iommu: &Front<'_>, edits: &[Edit]) -> Result<Committed<CELLS>, Error> {
+    pub(crate) fn request(&self, iommu: &Front<'_>, edits: &[Edit]) -> Result<SmallCommitted, Error> {
         if let &[edit] = edits {
             return self.request_alone(iommu, edit);
         }
@@ -28,7 +30,7 @@ impl Oracle {
         change.commit()
     }
 
-    fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<Committed<CELLS>, Error> {
+    fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<SmallCommitted, Error> {
         let id = |cell| self.cell(cell).id;
         match edit {
             Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
@@ -60,7 +62,7 @@ impl Oracle {
             Edit::Destroy(cell) => change.destroy(id(cell)),
             Edit::Wrong(cell, 0) => change.protect(id(cell), range(0, 1), Rights::empty()),
             Edit::Wrong(_, 1) if !self.gone.is_empty() => change.destroy(*self.gone.last().unwrap()),
-            Edit::Wrong(cell, _) => change.unmap(id(cell), crate::machine::range(0x5000, 0x123)),
+            Edit::Wrong(cell, _) => change.unmap(id(cell), machine::range(0x5000, 0x123)),
         }
         .map(drop)
     }
@@ -71,7 +73,7 @@ pub(crate) fn is_listed(iommu: &Front<'_>, machine: &Machine, device: SourceId, 
     let before = machine.frames_in_use();
     let mut change = iommu.change();
     change.assign(device, cell).unwrap();
-    change.unmap(cell, crate::machine::range(0x5000, 0x123)).unwrap();
+    change.unmap(cell, machine::range(0x5000, 0x123)).unwrap();
     let error = change.commit().unwrap_err();
     assert_eq!(machine.frames_in_use(), before);
     matches!(error, Error::Busy { cell: found, .. } if found == cell)

@@ -24,7 +24,7 @@ const PLACES: [(u64, u64, u64); 6] = [
 impl History<'_> {
     /// Up to eight edits at once, most of which are possible.
     pub(crate) fn edits(&mut self) -> Vec<Edit> {
-        let most = if self.random.one_in(3) { self.random.from(2, 8) as usize } else { 1 };
+        let most = if self.random.one_in(3) { self.random.between(2, 8) as usize } else { 1 };
         let mut edits = Vec::new();
         // What is asked for is not always possible, and what goes together comes together.
         for _ in 0..3 * most {
@@ -47,7 +47,7 @@ impl History<'_> {
             else {
                 continue;
             };
-            let middle = self.random.from(first, end - 1);
+            let middle = self.random.between(first, end - 1);
             self.recent.extend([first, end - 1, middle, first.saturating_sub(1), end]);
         }
         let old = self.recent.len().saturating_sub(RECENT);
@@ -131,10 +131,10 @@ impl History<'_> {
         }
         let (first, extent) = pages.iter().nth(self.random.below(count) as usize).expect("below the count");
         let last = extent.end - 1;
-        let start = if self.random.one_in(2) { first } else { self.random.from(first, last) };
+        let start = if self.random.one_in(2) { first } else { self.random.between(first, last) };
         let end = match self.random.below(4) {
             0 => (start + 1 + self.random.below(3)).min(extent.end),
-            1 => self.random.from(start, last) + 1,
+            1 => self.random.between(start, last) + 1,
             // Perhaps across a border, too.
             2 if self.random.one_in(4) => extent.end + 1,
             _ => extent.end,
@@ -158,16 +158,16 @@ impl History<'_> {
         if pages == 0x8_0000 && self.large {
             let grain = if self.random.one_in(4) { 0x4_0000 } else { 0x200 };
             let first = base + self.random.below(pages / grain) * grain;
-            let count = if grain == 0x200 { grain * self.random.from(1, 6) } else { grain };
+            let count = if grain == 0x200 { grain * self.random.between(1, 6) } else { grain };
             return (first, first + count);
         }
         let grain = self.random.of(&[1, 1, 0x200]);
         let first = base + self.random.below(pages) / grain * grain;
         let left = (base + pages - first).max(1);
         let count = match self.random.below(4) {
-            0 => self.random.from(1, left.min(1100)),
-            1 => (0x200 * self.random.from(1, 3)).min(left),
-            _ => self.random.from(1, 4.min(left)),
+            0 => self.random.between(1, left.min(1100)),
+            1 => (0x200 * self.random.between(1, 3)).min(left),
+            _ => self.random.between(1, 4.min(left)),
         };
         (first, first + count)
     }

@@ -1,16 +1,14 @@
 //! How fast the driver runs on the model when it is strictest: 16 devices in 8 cells, and all that a cell goes through.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a benchmark")]
 
+use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::{CellId, Iommu};
 use cofferdam_model::Machine;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-
-#[allow(dead_code, reason = "the driver's tests use the rest")]
-#[path = "../../../tests/driver/machine.rs"]
-mod machine;
-use machine::*;
 
 const CELLS: u64 = 8;
 const DEVICES: u64 = 16;
@@ -33,7 +31,7 @@ fn device(number: u64) -> SourceId {
 }
 
 /// Eight cells with 2 MiB each, and two devices in each.
-fn busy(machine: &Machine) -> (Iommu<&Machine>, Vec<CellId>) {
+fn busy(machine: &Machine) -> (Front<&Machine>, Vec<CellId>) {
     let iommu = enabled(machine);
     let cells: Vec<CellId> = (0..CELLS).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).collect();
     for cell in 0..CELLS {
@@ -46,7 +44,7 @@ fn busy(machine: &Machine) -> (Iommu<&Machine>, Vec<CellId>) {
 }
 
 /// Eight operations of the driver, with DMA that has to succeed or fail between them.
-fn round(machine: &Machine, iommu: &Iommu<&Machine>, cells: &[CellId], number: u64) {
+fn round(machine: &Machine, iommu: &Front<&Machine>, cells: &[CellId], number: u64) {
     let own = number % CELLS;
     let other = (own + 1) % CELLS;
     let (cell, mover) = (cells[own as usize], device(number % DEVICES));

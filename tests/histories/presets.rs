@@ -1,29 +1,20 @@
-//! Random histories of cells and devices against a plain map of what each device may reach.
+//! One history of cells and devices on each kind of unit, against a plain map of what each device may reach. How long it is
+//! does not depend on what is asked for.
 
 use std::collections::BTreeMap;
 
+use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::DeviceConfig;
-use cofferdam::{CellId, Iommu};
 use cofferdam_model::{Config, Machine, UnitConfig};
-
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
 
 const PAGES: u64 = 1536;
 const CELLS: usize = 3;
 const DEVICES: u8 = 6;
-
-/// Marsaglia's xorshift: the same history for the same seed, everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// Where each input page leads, and with what rights.
 type Pages = BTreeMap<u64, (u64, Rights)>;
@@ -36,19 +27,19 @@ struct Expected {
     device_tlbs: bool,
 }
 
-fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
+fn step(random: &mut Random, iommu: &Front<&Machine>, expected: &mut Expected) {
     let cell_index = random.below(CELLS as u64) as usize;
     let (cell, pages) = &mut expected.cells[cell_index];
     let device = function(random.below(2) as u8, random.below(DEVICES.into()) as u8);
     let first = random.below(PAGES);
-    let count = 1 + if random.below(3) == 0 { random.below(PAGES - first) } else { random.below(3) };
+    let count = 1 + if random.one_in(3) { random.below(PAGES - first) } else { random.below(3) };
     let count = count.min(PAGES - first);
     match random.below(9) {
         0..=2 => {
             // Often with the alignment that large pages need.
             let base = 0x6000_0000 + 0x1000_0000 * cell_index as u64;
-            let output = if random.below(2) == 0 { base + first * PAGE } else { base + (first ^ 5) * PAGE };
-            let rights = [Rights::READ, Rights::WRITE, Rights::all()][random.below(3) as usize];
+            let output = if random.one_in(2) { base + first * PAGE } else { base + (first ^ 5) * PAGE };
+            let rights = random.of(&[Rights::READ, Rights::WRITE, Rights::all()]);
             let free = (first..first + count).all(|page| !pages.contains_key(&page));
             let result = iommu.map(*cell, region(first * PAGE, output, count * PAGE, rights));
             match result {
@@ -73,7 +64,7 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
         }
         5 => {
             let granted = (first..first + count).all(|page| pages.contains_key(&page));
-            let rights = [Rights::READ, Rights::WRITE, Rights::all()][random.below(3) as usize];
+            let rights = random.of(&[Rights::READ, Rights::WRITE, Rights::all()]);
             match iommu.protect(*cell, range(first * PAGE, count * PAGE), rights) {
                 Ok(_) => {
                     assert!(granted);
@@ -85,7 +76,7 @@ fn step(random: &mut Random, iommu: &Iommu<&Machine>, expected: &mut Expected) {
         }
         6..=7 => {
             let free = !expected.devices.contains_key(&device);
-            let config = DeviceConfig { device_tlb: expected.device_tlbs && random.below(2) == 0 };
+            let config = DeviceConfig { device_tlb: expected.device_tlbs && random.one_in(2) };
             let result = iommu.assign_with(device, *cell, config);
             assert_eq!(result.is_ok(), free, "{result:?}");
             expected.devices.entry(device).or_insert(cell_index);
@@ -100,14 +91,14 @@ fn check(random: &mut Random, machine: &Machine, expected: &Expected) {
         let page = random.below(PAGES);
         let cell = expected.devices.get(&device).map(|&index| &expected.cells[index].1);
         let target = cell.and_then(|pages| pages.get(&page));
-        let (at, token) = (page * PAGE, random.below(u64::MAX));
+        let (at, token) = (page * PAGE, random.word());
         let readable = target.is_some_and(|(_, rights)| rights.contains(Rights::READ));
         let writable = target.is_some_and(|(_, rights)| rights.contains(Rights::WRITE));
         if let Some((output, _)) = target {
             poke(machine, *output, token);
         }
         // Through its device-TLB, if it has one, or past it.
-        let through = random.below(3) != 0;
+        let through = !random.one_in(3);
         let found = if through { ats_read(machine, device, at) } else { read(machine, device, at) };
         assert_eq!(found, readable.then_some(token), "{device} reads {at:#x}");
         let reached = if through { ats_write(machine, device, at, !token) } else { write(machine, device, at, !token) };
@@ -126,7 +117,7 @@ fn run(name: &str, unit: UnitConfig, seed: Option<u64>, steps: u32) {
         machine.add_ats(function(bus, device), 32 >> device);
     }
     let iommu = enabled_with_ats(&machine);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed.unwrap_or_default() << 32 | name.len() as u64);
+    let mut random = Random::new(seed.unwrap_or_default() << 32 | name.len() as u64);
     let cells = (0..CELLS).map(|_| (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), BTreeMap::new())).collect();
     let mut expected = Expected { cells, devices: BTreeMap::new(), device_tlbs };
     for _ in 0..steps {

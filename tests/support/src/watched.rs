@@ -1,11 +1,8 @@
 //! A machine at which a test looks before each access of the driver.
 
 use std::borrow::Borrow;
-use std::cell::Cell;
+use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Mutex, mpsc};
-use std::thread;
-use std::time::Duration;
 
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
@@ -13,19 +10,29 @@ use cofferdam_model::Machine;
 
 /// The kinds of accesses that tests tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
+    /// The driver waits.
     Pause,
     /// Configuration space is read.
     ConfigRead,
     /// This is stored into a structure that hardware reads.
     Store(u64),
+    /// Any other.
     Other,
 }
 
 /// The machine, or a reference to it, and who looks.
-pub(crate) struct Watched<M, F> {
-    pub(crate) machine: M,
-    pub(crate) before: F,
+pub struct Watched<M, F> {
+    /// The machine.
+    pub machine: M,
+    /// Who looks before each access.
+    pub before: F,
+}
+
+impl<M, F> fmt::Debug for Watched<M, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
 }
 
 impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Watched<M, F> {
@@ -113,65 +120,5 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
 
     fn pause(&self) {
         self.look_at(Call::Pause).pause();
-    }
-}
-
-thread_local! {
-    /// The call that this thread makes is the one that is to be stopped.
-    static STOPS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Stops a call at the moment when it waits for the first time, until something else was done.
-pub(crate) struct Stop(Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
-
-impl Stop {
-    pub(crate) const fn new() -> Self {
-        Self(Mutex::new(None))
-    }
-
-    /// For who looks before each access. True if the call was stopped here, and goes on now.
-    pub(crate) fn look(&self, call: Call) -> bool {
-        if call != Call::Pause || !STOPS.get() {
-            return false;
-        }
-        let Some((waits, gone)) = self.0.lock().unwrap().take() else { return false };
-        waits.send(()).unwrap();
-        assert_eq!(gone.recv_timeout(Duration::from_secs(30)), Ok(()), "what is done meanwhile is held up");
-        true
-    }
-
-    /// Who looks, if nobody else has to.
-    pub(crate) fn looks(&self) -> impl Fn(Call, &Machine) + Sync + '_ {
-        |call, _| {
-            self.look(call);
-        }
-    }
-
-    /// Makes `call` on a thread of its own, and `meanwhile` while it waits.
-    pub(crate) fn meanwhile<T: Send>(&self, call: impl FnOnce() -> T + Send, meanwhile: impl FnOnce()) -> T {
-        thread::scope(|scope| {
-            let go_on = self.halt(scope, call);
-            meanwhile();
-            go_on()
-        })
-    }
-
-    /// Makes `call` on a thread of its own until it waits; the result lets it go on to its end.
-    pub(crate) fn halt<'s, T: Send + 's>(
-        &self,
-        scope: &'s thread::Scope<'s, '_>,
-        call: impl FnOnce() -> T + Send + 's,
-    ) -> impl FnOnce() -> T {
-        let ((waits, waited), (go, gone)) = (mpsc::channel(), mpsc::channel());
-        *self.0.lock().unwrap() = Some((waits, gone));
-        let waiting = scope.spawn(|| {
-            STOPS.set(true);
-            call()
-        });
-        assert_eq!(waited.recv_timeout(Duration::from_secs(30)), Ok(()), "nothing waits");
-        move || {
-            go.send(()).unwrap();
-            waiting.join().unwrap()
-        }
     }
 }
