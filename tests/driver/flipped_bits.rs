@@ -9,7 +9,8 @@ use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
-use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit, root_table};
+use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit};
+use crate::differences::root_table;
 
 /// A table that the unit walks: the root table, a context table, or a page table and its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

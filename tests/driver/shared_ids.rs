@@ -1,0 +1,121 @@
+//! Devices whose requests cannot be told from each other: they belong to one cell, and leave it together.
+
+use cofferdam::addr::Rights;
+use cofferdam::iommu::{Error, Refusal};
+use cofferdam_model::{BridgeKind, Defect, UnitConfig};
+use cofferdam_support::cost::cost;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+
+use crate::groups::{CELL, alone, of};
+use crate::moves::{DEVICE_STATUS, PENDING};
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+
+/// Behind a bridge to conventional PCI: their requests may carry one id.
+#[test]
+fn devices_with_a_source_id_in_common_come_one_by_one_and_leave_together() {
+    for (name, unit) in presets() {
+        for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
+            let machine = machine([unit.clone()]);
+            machine.add_bridge(of(0, 0x1e, 0), kind, 3..=4);
+            let [first, second] = [of(3, 1, 0), of(4, 2, 0)];
+            [first, second].iter().for_each(|device| machine.add_express(*device));
+            let iommu = enabled(&machine);
+            let frames = machine.frames_in_use();
+            let cell = alone(&iommu, first).unwrap();
+            iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+            let refused = |device, other| Error::Refused { device, reason: Refusal::SharesRequester(other) };
+            assert_eq!(alone(&iommu, second).unwrap_err(), refused(second, first), "{name}");
+            iommu.assign(second, cell).unwrap();
+            let audit = || {
+                let mut found = Vec::new();
+                iommu.audit(|difference| found.push(difference.to_string())).unwrap();
+                found
+            };
+            assert_eq!(audit(), [""; 0], "{name}");
+            assert!(write(&machine, first, INPUT, 1) && write(&machine, second, INPUT, 2), "{name}");
+            for (device, other) in [(first, second), (second, first)] {
+                assert_eq!(iommu.release(device).unwrap_err(), refused(device, other), "{name}");
+            }
+            assert!(write(&machine, first, INPUT, 1) && write(&machine, second, INPUT, 2), "{name}");
+            machine.check();
+            let mut change = iommu.change();
+            change.release(first).unwrap().release(second).unwrap();
+            change.commit().unwrap();
+            assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 2), "{name}");
+            // And the other way round, both at once.
+            let mut change = iommu.change();
+            change.assign(second, cell).unwrap().assign(first, cell).unwrap();
+            change.commit().unwrap();
+            assert!(write(&machine, first, INPUT, 1) && write(&machine, second, INPUT, 2), "{name}");
+            assert_eq!(audit(), [""; 0], "{name}");
+            iommu.destroy_cell(cell).unwrap();
+            assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 2), "{name}");
+            // Context tables of three buses stay.
+            assert!(machine.frames_in_use() <= frames + 3, "{name}");
+        }
+    }
+}
+
+#[test]
+fn nobody_comes_to_have_the_source_id_of_a_device_that_is_fenced() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=4);
+    let [first, second] = [of(3, 1, 0), of(4, 2, 0)];
+    machine.add_express(first);
+    let iommu = enabled(&machine);
+    let cell = alone(&iommu, first).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    machine.set_config(first, DEVICE_STATUS, PENDING);
+    iommu.release(first).unwrap_err();
+    let error = iommu.assign(second, cell).unwrap_err();
+    assert_eq!(error, Error::Refused { device: second, reason: Refusal::SharesRequester(first) });
+    assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 1));
+}
+
+#[test]
+fn a_source_id_in_common_is_told_of_once_and_stays_if_the_second_device_fails() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=3);
+    let [first, second] = [of(3, 1, 0), of(3, 2, 0)];
+    [first, second].iter().for_each(|device| machine.add_express(*device));
+    let iommu = enabled(&machine);
+    let cell = iommu.create_cell(CELL).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    let attach = |device| cost(&iommu, || iommu.assign(device, cell).unwrap()).descriptors;
+    iommu.assign(first, cell).unwrap();
+    iommu.release(first).unwrap();
+    assert_eq!(attach(first), 1 + attach(second), "its own id and the bridge's, then its own");
+    let mut change = iommu.change();
+    change.release(first).unwrap().release(second).unwrap();
+    change.commit().unwrap();
+    iommu.assign(first, cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    assert!(matches!(iommu.assign(second, cell), Err(Error::Unit(_))));
+    let mut told = String::new();
+    iommu.audit(|difference| told += &difference.to_string()).unwrap();
+    assert!(!told.contains("03:01.0") && !told.contains("00:1e.0"), "nothing was taken from the first: {told}");
+    machine.abandon();
+}
+
+#[test]
+fn a_device_that_needs_another_table_than_one_with_its_source_id_is_refused() {
+    let machine = machine([UnitConfig::server()]);
+    let (bridge, behind) = (of(0, 0x1e, 0), of(3, 1, 0));
+    machine.add_bridge(bridge, BridgeKind::Conventional, 3..=3);
+    machine.add_express(behind);
+    let iommu = enabled_with_reserved(&machine, &[(0x7000_0000, 0x7000_ffff, 0x1e)]);
+    for (first, second) in [(behind, bridge), (bridge, behind)] {
+        let cell = alone(&iommu, first).unwrap();
+        let plain = of(0, 5, 0);
+        machine.add_express(plain);
+        iommu.assign(plain, cell).unwrap();
+        let reason = Refusal::SharesRequester(first);
+        assert_eq!(iommu.assign(second, cell).unwrap_err(), Error::Refused { device: second, reason });
+        iommu.destroy_cell(cell).unwrap();
+    }
+}

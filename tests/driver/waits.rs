@@ -1,0 +1,219 @@
+//! Changes that wait for a unit or for room in its queue: they hold up nobody else.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use cofferdam::CellId;
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{DeviceConfig, Error, Options};
+use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
+use cofferdam_support::cost::Calls;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+
+/// While a unit works on one cell's flush, whatever it is told by, a cell behind another unit changes, and faults are read.
+#[test]
+fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
+    let by_registers = UnitConfig::first_generation();
+    let behind_buffers = behind_write_buffers(UnitConfig::client());
+    for (unit, maps) in [(UnitConfig::server(), false), (by_registers, false), (behind_buffers, true)] {
+        let machine = machine([unit.serving(&[1]), UnitConfig::server()]);
+        let stop = Stop::new();
+        let hal = Watched { machine: &machine, before: stop.looks() };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
+        let (slow, quick) = (function(1, 0), function(0, 0));
+        let [one, two] = [slow, quick].map(|device| {
+            let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+            iommu.assign(device, cell).unwrap();
+            cell
+        });
+        assert!(!write(&machine, quick, 0, 1));
+        let more = region(INPUT + LARGE, MEMORY, PAGE, RW);
+        let changed = stop.meanwhile(
+            || if maps { iommu.map(one, more) } else { iommu.unmap(one, range(INPUT, PAGE)) },
+            || {
+                iommu.unmap(two, range(INPUT, PAGE)).unwrap();
+                assert_eq!(iommu.faults(|_| ()).records, 1);
+                assert_eq!(iommu.map(one, more), Err(Error::InChange), "its own cell waits");
+            },
+        );
+        changed.unwrap();
+        assert_eq!(write(&machine, slow, INPUT, 1), maps);
+        assert_eq!(write(&machine, slow, INPUT + LARGE, 1), maps);
+        iommu.destroy_cell(one).unwrap();
+    }
+}
+
+/// As many cells as fill a queue with what each has to say to unmap its memory: eight invalidations and a wait, nine of the
+/// 127 slots that may be in use.
+const FULL: u8 = 14;
+
+fn far_apart(n: u64) -> u64 {
+    INPUT + n * 512 * LARGE
+}
+
+fn cell_of_eight<H: Hal>(iommu: &Front<H>, device: SourceId) -> CellId {
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let mut change = iommu.change();
+    for n in 0..8 {
+        change.map(cell, region(far_apart(n), MEMORY + n * PAGE, PAGE, RW)).unwrap();
+    }
+    change.assign(device, cell).unwrap();
+    change.commit().unwrap();
+    cell
+}
+
+fn unmap_eight<H: Hal>(iommu: &Front<H>, cell: CellId) {
+    let mut change = iommu.change();
+    for n in 0..8 {
+        change.unmap(cell, range(far_apart(n), PAGE)).unwrap();
+    }
+    change.commit().unwrap();
+}
+
+/// No call is to give up while a unit does nothing.
+const PATIENT: Options = Options { timeout_ns: u64::MAX / 2, ..Options::DEFAULT };
+
+/// Makes `call` while the queue of the first unit is full of what these cells asked, and `meanwhile` while it waits for room.
+fn while_full<H: Hal + Sync, T: Send>(
+    (machine, iommu, stop): (&Machine, &Front<H>, &Stop),
+    cells: &[CellId],
+    call: impl FnOnce() -> T + Send,
+    meanwhile: impl FnOnce(),
+) -> T {
+    let before = iommu.statistics();
+    machine.break_unit(0, Defect::QueueDead);
+    std::thread::scope(|scope| {
+        let (_fails_or_ends, ended) = mpsc::channel::<()>();
+        // Or a call that holds up all others would do so for ever, and so would all if an assertion fails.
+        scope.spawn(move || {
+            let _ = ended.recv_timeout(Duration::from_secs(30));
+            machine.mend_unit(0);
+        });
+        for &cell in cells {
+            scope.spawn(move || unmap_eight(iommu, cell));
+        }
+        while iommu.statistics().waits < before.waits + u64::from(FULL) {
+            std::thread::yield_now();
+        }
+        stop.meanwhile(call, || {
+            let descriptors = iommu.statistics().descriptors;
+            assert_eq!(descriptors, before.descriptors + 9 * u64::from(FULL), "it found no room");
+            meanwhile();
+            machine.mend_unit(0);
+        })
+    })
+}
+
+/// A queue that is full of what fourteen cells asked. The fifteenth waits for room, and nobody waits for it.
+#[test]
+fn a_change_that_waits_for_room_in_the_queue_holds_up_no_other_cell() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), PATIENT);
+    let cells: Vec<_> = (0..=FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
+    let other = cell_of_eight(&iommu, function(0, 0));
+    assert!((0..=FULL).all(|number| write(&machine, function(1, number), INPUT, 1)));
+    let (&last, full) = cells.split_last().unwrap();
+    while_full(
+        (&machine, &iommu, &stop),
+        full,
+        || unmap_eight(&iommu, last),
+        || {
+            unmap_eight(&iommu, other);
+            assert!(!write(&machine, function(0, 0), INPUT, 1));
+            assert_eq!(iommu.faults(|_| ()).records, 1);
+        },
+    );
+    assert!((0..=FULL).all(|number| !write(&machine, function(1, number), INPUT, 1)));
+    machine.check();
+    let before = iommu.statistics().descriptors;
+    iommu.map(cells[0], region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    assert_eq!(iommu.statistics().descriptors, before, "the unit owes nothing");
+}
+
+/// What a queue without room was to be asked is not kept, and yet nothing of it is left out.
+#[test]
+fn a_device_tlb_is_emptied_although_the_queue_was_full() {
+    // A device that somebody else had switched on comes, or one that is fenced goes, but not one that is fenced and stays;
+    // another call makes up first, or not.
+    let cases = [(true, false), (false, true), (false, false)].map(|case| [(case, false), (case, true)]);
+    for ((comes, goes), made_up) in cases.into_iter().flatten() {
+        let machine = machine([UnitConfig::server()]);
+        let stop = Stop::new();
+        let device = function(0, 3);
+        let all_of_its_device_tlb = u64::from(device.requester()) << 32 | 3;
+        let asked = Calls::new(Call::Store(all_of_its_device_tlb));
+        let before = |call, _: &Machine| {
+            stop.look(call);
+            asked.look(call);
+        };
+        let hal = Watched { machine: &machine, before };
+        let iommu = enabled_front(&hal, &table_with_ats(&machine), PATIENT);
+        let cells: Vec<_> = (0..FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
+        let own = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(own, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
+        machine.add_ats(device, 32);
+        let assign = || iommu.assign_with(device, own, DeviceConfig { device_tlb: true });
+        if comes {
+            // ATS_CTRL.E
+            machine.set_config(device, 0x144, 1 << 31);
+        } else {
+            assign().unwrap();
+            assert!(ats_write(&machine, device, INPUT, 1));
+            machine.set_device_tlb(device, Answer::Never, 32);
+            iommu.unmap(own, range(INPUT, PAGE)).unwrap_err();
+            machine.set_device_tlb(device, Answer::After(0), 32);
+        }
+        asked.take();
+        while_full(
+            (&machine, &iommu, &stop),
+            &cells,
+            || match (comes, goes) {
+                (true, _) => assign().unwrap(),
+                (_, true) => iommu.release(device).unwrap(),
+                _ => iommu.unmap(own, range(INPUT + PAGE, PAGE)).unwrap(),
+            },
+            || {
+                if made_up {
+                    machine.mend_unit(0);
+                    iommu.mute(function(1, 31), true).unwrap();
+                }
+                assert_eq!(asked.take(), 0);
+            },
+        );
+        assert_eq!(asked.take() > 0, comes || goes, "{comes}, {goes}, made up: {made_up}");
+    }
+}
+
+#[test]
+fn the_longest_wait_is_told() {
+    const MILLISECOND: u64 = 1_000_000;
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let (cell, device) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 3));
+    machine.add_ats(device, 32);
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    let unmap = || {
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+        iommu.statistics().longest_wait_ns
+    };
+    assert!((1..MILLISECOND).contains(&unmap()));
+    machine.set_device_tlb(device, Answer::After(5 * MILLISECOND), 32);
+    let longest = unmap();
+    assert!((5 * MILLISECOND..6 * MILLISECOND).contains(&longest), "{longest}");
+    machine.set_device_tlb(device, Answer::After(0), 32);
+    assert_eq!(unmap(), longest, "shorter ones change nothing");
+}
