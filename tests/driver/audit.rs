@@ -73,7 +73,7 @@ fn nothing_differs_on_any_unit_after_any_step() {
 }
 
 #[test]
-fn nothing_differs_where_units_have_different_tables_for_one_cell() {
+fn nothing_differs_where_units_have_tables_of_their_own() {
     let machine = machine([UnitConfig::client_graphics().serving(&[1]), UnitConfig::client(), UnitConfig::server()]);
     let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
     iommu.enable().unwrap();

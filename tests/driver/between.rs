@@ -39,7 +39,7 @@ fn intrude(call: Call, machine: &Machine) {
 }
 
 #[test]
-fn the_domain_id_of_an_assignment_that_failed_is_free_only_when_no_unit_knows_it() {
+fn a_failed_assignments_domain_id_is_free_once_no_unit_knows_it() {
     let units = [UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server()];
     let hal: &'static Shared =
         Box::leak(Box::new(Watched { machine: machine(units), before: intrude as fn(Call, &Machine) }));
@@ -101,7 +101,7 @@ fn what_a_device_keeps_it_reaches_at_every_moment_of_a_change() {
 
 /// Write-backs come to memory in any order until a fence.
 #[test]
-fn pages_that_are_joined_are_one_page_in_memory_before_hardware_finds_that_page() {
+fn joined_pages_are_one_in_memory_before_hardware_finds_it() {
     for seed in 0..16 {
         let unit = UnitConfig::server().coherent(false);
         let machine = Machine::new(Config { seed: Some(seed), ..Config::new([unit]) });

@@ -41,7 +41,7 @@ fn two_units_come_up_and_each_blocks_its_own() {
 }
 
 #[test]
-fn memory_that_firmware_protects_stays_so_until_translation_is_on() {
+fn memory_stays_protected_until_translation_is_on() {
     const PMEN: u32 = 0x64;
     for unit in [UnitConfig::client(), UnitConfig::everything()] {
         let machine = machine([unit]);
@@ -68,7 +68,7 @@ fn unusable() -> UnitConfig {
 }
 
 #[test]
-fn a_unit_without_any_way_to_invalidate_is_refused_by_name_and_left_alone() {
+fn a_unit_without_any_way_to_invalidate_is_refused_by_name() {
     let machine = machine([unusable()]);
     let mut iommu = discover(&machine, &[]).unwrap();
     let unit = machine.windows()[0];
@@ -121,7 +121,7 @@ fn a_unit_that_reads_all_ones_is_refused_by_name() {
 }
 
 #[test]
-fn a_unit_that_disappears_while_it_is_switched_on_is_told_to_be_gone_and_not_to_block() {
+fn a_unit_that_disappears_is_reported_dead_and_not_blocking() {
     let units = [UnitConfig::server(), UnitConfig::first_generation(), UnitConfig::everything().found_running()];
     for unit in units {
         let name = unit.cap;
@@ -157,7 +157,7 @@ fn a_unit_that_disappears_while_it_is_switched_on_is_told_to_be_gone_and_not_to_
 }
 
 #[test]
-fn a_status_bit_that_never_comes_is_named_and_nothing_waits_for_ever() {
+fn a_status_bit_that_never_comes_is_named_in_time() {
     for (bit, name) in [(26, "QIES"), (30, "RTPS"), (31, "TES")] {
         let machine = machine([UnitConfig::server()]);
         machine.break_unit(0, Defect::StatusStuckLow(1 << bit));
@@ -191,7 +191,7 @@ fn without_frames_a_unit_does_not_come_up_and_tells_so() {
 }
 
 #[test]
-fn a_unit_that_is_given_a_frame_too_high_does_not_come_up_and_is_not_told_of_it() {
+fn a_frame_too_high_is_never_given_to_the_unit() {
     for (name, unit) in presets() {
         let (queue, aborts) = (usize::from(unit.ecap & 2 != 0) * 2, unit.ecap >> 52 & 1 != 0);
         for count in 0..=queue {
@@ -260,7 +260,7 @@ fn queues_are_as_large_as_was_asked_for_and_go_round() {
 }
 
 #[test]
-fn domain_ids_are_those_that_the_unit_has_and_a_cell_too_many_is_refused_by_name() {
+fn a_cell_beyond_the_units_domain_ids_is_refused_by_name() {
     let unit = UnitConfig { cap: UnitConfig::server().cap & !7, ..UnitConfig::server() };
     let machine = machine([unit]);
     let iommu = enabled(&machine);

@@ -69,7 +69,7 @@ fn rights_are_those_of_the_region() {
 }
 
 #[test]
-fn rights_that_are_taken_away_are_gone_and_those_that_are_given_are_there() {
+fn rights_are_taken_away_and_given_at_once() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let iommu = enabled(&machine);
@@ -207,7 +207,7 @@ fn a_new_mapping_costs_nothing_and_an_unmapping_one_batch() {
 }
 
 #[test]
-fn with_caching_mode_a_mapping_costs_one_batch_a_call_not_one_a_page() {
+fn with_caching_mode_a_mapping_costs_one_batch_a_call() {
     let machine = machine([UnitConfig::qemu_10_0(true)]);
     let iommu = enabled(&machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
@@ -235,7 +235,7 @@ fn what_may_not_be_is_refused_by_name() {
 }
 
 #[test]
-fn reserved_memory_follows_its_device_and_nobody_else_reaches_it() {
+fn reserved_memory_follows_its_device_alone() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let reserved = 0x7800_0000;
@@ -285,7 +285,7 @@ fn memory_is_changed_without_a_look_at_configuration_space() {
 }
 
 #[test]
-fn a_device_whose_unit_may_have_been_lost_is_refused_and_one_that_is_named_is_not() {
+fn only_a_named_device_is_sure_of_its_unit_in_a_broken_table() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     // A DRHD too short to be read.
     let table = of_machine(&machine, &[&[1]]).structure(0, &[0; 4]).table();
@@ -301,7 +301,7 @@ fn a_device_whose_unit_may_have_been_lost_is_refused_and_one_that_is_named_is_no
 }
 
 #[test]
-fn a_device_behind_a_bridge_is_let_through_and_blocked_by_every_id_that_it_has() {
+fn a_device_behind_a_bridge_comes_and_goes_with_all_its_ids() {
     for (kind, alias) in [(BridgeKind::ExpressToPci, function(3, 0)), (BridgeKind::Conventional, function(0, 0x1e))] {
         for (name, unit) in presets() {
             let machine = machine([unit]);

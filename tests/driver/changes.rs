@@ -51,7 +51,7 @@ fn a_cell_is_made_and_destroyed_by_one_batch_each_at_most() {
 
 /// A device's search for a table ends before the device is touched: a failed one tells the unit nothing.
 #[test]
-fn to_attach_to_a_shared_domain_costs_one_entry_with_caching_mode_and_nothing_without() {
+fn attaching_to_a_shared_domain_costs_one_entry_at_most() {
     for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
         let (caching, snoops) = (unit.cap >> 7 & 1 == 1, unit.ecap >> 7 & 1 == 1);
         let machine = machine([unit]);
@@ -207,7 +207,7 @@ fn a_cell_that_a_change_destroys_is_named_by_no_edit_after_that() {
 }
 
 #[test]
-fn a_change_that_finds_no_frame_or_one_too_high_changes_nothing_however_far_it_came() {
+fn without_a_frame_it_can_use_a_change_changes_nothing() {
     let all = presets().into_iter().flat_map(|unit| [NoFrame::NoneLeft, TOO_HIGH].map(|reason| (unit.clone(), reason)));
     for ((name, unit), reason) in all {
         let machine = if reason == TOO_HIGH { machine_with_a_frame_too_high(unit) } else { machine([unit]) };
@@ -243,7 +243,7 @@ fn a_change_that_finds_no_frame_or_one_too_high_changes_nothing_however_far_it_c
 }
 
 #[test]
-fn a_unit_that_fails_keeps_what_it_may_reach_and_nothing_is_granted() {
+fn a_unit_that_fails_keeps_its_memory_and_grants_nothing() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();

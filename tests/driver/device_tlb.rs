@@ -117,7 +117,7 @@ fn a_device_gets_no_device_tlb_unless_that_is_asked_for() {
 }
 
 #[test]
-fn an_unmapping_costs_one_invalidation_each_for_the_unit_and_for_its_device_tlbs_and_one_wait() {
+fn an_unmapping_costs_one_invalidation_for_each_and_one_wait() {
     for (name, unit) in presets_with_device_tlbs() {
         let machine = machine([unit]);
         let iommu = enabled_with_ats(&machine);
@@ -153,7 +153,7 @@ fn a_new_mapping_asks_no_device_with_caching_mode_either() {
 }
 
 #[test]
-fn a_device_that_was_switched_on_before_is_emptied_before_it_is_let_in() {
+fn one_that_was_on_before_is_emptied_before_its_device_comes() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let cell = cell_of(&machine, &iommu, &[]);
@@ -168,7 +168,7 @@ fn a_device_that_was_switched_on_before_is_emptied_before_it_is_let_in() {
 }
 
 #[test]
-fn a_virtual_function_is_named_with_its_physical_function_where_the_unit_throttles() {
+fn where_units_throttle_a_virtual_function_names_its_physical() {
     for (unit, fields) in [(UnitConfig::server(), 0), (UnitConfig::everything(), 0x0100 << 48 | 8 << 12)] {
         let machine = machine([unit]);
         let iommu = enabled_with_ats(&machine);

@@ -93,7 +93,7 @@ fn only_what_the_other_cell_owns_alone_is_told() {
 }
 
 #[test]
-fn a_function_that_belongs_to_nobody_is_told_with_all_that_it_reaches() {
+fn a_function_of_no_cell_is_reported_with_all_that_it_reaches() {
     let machine = machine([UnitConfig::client()]);
     let (iommu, a, _) = neighbours(&machine);
     let entry = [0, 8].map(|half| peek(&machine, context(&machine, 3).as_u64() + half));
@@ -135,7 +135,7 @@ fn a_device_tlb_that_nobody_asked_for_is_told() {
 }
 
 #[test]
-fn device_tlbs_that_were_asked_for_are_counted_and_fenced_devices_stay_blocked() {
+fn requested_device_tlbs_count_and_fenced_devices_stay_blocked() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * PAGE, RW), function(0, 3));

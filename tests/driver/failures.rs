@@ -136,7 +136,7 @@ fn a_release_that_the_queue_refused_can_be_repeated() {
 /// A release whose IOTLB invalidation was refused leaves pages and a domain-id cached. Whatever comes next behind that unit
 /// begins with a flush of everything, until one is confirmed.
 #[test]
-fn what_a_refused_flush_left_is_forgotten_before_anything_is_granted() {
+fn what_a_refused_flush_left_is_gone_before_the_next_grant() {
     for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
         let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
         let mut iommu = discover(&machine, &[&[1]]).unwrap();
@@ -198,7 +198,7 @@ fn a_mapping_that_cannot_be_flushed_is_not_granted() {
 }
 
 #[test]
-fn rights_that_cannot_be_flushed_are_not_granted_and_those_taken_away_are_gone() {
+fn rights_that_cannot_be_flushed_only_shrink() {
     let (r, w) = (Rights::READ, Rights::WRITE);
     for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
         for (before, after, left) in
@@ -220,7 +220,7 @@ fn rights_that_cannot_be_flushed_are_not_granted_and_those_taken_away_are_gone()
 }
 
 #[test]
-fn what_a_failed_unit_may_still_reach_is_not_the_root_cells_before_the_cell_that_had_it_is_gone() {
+fn the_root_cell_waits_for_what_a_failed_unit_may_reach() {
     for defect in [Defect::QueueDead, Defect::QueueErrorAfter(0)] {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
         let mut iommu = discover(&machine, &[&[1]]).unwrap();
@@ -250,7 +250,7 @@ fn what_a_failed_unit_may_still_reach_is_not_the_root_cells_before_the_cell_that
 }
 
 #[test]
-fn what_the_root_cell_itself_gave_up_it_has_again_when_it_wants_though_a_flush_was_refused() {
+fn the_root_cell_maps_again_what_it_gave_up_after_a_failure() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let (root, disk) = (iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 1));
@@ -265,7 +265,7 @@ fn what_the_root_cell_itself_gave_up_it_has_again_when_it_wants_though_a_flush_w
 
 /// What the unit has cached of a device that it let in without saying so leads to the cell's table as long as that is there.
 #[test]
-fn a_device_that_a_failing_unit_may_have_let_in_is_listed_until_the_unit_says_otherwise() {
+fn a_device_that_a_failing_unit_may_have_let_in_stays_listed() {
     for (defect, dead) in [(Defect::QueueDead, true), (Defect::QueueErrorAfter(0), false)] {
         let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
         let mut iommu = discover(&machine, &[&[1]]).unwrap();
@@ -284,7 +284,7 @@ fn a_device_that_a_failing_unit_may_have_let_in_is_listed_until_the_unit_says_ot
 }
 
 #[test]
-fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
+fn a_mapping_that_one_unit_cannot_flush_is_granted_nowhere() {
     let unit = UnitConfig::server().caching_mode(true);
     let machine = machine([unit.clone().serving(&[1]), unit]);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
@@ -300,7 +300,7 @@ fn a_mapping_that_one_unit_cannot_flush_is_granted_behind_no_unit() {
 }
 
 #[test]
-fn a_mapping_that_fails_is_taken_back_from_every_page_table_of_the_cell() {
+fn a_failed_mapping_is_taken_back_from_every_table_of_the_cell() {
     let units = [UnitConfig::server(), UnitConfig::client(), UnitConfig::client_graphics()];
     let [a, b, c] = units.map(|unit| unit.caching_mode(true));
     let machine = machine([a.serving(&[1]), b.serving(&[2]), c]);
@@ -318,7 +318,7 @@ fn a_mapping_that_fails_is_taken_back_from_every_page_table_of_the_cell() {
 }
 
 #[test]
-fn a_mapping_that_fails_is_taken_back_although_no_frame_is_left_to_split_a_page() {
+fn a_failed_mapping_is_taken_back_without_a_frame_to_split_with() {
     for before in [Rights::empty(), Rights::READ] {
         let unit = UnitConfig::server();
         let machine = machine([unit.clone().caching_mode(true).serving(&[1]), unit]);
@@ -379,7 +379,7 @@ fn capacities_that_are_used_up_are_named() {
 }
 
 #[test]
-fn a_root_entry_that_an_assignment_in_vain_left_is_flushed_by_the_next() {
+fn the_next_assignment_flushes_a_failed_ones_root_entry() {
     let machine = machine([UnitConfig::qemu_10_0(true)]);
     let iommu = enabled(&machine);
     let (device, cell) = (function(2, 3), iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());

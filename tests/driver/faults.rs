@@ -140,7 +140,7 @@ fn recorded(machine: &Machine, iommu: &Front<&Machine>, devices: &[SourceId]) ->
 }
 
 #[test]
-fn a_device_that_floods_is_muted_in_a_cell_and_out_of_one_and_the_others_are_heard() {
+fn a_flooding_device_is_muted_and_the_others_are_heard() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let iommu = enabled(&machine);
@@ -217,7 +217,7 @@ fn a_device_that_cannot_be_muted_is_named() {
 }
 
 #[test]
-fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() {
+fn reading_ends_while_a_device_floods_and_says_what_is_left() {
     for records in [1, 8] {
         let floods = Cell::new(false);
         let look = |_, machine: &Machine| {
@@ -243,7 +243,7 @@ fn reading_ends_while_a_device_floods_and_tells_what_is_left_without_an_event() 
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_counted_and_holds_back_no_fault_event() {
+fn an_answer_without_a_question_holds_back_no_fault_event() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let device = function(0, 3);
@@ -266,7 +266,7 @@ fn an_answer_that_nobody_asked_for_is_counted_and_holds_back_no_fault_event() {
 }
 
 #[test]
-fn faults_are_counted_by_device_while_there_is_room_and_together_from_then_on() {
+fn faults_count_by_device_and_together_when_room_ends() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();

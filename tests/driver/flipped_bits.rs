@@ -138,7 +138,7 @@ fn every_flipped_bit_is_found_in_three_levels_of_small_pages() {
 }
 
 #[test]
-fn every_flipped_bit_is_found_in_four_levels_without_snoop_control() {
+fn every_flipped_bit_is_found_in_four_levels_without_snooping() {
     every_flip_is_found(UnitConfig::qemu_10_0(false), LARGE);
 }
 

@@ -63,7 +63,7 @@ fn names(error: Error) -> (SourceId, Vec<SourceId>) {
 }
 
 #[test]
-fn ports_that_isolate_let_devices_below_a_switch_be_in_different_cells() {
+fn ports_that_isolate_let_cells_divide_a_switch() {
     let machine = machine([UnitConfig::server()]);
     let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS | 0x40)]);
     assert!(machine.reaches(devices[0], devices[1]), "as long as nobody has switched it on");
@@ -80,7 +80,7 @@ fn ports_that_isolate_let_devices_below_a_switch_be_in_different_cells() {
 }
 
 #[test]
-fn devices_below_a_switch_that_does_not_isolate_belong_to_one_cell() {
+fn a_switch_that_does_not_isolate_makes_one_cell() {
     for (name, root, downstream) in [
         ("no downstream port does", Some(ACS), [None, None]),
         ("one does not, so its devices reach those of the other", Some(ACS), [Some(ACS), None]),
@@ -134,7 +134,7 @@ fn a_group_moves_as_a_whole_in_one_change_and_not_in_part() {
 }
 
 #[test]
-fn functions_of_one_device_belong_to_one_cell_unless_each_isolates() {
+fn functions_of_one_device_share_a_cell_unless_each_isolates() {
     let several = [of(0, 3, 0), of(0, 3, 2), of(0, 3, 5)];
     for (acs, integrated, expected) in [
         (None, false, Isolation::Shared),
@@ -168,7 +168,7 @@ fn a_device_that_has_one_of_its_functions_only_is_alone() {
 }
 
 #[test]
-fn functions_beyond_the_eighth_belong_to_their_device_where_its_port_forwards_them() {
+fn a_port_forwards_functions_beyond_the_eighth_to_their_device() {
     for forwards in [false, true] {
         let machine = machine([UnitConfig::server()]);
         let port = of(0, 1, 0);
@@ -202,7 +202,7 @@ fn a_device_below_a_port_is_not_integrated_whatever_it_says() {
 }
 
 #[test]
-fn root_ports_of_one_device_isolate_what_is_below_them_or_share_it() {
+fn root_ports_of_one_device_isolate_or_share_what_is_below() {
     for acs in [Some(ACS), None] {
         let machine = machine([UnitConfig::server()]);
         let ports = [of(0, 0x1c, 0), of(0, 0x1c, 4)];
@@ -223,7 +223,7 @@ fn root_ports_of_one_device_isolate_what_is_below_them_or_share_it() {
 }
 
 #[test]
-fn each_of_the_bits_that_isolate_counts_and_so_does_each_that_opens() {
+fn each_bit_that_isolates_counts_and_so_does_each_that_opens() {
     for bit in [0, 2, 3, 4, 5, 6] {
         let machine = machine([UnitConfig::server()]);
         let devices = switch(&machine, Some(ACS), [Some(0x7d), Some(0x7d)]);
@@ -239,7 +239,7 @@ fn each_of_the_bits_that_isolate_counts_and_so_does_each_that_opens() {
 }
 
 #[test]
-fn a_device_that_configuration_space_does_not_show_is_refused_unless_the_cell_allows_it() {
+fn a_device_nobody_sees_is_refused_unless_the_cell_allows_it() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let device = of(0, 3, 0);
@@ -330,7 +330,7 @@ fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
 }
 
 #[test]
-fn no_device_reaches_one_of_another_cell_past_the_units_whatever_is_between_them() {
+fn no_device_reaches_another_cells_past_the_units() {
     let mut random = Random::new(0x853c_49e6_748f_ea9b);
     let (mut assigned, mut refused, mut apart) = (0, 0, 0);
     for round in 0..150 {

@@ -66,7 +66,7 @@ const WAYS: [Way; 3] = [
 
 /// Delayed DMA: a device is told to write late, its cell is destroyed, and its memory is another's.
 #[test]
-fn what_a_device_was_told_to_write_late_arrives_in_no_other_cell() {
+fn what_a_device_writes_late_arrives_in_no_other_cell() {
     for (name, unit) in presets() {
         for late in [Late::Unsent, Late::UnderWay] {
             for (number, way) in WAYS.iter().enumerate() {
@@ -101,7 +101,7 @@ fn what_a_device_writes_late_arrives_while_it_stays() {
 }
 
 #[test]
-fn a_device_that_does_not_come_to_rest_is_named_and_stays_blocked_in_its_cell() {
+fn a_device_that_does_not_come_to_rest_is_named_and_blocked() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let device = function(0, 3);

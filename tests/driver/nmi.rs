@@ -53,7 +53,7 @@ fn interrupted(machine: Machine) -> (&'static Shared, &'static Machine) {
 }
 
 #[test]
-fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
+fn faults_are_read_at_any_moment_of_a_change_or_a_reading() {
     let (iommu, machine) = interrupted(machine([UnitConfig::client()]));
     let (device, other) = (function(0, 3), function(0, 4));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -78,7 +78,7 @@ fn faults_are_read_at_any_moment_of_a_change_and_of_another_reading() {
 }
 
 #[test]
-fn reading_faults_leaves_an_error_of_the_queue_to_whoever_waits_for_it() {
+fn reading_leaves_an_error_of_the_queue_to_whoever_waits() {
     let (iommu, machine) = interrupted(machine([UnitConfig::server().fault_records(1)]));
     let device = function(0, 3);
     let cell = cell_with(iommu, region(0, 0x6000_0000, PAGE, Rights::all()), device);

@@ -34,7 +34,7 @@ fn cell(iommu: &Front<&Machine>, coherency: CoherencyPolicy, sharing: Sharing) -
 }
 
 #[test]
-fn a_cell_that_enforces_snooping_refuses_a_device_that_cannot_be_made_to() {
+fn enforced_snooping_refuses_a_device_that_cannot_snoop() {
     let machine = client();
     let iommu = on(&machine);
     let (graphics, card) = (function(1, 0), function(0, 1));
@@ -93,7 +93,7 @@ fn the_fewest_tables_or_one_for_each_kind_as_the_cell_wants() {
 }
 
 #[test]
-fn ten_thousand_histories_end_with_the_coherency_that_the_devices_make() {
+fn ten_thousand_histories_end_with_their_devices_coherency() {
     let machine = machine([
         UnitConfig::qemu_10_0(false).serving(&[1]),
         UnitConfig::client().serving(&[2]),
@@ -146,7 +146,7 @@ fn ends(ranges: &[IovaRange]) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_cells_window_is_what_all_its_devices_reach_without_what_is_reserved() {
+fn a_window_is_what_all_devices_reach_but_reserved_memory() {
     const TOP: u64 = 1 << 39;
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::client()]);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
@@ -170,7 +170,7 @@ fn a_cells_window_is_what_all_its_devices_reach_without_what_is_reserved() {
 }
 
 #[test]
-fn a_table_stays_as_narrow_as_the_device_was_that_it_was_made_for() {
+fn a_table_stays_as_narrow_as_its_first_device() {
     const TOP: u64 = 1 << 39;
     // Four levels; an address width (MGAW) of 48 bits, and of 39.
     let server = UnitConfig::server();
@@ -192,7 +192,7 @@ fn a_table_stays_as_narrow_as_the_device_was_that_it_was_made_for() {
 }
 
 #[test]
-fn reserved_memory_is_no_part_of_the_window_while_its_device_is_there() {
+fn the_window_leaves_out_reserved_memory_while_its_device_stays() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled_with_reserved(&machine, &[(0x7000_0000, 0x7000_ffff, 2), (0, 0xfff, 2)]);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -270,7 +270,7 @@ fn what_a_cell_takes_the_root_cell_loses_until_the_cell_is_gone() {
 }
 
 #[test]
-fn a_part_that_is_given_back_comes_back_and_what_the_root_itself_gave_up_does_not() {
+fn only_what_a_cell_took_comes_back_to_the_root_cell() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let disk = function(0, 1);
@@ -296,7 +296,7 @@ fn a_part_that_is_given_back_comes_back_and_what_the_root_itself_gave_up_does_no
 
 /// Or the other cell could not be destroyed.
 #[test]
-fn a_device_of_the_root_cell_has_to_suit_what_another_cell_gives_back_too() {
+fn a_root_cells_device_has_to_suit_what_comes_back_to_it() {
     const TOP: u64 = 1 << 38;
     let narrow = UnitConfig { cap: UnitConfig::server().cap & !(0x3f << 16) | 37 << 16, ..UnitConfig::server() };
     let machine = machine([UnitConfig::server().serving(&[1]), narrow]);
@@ -358,7 +358,7 @@ fn a_carving_that_is_refused_leaves_the_root_cell_as_it_was() {
 }
 
 #[test]
-fn carving_a_cell_out_of_a_root_of_large_pages_splits_its_edges_alone() {
+fn a_cell_carved_out_of_large_pages_splits_its_edges_alone() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let root = root_with(&iommu, &[function(0, 1)]);

@@ -107,7 +107,7 @@ fn a_unit_with_any_capabilities_works_or_is_refused_by_name() {
 }
 
 #[test]
-fn any_status_bit_that_is_stuck_is_named_and_never_told_to_block_when_it_does_not() {
+fn any_stuck_status_bit_is_named_with_what_it_blocks() {
     let names = [(23, "CFIS"), (24, "IRTPS"), (25, "IRES"), (26, "QIES"), (27, "WBFS"), (30, "RTPS"), (31, "TES")];
     let mut timeouts = Vec::new();
     for (name, unit) in presets() {

@@ -14,7 +14,7 @@ fn host_bridge(machine: &cofferdam_model::Machine, device: u32, revision: u32) {
 }
 
 #[test]
-fn write_buffers_that_a_unit_does_not_tell_of_are_flushed_behind_their_host_bridge() {
+fn unsaid_write_buffers_of_known_chipsets_are_flushed() {
     for (device, works) in [(0x2a40, true), (0x2e20, true), (0x2e21, false)] {
         let machine = machine([UnitConfig { unsaid_write_buffers: true, ..UnitConfig::client() }]);
         host_bridge(&machine, device, 7);
@@ -34,7 +34,7 @@ fn write_buffers_that_a_unit_does_not_tell_of_are_flushed_behind_their_host_brid
 }
 
 #[test]
-fn page_selective_invalidations_stay_small_where_large_ones_do_not_work() {
+fn invalidations_stay_small_where_large_ones_do_not_work() {
     for (device, descriptor) in [(0x3c00, "0x0000000000020022"), (0x3c28, "0x0000000000020032")] {
         let machine = machine([UnitConfig::server()]);
         host_bridge(&machine, device, 6);

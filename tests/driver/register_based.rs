@@ -77,7 +77,7 @@ fn a_unit_that_forgets_more_than_it_was_told_to_is_as_good() {
 }
 
 #[test]
-fn an_invalidation_that_is_refused_or_never_done_is_named_and_no_frame_is_freed() {
+fn an_invalidation_that_fails_is_named_and_frees_no_frame() {
     for (defect, register, bit) in
         [(Defect::RegistersRefuse, "IOTLB_REG", "IAIG"), (Defect::RegistersDead, "IOTLB_REG", "IVT")]
     {
@@ -102,7 +102,7 @@ fn an_invalidation_that_is_refused_or_never_done_is_named_and_no_frame_is_freed(
 }
 
 #[test]
-fn an_invalidation_that_firmware_left_pending_for_ever_keeps_the_unit_off() {
+fn an_invalidation_that_never_ends_keeps_the_unit_off() {
     const CCMD: u32 = 0x28;
     use cofferdam::hal::Hal;
     for unit in [UnitConfig::server(), selective()] {

@@ -25,7 +25,7 @@ fn assert_nothing_differs(iommu: &Front<&Machine>) {
 }
 
 #[test]
-fn reserved_memory_of_usb_and_graphics_is_left_out_only_where_the_cell_says_so() {
+fn usb_and_graphics_lose_theirs_only_where_the_cell_says_so() {
     let device = function(0, 3);
     for (class, relaxable) in [
         (0x0c03_3001, true),
@@ -63,7 +63,7 @@ fn reserved_memory_of_usb_and_graphics_is_left_out_only_where_the_cell_says_so()
 const IDENTICAL: CellConfig = CellConfig { allow_identical_reserved: true, ..UNSAFE_INTERRUPTS };
 
 #[test]
-fn a_cell_may_have_the_very_memory_that_is_reserved_for_its_device_if_it_says_so() {
+fn a_cell_may_claim_the_memory_reserved_for_its_device() {
     let end = RESERVED + 4 * PAGE;
     for (name, unit) in presets() {
         for device_first in [false, true] {

@@ -47,7 +47,7 @@ fn master(machine: &Machine, device: SourceId) {
 }
 
 #[test]
-fn a_device_forgets_what_its_cell_told_it_unless_the_cell_will_not_have_it_reset() {
+fn a_device_is_reset_between_cells_unless_the_cell_forbids_it() {
     for (name, unit) in presets() {
         for kind in [Reset::Express, Reset::Features] {
             for policy in [ResetPolicy::IfPossible, ResetPolicy::Required, ResetPolicy::Never] {
@@ -91,7 +91,7 @@ fn what_is_under_way_is_awaited_before_a_reset() {
 }
 
 #[test]
-fn many_devices_are_reset_at_a_time_and_have_their_registers_back() {
+fn many_devices_are_reset_at_a_time_and_keep_their_registers() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let devices: Vec<SourceId> = (0..10).map(|device| function(0, device)).collect();
@@ -120,7 +120,7 @@ fn many_devices_are_reset_at_a_time_and_have_their_registers_back() {
 }
 
 #[test]
-fn a_device_that_does_not_come_back_is_named_and_stays_blocked_in_its_cell() {
+fn a_device_that_does_not_come_back_is_named_and_blocked() {
     for policy in [ResetPolicy::IfPossible, ResetPolicy::Required] {
         let machine = machine([UnitConfig::server()]);
         let (device, good) = (function(0, 3), function(0, 4));
@@ -149,7 +149,7 @@ fn a_device_that_does_not_come_back_is_named_and_stays_blocked_in_its_cell() {
 }
 
 #[test]
-fn what_has_to_be_reset_and_cannot_be_is_refused_and_never_let_go() {
+fn what_has_to_be_reset_and_cannot_be_is_refused() {
     let machine = machine([UnitConfig::server()]);
     let (plain, device) = (function(0, 3), function(0, 4));
     machine.add_express(plain);

@@ -44,7 +44,7 @@ fn sharing(iommu: &Front<&Machine>) -> Vec<CellId> {
 }
 
 #[test]
-fn the_root_cell_keeps_what_is_shared_with_its_own_rights_and_other_cells_never_reach_it() {
+fn the_root_cell_keeps_what_is_shared_with_its_own_rights() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let iommu = enabled(&machine);
@@ -116,7 +116,7 @@ fn sharing_begins_and_ends_without_a_gap_for_the_cell() {
 }
 
 #[test]
-fn what_another_cell_has_for_itself_the_root_cell_loses_whoever_shares_it() {
+fn the_root_cell_loses_what_one_cell_has_and_another_shares() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled(&machine);
     let (disk, card) = (function(0, 1), function(0, 2));
@@ -180,7 +180,7 @@ fn sharing_that_is_refused_or_fails_changes_nothing() {
 type Pages = [Option<(u64, bool)>; 16];
 
 #[test]
-fn whatever_the_history_the_root_cell_has_what_no_cell_has_for_itself() {
+fn after_any_history_the_root_cell_has_what_nobody_owns() {
     let mut random = Random::new(0x5a5a);
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);

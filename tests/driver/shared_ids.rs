@@ -17,7 +17,7 @@ const MEMORY: u64 = 0x6000_0000;
 
 /// Behind a bridge to conventional PCI: their requests may carry one id.
 #[test]
-fn devices_with_a_source_id_in_common_come_one_by_one_and_leave_together() {
+fn devices_come_one_by_one_and_leave_together() {
     for (name, unit) in presets() {
         for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
             let machine = machine([unit.clone()]);
@@ -62,7 +62,7 @@ fn devices_with_a_source_id_in_common_come_one_by_one_and_leave_together() {
 }
 
 #[test]
-fn nobody_comes_to_have_the_source_id_of_a_device_that_is_fenced() {
+fn nobody_gets_the_source_id_of_a_fenced_device() {
     let machine = machine([UnitConfig::server()]);
     machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=4);
     let [first, second] = [of(3, 1, 0), of(4, 2, 0)];
@@ -78,7 +78,7 @@ fn nobody_comes_to_have_the_source_id_of_a_device_that_is_fenced() {
 }
 
 #[test]
-fn a_source_id_in_common_is_told_of_once_and_stays_if_the_second_device_fails() {
+fn an_id_in_common_is_flushed_once_and_stays_after_a_failure() {
     let machine = machine([UnitConfig::server().caching_mode(true)]);
     machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=3);
     let [first, second] = [of(3, 1, 0), of(3, 2, 0)];
@@ -103,7 +103,7 @@ fn a_source_id_in_common_is_told_of_once_and_stays_if_the_second_device_fails() 
 }
 
 #[test]
-fn a_device_that_needs_another_table_than_one_with_its_source_id_is_refused() {
+fn a_device_that_needs_a_table_of_its_own_is_refused() {
     let machine = machine([UnitConfig::server()]);
     let (bridge, behind) = (of(0, 0x1e, 0), of(3, 1, 0));
     machine.add_bridge(bridge, BridgeKind::Conventional, 3..=3);

@@ -58,7 +58,7 @@ fn not_answered(machine: &Machine, device: SourceId) -> Result<(), Error> {
 }
 
 #[test]
-fn a_device_that_does_not_answer_is_fenced_and_everybody_else_is_served() {
+fn a_silent_device_is_fenced_and_everybody_else_is_served() {
     for (name, unit) in presets_with_device_tlbs() {
         let machine = machine([unit]);
         let iommu = enabled_with_ats(&machine);
@@ -148,7 +148,7 @@ fn cells_of<H: Hal, const N: usize>(machine: &Machine, iommu: &Front<H>, devices
 
 /// A change that makes up for what another has left asks each device behind the unit; one of them does not answer that.
 #[test]
-fn a_device_that_another_change_releases_is_that_changes_business() {
+fn one_that_another_change_releases_is_that_changes_business() {
     let machine = machine([UnitConfig::server()]);
     let (first, second) = (Stop::new(), Stop::new());
     let looks = |call: Call, _: &Machine| {
@@ -191,7 +191,7 @@ fn a_device_that_another_change_releases_is_that_changes_business() {
 }
 
 #[test]
-fn several_devices_that_do_not_answer_are_fenced_one_after_the_other() {
+fn several_silent_devices_are_fenced_one_after_the_other() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
@@ -209,7 +209,7 @@ fn several_devices_that_do_not_answer_are_fenced_one_after_the_other() {
 }
 
 #[test]
-fn all_devices_that_do_not_answer_are_fenced_by_the_change_that_asks_them() {
+fn one_change_fences_all_silent_devices_that_it_asks() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let devices: Vec<SourceId> = (0..8).map(|device| function(0, device)).collect();
@@ -264,7 +264,7 @@ fn in_time(
 }
 
 #[test]
-fn a_device_has_time_of_its_own_to_answer_and_so_has_what_waits_behind_it() {
+fn a_device_has_time_of_its_own_and_so_has_what_waits_behind_it() {
     for (timeout_ns, device_timeout_ns) in [(TIME / 10, 3 * TIME), (3 * TIME, 0)] {
         let machine = machine([UnitConfig::server()]);
         let named = not_answered(&machine, function(0, 3));
@@ -273,7 +273,7 @@ fn a_device_has_time_of_its_own_to_answer_and_so_has_what_waits_behind_it() {
 }
 
 #[test]
-fn a_device_that_its_unit_does_not_give_up_in_time_costs_the_unit() {
+fn one_that_its_unit_does_not_give_up_in_time_costs_the_unit() {
     let machine = machine([UnitConfig::server()]);
     let (result, behind, state) = in_time(&machine, TIME / 10, TIME);
     assert!(result.is_err() && behind.is_err());

@@ -54,12 +54,12 @@ fn every_usable_unit_that_firmware_left_on_is_taken_over() {
 }
 
 #[test]
-fn with_abort_mode_no_request_gets_through_while_a_unit_is_taken_over() {
+fn in_abort_mode_no_request_gets_through() {
     assert_eq!(reached(UnitConfig::everything().found_running(), None), ([false; 2], false));
 }
 
 #[test]
-fn with_memory_protected_no_request_gets_through_while_a_unit_is_taken_over() {
+fn with_memory_protected_no_request_gets_through() {
     let client = UnitConfig::client().found_running();
     assert_eq!(reached(client.clone(), memory(0x8000_0000, 0x1_8000_0000)), ([false; 2], false));
     // A mebibyte that the unit cannot protect alone is left out, and memory behind is memory-mapped I/O.
@@ -92,7 +92,7 @@ fn in_abort_mode_the_tables_are_set_up_while_nothing_is_reached() {
 }
 
 #[test]
-fn a_unit_that_fails_before_it_is_ready_goes_on_with_firmwares_tables() {
+fn a_unit_that_fails_early_goes_on_with_firmwares_tables() {
     // The queue's status bit is stuck, so neither firmware's queue can be switched off nor the driver's on.
     for defect in [Defect::StatusStuckLow(1 << 26), Defect::StatusStuckHigh(1 << 26)] {
         let machine = machine([UnitConfig::server().found_running().serving(&[1]), UnitConfig::server()]);
@@ -130,7 +130,7 @@ fn take_over_stopped(machine: &Machine, error: u32) {
 }
 
 #[test]
-fn a_queue_that_firmware_left_standing_at_a_descriptor_that_it_refused_is_taken_over() {
+fn a_queue_that_stands_at_a_bad_descriptor_is_taken_over() {
     let units = [UnitConfig::server(), UnitConfig::qemu_10_0(false), UnitConfig::everything()];
     for unit in units {
         let machine = machine([unit.found_running()]);
@@ -143,7 +143,7 @@ fn a_queue_that_firmware_left_standing_at_a_descriptor_that_it_refused_is_taken_
 }
 
 #[test]
-fn a_queue_that_firmware_left_waiting_for_a_device_is_taken_over() {
+fn a_queue_that_waits_for_a_device_is_taken_over() {
     let machine = machine([UnitConfig::server()]);
     let window = machine.windows()[0];
     machine.add_ats(function(0, 3), 32);
@@ -200,7 +200,7 @@ fn units_are_given_back_with_their_frames_and_come_up_again() {
 }
 
 #[test]
-fn what_firmware_had_protected_is_protected_before_translation_ends() {
+fn what_was_protected_is_so_again_before_translation_ends() {
     let reached = Cell::new(false);
     let look = |_, machine: &Machine| reached.set(reached.get() | write(machine, function(0, 3), 0x1000, 1));
     let hal = Watched { machine: machine([UnitConfig::client()]), before: look };
@@ -219,7 +219,7 @@ fn what_firmware_had_protected_is_protected_before_translation_ends() {
 }
 
 #[test]
-fn a_unit_that_does_not_confirm_that_it_is_off_keeps_its_frames_and_the_others_go_on() {
+fn a_unit_that_does_not_confirm_to_be_off_keeps_its_frames() {
     for (bit, name) in [(31, "TES"), (26, "QIES")] {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
         let mut iommu = discover(&machine, &[&[1]]).unwrap();

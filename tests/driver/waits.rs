@@ -117,7 +117,7 @@ fn while_full<H: Hal + Sync, T: Send>(
 
 /// A queue that is full of what fourteen cells asked. The fifteenth waits for room, and nobody waits for it.
 #[test]
-fn a_change_that_waits_for_room_in_the_queue_holds_up_no_other_cell() {
+fn a_change_that_waits_for_room_holds_up_no_other_cell() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let stop = Stop::new();
     let hal = Watched { machine: &machine, before: stop.looks() };

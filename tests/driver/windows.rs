@@ -56,7 +56,7 @@ fn told(window: BridgeWindow) -> (SourceId, bool, (u64, u64)) {
 }
 
 #[test]
-fn no_cell_has_memory_where_a_switch_passes_its_devices_requests_on() {
+fn no_cell_has_memory_where_a_switch_passes_requests_on() {
     let machine = machine([UnitConfig::server()]);
     let devices = with_switch(&machine, [None, None]);
     let iommu = enabled(&machine);
@@ -129,7 +129,7 @@ fn no_cell_has_memory_where_a_switch_passes_its_devices_requests_on() {
 }
 
 #[test]
-fn a_port_that_redirects_requests_lets_its_devices_have_memory_anywhere() {
+fn a_port_that_redirects_lets_its_devices_have_any_memory() {
     let machine = machine([UnitConfig::server()]);
     let devices = with_switch(&machine, [Some(ACS), None]);
     let iommu = enabled(&machine);
@@ -146,7 +146,7 @@ fn a_port_that_redirects_requests_lets_its_devices_have_memory_anywhere() {
 }
 
 #[test]
-fn on_a_bus_of_conventional_pci_whoever_has_the_address_takes_the_request() {
+fn on_conventional_pci_the_owner_of_an_address_takes_requests() {
     for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
         let machine = machine([UnitConfig::server()]);
         machine.add_bridge(of(0, 2, 0), kind, 5..=6);
@@ -171,7 +171,7 @@ fn on_a_bus_of_conventional_pci_whoever_has_the_address_takes_the_request() {
 }
 
 #[test]
-fn a_device_of_the_root_cell_has_to_suit_what_another_cell_gives_back() {
+fn a_root_cells_device_has_to_suit_what_another_gives_back() {
     let machine = machine([UnitConfig::server()]);
     let devices = with_switch(&machine, [None, None]);
     let iommu = enabled(&machine);
@@ -213,7 +213,7 @@ fn add_windows(machine: &Machine) {
 }
 
 #[test]
-fn a_cell_is_told_of_all_that_its_devices_do_not_reach_however_much_that_is() {
+fn a_cell_learns_all_that_its_devices_do_not_reach() {
     let machine = machine([UnitConfig::server()]);
     add_windows(&machine);
     let reserved = |number: u64| 0x7000_0000 + 2 * number * PAGE;
@@ -227,7 +227,7 @@ fn a_cell_is_told_of_all_that_its_devices_do_not_reach_however_much_that_is() {
 }
 
 #[test]
-fn a_window_that_another_device_has_as_well_gives_its_place_to_no_new_one() {
+fn a_window_of_two_devices_gives_its_place_to_no_new_one() {
     let machine = machine([UnitConfig::server()]);
     machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=5);
     machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);

@@ -33,7 +33,7 @@ fn bases(topology: &Topology) -> Vec<u64> {
 }
 
 #[test]
-fn a_structure_of_length_0_ends_the_table_and_what_was_before_it_counts() {
+fn a_structure_of_length_0_ends_the_table_and_spares_the_rest() {
     for length in 0..4_u16 {
         let table = good();
         let offset = table.offset();
@@ -59,7 +59,7 @@ fn a_scope_of_length_0_ends_its_structure_alone() {
 }
 
 #[test]
-fn a_structure_or_a_scope_past_the_end_is_refused_with_its_place() {
+fn a_structure_or_scope_past_the_end_is_refused_with_its_place() {
     let table = good();
     let offset = table.offset();
     let (topology, findings) = from_dmar(&table.raw(&[1, 0, 200, 0]).raw(&[0; 40]).table());
@@ -344,7 +344,7 @@ fn a_block_of_type_51h_is_skipped() {
 }
 
 #[test]
-fn an_entry_or_a_block_of_an_ivrs_that_is_cut_costs_itself_alone() {
+fn a_cut_entry_or_block_of_an_ivrs_costs_itself_alone() {
     // The last entry wants 8 bytes and has 4; the next block is read.
     let table = ivrs()
         .ivhd(0x10, 2, 0xfeb8_0000, &[&[2, 0, 3, 0], &[0x48, 0, 0, 0]])
@@ -447,7 +447,7 @@ fn what_is_no_table_is_refused_in_words() {
 }
 
 #[test]
-fn a_table_that_is_too_large_for_the_topology_is_refused_with_the_place() {
+fn a_table_too_large_for_the_topology_is_refused_by_place() {
     let three = dmar().drhd(0, 0, 0x1000, &[endpoint(1, 0)]).drhd(0, 0, 0x2000, &[]).drhd(1, 0, 0x3000, &[ioapic(2)]);
     let table = three.rmrr(0, 0x10_0000, 0x10_0fff, &[endpoint(1, 0)]).table();
     let quiet = |_| {};

@@ -107,7 +107,7 @@ fn each_real_table_becomes_a_topology() {
 }
 
 #[test]
-fn a_topology_that_is_filled_anew_knows_nothing_of_the_last_table() {
+fn a_topology_filled_again_knows_nothing_of_the_last_table() {
     let mut topology = <Topology>::EMPTY;
     let nothing = format!("{:?}", <Topology>::EMPTY);
     for table in real_tables().iter().filter(|table| table.is_dmar()) {

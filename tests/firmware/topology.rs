@@ -109,7 +109,7 @@ fn virtual_functions_follow_their_physical_function() {
 }
 
 #[test]
-fn extended_functions_follow_their_device_where_the_port_forwards_them() {
+fn a_port_forwards_extended_functions_as_their_device() {
     let port = id(0, 1, 0);
     let plain = Tree::default().bridge(port, ROOT_PORT, 1, 1).device(id(1, 0, 0)).device(id(1, 1, 0));
     let table = dmar()
@@ -372,7 +372,7 @@ fn of_two_ranges_of_one_width_the_first_counts() {
 }
 
 #[test]
-fn ats_is_allowed_behind_the_ports_that_are_listed_or_for_devices_that_are() {
+fn ats_is_allowed_for_listed_devices_and_behind_listed_ports() {
     let tree = Tree::default()
         .bridge(id(0, 1, 0), ROOT_PORT, 1, 1)
         .bridge(id(0, 2, 0), ROOT_PORT, 2, 2)

@@ -142,7 +142,7 @@ fn every_history_leaves_each_device_with_what_its_cell_has() {
 }
 
 #[test]
-fn whatever_hardware_sees_early_and_forgets_late_makes_no_difference() {
+fn what_hardware_sees_early_or_forgets_late_changes_nothing() {
     for (name, unit) in presets() {
         for seed in 1..4 {
             run(name, unit.clone(), Some(seed), 300);
