@@ -21,7 +21,7 @@ use cofferdam_model::rules::RULES;
 /// How long a build and a run of the driver's tests may take.
 const LIMIT_SECONDS: u32 = 180;
 /// Steps of each kind of histories: few, as they run once for each bug.
-const STEPS: &str = "20000";
+const STEPS: &str = "2000";
 
 /// What the tests say of a bug.
 struct Outcome {
@@ -34,6 +34,8 @@ struct Outcome {
 fn every_planted_bug_is_found_and_called_by_its_rule() {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
     copy_tree(&copy);
+    // All that the driver and its tests are built on, which takes long and only once.
+    assert!(test(&mut Command::new("env"), &copy).arg("--no-run").status().unwrap().success(), "it does not compile");
     // A tree whose tests fail by themselves would find anything.
     assert!(run(&copy).failed.is_empty(), "the tests fail without a bug");
     let chosen = env::var("PLANTED").unwrap_or_default();
@@ -98,13 +100,12 @@ fn copy_tree(to: &Path) {
     }
 }
 
-/// Runs the driver's tests and short histories, for as long as they take many times over without a bug: one may keep them from ending.
+/// Runs the driver's tests and short histories, for as long as they take many times over without a bug: one may keep them
+/// from ending.
 fn run(tree: &Path) -> Outcome {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new("timeout");
-    command.arg(LIMIT_SECONDS.to_string()).arg(cargo).args(["test", "--package", "cofferdam", "--no-fail-fast"]);
-    command.args(["--test", "driver", "--test", "histories", "--", "--nocapture"]).current_dir(tree);
-    command.env("CARGO_TARGET_DIR", tree.with_file_name("planted-target")).env("COFFERDAM_STEPS", STEPS);
+    command.arg(LIMIT_SECONDS.to_string());
+    test(&mut command, tree).args(["--", "--nocapture"]).env("COFFERDAM_STEPS", STEPS);
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
@@ -117,4 +118,11 @@ fn run(tree: &Path) -> Outcome {
     let rules = text.lines().filter_map(|line| line.trim_start().split_once(": ")).map(|(rule, _)| rule);
     let rules = rules.filter(|rule| RULES.iter().any(|(number, ..)| number == rule)).map(str::to_owned).collect();
     Outcome { failed, rules }
+}
+
+/// Has a command that runs another run cargo with the driver's tests and the histories.
+fn test<'c>(command: &'c mut Command, tree: &Path) -> &'c mut Command {
+    command.arg(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--package", "cofferdam", "--no-fail-fast", "--test", "driver", "--test", "histories"]);
+    command.env("CARGO_TARGET_DIR", tree.with_file_name("planted-target")).current_dir(tree)
 }
