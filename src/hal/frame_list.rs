@@ -135,6 +135,6 @@ mod tests {
         let mut found: Vec<_> = popped.collect();
         found.sort_unstable();
         assert_eq!(found, frames.iter().map(|frame| (frame.base().as_u64(), 0)).collect::<Vec<_>>());
-        assert!(all.is_empty() && all.len() == 0);
+        assert!(all.is_empty());
     }
 }

@@ -3,7 +3,9 @@
 use cofferdam::addr::Rights;
 use cofferdam_model::{Defect, Machine, UnitConfig};
 
-use crate::machine::*;
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
