@@ -11,19 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
 use cofferdam::hal::Window;
 
-use crate::arena::Arena;
 use crate::bridge::{Bridge, BridgeKind};
 use crate::device::{Answer, Devices};
 use crate::dmar;
-use crate::journal::Journal;
+use crate::judge::journal::Journal;
+use crate::judge::violation::Violation;
 use crate::late::{Late, LateWrite};
-use crate::memory::Memory;
+use crate::memory::arena::Arena;
+use crate::memory::frames::Memory;
+use crate::memory::ram::Ram;
 use crate::preset::{Config, UnitConfig};
-use crate::ram::Ram;
 use crate::random::Random;
 use crate::reset::Reset;
 use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
-use crate::violation::Violation;
 use state::State;
 
 /// Where the registers of the first unit are, and how far apart the units' registers are.

@@ -30,14 +30,13 @@ use cofferdam::addr::{Iova, SourceId};
 pub use defect::Defect;
 pub(crate) use entry::INTERRUPTS;
 pub use faults::{Fault, Reason};
-pub(crate) use registers::name as register_name;
 
-use crate::arena::Arena;
 use crate::device::Devices;
-use crate::journal::Journal;
-use crate::memory::{Memory, View};
+use crate::judge::journal::Journal;
+use crate::memory::arena::Arena;
+use crate::memory::frames::{Memory, View};
+use crate::memory::ram::Ram;
 use crate::preset::UnitConfig;
-use crate::ram::Ram;
 use crate::random::Random;
 use buffer::Buffer;
 use capability::Capability;

@@ -7,9 +7,9 @@ use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
 
 use super::Machine;
-use crate::arena::WORDS;
-use crate::journal::Event;
-use crate::memory::FREED;
+use crate::judge::journal::Event;
+use crate::memory::arena::WORDS;
+use crate::memory::frames::FREED;
 
 /// Nanoseconds that accesses take.
 pub(super) const REGISTER_NS: u64 = 100;

@@ -7,10 +7,10 @@ use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Window;
 
 use super::seam::REGISTER_NS;
-use crate::arena::Arena;
 use crate::device::Ats;
-use crate::journal::Event;
-use crate::memory::LINE;
+use crate::judge::journal::Event;
+use crate::memory::arena::Arena;
+use crate::memory::lines::LINE;
 use crate::unit::{Board, Fault, Reason, Unit};
 
 pub(super) struct State {
@@ -46,7 +46,7 @@ impl State {
     /// A line reaches memory.
     pub(super) fn arrive(&mut self, line: usize, content: [u64; LINE]) {
         let board = &mut self.board;
-        let old = board.memory.arrive(line, content);
+        let old = board.memory.lines.arrive(line, content);
         let others = self.units.iter_mut().filter(|unit| !unit.snoops());
         others.for_each(|unit| unit.line_arrived(line, content, &old, board));
     }

@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use super::{Board, Unit};
-use crate::arena::WORDS;
-use crate::memory::{LINE, STALE};
+use crate::memory::arena::WORDS;
+use crate::memory::lines::{LINE, STALE};
 
 #[derive(Debug)]
 pub(crate) struct Buffer {

@@ -1,7 +1,7 @@
 //! What a unit says of itself: VER, CAP and ECAP (sections 11.4.1 to 11.4.3).
 #![forbid(unsafe_code)]
 
-use crate::memory::View;
+use crate::memory::frames::View;
 
 /// Version and capability registers, with what follows from them.
 #[derive(Clone, Copy, Debug)]

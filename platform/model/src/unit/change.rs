@@ -6,7 +6,7 @@ use super::interrupts::InterruptEntry;
 use super::reach::{Parent, Use};
 use super::stale::{Leaf, Table};
 use super::{Board, Unit, global};
-use crate::arena::WORDS;
+use crate::memory::arena::WORDS;
 
 impl Unit {
     pub(super) fn on(&self) -> bool {

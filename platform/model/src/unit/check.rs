@@ -5,7 +5,7 @@ use super::entry::{ContextEntry, INTERRUPTS, PageEntry, RootEntry, Translation, 
 use super::reach::Use;
 use super::stale::Leaf;
 use super::{Board, Unit, global};
-use crate::arena::WORDS;
+use crate::memory::arena::WORDS;
 
 impl Unit {
     pub(super) fn check_context(&self, source: u16, entry: ContextEntry, board: &mut Board) {
@@ -134,7 +134,7 @@ impl Unit {
         }
         if let Some(frame) = target
             && !self.snoops()
-            && !board.memory.is_written_back(frame)
+            && !board.memory.lines.is_written_back(frame)
         {
             let table = board.arena.address(frame * WORDS);
             board.journal.violation("R37", format_args!("the table at {table:#x} is linked before it is written back"));

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::capability::Capability;
-use crate::journal::Journal;
+use crate::judge::journal::Journal;
 
 /// What an invalidation of the context-cache reaches (section 6.5.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use cofferdam::addr::{Iova, SourceId};
 
-use crate::journal::{Event, Journal};
+use crate::judge::journal::{Event, Journal};
 
 /// Why a request was blocked. Codes are those of tables 15 and 30 (sections 5.1.4.1 and 7.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

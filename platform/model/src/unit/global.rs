@@ -1,7 +1,7 @@
 //! GCMD and GSTS: one command at a time, confirmed by the status (sections 11.4.4 and 6.9).
 #![forbid(unsafe_code)]
 
-use crate::journal::Journal;
+use crate::judge::journal::Journal;
 
 pub(crate) const TE: u32 = 1 << 31;
 pub(crate) const SRTP: u32 = 1 << 30;

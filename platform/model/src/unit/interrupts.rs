@@ -6,7 +6,7 @@ use cofferdam::addr::{Iova, SourceId};
 use super::faults::{Fault, Reason};
 use super::reach::Use;
 use super::{Board, Unit, global};
-use crate::arena::WORDS;
+use crate::memory::arena::WORDS;
 
 /// Section 9.9, remapped interrupts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

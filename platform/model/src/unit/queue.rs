@@ -8,7 +8,7 @@ use super::command::InterruptState;
 use super::descriptor::{Descriptor, Refused};
 use super::faults::status;
 use super::{Board, Unit, global};
-use crate::journal::{Event, Journal};
+use crate::judge::journal::{Event, Journal};
 
 /// How long the fetch of a descriptor takes after the doorbell or the fetch before.
 const FETCH_NS: u64 = 50;

@@ -3,7 +3,7 @@
 
 use super::faults::Message;
 use super::{Board, Unit, global};
-use crate::journal::Event;
+use crate::judge::journal::{Event, Register};
 
 /// Offsets (section 11.4).
 pub(crate) mod offset {
@@ -48,7 +48,7 @@ const WIDE: [u32; 11] = [
 ];
 
 /// The abbreviation of a register at a fixed place.
-pub(crate) fn name(at: u32) -> Option<&'static str> {
+fn name(at: u32) -> Option<&'static str> {
     let upper = WIDE.contains(&(at & !7));
     Some(match if upper { at & !7 } else { at } {
         offset::VER => "VER",
@@ -70,6 +70,11 @@ pub(crate) fn name(at: u32) -> Option<&'static str> {
         offset::IRTA => "IRTA",
         _ => return None,
     })
+}
+
+/// A register as the journal knows it.
+fn register(offset: u32) -> Register {
+    Register { offset, name: name(offset) }
 }
 
 /// Lower or upper half of a 64-bit register.
@@ -118,7 +123,7 @@ impl Unit {
 
     pub(crate) fn read32(&mut self, at: u32, board: &mut Board) -> u32 {
         let value = if !self.accessible(at, 4, board) || self.defects.all_ones { u32::MAX } else { self.read(at) };
-        board.journal.push(Event::Read { unit: self.number, offset: at, value: value.into() });
+        board.journal.push(Event::Read { unit: self.number, register: register(at), value: value.into() });
         value
     }
 
@@ -128,19 +133,19 @@ impl Unit {
         } else {
             u64::from(self.read(at)) | u64::from(self.read(at + 4)) << 32
         };
-        board.journal.push(Event::Read { unit: self.number, offset: at, value });
+        board.journal.push(Event::Read { unit: self.number, register: register(at), value });
         value
     }
 
     pub(crate) fn write32(&mut self, at: u32, value: u32, board: &mut Board) {
-        board.journal.push(Event::Write { unit: self.number, offset: at, value: value.into() });
+        board.journal.push(Event::Write { unit: self.number, register: register(at), value: value.into() });
         if self.accessible(at, 4, board) && self.answers(board) {
             self.write(at, value, board);
         }
     }
 
     pub(crate) fn write64(&mut self, at: u32, value: u64, board: &mut Board) {
-        board.journal.push(Event::Write { unit: self.number, offset: at, value });
+        board.journal.push(Event::Write { unit: self.number, register: register(at), value });
         if self.accessible(at, 8, board) && self.answers(board) {
             self.write(at, value as u32, board);
             self.write(at + 4, (value >> 32) as u32, board);

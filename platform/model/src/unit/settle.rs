@@ -8,7 +8,7 @@ use super::command::RootState;
 use super::entry::PageEntry;
 use super::stale::{Leaf, Table};
 use super::{Board, Unit, global};
-use crate::arena::WORDS;
+use crate::memory::arena::WORDS;
 
 impl Unit {
     /// Reports what a driver has left undone that says it is done.
@@ -164,7 +164,7 @@ impl Unit {
             return;
         }
         for frame in 0..board.memory.frames() {
-            if !self.reach.uses(frame).is_empty() && !board.memory.is_written_back(frame) {
+            if !self.reach.uses(frame).is_empty() && !board.memory.lines.is_written_back(frame) {
                 let address = board.arena.address(frame * WORDS);
                 board.journal.violation("R37", format_args!("the table at {address:#x} is not written back"));
             }

@@ -6,8 +6,7 @@ use std::fmt;
 
 use cofferdam::addr::SourceId;
 
-use crate::unit::register_name;
-use crate::violation::Violation;
+use crate::judge::violation::Violation;
 
 /// How many events are kept.
 const KEPT: usize = 256;
@@ -22,8 +21,8 @@ pub(crate) enum Event {
     Fence,
     Allocate { address: u64, order: u8 },
     Free { address: u64, order: u8 },
-    Read { unit: usize, offset: u32, value: u64 },
-    Write { unit: usize, offset: u32, value: u64 },
+    Read { unit: usize, register: Register, value: u64 },
+    Write { unit: usize, register: Register, value: u64 },
     Descriptor { unit: usize, slot: u32, words: [u64; 2] },
     Status { address: u64, value: u32 },
     Dma { source: SourceId, address: u64, write: bool, reason: Option<u8> },
@@ -38,8 +37,8 @@ impl fmt::Display for Event {
             Self::Fence => f.write_str("fence"),
             Self::Allocate { address, order } => write!(f, "allocate   {address:#x}, order {order}"),
             Self::Free { address, order } => write!(f, "free       {address:#x}, order {order}"),
-            Self::Read { unit, offset, value } => write!(f, "unit {unit}     {} reads {value:#x}", Register(offset)),
-            Self::Write { unit, offset, value } => write!(f, "unit {unit}     {} := {value:#x}", Register(offset)),
+            Self::Read { unit, register, value } => write!(f, "unit {unit}     {register} reads {value:#x}"),
+            Self::Write { unit, register, value } => write!(f, "unit {unit}     {register} := {value:#x}"),
             Self::Descriptor { unit, slot, words: [low, high] } => {
                 write!(f, "unit {unit}     descriptor {slot}: {low:#018x} {high:#018x}")
             }
@@ -53,14 +52,18 @@ impl fmt::Display for Event {
     }
 }
 
-/// A register by its name, or else by its offset.
-struct Register(u32);
+/// A register, shown by the name that its unit has for it, or else by its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Register {
+    pub(crate) offset: u32,
+    pub(crate) name: Option<&'static str>,
+}
 
 impl fmt::Display for Register {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match register_name(self.0) {
+        match self.name {
             Some(name) => f.write_str(name),
-            None => write!(f, "{:#05x}", self.0),
+            None => write!(f, "{:#05x}", self.offset),
         }
     }
 }
@@ -83,9 +86,9 @@ impl Journal {
 
     pub(crate) fn push(&mut self, event: Event) {
         // A poll is one event, however long it takes.
-        if let Event::Read { unit, offset, value } = event
-            && let Some((_, Event::Read { unit: u, offset: o, value: v })) = self.events.back()
-            && (*u, *o, *v) == (unit, offset, value)
+        if let Event::Read { unit, register, value } = event
+            && let Some((_, Event::Read { unit: u, register: r, value: v })) = self.events.back()
+            && (*u, r.offset, *v) == (unit, register.offset, value)
         {
             return;
         }

@@ -1,0 +1,5 @@
+//! Who watches the driver: rules that it breaks, and the journal of what led to that.
+#![forbid(unsafe_code)]
+
+pub(crate) mod journal;
+pub(crate) mod violation;
