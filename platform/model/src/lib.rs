@@ -93,28 +93,24 @@
 //!          4651 ns  dma        0000:00:03.0 reads 0x1000
 //! ```
 
-mod bridge;
-mod device;
+mod devices;
 mod dmar;
 mod judge;
-mod late;
 mod machine;
 mod memory;
-mod peers;
 mod preset;
 mod random;
-mod reset;
 pub mod rules;
 mod unit;
 
-pub use bridge::BridgeKind;
 /// The seam that a [`Machine`] implements and its addresses, for the driver's own tests: the driver under test is another
 /// crate to them than the one that the model is built on.
 pub use cofferdam::{addr, hal};
-pub use device::{Answer, GIVES_UP_NS};
+pub use devices::bridge::BridgeKind;
+pub use devices::late::Late;
+pub use devices::reset::Reset;
+pub use devices::tlb::{Answer, GIVES_UP_NS};
 pub use judge::violation::Violation;
-pub use late::Late;
 pub use machine::Machine;
 pub use preset::{Config, UnitConfig};
-pub use reset::Reset;
 pub use unit::{Defect, Fault, Reason};

@@ -11,18 +11,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
 use cofferdam::hal::Window;
 
-use crate::bridge::{Bridge, BridgeKind};
-use crate::device::{Answer, Devices};
+use crate::devices::all::Devices;
+use crate::devices::bridge::{Bridge, BridgeKind};
+use crate::devices::late::{Late, LateWrite};
+use crate::devices::peers;
+use crate::devices::reset::Reset;
+use crate::devices::scope::Scope;
+use crate::devices::tlb::Answer;
 use crate::dmar;
 use crate::judge::journal::Journal;
 use crate::judge::violation::Violation;
-use crate::late::{Late, LateWrite};
 use crate::memory::arena::Arena;
 use crate::memory::frames::Memory;
 use crate::memory::ram::Ram;
 use crate::preset::{Config, UnitConfig};
 use crate::random::Random;
-use crate::reset::Reset;
 use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
 use state::State;
 
@@ -54,21 +57,18 @@ impl Machine {
     /// A machine that has just come out of reset.
     pub fn new(config: Config) -> Self {
         let arena = Arc::new(Arena::new(config.frames_base, config.frames));
-        let mut units: Vec<Unit> = (0..)
-            .zip(config.units)
-            .map(|(number, mut unit)| {
-                if unit.base == 0 {
-                    unit.base = REGISTERS_BASE + number as u64 * REGISTERS_STEP;
-                }
-                Unit::new(number, unit, config.host_address_width, config.frames)
-            })
-            .collect();
-        let buses: Vec<(u16, Vec<u8>)> =
-            units.iter().map(|unit| (unit.config.segment, unit.config.buses.clone())).collect();
-        for unit in &mut units {
-            let others = buses.iter().filter(|(segment, _)| *segment == unit.config.segment);
-            unit.buses_of_others = others.flat_map(|(_, buses)| buses.iter().copied()).collect();
+        let mut configs = config.units;
+        for (number, unit) in (0..).zip(&mut configs) {
+            if unit.base == 0 {
+                unit.base = REGISTERS_BASE + number * REGISTERS_STEP;
+            }
         }
+        let scopes: Vec<(u16, &[u8])> = configs.iter().map(|unit| (unit.segment, unit.buses.as_slice())).collect();
+        let scopes = Scope::all(&scopes);
+        let units = (0..).zip(configs).zip(scopes);
+        let units: Vec<Unit> = units
+            .map(|((number, unit), scope)| Unit::new(number, unit, scope, config.host_address_width, config.frames))
+            .collect();
         let windows = units.iter().map(|unit| unit.config.window()).collect();
         let all_snoop = units.iter().all(Unit::snoops);
         let random = config.seed.map(Random::new);
@@ -162,13 +162,13 @@ impl Machine {
     /// Gives a function the ATS capability, with room for that many invalidations at a time (1 to 32). It uses its
     /// device-TLB only while ATS is switched on, and requests that a test has it translate are untranslated otherwise.
     pub fn add_ats(&self, function: SourceId, queue_depth: usize) {
-        self.state().board.devices.add_ats(function, queue_depth);
+        self.state().board.devices.of(function).add_ats(queue_depth);
     }
 
     /// How a device answers invalidations from now on, and how many it takes at a time (1 to 32).
     pub fn set_device_tlb(&self, source: SourceId, answer: Answer, queue_depth: usize) {
         let state = &mut *self.state();
-        let device = state.board.devices.of(source);
+        let device = &mut state.board.devices.of(source).tlb;
         device.answer = answer;
         device.queue_depth = queue_depth;
     }
@@ -176,7 +176,7 @@ impl Machine {
     /// Gives a function the PCI Express capability of an endpoint, with Device Control and Status at 0x68, and makes it a bus
     /// master.
     pub fn add_express(&self, function: SourceId) {
-        self.state().board.devices.add_express(function);
+        self.state().board.devices.of(function).add_express();
     }
 
     /// Has a device write so many nanoseconds later; `late` says where the write is until then. The device is one with
@@ -185,7 +185,7 @@ impl Machine {
         let state = &mut *self.state();
         let due = state.board.journal.now + after_ns;
         let write = LateWrite { due, late, address: address.as_u64(), bytes: bytes.to_vec() };
-        state.board.devices.write_late(source, write);
+        state.board.devices.of(source).write_late(write);
         state.plan();
     }
 
@@ -247,13 +247,13 @@ impl Machine {
     /// Sets the 32-bit configuration register at `offset` of a PCI function. All others of it then read as zero, and
     /// those of functions without any as all ones.
     pub fn set_config(&self, function: SourceId, offset: u16, value: u32) {
-        self.state().board.devices.set_config(function, offset, value);
+        self.state().board.devices.of(function).set_config(offset, value);
     }
 
     /// Has a function of [`add_express`](Self::add_express), or a conventional one, be reset in this way, which takes that many
     /// nanoseconds; nobody may look at it for 100 ms.
     pub fn add_reset(&self, function: SourceId, reset: Reset, takes_ns: u64) {
-        self.state().board.devices.add_reset(function, reset, takes_ns);
+        self.state().board.devices.of(function).add_reset(reset, takes_ns);
     }
 
     /// How often a function was reset.
@@ -264,13 +264,13 @@ impl Machine {
     /// Gives a function Access Control Services that can do as much as the bits of `capability` say, all of it off; call it
     /// after [`add_ats`](Self::add_ats).
     pub fn add_acs(&self, function: SourceId, capability: u16) {
-        self.state().board.devices.add_acs(function, capability);
+        self.state().board.devices.of(function).add_acs(capability);
     }
 
     /// True if a request of `from` to memory of `to` is passed on there, as configuration space is now, before it comes to a
     /// unit. (Such a request is in the hands of the devices: [`dma_write`](Self::dma_write) asks the units about each.)
     pub fn reaches(&self, from: SourceId, to: SourceId) -> bool {
-        self.state().board.devices.reaches(from, to)
+        peers::reaches(&self.state().board.devices, from, to)
     }
 
     /// Puts a bridge there, with its registers in configuration space: the requests and interrupts of devices on `buses`, of
@@ -290,7 +290,7 @@ impl Machine {
 
     /// The bridge that takes a request of a device to this address for what is behind it, so that it reaches no unit.
     pub fn taken_by(&self, from: SourceId, address: u64) -> Option<SourceId> {
-        self.state().board.devices.taken_by(from, address)
+        peers::taken_by(&self.state().board.devices, from, address)
     }
 
     /// Messages that units and devices have sent so far and that got through: address and data.

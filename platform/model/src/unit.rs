@@ -31,7 +31,8 @@ pub use defect::Defect;
 pub(crate) use entry::INTERRUPTS;
 pub use faults::{Fault, Reason};
 
-use crate::device::Devices;
+use crate::devices::all::Devices;
+use crate::devices::scope::Scope;
 use crate::judge::journal::Journal;
 use crate::memory::arena::Arena;
 use crate::memory::frames::{Memory, View};
@@ -66,6 +67,7 @@ pub(crate) struct Board {
 pub(crate) struct Unit {
     pub(crate) number: usize,
     pub(crate) config: UnitConfig,
+    pub(crate) scope: Scope,
     capability: Capability,
     global: Global,
     /// RTADDR as written, and as the last SRTP took it over.
@@ -85,8 +87,6 @@ pub(crate) struct Unit {
     iotlb_command_at: Option<u64>,
     queue: Queue,
     outstanding: Vec<Outstanding>,
-    /// Another unit serves some sources of the segment.
-    pub(crate) buses_of_others: Vec<u8>,
     completion: u32,
     completion_event: Message,
     faults: Faults,
@@ -106,7 +106,7 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    pub(crate) fn new(number: usize, config: UnitConfig, haw: u8, frames: usize) -> Self {
+    pub(crate) fn new(number: usize, config: UnitConfig, scope: Scope, haw: u8, frames: usize) -> Self {
         let capability = Capability { ver: config.version, cap: config.cap, ecap: config.ecap, haw };
         let faults = Faults::new(capability.fault_records());
         let running = config.found_running;
@@ -114,6 +114,7 @@ impl Unit {
         let mut unit = Self {
             number,
             config,
+            scope,
             capability,
             global: Global::default(),
             root_register: 0,
@@ -129,7 +130,6 @@ impl Unit {
             iotlb_command_at: None,
             queue: Queue::default(),
             outstanding: Vec::new(),
-            buses_of_others: Vec::new(),
             completion: 0,
             completion_event: Message::default(),
             faults,
@@ -155,14 +155,6 @@ impl Unit {
             Some(index) => self.seen(index, board),
             None => board.ram.word(address),
         }
-    }
-
-    /// True if requests of this source come to this unit.
-    pub(crate) fn answers_for(&self, source: SourceId) -> bool {
-        let bus = source.bus();
-        let mine = self.config.buses.contains(&bus);
-        let rest = self.config.buses.is_empty() && !self.buses_of_others.contains(&bus);
-        source.segment() == self.config.segment && (mine || rest)
     }
 
     pub(crate) fn can_remap_interrupts(&self) -> bool {

@@ -140,7 +140,7 @@ unsafe impl Hal for Machine {
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
         let state = &mut *self.state();
         let (devices, journal) = (&state.board.devices, &mut state.board.journal);
-        match devices.in_reset(function, journal.now) {
+        match devices.get(function).and_then(|device| device.in_reset(journal.now)) {
             None => devices.config(function, offset),
             Some(early) => {
                 if early {
@@ -154,25 +154,26 @@ unsafe impl Hal for Machine {
     unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
         let state = &mut *self.state();
         let now = state.board.journal.now;
-        if state.board.devices.in_reset(function, now).is_some() {
+        let device = state.board.devices.of(function);
+        if device.in_reset(now).is_some() {
             state.board.journal.violation("R49", format_args!("{function} is written to before its reset is over"));
             return;
         }
-        if state.board.devices.starts_reset(function, offset, value) {
+        if device.starts_reset(offset, value) {
             let board = &mut state.board;
             state
                 .units
                 .iter()
-                .filter(|unit| unit.answers_for(function))
+                .filter(|unit| unit.scope.serves(function))
                 .for_each(|unit| unit.check_reset(function, board));
-            if !board.devices.reset(function, now) {
+            if !board.devices.of(function).reset(now) {
                 board.journal.violation("R49", format_args!("{function} is reset while it has requests under way"));
             }
             return;
         }
-        if state.board.devices.write_config(function, offset, value) == Some(true) {
+        if device.write(offset, value) == Some(true) {
             let board = &mut state.board;
-            let units = state.units.iter().filter(|unit| unit.answers_for(function));
+            let units = state.units.iter().filter(|unit| unit.scope.serves(function));
             units.for_each(|unit| unit.check_ats_on(function, board));
         }
     }

@@ -7,7 +7,8 @@ use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Window;
 
 use super::seam::REGISTER_NS;
-use crate::device::Ats;
+use crate::devices::peers;
+use crate::devices::tlb::Ats;
 use crate::judge::journal::Event;
 use crate::memory::arena::Arena;
 use crate::memory::lines::LINE;
@@ -85,7 +86,7 @@ impl State {
 
     /// The physical address behind one address of a request.
     pub(super) fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
-        let taken = self.board.devices.taken_by(source, at);
+        let taken = peers::taken_by(&self.board.devices, source, at);
         let source = self.board.devices.requester(source);
         let result = match taken {
             Some(_) => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
@@ -111,11 +112,11 @@ impl State {
 
     /// The same for a device that translates for itself: what it has cached, or what it then asks for.
     pub(super) fn ats(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
-        if self.board.devices.of(source).ats.is_some_and(|ats| ats != Ats::On) {
+        if self.board.devices.of(source).tlb.ats.is_some_and(|ats| ats != Ats::On) {
             return self.dma(source, at, write);
         }
         let right = if write { Rights::WRITE } else { Rights::READ };
-        let cached = self.board.devices.of(source).lookup(at, right);
+        let cached = self.board.devices.of(source).tlb.lookup(at, right);
         let result = self.ask(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
@@ -170,7 +171,7 @@ impl State {
     ) -> Result<T, Fault> {
         self.tick(REGISTER_NS);
         self.evict();
-        match self.units.iter_mut().find(|unit| unit.answers_for(source)) {
+        match self.units.iter_mut().find(|unit| unit.scope.serves(source)) {
             Some(unit) => question(unit, &mut self.board),
             None => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
         }

@@ -210,7 +210,7 @@ impl Unit {
     /// R38, and R33 for a domain-id that is used anew.
     fn add_domain(&mut self, source: u16, entry: ContextEntry, board: &mut Board) {
         let (domain, format) = (entry.domain(), entry.format());
-        let name = cofferdam::addr::SourceId::from_requester(self.config.segment, source);
+        let name = cofferdam::addr::SourceId::from_requester(self.scope.segment, source);
         let (current, count) = self.domains.entry(domain).or_insert((format, 0));
         if *count != 0 && *current != format {
             let text = format_args!("{name}: domain-id {domain} is in use with another page table or address width");

@@ -10,7 +10,7 @@ use crate::memory::arena::WORDS;
 impl Unit {
     pub(super) fn check_context(&self, source: u16, entry: ContextEntry, board: &mut Board) {
         let journal = &mut board.journal;
-        let name = cofferdam::addr::SourceId::from_requester(self.config.segment, source);
+        let name = cofferdam::addr::SourceId::from_requester(self.scope.segment, source);
         if u32::from(entry.domain()) >> self.capability.domain_bits().min(31) != 0 {
             journal.violation("R39", format_args!("{name}: domain-id {} is above CAP.ND", entry.domain()));
         } else if entry.reserved(&self.capability) {
@@ -147,7 +147,7 @@ impl Unit {
         let old = ContextEntry([board.memory.stored(even), board.memory.stored(even + 1)]);
         let device = (even % WORDS / 2) as u16;
         let source = u16::from(bus) << 8 | device;
-        let name = cofferdam::addr::SourceId::from_requester(self.config.segment, source);
+        let name = cofferdam::addr::SourceId::from_requester(self.scope.segment, source);
         if index == even {
             // FPD stands alone, so one store of its half leaves the entry consistent (section 6.2.2.1).
             if old.present() && value & 1 != 0 && (value ^ old.0[0]) & !2 != 0 {

@@ -7,7 +7,7 @@ use super::entry::ContextEntry;
 use super::entry::Translation;
 use super::faults::{Fault, Reason, status};
 use super::{Board, Descriptor, Unit, global};
-use crate::device::{Answer, Ats, Cached, GIVES_UP_NS};
+use crate::devices::tlb::{Answer, Ats, Cached, GIVES_UP_NS};
 
 /// An invalidation that a device has not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Outstanding {
 
 impl Unit {
     fn device(&self, source: u16) -> SourceId {
-        SourceId::from_requester(self.config.segment, source)
+        SourceId::from_requester(self.scope.segment, source)
     }
 
     /// True if a context entry lets requests of a device-TLB through.
@@ -43,7 +43,7 @@ impl Unit {
     pub(crate) fn check_reset(&self, source: SourceId, board: &mut Board) {
         let cached = self.stale.contexts.get(&source.requester()).copied().map(Option::unwrap_or_default);
         let entry = cached.unwrap_or_else(|| self.current(source.requester(), board));
-        let on = board.devices.of(source).ats == Some(Ats::On);
+        let on = board.devices.of(source).tlb.ats == Some(Ats::On);
         if self.global.on(global::TE) && (entry.present() || on) {
             let left = if on { "ATS is on" } else { "its context entry lets it through" };
             board.journal.violation("R49", format_args!("{source} is reset while {left}"));
@@ -57,7 +57,7 @@ impl Unit {
         if !self.allows(old) || self.allows(new) || self.defects.ever {
             return;
         }
-        let device = board.devices.of(source);
+        let device = &board.devices.of(source).tlb;
         let left = match device.ats {
             Some(Ats::On) => "ATS is switched off",
             Some(Ats::Off) if !device.silent => "its device-TLB is emptied",
@@ -123,7 +123,7 @@ impl Unit {
             Some(output) => Ok(Some(output)),
             None => self.translation_request(source, address, board).map(|answer| {
                 let answer = answer?;
-                board.devices.of(source).cached.push(answer);
+                board.devices.of(source).tlb.cached.push(answer);
                 answer.rights.contains(right).then_some(answer.output | address & 0xfff)
             }),
         };
@@ -144,7 +144,7 @@ impl Unit {
     /// R23, when a descriptor is fetched. What is behind a wait may begin before that is done (section 6.5.2.12), unless the
     /// wait is a fence.
     pub(super) fn check_depth(&self, source: u16, board: &mut Board) {
-        let depth = board.devices.of(self.device(source)).queue_depth;
+        let depth = board.devices.of(self.device(source)).tlb.queue_depth;
         let is_fence = |other: &Descriptor| matches!(other, Descriptor::Wait { fence: true, .. });
         let in_flight = || self.queue.in_flight.iter().map(|(_, other)| other).rev();
         let fetched = in_flight().take_while(|other| !is_fence(other));
@@ -184,7 +184,7 @@ impl Unit {
     /// Sends the invalidation to the device.
     pub(super) fn send(&mut self, source: u16, first: u64, last: u64, now: u64, board: &mut Board) {
         self.check_device_tlb(source, first, last, board);
-        let answer = board.devices.of(self.device(source)).answer;
+        let answer = board.devices.of(self.device(source)).tlb.answer;
         let (delay, answered) = match answer {
             Answer::After(ns) => (ns, true),
             Answer::Twice => (0, true),
@@ -202,7 +202,7 @@ impl Unit {
         let due: Vec<Outstanding> = self.outstanding.iter().copied().filter(|other| other.due <= now).collect();
         self.outstanding.retain(|other| other.due > now);
         for Outstanding { source, first, last, answered, .. } in due {
-            let device = board.devices.of(self.device(source));
+            let device = &mut board.devices.of(self.device(source)).tlb;
             device.silent = !answered;
             if (first, last) == (0, u64::MAX) && answered {
                 device.emptied();
@@ -224,9 +224,9 @@ impl Unit {
     /// R31 and R33 for what devices have cached.
     pub(super) fn settle_devices(&self, board: &mut Board) {
         let mut found = Vec::new();
-        for (source, device) in board.devices.all().filter(|(source, _)| self.answers_for(*source)) {
+        for (source, function) in board.devices.all().filter(|(source, _)| self.scope.serves(*source)) {
             let entry = self.current(source.requester(), board);
-            let trusted = self.allows(entry);
+            let (device, trusted) = (&function.tlb, self.allows(entry));
             for cached in &device.cached {
                 let page = cached.page;
                 // What a device has that does not answer is of no use to it once it is blocked.

@@ -53,7 +53,7 @@ impl Unit {
     }
 
     fn settle_contexts(&mut self, board: &mut Board) {
-        let name = |source| SourceId::from_requester(self.config.segment, source);
+        let name = |source| SourceId::from_requester(self.scope.segment, source);
         for (source, entry) in &self.stale.contexts {
             let current = self.current(*source, board);
             if entry.unwrap_or_default() != current {

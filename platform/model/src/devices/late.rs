@@ -19,16 +19,3 @@ pub(crate) struct LateWrite {
     pub(crate) address: u64,
     pub(crate) bytes: Vec<u8>,
 }
-
-/// Command and Status, and Bus Master Enable.
-pub(crate) const COMMAND: u16 = 0x04;
-pub(crate) const BUS_MASTER: u32 = 1 << 2;
-/// Where the PCI Express capability is that the model gives a function, and its Device Control and Status.
-const CAPABILITY: u16 = 0x60;
-pub(crate) const DEVICE_STATUS: u16 = CAPABILITY + 8;
-pub(crate) const PENDING: u32 = 1 << (16 + 5);
-
-/// Registers of an endpoint that is a bus master: vendor and device, capabilities present, the first one, of PCI Express,
-/// version 2.
-pub(crate) const ENDPOINT: [(u16, u32); 4] =
-    [(0x00, 0x0002_8086), (COMMAND, 1 << 20 | BUS_MASTER | 2), (0x34, CAPABILITY as u32), (CAPABILITY, 2 << 16 | 0x10)];

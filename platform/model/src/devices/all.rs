@@ -1,0 +1,65 @@
+//! All devices that a test has said something of.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use cofferdam::addr::SourceId;
+
+use crate::devices::bridge::Bridge;
+use crate::devices::function::Function;
+use crate::devices::late::LateWrite;
+
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    functions: HashMap<SourceId, Function>,
+    bridges: Vec<Bridge>,
+}
+
+impl Devices {
+    pub(crate) fn of(&mut self, source: SourceId) -> &mut Function {
+        self.functions.entry(source).or_default()
+    }
+
+    pub(crate) fn get(&self, source: SourceId) -> Option<&Function> {
+        self.functions.get(&source)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (SourceId, &Function)> {
+        self.functions.iter().map(|(source, function)| (*source, function))
+    }
+
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = &Bridge> {
+        self.bridges.iter()
+    }
+
+    pub(crate) fn add_bridge(&mut self, bridge: Bridge) {
+        for (offset, value) in bridge.config() {
+            self.of(bridge.function).set_config(offset, value);
+        }
+        self.bridges.push(bridge);
+    }
+
+    /// The id that a request of `source` carries when it reaches a unit: the topmost bridge has the last word.
+    pub(crate) fn requester(&self, source: SourceId) -> SourceId {
+        let mut id = source;
+        while let Some(renamed) = self.bridges.iter().find_map(|bridge| bridge.renames(id)).filter(|new| *new != id) {
+            id = renamed;
+        }
+        id
+    }
+
+    /// A register in configuration space: all ones where there is no function.
+    pub(crate) fn config(&self, function: SourceId, offset: u16) -> u32 {
+        self.get(function).filter(|function| function.is_there()).map_or(u32::MAX, |function| function.read(offset))
+    }
+
+    /// When the next late write is due.
+    pub(crate) fn next_late(&self) -> Option<u64> {
+        self.functions.values().filter_map(Function::next_late).min()
+    }
+
+    /// Takes a write that is due.
+    pub(crate) fn take_late(&mut self, now: u64) -> Option<(SourceId, LateWrite)> {
+        self.functions.iter_mut().find_map(|(source, function)| Some((*source, function.take_late(now)?)))
+    }
+}

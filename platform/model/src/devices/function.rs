@@ -1,0 +1,161 @@
+//! A function: its configuration space, and what it does with what is written there.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use crate::devices::acs;
+use crate::devices::endpoint::{BUS_MASTER, COMMAND, DEVICE_STATUS, ENDPOINT, PENDING};
+use crate::devices::late::{Late, LateWrite};
+use crate::devices::reset::{self, Reset};
+use crate::devices::tlb::{self, Ats, DeviceTlb};
+
+#[derive(Debug, Default)]
+pub(crate) struct Function {
+    config: HashMap<u16, u32>,
+    pub(crate) tlb: DeviceTlb,
+    /// It has the PCI Express capability.
+    express: bool,
+    late: Vec<LateWrite>,
+    /// How it can be reset, and how long that takes.
+    reset: Option<(Reset, u64)>,
+    /// It is in reset: when that began, and when it answers again.
+    in_reset: Option<(u64, u64)>,
+    pub(crate) resets: u32,
+}
+
+impl Function {
+    /// True if it is there: a test has set one of its registers, or given it a capability.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.config.is_empty()
+    }
+
+    pub(crate) fn set_config(&mut self, offset: u16, value: u32) {
+        self.config.insert(offset & !3, value);
+        if self.tlb.ats.is_some() && offset & !3 == tlb::REGISTERS {
+            self.tlb.ats = Some(Ats::set_by(value));
+        }
+    }
+
+    /// Gives it a vendor and the ATS capability.
+    pub(crate) fn add_ats(&mut self, queue_depth: usize) {
+        self.tlb.queue_depth = queue_depth;
+        self.tlb.ats = Some(Ats::Done);
+        let depth = queue_depth as u32 % 32;
+        for (offset, value) in [(0, 0x0001_8086), (0x100, 0x1400_0000 | 1 << 16), (tlb::HEADER, tlb::FIRST_VERSION)] {
+            self.config.entry(offset).or_insert(value);
+        }
+        self.config.insert(tlb::REGISTERS, 1 << 5 | depth);
+    }
+
+    /// Gives it the PCI Express capability of an endpoint, and makes it a bus master.
+    pub(crate) fn add_express(&mut self) {
+        self.express = true;
+        self.config.extend(ENDPOINT);
+    }
+
+    /// Gives it Access Control Services that can do this much; an extended capability behind all that it has.
+    pub(crate) fn add_acs(&mut self, capability: u16) {
+        self.config.entry(0).or_insert(0x0003_8086);
+        let last = if self.config.contains_key(&tlb::HEADER) { tlb::HEADER } else { 0x100 };
+        let header = self.config.entry(last).or_insert(1 << 16);
+        *header = *header & 0xf_ffff | u32::from(acs::HEADER) << 20;
+        self.config.insert(acs::HEADER, acs::FIRST_VERSION);
+        self.config.insert(acs::REGISTERS, capability.into());
+    }
+
+    /// Has it be reset in one way more, which takes that long.
+    pub(crate) fn add_reset(&mut self, reset: Reset, takes: u64) {
+        self.reset = Some((reset, takes));
+        match reset {
+            Reset::Express => drop(self.config.insert(reset::EXPRESS_CAPABILITIES, reset::EXPRESS_CAN)),
+            Reset::Features => {
+                for (offset, value) in [(0, 0x0004_8086), (COMMAND, 1 << 20 | BUS_MASTER | 2), (0x34, 0)] {
+                    self.config.entry(offset).or_insert(value);
+                }
+                let next = self.config.insert(0x34, reset::FEATURES.into()).unwrap_or(0) & 0xff;
+                self.config.insert(reset::FEATURES, reset::FEATURES_HEADER | next << 8);
+            }
+        }
+    }
+
+    /// Zero in a register that nobody has set.
+    pub(crate) fn read(&self, offset: u16) -> u32 {
+        let under_way = || self.late.iter().any(|write| write.late == Late::UnderWay);
+        let pending = match (offset & !3, self.reset) {
+            (DEVICE_STATUS, _) if self.express && under_way() => PENDING,
+            (reset::FEATURES_CONTROL, Some((Reset::Features, _))) if under_way() => reset::FEATURES_PENDING,
+            _ => 0,
+        };
+        self.config.get(&(offset & !3)).copied().unwrap_or(0) | pending
+    }
+
+    /// A write of the driver. `Some` with the new value of E if it changes that.
+    pub(crate) fn write(&mut self, offset: u16, value: u32) -> Option<bool> {
+        let (Some(_), tlb::REGISTERS) = (self.tlb.ats, offset & !3) else {
+            // The upper half is Status, which does not take what is written.
+            let is_command = (self.express || self.reset.is_some()) && offset & !3 == COMMAND;
+            let value = if is_command { self.read(offset) & !0xffff | value & 0xffff } else { value };
+            // What is not in the capability cannot be switched on.
+            let is_acs = self.config.contains_key(&acs::HEADER) && offset & !3 == acs::REGISTERS;
+            let capability = self.read(offset) & 0xffff;
+            let value = if is_acs { value & capability << 16 | capability } else { value };
+            self.set_config(offset, value);
+            return None;
+        };
+        let old = self.config.get(&tlb::REGISTERS).copied().unwrap_or(0);
+        let new = old & !tlb::WRITABLE | value & tlb::WRITABLE;
+        self.config.insert(tlb::REGISTERS, new);
+        let (was_on, on) = (old & tlb::ENABLE != 0, new & tlb::ENABLE != 0);
+        if was_on == on {
+            return None;
+        }
+        self.tlb.ats = Some(Ats::set_by(new));
+        Some(on)
+    }
+
+    /// True if a write of the driver resets it.
+    pub(crate) fn starts_reset(&self, offset: u16, value: u32) -> bool {
+        match (self.reset, offset & !3) {
+            (Some((Reset::Express, _)), reset::EXPRESS_CONTROL) => value & reset::EXPRESS_START != 0,
+            (Some((Reset::Features, _)), reset::FEATURES_CONTROL) => value & reset::FEATURES_START != 0,
+            _ => false,
+        }
+    }
+
+    /// It is reset: it forgets what it was to do, and what was set. False if it has requests under way.
+    pub(crate) fn reset(&mut self, now: u64) -> bool {
+        let at_rest = self.late.iter().all(|write| write.late != Late::UnderWay);
+        self.late.retain(|write| write.late == Late::UnderWay);
+        self.tlb.cached.clear();
+        self.tlb.ats = self.tlb.ats.map(|_| Ats::Done);
+        self.config.iter_mut().for_each(|(offset, value)| *value = reset::after(*offset, *value));
+        let takes = self.reset.map_or(0, |(_, takes)| takes);
+        self.in_reset = Some((now, now.saturating_add(takes)));
+        self.resets += 1;
+        at_rest
+    }
+
+    /// `Some` if it does not answer at this moment because of a reset: true then if nobody may ask it.
+    pub(crate) fn in_reset(&self, now: u64) -> Option<bool> {
+        let (began, until) = self.in_reset?;
+        let early = now < began.saturating_add(reset::TAKES_NS);
+        (early || now < until).then_some(early)
+    }
+
+    pub(crate) fn write_late(&mut self, write: LateWrite) {
+        self.late.push(write);
+    }
+
+    /// When its next late write is due.
+    pub(crate) fn next_late(&self) -> Option<u64> {
+        self.late.iter().map(|write| write.due).min()
+    }
+
+    /// Takes a write that is due, and forgets those that it may not send any more.
+    pub(crate) fn take_late(&mut self, now: u64) -> Option<LateWrite> {
+        let master = self.config.get(&COMMAND).is_some_and(|command| command & BUS_MASTER != 0);
+        self.late.retain(|write| write.due > now || write.late == Late::UnderWay || master);
+        let due = self.late.iter().position(|write| write.due <= now)?;
+        Some(self.late.remove(due))
+    }
+}
