@@ -93,15 +93,16 @@
 //!          4651 ns  dma        0000:00:03.0 reads 0x1000
 //! ```
 
+mod board;
 mod devices;
-mod dmar;
+mod fault;
 mod judge;
 mod machine;
 mod memory;
-mod preset;
 mod random;
 pub mod rules;
 mod unit;
+mod vtd;
 
 /// The seam that a [`Machine`] implements and its addresses, for the driver's own tests: the driver under test is another
 /// crate to them than the one that the model is built on.
@@ -110,7 +111,8 @@ pub use devices::bridge::BridgeKind;
 pub use devices::late::Late;
 pub use devices::reset::Reset;
 pub use devices::tlb::{Answer, GIVES_UP_NS};
+pub use fault::{Fault, Reason};
 pub use judge::violation::Violation;
 pub use machine::Machine;
-pub use preset::{Config, UnitConfig};
-pub use unit::{Defect, Fault, Reason};
+pub use machine::config::Config;
+pub use unit::{Defect, UnitConfig};

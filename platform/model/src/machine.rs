@@ -1,5 +1,7 @@
 //! The machine: what the driver sees of it through the seam, and what a test sees of it.
 
+pub(crate) mod config;
+mod dmar;
 mod seam;
 mod state;
 
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
 use cofferdam::hal::Window;
 
+use crate::board::Board;
 use crate::devices::all::Devices;
 use crate::devices::bridge::{Bridge, BridgeKind};
 use crate::devices::late::{Late, LateWrite};
@@ -18,15 +21,15 @@ use crate::devices::peers;
 use crate::devices::reset::Reset;
 use crate::devices::scope::Scope;
 use crate::devices::tlb::Answer;
-use crate::dmar;
+use crate::fault::Fault;
 use crate::judge::journal::Journal;
 use crate::judge::violation::Violation;
 use crate::memory::arena::Arena;
 use crate::memory::frames::Memory;
 use crate::memory::ram::Ram;
-use crate::preset::{Config, UnitConfig};
 use crate::random::Random;
-use crate::unit::{Board, Defect, Fault, INTERRUPTS, Unit};
+use crate::unit::{Defect, INTERRUPTS, Unit, UnitConfig};
+use config::Config;
 use state::State;
 
 /// Where the registers of the first unit are, and how far apart the units' registers are.
@@ -69,11 +72,11 @@ impl Machine {
         let units: Vec<Unit> = units
             .map(|((number, unit), scope)| Unit::new(number, unit, scope, config.host_address_width, config.frames))
             .collect();
-        let windows = units.iter().map(|unit| unit.config.window()).collect();
+        let windows = units.iter().map(|unit| unit.window()).collect();
         let all_snoop = units.iter().all(Unit::snoops);
         let random = config.seed.map(Random::new);
         let memory = Memory::new(Arc::clone(&arena), config.frames, all_snoop, random.is_some());
-        let forgiven = units.iter().flat_map(|unit| unit.config.forgives.iter().copied()).collect();
+        let forgiven = units.iter().flat_map(|unit| unit.config().forgives.iter().copied()).collect();
         let journal = Journal::new(forgiven);
         let board = Board {
             arena: Arc::clone(&arena),
@@ -101,7 +104,7 @@ impl Machine {
     /// interrupts can be remapped. No reserved memory.
     pub fn dmar(&self) -> Vec<u8> {
         let state = self.state();
-        let units: Vec<&UnitConfig> = state.units.iter().map(|unit| &unit.config).collect();
+        let units: Vec<&UnitConfig> = state.units.iter().map(Unit::config).collect();
         let interrupts = state.units.iter().any(Unit::can_remap_interrupts);
         dmar::table(&units, self.host_address_width, interrupts)
     }

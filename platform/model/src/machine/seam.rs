@@ -161,11 +161,7 @@ unsafe impl Hal for Machine {
         }
         if device.starts_reset(offset, value) {
             let board = &mut state.board;
-            state
-                .units
-                .iter()
-                .filter(|unit| unit.scope.serves(function))
-                .for_each(|unit| unit.check_reset(function, board));
+            state.units.iter().filter(|unit| unit.serves(function)).for_each(|unit| unit.check_reset(function, board));
             if !board.devices.of(function).reset(now) {
                 board.journal.violation("R49", format_args!("{function} is reset while it has requests under way"));
             }
@@ -173,7 +169,7 @@ unsafe impl Hal for Machine {
         }
         if device.write(offset, value) == Some(true) {
             let board = &mut state.board;
-            let units = state.units.iter().filter(|unit| unit.scope.serves(function));
+            let units = state.units.iter().filter(|unit| unit.serves(function));
             units.for_each(|unit| unit.check_ats_on(function, board));
         }
     }

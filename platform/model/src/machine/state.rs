@@ -7,12 +7,14 @@ use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Window;
 
 use super::seam::REGISTER_NS;
+use crate::board::Board;
 use crate::devices::peers;
 use crate::devices::tlb::Ats;
+use crate::fault::{Fault, Reason};
 use crate::judge::journal::Event;
 use crate::memory::arena::Arena;
 use crate::memory::lines::LINE;
-use crate::unit::{Board, Fault, Reason, Unit};
+use crate::unit::Unit;
 
 pub(super) struct State {
     pub(super) units: Vec<Unit>,
@@ -63,11 +65,12 @@ impl State {
     }
 
     pub(super) fn unit(&mut self, window: Window) -> Option<(&mut Unit, &mut Board)> {
-        let unit = self.units.iter_mut().find(|unit| unit.config.window().base == window.base);
+        let unit = self.units.iter_mut().find(|unit| unit.window().base == window.base);
         match &unit {
             None => self.board.journal.violation("HAL", format_args!("no unit has its registers at {window}")),
-            Some(unit) if unit.config.bytes != window.bytes => {
-                let text = format_args!("{window} is taken for {} bytes, but has {}", window.bytes, unit.config.bytes);
+            Some(unit) if unit.window().bytes != window.bytes => {
+                let text =
+                    format_args!("{window} is taken for {} bytes, but has {}", window.bytes, unit.window().bytes);
                 self.board.journal.violation("R6b", text);
             }
             Some(_) => {}
@@ -171,7 +174,7 @@ impl State {
     ) -> Result<T, Fault> {
         self.tick(REGISTER_NS);
         self.evict();
-        match self.units.iter_mut().find(|unit| unit.scope.serves(source)) {
+        match self.units.iter_mut().find(|unit| unit.serves(source)) {
             Some(unit) => question(unit, &mut self.board),
             None => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
         }
@@ -184,26 +187,6 @@ impl State {
         let sets_root = self.unit(window).is_some_and(|(unit, _)| unit.sets_root(offset, value));
         if sets_root && !self.units.iter().all(Unit::queue_ready) {
             self.board.journal.violation("R11", "a root table is set while a unit's queue is off");
-        }
-    }
-}
-
-impl Board {
-    pub(super) fn fetch(&self, address: u64, buffer: &mut [u8]) {
-        for (at, byte) in (address..).zip(buffer) {
-            match self.memory.index(at) {
-                Some(index) => *byte = (self.arena.get(index) >> (8 * (at & 7))) as u8,
-                None => self.ram.read(at, std::slice::from_mut(byte)),
-            }
-        }
-    }
-
-    /// A device's write. The driver's frames are in no memory that a device may have (`Hal::allocate`).
-    fn deposit(&mut self, address: u64, bytes: &[u8]) {
-        if self.memory.index(address).is_some() {
-            self.journal.violation("HAL", format_args!("a device writes to {address:#x}, a frame of the driver"));
-        } else {
-            self.ram.write(address, bytes);
         }
     }
 }

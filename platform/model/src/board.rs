@@ -1,0 +1,47 @@
+//! What the units of a machine share.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::devices::all::Devices;
+use crate::judge::journal::Journal;
+use crate::memory::arena::Arena;
+use crate::memory::frames::Memory;
+use crate::memory::ram::Ram;
+use crate::random::Random;
+
+#[derive(Debug)]
+pub(crate) struct Board {
+    pub(crate) arena: Arc<Arena>,
+    pub(crate) memory: Memory,
+    pub(crate) ram: Ram,
+    pub(crate) journal: Journal,
+    pub(crate) random: Option<Random>,
+    pub(crate) devices: Devices,
+}
+
+impl Board {
+    /// True if a cache takes an entry in: always, in the strictest hardware.
+    pub(crate) fn fills(&mut self) -> bool {
+        self.random.as_mut().is_none_or(|random| random.one_in(2))
+    }
+
+    /// Reads memory as the CPU sees it.
+    pub(crate) fn fetch(&self, address: u64, buffer: &mut [u8]) {
+        for (at, byte) in (address..).zip(buffer) {
+            match self.memory.index(at) {
+                Some(index) => *byte = (self.arena.get(index) >> (8 * (at & 7))) as u8,
+                None => self.ram.read(at, std::slice::from_mut(byte)),
+            }
+        }
+    }
+
+    /// A device's write. The driver's frames are in no memory that a device may have (`Hal::allocate`).
+    pub(crate) fn deposit(&mut self, address: u64, bytes: &[u8]) {
+        if self.memory.index(address).is_some() {
+            self.journal.violation("HAL", format_args!("a device writes to {address:#x}, a frame of the driver"));
+        } else {
+            self.ram.write(address, bytes);
+        }
+    }
+}

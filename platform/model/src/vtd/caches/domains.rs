@@ -1,0 +1,41 @@
+//! Domain-ids: which are in use, and for which page table.
+#![forbid(unsafe_code)]
+
+use crate::board::Board;
+use crate::vtd::formats::entry::ContextEntry;
+use crate::vtd::state::VtdUnit;
+
+/// R38, and R33 for a domain-id that is used anew.
+pub(crate) fn add(unit: &mut VtdUnit, source: u16, entry: ContextEntry, board: &mut Board) {
+    let (domain, format) = (entry.domain(), entry.format());
+    let name = unit.source_id(source);
+    let (current, count) = unit.domains.entry(domain).or_insert((format, 0));
+    if *count != 0 && *current != format {
+        let text = format_args!("{name}: domain-id {domain} is in use with another page table or address width");
+        board.journal.violation("R38", text);
+    }
+    if *count == 0 {
+        *current = format;
+        unit.snooping.remove(&domain);
+        let stale = &unit.stale;
+        let other = |entry: &Option<ContextEntry>| {
+            entry.is_some_and(|entry| entry.domain() == domain && entry.format() != format)
+        };
+        let translations = stale.leaves.get(&domain).is_some_and(|leaves| !leaves.is_empty())
+            || stale.tables.values().any(|table| table.domain == domain);
+        if translations
+            || stale.residues.iter().any(|residue| other(&residue.entry))
+            || stale.contexts.values().any(other)
+        {
+            let text = format_args!("{name}: domain-id {domain} is used anew before it was invalidated");
+            board.journal.violation("R33", text);
+        }
+    }
+    *count += 1;
+}
+
+pub(crate) fn remove(unit: &mut VtdUnit, entry: ContextEntry) {
+    if let Some((_, count)) = unit.domains.get_mut(&entry.domain()) {
+        *count = count.saturating_sub(1);
+    }
+}

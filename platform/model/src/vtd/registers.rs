@@ -1,0 +1,8 @@
+//! The registers, as a driver reads and writes them.
+#![forbid(unsafe_code)]
+
+pub(crate) mod access;
+pub(crate) mod offset;
+pub(crate) mod protected;
+pub(crate) mod read;
+pub(crate) mod write;
