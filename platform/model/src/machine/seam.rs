@@ -6,20 +6,11 @@ use std::sync::atomic::Ordering;
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
 
-use super::Machine;
 use crate::judge::journal::Event;
+use crate::machine::assembly::Machine;
+use crate::machine::clock::{CLOCK_NS, LOAD_NS, LOADS_AT_ONCE, LONGEST_PAUSE_NS, PAUSE_NS, REGISTER_NS};
 use crate::memory::arena::WORDS;
 use crate::memory::frames::FREED;
-
-/// Nanoseconds that accesses take.
-pub(super) const REGISTER_NS: u64 = 100;
-const CLOCK_NS: u64 = 20;
-/// A pause lasts until something happens, but between these two.
-const PAUSE_NS: u64 = 40;
-const LONGEST_PAUSE_NS: u64 = 20_000;
-const LOAD_NS: u64 = 1;
-/// So many loads may pass before time moves on by all of them.
-const LOADS_AT_ONCE: u64 = 64;
 
 // SAFETY: frames are handed out once, aligned to their size and zeroed as the CPU reads them, and pointers to them stay
 // valid as long as the machine lives. Each store and load is one access to an atomic word. Time never goes back and

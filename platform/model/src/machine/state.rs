@@ -6,12 +6,12 @@ use std::ptr::NonNull;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Window;
 
-use super::seam::REGISTER_NS;
 use crate::board::Board;
 use crate::devices::peers;
 use crate::devices::tlb::Ats;
 use crate::fault::{Fault, Reason};
 use crate::judge::journal::Event;
+use crate::machine::clock::REGISTER_NS;
 use crate::memory::arena::Arena;
 use crate::memory::lines::LINE;
 use crate::unit::Unit;

@@ -3,6 +3,5 @@
 
 pub(crate) mod access;
 pub(crate) mod offset;
-pub(crate) mod protected;
 pub(crate) mod read;
 pub(crate) mod write;

@@ -7,9 +7,7 @@ use crate::board::Board;
 use crate::devices::tlb::Ats;
 use crate::vtd::formats::entry::{ContextEntry, page_bytes};
 use crate::vtd::state::VtdUnit;
-use crate::vtd::walks::device_tlb;
-use crate::vtd::walks::tables;
-use crate::vtd::walks::translate;
+use crate::vtd::walks::{device_tlb, tables, translate};
 
 /// R47 (section 4.5.1): a device's ATS was switched on.
 pub(crate) fn check_on(unit: &VtdUnit, source: SourceId, board: &mut Board) {

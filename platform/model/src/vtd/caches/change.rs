@@ -3,8 +3,7 @@
 
 use crate::board::Board;
 use crate::memory::arena::WORDS;
-use crate::vtd::caches::contexts;
-use crate::vtd::caches::pages;
+use crate::vtd::caches::{contexts, pages};
 use crate::vtd::formats::entry::{ContextEntry, PageEntry, RootEntry};
 use crate::vtd::formats::interrupt_entry::InterruptEntry;
 use crate::vtd::interrupts::table;

@@ -3,16 +3,13 @@
 
 use crate::board::Board;
 use crate::memory::arena::WORDS;
-use crate::vtd::caches::ats;
-use crate::vtd::caches::domains;
-use crate::vtd::caches::entries;
-use crate::vtd::caches::pages;
+use crate::vtd::caches::{ats, domains, entries, pages};
 use crate::vtd::formats::entry::{ContextEntry, RootEntry};
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::reach::{Parent, Use};
-use crate::vtd::walks::tables;
-use crate::vtd::walks::view;
+use crate::vtd::walks::{tables, view};
 
+/// A root entry has changed, as this unit sees it.
 pub(crate) fn root_changed(unit: &mut VtdUnit, index: usize, bus: u8, old: RootEntry, board: &mut Board) {
     let new = RootEntry([view::seen(unit, index, board), view::seen(unit, index + 1, board)]);
     if old == new {
@@ -59,6 +56,7 @@ pub(crate) fn unlink_root(unit: &mut VtdUnit, root: u64, board: &mut Board) {
     }
 }
 
+/// A root entry leads to its context table.
 fn link_contexts(unit: &mut VtdUnit, entry: RootEntry, bus: u8, board: &mut Board) {
     if entry.reserved(&unit.capability) {
         let text = format_args!("reserved bits in the root entry of bus {bus:#x}");
@@ -71,6 +69,7 @@ fn link_contexts(unit: &mut VtdUnit, entry: RootEntry, bus: u8, board: &mut Boar
     });
 }
 
+/// It does not any more.
 pub(crate) fn unlink_contexts(unit: &mut VtdUnit, entry: RootEntry, bus: u8, board: &mut Board) {
     let Some(frame) = board.memory.index(entry.context_table()).map(|index| index / WORDS) else { return };
     if unit.reach.remove(frame, Use::Contexts(bus)) {
@@ -96,6 +95,7 @@ fn each_context(
     }
 }
 
+/// A context entry has changed, as this unit sees it.
 pub(crate) fn changed(unit: &mut VtdUnit, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
     // Of an entry that is not present, FPD counts all the same (section 9.3).
     if old == new || !old.present() && !new.present() && old.silent() == new.silent() {
@@ -106,7 +106,7 @@ pub(crate) fn changed(unit: &mut VtdUnit, source: u16, old: ContextEntry, new: C
     }
     if unit.translates() && board.fills() && !unit.stale.contexts.contains_key(&source) {
         if old.present() {
-            keep(unit, old, board);
+            link_table(unit, old, board);
             unit.stale.contexts.insert(source, Some(old));
         } else if unit.capability.caching_mode() {
             unit.stale.contexts.insert(source, None);
@@ -115,16 +115,16 @@ pub(crate) fn changed(unit: &mut VtdUnit, source: u16, old: ContextEntry, new: C
     if new.present() {
         entries::check_context(unit, source, new, board);
         domains::add(unit, source, new, board);
-        keep(unit, new, board);
+        link_table(unit, new, board);
     }
     if old.present() {
         domains::remove(unit, old);
-        drop(unit, old, board);
+        unlink_table(unit, old, board);
     }
 }
 
 /// A context entry, in memory or in a cache, leads to its page table.
-fn keep(unit: &mut VtdUnit, entry: ContextEntry, board: &mut Board) {
+fn link_table(unit: &mut VtdUnit, entry: ContextEntry, board: &mut Board) {
     if let Some((table, levels)) = tables::page_table(unit, entry)
         && let Some(frame) = pages::frame(table, "a page table", board)
     {
@@ -132,7 +132,8 @@ fn keep(unit: &mut VtdUnit, entry: ContextEntry, board: &mut Board) {
     }
 }
 
-pub(crate) fn drop(unit: &mut VtdUnit, entry: ContextEntry, board: &mut Board) {
+/// It does not any more.
+pub(crate) fn unlink_table(unit: &mut VtdUnit, entry: ContextEntry, board: &mut Board) {
     if let Some((table, levels)) = tables::page_table(unit, entry)
         && let Some(index) = board.memory.index(table)
     {

@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::vtd::formats::entry::ContextEntry;
 use crate::vtd::state::VtdUnit;
 
-/// R38, and R33 for a domain-id that is used anew.
+/// A context entry has the domain-id: R38, and R33 for a domain-id that is used anew.
 pub(crate) fn add(unit: &mut VtdUnit, source: u16, entry: ContextEntry, board: &mut Board) {
     let (domain, format) = (entry.domain(), entry.format());
     let name = unit.source_id(source);
@@ -34,6 +34,7 @@ pub(crate) fn add(unit: &mut VtdUnit, source: u16, entry: ContextEntry, board: &
     *count += 1;
 }
 
+/// It has it no more.
 pub(crate) fn remove(unit: &mut VtdUnit, entry: ContextEntry) {
     if let Some((_, count)) = unit.domains.get_mut(&entry.domain()) {
         *count = count.saturating_sub(1);

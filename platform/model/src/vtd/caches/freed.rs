@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use crate::board::Board;
 use crate::memory::arena::WORDS;
-use crate::vtd::caches::contexts;
-use crate::vtd::caches::pages;
+use crate::vtd::caches::{contexts, pages};
 use crate::vtd::formats::entry::RootEntry;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::global;

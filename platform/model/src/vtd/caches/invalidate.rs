@@ -2,17 +2,14 @@
 #![forbid(unsafe_code)]
 
 use crate::board::Board;
-use crate::vtd::caches::buffer;
-use crate::vtd::caches::contexts;
-use crate::vtd::caches::pages;
+use crate::vtd::caches::{buffer, contexts, pages};
 use crate::vtd::formats::descriptor::{ContextScope, IotlbScope};
 use crate::vtd::formats::entry::{ContextEntry, page_bytes};
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::progress::RootState;
 use crate::vtd::state::reach::Parent;
 use crate::vtd::state::stale::{Leaf, Residue, Table};
-use crate::vtd::walks::tables;
-use crate::vtd::walks::translate;
+use crate::vtd::walks::{tables, translate};
 
 pub(crate) fn context(unit: &mut VtdUnit, scope: ContextScope, board: &mut Board) {
     buffer::flush(unit, board);
@@ -38,7 +35,7 @@ pub(crate) fn iotlb(unit: &mut VtdUnit, scope: IotlbScope, board: &mut Board) {
     unit.context_flushed = false;
     for residue in unit.stale.take_residues(scope) {
         if let Some(entry) = residue.entry {
-            contexts::drop(unit, entry, board);
+            contexts::unlink_table(unit, entry, board);
         }
     }
     for (id, table) in unit.stale.invalidate(scope) {
@@ -73,12 +70,12 @@ fn paging_structure_gone(unit: &mut VtdUnit, id: u32, table: Table, scope: Iotlb
 pub(crate) fn all(unit: &mut VtdUnit, board: &mut Board) {
     for (_, entry) in unit.stale.take_contexts(ContextScope::Global) {
         if let Some(entry) = entry {
-            contexts::drop(unit, entry, board);
+            contexts::unlink_table(unit, entry, board);
         }
     }
     for residue in unit.stale.take_residues(IotlbScope::Global) {
         if let Some(entry) = residue.entry {
-            contexts::drop(unit, entry, board);
+            contexts::unlink_table(unit, entry, board);
         }
     }
     for (id, table) in unit.stale.invalidate(IotlbScope::Global) {

@@ -8,8 +8,7 @@ use crate::vtd::formats::entry::{PageEntry, page_bytes};
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::reach::{Parent, Use};
 use crate::vtd::state::stale::{Leaf, Table};
-use crate::vtd::walks::tables;
-use crate::vtd::walks::view;
+use crate::vtd::walks::{tables, view};
 
 /// The frame behind an address that hardware follows.
 pub(crate) fn frame(address: u64, what: &str, board: &mut Board) -> Option<usize> {
@@ -20,6 +19,7 @@ pub(crate) fn frame(address: u64, what: &str, board: &mut Board) -> Option<usize
     index.map(|index| index / WORDS)
 }
 
+/// Something leads to a page table: its entries are followed if nothing did before.
 pub(crate) fn link(unit: &mut VtdUnit, frame: usize, level: u8, parent: Parent, board: &mut Board) {
     if !unit.reach.add(frame, Use::Table { level, parent }) {
         return;
@@ -50,6 +50,7 @@ fn link_child(unit: &mut VtdUnit, entry: PageEntry, level: u8, parent: Parent, b
     }
 }
 
+/// It does not any more.
 pub(crate) fn unlink(unit: &mut VtdUnit, frame: usize, level: u8, parent: Parent, board: &mut Board) {
     if !unit.reach.remove(frame, Use::Table { level, parent }) {
         return;
@@ -66,6 +67,7 @@ fn unlink_child(unit: &mut VtdUnit, entry: PageEntry, level: u8, parent: Parent,
     }
 }
 
+/// A paging entry has changed, as this unit sees it.
 pub(crate) fn changed(unit: &mut VtdUnit, index: usize, level: u8, old: PageEntry, board: &mut Board) {
     let new = PageEntry(view::seen(unit, index, board));
     if old == new || !old.present() && !new.present() {

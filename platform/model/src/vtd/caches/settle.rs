@@ -4,17 +4,14 @@
 
 use crate::board::Board;
 use crate::memory::arena::WORDS;
-use crate::vtd::caches::ats;
-use crate::vtd::caches::buffer;
+use crate::vtd::caches::{ats, buffer};
 use crate::vtd::formats::entry::{PageEntry, index, page_bytes};
 use crate::vtd::interrupts::cache;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::global;
 use crate::vtd::state::progress::RootState;
 use crate::vtd::state::stale::{Leaf, Table};
-use crate::vtd::walks::tables;
-use crate::vtd::walks::translate;
-use crate::vtd::walks::view;
+use crate::vtd::walks::{tables, translate, view};
 
 /// Reports what a driver has left undone that says it is done.
 pub(crate) fn settle(unit: &mut VtdUnit, board: &mut Board) {

@@ -8,8 +8,7 @@ use crate::vtd::interrupts::table;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::global;
 use crate::vtd::state::reach::Use;
-use crate::vtd::walks::tables;
-use crate::vtd::walks::view;
+use crate::vtd::walks::{tables, view};
 
 /// The driver is about to store `value` at `index`.
 pub(crate) fn check(unit: &VtdUnit, index: usize, value: u64, board: &mut Board) {

@@ -2,14 +2,10 @@
 #![forbid(unsafe_code)]
 
 use crate::board::Board;
-use crate::vtd::caches::buffer;
-use crate::vtd::caches::contexts;
-use crate::vtd::caches::invalidate;
-use crate::vtd::caches::settle;
+use crate::vtd::caches::{buffer, contexts, invalidate, settle};
 use crate::vtd::commands::queue;
 use crate::vtd::interrupts::table;
-use crate::vtd::state::global;
-use crate::vtd::state::global::Command;
+use crate::vtd::state::global::{self, Command};
 use crate::vtd::state::progress::{InterruptState, RootState};
 use crate::vtd::state::{FIRMWARE_TABLES, VtdUnit};
 use crate::vtd::walks::translate;

@@ -3,8 +3,7 @@
 
 use crate::board::Board;
 use crate::judge::journal::Event;
-use crate::vtd::caches::buffer;
-use crate::vtd::caches::invalidate;
+use crate::vtd::caches::{buffer, invalidate};
 use crate::vtd::commands::device_tlb;
 use crate::vtd::formats::descriptor::{Descriptor, Refused};
 use crate::vtd::interrupts::cache;

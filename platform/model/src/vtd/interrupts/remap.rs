@@ -10,6 +10,7 @@ use crate::vtd::state::VtdUnit;
 use crate::vtd::state::global;
 use crate::vtd::walks::view;
 
+/// An entry of the table as memory has it.
 pub(crate) fn entry(unit: &VtdUnit, index: u16, board: &Board) -> InterruptEntry {
     let place = (unit.interrupt_table & !0xfff) + u64::from(index) * 16;
     InterruptEntry([view::word(unit, place, board), view::word(unit, place + 8, board)])

@@ -4,8 +4,7 @@
 use crate::board::Board;
 use crate::judge::journal::Event;
 use crate::vtd::registers::offset::{WIDE, register};
-use crate::vtd::registers::read;
-use crate::vtd::registers::write;
+use crate::vtd::registers::{read, write};
 use crate::vtd::state::VtdUnit;
 
 /// A 64-bit register, or a 64-bit part of a fault record.

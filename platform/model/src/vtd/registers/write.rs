@@ -2,11 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::board::Board;
-use crate::vtd::commands::command;
-use crate::vtd::commands::queue;
-use crate::vtd::commands::register_based;
+use crate::vtd::commands::protected;
+use crate::vtd::commands::{command, queue, register_based};
 use crate::vtd::registers::offset::{self, merge};
-use crate::vtd::registers::protected;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::event::Message;
 use crate::vtd::state::global;

@@ -38,6 +38,7 @@ pub(crate) fn rights_above(unit: &VtdUnit, frame: usize, level: u8, board: &Boar
     }
 }
 
+/// Calls `found` with each domain-id that reaches a table, and the input address of the table's first entry.
 pub(crate) fn owners(unit: &VtdUnit, frame: usize, level: u8, found: &mut dyn FnMut(u16, u64)) {
     let stale = |id: u32| unit.stale.tables.get(&id).map(|table| (table.domain, table.first));
     unit.reach.owners(frame, level, &stale, found);

@@ -12,6 +12,7 @@ pub(crate) fn word(unit: &VtdUnit, address: u64, board: &Board) -> u64 {
     }
 }
 
+/// The word at an index into the driver's frames, as this unit sees it.
 pub(crate) fn seen(unit: &VtdUnit, index: usize, board: &Board) -> u64 {
     match &unit.buffer {
         Some(buffer) => buffer.seen(index),

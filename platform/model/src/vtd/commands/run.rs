@@ -2,11 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::board::Board;
-use crate::vtd::commands::command;
-use crate::vtd::commands::device_tlb;
-use crate::vtd::commands::queue;
-use crate::vtd::commands::register_based;
-use crate::vtd::registers::protected;
+use crate::vtd::commands::{command, device_tlb, protected, queue, register_based};
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::defect::Defects;
 

@@ -1,0 +1,99 @@
+//! What the machine is made of, and how it comes out of reset.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cofferdam::hal::Window;
+
+use crate::board::Board;
+use crate::devices::all::Devices;
+use crate::devices::scope::Scope;
+use crate::judge::journal::Journal;
+use crate::machine::config::Config;
+use crate::machine::dmar;
+use crate::machine::state::State;
+use crate::memory::arena::Arena;
+use crate::memory::frames::Memory;
+use crate::memory::ram::Ram;
+use crate::random::Random;
+use crate::unit::{Unit, UnitConfig};
+
+/// Where the registers of the first unit are, and how far apart the units' registers are.
+const REGISTERS_BASE: u64 = 0xfed9_0000;
+const REGISTERS_STEP: u64 = 0x1_0000;
+
+/// A machine with remapping units, for a driver to run on.
+///
+/// It is a [`Hal`](cofferdam::hal::Hal); share it by reference or in an [`Arc`]. When it is dropped, it fails the test
+/// (it panics) if the driver broke a rule and nobody took the [`violations`](Self::take_violations), or if the driver
+/// left something undone that [`settle`](Self::settle) finds.
+pub struct Machine {
+    pub(super) arena: Arc<Arena>,
+    windows: Vec<Window>,
+    host_address_width: u8,
+    /// Loads since time last moved on for them.
+    pub(super) loads: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("windows", &self.windows).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A machine that has just come out of reset.
+    pub fn new(config: Config) -> Self {
+        let arena = Arc::new(Arena::new(config.frames_base, config.frames));
+        let mut configs = config.units;
+        for (number, unit) in (0..).zip(&mut configs) {
+            if unit.base == 0 {
+                unit.base = REGISTERS_BASE + number * REGISTERS_STEP;
+            }
+        }
+        let scopes: Vec<(u16, &[u8])> = configs.iter().map(|unit| (unit.segment, unit.buses.as_slice())).collect();
+        let scopes = Scope::all(&scopes);
+        let units = (0..).zip(configs).zip(scopes);
+        let units: Vec<Unit> = units
+            .map(|((number, unit), scope)| Unit::new(number, unit, scope, config.host_address_width, config.frames))
+            .collect();
+        let windows = units.iter().map(|unit| unit.window()).collect();
+        let all_snoop = units.iter().all(Unit::snoops);
+        let random = config.seed.map(Random::new);
+        let memory = Memory::new(Arc::clone(&arena), config.frames, all_snoop, random.is_some());
+        let forgiven = units.iter().flat_map(|unit| unit.config().forgives.iter().copied()).collect();
+        let journal = Journal::new(forgiven);
+        let board = Board {
+            arena: Arc::clone(&arena),
+            memory,
+            ram: Ram::default(),
+            journal,
+            random,
+            devices: Devices::default(),
+        };
+        let state = State { units, board, next_event: u64::MAX, abandoned: false };
+        let host_address_width = config.host_address_width;
+        Self { arena, windows, host_address_width, loads: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the registers of the units are, in the order of the configuration.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// The DMAR table that firmware would give: the units with what they serve, and an IOAPIC with id 0 as ff:00.0 where
+    /// interrupts can be remapped. No reserved memory.
+    pub fn dmar(&self) -> Vec<u8> {
+        let state = self.state();
+        let units: Vec<&UnitConfig> = state.units.iter().map(Unit::config).collect();
+        let interrupts = state.units.iter().any(Unit::can_remap_interrupts);
+        dmar::table(&units, self.host_address_width, interrupts)
+    }
+}

@@ -1,0 +1,39 @@
+//! What goes wrong at the request of a test.
+#![forbid(unsafe_code)]
+
+use cofferdam::addr::PhysAddr;
+
+use crate::machine::assembly::Machine;
+use crate::unit::Defect;
+
+impl Machine {
+    /// Lets a unit go wrong, in addition to what is wrong with it already.
+    pub fn break_unit(&self, unit: usize, defect: Defect) {
+        if let Some(unit) = self.state().units.get_mut(unit) {
+            unit.suffer(defect);
+        }
+    }
+
+    /// Takes all [`Defect`]s of a unit away.
+    pub fn mend_unit(&self, unit: usize) {
+        let state = &mut *self.state();
+        if let Some(unit) = state.units.get_mut(unit) {
+            unit.heal(&mut state.board);
+        }
+        state.plan();
+    }
+
+    /// Lets the next `count` allocations succeed and all later ones fail; `None` lifts the limit.
+    pub fn allow_allocations(&self, count: Option<u64>) {
+        self.state().board.memory.allocations_left = count;
+    }
+
+    /// Flips bits of a word of the driver's frames as a defect of the memory would: whoever reads it finds them flipped, and
+    /// the model takes no notice. Flip them back before the driver stores to that word again, or the model finds a store
+    /// that did not come through the seam.
+    pub fn flip(&self, word: PhysAddr, bits: u64) {
+        if let Some(index) = self.arena.index(word.as_u64()) {
+            self.arena.set(index, self.arena.get(index) ^ bits);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the machine holds against the driver.
+#![forbid(unsafe_code)]
+
+use crate::judge::violation::Violation;
+use crate::machine::assembly::Machine;
+
+impl Machine {
+    /// The rules that the driver has broken so far.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.state().board.journal.violations.clone()
+    }
+
+    /// The same, and forgets them, so that the machine may be dropped.
+    pub fn take_violations(&self) -> Vec<Violation> {
+        std::mem::take(&mut self.state().board.journal.violations)
+    }
+
+    /// Drops the machine without a check, and returns the rules that were broken up to now.
+    pub fn abandon(self) -> Vec<Violation> {
+        self.state().abandoned = true;
+        self.take_violations()
+    }
+
+    /// The last `lines` things that happened, one a line.
+    pub fn journal(&self, lines: usize) -> String {
+        self.state().board.journal.text(lines)
+    }
+
+    /// Looks for what a driver has left undone that says it is done: caches that still hold what memory does not say
+    /// any more, tables that are not written back. Each becomes a violation. Call it after an operation of the driver
+    /// has returned; units that had a [`Defect`] are left out.
+    pub fn settle(&self) {
+        let state = &mut *self.state();
+        let board = &mut state.board;
+        state.units.iter_mut().for_each(|unit| unit.settle(board));
+    }
+
+    /// [`settle`](Self::settle)s, and fails the test if the driver broke a rule.
+    ///
+    /// # Panics
+    ///
+    /// With the violations and the journal before each.
+    pub fn check(&self) {
+        self.settle();
+        let violations = self.take_violations();
+        let report: String = violations.iter().map(ToString::to_string).collect();
+        assert!(violations.is_empty(), "the driver broke rules of the hardware:\n{report}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test fails already; this may be why.
+            self.settle();
+            self.violations().iter().for_each(|violation| eprintln!("{violation}"));
+        } else if !self.state().abandoned {
+            self.check();
+        }
+    }
+}
