@@ -22,12 +22,12 @@ use crate::vtd::walks::{device_tlb, translate};
 
 #[derive(Debug)]
 pub(crate) enum Unit {
-    Vtd(Box<VtdUnit>),
+    Vtd(VtdUnit),
 }
 
 impl Unit {
     pub(crate) fn new(number: usize, config: UnitConfig, scope: Scope, host_address_width: u8, frames: usize) -> Self {
-        Self::Vtd(Box::new(VtdUnit::new(number, config, scope, host_address_width, frames)))
+        Self::Vtd(VtdUnit::new(number, config, scope, host_address_width, frames))
     }
 
     pub(crate) fn config(&self) -> &UnitConfig {

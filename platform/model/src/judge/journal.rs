@@ -98,6 +98,12 @@ impl Journal {
         self.events.push_back((self.now, event));
     }
 
+    /// A message of a unit or a device gets through to the interrupt controllers.
+    pub(crate) fn message(&mut self, address: u64, data: u32) {
+        self.push(Event::Message { address, data });
+        self.messages.push((address, data));
+    }
+
     /// The last `count` events, one a line.
     pub(crate) fn text(&self, count: usize) -> String {
         let first = self.events.len().saturating_sub(count);

@@ -107,8 +107,7 @@ impl State {
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address, write: true, reason });
         if let Ok((address, data)) = result {
-            self.board.journal.push(Event::Message { address, data });
-            self.board.journal.messages.push((address, data));
+            self.board.journal.message(address, data);
         }
         result
     }

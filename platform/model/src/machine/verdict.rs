@@ -28,7 +28,7 @@ impl Machine {
 
     /// Looks for what a driver has left undone that says it is done: caches that still hold what memory does not say
     /// any more, tables that are not written back. Each becomes a violation. Call it after an operation of the driver
-    /// has returned; units that had a [`Defect`] are left out.
+    /// has returned; units that had a [`Defect`](crate::Defect) are left out.
     pub fn settle(&self) {
         let state = &mut *self.state();
         let board = &mut state.board;

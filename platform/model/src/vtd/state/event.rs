@@ -1,7 +1,7 @@
 //! Events that a unit sends as a message (sections 7.3 and 11.4.7.3).
 #![forbid(unsafe_code)]
 
-use crate::judge::journal::{Event, Journal};
+use crate::judge::journal::Journal;
 
 pub(crate) const MASKED: u32 = 1 << 31;
 const WAITING: u32 = 1 << 30;
@@ -32,8 +32,7 @@ impl Message {
         if self.control & (MASKED | WAITING) == WAITING {
             self.control &= !WAITING;
             let address = u64::from(self.upper) << 32 | u64::from(self.address);
-            journal.push(Event::Message { address, data: self.data });
-            journal.messages.push((address, self.data));
+            journal.message(address, self.data);
         }
     }
 
