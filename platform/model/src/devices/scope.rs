@@ -29,3 +29,22 @@ impl Scope {
         source.segment() == self.segment && (self.buses.contains(&bus) || rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(scope: &Scope, segment: u16, bus: u8) -> bool {
+        scope.serves(SourceId::from_requester(segment, u16::from(bus) << 8))
+    }
+
+    #[test]
+    fn a_unit_without_buses_serves_what_is_left_of_its_segment() {
+        let scopes = Scope::all(&[(0, &[1, 2]), (0, &[]), (1, &[3])]);
+        let serving = |segment, bus| scopes.iter().map(|scope| served(scope, segment, bus)).collect::<Vec<_>>();
+        assert_eq!(serving(0, 2), [true, false, false]);
+        assert_eq!(serving(0, 3), [false, true, false], "bus 3 is another unit's in segment 1 only");
+        assert_eq!(serving(1, 3), [false, false, true]);
+        assert_eq!(serving(1, 2), [false, false, false]);
+    }
+}

@@ -70,3 +70,15 @@ pub(crate) fn merge(old: u64, at: u32, value: u32) -> u64 {
     let shift = 8 * (at & 4);
     old & !(0xffff_ffff << shift) | u64::from(value) << shift
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_register_is_shown_by_its_name_or_else_its_offset() {
+        let shown = |at| register(at).to_string();
+        assert_eq!([GCMD, FECTL + 4, RTADDR + 4].map(shown), ["GCMD", "fault event", "RTADDR"]);
+        assert_eq!(shown(0x3f8), "0x3f8");
+    }
+}

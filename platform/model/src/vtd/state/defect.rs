@@ -69,3 +69,16 @@ impl Defects {
         COMMAND_NS + self.slower_ns
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_queue_counts_from_what_is_fetched() {
+        let mut defects = Defects::default();
+        defects.add(Defect::QueueErrorAfter(2), 5);
+        assert_eq!(defects.queue_error_at, Some(7));
+        assert!(defects.ever);
+    }
+}
