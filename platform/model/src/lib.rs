@@ -22,8 +22,21 @@
 //!   [`Machine::allow_allocations`]).
 //!
 //! It does not have scalable mode, posted interrupts, page requests, or more of a PCI topology than bridges and ports
-//! ([`Machine::add_bridge`]) and what these keep apart ([`Machine::reaches`]). The ATS of a device without the capability ([`Machine::add_ats`]) is on whenever a test
-//! uses it.
+//! ([`Machine::add_bridge`]) and what these keep apart ([`Machine::reaches`]). The ATS of a device without the capability
+//! ([`Machine::add_ats`]) is on whenever a test uses it.
+//!
+//! # Where it is
+//!
+//! | folder or file | what is there | uses |
+//! |---|---|---|
+//! | `machine` | what a test holds: the machine, its `Hal`, its clock, what it can break | all below |
+//! | `unit.rs` | the units, by vendor | `vtd` |
+//! | `vtd` | a VT-d unit: `state` is plain data, the other folders are functions that act on it | `board.rs` and below |
+//! | `board.rs` | what the units of a machine share | all below |
+//! | `devices` | functions, bridges, peers, device-TLBs, resets, and which devices a unit serves | nothing |
+//! | `memory` | frames as the CPU and as hardware sees them, lines that are not written back, memory of cells | `judge`, `random.rs` |
+//! | `judge` | violations, and the journal | nothing |
+//! | `rules.rs`, `fault.rs`, `random.rs` | the list of rules, why a request fails, free choices of hardware | nothing |
 //!
 //! # Finding a bug
 //!

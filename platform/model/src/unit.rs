@@ -101,7 +101,7 @@ impl Unit {
         }
     }
 
-    /// A request of a device with a device-TLB: with the address that it has cached, or with one that it asks for now.
+    /// A request of a device with a device-TLB: with the address that it has cached, or with one that it requests now.
     pub(crate) fn translated(
         &mut self,
         source: SourceId,

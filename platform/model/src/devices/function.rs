@@ -135,7 +135,7 @@ impl Function {
         at_rest
     }
 
-    /// `Some` if it does not answer at this moment because of a reset: true then if nobody may ask it.
+    /// `Some` if it does not answer at this moment because of a reset: true then if nobody may access it.
     pub(crate) fn in_reset(&self, now: u64) -> Option<bool> {
         let (began, until) = self.in_reset?;
         let early = now < began.saturating_add(reset::TAKES_NS);

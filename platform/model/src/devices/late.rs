@@ -1,4 +1,4 @@
-//! What devices do later than they were told to, and how PCI keeps them from it (PCI 3.0, section 6.2.2; PCIe 6.0, section
+//! Writes that a device sends late, and how PCI keeps it from that (PCI 3.0, section 6.2.2; PCIe 6.0, section
 //! 7.5.3).
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@
 pub enum Late {
     /// The device has not sent it: it does when the time has come, if it is a bus master then, and forgets it otherwise.
     Unsent,
-    /// It is under way, and arrives whatever the device is told. Until then the device says that transactions are pending.
+    /// It is under way, and arrives in any case. Until then the device says that transactions are pending.
     UnderWay,
 }
 

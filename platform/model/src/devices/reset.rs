@@ -31,7 +31,7 @@ pub(crate) const FEATURES_PENDING: u32 = 1 << 8;
 /// What a register holds after a reset of its function: what a driver may set is gone.
 pub(crate) fn after(offset: u16, value: u32) -> u32 {
     match offset {
-        // Command; cache line size and latency timer; base addresses; interrupt line; Device Control but for the largest
+        // Command; cache line size and latency timer; base addresses; interrupt line; Device Control except the largest
         // payload; Device Control 2.
         0x04 => value & 0xffff_0000,
         0x0c => value & 0xffff_0000,

@@ -61,15 +61,15 @@ pub(crate) struct DeviceTlb {
     pub(crate) answer: Answer,
     /// Invalidations that the device takes at a time (Invalidate Queue Depth).
     pub(crate) queue_depth: usize,
-    /// The device did not answer when it was asked last.
-    pub(crate) silent: bool,
+    /// The device did not answer the last invalidation.
+    pub(crate) unresponsive: bool,
     /// For a device that has the capability. One without uses its device-TLB whenever a test says so.
     pub(crate) ats: Option<Ats>,
 }
 
 impl Default for DeviceTlb {
     fn default() -> Self {
-        Self { cached: Vec::new(), answer: Answer::After(1_000), queue_depth: 32, silent: false, ats: None }
+        Self { cached: Vec::new(), answer: Answer::After(1_000), queue_depth: 32, unresponsive: false, ats: None }
     }
 }
 
@@ -79,7 +79,7 @@ impl DeviceTlb {
         Some(hit.output | address & 0xfff)
     }
 
-    /// It was told to drop all that it has, and did.
+    /// It has dropped all that it had, as an invalidation said.
     pub(crate) fn emptied(&mut self) {
         if self.ats == Some(Ats::Off) {
             self.ats = Some(Ats::Done);

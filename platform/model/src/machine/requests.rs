@@ -45,7 +45,7 @@ impl Machine {
         self.state().interrupt(source, address.into(), data)
     }
 
-    /// A device with a device-TLB reads memory: at the physical address that it has cached, or else asks for.
+    /// A device with a device-TLB reads memory: at the physical address that it has cached, or else requests.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     /// True if a request of `from` to memory of `to` is passed on there, as configuration space is now, before it comes to a
-    /// unit. (Such a request is in the hands of the devices: [`dma_write`](Self::dma_write) asks the units about each.)
+    /// unit. ([`dma_write`](Self::dma_write) does not look at this: it puts each request to a unit.)
     pub fn reaches(&self, from: SourceId, to: SourceId) -> bool {
         peers::reaches(&self.state().board.devices, from, to)
     }

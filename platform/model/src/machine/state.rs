@@ -93,7 +93,7 @@ impl State {
         let source = self.board.devices.requester(source);
         let result = match taken {
             Some(_) => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
-            None => self.ask(source, at, write, |unit, board| unit.request(source, at, write, board)),
+            None => self.at_unit(source, at, write, |unit, board| unit.request(source, at, write, board)),
         };
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
@@ -103,7 +103,7 @@ impl State {
     /// An interrupt request of a device.
     pub(super) fn interrupt(&mut self, source: SourceId, address: u64, data: u32) -> Result<(u64, u32), Fault> {
         let source = self.board.devices.requester(source);
-        let result = self.ask(source, address, true, |unit, board| unit.interrupt(source, address, data, board));
+        let result = self.at_unit(source, address, true, |unit, board| unit.interrupt(source, address, data, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address, write: true, reason });
         if let Ok((address, data)) = result {
@@ -112,14 +112,14 @@ impl State {
         result
     }
 
-    /// The same for a device that translates for itself: what it has cached, or what it then asks for.
+    /// The same for a device that translates for itself: what it has cached, or what it then requests.
     pub(super) fn ats(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
         if self.board.devices.of(source).tlb.ats.is_some_and(|ats| ats != Ats::On) {
             return self.dma(source, at, write);
         }
         let right = if write { Rights::WRITE } else { Rights::READ };
         let cached = self.board.devices.of(source).tlb.lookup(at, right);
-        let result = self.ask(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
+        let result = self.at_unit(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
         result
@@ -163,8 +163,8 @@ impl State {
         Ok(())
     }
 
-    /// Asks the unit that serves a source.
-    fn ask<T>(
+    /// Puts a request to the unit that serves its source.
+    fn at_unit<T>(
         &mut self,
         source: SourceId,
         at: u64,

@@ -18,7 +18,7 @@ pub(crate) struct Lines {
     memory: Vec<u64>,
     /// Bit n: line n of the frame differs, or may differ, between the CPU's caches and memory.
     dirty: Vec<u64>,
-    /// Lines on their way to memory, with what they held when that was asked for.
+    /// Lines on their way to memory, with what they held when the write-back began.
     pending: Vec<Line>,
     /// Lines that were stored to, where a seed chooses which of them are evicted.
     recent: Option<Vec<usize>>,
@@ -87,7 +87,7 @@ impl Lines {
         }
     }
 
-    /// The lines that were pending. With a seed, in any order, but for those of one line.
+    /// The lines that were pending. With a seed, in any order, except that those of one line keep theirs.
     pub(crate) fn take_pending(&mut self, random: Option<&mut Random>) -> Vec<Line> {
         let mut lines = std::mem::take(&mut self.pending);
         if let Some(random) = random {

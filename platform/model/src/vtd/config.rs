@@ -84,17 +84,17 @@ impl UnitConfig {
         Self::new(0x10, cap, 5 << 8)
     }
 
-    /// What QEMU 7.2 shows by default, with caching mode if asked for.
+    /// What QEMU 7.2 shows by default, with or without caching mode.
     pub fn qemu_7_2(caching_mode: bool) -> Self {
         Self::new(0x10, 0x00d2_008c_2226_0206 | u64::from(caching_mode) << 7, 0xf0_0f4a)
     }
 
-    /// What QEMU 10.0 shows by default, with caching mode if asked for.
+    /// What QEMU 10.0 shows by default, with or without caching mode.
     pub fn qemu_10_0(caching_mode: bool) -> Self {
         Self::new(0x10, 0x00d2_008c_222f_0606 | u64::from(caching_mode) << 7, 0xf0_0f4a)
     }
 
-    /// What QEMU 11.1 shows by default, with caching mode if asked for.
+    /// What QEMU 11.1 shows by default, with or without caching mode.
     pub fn qemu_11_1(caching_mode: bool) -> Self {
         Self::new(0x10, 0x80d2_008c_222f_0606 | u64::from(caching_mode) << 7, 0xf0_0f4a)
     }

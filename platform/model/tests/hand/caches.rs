@@ -245,7 +245,7 @@ fn one_domain_id_has_one_page_table() {
 }
 
 #[test]
-fn a_domain_id_is_used_anew_only_after_its_flush() {
+fn a_domain_id_is_reused_only_after_its_flush() {
     let (mut driver, contexts, _) = mapped(UnitConfig::server());
     driver.publish(contexts + u64::from(DEVICE) * 16, 0);
     driver.submit(&[context_device(DEVICE, DOMAIN)]);

@@ -144,7 +144,7 @@ fn an_entry_changes_in_one_store_or_through_absence_and_an_invalidation() {
     driver.publish(entry, 0);
     driver.publish(entry + 8, from(DEVICE));
     driver.publish(entry, vector(0x43));
-    assert_eq!(driver.rules(), ["R54"], "used anew before the invalidation");
+    assert_eq!(driver.rules(), ["R54"], "reused before the invalidation");
     driver.submit(&[index(7)]);
     driver.machine.check();
 }

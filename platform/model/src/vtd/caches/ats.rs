@@ -33,14 +33,14 @@ pub(crate) fn check_reset(unit: &VtdUnit, source: SourceId, board: &mut Board) {
 /// R47 (section 4.5.2): a context entry changes.
 pub(crate) fn check_off(unit: &VtdUnit, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
     let source = unit.source_id(source);
-    // A unit with a defect may not have done what it was asked to before, and blocking comes first.
+    // A unit with a defect may not have done what was commanded before, and blocking comes first.
     if !device_tlb::allows(unit, old) || device_tlb::allows(unit, new) || unit.defects.ever {
         return;
     }
     let device = &board.devices.of(source).tlb;
     let left = match device.ats {
         Some(Ats::On) => "ATS is switched off",
-        Some(Ats::Off) if !device.silent => "its device-TLB is emptied",
+        Some(Ats::Off) if !device.unresponsive => "its device-TLB is emptied",
         Some(_) | None => return,
     };
     let text = format_args!("{source}: its context entry blocks it before {left}");
@@ -56,7 +56,7 @@ pub(crate) fn settle(unit: &VtdUnit, board: &mut Board) {
         for cached in &device.cached {
             let page = cached.page;
             // What a device has that does not answer is of no use to it once it is blocked.
-            if !trusted && device.silent {
+            if !trusted && device.unresponsive {
                 continue;
             }
             if !trusted {

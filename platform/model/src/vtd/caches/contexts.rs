@@ -98,7 +98,7 @@ fn each_context(
 /// A context entry has changed, as this unit sees it.
 pub(crate) fn changed(unit: &mut VtdUnit, source: u16, old: ContextEntry, new: ContextEntry, board: &mut Board) {
     // Of an entry that is not present, FPD counts all the same (section 9.3).
-    if old == new || !old.present() && !new.present() && old.silent() == new.silent() {
+    if old == new || !old.present() && !new.present() && old.faults_disabled() == new.faults_disabled() {
         return;
     }
     if unit.translates() {

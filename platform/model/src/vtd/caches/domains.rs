@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::vtd::formats::entry::ContextEntry;
 use crate::vtd::state::VtdUnit;
 
-/// A context entry has the domain-id: R38, and R33 for a domain-id that is used anew.
+/// A context entry has the domain-id: R38, and R33 for a domain-id that is reused.
 pub(crate) fn add(unit: &mut VtdUnit, source: u16, entry: ContextEntry, board: &mut Board) {
     let (domain, format) = (entry.domain(), entry.format());
     let name = unit.source_id(source);
@@ -27,14 +27,14 @@ pub(crate) fn add(unit: &mut VtdUnit, source: u16, entry: ContextEntry, board: &
             || stale.residues.iter().any(|residue| other(&residue.entry))
             || stale.contexts.values().any(other)
         {
-            let text = format_args!("{name}: domain-id {domain} is used anew before it was invalidated");
+            let text = format_args!("{name}: domain-id {domain} is reused before it is invalidated");
             board.journal.violation("R33", text);
         }
     }
     *count += 1;
 }
 
-/// It has it no more.
+/// The entry is gone.
 pub(crate) fn remove(unit: &mut VtdUnit, entry: ContextEntry) {
     if let Some((_, count)) = unit.domains.get_mut(&entry.domain()) {
         *count = count.saturating_sub(1);

@@ -25,7 +25,7 @@ pub(crate) fn check_depth(unit: &VtdUnit, source: u16, board: &mut Board) {
     }
 }
 
-/// R24: a device may ask again at once, so nothing stale may be left to answer with.
+/// R24: a device may request a translation again at once, so nothing stale may be left to answer with.
 fn check_order(unit: &VtdUnit, source: u16, first: u64, last: u64, board: &mut Board) {
     if !unit.translates() {
         return board.journal.violation("R24", "a device-TLB invalidation while translation is off");
@@ -65,13 +65,13 @@ pub(crate) fn send(unit: &mut VtdUnit, source: u16, first: u64, last: u64, now: 
     unit.outstanding.push(Outstanding { source, first, last, due: now + delay, answered });
 }
 
-/// The answers that are due, and the devices that are given up on.
+/// The answers that are due, and the devices that do not answer in time.
 pub(crate) fn receive(unit: &mut VtdUnit, now: u64, board: &mut Board) {
     let due: Vec<Outstanding> = unit.outstanding.iter().copied().filter(|other| other.due <= now).collect();
     unit.outstanding.retain(|other| other.due > now);
     for Outstanding { source, first, last, answered, .. } in due {
         let device = &mut board.devices.of(unit.source_id(source)).tlb;
-        device.silent = !answered;
+        device.unresponsive = !answered;
         if (first, last) == (0, u64::MAX) && answered {
             device.emptied();
         }

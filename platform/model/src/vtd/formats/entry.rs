@@ -53,7 +53,7 @@ impl ContextEntry {
     }
 
     /// FPD: faults of this source are not recorded.
-    pub(crate) fn silent(self) -> bool {
+    pub(crate) fn faults_disabled(self) -> bool {
         self.0[0] & 2 != 0
     }
 

@@ -11,7 +11,7 @@ impl InterruptEntry {
     }
 
     /// FPD.
-    pub(crate) fn silent(self) -> bool {
+    pub(crate) fn faults_disabled(self) -> bool {
         self.0[0] & 2 != 0
     }
 

@@ -62,7 +62,7 @@ fn remap(
         Some(cached) => cached.unwrap_or_default(),
         None => entry(unit, index, board),
     };
-    let refused = |reason| Err((reason, index, !entry.silent()));
+    let refused = |reason| Err((reason, index, !entry.faults_disabled()));
     if !entry.present() {
         return refused(Reason::InterruptNotPresent);
     }

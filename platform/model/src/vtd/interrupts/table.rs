@@ -49,7 +49,7 @@ pub(crate) fn changed(unit: &mut VtdUnit, index: u16, old: InterruptEntry, new: 
     if unit.remaps() {
         let cached = unit.stale.interrupts.get(&index).copied().flatten();
         if !old.present() && cached.is_some_and(|cached| cached != new) {
-            let text = format_args!("interrupt index {index} is used anew before it was invalidated");
+            let text = format_args!("interrupt index {index} is reused before it is invalidated");
             board.journal.violation("R54", text);
         }
         let remembers = old.present() || unit.capability.caching_mode();

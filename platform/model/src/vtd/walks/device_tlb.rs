@@ -61,7 +61,7 @@ fn translated_request(unit: &VtdUnit, source: SourceId, board: &Board) -> Result
     }
 }
 
-/// A request of a device with a device-TLB: with the address that it has cached, or with one that it asks for now.
+/// A request of a device with a device-TLB: with the address that it has cached, or with one that it requests now.
 pub(crate) fn translated(
     unit: &mut VtdUnit,
     source: SourceId,

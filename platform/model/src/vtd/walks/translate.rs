@@ -66,7 +66,7 @@ pub(crate) fn translate(
         Some(cached) => cached.unwrap_or_default(),
         None => context(unit, source, board).map_err(|reason| (reason, true))?,
     };
-    through(unit, entry, address, write, board).map_err(|reason| (reason, !entry.silent()))
+    through(unit, entry, address, write, board).map_err(|reason| (reason, !entry.faults_disabled()))
 }
 
 /// The context entry of a source as memory has it, present or not.
