@@ -15,7 +15,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::process::{self, Line, Stream, Streams};
+use crate::{
+    cargo,
+    process::{self, Line, Stream, Streams},
+};
 
 pub const TARGET: &str = "x86_64-unknown-none";
 /// A first build with the standard library takes a minute on a slow machine.
@@ -201,10 +204,30 @@ impl Toolchain {
         self.bins("cofferdam-no-panic", "no-panic", bins)
     }
 
+    /// Builds the bin of a package outside of the workspace, as its user does: with nothing of what the workspace's
+    /// configuration and profiles say.
+    ///
+    /// # Errors
+    ///
+    /// As for [`images`](Self::images).
+    pub fn outside(&self, folder: &str, profile: &str, bin: &str) -> Result<PathBuf> {
+        let mut command = self.build_as(profile);
+        // Empty, this replaces the flags of .cargo/config.toml.
+        command.env("CARGO_ENCODED_RUSTFLAGS", "").args(["--locked", "--manifest-path"]);
+        command.arg(crate::root().join(folder).join("Cargo.toml"));
+        // Without it the package would have a target folder of its own.
+        command.arg("--target-dir").arg(cargo::target()?.join("outside"));
+        self.run(command, &[bin])?.remove(bin).with_context(|| format!("cargo built no {bin}"))
+    }
+
     fn bins(&self, package: &str, profile: &str, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         let mut command = self.build_as(profile);
-        command.args(["--package", package, "--message-format", "json"]);
-        command.args(bins.iter().flat_map(|bin| ["--bin", bin]));
+        command.args(["--package", package]);
+        self.run(command, bins)
+    }
+
+    fn run(&self, mut command: Command, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+        command.args(["--message-format", "json"]).args(bins.iter().flat_map(|bin| ["--bin", bin]));
         let what = format!("Building for {TARGET}");
         let (spinner, mut build) = (process::spinner(&what), Build::default());
         let ending = process::watch(&mut command, Streams::Apart, BUILD_LIMIT, |line| {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    Verdict,
+    Verdict, cargo,
     process::{self, Stream, Streams},
     show,
 };
@@ -36,7 +36,7 @@ pub struct Options {
 
 pub fn verb(options: &Options) -> Result<Verdict> {
     let tools = tools::ensure()?;
-    let mut build = cargo();
+    let mut build = cargo::command();
     build.args(["bench", "--package", PACKAGE, "--bench", "times", "--bench", "counts", "--no-run"]);
     process::quietly("Building the benchmarks", &mut build, BUILD_LIMIT)?;
 
@@ -65,14 +65,8 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     Ok(if missed == 0 { Verdict::Held } else { Verdict::Failed })
 }
 
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(crate::root()).env("CARGO_TERM_COLOR", "never");
-    cargo
-}
-
 fn bench(name: &str) -> Command {
-    let mut bench = cargo();
+    let mut bench = cargo::command();
     bench.args(["bench", "--package", PACKAGE, "--bench", name, "--"]);
     bench
 }

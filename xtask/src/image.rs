@@ -26,6 +26,21 @@ pub struct Symbol {
     pub kind: SectionKind,
 }
 
+/// A function of an image, which may go by several names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Function {
+    pub names: Vec<String>,
+    /// Where the next begins, at the earliest.
+    pub end: u64,
+}
+
+impl Function {
+    /// True if one of its names ends so.
+    pub fn is_called(&self, end: &str) -> bool {
+        self.names.iter().any(|name| name.ends_with(end))
+    }
+}
+
 /// A line of the source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -83,6 +98,52 @@ impl Image {
             bail!("{} has no symbols", self.path.display());
         }
         Ok(symbols)
+    }
+
+    /// Its functions by address: every name, and where it ends.
+    ///
+    /// # Errors
+    ///
+    /// It is no image, or was stripped.
+    pub fn functions(&self) -> Result<BTreeMap<u64, Function>> {
+        let file = self.file()?;
+        let mut functions = BTreeMap::<u64, Function>::new();
+        for symbol in file.symbols().filter(|it| it.kind() == SymbolKind::Text && it.size() != 0) {
+            let function = functions.entry(symbol.address()).or_default();
+            function.end = function.end.max(symbol.address() + symbol.size());
+            function.names.push(format!("{:#}", rustc_demangle::demangle(symbol.name()?)));
+        }
+        if functions.is_empty() {
+            bail!("{} has no symbols", self.path.display());
+        }
+        Ok(functions)
+    }
+
+    /// The addresses that its constant tables hold, by the slot: those that are filled in when it is loaded, as in the global
+    /// offset table, but none in memory that may be written later.
+    ///
+    /// # Errors
+    ///
+    /// It is no image.
+    pub fn slots(&self) -> Result<BTreeMap<u64, u64>> {
+        let file = self.file()?;
+        let is_constant = |name: &str| name == ".got" || name.starts_with(".data.rel.ro");
+        let sections = file.sections().filter(|it| it.name().is_ok_and(is_constant));
+        let ranges: Vec<_> = sections.map(|it| it.address()..it.address() + it.size()).collect();
+        let filled = file.dynamic_relocations().into_iter().flatten();
+        let filled = filled.filter(|(slot, _)| ranges.iter().any(|range| range.contains(slot)));
+        Ok(filled.map(|(slot, relocation)| (slot, relocation.addend() as u64)).collect())
+    }
+
+    /// The bytes of its constants, by where they begin.
+    ///
+    /// # Errors
+    ///
+    /// It is no image.
+    pub fn constants(&self) -> Result<BTreeMap<u64, Vec<u8>>> {
+        let file = self.file()?;
+        let sections = file.sections().filter(|it| it.kind() == SectionKind::ReadOnlyData);
+        sections.map(|it| Ok((it.address(), it.data()?.to_vec()))).collect()
     }
 
     /// Bytes of all sections of one kind.

@@ -8,6 +8,7 @@ mod apt;
 mod bare_metal;
 mod bench;
 mod build;
+mod cargo;
 mod host;
 mod image;
 mod inspect;
@@ -21,6 +22,7 @@ mod run;
 mod setup;
 mod show;
 mod size;
+mod stack;
 mod test;
 mod trace;
 
@@ -83,6 +85,17 @@ enum Verb {
     ///
     /// Exit status: 0 if no such register is touched, 1 if one is: a guest's would be lost.
     Size,
+    /// Shows how much stack each call of the front takes at most, in a client as users build it.
+    ///
+    /// Builds `tests/outside`, which is no member of the workspace, in three profiles: the default release profile, and fat
+    /// LTO at -O3 and at -Os. Follows the stack pointer through each function of the linked program, and sums what is taken
+    /// along the deepest chain of calls and tail jumps, return addresses included. The driver's own closures that it calls
+    /// through `dyn` are in the sums. Not in them is what somebody else's function takes: the platform's behind `Hal`, a
+    /// function that the caller hands in, and a formatter's (`fmt`); how many calls are not followed is told. A function
+    /// that calls itself counts as often as a table says that it can.
+    ///
+    /// Exit status: 0 if no call is above its bar, 1 if one is, or the client lacks a call.
+    Stack(stack::Options),
     /// Measures how fast the driver is, beside other page-table crates in one run, and which bars it holds.
     ///
     /// Times are medians on one CPU, so the machine should have nothing else to do; instructions are counted by Callgrind.
@@ -124,6 +137,7 @@ fn main() -> ExitCode {
         Verb::Rules(options) => rules::verb(&options),
         Verb::Panics => panics::verb(),
         Verb::Size => size::verb(),
+        Verb::Stack(options) => stack::verb(&options),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };

@@ -8,7 +8,8 @@ build)
     [ "$FAKE_CARGO" = no_build ] && { echo "error: expected one of these" >&2; exit 101; }
     for bin in main_job platform refusals; do
         echo '{"reason":"compiler-artifact","target":{"name":"'$bin'"},"executable":"/nowhere/'$bin'"}'
-    done ;;
+    done
+    echo '{"reason":"compiler-artifact","target":{"name":"cofferdam-outside"},"executable":"'"$FAKE_CLIENT"'"}' ;;
 test)
     [ "$FAKE_CARGO" = no_test ] && { echo "error: expected one of those" >&2; exit 101; }
     echo "     Running unittests src/lib.rs (/nowhere/debug/deps/cofferdam-0123)" >&2

@@ -1,11 +1,11 @@
 //! What counts instructions: valgrind, and the runner of gungraun, whose version is that of the library.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::{apt, process};
+use crate::{apt, cargo, process};
 
 const RUNNER: &str = "gungraun-runner";
 /// It is built from source: two minutes on a slow machine.
@@ -30,10 +30,10 @@ pub fn ensure() -> Result<Tools> {
     }
     let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).context("no Cargo.lock")?;
     let version = runner_version(&lock)?;
-    let home = target()?.join(format!("{RUNNER}-{version}"));
+    let home = cargo::target()?.join(format!("{RUNNER}-{version}"));
     let runner = home.join("bin").join(RUNNER);
     if !runner.exists() {
-        let mut install = super::cargo();
+        let mut install = cargo::command();
         install.args(["install", RUNNER, "--locked", "--version", &format!("={version}"), "--root"]).arg(&home);
         // Otherwise cargo would build it with the flags and in the folder of the workspace.
         install.env_remove("RUSTFLAGS");
@@ -56,17 +56,6 @@ fn runner_version(lock: &str) -> Result<String> {
     let lock: Lock = toml::from_str(lock)?;
     let runner = lock.package.into_iter().find(|package| package.name == RUNNER);
     Ok(runner.with_context(|| format!("Cargo.lock names no {RUNNER}"))?.version)
-}
-
-fn target() -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        target_directory: PathBuf,
-    }
-    let mut cargo = super::cargo();
-    let told: &mut Command = cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
-    let told = process::answer(told).context("cargo metadata says nothing")?;
-    Ok(serde_json::from_str::<Metadata>(&told)?.target_directory)
 }
 
 #[cfg(test)]

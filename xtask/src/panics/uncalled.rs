@@ -5,16 +5,16 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use walkdir::WalkDir;
 
-/// The public functions of `src`, and its types with a `Display`, that do not occur in the programs, as one calls them.
+/// The public functions of a module of `src` (of all if it is empty), and its types with a `Display`, that do not occur in
+/// the programs, as one calls them.
 ///
 /// Goes by the name alone, so a second function of the same name is not missed.
 ///
 /// # Errors
 ///
 /// There are no sources to read.
-pub fn uncalled(root: &Path) -> Result<Vec<String>> {
-    let driver = text(&root.join("src"))?;
-    let programs = text(&root.join("tests-qemu/no-panic/src"))?;
+pub fn uncalled(src: &Path, module: &str, programs: &Path) -> Result<Vec<String>> {
+    let (driver, programs) = (text(src, module)?, text(programs, "")?);
     let mut missing = Vec::new();
     for (offered, as_called) in offers(&driver) {
         if !as_called.iter().any(|call| programs.contains(call)) {
@@ -38,18 +38,20 @@ fn offers(driver: &str) -> impl Iterator<Item = (&str, [String; 2])> {
     })
 }
 
-/// All Rust below a folder.
-fn text(folder: &Path) -> Result<String> {
+/// All Rust below a folder that belongs to a module.
+fn text(folder: &Path, module: &str) -> Result<String> {
     let mut all = String::new();
     for file in WalkDir::new(folder).sort_by_file_name() {
         let file = file?;
-        if file.path().extension().is_some_and(|it| it == "rs") {
+        let first = file.path().strip_prefix(folder).ok().and_then(|path| path.components().next());
+        let first = first.and_then(|first| Path::new(first.as_os_str()).file_stem()?.to_str());
+        if file.path().extension().is_some_and(|it| it == "rs") && (module.is_empty() || first == Some(module)) {
             let path = file.path();
             all += &std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         }
     }
     if all.is_empty() {
-        bail!("{} holds no Rust", folder.display());
+        bail!("{} holds no Rust", folder.join(module).display());
     }
     Ok(all)
 }
@@ -64,15 +66,17 @@ mod tests {
         let (src, programs) = (root.path().join("src"), root.path().join("tests-qemu/no-panic/src"));
         for (folder, text) in [
             (
-                src,
+                src.clone(),
                 "pub fn a(&self) {}\n    pub const fn b<T>() {}\npub fn c() {}\npub(crate) fn d() {}\n\
                  impl fmt::Display for E {\nimpl fmt::Display for F {\nimpl Debug for G {",
             ),
-            (programs, "it.a();\nIt::b();\ncc();\nsay::<E>();"),
+            (programs.clone(), "it.a();\nIt::b();\ncc();\nsay::<E>();"),
         ] {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join("lib.rs"), text).unwrap();
         }
-        assert_eq!(uncalled(root.path()).unwrap(), ["c", "F"]);
+        std::fs::write(src.join("other.rs"), "\npub fn e() {}").unwrap();
+        assert_eq!(uncalled(&src, "", &programs).unwrap(), ["c", "F", "e"]);
+        assert_eq!(uncalled(&src, "other", &programs).unwrap(), ["e"]);
     }
 }

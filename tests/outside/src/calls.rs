@@ -1,0 +1,97 @@
+//! Every call of the front, each as a C function `call_` and its name. What a call returns is written where the caller says.
+
+use core::hint::black_box;
+use core::mem::MaybeUninit;
+
+use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
+use cofferdam::fault::{Fault, FaultLog};
+use cofferdam::firmware::Finding;
+use cofferdam::interrupt::Destination;
+use cofferdam::iommu::{
+    Audit, Committed, DeviceConfig, DeviceInfo, Difference, Error, InputRanges, Options, Others, Reach, RemappingUnit,
+    Statistics,
+};
+use cofferdam::topology::Topology;
+use cofferdam::{CellConfig, CellId, Coherency, Iommu};
+
+use crate::platform::Platform;
+
+type Front = Iommu<Platform, 8, 16, 64>;
+type Done = Result<Committed<16>, Error>;
+type Each<T> = extern "C" fn(&T);
+
+macro_rules! calls {
+    ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $result:ty { $($body:tt)* })*) => {
+        $(#[unsafe(export_name = concat!("call_", stringify!($name)))]
+        extern "C" fn $name($($arg: $type,)* result: &mut MaybeUninit<$result>) {
+            result.write({ $($body)* });
+        })*
+
+        #[unsafe(no_mangle)]
+        extern "C" fn _start() {
+            black_box([$($name as *const ()),*]);
+        }
+    };
+}
+
+calls! {
+    fn new(options: &Options) -> Front { Iommu::new(Platform, *options) }
+    fn discover(topology: &Topology, options: &Options) -> Result<Front, Error> {
+        Iommu::discover(Platform, topology.clone(), *options)
+    }
+    fn probe(iommu: &mut Front, topology: &Topology) -> Result<(), Error> { iommu.probe(topology.clone()) }
+    fn probe_dmar(iommu: &mut Front, dmar: &&[u8], each: Each<Finding>) -> Result<(), Error> {
+        iommu.probe_dmar(dmar, |finding| each(&finding))
+    }
+    fn enable(iommu: &mut Front) -> Result<(), Error> { iommu.enable() }
+    fn disable(iommu: &mut Front) -> Result<(), Error> { iommu.disable() }
+    fn units(iommu: &Front, each: Each<RemappingUnit>) -> () { iommu.units().for_each(|unit| each(&unit)) }
+    fn topology(iommu: &'static Front) -> &'static Topology { iommu.topology() }
+    fn hal(iommu: &'static Front) -> &'static Platform { iommu.hal() }
+    fn statistics(iommu: &Front) -> Statistics { iommu.statistics() }
+
+    fn create_cell(iommu: &Front, cell: &CellConfig) -> Result<CellId, Error> { iommu.create_cell(*cell) }
+    fn create_root_cell(iommu: &Front, cell: &CellConfig) -> Result<CellId, Error> { iommu.create_root_cell(*cell) }
+    fn destroy_cell(iommu: &Front, cell: &CellId) -> Done { iommu.destroy_cell(*cell) }
+    fn coherency(iommu: &Front, cell: &CellId) -> Result<Coherency, Error> { iommu.coherency(*cell) }
+    fn input_ranges(iommu: &Front, cell: &CellId) -> Result<InputRanges, Error> { iommu.input_ranges(*cell) }
+    fn device_info(iommu: &Front, device: &SourceId) -> Result<DeviceInfo, Error> { iommu.device_info(*device) }
+    fn others(others: &Others, each: Each<SourceId>) -> u16 {
+        others.first().for_each(|other| each(&other));
+        others.count()
+    }
+
+    fn map(iommu: &Front, cell: &CellId, region: &Region) -> Done { iommu.map(*cell, *region) }
+    fn map_shared(iommu: &Front, cell: &CellId, region: &Region) -> Done { iommu.map_shared(*cell, *region) }
+    fn unmap(iommu: &Front, cell: &CellId, range: &IovaRange) -> Done { iommu.unmap(*cell, *range) }
+    fn protect(iommu: &Front, cell: &CellId, range: &IovaRange, rights: &Rights) -> Done {
+        iommu.protect(*cell, *range, *rights)
+    }
+    fn assign(iommu: &Front, device: &SourceId, cell: &CellId) -> Done { iommu.assign(*device, *cell) }
+    fn assign_with(iommu: &Front, device: &SourceId, cell: &CellId, config: &DeviceConfig) -> Done {
+        iommu.assign_with(*device, *cell, *config)
+    }
+    fn release(iommu: &Front, device: &SourceId) -> Done { iommu.release(*device) }
+
+    fn commit(iommu: &Front, regions: &&[(CellId, Region)], gone: &CellId) -> Done {
+        let mut change = iommu.change();
+        let added = regions.iter().try_for_each(|(cell, region)| change.map(*cell, *region).map(|_| ()));
+        added.and_then(|()| change.destroy(*gone).map(|_| ())).and_then(|()| change.commit())
+    }
+    fn coherency_changes(committed: &'static Committed<16>) -> &'static [(CellId, Coherency)] {
+        committed.coherency_changes()
+    }
+
+    fn faults(iommu: &Front, each: Each<Fault>) -> FaultLog { iommu.faults(|fault| each(&fault)) }
+    fn faults_by_device(iommu: &Front, each: Each<(SourceId, u64)>) -> () {
+        iommu.faults_by_device().for_each(|count| each(&count))
+    }
+    fn set_fault_event(iommu: &Front, to: &Option<Destination>) -> Result<(), Error> { iommu.set_fault_event(*to) }
+    fn mute(iommu: &Front, device: &SourceId, muted: bool) -> Result<(), Error> { iommu.mute(*device, muted) }
+
+    fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit<16>, Error> {
+        iommu.audit(|difference| each(&difference))
+    }
+    fn audit_cells(audit: &'static Audit<16>) -> [&'static [CellId]; 2] { [audit.unsafe_interrupts(), audit.sharing()] }
+    fn reach(iommu: &Front, each: Each<Reach>) -> Result<(), Error> { iommu.reach(|reach| each(&reach)) }
+}

@@ -1,0 +1,87 @@
+//! The platform: nothing but calls of functions that the compiler cannot see into. What they take of the stack is theirs.
+
+use core::ptr::NonNull;
+
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::{Hal, Window};
+
+/// Functions of the platform, each a single `ret`.
+macro_rules! platform {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
+        $(core::arch::global_asm!(
+            concat!(".pushsection .text.", stringify!($name), ", \"ax\", @progbits"),
+            concat!(".globl ", stringify!($name)),
+            concat!(".type ", stringify!($name), ", @function"),
+            concat!(stringify!($name), ": ret"),
+            concat!(".size ", stringify!($name), ", . - ", stringify!($name)),
+            ".popsection",
+        );)*
+        unsafe extern "C" {
+            $(safe fn $name($($arg: $type),*) $(-> $result)?;)*
+        }
+    };
+}
+
+platform! {
+    fn platform_allocate(order: u8) -> u64;
+    fn platform_free(frames: u64, order: u8);
+    fn platform_pointer(frame: u64) -> NonNull<u64>;
+    fn platform_word_at(at: u64) -> u64;
+    fn platform_read32(base: u64, offset: u32) -> u32;
+    fn platform_write32(base: u64, offset: u32, value: u32);
+    fn platform_read64(base: u64, offset: u32) -> u64;
+    fn platform_write64(base: u64, offset: u32, value: u64);
+    fn platform_config_read(segment: u16, requester: u16, offset: u16) -> u32;
+    fn platform_config_write(segment: u16, requester: u16, offset: u16, value: u32);
+    fn platform_now_ns() -> u64;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Platform;
+
+// SAFETY: this program is never run, so nothing relies on it.
+unsafe impl Hal for Platform {
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        PhysAddr::try_new(platform_allocate(order)).ok()
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        platform_free(frames.as_u64(), order);
+    }
+
+    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        platform_pointer(frame.as_u64())
+    }
+
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        Some(platform_word_at(at.as_u64()))
+    }
+
+    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+        platform_read32(window.base.as_u64(), offset)
+    }
+
+    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+        platform_write32(window.base.as_u64(), offset, value);
+    }
+
+    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+        platform_read64(window.base.as_u64(), offset)
+    }
+
+    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+        platform_write64(window.base.as_u64(), offset, value);
+    }
+
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        platform_config_read(function.segment(), function.requester(), offset)
+    }
+
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        platform_config_write(function.segment(), function.requester(), offset, value);
+    }
+
+    fn now_ns(&self) -> u64 {
+        platform_now_ns()
+    }
+}

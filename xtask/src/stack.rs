@@ -1,0 +1,369 @@
+//! `cargo xtask stack`: how much stack each call of the front takes in a client, at most.
+
+mod chain;
+mod frame;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use console::style;
+use iced_x86::Instruction;
+
+use crate::{
+    Verdict,
+    image::{Function, Image},
+    panics, setup, show,
+};
+use chain::{Deepest, Graph};
+use frame::{Data, Frame};
+
+/// Where the client is, and what its program is called.
+const CLIENT: (&str, &str) = ("tests/outside", "cofferdam-outside");
+/// A C function of it that makes a call of the front has that call's name after this.
+const CALL: &str = "call_";
+/// What no call may exceed, in bytes; and what those that are named may.
+const BAR: u64 = 2048;
+const BARS: [(&str, u64); 2] = [("audit", 2560), ("enable", 2560)];
+
+/// The profiles of the client that it is built in, and what they are.
+const PROFILES: [(&str, &str); 3] =
+    [("release", "default release"), ("lto-fast", "fat LTO, -O3"), ("lto-small", "fat LTO, -Os")];
+
+/// A table has at most so many levels.
+const LEVELS: u32 = 6;
+/// Functions that call themselves: the end of their path, and how often each can be in a chain.
+const MOST: [(&str, u32); 9] = [
+    // One for each level of a page table.
+    ("::survey", LEVELS),
+    ("::fill", LEVELS),
+    ("::join", LEVELS),
+    ("::parts", LEVELS),
+    ("::clear", LEVELS),
+    ("::set_rights", LEVELS),
+    ("::unlink", LEVELS),
+    ("::walk::Walk<H>::table", LEVELS),
+    // Its budget begins below 9 descriptors, is less by one each time, and is not divided further at 2 (`Cost::IOTLB`).
+    ("::cheapest", 8),
+];
+
+/// Closures of the driver that it calls through `dyn`: by the call that does, a part of their names. Each may be called
+/// wherever that call leads to one that is not followed, once in a chain.
+const CALLBACKS: [(&str, &str); 2] = [("audit", "::audit::Auditor<"), ("reach", "::reach::{{closure}}")];
+
+#[derive(Args)]
+pub struct Options {
+    /// Calls to show with their deepest chains, beside the deepest of all.
+    #[arg(value_name = "CALL")]
+    calls: Vec<String>,
+}
+
+/// What was found of one profile.
+struct Measured {
+    calls: BTreeMap<String, Deepest>,
+    names: BTreeMap<u64, String>,
+    /// Calls of nobody knows whom.
+    unknown: usize,
+    /// Which of [`MOST`] and of [`CALLBACKS`] were needed.
+    used: BTreeSet<&'static str>,
+}
+
+pub fn verb(options: &Options) -> Result<Verdict> {
+    let rust = setup::ensure(None)?.rust;
+    println!("Rust for bare metal: {rust}");
+    let (folder, bin) = CLIENT;
+    let mut measured = Vec::new();
+    for (profile, what) in PROFILES {
+        let path = rust.outside(folder, profile, bin)?;
+        measured.push(measure(&path).with_context(|| format!("in the client, {what}"))?);
+    }
+    tell(&measured, &options.calls)?;
+    let mut wrong = judge(&measured);
+    let root = crate::root();
+    let uncalled = panics::uncalled(&root.join("src"), "iommu", &root.join(folder).join("src"))?;
+    // Types whose `Display` it does not use are among them.
+    let uncalled = uncalled.iter().filter(|name| name.starts_with(char::is_lowercase));
+    wrong.extend(uncalled.map(|name| format!("nothing in {folder} calls {name}")));
+    let unknown: Vec<String> = measured.iter().map(|it| it.unknown.to_string()).collect();
+    println!("Calls that are not followed, by profile: {}", unknown.join(", "));
+    println!("{} no call is above its bar: {} wrong", show::mark(wrong.is_empty()), wrong.len());
+    wrong.iter().for_each(|wrong| println!("       {wrong}"));
+    Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
+}
+
+/// Prints what each call takes, and the deepest chain of each profile and of each of `named`.
+///
+/// # Errors
+///
+/// One of `named` is no call, or a profile lacks one.
+fn tell(measured: &[Measured], named: &[String]) -> Result<()> {
+    let calls: BTreeSet<&String> = measured.iter().flat_map(|it| it.calls.keys()).collect();
+    for (measured, (_, what)) in measured.iter().zip(PROFILES) {
+        if let Some(lost) = calls.iter().find(|call| !measured.calls.contains_key(**call)) {
+            bail!("the client has no {CALL}{lost}: {what}");
+        }
+    }
+    if let Some(name) = named.iter().find(|name| !calls.contains(name)) {
+        bail!(
+            "there is no call {name}; there are {}",
+            Vec::from_iter(calls.into_iter().map(String::as_str)).join(", ")
+        );
+    }
+    println!("Bytes of stack that each call takes at most, without what the platform's own functions take:\n");
+    print!("{}", table(&calls, measured));
+    for (measured, (_, what)) in measured.iter().zip(PROFILES) {
+        let deepest = measured.calls.iter().max_by_key(|(_, deepest)| deepest.bytes).map(|(call, _)| call);
+        for call in deepest.into_iter().chain(named) {
+            if let Some(deepest) = measured.calls.get(call) {
+                println!("\n{}, {what}: {} bytes\n{}", style(call).bold(), deepest.bytes, measured.chain(deepest));
+            }
+        }
+    }
+    println!();
+    Ok(())
+}
+
+/// What is above its bar, and what bounds nothing; a line each.
+fn judge(measured: &[Measured]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let calls: BTreeSet<&String> = measured.iter().flat_map(|it| it.calls.keys()).collect();
+    for call in calls {
+        let most = measured.iter().filter_map(|it| it.calls.get(call)).map(|deepest| deepest.bytes).max();
+        if let Some(most) = most.filter(|most| *most > bar(call)) {
+            wrong.push(format!("{call} takes up to {most} bytes, and its bar is {}", bar(call)));
+        }
+    }
+    let unused = MOST.iter().filter(|(end, _)| !measured.iter().any(|it| it.used.contains(end)));
+    wrong.extend(unused.map(|(end, _)| format!("nothing that is called {end} calls itself, so it needs no bound")));
+    for (call, part) in CALLBACKS {
+        let mut with_call = measured.iter().filter(|it| it.calls.contains_key(call)).peekable();
+        if with_call.peek().is_some() && !with_call.any(|it| it.used.contains(part)) {
+            wrong.push(format!("there is no closure {part} that {call} leads to"));
+        }
+    }
+    wrong
+}
+
+fn bar(call: &str) -> u64 {
+    BARS.iter().find(|(name, _)| *name == call).map_or(BAR, |(_, bar)| *bar)
+}
+
+/// A line a call, a column a profile. What is above its bar is marked.
+fn table(calls: &BTreeSet<&String>, measured: &[Measured]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let profiles = PROFILES.iter().map(|(_, what)| *what);
+    table.set_header(["call"].into_iter().chain(profiles).chain(["bar"]));
+    for call in calls {
+        let mut row = vec![(*call).clone()];
+        row.extend(measured.iter().map(|measured| {
+            let bytes = measured.calls.get(*call).map_or(0, |deepest| deepest.bytes);
+            if bytes > bar(call) { format!("! {bytes}") } else { bytes.to_string() }
+        }));
+        row.push(bar(call).to_string());
+        table.add_row(row);
+    }
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+impl Measured {
+    /// A chain, a line a function.
+    fn chain(&self, deepest: &Deepest) -> String {
+        let name = |function| self.names.get(function).map_or("?", String::as_str);
+        let lines = deepest.chain.iter().map(|(function, bytes)| format!("  {bytes:>6}  {}\n", plain(name(function))));
+        lines.collect::<String>().trim_end().to_owned()
+    }
+}
+
+/// A function's name without type parameters, of which the platform is one everywhere.
+fn plain(name: &str) -> String {
+    let (mut plain, mut kept, mut before) = (String::new(), Vec::new(), ' ');
+    for c in name.chars() {
+        if c == '<' {
+            // `<impl Type>` is a part of the path, what follows a name are its parameters.
+            kept.push(!before.is_alphanumeric() && before != '_');
+        }
+        if !kept.contains(&false) {
+            plain.push(c);
+        }
+        if c == '>' && before != '-' {
+            kept.pop();
+        }
+        before = c;
+    }
+    plain
+}
+
+/// The constants of an image.
+struct Constants<'a> {
+    functions: &'a BTreeMap<u64, Function>,
+    slots: BTreeMap<u64, u64>,
+    bytes: BTreeMap<u64, Vec<u8>>,
+    /// The addresses that instructions take.
+    taken: BTreeSet<u64>,
+}
+
+impl Data for Constants<'_> {
+    fn slot(&self, address: u64) -> Option<u64> {
+        self.slots.get(&address).copied()
+    }
+
+    fn word(&self, address: u64) -> Option<i32> {
+        let (start, bytes) = self.bytes.range(..=address).next_back()?;
+        let rest = bytes.get(usize::try_from(address - start).ok()?..)?;
+        Some(i32::from_le_bytes(*rest.first_chunk()?))
+    }
+
+    fn begins(&self, address: u64) -> bool {
+        self.taken.contains(&address)
+    }
+
+    fn probes(&self, function: u64) -> bool {
+        self.functions.get(&function).is_some_and(|it| it.is_called("__rust_probestack"))
+    }
+}
+
+fn measure(path: &Path) -> Result<Measured> {
+    let image = Image::read(path)?;
+    let (functions, instructions) = (image.functions()?, image.instructions()?);
+    let taken = instructions.iter().filter(|it| it.is_ip_rel_memory_operand()).map(Instruction::ip_rel_memory_address);
+    let taken = taken.collect();
+    let data = Constants { functions: &functions, slots: image.slots()?, bytes: image.constants()?, taken };
+    let mut entries = BTreeMap::new();
+    for (start, function) in &functions {
+        entries.extend(function.names.iter().filter_map(|name| Some((name.strip_prefix(CALL)?.to_owned(), *start))));
+    }
+    if entries.is_empty() {
+        bail!("{} has no function {CALL}..", path.display());
+    }
+    let mut waiting: Vec<u64> =
+        entries.iter().flat_map(|(call, start)| [vec![*start], callbacks(call, &functions)].concat()).collect();
+    let mut frames = BTreeMap::new();
+    while let Some(start) = waiting.pop() {
+        if frames.contains_key(&start) {
+            continue;
+        }
+        let function = functions.get(&start).with_context(|| format!("no function begins at {start:#x}"))?;
+        let frame = Frame::of(part(&instructions, start, function), &data);
+        let frame = frame.with_context(|| format!("the stack of {}", function.names.join(", ")))?;
+        waiting.extend(frame.calls.keys());
+        frames.insert(start, frame);
+    }
+    let names: BTreeMap<u64, String> = functions.iter().map(|(start, it)| (*start, it.names.join(" = "))).collect();
+    let name = |function| names.get(&function).cloned().unwrap_or_default();
+    let entry = |function| MOST.iter().find(|(end, _)| functions.get(&function).is_some_and(|it| it.is_called(end)));
+    let most = |function| entry(function).map(|(_, most)| *most);
+    let mut graph = Graph::new(&frames, most, name)?;
+    let mut used: BTreeSet<_> = graph.bounded().filter_map(entry).map(|(end, _)| *end).collect();
+    let mut calls = BTreeMap::new();
+    for (call, start) in entries {
+        let callbacks = callbacks(&call, &functions);
+        used.extend(CALLBACKS.iter().filter(|(by, _)| *by == call && !callbacks.is_empty()).map(|(_, part)| *part));
+        let deepest = if callbacks.is_empty() {
+            graph.deepest(start)
+        } else {
+            let mut frames = frames.clone();
+            for frame in frames.values_mut().filter(|frame| frame.unknown != 0) {
+                let taken = frame.taken_at_unknown;
+                frame.calls.extend(callbacks.iter().map(|callback| (*callback, taken)));
+            }
+            Graph::new(&frames, |it| most(it).or(callbacks.contains(&it).then_some(1)), name)?.deepest(start)
+        };
+        calls.insert(call, deepest);
+    }
+    let unknown = frames.values().map(|frame| frame.unknown).sum();
+    Ok(Measured { calls, names, unknown, used })
+}
+
+/// The closures of the driver that a call leads to through `dyn`.
+fn callbacks(call: &str, functions: &BTreeMap<u64, Function>) -> Vec<u64> {
+    let mut found = Vec::new();
+    for (_, part) in CALLBACKS.iter().filter(|(by, _)| *by == call) {
+        let is = |name: &String| name.contains(part) && name.ends_with("{{closure}}");
+        found.extend(functions.iter().filter(|(_, it)| it.names.iter().any(is)).map(|(start, _)| *start));
+    }
+    found
+}
+
+/// The instructions of a function.
+fn part<'a>(instructions: &'a [Instruction], start: u64, function: &Function) -> &'a [Instruction] {
+    let at = |address| instructions.partition_point(|it| it.ip() < address);
+    instructions.get(at(start)..at(function.end)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(calls: &[(&str, u64)]) -> Measured {
+        let deepest = |bytes| Deepest { bytes, chain: vec![(1, bytes)] };
+        let calls = calls.iter().map(|(call, bytes)| ((*call).to_owned(), deepest(*bytes))).collect();
+        let used = MOST.iter().map(|(end, _)| *end).chain(CALLBACKS.iter().map(|(_, part)| *part)).collect();
+        Measured { calls, names: BTreeMap::new(), unknown: 0, used }
+    }
+
+    #[test]
+    fn a_call_above_its_bar_in_one_profile_is_wrong() {
+        let good = || measured(&[("commit", BAR), ("audit", 2560), ("enable", 2560)]);
+        assert_eq!(judge(&[good(), good(), good()]), [""; 0]);
+        let bad = measured(&[("commit", BAR + 1), ("audit", 2561), ("enable", 2560)]);
+        let wrong = judge(&[good(), good(), bad]);
+        let told =
+            ["audit takes up to 2561 bytes, and its bar is 2560", "commit takes up to 2049 bytes, and its bar is 2048"];
+        assert_eq!(wrong, told);
+    }
+
+    #[test]
+    fn a_bound_that_nothing_needs_is_wrong() {
+        let mut some = measured(&[("commit", 1)]);
+        some.used.remove("::fill");
+        assert_eq!(judge(&[some]), ["nothing that is called ::fill calls itself, so it needs no bound"]);
+    }
+
+    #[test]
+    fn a_callback_that_is_gone_is_wrong() {
+        let mut some = measured(&[("audit", 1)]);
+        some.used.remove(CALLBACKS[0].1);
+        assert_eq!(judge(&[some]), ["there is no closure ::audit::Auditor< that audit leads to"]);
+    }
+
+    #[test]
+    fn callbacks_are_the_closures_of_that_name() {
+        let named = |name: &str| Function { names: vec![name.to_owned()], end: 0 };
+        let functions = BTreeMap::from([
+            (1, named("cofferdam::iommu::audit::Auditor<H>::unit::{{closure}}")),
+            (2, named("cofferdam::iommu::audit::Auditor<H>::unit")),
+            (3, named("cofferdam::iommu::audit::<impl Iommu<H>>::reach::{{closure}}::{{closure}}")),
+        ]);
+        assert_eq!((callbacks("audit", &functions), callbacks("reach", &functions)), (vec![1], vec![3]));
+        assert!(callbacks("map", &functions).is_empty());
+    }
+
+    #[test]
+    fn a_call_that_a_profile_lacks_is_an_error() {
+        let all = || measured(&[("commit", 1), ("map", 1)]);
+        assert!(tell(&[all(), all(), all()], &["map".to_owned()]).is_ok());
+        let error = tell(&[all(), measured(&[("map", 1)]), all()], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "the client has no call_commit: fat LTO, -O3");
+        let error = tell(&[all()], &["unmap".to_owned()]).unwrap_err();
+        assert_eq!(error.to_string(), "there is no call unmap; there are commit, map");
+    }
+
+    #[test]
+    fn a_name_loses_its_type_parameters() {
+        for (name, short) in [
+            ("a::Iommu<H,_,_>::commit", "a::Iommu::commit"),
+            ("a::map::<impl a::Table<F>>::fill", "a::map::<impl a::Table>::fill"),
+            ("<a::Map<I,F> as core::Iterator>::fold", "<a::Map as core::Iterator>::fold"),
+            ("a::f::<fn(u8) -> u8>", "a::f::<fn(u8) -> u8>"),
+            ("call_map", "call_map"),
+        ] {
+            assert_eq!(plain(name), short);
+        }
+    }
+}
