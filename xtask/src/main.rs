@@ -13,6 +13,7 @@ mod host;
 mod image;
 mod inspect;
 mod judge;
+mod layers;
 mod matrix;
 mod panics;
 mod process;
@@ -70,6 +71,14 @@ enum Verb {
     /// Exit status: 0 if each rule that is checked has a place in the model and tests of both kinds, and no number and
     /// no test is named that does not exist; 1 if not.
     Rules(rules::Options),
+    /// Shows whether the driver keeps its layers: whether each part uses only what lies below it.
+    ///
+    /// Reads the sources without their tests. Three things are looked for: a vendor that is named where none may be (there
+    /// in comments and tests as well), a file that uses what a higher layer defines, and files that use each other in a
+    /// circle, in `src` and in `platform/model/src`. A module that exports what a module below it defines does not use it.
+    ///
+    /// Exit status: 0 if there is nothing of that kind, 1 if there is, with its lines.
+    Layers,
     /// Shows that no call of the driver can panic, whatever it is called with.
     ///
     /// Links programs that make every call of the driver with values that the optimiser knows nothing about, and looks
@@ -135,6 +144,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::verb(&options),
         Verb::Inspect(options) => inspect::verb(&options),
         Verb::Rules(options) => rules::verb(&options),
+        Verb::Layers => layers::verb(),
         Verb::Panics => panics::verb(),
         Verb::Size => size::verb(),
         Verb::Stack(options) => stack::verb(&options),
