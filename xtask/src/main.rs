@@ -68,8 +68,10 @@ enum Verb {
     /// A test of the model breaks a rule by hand and names its number in quotes, or keeps it, names it in a comment or
     /// in quotes, and expects that nothing is reported.
     ///
-    /// Exit status: 0 if each rule that is checked has a place in the model and tests of both kinds, and no number and
-    /// no test is named that does not exist; 1 if not.
+    /// docs/rules.md has each rule in words, with its section of the specification and where it is checked.
+    ///
+    /// Exit status: 0 if each rule that is checked has a place in the model and tests of both kinds, no number and no test
+    /// is named that does not exist, and docs/rules.md has each rule once and says where it is checked; 1 if not.
     Rules(rules::Options),
     /// Shows whether the driver keeps its layers: whether each part uses only what lies below it.
     ///

@@ -1,14 +1,18 @@
 //! `cargo xtask rules`: each rule of a correct driver, where the model checks it, which tests prove that, and where the
 //! driver names it.
 //!
+//! `docs/rules.md` has the rules in words.
+//!
 //! How a rule is named: by its number in quotes where the model reports it and where a test of the model expects that; in
 //! a comment in the driver, and in a test that keeps the rule and breaks nothing.
 
+mod document;
+mod public;
 mod scan;
 
-use std::fmt;
+use std::{fmt, fs};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use cofferdam_model::rules::{RULES, Status};
 use comfy_table::{Table, presets};
@@ -22,6 +26,12 @@ pub struct Options {
     /// Rules to show with every place, instead of all with one place of each kind.
     #[arg(value_name = "NUMBER")]
     numbers: Vec<String>,
+    /// Writes into docs/rules.md where each rule is checked.
+    #[arg(long, conflicts_with = "numbers")]
+    write: bool,
+    /// Fails also where public documentation of the driver cites a rule without a link to it.
+    #[arg(long)]
+    links: bool,
 }
 
 /// A rule: its number, what it is about, and what the model does about it.
@@ -38,11 +48,20 @@ struct Found {
     kept: Vec<Place>,
     /// Where the driver names it.
     driver: Vec<Place>,
+    /// Where a test of the driver names it.
+    tests: Vec<Place>,
 }
 
 pub fn verb(options: &Options) -> Result<Verdict> {
-    let sources = scan::read(&crate::root())?;
+    let root = crate::root();
+    let sources = scan::read(&root)?;
     let found = search(RULES, &sources);
+    let file = root.join(document::FILE);
+    let mut document = fs::read_to_string(&file).with_context(|| format!("cannot read {}", document::FILE))?;
+    if options.write {
+        document = document::written(&document, RULES, &found);
+        fs::write(&file, &document).with_context(|| format!("cannot write {}", document::FILE))?;
+    }
     if options.numbers.is_empty() {
         print!("{}", table(RULES, &found));
     }
@@ -52,13 +71,19 @@ pub fn verb(options: &Options) -> Result<Verdict> {
             None => bail!("there is no rule {number}"),
         }
     }
-    let wrong = judge(RULES, &found, &sources);
+    let mut wrong = judge(RULES, &found, &sources);
+    wrong.extend(document::judge(&document, RULES, &found));
+    let bare = public::bare(&root)?;
+    if options.links {
+        wrong.extend_from_slice(&bare);
+    }
     for line in &wrong {
         println!("  {} {line}", show::mark(false));
     }
     let count = |name| RULES.iter().filter(|rule| word(rule.2) == name).count();
     let (checked, shown, not_yet) = (count("checked"), count("shown"), count("not yet"));
     println!("{} rules: {checked} checked, {shown} shown, {not_yet} not yet; {} wrong", RULES.len(), wrong.len());
+    println!("public documentation cites {} without a link (--links names them)", bare.len());
     Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
 }
 
@@ -79,6 +104,7 @@ fn search(rules: &[Rule], sources: &[Source]) -> Vec<Found> {
         broken: tests.iter().filter(|test| test.breaks(number)).map(|test| test.place.clone()).collect(),
         kept: tests.iter().filter(|test| test.keeps(number)).map(|test| test.place.clone()).collect(),
         driver: sources.iter().flat_map(|source| source.driver_names(number)).collect(),
+        tests: sources.iter().flat_map(|source| source.test_names(number)).collect(),
     });
     found.collect()
 }

@@ -23,6 +23,10 @@ pub struct Module {
     /// From the root of the repository.
     pub file: PathBuf,
     pub parent: Option<usize>,
+    /// It is all of its file, not a part of one.
+    pub is_file: bool,
+    /// It is `pub`, and so are those that it is in.
+    pub is_public: bool,
     pub children: BTreeMap<String, usize>,
     /// What is defined here, but modules.
     pub items: BTreeSet<String>,
@@ -83,7 +87,8 @@ impl Tree {
         items: &[Item],
     ) -> Result<usize> {
         let here = self.modules.len();
-        self.modules.push(Module { path: path.clone(), file: file.to_owned(), parent, ..Module::default() });
+        let module = Module { path: path.clone(), file: file.to_owned(), parent, ..Module::default() };
+        self.modules.push(Module { is_file: true, is_public: parent.is_none(), ..module });
         let mut reader = Reader::default();
         for item in items {
             let Item::Mod(module) = item else {
@@ -106,6 +111,11 @@ impl Tree {
                     self.read_file(root, found, &below, path, Some(here))?
                 }
             };
+            let is_public =
+                matches!(module.vis, Visibility::Public(_)) && self.modules.get(here).is_some_and(|it| it.is_public);
+            if let Some(child) = self.modules.get_mut(child) {
+                (child.is_file, child.is_public) = (module.content.is_none(), is_public);
+            }
             reader.children.insert(name, child);
         }
         if let Some(module) = self.modules.get_mut(here) {

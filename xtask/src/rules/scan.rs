@@ -8,6 +8,7 @@ use walkdir::WalkDir;
 /// Where rules are named, from the root of the repository.
 const FOLDERS: [&str; 3] = ["src", "platform", "tests"];
 const DRIVER: &str = "src/";
+const TESTS: &str = "tests/";
 const MODEL: &str = "platform/model/src/";
 const MODEL_TESTS: &str = "platform/model/tests/";
 /// The table itself, which also says which numbers there are not.
@@ -112,11 +113,18 @@ impl Source {
         lines.map(|(line, _)| self.place(line)).collect()
     }
 
+    /// Where a test of the driver names a rule.
+    pub fn test_names(&self, number: &str) -> Vec<Place> {
+        let is_test = self.path.starts_with(TESTS) || self.path.starts_with(DRIVER) && self.path.contains("/tests");
+        let lines = self.lines().filter(|(_, text)| is_test && names(comment(text), number));
+        lines.map(|(line, _)| self.place(line)).collect()
+    }
+
     /// All numbers of rules, with where they are. None in the table: it is what they are measured by.
     pub fn numbers(&self) -> impl Iterator<Item = (&str, Place)> {
         let lines = self.lines().filter(|_| self.path != TABLE);
-        let numbers = lines.flat_map(|(line, text)| words(text).map(move |word| (line, word)));
-        numbers.filter(|(_, word)| parts(word).is_some()).map(|(line, word)| (word, self.place(line)))
+        let numbers = lines.flat_map(|(line, text)| rules_in(text).map(move |word| (line, word)));
+        numbers.map(|(line, word)| (word, self.place(line)))
     }
 
     /// Tests that a text names in backticks, with where.
@@ -188,6 +196,11 @@ fn comment(line: &str) -> &str {
 
 fn last_visible(text: &str) -> Option<char> {
     text.trim_end().chars().next_back()
+}
+
+/// The numbers of rules in a text.
+pub fn rules_in(text: &str) -> impl Iterator<Item = &str> {
+    words(text).filter(|word| parts(word).is_some())
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
