@@ -2,13 +2,16 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 
 use cofferdam::firmware::dmar::{Dmar, Structure};
 use cofferdam::firmware::ivrs::{Block, Ivrs};
+use cofferdam::limits::Limits;
 use cofferdam::topology::{NoConfigSpace, Topology};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
+const LIMITS: Limits = Limits::DEFAULT;
 const QUARTER_MIB: usize = 1 << 18;
 const MIB: usize = 1 << 20;
 
@@ -56,9 +59,10 @@ fn ivrs_of_units(bencher: Bencher<'_, '_>, bytes: usize) {
 #[divan::bench(args = [QUARTER_MIB, MIB])]
 fn topology_of_affinities(bencher: Bencher<'_, '_>, bytes: usize) {
     let table = table(b"DMAR", &[3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], bytes);
-    bencher.counter(BytesCount::new(bytes)).bench(|| {
+    let mut memory = vec![MaybeUninit::uninit(); LIMITS.words()];
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         let mut findings = 0_usize;
-        let topology = <Topology>::from_dmar(black_box(&table), &NoConfigSpace, |_| findings += 1);
+        let topology = Topology::read(&mut memory, &LIMITS, black_box(&table), &NoConfigSpace, |_| findings += 1);
         (topology.is_ok(), findings)
     });
 }

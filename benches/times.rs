@@ -3,13 +3,15 @@
 //! `--quick` takes fewer samples.
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cofferdam_benches::driver::{self, Edits};
 use cofferdam_benches::job;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
+/// How long a unit takes that is not at once done.
+const LATENCY: Duration = Duration::from_micros(10);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -51,6 +53,8 @@ enum Line<'a> {
     Time { work: &'a str, contender: &'a str, bytes: u64, low: f64, median: f64, high: f64 },
     /// Nanoseconds that an edit of a cell took, by so many threads on so many units.
     Edit { units: usize, threads: usize, low: f64, median: f64, high: f64 },
+    /// Nanoseconds that a change took for which all units have to confirm something, which takes each 10 µs.
+    Wait { units: usize, threads: usize, low: f64, median: f64, high: f64 },
     /// What the driver asked of a machine.
     Cost {
         work: &'a str,
@@ -82,15 +86,30 @@ fn main() {
         measure(work, bytes, contenders, samples);
     }
     let _ = sched_setaffinity(None, &cpus);
+    let (samples, rounds) = (samples.min(11), if quick { 200 } else { 2000 });
     for units in [1, 8, 64] {
         let edits = Edits::new(units);
-        for threads in 1..=4 {
-            let rounds = if quick { 200 } else { 2000 };
-            let times = (0..samples.min(11)).map(|_| edits.run(threads, rounds)).collect();
-            let [low, median, high] = quartiles(times);
+        for (threads, [low, median, high]) in by_threads(samples, |threads| edits.run(threads, rounds)) {
             Line::Edit { units, threads, low, median, high }.print();
         }
     }
+    for units in [1, 8] {
+        let edits = Edits::with_latency(units, LATENCY);
+        for (threads, [low, median, high]) in by_threads(samples, |threads| edits.run_waits(threads, rounds)) {
+            Line::Wait { units, threads, low, median, high }.print();
+        }
+    }
+}
+
+/// The quartiles of what one thread takes, and so on up to four. They take turns, too.
+fn by_threads(samples: usize, run: impl Fn(usize) -> f64) -> impl Iterator<Item = (usize, [f64; 3])> {
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..samples {
+        for (threads, times) in (1..).zip(&mut times) {
+            times.push(run(threads));
+        }
+    }
+    (1..).zip(times.map(quartiles))
 }
 
 /// Keeps to one CPU, the last, which has the fewest interrupts. False if that is not allowed.

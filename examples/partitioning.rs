@@ -3,60 +3,68 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "an example fails by panicking; constants are never wrong")]
 
-use cofferdam::addr::{Iova, PhysAddr, Region, Rights, SourceId};
-use cofferdam::hal::Hal;
-use cofferdam::iommu::{Error, Options};
-use cofferdam::topology::Topology;
-use cofferdam::{CellConfig, Iommu};
+use cofferdam::addr::{Iova, PhysAddr, Rights};
 use cofferdam_model::{Config, Machine, UnitConfig};
 
 // The README shows this part.
+use cofferdam::addr::{Region, SourceId};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{DeviceConfig, Edit, Error, Iommu, Options};
+use cofferdam::limits::{Limits, Memory};
+use cofferdam::{CellConfig, CellId};
+
+const LIMITS: Limits = Limits { units: 8, cells: 4, ..Limits::DEFAULT };
+static MEMORY: Memory<{ LIMITS.words() }> = Memory::new();
+
+/// From here on every device is blocked.
+fn boot<H: Hal>(hal: H, acpi_table: &[u8]) -> Result<Iommu<'static, H>, Error> {
+    let Some(memory) = MEMORY.take() else { return Err(Error::Probed) };
+    let mut iommu = Iommu::new(hal, Options::DEFAULT);
+    iommu.probe_acpi(memory, &LIMITS, acpi_table, |finding| println!("firmware: {finding}"))?;
+    iommu.enable()?;
+    Ok(iommu)
+}
+
+/// A cell whose device reaches this memory and nothing else. The root cell loses both, in the same change.
+fn carve<H: Hal>(iommu: &Iommu<'_, H>, memory: Region, device: SourceId) -> Result<CellId, Error> {
+    // Interrupts are not remapped yet, and each cell has to accept that.
+    let cell = iommu.create_cell(CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT })?;
+    iommu.commit(&[Edit::Map(cell, memory), Edit::Assign(device, cell, DeviceConfig::default())])?;
+    Ok(cell)
+}
+// Up to here.
+
 const DISK: SourceId = SourceId::new(0, 0, 1, 0).unwrap();
 const CARD: SourceId = SourceId::new(0, 0, 2, 0).unwrap();
 /// All memory, one to one: 1 GiB at 1 GiB.
-const MEMORY: Region = Region::new(Iova::new(1 << 30), PhysAddr::new(1 << 30), 1 << 30, Rights::all()).unwrap();
+const ALL: Region = Region::new(Iova::new(1 << 30), PhysAddr::new(1 << 30), 1 << 30, Rights::all()).unwrap();
 /// What the cell gets of it: the card sees it at 0.
 const PART: Region = Region::new(Iova::new(0), PhysAddr::new(1 << 30 | 64 << 20), 64 << 20, Rights::all()).unwrap();
-// Interrupts are not remapped yet, so each cell has to say that it knows.
-const CELL: CellConfig = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
 
 /// What a hypervisor does in its life; guests run where `run` is called.
-fn life<H: Hal>(hal: H, dmar: &[u8], run: impl Fn(&str)) -> Result<(), Error> {
-    // What firmware got wrong is told, and costs the structure that is wrong, not the machine.
-    let topology = Topology::from_dmar(dmar, &hal, |finding| println!("firmware: {finding}"))?;
-    let mut iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
-    iommu.enable()?;
+fn life<H: Hal>(hal: H, acpi_table: &[u8], run: impl Fn(&str)) -> Result<(), Error> {
+    let mut iommu = boot(hal, acpi_table)?;
     run("every device is blocked");
 
-    let root = iommu.create_root_cell(CELL)?;
-    let mut change = iommu.change();
-    change.map(root, MEMORY)?.assign(DISK, root)?.assign(CARD, root)?;
-    change.commit()?;
+    let root = iommu.create_root_cell(CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT })?;
+    let plain = DeviceConfig::default();
+    iommu.commit(&[Edit::Map(root, ALL), Edit::Assign(DISK, root, plain), Edit::Assign(CARD, root, plain)])?;
     run("the root cell has all memory and both devices");
 
-    let snooped = iommu.device_info(CARD)?.snoop_enforceable;
-    println!("the card can be made to snoop: {snooped}");
-    let cell = iommu.create_cell(CELL)?;
-    let mut change = iommu.change();
-    change.map(cell, PART)?.assign(CARD, cell)?;
-    // As a whole, or not at all: the root cell loses what the cell gets.
-    let committed = change.commit()?;
-    for (cell, coherency) in committed.coherency_changes() {
-        println!("{cell} has to honour WBINVD from now on: {coherency}");
-    }
+    println!("the card can be made to snoop: {}", iommu.device_info(CARD)?.snoop_enforceable);
+    let cell = carve(&iommu, PART, CARD)?;
     run("the card has 64 MiB of its own, which the disk does not reach any more");
     iommu.faults(|fault| println!("{fault}"));
 
     iommu.destroy_cell(cell)?;
-    run("the memory is the root cell's again, the card is blocked until it is assigned anew");
+    run("the memory is the root cell's again; the card is blocked until it is assigned");
     iommu.faults(|fault| println!("{fault}"));
 
     iommu.destroy_cell(root)?;
     iommu.disable()?;
-    run("the units are off, as firmware left them");
+    run("the units are off, and every device reaches all memory");
     Ok(())
 }
-// Up to here.
 
 fn main() {
     let machine = Machine::new(Config::new([UnitConfig::client()]));

@@ -1,36 +1,19 @@
 //! The audit: what the live tables of a unit let each source-id reach, read as hardware reads them, and how that differs
 //! from what is granted.
 //!
-//! It starts from a unit's registers and shares no code and no bit definition with what writes the tables.
+//! It starts from a unit's registers and shares no code and no bit definition with what writes the tables. The readers of
+//! live tables lie in this folder, a folder a vendor, and are declared in `lib.rs` as `live`: this file names no vendor.
 
 mod compare;
 mod crossing;
 mod difference;
-mod vtd;
+mod findings;
+mod reach;
 
 pub(crate) use compare::Comparison;
 pub(crate) use crossing::{owned, unowned};
 pub use difference::Difference;
-pub(crate) use vtd::{LiveTables, Mode, Registers, Seen, Target};
+pub(crate) use findings::Findings;
+pub use reach::Reach;
 
-use core::fmt;
-
-use crate::addr::{Region, SourceId};
-
-/// Memory that a source-id reaches by the live tables: a range that nothing continues with the same rights and snooping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// Who.
-    pub source: SourceId,
-    /// Where its requests lead, and what they may do.
-    pub region: Region,
-    /// Its requests snoop the CPU's caches, whatever it asks for.
-    pub snoop: bool,
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let snoop = if self.snoop { ", snooped" } else { "" };
-        write!(f, "{}: {}{snoop}", self.source, self.region)
-    }
-}
+pub(crate) use crate::live::{LiveTables, Mode, Registers, Seen, Target};

@@ -3,16 +3,16 @@
 mod difference;
 mod policy;
 mod regions;
+mod reserved;
 
-pub(crate) use difference::{Difference, differences, withdraw_grants};
+pub(crate) use difference::{Differences, withdraw_grants};
 pub use policy::{CoherencyPolicy, ResetPolicy, Sharing};
-pub(crate) use regions::{RegionError, Regions, outside, part};
-
-use heapless::Vec;
+pub(crate) use regions::{Part, RegionError, Regions, SLACK};
+pub(crate) use reserved::{Reserved, for_each_mapped, outside};
 
 use crate::domain::{Coherency, Domain};
 use crate::hal::{FrameList, Hal};
-use crate::limits;
+use crate::limits::List;
 
 /// Which cell: valid from its creation until it is destroyed. The handle of a destroyed cell never names another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,37 +74,57 @@ impl Default for CellConfig {
     }
 }
 
-/// A cell.
+/// The slot of a cell. What a cell needs room for stays with its slot.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct Cell<'s> {
+    /// 0 if there is no cell.
     pub generation: u32,
     pub config: CellConfig,
     /// What is committed.
-    pub regions: Regions,
+    pub regions: Regions<'s>,
     /// What is to be, in a change.
-    pub staged: Regions,
+    pub staged: Regions<'s>,
     /// A change is under way, and the configuration's lock may be free meanwhile.
     pub busy: bool,
     /// The change ends with the cell.
     pub doomed: bool,
-    /// What the hypervisor was told last.
+    /// What the hypervisor learned last.
     pub coherency_told: Coherency,
     /// One for each combination of attributes that its devices need; each has at least one device.
-    pub domains: Vec<Domain, { limits::DOMAINS }>,
+    pub domains: List<'s, Domain>,
 }
 
-impl Cell {
-    pub(crate) fn new(generation: u32, config: CellConfig) -> Self {
+impl<'s> Cell<'s> {
+    /// A slot without a cell, with room for these regions and page tables.
+    pub(crate) fn none(regions: Regions<'s>, staged: Regions<'s>, domains: List<'s, Domain>) -> Self {
         Self {
-            generation,
-            config,
-            regions: Regions::new(),
-            staged: Regions::new(),
+            generation: 0,
+            config: CellConfig::DEFAULT,
+            regions,
+            staged,
             busy: false,
             doomed: false,
             coherency_told: Coherency::Enforced,
-            domains: Vec::new(),
+            domains,
         }
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.generation != 0
+    }
+
+    /// A cell without memory or devices begins here.
+    pub(crate) fn begin(&mut self, generation: u32, config: CellConfig) {
+        (self.generation, self.config) = (generation, config);
+        (self.busy, self.doomed, self.coherency_told) = (false, false, Coherency::Enforced);
+        self.regions.clear();
+        self.staged.clear();
+        self.domains.clear();
+    }
+
+    /// The cell is gone: it has no domain any more.
+    pub(crate) fn end(&mut self) {
+        self.generation = 0;
     }
 
     /// Not enforced, if any table in use is not (C3).
@@ -120,14 +140,20 @@ impl Cell {
         is_removed: impl Fn(&Domain) -> bool,
         mut give: impl FnMut(FrameList),
     ) {
-        let mut kept = Vec::new();
-        while let Some(domain) = self.domains.pop() {
-            if is_removed(&domain) {
+        let mut index = 0;
+        while let Some(domain) = self.domains.get(index) {
+            if !is_removed(domain) {
+                index += 1;
+            } else if let Some(domain) = self.domains.swap_remove(index) {
                 give(domain.into_frames(hal));
-            } else {
-                let _ = kept.push(domain);
             }
         }
-        self.domains = kept;
     }
+}
+
+/// Room for so many regions, for a test.
+#[cfg(test)]
+pub(crate) fn fresh_regions(capacity: usize) -> Regions<'static> {
+    let room = std::vec::Vec::from_iter((0..capacity + SLACK).map(|_| core::mem::MaybeUninit::uninit()));
+    Regions::new(List::new(room.leak()))
 }

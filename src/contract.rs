@@ -150,6 +150,8 @@ pub(crate) struct UnitConfig {
     pub timeout_ns: u64,
     pub device_timeout_ns: u64,
     pub queue_slots: u16,
+    /// So many device-TLBs there may be behind it.
+    pub device_tlbs: usize,
 }
 
 /// Where main memory ends, below 4 GiB and above: what is kept out of devices' reach while a unit is taken over.

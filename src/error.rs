@@ -6,13 +6,13 @@ use core::fmt;
 use crate::addr::Requester;
 use crate::hal::{NoFrame, Window};
 
-/// A remapping unit did not do what it was asked, or cannot be used.
+/// A remapping unit did not do what the driver requested, or cannot be used.
 ///
 /// DMA through it stays as it was before the call, unless a variant says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnitError {
-    /// A status bit did not reach its value before the deadline. What had been asked may still happen later.
+    /// A status bit did not reach its value before the deadline. What was requested may still happen later.
     Timeout {
         /// The unit's registers.
         unit: Window,
@@ -43,8 +43,8 @@ pub enum UnitError {
         /// What is missing, in words.
         missing: &'static str,
     },
-    /// The unit refused a command of its queue, so that what had been asked with it is not known to be done. Commands of
-    /// others are not concerned.
+    /// The unit refused a command of its queue, so nothing that was requested with it is known to be done. Commands of
+    /// other callers are not affected.
     Queue {
         /// The unit's registers.
         unit: Window,
@@ -57,27 +57,27 @@ pub enum UnitError {
         /// The cause, in words.
         cause: &'static str,
     },
-    /// The unit refused an invalidation that was asked for through its registers, or did less.
+    /// The unit refused an invalidation that was requested through its registers, or did less.
     Invalidation {
         /// The unit's registers.
         unit: Window,
         /// The register that was written.
         register: &'static str,
-        /// The field that tells what was done.
+        /// The field that says what was done.
         bit: &'static str,
     },
-    /// A device did not answer an invalidation of its device-TLB, also when it was asked again. Nothing of what had been
-    /// asked together with that is known to be done, and the device may still use what it has cached. The front fences it
-    /// and asks for the rest again ([`Change::commit`](crate::iommu::Change::commit)). The unit works, and what others asked
-    /// is not concerned.
+    /// A device did not answer an invalidation of its device-TLB, also when it was issued again. Nothing that was requested
+    /// together with it is known to be done, and the device may still use what it has cached. The front blocks the device
+    /// and issues the rest again ([`Iommu::commit`](crate::Iommu::commit)). The unit works, and what other callers
+    /// requested is not affected.
     Device {
         /// The unit's registers.
         unit: Window,
-        /// The device, as its requests name it: bus, device and function. If the unit does not tell which one it was, the
-        /// first of those that it was asked for.
+        /// The device, as its requests name it: bus, device and function. If the unit does not name it, the first
+        /// of those with an invalidation under way.
         requester: Requester,
     },
-    /// The unit's queue was full of what others asked, time and again. Nothing was asked.
+    /// The unit's queue was full of other callers' commands at every attempt. Nothing was requested.
     NoRoom {
         /// The unit's registers.
         unit: Window,

@@ -33,7 +33,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// Why a request was blocked, as far as all units tell it apart.
+/// Why a request was blocked, as far as every unit distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {

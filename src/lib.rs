@@ -1,8 +1,10 @@
 //! `cofferdam` keeps the DMA of each partition of a machine within that partition's memory.
 //!
+//! Who links it begins with the [`guide`].
+//!
 //! The layers, each of which uses only those below it:
 //!
-//! - [`iommu`]: the front: discover, enable, cells, faults
+//! - [`iommu`]: the front: units, cells and their devices, faults
 //! - `audit`: what the live tables let devices reach, read without a line of what writes them
 //! - `cell`: what a partition is granted
 //! - `domain`: a page table, its attributes and its id
@@ -20,13 +22,16 @@
 //!
 //! ```
 //! use cofferdam::hal::Hal;
-//! use cofferdam::iommu::{Error, Options};
-//! use cofferdam::topology::Topology;
-//! use cofferdam::Iommu;
+//! use cofferdam::iommu::{Error, Iommu, Options};
+//! use cofferdam::limits::{Limits, Memory};
 //!
-//! fn block_all_dma<H: Hal>(hal: H, dmar: &[u8]) -> Result<Iommu<H>, Error> {
-//!     let topology = Topology::from_dmar(dmar, &hal, |_finding| ())?;
-//!     let mut iommu: Iommu<H> = Iommu::discover(hal, topology, Options::default())?;
+//! const LIMITS: Limits = Limits { cells: 4, units: 8, ..Limits::DEFAULT };
+//! static MEMORY: Memory<{ LIMITS.words() }> = Memory::new();
+//!
+//! fn block_all_dma<H: Hal>(hal: H, dmar: &[u8]) -> Result<Iommu<'static, H>, Error> {
+//!     let mut iommu = Iommu::new(hal, Options::default());
+//!     let memory = MEMORY.take().unwrap_or_default();
+//!     iommu.probe_acpi(memory, &LIMITS, dmar, |_finding| ())?;
 //!     iommu.enable()?;
 //!     Ok(iommu)
 //! }
@@ -47,11 +52,19 @@ mod domain;
 pub mod error;
 pub mod fault;
 pub mod firmware;
+pub mod guide;
 pub mod hal;
 pub mod interrupt;
 mod invalidation;
 pub mod iommu;
 pub mod limits;
+/// What `audit` reads live tables with, a folder a vendor below `src/audit`.
+#[path = "audit"]
+mod live {
+    mod vtd;
+
+    pub(crate) use vtd::{LiveTables, Mode, Registers, Seen, Target};
+}
 mod paging;
 mod pci;
 pub mod topology;
@@ -66,7 +79,7 @@ pub use iommu::Iommu;
 /// the API: it changes without notice, and it is sound only as the front uses it, each table with the platform that it was
 /// made on.
 #[doc(hidden)]
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub mod internals {
     pub use crate::amd::V1;
     pub use crate::hal::FrameList;

@@ -1,35 +1,97 @@
-//! How much the driver can hold: the defaults of the capacities that its user may choose.
+//! How much the driver can hold. Its user picks each capacity by name, and hands over the memory.
 //!
 //! The driver allocates nothing but the hardware's own tables, so everything else has a fixed capacity. A full one is a
 //! typed error, [`Full`].
-#![forbid(unsafe_code)]
+
+mod list;
+mod memory;
 
 use core::fmt;
 
-/// Remapping units: enough for a four-socket server.
-pub const UNITS: usize = 64;
-/// Device scopes of all structures of the firmware's table together.
-pub const SCOPES: usize = 1024;
-/// Reserved memory regions of the firmware's table.
-pub const RESERVED: usize = 64;
-/// Cells that exist at a time.
-pub const CELLS: usize = 16;
-/// Regions of one cell.
-pub const REGIONS: usize = 64;
-/// Devices assigned at a time, in all cells together.
-pub const DEVICES: usize = 256;
-/// Devices with a device-TLB at a time, behind one remapping unit; those that a change releases are among them until it
-/// is committed.
-pub const DEVICE_TLBS: usize = 32;
+pub(crate) use list::List;
+pub use memory::Memory;
+pub(crate) use memory::{Carver, words_of};
+
+/// The capacities of a front. They are picked once, when it [reads the firmware's table](crate::Iommu::probe_acpi).
+///
+/// ```
+/// use cofferdam::limits::Limits;
+///
+/// const SMALL: Limits = Limits { units: 4, cells: 4, devices: 32, ..Limits::DEFAULT };
+/// const { assert!(SMALL.words() < Limits::DEFAULT.words()) };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Remapping units.
+    pub units: usize,
+    /// Device scopes of all structures of the firmware's table together.
+    pub scopes: usize,
+    /// Reserved memory regions of the firmware's table: at most 64.
+    pub reserved: usize,
+    /// Cells that exist at a time: at most 64.
+    pub cells: usize,
+    /// Regions of one cell, the root cell's among them.
+    pub regions: usize,
+    /// Different page tables of one cell: one for each combination of attributes that its devices need.
+    pub domains: usize,
+    /// Devices assigned at a time, in all cells together.
+    pub devices: usize,
+    /// Devices with a device-TLB at a time, behind one remapping unit: at most 48. Those that a change releases are among
+    /// them until it is committed.
+    pub device_tlbs: usize,
+    /// Windows of bridges that matter to all devices that are assigned at a time: at most 64
+    /// ([`BridgeWindow`](crate::topology::BridgeWindow)).
+    pub windows: usize,
+    /// Changes that wait for units at a time: there is use for one for each cell. Others wait for one of these to end, as for
+    /// a cell that is in a change.
+    pub changes: usize,
+}
+
+impl Limits {
+    /// Enough for a server of four sockets.
+    pub const DEFAULT: Self = Self {
+        units: 64,
+        scopes: 1024,
+        reserved: 64,
+        cells: 16,
+        regions: 64,
+        domains: 4,
+        devices: 256,
+        device_tlbs: 32,
+        windows: 32,
+        changes: 16,
+    };
+
+    /// The first capacity that is larger than it can be, or too small to be of any use.
+    pub(crate) const fn flaw(&self) -> Option<Full> {
+        let bounds = [
+            ("changes at a time (1 at least)", self.changes == 0, 1),
+            ("reserved memory regions", self.reserved > 64, 64),
+            ("cells", self.cells > 64, 64),
+            ("devices with a device-TLB", self.device_tlbs > 48, 48),
+            ("windows of bridges", self.windows > 64, 64),
+        ];
+        let mut index = 0;
+        while index < bounds.len() {
+            #[allow(clippy::indexing_slicing, reason = "the index is below the length, and `get` is not const")]
+            let (what, is_flaw, capacity) = bounds[index];
+            if is_flaw {
+                return Some(Full { what, capacity });
+            }
+            index += 1;
+        }
+        None
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// Devices whose faults are counted one by one, behind one remapping unit.
 pub const FAULTING_DEVICES: usize = 16;
-/// Windows of bridges that matter to a device, and to all that are assigned at a time
-/// ([`BridgeWindow`](crate::topology::BridgeWindow)).
-pub const WINDOWS: usize = 32;
-/// Edits of one change.
-pub const EDITS: usize = 64;
-/// Different page tables of one cell: one for each combination of attributes that its devices need.
-pub const DOMAINS: usize = 4;
 
 /// A fixed capacity is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! Page tables: one walker for many entry formats.
 //!
-//! A table belongs to no unit: what an edit changed is told as a `Change`, and its user tells the hardware. What an edit
-//! takes out of the table stays with it until its user says that hardware has forgotten it.
+//! A table belongs to no unit: an edit returns what it changed as a `Change`, and its user invalidates that. What an edit takes
+//! out of the table stays with it until its user says that no hardware has it cached.
 //!
 //! A table is always as small as it can be: what one page can map is one page, as far as its geometry allows, and no table but
 //! the top one is empty.
 
 mod change;
 mod check;
+mod edit;
 mod format;
 mod geometry;
 mod join;
@@ -16,6 +17,7 @@ mod map;
 mod mappings;
 mod needs;
 mod protect;
+mod release;
 mod split;
 mod table;
 #[cfg(test)]
@@ -28,9 +30,10 @@ mod write;
 pub use change::Change;
 pub use check::MapError;
 pub(crate) use check::check;
+pub use edit::Prealloc;
 pub(crate) use format::page_bytes;
 pub use format::{Entry, Format};
 pub use geometry::{Geometry, Hole};
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub use mappings::Mappings;
-pub use table::{PageTable, Prealloc};
+pub use table::PageTable;

@@ -14,35 +14,26 @@ mod scope;
 mod unit;
 mod window;
 
-use crate::addr::{Region, SourceId};
-use crate::firmware::{Finding, Flaw, dmar};
-use crate::limits;
+use core::mem::MaybeUninit;
 
-use heapless::Vec;
+use crate::addr::{Region, SourceId};
+use crate::firmware::{Error, Finding, Flaw, dmar};
+use crate::limits::{Carver, Full, Limits, List, words_of};
 
 pub use crate::pci::{ConfigSpace, NoConfigSpace};
 pub use group::{Group, Isolation};
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub use scope::{Role, Scope, Target};
-pub use unit::{AmdUnit, UnitInfo, UnitKind};
+pub use unit::{AmdUnit, UnitIndex, UnitInfo, UnitKind};
 pub use window::BridgeWindow;
-pub(crate) use window::FULL;
 
-/// What the firmware's table says about the machine.
-///
-/// About 28 KiB with the default capacities. Where stacks are small it is filled where it lies
-/// ([`read_dmar`](Self::read_dmar)), or within the front ([`Iommu::probe_dmar`](crate::Iommu::probe_dmar)). The capacities are
-/// those of units, of scopes and of reserved memory; write `<Topology>::from_dmar` for the defaults.
-#[derive(Clone, Debug)]
-pub struct Topology<
-    const UNITS: usize = { limits::UNITS },
-    const SCOPES: usize = { limits::SCOPES },
-    const RESERVED: usize = { limits::RESERVED },
-> {
-    units: Vec<UnitInfo, UNITS>,
-    scopes: Vec<Scope, SCOPES>,
-    reserved: Vec<ReservedMemory, RESERVED>,
+/// What the firmware's table says about the machine. It lies in memory that its user hands over.
+#[derive(Debug)]
+pub struct Topology<'s> {
+    units: List<'s, UnitInfo>,
+    scopes: List<'s, Scope>,
+    reserved: List<'s, ReservedMemory>,
     is_complete: bool,
     host_address_width: u8,
     interrupt_remapping: bool,
@@ -50,18 +41,88 @@ pub struct Topology<
     dma_opt_in: bool,
 }
 
-impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
-    /// No unit at all. It may be the value of a static, and [`read_dmar`](Self::read_dmar) fills it there.
-    pub const EMPTY: Self = Self {
-        units: Vec::new(),
-        scopes: Vec::new(),
-        reserved: Vec::new(),
-        is_complete: true,
-        host_address_width: 0,
-        interrupt_remapping: false,
-        x2apic_opt_out: false,
-        dma_opt_in: false,
-    };
+/// How many words of 64 bits a topology takes: a part of [`Limits::words`].
+pub(crate) const fn topology_words(limits: &Limits) -> usize {
+    let Limits { units, scopes, reserved, .. } = *limits;
+    let lists = words_of::<UnitInfo>(units).saturating_add(words_of::<Scope>(scopes));
+    lists.saturating_add(words_of::<ReservedMemory>(reserved))
+}
+
+impl<'s> Topology<'s> {
+    /// No unit at all.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            units: List::without_room(),
+            scopes: List::without_room(),
+            reserved: List::without_room(),
+            is_complete: true,
+            host_address_width: 0,
+            interrupt_remapping: false,
+            x2apic_opt_out: false,
+            dma_opt_in: false,
+        }
+    }
+
+    /// What a firmware's table says, a DMAR or an IVRS by its signature. `memory` takes [`Limits::words`] at most. Findings go
+    /// to `report`, a few for each structure at most; each costs what it names and no more. A caller that wants to be stricter
+    /// looks at them ([`Strictness`](crate::firmware::Strictness)).
+    ///
+    /// `config` is read where a path passes bridges.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no such table, describe no unit that can be used, or hold more than the capacities; or there is too
+    /// little memory.
+    pub fn read(
+        memory: &'s mut [MaybeUninit<u64>],
+        limits: &Limits,
+        table: &[u8],
+        config: &impl ConfigSpace,
+        report: impl FnMut(Finding),
+    ) -> Result<Self, Error> {
+        let mut topology = Self::empty();
+        topology.read_in(memory, limits, table, config, report)?;
+        Ok(topology)
+    }
+
+    /// The same in place, and what of the memory is left. On failure nothing is known.
+    #[inline(never)]
+    pub(crate) fn read_in(
+        &mut self,
+        memory: &'s mut [MaybeUninit<u64>],
+        limits: &Limits,
+        table: &[u8],
+        config: &impl ConfigSpace,
+        mut report: impl FnMut(Finding),
+    ) -> Result<&'s mut [MaybeUninit<u64>], Error> {
+        let no_room = |full| Error::Full { offset: 0, full };
+        if let Some(flaw) = limits.flaw() {
+            return Err(no_room(flaw));
+        }
+        let mut carver = Carver::new(memory);
+        self.units = carver.list(limits.units).map_err(no_room)?;
+        self.scopes = carver.list(limits.scopes).map_err(no_room)?;
+        self.reserved = carver.list(limits.reserved).map_err(no_room)?;
+        self.clear();
+        let mut is_complete = true;
+        let mut watched = |finding: Finding| {
+            is_complete &= !finding.flaw.hides_units();
+            report(finding);
+        };
+        let result = if table.starts_with(b"IVRS") {
+            self.read_ivrs(table, &mut watched)
+        } else {
+            self.read_dmar(table, config, &mut watched)
+        };
+        self.is_complete = is_complete;
+        match result {
+            Ok(()) => Ok(carver.into_rest()),
+            Err(error) => {
+                self.clear();
+                Err(error)
+            }
+        }
+    }
 
     /// The units that can be used, in the order of the table; those of an IVRS by the type of their block first.
     pub fn units(&self) -> &[UnitInfo] {
@@ -91,9 +152,10 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// A scope that names the device, or the function whose virtual function it is, comes before one of a bridge above,
     /// the nearest first, and that before a unit that takes all of the segment. `None` if no unit serves it, or one
     /// that cannot be used: such a device must not be assigned.
-    pub fn unit_of(&self, config: &impl ConfigSpace, source: SourceId) -> Option<usize> {
+    #[inline(never)]
+    pub fn unit_of(&self, config: &impl ConfigSpace, source: SourceId) -> Option<UnitIndex> {
         match self.server(config, source)?.role {
-            Role::Unit(index) => Some(usize::from(index)),
+            Role::Unit(index) => Some(index),
             _ => None,
         }
     }
@@ -121,8 +183,21 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// # Errors
     ///
     /// The function has more of them than [`MAX_REQUESTERS`]: it cannot be assigned.
-    pub fn requesters(&self, config: &impl ConfigSpace, source: SourceId) -> Result<Requesters, limits::Full> {
-        let mut all = Requesters::of(config, source)?;
+    pub fn requesters(&self, config: &impl ConfigSpace, source: SourceId) -> Result<Requesters, Full> {
+        let mut all = Requesters::NONE;
+        self.add_requesters(config, source, &mut all)?;
+        Ok(all)
+    }
+
+    /// The same, added to none.
+    #[inline(never)]
+    pub(crate) fn add_requesters(
+        &self,
+        config: &impl ConfigSpace,
+        source: SourceId,
+        all: &mut Requesters,
+    ) -> Result<(), Full> {
+        all.add_all(config, source)?;
         let aliases = || {
             self.scopes.iter().filter_map(|scope| match scope.role {
                 Role::Alias(alias) => Some((scope, alias)),
@@ -137,7 +212,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
                 all.add_shared(scope.named())?;
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.
@@ -147,9 +222,18 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
 
     /// The reserved memory that a device uses.
     pub fn reserved(&self, config: &impl ConfigSpace, source: SourceId) -> impl Iterator<Item = ReservedMemory> {
+        self.reserved_of(config, source).map(|(_, memory)| memory)
+    }
+
+    /// The same, each with its index in [`reserved_memory`](Self::reserved_memory).
+    pub(crate) fn reserved_of(
+        &self,
+        config: &impl ConfigSpace,
+        source: SourceId,
+    ) -> impl Iterator<Item = (u16, ReservedMemory)> {
         self.reserved.iter().zip(0_u16..).filter_map(move |(memory, index)| {
             let mut scopes = self.scopes.iter().filter(|scope| scope.role == Role::Reserved(index));
-            scopes.any(|scope| scope.covers(config, source).is_some()).then_some(*memory)
+            scopes.any(|scope| scope.covers(config, source).is_some()).then_some((index, *memory))
         })
     }
 
@@ -176,7 +260,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// VT-d, the unit can is not looked at.
     pub fn ats_allowed(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
         let has = |role| self.scopes.iter().any(|scope| scope.role == role && scope.covers(config, source).is_some());
-        match self.unit_of(config, source).and_then(|index| self.units.get(index)).map(|unit| unit.kind) {
+        match self.unit_of(config, source).and_then(|index| self.units.get(index.get())).map(|unit| unit.kind) {
             Some(UnitKind::VtD) => {
                 has(Role::AtsPort) || self.properties(config, source).contains(dmar::Properties::ATC_HARDENED)
             }
@@ -199,18 +283,18 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     }
 
     /// The unit of an IOAPIC and the source-id of its interrupt requests, by the id that the table has for it.
-    pub fn ioapic(&self, id: u8) -> Option<(usize, SourceId)> {
+    pub fn ioapic(&self, id: u8) -> Option<(UnitIndex, SourceId)> {
         self.interrupt_sources(Target::IoApic(id)).next()
     }
 
     /// The unit of an HPET and the source-ids of its interrupt requests, by its number: some have one for each timer.
-    pub fn hpet(&self, number: u8) -> impl Iterator<Item = (usize, SourceId)> {
+    pub fn hpet(&self, number: u8) -> impl Iterator<Item = (UnitIndex, SourceId)> {
         self.interrupt_sources(Target::Hpet(number))
     }
 
-    fn interrupt_sources(&self, target: Target) -> impl Iterator<Item = (usize, SourceId)> {
+    fn interrupt_sources(&self, target: Target) -> impl Iterator<Item = (UnitIndex, SourceId)> {
         self.scopes.iter().filter_map(move |scope| match scope.role {
-            Role::Unit(index) if scope.target == target => Some((usize::from(index), scope.source)),
+            Role::Unit(index) if scope.target == target => Some((index, scope.source)),
             _ => None,
         })
     }
@@ -223,7 +307,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         &'a self,
         madt: &'a [u8],
         mut report: impl FnMut(Finding) + 'a,
-    ) -> impl Iterator<Item = (u8, Option<(usize, SourceId)>)> + 'a {
+    ) -> impl Iterator<Item = (u8, Option<(UnitIndex, SourceId)>)> + 'a {
         let mut ours = self.scopes.iter().filter_map(|scope| match scope.target {
             Target::IoApic(id) if scope.role.is_server() && !madt.contains(&id) => Some((scope.offset, id)),
             _ => None,

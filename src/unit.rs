@@ -10,6 +10,7 @@ use crate::fault::{Fault, FaultLog};
 use crate::hal::{FrameList, Hal, Window};
 use crate::interrupt::Destination;
 use crate::invalidation::{DeviceTlb, Flush};
+use crate::limits::{Carver, Full, List};
 use crate::topology::{UnitInfo, UnitKind};
 use crate::vtd;
 
@@ -34,6 +35,8 @@ impl fmt::Display for UnitDetails {
 pub(crate) enum NotDriven {
     /// The driver knows none of its kind.
     UnknownKind,
+    /// There is no room for more.
+    Full(Full),
     Failed(UnitError),
 }
 
@@ -42,6 +45,28 @@ pub(crate) enum NotDriven {
 #[must_use = "nothing is known to be invalidated before it is finished"]
 pub(crate) enum Begun {
     Vtd(vtd::Begun),
+}
+
+/// Where units make their commands. It is too large for a stack, and one caller at a time needs it.
+#[derive(Debug)]
+pub(crate) struct Scratch<'s> {
+    list: vtd::List<'s>,
+}
+
+impl<'s> Scratch<'s> {
+    /// Room for nothing.
+    pub(crate) const fn without_room() -> Self {
+        Self { list: vtd::List::without_room() }
+    }
+
+    /// How many words it takes for units with so many device-TLBs.
+    pub(crate) const fn words(device_tlbs: usize) -> usize {
+        vtd::List::words(device_tlbs)
+    }
+
+    pub(crate) fn cut(carver: &mut Carver<'s>, device_tlbs: usize) -> Result<Self, Full> {
+        Ok(Self { list: vtd::List::cut(carver, device_tlbs)? })
+    }
 }
 
 /// A unit. Its tables are changed by one caller at a time; the front's lock sees to that.
@@ -60,13 +85,23 @@ macro_rules! of_vendor {
 }
 
 impl Unit {
-    /// Looks at a unit and changes nothing.
-    pub(crate) fn probe(hal: &impl Hal, info: &UnitInfo, config: UnitConfig) -> Result<Self, NotDriven> {
+    /// Looks at a unit and changes nothing. It takes its place in `units`, if there is one.
+    pub(crate) fn probe(
+        hal: &impl Hal,
+        info: &UnitInfo,
+        config: UnitConfig,
+        units: &mut List<'_, Self>,
+    ) -> Result<(), NotDriven> {
+        let full = Full { what: "remapping units", capacity: units.capacity() };
         match info.kind {
-            UnitKind::VtD => vtd::Unit::probe(hal, info.window, info.segment, config).map(Self::Vtd),
-            _ => return Err(NotDriven::UnknownKind),
+            UnitKind::VtD => {
+                let capabilities = vtd::Unit::look(hal, info.window).map_err(NotDriven::Failed)?;
+                let pushed =
+                    units.push_with(|| Self::Vtd(vtd::Unit::new(info.window, info.segment, config, capabilities)));
+                pushed.map_err(|_| NotDriven::Full(full))
+            }
+            _ => Err(NotDriven::UnknownKind),
         }
-        .map_err(NotDriven::Failed)
     }
 
     /// Its registers.
@@ -134,7 +169,7 @@ impl Unit {
         requesters: &[Requester],
         to: Translation,
         frames: &mut FrameList,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         of_vendor!(unit in self => unit.attach(hal, requesters, to, frames, flush));
     }
@@ -146,13 +181,13 @@ impl Unit {
         requesters: &[Requester],
         from: Option<DomainId>,
         device_tlb: Option<DeviceTlb>,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         of_vendor!(unit in self => unit.block(hal, requesters, from, device_tlb, flush));
     }
 
     /// Forgets the entries of requesters that are blocked; with the next `flush` the unit sees that.
-    pub(crate) fn erase(&self, hal: &impl Hal, requesters: &[Requester], flush: &mut Flush) {
+    pub(crate) fn erase(&self, hal: &impl Hal, requesters: &[Requester], flush: &mut Flush<'_>) {
         of_vendor!(unit in self => unit.erase(hal, requesters, flush));
     }
 
@@ -162,15 +197,28 @@ impl Unit {
         hal: &impl Hal,
         requester: Requester,
         muted: bool,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.mute(hal, requester, muted, flush))
     }
 
-    /// Has the unit begin what `flush` asks for, without waiting; nothing is left to be done if `None`.
-    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Begun>, UnitError> {
+    /// Lists what `flush` asks of the unit, in the order in which it is to be done.
+    pub(crate) fn list(&self, flush: &Flush<'_>, scratch: &mut Scratch<'_>) {
         match self {
-            Self::Vtd(unit) => Ok(unit.begin(hal, flush)?.map(Begun::Vtd)),
+            Self::Vtd(unit) => scratch.list.fill(unit.capabilities(), flush),
+        }
+    }
+
+    /// Has the unit begin what `flush` asks for, as it is [listed](Self::list), without waiting; nothing is left to be done if
+    /// `None`.
+    pub(crate) fn begin(
+        &self,
+        hal: &impl Hal,
+        flush: &Flush<'_>,
+        scratch: &Scratch<'_>,
+    ) -> Result<Option<Begun>, UnitError> {
+        match self {
+            Self::Vtd(unit) => Ok(unit.begin(hal, flush, &scratch.list)?.map(Begun::Vtd)),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cofferdam::CellId;
-use cofferdam::addr::{Iova, PhysAddr, Region, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
 use cofferdam::hal::Window;
 use cofferdam::internals::QueueAlone;
-use cofferdam::iommu::{Error, Options, Statistics};
+use cofferdam::iommu::{DeviceConfig, Edit, Options, Statistics};
 use cofferdam_support::cost;
 use cofferdam_support::front::{self, UNSAFE_INTERRUPTS};
 use cofferdam_support::tables::{dmar, endpoint};
@@ -18,9 +18,6 @@ use crate::job::Job;
 use crate::pool::POOL;
 use crate::stub::Machine;
 
-/// Edits of a machine of this crate.
-pub type Change<'i> = front::Change<'i, Machine>;
-
 /// The cell whose cost is known of another hypervisor: 1 MiB by 4 KiB, 64 MiB and 2 GiB, one to one.
 const MEMORY: [(u64, u64); 3] =
     [((20 << 30) + (3 << 20), 1 << 20), ((21 << 30) + (64 << 20), 64 << 20), (24 << 30, 2 << 30)];
@@ -28,6 +25,8 @@ const MEMORY: [(u64, u64); 3] =
 const ROOT: (u64, u64) = (16 << 30, 16 << 30);
 /// Devices of a cell.
 const DEVICES: u8 = 4;
+/// What gives a cell its memory and its devices.
+const GIFTS: usize = MEMORY.len() + DEVICES as usize;
 
 /// A machine with its driver, switched on.
 pub struct Front {
@@ -44,7 +43,10 @@ impl std::fmt::Debug for Front {
 impl Front {
     /// A machine with so many units, each of which serves four functions of bus 0; the last serves the rest, too.
     pub fn new(units: usize) -> Box<Self> {
-        let machine = Machine::new(units);
+        Self::over(Machine::new(units))
+    }
+
+    fn over(machine: Machine) -> Box<Self> {
         let table = table(&machine);
         Box::new(Self { iommu: front::enabled_front(machine, &table, Options::default()) })
     }
@@ -55,10 +57,8 @@ impl Front {
     }
 
     /// Makes edits take effect together.
-    pub fn change(&self, edits: impl FnOnce(&mut Change<'_>) -> Result<(), Error>) {
-        let mut change = self.iommu.change();
-        edits(&mut change).expect("room for the edits");
-        change.commit().expect("edits that can be made");
+    pub fn change(&self, edits: &[Edit]) {
+        self.iommu.commit(edits).expect("edits that can be made");
     }
 
     /// What was done so far.
@@ -69,21 +69,22 @@ impl Front {
     /// Makes the cell, and destroys it; `between` is done while it exists.
     fn create_and_destroy(&self, between: impl FnOnce()) {
         let cell = self.cell();
-        self.change(|change| give(change, cell));
+        self.change(&give(cell));
         between();
-        self.change(|change| change.destroy(cell).map(drop));
+        self.change(&[Edit::Destroy(cell)]);
     }
 
     /// Makes the cell of memory and devices of the root cell, destroys it and gives the devices back; the memory goes back
     /// by itself.
     fn carve_and_give_back(&self, root: CellId, between: impl FnOnce()) {
         let cell = self.cell();
-        self.change(|change| give(change, cell));
+        self.change(&give(cell));
         between();
-        self.change(|change| {
-            change.destroy(cell)?;
-            devices(0).try_for_each(|device| change.assign(device, root).map(drop))
-        });
+        let mut edits = [Edit::Destroy(cell); 1 + DEVICES as usize];
+        for (edit, device) in edits[1..].iter_mut().zip(devices(0)) {
+            *edit = assign(device, root);
+        }
+        self.change(&edits);
     }
 }
 
@@ -91,15 +92,15 @@ fn region((start, bytes): (u64, u64)) -> Region {
     Region::new(Iova::new(start), PhysAddr::new(start), bytes, Rights::all()).expect("a region")
 }
 
+fn assign(device: SourceId, cell: CellId) -> Edit {
+    Edit::Assign(device, cell, DeviceConfig::default())
+}
+
 /// Gives a cell what the cell has whose cost is known.
-fn give(change: &mut Change<'_>, cell: CellId) -> Result<(), Error> {
-    for memory in MEMORY {
-        change.map(cell, region(memory))?;
-    }
-    for device in devices(0) {
-        change.assign(device, cell)?;
-    }
-    Ok(())
+fn give(cell: CellId) -> [Edit; GIFTS] {
+    let mut edits = MEMORY.map(|memory| Edit::Map(cell, region(memory))).into_iter();
+    let mut devices = devices(0).map(|device| assign(device, cell));
+    std::array::from_fn(|_| edits.next().or_else(|| devices.next()).expect("memory or a device"))
 }
 
 /// The functions that a unit serves.
@@ -173,10 +174,8 @@ pub fn registers_of_batch() -> u64 {
 fn with_root() -> (Box<Front>, CellId) {
     let front = Front::new(1);
     let root = front.iommu.create_root_cell(UNSAFE_INTERRUPTS).expect("room for a cell");
-    front.change(|change| {
-        change.map(root, region(ROOT))?;
-        devices(0).chain(devices(1).take(1)).try_for_each(|device| change.assign(device, root).map(drop))
-    });
+    let devices = devices(0).chain(devices(1).take(1)).map(|device| assign(device, root));
+    front.change(&[Edit::Map(root, region(ROOT))].into_iter().chain(devices).collect::<Vec<_>>());
     (front, root)
 }
 
@@ -190,7 +189,17 @@ pub struct Edits {
 impl Edits {
     /// A machine with so many units, and a cell for each of up to four threads.
     pub fn new(units: usize) -> Self {
-        let front = Front::new(units);
+        Self::over(Machine::new(units))
+    }
+
+    /// The same with units that take so long to confirm something.
+    pub fn with_latency(units: usize, latency: Duration) -> Self {
+        Self::over(Machine::with_latency(units, latency))
+    }
+
+    fn over(machine: Machine) -> Self {
+        let units = machine.windows().count();
+        let front = Front::over(machine);
         let cells = std::array::from_fn(|thread| {
             let cell = front.cell();
             for unit in 0..units {
@@ -211,17 +220,50 @@ impl Edits {
     /// together: half as many for two threads that do not hinder each other.
     pub fn run(&self, threads: usize, rounds: u32) -> f64 {
         let memory = region((1 << 30, 2 << 20));
+        self.time(
+            threads,
+            rounds,
+            |_| (),
+            |cell, _| {
+                self.front.iommu.map(cell, memory).expect("memory that can be mapped");
+                self.front.iommu.unmap(cell, memory.input).expect("memory of the cell");
+            },
+        )
+    }
+
+    /// Has each thread unmap a page of its cell, so many times: a change that waits for the units, and does little else.
+    /// Nanoseconds, as for [`run`](Self::run).
+    pub fn run_waits(&self, threads: usize, rounds: u32) -> f64 {
+        let page = |round: u32| (1 << 30) + u64::from(round) * 4096;
+        // So far off an alignment to 2 MiB that only pages of 4 KiB fit.
+        let (start, bytes) = (Iova::new(page(0)), page(rounds) - page(0));
+        let memory = Region::new(start, PhysAddr::new(page(1)), bytes, Rights::all()).expect("a region");
+        let map = |cell| {
+            self.front.iommu.map(cell, memory).expect("memory that can be mapped");
+        };
+        self.time(threads, rounds, map, |cell, round| {
+            let range = IovaRange::new(Iova::new(page(round)), 4096).expect("a page");
+            self.front.iommu.unmap(cell, range).expect("memory of the cell");
+        })
+    }
+
+    /// How long a piece of work takes, done by each thread with its cell so many times, after something else once.
+    fn time(
+        &self,
+        threads: usize,
+        rounds: u32,
+        once: impl Fn(CellId) + Sync,
+        work: impl Fn(CellId, u32) + Sync,
+    ) -> f64 {
         let (ready, start) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
         let began = thread::scope(|scope| {
             for &cell in &self.cells[..threads] {
-                let (ready, start) = (&ready, &start);
+                let (ready, start, once, work) = (&ready, &start, &once, &work);
                 scope.spawn(move || {
+                    once(cell);
                     ready.wait();
                     start.wait();
-                    for _ in 0..rounds {
-                        self.front.iommu.map(cell, memory).expect("memory that can be mapped");
-                        self.front.iommu.unmap(cell, memory.input).expect("memory of the cell");
-                    }
+                    (0..rounds).for_each(|round| work(cell, round));
                 });
             }
             ready.wait();

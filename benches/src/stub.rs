@@ -1,10 +1,15 @@
-//! A machine whose units do at once and without a question what they are told, so that what is measured is the driver.
+//! A machine whose units do without a question what they are told, so that what is measured is the driver: at once, or
+//! after a time in which the CPU can do something else.
 
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::{Hal, Window};
+use spin::Mutex;
 
 use crate::ours::Memory;
 use crate::pool::{POOL, pointer};
@@ -23,23 +28,38 @@ const EXTENDED_CAPABILITY: u64 = 0x00f0_0fcb;
 struct Unit {
     status: AtomicU32,
     queue: AtomicU64,
-    tail: AtomicU64,
+    /// Up to where the queue's descriptors are done.
+    head: AtomicU64,
+    /// Doorbells that rang not long enough ago: when the unit is to be done, and the tail that was written.
+    late: Mutex<VecDeque<(u64, u64)>>,
+    /// When it is to be done with the first of them.
+    due: AtomicU64,
 }
 
 /// A machine of stub units. Frames come from the pool.
 #[derive(Debug)]
 pub struct Machine {
     units: Vec<Unit>,
+    /// How long a unit takes from a doorbell on; none at all if `None`. However many there are, they wait side by side.
+    latency: Option<Duration>,
+    began: Instant,
+    /// Without latency, time is how often it was looked at.
     clock: AtomicU64,
     accesses: AtomicU64,
     apart: AtomicBool,
 }
 
 impl Machine {
-    /// A machine with so many units.
+    /// A machine with so many units, which confirm at once.
     pub fn new(units: usize) -> Self {
-        let units = (0..units).map(|_| Unit::default()).collect();
-        Self { units, clock: AtomicU64::new(0), accesses: AtomicU64::new(0), apart: AtomicBool::new(false) }
+        let units = (0..units).map(|_| Unit { due: AtomicU64::new(u64::MAX), ..Unit::default() }).collect();
+        let (clock, accesses, apart) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Self { units, latency: None, began: Instant::now(), clock, accesses, apart }
+    }
+
+    /// A machine with so many units, which confirm what they are told so long after its doorbell.
+    pub fn with_latency(units: usize, latency: Duration) -> Self {
+        Self { latency: Some(latency), ..Self::new(units) }
     }
 
     /// Where each unit's registers are.
@@ -75,7 +95,7 @@ fn hardware_runs_the_queue(unit: &Unit, tail: u64) {
 #[inline(always)]
 fn run_queue(unit: &Unit, tail: u64) {
     let ring = unit.queue.load(Ordering::Relaxed) & !0xfff;
-    let mut head = unit.tail.load(Ordering::Relaxed);
+    let mut head = unit.head.load(Ordering::Relaxed);
     while head != tail {
         let at = pointer(ring + head);
         // SAFETY: the driver gave this frame as the ring; head is a multiple of 16 within it.
@@ -92,10 +112,36 @@ fn run_queue(unit: &Unit, tail: u64) {
         }
         head = (head + 16) % 4096;
     }
-    unit.tail.store(tail, Ordering::Relaxed);
+    unit.head.store(tail, Ordering::Relaxed);
 }
 
-// SAFETY: frames as `Memory` has them. The clock goes on with each look at it. Registers are as the specification has
+impl Unit {
+    /// The doorbell rings; what the queue says then is done at that time, or when somebody [looks](Self::catch_up).
+    fn ring(&self, tail: u64, done_at: u64) {
+        let mut late = self.late.lock();
+        late.push_back((done_at, tail));
+        self.due.store(late[0].0, Ordering::Release);
+    }
+
+    /// Does what is to be done by now, unless another thread is about it.
+    fn catch_up(&self, now: u64) {
+        if now < self.due.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(mut late) = self.late.try_lock() else { return };
+        while let Some((_, tail)) = late.pop_front_if(|(done_at, _)| *done_at <= now) {
+            run_queue(self, tail);
+        }
+        self.due.store(late.front().map_or(u64::MAX, |(done_at, _)| *done_at), Ordering::Release);
+    }
+
+    /// What the tail register shows: what was written there last.
+    fn tail(&self) -> u64 {
+        self.late.lock().back().map_or_else(|| self.head.load(Ordering::Relaxed), |(_, tail)| *tail)
+    }
+}
+
+// SAFETY: frames as `Memory` has them. The clock goes on with each look at it, or is the system's. Registers are as the specification has
 // them, as far as this driver looks at them.
 unsafe impl Hal for Machine {
     #[inline]
@@ -135,18 +181,21 @@ unsafe impl Hal for Machine {
         match offset {
             0x08 => CAPABILITY,
             0x10 => EXTENDED_CAPABILITY,
-            0x80 | 0x88 => unit.tail.load(Ordering::Relaxed),
+            0x80 => unit.head.load(Ordering::Relaxed),
+            0x88 => unit.tail(),
             _ => 0,
         }
     }
 
     unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
         let unit = self.unit(window);
-        match offset {
-            0x88 if self.apart.load(Ordering::Relaxed) => hardware_runs_the_queue(unit, value),
-            0x88 if unit.status.load(Ordering::Relaxed) & 1 << 26 != 0 => run_queue(unit, value),
-            0x88 => unit.tail.store(value, Ordering::Relaxed),
-            0x90 => unit.queue.store(value, Ordering::Relaxed),
+        let is_enabled = || unit.status.load(Ordering::Relaxed) & 1 << 26 != 0;
+        match (offset, self.latency) {
+            (0x88, _) if self.apart.load(Ordering::Relaxed) => hardware_runs_the_queue(unit, value),
+            (0x88, Some(latency)) if is_enabled() => unit.ring(value, self.now_ns() + latency.as_nanos() as u64),
+            (0x88, None) if is_enabled() => run_queue(unit, value),
+            (0x88, _) => unit.head.store(value, Ordering::Relaxed),
+            (0x90, _) => unit.queue.store(value, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -166,6 +215,20 @@ unsafe impl Hal for Machine {
     unsafe fn config_write(&self, _: SourceId, _: u16, _: u32) {}
 
     fn now_ns(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::Relaxed)
+        match self.latency {
+            Some(_) => self.began.elapsed().as_nanos() as u64,
+            None => self.clock.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// With latency, a CPU whose thread waits is free for another one. To sleep for microseconds takes too long.
+    fn pause(&self) {
+        if self.latency.is_some() {
+            thread::yield_now();
+            let now = self.now_ns();
+            self.units.iter().for_each(|unit| unit.catch_up(now));
+        } else {
+            std::hint::spin_loop();
+        }
     }
 }

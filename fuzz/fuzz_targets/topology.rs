@@ -2,11 +2,16 @@
 #![no_main]
 
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::Finding;
+use cofferdam::limits::Limits;
 use cofferdam::topology::{ConfigSpace, Topology};
 use libfuzzer_sys::fuzz_target;
+
+/// Soon full.
+const FEW: Limits = Limits { units: 2, scopes: 4, reserved: 1, ..Limits::DEFAULT };
 
 /// The same at each look, but another one for each table. Few functions are there, so that a way up is not long.
 struct Noise(u64);
@@ -31,11 +36,9 @@ fuzz_target!(|table: &[u8]| {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     let config = Noise(hash);
     let report = |finding: Finding| assert!(finding.offset as usize <= table.len());
-    let topology: Result<Topology, _> = match table {
-        [b'I', ..] => Topology::from_ivrs(table, report),
-        _ => Topology::from_dmar(table, &config, report),
-    };
-    let Ok(topology) = topology else { return };
+    let limits = if hash.is_multiple_of(8) { FEW } else { Limits::DEFAULT };
+    let mut memory = vec![MaybeUninit::uninit(); limits.words()];
+    let Ok(topology) = Topology::read(&mut memory, &limits, table, &config, report) else { return };
     assert!(!topology.units().is_empty());
     for unit in topology.units() {
         assert!(unit.window.base.as_u64() != 0 && unit.window.base.is_aligned(4096_u64));
@@ -48,7 +51,7 @@ fuzz_target!(|table: &[u8]| {
     let Some(scope) = scopes.get(hash as usize % scopes.len().max(1)) else { return };
     for source in [scope.source, SourceId::from_requester(scope.source.segment(), hash as u16)] {
         if let Some(unit) = topology.unit_of(&config, source) {
-            assert_eq!(topology.units()[unit].segment, source.segment());
+            assert_eq!(topology.units()[unit.get()].segment, source.segment());
         }
         assert!(topology.reserved(&config, source).count() <= topology.reserved_memory().len());
         black_box((topology.properties(&config, source), topology.ats_allowed(&config, source)));

@@ -75,7 +75,7 @@ impl IovaRange {
         Iova(self.last)
     }
 
-    /// How many addresses there are; the whole 2^64 is told as `u64::MAX`.
+    /// How many addresses there are; `u64::MAX` for the whole 2^64.
     pub const fn bytes(self) -> u64 {
         (self.last - self.first).saturating_add(1)
     }

@@ -8,7 +8,7 @@
 //! | 60 | FC, in an entry that maps a page; reserved elsewhere |
 //! | 51:12 | address, aligned to the page's size |
 //! | 11:9 | next level: that of the table that the entry leads to; 0 in an entry that maps a page of its own level's size |
-//! | 6:5 | D and A, which hardware sets only where it was asked to |
+//! | 6:5 | D and A, which hardware sets only where it is configured to |
 //! | 0 | PR, present |
 //!
 //! Every other bit is reserved, 58:52 among them, and written as zero. A page whose size is in its address (next level 7) and

@@ -1,7 +1,7 @@
 //! What a source-id reaches, run by run, next to what is granted.
 #![forbid(unsafe_code)]
 
-use super::{Difference, Reach};
+use super::{Difference, Findings, Reach};
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, SourceId};
 
 /// The lowest granted region that ends at an input address or above it.
@@ -23,11 +23,18 @@ impl<'g> Comparison<'g> {
     }
 
     /// Takes the next run; they come in ascending order.
-    pub(crate) fn run(&mut self, run: Reach, tell: &mut dyn FnMut(Difference)) {
-        let (first, last) = (run.region.input.start().as_u64(), run.region.input.last().as_u64());
-        if let Some(before) = first.checked_sub(1) {
-            self.lacks_up_to(before, tell);
+    pub(crate) fn run(&mut self, run: Reach, findings: &mut Findings<'_>) {
+        if let Some(before) = run.region.input.start().as_u64().checked_sub(1) {
+            self.lacks_up_to(before, findings);
         }
+        self.within(run, findings);
+        self.next = run.region.input.last().as_u64().checked_add(1);
+    }
+
+    /// Compares a run with what is granted there, part by part.
+    #[inline(never)]
+    fn within(&self, run: Reach, findings: &mut Findings<'_>) {
+        let (first, last) = (run.region.input.start().as_u64(), run.region.input.last().as_u64());
         let mut at = Some(first);
         while let Some(start) = at.filter(|&start| start <= last) {
             let granted = (self.granted)(Iova::new(start));
@@ -38,47 +45,48 @@ impl<'g> Comparison<'g> {
                 None => last,
             };
             let end = end.min(last);
-            self.compare(part(run.region, start, end), run.snoop, granted.and_then(|it| part(it, start, end)), tell);
+            let granted = granted.and_then(|it| part(it, start, end));
+            self.compare(part(run.region, start, end), run.snoop, granted, findings);
             at = end.checked_add(1);
         }
-        self.next = last.checked_add(1);
     }
 
     /// After the last run.
-    pub(crate) fn end(&mut self, tell: &mut dyn FnMut(Difference)) {
-        self.lacks_up_to(u64::MAX, tell);
+    pub(crate) fn end(&mut self, findings: &mut Findings<'_>) {
+        self.lacks_up_to(u64::MAX, findings);
     }
 
-    fn lacks_up_to(&mut self, last: u64, tell: &mut dyn FnMut(Difference)) {
+    #[inline(never)]
+    fn lacks_up_to(&mut self, last: u64, findings: &mut Findings<'_>) {
         while let Some(next) = self.next.filter(|&next| next <= last) {
             let Some(region) = (self.granted)(Iova::new(next)) else { return };
             let (start, end) = (region.input.start().as_u64().max(next), region.input.last().as_u64().min(last));
             // None if it starts behind `last`.
             if let Some(region) = part(region, start, end) {
-                tell(Difference::Lacks { source: self.source, region });
+                findings.tell(Difference::MissingMapping { source: self.source, region });
             }
             self.next = end.checked_add(1);
         }
     }
 
     /// Compares two regions of the same input range.
-    fn compare(&self, found: Option<Region>, snoop: bool, granted: Option<Region>, tell: &mut dyn FnMut(Difference)) {
+    fn compare(&self, found: Option<Region>, snoop: bool, granted: Option<Region>, findings: &mut Findings<'_>) {
         let (source, Some(found)) = (self.source, found) else { return };
         let input = found.input;
         match granted {
             Some(granted) if granted.output == found.output => {
                 if granted.rights != found.rights {
                     let (found, granted) = (found.rights, granted.rights);
-                    tell(Difference::OtherRights { source, input, found, granted });
+                    findings.tell(Difference::OtherRights { source, input, found, granted });
                 }
                 if snoop != self.snoop {
-                    tell(Difference::OtherSnoop { source, input, found: snoop });
+                    findings.tell(Difference::OtherSnoop { source, input, found: snoop });
                 }
             }
             other => {
-                tell(Difference::Reaches { source, region: found });
+                findings.tell(Difference::ExtraMapping { source, region: found });
                 if let Some(region) = other {
-                    tell(Difference::Lacks { source, region });
+                    findings.tell(Difference::MissingMapping { source, region });
                 }
             }
         }
@@ -110,14 +118,18 @@ mod tests {
         let granted = [pages(2, 1), pages(4, 2), pages(8, 1), pages(11, 1)];
         let lowest = |at| granted.into_iter().find(|region| region.input.last() >= at);
         let mut found = Vec::new();
+        let mut push = |difference| found.push(difference);
+        let findings = &mut Findings::new(&mut push);
         let mut comparison = Comparison::new(source, &lowest, true);
-        comparison.run(Reach { source, region: pages(0, 5), snoop: true }, &mut |difference| found.push(difference));
-        comparison.run(Reach { source, region: pages(7, 1), snoop: true }, &mut |difference| found.push(difference));
-        comparison.end(&mut |difference| found.push(difference));
-        let reaches = |region| Difference::Reaches { source, region };
-        let lacks = |region| Difference::Lacks { source, region };
+        comparison.run(Reach { source, region: pages(0, 5), snoop: true }, findings);
+        comparison.run(Reach { source, region: pages(7, 1), snoop: true }, findings);
+        comparison.end(findings);
+        let count = findings.count();
+        let reaches = |region| Difference::ExtraMapping { source, region };
+        let lacks = |region| Difference::MissingMapping { source, region };
         let (before, between, alone) = (reaches(pages(0, 2)), reaches(pages(3, 1)), reaches(pages(7, 1)));
         let missing = [(5, 1), (8, 1), (11, 1)].map(|(first, count)| lacks(pages(first, count)));
+        assert_eq!(count, found.len() as u64);
         assert_eq!(found, [before, between, missing[0], alone, missing[1], missing[2]]);
     }
 }

@@ -10,17 +10,17 @@ use crate::hal::Window;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Difference {
-    /// The unit's registers read as if there were none.
-    Silent {
+    /// The unit does not respond: its registers read as if there were none.
+    Unresponsive {
         /// Its registers.
         unit: Window,
     },
-    /// Translation is not on: **the unit's devices reach all memory**. Nothing else is told of the unit.
+    /// Translation is not on: **the unit's devices reach all memory**. No other difference of the unit is reported.
     NotTranslating {
         /// The unit's registers.
         unit: Window,
     },
-    /// The unit does not use the driver's root table. What it uses is looked at if its kind is known.
+    /// The unit does not use the driver's root table. The table that it uses is read if its kind is known.
     RootTable {
         /// The unit's registers.
         unit: Window,
@@ -50,8 +50,8 @@ pub enum Difference {
         /// The reserved bits that are set, and all of a field whose value the unit does not support.
         bits: u64,
     },
-    /// Bits are set that hardware ignores now and the driver leaves alone. What devices reach is as if they were not.
-    Stray {
+    /// Bits are set that hardware ignores and that are zero in what the driver writes. They do not change what devices reach.
+    IgnoredBits {
         /// The unit's registers.
         unit: Window,
         /// The word of the entry.
@@ -59,8 +59,9 @@ pub enum Difference {
         /// The bits.
         bits: u64,
     },
-    /// An entry that leads to a table does not grant all rights, as the driver's do: it leaves rights to the pages.
-    Narrows {
+    /// An entry that leads to a table does not grant all rights, so it narrows those of all pages below. The driver's entries
+    /// grant all, and only its pages restrict.
+    NarrowedTable {
         /// The unit's registers.
         unit: Window,
         /// The entry.
@@ -68,26 +69,26 @@ pub enum Difference {
         /// What it grants.
         rights: Rights,
     },
-    /// The page table has more tables than any that the driver made: it is linked to itself or to another. The rest of it
-    /// was not looked at.
-    Endless {
+    /// The page table has more tables than any that the driver made: an entry leads back into it or into another one. The rest
+    /// of it was not read.
+    TooManyTables {
         /// Who uses it.
         source: SourceId,
     },
-    /// The source-id belongs to no cell's device and has a context entry all the same. What it reaches is told too.
-    Stranger {
+    /// The source-id belongs to no device of a cell, but its requests are let through. What it reaches is reported too.
+    UnassignedSource {
         /// Who.
         source: SourceId,
     },
-    /// The device is to be blocked, since it did not answer an invalidation of its device-TLB or could not be released, and
+    /// The device is to be blocked, since it did not answer an invalidation of its device-TLB or could not be released, but
     /// its requests are let through.
-    NotFenced {
+    NotBlocked {
         /// Who.
         source: SourceId,
         /// Its cell.
         cell: CellId,
     },
-    /// The device's requests are blocked altogether, although it answered whatever it was asked, and was not to be released.
+    /// All requests of the device are blocked, although it did not fail to answer an invalidation and is not to be released.
     Blocked {
         /// Who.
         source: SourceId,
@@ -104,14 +105,14 @@ pub enum Difference {
         expected: (PhysAddr, u8),
     },
     /// The unit lets requests through that the device says it translated itself (ATS), **wherever they go**, and it is to have
-    /// no device-TLB; or the other way round.
+    /// no device-TLB; or it blocks them, and the device is to have one.
     DeviceTlb {
         /// Who.
         source: SourceId,
         /// They are let through.
         found: bool,
     },
-    /// The context entry has another domain-id than the device's page table.
+    /// The context entry has another domain-id than the page table of the device's cell.
     DomainId {
         /// Who.
         source: SourceId,
@@ -120,8 +121,8 @@ pub enum Difference {
         /// What it is to have.
         expected: u16,
     },
-    /// Two context entries of a unit have the same domain-id and different page tables, so that either may be used for both
-    /// (R38).
+    /// Two context entries of a unit have the same domain-id and different page tables, so that either may be used for both.
+    // R38
     SharedDomainId {
         /// Who.
         source: SourceId,
@@ -130,21 +131,21 @@ pub enum Difference {
         /// What they share.
         domain_id: u16,
     },
-    /// It reaches memory that nobody granted.
-    Reaches {
+    /// The source-id reaches memory that is not granted to it.
+    ExtraMapping {
         /// Who.
         source: SourceId,
         /// What.
         region: Region,
     },
-    /// It does not reach memory that is granted.
-    Lacks {
+    /// The source-id does not reach memory that is granted to it.
+    MissingMapping {
         /// Who.
         source: SourceId,
         /// What.
         region: Region,
     },
-    /// It reaches what is granted, with other rights.
+    /// The source-id reaches what is granted to it, with other rights.
     OtherRights {
         /// Who.
         source: SourceId,
@@ -155,7 +156,7 @@ pub enum Difference {
         /// The rights that it is to have.
         granted: Rights,
     },
-    /// It reaches what is granted, but snooping is enforced where it may not be, or the other way round.
+    /// The source-id reaches what is granted to it, but snooping is enforced where it may not be, or is not where it must be.
     OtherSnoop {
         /// Who.
         source: SourceId,
@@ -165,7 +166,7 @@ pub enum Difference {
         found: bool,
     },
     /// A device of one cell reaches memory that belongs to another cell and not to its own.
-    Crosses {
+    CrossesCells {
         /// Who.
         source: SourceId,
         /// Its cell, if it has one.
@@ -180,7 +181,7 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Silent { unit } => write!(f, "unit {unit}: no unit answers there"),
+            Self::Unresponsive { unit } => write!(f, "unit {unit}: it does not respond"),
             Self::NotTranslating { unit } => {
                 write!(f, "unit {unit}: translation is not on, so its devices reach all memory")
             }
@@ -200,21 +201,29 @@ impl fmt::Display for Difference {
                 )
             }
             Self::Malformed { unit, at, bits } => {
-                write!(f, "unit {unit}: the entry at {:#x} is refused by hardware for its bits {bits:#x}", at.as_u64())
+                write!(
+                    f,
+                    "unit {unit}: the entry at {:#x} is one that hardware refuses, for its bits {bits:#x}",
+                    at.as_u64()
+                )
             }
-            Self::Stray { unit, at, bits } => {
-                write!(f, "unit {unit}: the entry at {:#x} has ignored bits set, {bits:#x}", at.as_u64())
+            Self::IgnoredBits { unit, at, bits } => {
+                write!(f, "unit {unit}: the entry at {:#x} has bits set that hardware ignores, {bits:#x}", at.as_u64())
             }
-            Self::Narrows { unit, at, rights } => {
-                write!(f, "unit {unit}: the entry at {:#x} grants a whole table only {rights}", at.as_u64())
+            Self::NarrowedTable { unit, at, rights } => {
+                write!(f, "unit {unit}: the entry at {:#x} limits all pages of a table to {rights}", at.as_u64())
             }
-            Self::Endless { source } => write!(f, "{source}: its page table has more tables than were ever made"),
-            Self::Stranger { source } => write!(f, "{source} belongs to no cell and has a context entry"),
-            Self::NotFenced { source, cell } => {
-                write!(f, "{source} of {cell} did not answer an invalidation, and its requests are let through")
+            Self::TooManyTables { source } => {
+                write!(f, "{source}: its page table has more tables than the driver made")
+            }
+            Self::UnassignedSource { source } => {
+                write!(f, "{source} belongs to no cell, but its requests are let through")
+            }
+            Self::NotBlocked { source, cell } => {
+                write!(f, "{source} of {cell} is to be blocked, but its requests are let through")
             }
             Self::Blocked { source, cell } => {
-                write!(f, "{source}: all of its requests are blocked, but it is in {cell}")
+                write!(f, "{source}: all of its requests are blocked, although it is in {cell}")
             }
             Self::PageTable { source, found: Some((found, levels)), expected } => {
                 let (root, expected) = (expected.0.as_u64(), expected.1);
@@ -225,7 +234,7 @@ impl fmt::Display for Difference {
                 write!(f, "{source}: its requests pass through without any page table")
             }
             Self::DeviceTlb { source, found: true } => {
-                write!(f, "{source} may send requests with translated addresses, which go anywhere")
+                write!(f, "{source} may send requests with translated addresses, which reach any memory")
             }
             Self::DeviceTlb { source, found: false } => {
                 write!(f, "{source} may not send requests with translated addresses, which its device-TLB needs")
@@ -236,8 +245,8 @@ impl fmt::Display for Difference {
             Self::SharedDomainId { source, other, domain_id } => {
                 write!(f, "{source} and {other} have different page tables and the same domain-id {domain_id}")
             }
-            Self::Reaches { source, region } => write!(f, "{source} reaches {region}, which is not granted"),
-            Self::Lacks { source, region } => write!(f, "{source} does not reach {region}, which is granted"),
+            Self::ExtraMapping { source, region } => write!(f, "{source} reaches {region}, which is not granted"),
+            Self::MissingMapping { source, region } => write!(f, "{source} does not reach {region}, which is granted"),
             Self::OtherRights { source, input, found, granted } => {
                 write!(f, "{source} has other rights at {input} than are granted: {found} instead of {granted}")
             }
@@ -247,7 +256,7 @@ impl fmt::Display for Difference {
             Self::OtherSnoop { source, input, found: false } => {
                 write!(f, "{source}: snooping is not enforced at {input}")
             }
-            Self::Crosses { source, cell, owner, memory: (first, last) } => {
+            Self::CrossesCells { source, cell, owner, memory: (first, last) } => {
                 write!(f, "{source}")?;
                 if let Some(cell) = cell {
                     write!(f, " of {cell}")?;

@@ -1,8 +1,8 @@
 //! A page table of whichever format.
-use super::Attributes;
+
+use super::attributes::{Attributes, Coherency};
 use crate::addr::{IovaRange, Region, Rights};
 use crate::contract::{Stage, TableFormat};
-use crate::domain::Coherency;
 use crate::hal::{FrameList, Hal, NoFrame};
 use crate::paging::{Change, MapError, PageTable, Prealloc};
 use crate::vtd::SecondStage;

@@ -114,7 +114,7 @@ impl<'a> Dmar<'a> {
     }
 
     /// Reports what is wrong with each structure by itself, and with the header's fields. What is wrong with several
-    /// together is found where they are put together, in [`Topology::from_dmar`](crate::topology::Topology::from_dmar).
+    /// together is found where they are put together, in [`Topology`](crate::topology::Topology).
     pub fn lint(&self, mut report: impl FnMut(Finding)) {
         let report: &mut dyn FnMut(Finding) = &mut report;
         let flags = self.flags().bits() & !Flags::all_named().bits();
@@ -149,7 +149,7 @@ impl Flags {
     }
 }
 
-/// One structure of the table (R67), long enough for its fixed fields and no longer than the table.
+/// One structure of the table, long enough for its fixed fields and no longer than the table.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Structure<'a> {
@@ -181,6 +181,7 @@ pub enum Structure<'a> {
 impl<'a> Structure<'a> {
     fn new(piece: Piece<'a>) -> Result<Self, Finding> {
         let (header, _) = piece.fields::<StructureHeader>("structure")?;
+        // R67: all types that the specification has, whether the driver needs them or not.
         Ok(match header.kind.get() {
             0 => Self::Drhd(Drhd::new(piece)?),
             1 => Self::Rmrr(Rmrr::new(piece)?),

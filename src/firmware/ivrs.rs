@@ -49,7 +49,7 @@ impl IvInfo {
         self.0
     }
 
-    /// EFRSup, bit 0: the blocks tell the units' extended features.
+    /// EFRSup, bit 0: the blocks have the units' extended features.
     pub fn features_told(self) -> bool {
         self.0 & 1 != 0
     }
@@ -129,7 +129,7 @@ impl<'a> Ivrs<'a> {
     }
 
     /// Reports what is wrong with each block by itself, and with the header's fields. What is wrong with several together
-    /// is found where they are put together, in [`Topology::from_ivrs`](crate::topology::Topology::from_ivrs).
+    /// is found where they are put together, in [`Topology`](crate::topology::Topology).
     pub fn lint(&self, mut report: impl FnMut(Finding)) {
         let report: &mut dyn FnMut(Finding) = &mut report;
         let info = self.info().bits() & IvInfo::RESERVED;

@@ -54,7 +54,7 @@ impl Method {
         (packed != 0).then_some(Self { instruction, line: (packed >> 2) as usize })
     }
 
-    /// CPUID traps in a virtual machine, so it is asked once; a race finds the same answer twice.
+    /// CPUID traps in a virtual machine, so it is read once; a race finds the same answer twice.
     fn get() -> Self {
         static FOUND: AtomicU32 = AtomicU32::new(0);
         Self::unpack(FOUND.load(Ordering::Relaxed)).unwrap_or_else(|| {

@@ -22,8 +22,8 @@ impl Deadline {
         Self { start_ns: now_ns, timeout_ns, latest_ns: now_ns, looks: 0 }
     }
 
-    /// How long was waited, if that was long enough. To be asked before each look at what is waited for, so that the last look
-    /// comes after the deadline and being slow is no error.
+    /// How long was waited, if that was long enough. To be called before each look at what is waited for, so that the last
+    /// look comes after the deadline and being slow is no error.
     pub(crate) fn passed(&mut self, now_ns: u64) -> Option<u64> {
         if now_ns > self.latest_ns {
             (self.latest_ns, self.looks) = (now_ns, 0);

@@ -23,14 +23,14 @@ impl FrameList {
         Self { first: END, len: 0 }
     }
 
-    /// `count` fresh frames, all zero but for the links; on failure what was allocated has been given back.
+    /// `count` fresh frames, all zero except the links; on failure what was allocated has been given back.
     pub(crate) fn allocate(hal: &impl Hal, count: usize, host_bits: u8) -> Result<Self, NoFrame> {
         let mut list = Self::new();
         while list.len < count {
             match Frame::allocate(hal, host_bits) {
                 Ok(frame) => list.push(hal, frame),
                 Err(error) => {
-                    // SAFETY: hardware has never been told of these frames.
+                    // SAFETY: hardware never had the addresses of these frames.
                     unsafe { list.free(hal) };
                     return Err(error);
                 }
@@ -108,7 +108,7 @@ mod tests {
     use crate::hal::fake::Fake;
 
     #[test]
-    fn of_a_list_that_comes_to_a_frame_that_is_too_high_nothing_is_left() {
+    fn a_frame_that_is_too_high_gives_the_whole_list_back() {
         let hal = Fake::new(0x102);
         let error = FrameList::allocate(&hal, 0x101, 21).unwrap_err();
         assert_eq!(error, NoFrame::TooHigh { frames: PhysAddr::new(0x20_0000), order: 0, host_bits: 21 });

@@ -14,7 +14,7 @@ pub enum NoFrame {
     /// The platform has none left.
     NoneLeft,
     /// The platform gave frames of which some are beyond the addresses that DMA can use. They were given back at once, and
-    /// hardware was not told of them.
+    /// no hardware has their addresses.
     TooHigh {
         /// The first of them.
         frames: PhysAddr,
@@ -50,7 +50,7 @@ fn last_byte(frames: PhysAddr, order: u8) -> u64 {
 fn allocate_within(hal: &impl Hal, order: u8, host_bits: u8) -> Result<PhysAddr, NoFrame> {
     let frames = hal.allocate(order).ok_or(NoFrame::NoneLeft)?;
     if last_byte(frames, order).unbounded_shr(host_bits.into()) != 0 {
-        // SAFETY: they have just been allocated with this order, and nobody was told of them.
+        // SAFETY: they have just been allocated with this order, and nobody has their address.
         unsafe { hal.free(frames, order) };
         return Err(NoFrame::TooHigh { frames, order, host_bits });
     }
@@ -144,7 +144,7 @@ impl Frames {
 
     /// Gives back frames whose address was never stored anywhere.
     pub(crate) fn give_back(self, hal: &impl Hal) {
-        // SAFETY: hardware cannot reach what it was never told of.
+        // SAFETY: hardware cannot reach what it never had the address of.
         unsafe { self.free(hal) }
     }
 
@@ -351,7 +351,7 @@ mod tests {
     const LAST: u64 = 0x1f_f000;
 
     #[test]
-    fn a_frame_is_taken_up_to_the_last_that_can_be_addressed_and_given_back_above() {
+    fn a_frame_that_cannot_be_addressed_is_given_back() {
         let hal = below_2_mib();
         assert_eq!(Frame::allocate(&hal, 21).unwrap().base().as_u64(), LAST);
         let (frames, used) = (PhysAddr::new(LAST + PAGE_BYTES), hal.used());
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_together_are_given_back_if_only_the_last_of_them_is_too_high() {
+    fn contiguous_frames_are_given_back_if_the_last_is_too_high() {
         let hal = below_2_mib();
         let (frames, used) = (PhysAddr::new(LAST), hal.used());
         let error = Frames::allocate(&hal, 1, 21).unwrap_err();

@@ -75,15 +75,18 @@ impl Blocks {
     /// Those of a device-TLB: of any size, but for all there is.
     pub(crate) const OF_DEVICE: Self = Self { cost: Cost::DEVICE_TLB, widest: 51, page: 51 };
 
-    /// The cheapest blocks that hold all pages of `changed`: ranges of page numbers, first and last, none twice. `None` if
-    /// forgetting everything costs no more, or nothing else will do.
-    pub(crate) fn cover(self, changed: impl Iterator<Item = (u64, u64)> + Clone) -> Option<Vec<Block, MAX_BLOCKS>> {
+    /// Chooses the cheapest blocks that hold all pages of `changed`: ranges of page numbers, first and last, none twice. False,
+    /// and nothing is chosen, if forgetting everything costs no more, or nothing else will do.
+    pub(crate) fn cover(
+        &self,
+        changed: impl Iterator<Item = (u64, u64)> + Clone,
+        chosen: &mut Vec<Block, MAX_BLOCKS>,
+    ) -> bool {
+        chosen.clear();
         let hull = changed.clone().reduce(|(first, last), other| (first.min(other.0), last.max(other.1)));
-        let mut chosen = Vec::new();
-        if let Some((first, last)) = hull {
-            self.cheapest(Block::enclosing(first, last), &changed, self.cost.all(), &mut chosen)?;
-        }
-        Some(chosen)
+        hull.is_none_or(|(first, last)| {
+            self.cheapest(Block::enclosing(first, last), &changed, self.cost.all(), chosen).is_some()
+        })
     }
 
     /// Chooses blocks for what of `changed` is in `within`, and tells their cost. `None`, and nothing is chosen, if it is
@@ -91,7 +94,7 @@ impl Blocks {
     ///
     /// It calls itself only with a budget that is less by a descriptor, so not often.
     fn cheapest(
-        self,
+        &self,
         within: Block,
         changed: &(impl Iterator<Item = (u64, u64)> + Clone),
         budget: u64,
@@ -132,7 +135,8 @@ mod tests {
     }
 
     fn cover(blocks: Blocks, changed: &[(u64, u64)]) -> Option<std::vec::Vec<Block>> {
-        Some(blocks.cover(changed.iter().copied())?.to_vec())
+        let mut chosen = Vec::new();
+        blocks.cover(changed.iter().copied(), &mut chosen).then(|| chosen.to_vec())
     }
 
     #[test]
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unaligned_range_takes_one_wide_block_or_several_whichever_costs_less() {
+    fn an_unaligned_range_takes_the_cheaper_of_one_block_or_several() {
         assert_eq!(
             cover(BLOCKS, &[(1, 100)]),
             Some(vec![block(0, 7)]),

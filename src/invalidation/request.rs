@@ -7,7 +7,7 @@ use heapless::Vec;
 use super::DeviceTlb;
 use crate::addr::{Iova, PAGE_BYTES, Requester};
 use crate::contract::{DomainId, Features};
-use crate::limits;
+use crate::limits::List;
 use crate::paging::Change;
 
 /// Device entries, and domains, that are told apart.
@@ -18,8 +18,6 @@ const ENTRIES_OF_DOMAIN: usize = 4;
 pub(crate) const DOMAINS: usize = 16;
 /// Ranges of pages that are told apart.
 pub(crate) const RANGES: usize = 16;
-/// Devices with a device-TLB.
-pub(crate) const DEVICES: usize = limits::DEVICE_TLBS;
 
 /// What a unit tags cached entries with: a domain's id, or 0 for what was not present.
 pub(crate) fn tag(domain: Option<DomainId>) -> u16 {
@@ -93,9 +91,9 @@ pub(crate) struct Target {
 }
 
 /// What a unit has to invalidate after one or more changes, or that its write buffer has to be flushed (R10).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use = "hardware may go on with what it has cached"]
-pub(crate) struct Flush {
+pub(crate) struct Flush<'s> {
     /// All that the unit itself has cached.
     everything: bool,
     /// That, and all that the unit's devices have: whatever else was asked before is asked with it.
@@ -106,14 +104,29 @@ pub(crate) struct Flush {
     /// All translations with these tags.
     domains: Vec<u16, DOMAINS>,
     pages: Vec<Pages, RANGES>,
-    targets: Vec<Target, DEVICES>,
+    targets: List<'s, Target>,
     write_buffer: bool,
     /// How many changes asked for nothing.
     avoided: u32,
 }
 
 /// What changes ask for.
-impl Flush {
+impl<'s> Flush<'s> {
+    /// Nothing yet, with room for so many device-TLBs.
+    pub(crate) fn new(targets: List<'s, Target>) -> Self {
+        Self {
+            everything: false,
+            makes_up: false,
+            entries: Vec::new(),
+            translations: false,
+            domains: Vec::new(),
+            pages: Vec::new(),
+            targets,
+            write_buffer: false,
+            avoided: 0,
+        }
+    }
+
     /// After a change that the unit cannot have cached anything of: it may stand in a write buffer (R10, R29).
     pub(crate) fn not_cached(&mut self, unit: &Features) {
         self.write_buffer |= unit.write_buffer;
@@ -125,11 +138,6 @@ impl Flush {
         self.not_cached(unit);
     }
 
-    /// All that the unit itself has cached.
-    pub(crate) fn unit(&mut self) {
-        self.everything = true;
-    }
-
     /// All that the unit has, and its devices with these device-TLBs, which are all. That makes up for flushes that failed.
     pub(crate) fn everything(&mut self, device_tlbs: impl Iterator<Item = DeviceTlb>) {
         (self.everything, self.makes_up) = (true, true);
@@ -138,9 +146,12 @@ impl Flush {
 
     /// Forgets what was collected.
     pub(crate) fn clear(&mut self) {
-        if !self.is_empty() || self.write_buffer || self.avoided != 0 {
-            *self = Self::default();
-        }
+        let Self { everything, makes_up, entries, translations, domains, pages, targets, write_buffer, avoided } = self;
+        (*everything, *makes_up, *translations, *write_buffer, *avoided) = (false, false, false, false, 0);
+        entries.clear();
+        domains.clear();
+        pages.clear();
+        targets.clear();
     }
 
     /// After entries of these requesters became present with the domain's id, or without one. `new_table`: an entry of a
@@ -261,7 +272,7 @@ impl Flush {
 }
 
 /// What a unit makes its list from.
-impl Flush {
+impl Flush<'_> {
     /// How many changes asked for nothing.
     pub(crate) fn avoided(&self) -> u32 {
         self.avoided

@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
 
+mod refusal;
+
 use core::fmt;
 
-use super::NoDeviceTlb;
 use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
@@ -12,118 +13,7 @@ use crate::limits::Full;
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
 
-/// Why a device is not given to a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// Its interrupts are not remapped, and the cell does not allow that.
-    UnsafeInterrupts,
-    /// Firmware reserves this memory for it, which it would have to reach in every cell; but this cell has memory at the
-    /// same input addresses, and not [the same](crate::CellConfig::allow_identical_reserved).
-    ReservedMemory(Region),
-    /// The firmware's table names no unit for it, and part of the table could not be read: the unit that takes all the rest
-    /// may not be its own.
-    UncertainUnit,
-    /// It is not to have a device-TLB, but does not work without: firmware says so, or it caches memory by CXL.cache.
-    NeedsDeviceTlb,
-    /// It is to have a device-TLB, but cannot.
-    NoDeviceTlb(NoDeviceTlb),
-    /// Its requests cannot be told from those of this device, which belongs to another cell, stays where it was, or needs
-    /// another page table.
-    SharesRequester(SourceId),
-    /// Its requests may reach these devices without passing a remapping unit, or theirs may reach it, and they belong to
-    /// other cells ([`Group`](crate::topology::Group)).
-    SharesGroup(Others),
-    /// It cannot be reset, as its cell has it when it leaves.
-    NoReset,
-    /// Configuration space does not show it, so nobody can tell what its group is, and the cell does not allow that.
-    UnknownIsolation,
-    /// The cell has memory, or firmware reserves some for it, where its requests do not pass a unit.
-    Window(BridgeWindow),
-    /// Its requests may pass this source-id's unit, which is not its own.
-    SeveralUnits(SourceId),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnsafeInterrupts => {
-                f.write_str("its interrupts are not remapped, and the cell does not allow unsafe interrupts")
-            }
-            Self::ReservedMemory(region) => {
-                write!(f, "firmware reserves {region} for it, where the cell has memory of its own")
-            }
-            Self::UncertainUnit => f.write_str("the table names no unit for it, and part of the table was lost"),
-            Self::NeedsDeviceTlb => f.write_str("it does not work without a device-TLB, which it is not to have"),
-            Self::NoDeviceTlb(reason) => write!(f, "it cannot have a device-TLB: {reason}"),
-            Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
-            Self::SharesGroup(others) => {
-                write!(f, "nothing isolates it from {others}, which another cell has")
-            }
-            Self::NoReset => f.write_str("it cannot be reset when it leaves the cell"),
-            Self::UnknownIsolation => f.write_str("configuration space does not tell what isolates it"),
-            Self::Window(window) => write!(f, "it cannot reach memory in {window}, where it would have to"),
-            Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
-        }
-    }
-}
-
-/// Devices that stand in the way of another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Others {
-    first: [Option<SourceId>; 4],
-    count: u16,
-}
-
-impl Others {
-    pub(super) fn add(&mut self, device: SourceId) {
-        if let Some(free) = self.first.iter_mut().find(|name| name.is_none()) {
-            *free = Some(device);
-        }
-        self.count = self.count.saturating_add(1);
-    }
-
-    /// The first four of them.
-    pub fn first(&self) -> impl Iterator<Item = SourceId> + '_ {
-        self.first.iter().copied().flatten()
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> u16 {
-        self.count
-    }
-}
-
-impl fmt::Display for Others {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, device) in self.first().enumerate() {
-            write!(f, "{}{device}", if number == 0 { "" } else { ", " })?;
-        }
-        match usize::from(self.count).saturating_sub(self.first.len()) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
-}
-
-/// Why a device cannot use a table as its cell needs one. Another cell may suit it (C5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Incompatibility {
-    /// It cannot be made to snoop, and the cell has devices only that are.
-    Snoop,
-    /// Memory of the cell cannot be mapped for it.
-    Map(MapError),
-}
-
-impl fmt::Display for Incompatibility {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Snoop => f.write_str("it cannot be made to snoop, as the cell's devices have to be"),
-            Self::Map(error) => error.fmt(f),
-        }
-    }
-}
+pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
 
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
 /// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left.

@@ -49,6 +49,9 @@ pub struct Geometry {
     pub(super) holes: &'static [Hole],
 }
 
+/// A page table has at most so many levels.
+pub(super) const MAX_LEVELS: usize = 6;
+
 impl Geometry {
     /// A table of 3 to 6 `levels`, of which entries up to `max_leaf_level` may map a page: 1 for 4 KiB, 2 for 2 MiB, 3 for
     /// 1 GiB. An input address has `input_bits`, which the levels can hold; an output address and that of a table have
@@ -64,7 +67,7 @@ impl Geometry {
     ) -> Option<Self> {
         let page_bits = page_shift(1) as u8;
         let sound = 3 <= levels
-            && levels <= 6
+            && levels as usize <= MAX_LEVELS
             && 1 <= max_leaf_level
             && max_leaf_level <= 3
             && page_bits <= input_bits
@@ -80,13 +83,18 @@ impl Geometry {
         self.levels
     }
 
+    /// The input addresses that hardware never translates.
+    pub const fn holes(self) -> &'static [Hole] {
+        self.holes
+    }
+
     /// Width of an input address.
     pub const fn input_bits(self) -> u8 {
         self.input_bits
     }
 
     /// The largest page in bytes.
-    pub(crate) const fn largest_page_bytes(self) -> u64 {
+    pub const fn largest_page_bytes(self) -> u64 {
         page_bytes(self.max_leaf_level)
     }
 

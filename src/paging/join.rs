@@ -1,24 +1,32 @@
 //! One page in the place of a table, where it translates alike: the opposite of a split.
 #![forbid(unsafe_code)]
 
+use heapless::Vec;
+
+use super::edit::Edit;
 use super::format::{is_page_start, page_bytes};
-use super::table::Edit;
+use super::geometry::MAX_LEVELS;
 use super::walk::{Step, Table};
 use super::{Format, PageTable};
 use crate::hal::{Hal, WORDS};
 
 impl<F: Format> PageTable<F> {
-    /// Joins what can be joined on the way from `table` to `at`, from below: pages that were joined may make another.
-    pub(super) fn join(&self, hal: &impl Hal, table: Table, at: u64, edit: &mut Edit<F>) {
-        if let Step::Table(next) = self.step(hal, table, table.index(at)) {
-            self.join(hal, next, at, edit);
-            self.join_table(hal, table, next, at, edit);
+    /// Joins what can be joined on the way from the top to `at`, from below: pages that were joined may make another.
+    pub(super) fn join(&self, hal: &impl Hal, at: u64, edit: &mut Edit<F>) {
+        let (mut above, mut table) = (Vec::<Table, MAX_LEVELS>::new(), self.top());
+        while let Step::Table(next) = self.step(hal, table, table.index(at)) {
+            let _ = above.push(table);
+            table = next;
+        }
+        while let Some(next) = above.pop() {
+            self.join_table(hal, next, table, at, edit);
+            table = next;
         }
     }
 
     /// Joins the pages of `below`, to which the entry of `table` for `at` leads, if they are one: with one store, so that
     /// requests under way find the same page before and after (R32: only the size changes).
-    pub(super) fn join_table(&self, hal: &impl Hal, table: Table, below: Table, at: u64, edit: &mut Edit<F>) {
+    fn join_table(&self, hal: &impl Hal, table: Table, below: Table, at: u64, edit: &mut Edit<F>) {
         if table.level > self.geometry.max_leaf_level {
             return;
         }

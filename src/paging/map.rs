@@ -1,9 +1,13 @@
 #![forbid(unsafe_code)]
 
+use heapless::Vec;
+
+use super::edit::Edit;
 use super::format::{page_bytes, page_shift};
+use super::geometry::MAX_LEVELS;
 use super::needs::tables_below;
-use super::table::Edit;
 use super::walk::{Step, Table};
+use super::write::Writer;
 use super::{Change, Format, MapError, PageTable, Prealloc, check};
 use crate::addr::{Iova, Region};
 use crate::hal::{Hal, WORDS};
@@ -12,6 +16,25 @@ use crate::hal::{Hal, WORDS};
 struct Plan {
     region: Region,
     page_level: u8,
+}
+
+/// A table that is being filled.
+struct Filling<'h, H: Hal> {
+    writer: Writer<'h, H>,
+    level: u8,
+    fresh: bool,
+    /// From here to `last`, all within the table, is still to be mapped, unless it is `full`.
+    start: u64,
+    last: u64,
+    full: bool,
+    /// The entry that leads, or is going to lead, to what is being filled below.
+    index: u16,
+}
+
+impl<H: Hal> Filling<'_, H> {
+    fn table(&self) -> Table {
+        Table { frame: self.writer.frame, level: self.level, fresh: self.fresh }
+    }
 }
 
 impl Plan {
@@ -42,22 +65,33 @@ impl<F: Format> PageTable<F> {
         check(region)?;
         self.geometry.check(region)?;
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
-        let needed = self.survey(hal, self.top(), start, last, self.geometry.page_level(&region))?;
+        let needed = self.survey(hal, start, last, self.geometry.page_level(&region))?;
         Ok(Prealloc::allocate(hal, needed, self.geometry)?)
     }
 
-    /// How many tables are missing below this one for a range, all of which must be absent.
-    fn survey(&self, hal: &impl Hal, table: Table, start: u64, last: u64, page_level: u8) -> Result<usize, MapError> {
-        let mut needed = 0;
-        for slot in table.slots(start, last) {
-            needed += match self.step(hal, table, slot.index) {
-                Step::Page { .. } => return Err(MapError::Occupied(Iova::new(slot.start))),
-                Step::Table(next) => self.survey(hal, next, slot.start, slot.last, page_level)?,
-                Step::Absent if slot.whole && table.level <= page_level => 0,
-                Step::Absent => tables_below(table.level, slot.start, slot.last, page_level),
+    /// How many tables are missing for a range, all of which must be absent.
+    fn survey(&self, hal: &impl Hal, start: u64, last: u64, page_level: u8) -> Result<usize, MapError> {
+        let (mut needed, mut table, mut start) = (0, self.top(), start);
+        loop {
+            let slot = table.slot(start, last);
+            match self.step(hal, table, slot.index) {
+                Step::Page { .. } => return Err(MapError::Occupied(Iova::new(start))),
+                Step::Table(next) => {
+                    table = next;
+                    continue;
+                }
+                Step::Absent if slot.whole && table.level <= page_level => {}
+                Step::Absent => needed += tables_below(table.level, slot.start, slot.last, page_level),
+            }
+            if slot.last == last {
+                return Ok(needed);
+            }
+            start = slot.last + 1;
+            if table.index(start) == 0 {
+                // Beyond this table.
+                table = self.top();
             }
         }
-        Ok(needed)
     }
 
     /// Maps `region`, of which nothing is mapped, with the largest pages that its alignment permits, also together with what
@@ -85,40 +119,67 @@ impl<F: Format> PageTable<F> {
         let (start, last) = (region.input.start().as_u64(), region.input.last().as_u64());
         self.widen(region.input);
         let mut edit = self.begin(region.input, prealloc);
-        self.fill(hal, self.top(), start, last, &plan, &mut edit);
+        self.fill(hal, start, last, &plan, &mut edit);
         if plan.page_level > 1 {
-            self.join(hal, self.top(), start, &mut edit);
-            self.join(hal, self.top(), last, &mut edit);
+            self.join(hal, start, &mut edit);
+            self.join(hal, last, &mut edit);
         }
         self.end(hal, edit)
     }
 
-    /// Maps `start..=last` of the plan, which lies within the table.
-    fn fill(&self, hal: &impl Hal, table: Table, start: u64, last: u64, plan: &Plan, edit: &mut Edit<F>) {
-        edit.came_to(table, start, self.geometry);
-        let mut writer = self.writer(hal, table);
-        let mut rest = Some(start);
-        while let Some(start) = rest {
-            let mut slot = table.slot(start, last);
+    /// Maps `start..=last` of the plan, from the top down: what is under way is on `path`, so that the stack does not grow with
+    /// the levels. A fresh table is whole before anything leads to it.
+    #[inline(never)]
+    fn fill(&self, hal: &impl Hal, start: u64, last: u64, plan: &Plan, edit: &mut Edit<F>) {
+        let mut path: Vec<Filling<'_, _>, MAX_LEVELS> = Vec::new();
+        let _ = path.push(self.come_to(hal, self.top(), start, last, edit));
+        while let Some(filling) = path.last_mut() {
+            if filling.full {
+                let full = path.pop().map(|full| full.table());
+                if let (Some(full), Some(above)) = (full.filter(|table| table.fresh), path.last_mut()) {
+                    self.finish(hal, full);
+                    if !above.fresh {
+                        self.settle(hal);
+                    }
+                    above.writer.store(above.index.into(), self.link(full));
+                    edit.change.tables = true;
+                }
+                continue;
+            }
+            let (table, start) = (filling.table(), filling.start);
+            let mut slot = table.slot(start, filling.last);
+            let mut below = None;
             if slot.whole && table.level <= plan.page_level {
                 // So is what follows, up to the last entry that is covered whole.
                 let shift = page_shift(table.level);
-                let count = (last - start).wrapping_add(1) >> shift;
+                let count = (filling.last - start).wrapping_add(1) >> shift;
                 let word = self.format.page(plan.output(start), plan.region.rights, table.level);
-                writer.fill(slot.index, count as usize, word, page_bytes(table.level));
+                filling.writer.fill(slot.index, count as usize, word, page_bytes(table.level));
                 slot.last = start + ((count << shift) - 1);
             } else if let Step::Table(next) = self.step(hal, table, slot.index) {
-                self.fill(hal, next, start, slot.last, plan, edit);
-            } else if let Some(next) = edit.fresh_table(hal, table.level - 1) {
-                self.fill(hal, next, start, slot.last, plan, edit);
-                self.finish(hal, next);
-                if !table.fresh {
-                    self.settle(hal);
-                }
-                writer.store(slot.index, self.link(next));
-                edit.change.tables = true;
+                below = Some(next);
+            } else {
+                below = edit.fresh_table(hal, table.level - 1);
             }
-            rest = (slot.last < last).then(|| slot.last + 1);
+            filling.index = slot.index as u16;
+            filling.full = slot.last == filling.last;
+            filling.start = slot.last.wrapping_add(1);
+            if let Some(below) = below {
+                let _ = path.push(self.come_to(hal, below, start, slot.last, edit));
+            }
         }
+    }
+
+    fn come_to<'h, H: Hal>(
+        &self,
+        hal: &'h H,
+        table: Table,
+        start: u64,
+        last: u64,
+        edit: &mut Edit<F>,
+    ) -> Filling<'h, H> {
+        edit.came_to(table, start, self.geometry);
+        let Table { level, fresh, .. } = table;
+        Filling { writer: self.writer(hal, table), level, fresh, start, last, full: false, index: 0 }
     }
 }

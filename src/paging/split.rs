@@ -1,8 +1,8 @@
 //! A table in the place of a page, where an edit begins or ends inside of it.
 #![forbid(unsafe_code)]
 
+use super::edit::Edit;
 use super::format::{is_page_start, page_bytes, page_shift};
-use super::table::Edit;
 use super::walk::{Step, Table};
 use super::{Format, PageTable, Prealloc};
 use crate::addr::{Iova, IovaRange, Rights};
@@ -44,21 +44,21 @@ impl<F: Format> PageTable<F> {
         (2..=page_level).filter(needed).count()
     }
 
-    /// An edit before which no page spans an edge of `range`.
-    pub(super) fn begin_at_edges(&mut self, hal: &impl Hal, range: IovaRange, prealloc: Prealloc) -> Edit<F> {
-        let mut edit = self.begin(range, prealloc);
+    /// Splits what spans an edge of `range`, so that an edit of it may begin.
+    #[inline(never)]
+    pub(super) fn split_edges(&self, hal: &impl Hal, range: IovaRange, edit: &mut Edit<F>) {
         for edge in self.edges(range) {
-            self.split(hal, edge, &mut edit);
+            self.split(hal, edge, edit);
         }
         if edit.change.tables {
             // Hardware must see pages change only after it could see them smaller (R32).
             self.settle(hal);
         }
-        edit
     }
 
     /// Splits the page that spans `edge`. It is replaced with one store, so requests under way find the same page before
     /// and after (R32: only the size changes).
+    #[inline(never)]
     fn split(&self, hal: &impl Hal, edge: u64, edit: &mut Edit<F>) {
         let mut table = self.top();
         while !is_page_start(edge, table.level) {

@@ -4,8 +4,8 @@
 macro_rules! each_format {
     ($($test:ident),* $(,)?) => {
         each_format!(toy, crate::paging::tests::toy::Toy, $($test),*);
-        each_format!(second_stage, crate::vtd::SecondStage, $($test),*);
-        each_format!(v1, crate::amd::V1, $($test),*);
+        each_format!(second_stage, crate::internals::SecondStage, $($test),*);
+        each_format!(v1, crate::internals::V1, $($test),*);
     };
     ($name:ident, $format:ty, $($test:ident),*) => {
         mod $name {
@@ -36,10 +36,9 @@ use std::vec::Vec;
 
 use super::*;
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
-use crate::amd::V1;
 use crate::hal::fake::{Deed, Fake};
 use crate::hal::{Hal, NoFrame};
-use crate::vtd::SecondStage;
+use crate::internals::{SecondStage, V1};
 
 const KIB4: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;

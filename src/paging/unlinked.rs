@@ -6,7 +6,7 @@ use super::Format;
 use crate::addr::{PAGE_BYTES, PhysAddr};
 use crate::hal::{Frame, FrameList, Hal};
 
-/// The tables that edits of a page table took out of it, until hardware has forgotten what led there.
+/// The tables that edits of a page table took out of it, until hardware has dropped what led there.
 ///
 /// They need no memory of their own: each holds the way to the next.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl<F: Format> Unlinked<F> {
 /// A list of tables whose first entries hold, in bits that hardware ignores, the way to the next. All entries of such a
 /// table are present, since together they are one page.
 #[derive(Debug)]
-struct Joined<F> {
+pub(super) struct Joined<F> {
     /// The address of the first table in units of frames, or [`END`].
     first: u64,
     len: usize,
@@ -65,24 +65,24 @@ struct Joined<F> {
 
 /// Bits of a link: an address has 52 of them, of which a frame needs 40, and one more is for the end.
 const LINK_BITS: u32 = 41;
-const END: u64 = 1 << (LINK_BITS - 1);
+pub(super) const END: u64 = 1 << (LINK_BITS - 1);
 
 impl<F: Format> Joined<F> {
     const NONE: Self = Self { first: END, len: 0, format: PhantomData };
 
     /// How many bits of a link one entry holds, and how many entries hold all of them.
     const BITS: u32 = F::IGNORED.count_ones();
-    const HOLDERS: usize = LINK_BITS.div_ceil(Self::BITS) as usize;
+    pub(super) const HOLDERS: usize = LINK_BITS.div_ceil(Self::BITS) as usize;
 
     /// What the entry at `index` holds of a link.
     #[inline(always)]
-    fn part(link: u64, index: usize) -> u64 {
+    pub(super) fn part(link: u64, index: usize) -> u64 {
         scatter(link.unbounded_shr(Self::BITS * index as u32), F::IGNORED)
     }
 
     /// The link that these entries hold.
     #[inline(always)]
-    fn link(entry: impl Fn(usize) -> u64) -> u64 {
+    pub(super) fn link(entry: impl Fn(usize) -> u64) -> u64 {
         let whole = |link: u64, index| link.unbounded_shl(Self::BITS) | gather(entry(index), F::IGNORED);
         (0..Self::HOLDERS).rev().fold(0, whole)
     }
@@ -110,7 +110,7 @@ impl<F: Format> Joined<F> {
 
 /// Spreads the lowest bits of `value` over the bits of `mask`, lowest first.
 #[inline(always)]
-fn scatter(value: u64, mask: u64) -> u64 {
+pub(super) fn scatter(value: u64, mask: u64) -> u64 {
     let (mut value, mut word) = (value, 0);
     for (shift, bits) in runs(mask) {
         word |= (value & !(u64::MAX << bits)) << shift;
@@ -121,7 +121,7 @@ fn scatter(value: u64, mask: u64) -> u64 {
 
 /// The opposite: the bits of `mask` in `word`, side by side.
 #[inline(always)]
-fn gather(word: u64, mask: u64) -> u64 {
+pub(super) fn gather(word: u64, mask: u64) -> u64 {
     let (mut value, mut below) = (0, 0);
     for (shift, bits) in runs(mask) {
         value |= (word >> shift & !(u64::MAX << bits)) << below;
@@ -140,44 +140,4 @@ fn runs(mask: u64) -> impl Iterator<Item = (u32, u32)> {
         rest &= !(!(u64::MAX << bits) << (shift % u64::BITS));
         (bits > 0).then_some((shift, bits))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::amd::V1;
-    use crate::vtd::SecondStage;
-
-    fn check<F: Format>(holders: usize) {
-        assert_eq!(Joined::<F>::HOLDERS, holders);
-        let last = (1 << 40) - 1;
-        for link in [END, 0, 1, last, last - 1, 0xa5_a5a5_a5a5, 0x5a_5a5a_5a5a] {
-            for others in [0, !F::IGNORED] {
-                let entry = |index| Joined::<F>::part(link, index) | others;
-                assert!((0..holders).all(|index| entry(index) & !F::IGNORED == others));
-                assert_eq!(Joined::<F>::link(entry), link, "{link:#x}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_link_of_any_address_and_the_end_are_held_by_ignored_bits() {
-        check::<SecondStage>(6);
-        check::<V1>(6);
-    }
-
-    #[test]
-    fn bits_are_spread_over_any_mask_and_put_side_by_side_again() {
-        let masks = [1, 1 << 63, 0b110, 0x7f << 52, 0x8000_0000_0000_019e, 0xfac0_0000_0000_0880, u64::MAX - 1];
-        for mask in masks {
-            let bits: u32 = mask.count_ones();
-            let all = !(u64::MAX << bits);
-            assert_eq!((scatter(all, mask), gather(mask, mask)), (mask, all), "{mask:#x}");
-            for bit in 0..bits {
-                let word = scatter(1 << bit, mask);
-                assert_eq!((word.count_ones(), word & !mask, gather(word, mask)), (1, 0, 1 << bit), "{mask:#x}");
-            }
-            assert_eq!(scatter(1, mask), mask & mask.wrapping_neg(), "lowest first");
-        }
-    }
 }

@@ -39,9 +39,14 @@ impl Table {
         (at >> page_shift(self.level)) as usize % WORDS
     }
 
-    /// The bits of an input address that tell within the table.
+    /// The bits of an input address that select within the table.
     const fn mask(self) -> u64 {
         1_u64.unbounded_shl(page_shift(self.level + 1)).wrapping_sub(1)
+    }
+
+    /// The last input address of the table that holds `at`.
+    pub(super) const fn last_of(self, at: u64) -> u64 {
+        at | self.mask()
     }
 
     /// The part of `start..=last`, which lies within the table, that the entry at `index` covers: not nothing.

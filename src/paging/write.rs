@@ -12,11 +12,12 @@ const LINE: usize = 8;
 /// back once; a fence has to follow.
 pub(super) struct Writer<'a, H: Hal> {
     hal: &'a H,
-    frame: Frame,
+    /// The table's.
+    pub(super) frame: Frame,
     coherent: bool,
     /// What was stored and not written back: in every line of `first..end` some.
-    first: usize,
-    end: usize,
+    first: u16,
+    end: u16,
 }
 
 impl<H: Hal> Writer<'_, H> {
@@ -38,20 +39,20 @@ impl<H: Hal> Writer<'_, H> {
         if self.coherent {
             return;
         }
-        if index / LINE > self.end.div_ceil(LINE) {
+        if index / LINE > usize::from(self.end).div_ceil(LINE) {
             self.write_back();
             self.end = 0;
         }
         if self.end == 0 {
-            self.first = index;
+            self.first = index as u16;
         }
-        self.end = index + count;
+        self.end = (index + count) as u16;
     }
 
     #[inline]
     fn write_back(&self) {
         if self.end > self.first {
-            self.frame.write_back(self.hal, self.first, self.end - self.first);
+            self.frame.write_back(self.hal, self.first.into(), (self.end - self.first).into());
         }
     }
 }

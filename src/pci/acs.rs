@@ -42,7 +42,7 @@ pub(crate) fn isolates(config: &impl ConfigSpace, function: SourceId) -> bool {
     registers(config, function).is_some_and(|(_, can, on)| on & can & ISOLATING == can & ISOLATING && on & OPENING == 0)
 }
 
-/// Switches on what isolates, in all functions of a segment that have it, but for those of a device beyond the eighth.
+/// Switches on what isolates, in all functions of a segment that have it, except those of a device beyond the eighth.
 pub(crate) fn isolate_all(hal: &impl Hal, segment: u16) {
     for first in (0..=u16::MAX).step_by(8).map(|requester| SourceId::from_requester(segment, requester)) {
         for function in functions_of(hal, first).filter(|function| is_there(hal, *function)) {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_isolates_if_all_that_it_can_is_on_and_nothing_opens_it() {
+    fn a_function_isolates_if_all_it_has_is_on_and_nothing_opens_it() {
         let with = |register| {
             let registers =
                 [(function(1), 0, 0x1234_8086), (function(1), 0x100, 0x0001_000d), (function(1), 0x104, register)];

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_function_goes_by_what_its_physical_function_is_set_to() {
+    fn a_virtual_function_follows_its_physical_function() {
         let (physical, virtual_one) = (function(3), function(4));
         let of = |register| {
             let registers = [

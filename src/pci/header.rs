@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_has_eight_functions_at_most_and_one_unless_it_says_so() {
+    fn a_device_has_one_function_unless_it_says_up_to_eight() {
         let first = function(3);
         let count = |registers: &[_]| functions_of(&Registers(registers), first).count();
         let there = (first, 0, 0x1234_8086);

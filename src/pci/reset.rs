@@ -44,6 +44,26 @@ pub(crate) fn pending(config: &impl ConfigSpace, function: SourceId) -> Option<&
     (register != u32::MAX && register & FEATURES_PENDING != 0).then_some("AF Status")
 }
 
+/// The capability by which a function can be reset, and where it is.
+enum Capability {
+    Express(u16),
+    Features(u16),
+}
+
+impl Capability {
+    fn of(config: &impl ConfigSpace, function: SourceId) -> Option<Self> {
+        if header::is_bridge(config, function) || sr_iov::has_virtual_functions(config, function) {
+            return None;
+        }
+        let express = express::capability_at(config, function);
+        if let Some(at) = express.filter(|at| config.read(function, at + EXPRESS_CAPABILITIES) & EXPRESS_CAN != 0) {
+            return Some(Self::Express(at));
+        }
+        let at = capability(config, function, FEATURES)?;
+        (config.read(function, at) & FEATURES_CAN == FEATURES_CAN).then_some(Self::Features(at))
+    }
+}
+
 /// A reset of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
@@ -58,27 +78,20 @@ pub(crate) struct Reset {
 impl Reset {
     /// `None` if the function cannot be reset, or only with others: a bridge, or a function with virtual functions.
     pub(crate) fn of(config: &impl ConfigSpace, function: SourceId) -> Option<Self> {
-        if header::is_bridge(config, function) || sr_iov::has_virtual_functions(config, function) {
-            return None;
-        }
+        let capability = Capability::of(config, function)?;
         let word = |at: u16| (at, config.read(function, at));
         let mut saved = Vec::new();
-        let (at, start) = if let Some(at) = express::capability_at(config, function)
-            && config.read(function, at + EXPRESS_CAPABILITIES) & EXPRESS_CAN != 0
-        {
-            // Status, in the upper half, is cleared by writing 1.
-            let control = config.read(function, at + EXPRESS_CONTROL) & 0x7fff;
-            let _ = saved.push((at + EXPRESS_CONTROL, control));
-            if let Some(control) = express::express_register(config, function, EXPRESS_CONTROL_2) {
-                let _ = saved.push((at + EXPRESS_CONTROL_2, control & 0xffff));
+        let (at, start) = match capability {
+            Capability::Express(at) => {
+                // Status, in the upper half, is cleared by writing 1.
+                let control = config.read(function, at + EXPRESS_CONTROL) & 0x7fff;
+                let _ = saved.push((at + EXPRESS_CONTROL, control));
+                if let Some(control) = express::express_register(config, function, EXPRESS_CONTROL_2) {
+                    let _ = saved.push((at + EXPRESS_CONTROL_2, control & 0xffff));
+                }
+                (at + EXPRESS_CONTROL, control | EXPRESS_RESET)
             }
-            (at + EXPRESS_CONTROL, control | EXPRESS_RESET)
-        } else {
-            let at = capability(config, function, FEATURES)?;
-            if config.read(function, at) & FEATURES_CAN != FEATURES_CAN {
-                return None;
-            }
-            (at + FEATURES_CONTROL, FEATURES_RESET)
+            Capability::Features(at) => (at + FEATURES_CONTROL, FEATURES_RESET),
         };
         let acs = acs::control(config, function);
         for (at, value) in acs.into_iter().chain(HEADER.map(word)) {
@@ -87,6 +100,12 @@ impl Reset {
             let _ = saved.push((at, value));
         }
         Some(Self { function, at, start, saved })
+    }
+
+    /// True if the function can be reset, and no other with it.
+    #[inline(never)]
+    pub(crate) fn is_possible(config: &impl ConfigSpace, function: SourceId) -> bool {
+        Capability::of(config, function).is_some()
     }
 
     /// Begins it. The function is to be blocked, and no bus master any more.
@@ -101,7 +120,7 @@ impl Reset {
         hal.config_read(self.function, COMMAND) != u32::MAX && hal.config_read(self.function, 0) as u16 != 1
     }
 
-    /// Sets its registers as they were, but for those that say what it sends and when.
+    /// Sets its registers as they were, except those that say what it sends and when.
     pub(crate) fn restore(&self, hal: &impl Hal) {
         for &(at, value) in &self.saved {
             // SAFETY: the function had this value there before it was reset.

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_virtual_function_has_its_physical_one_on_this_bus_or_on_one_before() {
+    fn a_physical_function_is_on_the_same_bus_or_an_earlier_one() {
         let physical = function(3);
         let there = (physical, 0, 0x1234_8086);
         let registers =

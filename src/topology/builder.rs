@@ -1,6 +1,6 @@
 //! What both tables need: units, scopes and reserved memory taken in one by one, each checked against those before.
 
-use super::{ReservedMemory, Role, Scope, Target, Topology, UnitInfo, UnitKind};
+use super::{ReservedMemory, Role, Scope, Target, Topology, UnitIndex, UnitInfo, UnitKind};
 use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned, meets_interrupts};
 use crate::firmware::dmar::ScopeKind;
 use crate::firmware::{Error, Finding, Flaw};
@@ -27,14 +27,13 @@ pub(super) struct Range {
     pub(super) offset: u32,
 }
 
-impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
+impl Topology<'_> {
     /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        let Self { units, scopes, reserved, is_complete, host_address_width, .. } = self;
-        units.clear();
-        scopes.clear();
-        reserved.clear();
-        (*is_complete, *host_address_width) = (true, 0);
+    pub(super) fn clear(&mut self) {
+        self.units.clear();
+        self.scopes.clear();
+        self.reserved.clear();
+        (self.is_complete, self.host_address_width) = (true, 0);
         (self.interrupt_remapping, self.x2apic_opt_out, self.dma_opt_in) = (false, false, false);
     }
 
@@ -63,7 +62,8 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             report(Finding::new(offset, Flaw::UnalignedWindow { base, bytes }));
         }
         let window = Window { base: start, bytes };
-        if let Some((known, index)) = self.units.iter().zip(0..).find(|(known, _)| known.window.base == start) {
+        let mut known = self.units.iter().zip(UnitIndex::all());
+        if let Some((known, index)) = known.find(|(known, _)| known.window.base == start) {
             if known.window == window && known.segment == segment && known.kind == kind {
                 report(Finding::new(offset, Flaw::DuplicateUnit { base }));
                 return Ok(Role::Unit(index));
@@ -76,10 +76,10 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             let other = other.window.base.as_u64();
             report(Finding::new(offset, Flaw::OverlappingUnits { base, other }));
         }
-        let full = Error::Full { offset, full: Full { what: "units", capacity: UNITS } };
+        let full = Error::Full { offset, full: Full { what: "units", capacity: self.units.capacity() } };
         let index = u16::try_from(self.units.len()).map_err(|_| full)?;
         self.units.push(unit).map_err(|_| full)?;
-        Ok(Role::Unit(index))
+        Ok(Role::Unit(UnitIndex::new(index)))
     }
 
     /// Takes in that a unit serves a device, unless another does already: the first counts.
@@ -109,7 +109,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
             return Ok(());
         }
         if let Role::Unit(index) = role
-            && let Some(unit) = self.units.get_mut(usize::from(index))
+            && let Some(unit) = self.units.get_mut(index.get())
         {
             unit.include_all = true;
         }
@@ -126,7 +126,7 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
     /// The register base of a unit, or 0 if it cannot be used.
     pub(super) fn base_of(&self, role: Role) -> u64 {
         match role {
-            Role::Unit(index) => self.units.get(usize::from(index)).map_or(0, |unit| unit.window.base.as_u64()),
+            Role::Unit(index) => self.units.get(index.get()).map_or(0, |unit| unit.window.base.as_u64()),
             _ => 0,
         }
     }
@@ -159,15 +159,16 @@ impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UN
         if self.reserved.iter().any(|known| known.region.input.overlaps(region.input)) {
             report(Finding::new(offset, Flaw::OverlappingRange { base, limit }));
         }
-        let full = Error::Full { offset, full: Full { what: "reserved memory", capacity: RESERVED } };
+        let full = Error::Full { offset, full: Full { what: "reserved memory", capacity: self.reserved.capacity() } };
         let index = u16::try_from(self.reserved.len()).map_err(|_| full)?;
         self.reserved.push(ReservedMemory { region, offset }).map_err(|_| full)?;
         Ok(Some(Role::Reserved(index)))
     }
 
     pub(super) fn add_scope(&mut self, scope: Scope) -> Result<(), Error> {
-        let full = Full { what: "device scopes", capacity: SCOPES };
-        self.scopes.push(scope).map_err(|scope| Error::Full { offset: scope.offset, full })
+        let full = Full { what: "device scopes", capacity: self.scopes.capacity() };
+        let offset = scope.offset;
+        self.scopes.push(scope).map_err(|_| Error::Full { offset, full })
     }
 
     /// Reports a structure whose segment has no unit.

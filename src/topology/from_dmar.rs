@@ -23,44 +23,9 @@ impl Numbers {
     }
 }
 
-impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
-    /// What a DMAR table says. Findings go to `report`, a few for each structure at most; each costs what it names and no
-    /// more. A caller that wants to be stricter looks at them ([`Strictness`](crate::firmware::Strictness)).
-    ///
-    /// `config` is read where a path passes bridges.
-    ///
-    /// # Errors
-    ///
-    /// The bytes are no DMAR, describe no unit that can be used, or hold more than the capacities.
-    pub fn from_dmar(table: &[u8], config: &impl ConfigSpace, report: impl FnMut(Finding)) -> Result<Self, Error> {
-        let mut topology = Self::EMPTY;
-        topology.read_dmar(table, config, report)?;
-        Ok(topology)
-    }
-
-    /// The same in place: what was known before is forgotten. It takes little stack, however large the capacities are.
-    ///
-    /// # Errors
-    ///
-    /// As for [`from_dmar`](Self::from_dmar). Nothing is known then.
-    pub fn read_dmar(
-        &mut self,
-        table: &[u8],
-        config: &impl ConfigSpace,
-        mut report: impl FnMut(Finding),
-    ) -> Result<(), Error> {
-        self.clear();
-        let mut is_complete = true;
-        let mut watched = |finding: Finding| {
-            is_complete &= !finding.flaw.hides_units();
-            report(finding);
-        };
-        let result = self.put_together(table, config, &mut watched);
-        self.is_complete = is_complete;
-        result.inspect_err(|_| self.clear())
-    }
-
-    fn put_together(
+impl Topology<'_> {
+    /// Takes in what a DMAR table says.
+    pub(super) fn read_dmar(
         &mut self,
         table: &[u8],
         config: &impl ConfigSpace,

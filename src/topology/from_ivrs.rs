@@ -9,51 +9,35 @@ use crate::firmware::{Error, Finding, Flaw};
 /// ATSDisabled in the extended settings of a device entry.
 const ATS_DISABLED: u32 = 1 << 31;
 
-impl<const UNITS: usize, const SCOPES: usize, const RESERVED: usize> Topology<UNITS, SCOPES, RESERVED> {
-    /// What an IVRS table says. Findings go to `report`, a few for each entry at most; each costs what it names and no
-    /// more. A caller that wants to be stricter looks at them ([`Strictness`](crate::firmware::Strictness)).
-    ///
-    /// Where blocks of several types describe one unit, the newest type counts.
-    ///
-    /// # Errors
-    ///
-    /// The bytes are no IVRS, describe no unit that can be used, or hold more than the capacities.
-    pub fn from_ivrs(table: &[u8], mut report: impl FnMut(Finding)) -> Result<Self, Error> {
-        let mut is_complete = true;
-        let mut watched = |finding: Finding| {
-            is_complete &= !finding.flaw.hides_units();
-            report(finding);
-        };
-        let report: &mut dyn FnMut(Finding) = &mut watched;
+impl Topology<'_> {
+    /// Takes in what an IVRS table says. Where blocks of several types describe one unit, the newest type counts.
+    pub(super) fn read_ivrs(&mut self, table: &[u8], report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
         let ivrs = Ivrs::new(table, &mut *report)?;
         ivrs.lint(&mut *report);
-        let mut topology = Self::EMPTY;
-        topology.set_width(u16::from(ivrs.info().physical_width()), 36, report);
-        topology.interrupt_remapping = true;
-        topology.dma_opt_in = ivrs.info().dma_remap();
+        self.set_width(u16::from(ivrs.info().physical_width()), 36, report);
+        self.interrupt_remapping = true;
+        self.dma_opt_in = ivrs.info().dma_remap();
         for kind in [IvhdKind::Mixed, IvhdKind::Full, IvhdKind::Legacy] {
             for block in ivrs.sound() {
                 match block {
-                    Block::Ivhd(ivhd) if ivhd.kind() == kind => topology.add_ivhd(&ivhd, report)?,
+                    Block::Ivhd(ivhd) if ivhd.kind() == kind => self.add_ivhd(&ivhd, report)?,
                     _ => {}
                 }
             }
         }
         for block in ivrs.sound() {
             if let Block::Ivmd(ivmd) = block {
-                topology.add_ivmd(&ivmd, report)?;
+                self.add_ivmd(&ivmd, report)?;
             }
         }
-        topology.check_whole(ivrs.blocks_offset(), report)?;
-        topology.is_complete = is_complete;
-        Ok(topology)
+        self.check_whole(ivrs.blocks_offset(), report)
     }
 
     fn add_ivhd(&mut self, ivhd: &Ivhd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
         let (base, segment, offset) = (ivhd.base(), ivhd.segment(), ivhd.offset());
         let device = SourceId::from_requester(segment, ivhd.device());
         let known = self.units.iter().find_map(|unit| match unit.kind {
-            UnitKind::AmdVi(amd) if amd.device == device => Some((amd.described_by, unit.window.base.as_u64())),
+            UnitKind::AmdVi(of) if of.device == device => Some((of.described_by, unit.window.base.as_u64())),
             _ => None,
         });
         if let Some((newer, other)) = known

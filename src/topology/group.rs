@@ -44,6 +44,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// A function about which nothing else is known.
+    pub(crate) fn alone(source: SourceId) -> Self {
+        Self { isolation: Isolation::Unknown, segment: source.segment(), ranges: Vec::new() }
+    }
+
     pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Self {
         let mut group = Self { isolation: Isolation::RootComplex, segment: source.segment(), ranges: Vec::new() };
         group.add((source.requester(), source.requester()));

@@ -7,10 +7,11 @@ use crate::pci::{self, Bridge, ConfigSpace, PortType};
 /// How many source-ids the requests of one function can carry, and how many ranges of functions can share them.
 pub const MAX_REQUESTERS: usize = 16;
 
-/// The source-ids that the requests of one function may carry, and which functions share them with it (R46).
+/// The source-ids that the requests of one function may carry, and which functions share them with it.
 ///
 /// Each has to be programmed alike, and all functions that share one belong to one cell: the set is the unit of
 /// assignment (VT-d 5.10, section 3.12).
+// R46
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requesters {
     ids: Vec<SourceId, MAX_REQUESTERS>,
@@ -19,30 +20,32 @@ pub struct Requesters {
 }
 
 impl Requesters {
-    /// What configuration space tells.
-    pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Result<Self, Full> {
-        let mut all = Self { ids: Vec::new(), shared: Vec::new() };
-        all.add(source)?;
-        all.add_phantom_functions(config, source)?;
+    pub(crate) const NONE: Self = Self { ids: Vec::new(), shared: Vec::new() };
+
+    /// Adds what configuration space tells of a function.
+    #[inline(never)]
+    pub(super) fn add_all(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
+        self.add(source)?;
+        self.add_phantom_functions(config, source)?;
         // What is behind a conventional bridge carries the bridge's id.
         if let Some(bridge) = pci::bridge(config, source)
             && is_conventional(config, source)
         {
-            all.add_shared(buses(bridge))?;
+            self.add_shared(buses(bridge))?;
         }
         for bridge in pci::bridges_above(config, source.segment(), source.bus()) {
             if is_conventional(config, bridge.function) {
                 // Section 3.12.2: the bridge puts its own id.
-                all.add(bridge.function)?;
+                self.add(bridge.function)?;
             } else if pci::port_type(config, bridge.function) == Some(PortType::ToPci) {
                 // Section 3.12.1: the bridge may put (secondary bus, 0.0) in place of the requester.
-                all.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
+                self.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
             } else {
                 continue;
             }
-            all.add_shared(buses(bridge))?;
+            self.add_shared(buses(bridge))?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// The source-ids: the function's own first, none twice.

@@ -1,3 +1,4 @@
+use super::UnitIndex;
 use crate::addr::SourceId;
 use crate::firmware::dmar::Properties;
 use crate::pci::{self, ConfigSpace};
@@ -44,7 +45,7 @@ pub enum Target {
 #[non_exhaustive]
 pub enum Role {
     /// The unit with this index serves it.
-    Unit(u16),
+    Unit(UnitIndex),
     /// A unit that cannot be used serves it.
     UnusableUnit,
     /// It uses the reserved memory with this index.

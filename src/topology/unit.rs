@@ -2,6 +2,27 @@ use crate::addr::SourceId;
 use crate::firmware::ivrs::IvhdKind;
 use crate::hal::Window;
 
+/// The number of a unit, in the order of the firmware's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitIndex(u16);
+
+impl UnitIndex {
+    /// The unit with this number.
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+
+    /// All numbers, ascending.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..=u16::MAX).map(Self)
+    }
+}
+
 /// A remapping unit, as the firmware's table describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -2,10 +2,7 @@
 
 use core::fmt;
 
-use heapless::Vec;
-
 use crate::addr::{IovaRange, SourceId};
-use crate::limits::{self, Full};
 use crate::pci::{self, Bridge, ConfigSpace, PortType};
 
 /// Addresses at which a device's requests reach what is behind a bridge, or nothing, but never a remapping unit: no cell that
@@ -30,9 +27,8 @@ pub struct BridgeWindow {
 }
 
 impl BridgeWindow {
-    /// Those that matter to a device, as configuration space shows them now: what lies within another is not told.
-    pub(crate) fn of(config: &impl ConfigSpace, source: SourceId) -> Result<Vec<Self, { limits::WINDOWS }>, Full> {
-        let mut all = Vec::<Self, { limits::WINDOWS }>::new();
+    /// Calls `each` with those that matter to a device, as configuration space shows them now. Some may lie within others.
+    pub(crate) fn each(config: &impl ConfigSpace, source: SourceId, each: &mut dyn FnMut(Self)) {
         let mut redirected = false;
         let mut bridges = pci::bridges_above(config, source.segment(), source.bus()).peekable();
         while let Some(bridge) = bridges.next() {
@@ -57,17 +53,12 @@ impl BridgeWindow {
             for bridge in above.into_iter().chain(pci::bridges_on(config, source.segment(), bus)) {
                 for (range, prefetchable) in pci::windows(config, bridge.function).into_iter().zip([false, true]) {
                     let Some(range) = range else { continue };
-                    if !all.iter().any(|other| other.range.contains(range)) {
-                        all.push(Self { bridge: bridge.function, prefetchable, range }).map_err(|_| FULL)?;
-                    }
+                    each(Self { bridge: bridge.function, prefetchable, range });
                 }
             }
         }
-        Ok(all)
     }
 }
-
-pub(crate) const FULL: Full = Full { what: "windows of bridges", capacity: limits::WINDOWS };
 
 impl fmt::Display for BridgeWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

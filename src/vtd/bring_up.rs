@@ -17,7 +17,6 @@ use crate::contract::{Found, MainMemory};
 use crate::error::UnitError;
 use crate::fault::FaultLog;
 use crate::hal::Hal;
-use crate::invalidation::Flush;
 
 impl Unit {
     /// Fails if the unit cannot do what the driver needs. Touches nothing.
@@ -71,6 +70,17 @@ impl Unit {
         self.check_alive()
     }
 
+    #[inline(never)]
+    fn make_invalidator(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.invalidator = Some(if self.capabilities.queued_invalidation {
+            let queue = Queue::new(hal, self.config.queue_slots, self.config.host_bits);
+            Invalidator::Queue(queue.map_err(UnitError::no_frame(self.window))?)
+        } else {
+            Invalidator::Registers
+        });
+        Ok(())
+    }
+
     fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_usable()?;
         let registers = self.registers(hal);
@@ -92,12 +102,7 @@ impl Unit {
             register_based::wait_idle(&registers, &self.capabilities, self.config.timeout_ns)?;
         }
         if self.invalidator.is_none() {
-            self.invalidator = Some(if self.capabilities.queued_invalidation {
-                let queue = Queue::new(hal, self.config.queue_slots, self.config.host_bits);
-                Invalidator::Queue(queue.map_err(UnitError::no_frame(self.window))?)
-            } else {
-                Invalidator::Registers
-            });
+            self.make_invalidator(hal)?;
         }
         match &self.invalidator {
             Some(Invalidator::Queue(queue)) => queue.start(&registers, self.config.timeout_ns),
@@ -165,21 +170,17 @@ impl Unit {
         Ok(root)
     }
 
-    /// Has the unit take over a root table, or none in abort mode, and forget the last one.
+    /// Has the unit take over a root table, or none in abort mode, and drop what it cached from the last one.
     fn set_root(&self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
         if self.capabilities.write_buffer_flush {
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
         }
         self.registers(hal).rtaddr().set(value);
         self.command(hal, Command::SET_ROOT_TABLE)?;
-        let mut flush = Flush::default();
-        if !self.capabilities.root_pointer_invalidates {
-            flush.unit();
-        }
-        self.flush(hal, &flush)
+        if self.capabilities.root_pointer_invalidates { Ok(()) } else { self.invalidate_everything(hal) }
     }
 
-    /// Switches translation off and gives all frames back: devices reach all memory again, but for the regions that
+    /// Switches translation off and gives all frames back: devices reach all memory again, except the regions that
     /// firmware had protected, which are protected again. No function may be admitted any more.
     ///
     /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. The fault
@@ -187,8 +188,8 @@ impl Unit {
     ///
     /// # Errors
     ///
-    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: it keeps its frames
-    /// for good, and is out of service.
+    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
+    /// never given back, and it is out of service.
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.forgive_lack_of_frames()?;
         let result = self.switch_off(hal);

@@ -44,9 +44,9 @@ pub struct Capabilities {
     pub largest_page: u8,
     /// Largest address mask of a page-selective invalidation; `None` if there is no such invalidation.
     pub page_selective: Option<u8>,
-    /// Invalidations can be asked to drain writes.
+    /// Invalidations can drain writes.
     pub write_draining: bool,
-    /// Invalidations can be asked to drain reads.
+    /// Invalidations can drain reads.
     pub read_draining: bool,
     /// Setting the root table pointer invalidates by itself (ESRTPS).
     pub root_pointer_invalidates: bool,
@@ -56,7 +56,7 @@ pub struct Capabilities {
     pub queued_invalidation: bool,
     /// Device-TLBs are supported (DT).
     pub device_tlb: bool,
-    /// Invalidations of device-TLBs are throttled for each physical function, which has to be told (DIT).
+    /// Invalidations of device-TLBs are throttled for each physical function, which has to be named (DIT).
     pub device_tlb_throttling: bool,
     /// Interrupts can be remapped (IR).
     pub interrupt_remapping: bool,
@@ -299,7 +299,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn registers_outside_of_the_window_and_reserved_widths_are_refused() {
+    fn registers_outside_the_window_and_reserved_widths_are_refused() {
         let bit = |cap| match read(0x10, cap, ECAP) {
             Err(UnitError::Unsupported { bit, .. }) => Some(bit),
             _ => None,

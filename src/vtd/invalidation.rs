@@ -3,7 +3,7 @@
 pub(super) mod descriptor;
 pub(super) mod list;
 pub(super) mod queue;
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) mod queue_alone;
 pub(super) mod register_based;
 use super::sync;
@@ -13,7 +13,7 @@ mod tests;
 use crate::addr::{Iova, Requester};
 use crate::invalidation::DeviceTlb;
 
-/// What a unit can be asked to invalidate.
+/// What a unit can invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalidation {
     /// All of the context-cache.

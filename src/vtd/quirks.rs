@@ -28,13 +28,16 @@ pub struct Quirk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Write buffers are flushed although CAP.RWBF is clear (R10).
+    /// Write buffers are flushed although CAP.RWBF is clear.
+    // R10
     FlushWriteBuffers,
-    /// Protected memory regions are not relied upon although CAP.PLMR or PHMR is set (R12).
+    /// Protected memory regions are not relied upon although CAP.PLMR or PHMR is set.
+    // R12
     NoProtectedMemory,
     /// Interrupts are not remapped although ECAP.IR is set.
     NoInterruptRemapping,
-    /// Page-selective invalidations are of at most 2^9 pages whatever CAP.MAMV says (R27).
+    /// Page-selective invalidations are of at most 2^9 pages whatever CAP.MAMV says.
+    // R27
     SmallAddressMasks,
 }
 

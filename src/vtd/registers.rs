@@ -185,7 +185,7 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0x64)
     }
 
-    /// Last protected address below 4 GiB, in steps that it tells itself (S 11.4.8.3); its base (S 11.4.8.2).
+    /// Last protected address below 4 GiB, in steps that the register shows (S 11.4.8.3); its base (S 11.4.8.2).
     pub(super) fn plmlimit(&self) -> Register<'h, H, u32, ()> {
         self.at(0x6c)
     }

@@ -21,7 +21,8 @@ const PS: u64 = 1 << 7;
 const SNP: u64 = 1 << 11;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// The format of second-stage tables, and whether all their pages are snooped: fixed for the life of a table (C1).
+/// The format of second-stage tables, and whether all their pages are snooped: fixed for the life of a table.
+// C1
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecondStage {
     /// Every entry that maps a page has SNP.

@@ -116,7 +116,7 @@ impl Tables {
         requesters: &[Requester],
         to: Translation,
         frames: &mut FrameList,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         let Stage::Table { root, levels } = to.stage;
         let entry = ContextEntry::second_stage(root, levels, to.domain.get(), to.device_tlb);
@@ -143,7 +143,7 @@ impl Tables {
         requesters: &[Requester],
         from: Option<DomainId>,
         device_tlb: Option<DeviceTlb>,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));
@@ -153,7 +153,7 @@ impl Tables {
 
     /// Clears what is left of the entries of requesters that are blocked. The unit need not see that at once; with the
     /// next `flush` it does.
-    pub(super) fn erase(&self, hal: &impl Hal, unit: &Features, requesters: &[Requester], flush: &mut Flush) {
+    pub(super) fn erase(&self, hal: &impl Hal, unit: &Features, requesters: &[Requester], flush: &mut Flush<'_>) {
         for &requester in requesters {
             self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));
         }
@@ -172,7 +172,7 @@ impl Tables {
         requester: Requester,
         muted: bool,
         frames: &mut FrameList,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         self.ensure_context_table(hal, requester.bus(), frames);
         self.for_entry(hal, requester, |table, word| {

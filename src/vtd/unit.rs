@@ -7,7 +7,7 @@ use super::command::Command;
 use super::counters::Counters;
 use super::invalidation::Invalidation;
 use super::invalidation::descriptor::{Descriptor, Encoder};
-use super::invalidation::list::List;
+use super::invalidation::list::{EVERYTHING, List};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
 use super::registers::Registers;
@@ -76,11 +76,18 @@ pub(crate) struct Unit {
 
 impl Unit {
     /// Looks at a unit and changes nothing.
-    pub(crate) fn probe(hal: &impl Hal, window: Window, segment: u16, config: UnitConfig) -> Result<Self, UnitError> {
+    #[inline(never)]
+    pub(crate) fn look(hal: &impl Hal, window: Window) -> Result<Capabilities, UnitError> {
         let mut capabilities = Capabilities::read(&Registers { hal, window })?;
         quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities));
+        Ok(capabilities)
+    }
+
+    /// A unit that can do this, and that nothing was done to yet.
+    #[inline(never)]
+    pub(crate) fn new(window: Window, segment: u16, config: UnitConfig, capabilities: Capabilities) -> Self {
         let device_timeout_ns = config.device_timeout_ns.max(config.timeout_ns);
-        Ok(Self {
+        Self {
             window,
             segment,
             config: UnitConfig { device_timeout_ns, ..config },
@@ -98,7 +105,7 @@ impl Unit {
             turn: Mutex::new(()),
             reader: Mutex::new(()),
             counters: Counters::new(),
-        })
+        }
     }
 
     pub(crate) fn window(&self) -> Window {
@@ -179,7 +186,7 @@ impl Unit {
     /// # Errors
     ///
     /// The unit failed before. Or its queue has [no room](UnitError::NoRoom): then it owes a flush of everything.
-    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush) -> Result<Option<Begun>, UnitError> {
+    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush<'_>, list: &List<'_>) -> Result<Option<Begun>, UnitError> {
         self.counters.avoided(flush.avoided());
         let write_buffer = flush.write_buffer();
         if flush.is_empty() && !write_buffer {
@@ -187,9 +194,6 @@ impl Unit {
         }
         self.check_alive()?;
         let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
-        // Filled where it lies: it is large.
-        let mut list = List::default();
-        list.fill(&self.capabilities, flush);
         let work = match &self.invalidator {
             _ if flush.is_empty() => Work::Nothing,
             None => return Err(UnitError::Failed { unit: self.window }),
@@ -270,16 +274,28 @@ impl Unit {
     pub(crate) fn wait_for_room(&self, hal: &impl Hal) -> Result<(), UnitError> {
         let Some(queue) = self.queue() else { return Ok(()) };
         let timeout_ns = self.patience(queue.asks_devices());
-        let wait = || queue.wait_for_room(&self.registers(hal), List::EVERYTHING, timeout_ns);
+        let wait = || {
+            queue.wait_for_room(&self.registers(hal), List::longest_of_everything(self.config.device_tlbs), timeout_ns)
+        };
         self.guard(self.timed(hal, wait))
     }
 
-    /// Both in one go.
-    pub(crate) fn flush(&self, hal: &impl Hal, flush: &Flush) -> Result<(), UnitError> {
-        match self.begin(hal, flush)? {
-            Some(begun) => self.finish(hal, begun),
-            None => Ok(()),
-        }
+    /// Has the unit invalidate all that it has cached, and waits for it.
+    pub(super) fn invalidate_everything(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        let result = match &self.invalidator {
+            None => Err(UnitError::Failed { unit: self.window }),
+            Some(Invalidator::Queue(queue)) => {
+                let batch = self.descriptors(&EVERYTHING);
+                let ticket = queue.begin(&registers, batch, core::iter::empty(), self.config.timeout_ns);
+                ticket.and_then(|ticket| queue.wait(&registers, ticket, self.config.timeout_ns))
+            }
+            Some(Invalidator::Registers) => {
+                let all = EVERYTHING.into_iter();
+                register_based::run(&registers, &self.capabilities, all, self.config.timeout_ns)
+            }
+        };
+        self.guard(result)
     }
 
     /// How many frames [`attach`](Self::attach) takes for these requesters.
@@ -297,7 +313,7 @@ impl Unit {
         requesters: &[Requester],
         to: Translation,
         frames: &mut FrameList,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         if let Some(tables) = &self.tables {
             tables.attach(hal, &self.features, requesters, to, frames, flush);
@@ -315,7 +331,7 @@ impl Unit {
         requesters: &[Requester],
         from: Option<DomainId>,
         device_tlb: Option<DeviceTlb>,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) {
         if let Some(tables) = &self.tables {
             tables.block(hal, requesters, from, device_tlb, flush);
@@ -324,7 +340,7 @@ impl Unit {
 
     /// Clears what is left of the entries of requesters that are blocked. The unit need not see that at once; with the
     /// next `flush` it does.
-    pub(crate) fn erase(&self, hal: &impl Hal, requesters: &[Requester], flush: &mut Flush) {
+    pub(crate) fn erase(&self, hal: &impl Hal, requesters: &[Requester], flush: &mut Flush<'_>) {
         if let Some(tables) = &self.tables {
             tables.erase(hal, &self.features, requesters, flush);
         }
@@ -341,7 +357,7 @@ impl Unit {
         hal: &impl Hal,
         requester: Requester,
         muted: bool,
-        flush: &mut Flush,
+        flush: &mut Flush<'_>,
     ) -> Result<(), UnitError> {
         // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
         self.check_on()?;

@@ -14,7 +14,7 @@ mod tables;
 pub use ats::Ats;
 pub use broken::{Broken, Fault};
 pub use edu::Edu;
-pub use machine::{bring_up, discover, topology, topology_without_snoop};
+pub use machine::{Front, LIMITS, Table, bring_up, discover, dmar, dmar_without_snoop, memory};
 pub use marks::Marks;
 pub use report::{Report, Words};
 pub use tables::{Entry, Leaves, count_leaves, live_words};

@@ -1,9 +1,10 @@
 //! Device-TLBs: who gets one, how it is switched on and off, and that it keeps nothing that a change takes away.
 
+use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, NoDeviceTlb, Refusal};
-use cofferdam::{CellId, limits};
+use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::cost::{Cost, cost};
 use cofferdam_support::device::*;
@@ -267,21 +268,23 @@ fn a_device_that_caches_memory_needs_its_device_tlb() {
 fn there_are_so_many_device_tlbs_behind_one_unit_and_no_more() {
     let machine = machine([UnitConfig::everything()]);
     let iommu = enabled_with_ats(&machine);
-    let devices: Vec<SourceId> = (0..limits::DEVICE_TLBS as u8).map(|device| function(0, device)).collect();
+    let devices: Vec<SourceId> = (0..Limits::DEFAULT.device_tlbs as u8).map(|device| function(0, device)).collect();
     let plain = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    devices.iter().for_each(|device| drop(iommu.assign(function(2, device.device()), plain).unwrap()));
+    for device in &devices {
+        iommu.assign(function(2, device.device()), plain).unwrap();
+    }
     let cell = cell_of(&machine, &iommu, &devices);
     let one_more = function(1, 0);
     machine.add_ats(one_more, 32);
-    let full = limits::Full { what: "devices with a device-TLB behind this unit", capacity: limits::DEVICE_TLBS };
+    let full = Full { what: "devices with a device-TLB behind this unit", capacity: Limits::DEFAULT.device_tlbs };
     assert_eq!(iommu.assign_with(one_more, cell, DEVICE_TLB), Err(Error::Full(full)));
     // What leaves is still to be asked, but what moves is asked once.
     let mut change = iommu.change();
-    change.release(devices[0]).unwrap().assign_with(one_more, cell, DEVICE_TLB).unwrap();
+    change.release(devices[0]).assign_with(one_more, cell, DEVICE_TLB);
     assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
     let mut change = iommu.change();
     for &device in &devices {
-        change.release(device).unwrap().assign_with(device, cell, DEVICE_TLB).unwrap();
+        change.release(device).assign_with(device, cell, DEVICE_TLB);
     }
     change.commit().unwrap();
     iommu.assign(one_more, cell).unwrap();

@@ -50,9 +50,9 @@ fn memory_of_another_cell_is_told_with_its_owner() {
     let source = function(0, 3);
     let memory = (PhysAddr::new(MEMORY_B), PhysAddr::new(MEMORY_B + PAGE - 1));
     let expected = [
-        Difference::Reaches { source, region: region(INPUT, MEMORY_B, PAGE, RW) },
-        Difference::Lacks { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
-        Difference::Crosses { source, cell: Some(a), owner: b, memory },
+        Difference::ExtraMapping { source, region: region(INPUT, MEMORY_B, PAGE, RW) },
+        Difference::MissingMapping { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
+        Difference::CrossesCells { source, cell: Some(a), owner: b, memory },
     ];
     assert_eq!(audit(&iommu), expected);
     let words = expected.map(|difference| difference.to_string());
@@ -84,11 +84,11 @@ fn only_what_the_other_cell_owns_alone_is_told() {
     iommu.map(b, region(INPUT, MEMORY_B + PAGE, LARGE, RW)).unwrap();
     machine.flip(entry_over(&machine, 3, INPUT, 2), MEMORY_A ^ MEMORY_B);
     let mut crossed = audit(&iommu);
-    crossed.retain(|difference| matches!(difference, Difference::Crosses { .. }));
+    crossed.retain(|difference| matches!(difference, Difference::CrossesCells { .. }));
     let memory = [(1, 2), (4, 510)]
         .map(|(first, last)| [MEMORY_B + first * PAGE, MEMORY_B + (last + 1) * PAGE - 1].map(PhysAddr::new));
     let expected =
-        memory.map(|[first, last]| Difference::Crosses { source, cell: Some(a), owner: b, memory: (first, last) });
+        memory.map(|[first, last]| Difference::CrossesCells { source, cell: Some(a), owner: b, memory: (first, last) });
     assert_eq!(crossed, expected);
 }
 
@@ -103,9 +103,9 @@ fn a_function_of_no_cell_is_reported_with_all_that_it_reaches() {
     let source = function(0, 9);
     let memory = (PhysAddr::new(MEMORY_A), PhysAddr::new(MEMORY_A + PAGE - 1));
     let expected = [
-        Difference::Stranger { source },
-        Difference::Reaches { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
-        Difference::Crosses { source, cell: None, owner: a, memory },
+        Difference::UnassignedSource { source },
+        Difference::ExtraMapping { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
+        Difference::CrossesCells { source, cell: None, owner: a, memory },
     ];
     assert_eq!(audit(&iommu), expected);
 }
@@ -118,9 +118,9 @@ fn requests_that_pass_without_a_table_reach_everything() {
     let (source, found) = (function(0, 3), audit(&iommu));
     assert!(matches!(found[0], Difference::PageTable { found: None, .. }), "{found:?}");
     let whole = region(INPUT + PAGE, INPUT + PAGE, (1 << 39) - INPUT - PAGE, RW);
-    assert!(found.contains(&Difference::Reaches { source, region: whole }), "{found:?}");
+    assert!(found.contains(&Difference::ExtraMapping { source, region: whole }), "{found:?}");
     let memory = (PhysAddr::new(MEMORY_B), PhysAddr::new(MEMORY_B + PAGE - 1));
-    let crossing = Difference::Crosses { source, cell: Some(a), owner: b, memory };
+    let crossing = Difference::CrossesCells { source, cell: Some(a), owner: b, memory };
     assert!(found.contains(&crossing), "{found:?}");
 }
 
@@ -154,7 +154,7 @@ fn requested_device_tlbs_count_and_fenced_devices_stay_blocked() {
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
     assert_nothing_differs(&iommu, "a device that does not answer");
     machine.flip(entry, before);
-    assert_eq!(audit(&iommu), [Difference::NotFenced { source, cell }]);
+    assert_eq!(audit(&iommu), [Difference::NotBlocked { source, cell }]);
     machine.flip(entry, before);
 }
 
@@ -183,7 +183,7 @@ fn tables_linked_in_a_circle_have_an_end() {
         machine.flip(at, peek(&machine, at.as_u64()) ^ (root | 3));
     }
     let found = audit(&iommu);
-    let endless = found.iter().filter(|one| matches!(one, Difference::Endless { .. })).count();
+    let endless = found.iter().filter(|one| matches!(one, Difference::TooManyTables { .. })).count();
     assert_eq!(endless, 1, "{} differences", found.len());
     let mut runs = 0;
     iommu.reach(|_| runs += 1).unwrap();
@@ -201,11 +201,11 @@ fn what_is_above_the_widest_address_is_reached_by_nobody() {
     let page = 0x4000_0000 | 1 << 11 | 1 << 7 | 1;
     let at = entry_over(&machine, 3, above, 3);
     machine.flip(at, page);
-    assert_eq!(audit(&iommu), [Difference::Stray { unit: machine.windows()[0], at, bits: page }]);
+    assert_eq!(audit(&iommu), [Difference::IgnoredBits { unit: machine.windows()[0], at, bits: page }]);
     machine.flip(at, page);
     machine.flip(entry_over(&machine, 3, below, 3), page);
     let region = region(below, 0x4000_0000, 1 << 30, Rights::READ);
-    assert_eq!(audit(&iommu)[0], Difference::Reaches { source: function(0, 3), region });
+    assert_eq!(audit(&iommu)[0], Difference::ExtraMapping { source: function(0, 3), region });
 }
 
 #[test]
@@ -225,14 +225,14 @@ fn an_entry_counts_as_hardware_counts_it() {
     let at = entry_over(&machine, 3, INPUT, 2);
     let (input, rights) = (range(INPUT, 2 * PAGE), Rights::READ);
     let expected = [
-        Difference::Narrows { unit, at, rights },
+        Difference::NarrowedTable { unit, at, rights },
         Difference::OtherRights { source, input, found: rights, granted: RW },
     ];
     assert_eq!(found(at, 0b10).0, expected);
 
     // The machine has addresses of 39 bits (section 9.8).
     let at = entry_over(&machine, 3, INPUT, 1);
-    let lacks = Difference::Lacks { source, region: region(INPUT, MEMORY_A, PAGE, RW) };
+    let lacks = Difference::MissingMapping { source, region: region(INPUT, MEMORY_A, PAGE, RW) };
     assert_eq!(found(at, 1 << 39).0, [Difference::Malformed { unit, at, bits: 1 << 39 }, lacks]);
 
     // SNP is of one page.
@@ -283,7 +283,7 @@ fn registers_that_somebody_else_wrote_are_told() {
     assert_eq!(audit(&iommu), [Difference::NotTranslating { unit }]);
     assert_eq!(reach(&iommu), []);
     machine.break_unit(0, Defect::AllOnes);
-    assert_eq!(audit(&iommu), [Difference::Silent { unit }]);
+    assert_eq!(audit(&iommu), [Difference::Unresponsive { unit }]);
     machine.abandon();
 }
 
@@ -310,7 +310,7 @@ fn a_unit_that_failed_is_compared_with_what_was_left_to_it() {
         let fenced = audit(&iommu);
         machine.flip(entry, before);
         let told: Vec<_> = audit(&iommu).into_iter().filter(|one| !fenced.contains(one)).collect();
-        assert!(matches!(told[..], [Difference::NotFenced { source, .. }] if source == device), "{name}: {told:?}");
+        assert!(matches!(told[..], [Difference::NotBlocked { source, .. }] if source == device), "{name}: {told:?}");
         machine.abandon();
     }
 }

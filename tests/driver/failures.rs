@@ -2,7 +2,7 @@ use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Difference, Error};
-use cofferdam::limits;
+use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::cost::cost;
 use cofferdam_support::device::*;
@@ -147,21 +147,27 @@ fn what_a_refused_flush_left_is_gone_before_the_next_grant() {
         assert!(write(&machine, old, INPUT, 1), "{name}");
         machine.break_unit(1, Defect::QueueErrorAfter(1));
         let mut change = iommu.change();
-        change.unmap(cell, range(INPUT, PAGE)).unwrap().release(old).unwrap();
+        change.unmap(cell, range(INPUT, PAGE)).release(old);
         assert!(matches!(change.commit(), Err(Error::Unit(UnitError::Queue { .. }))), "{name}");
 
         let caching = unit.cap >> 7 & 1 == 1;
         let submitted = |call: &dyn Fn()| cost(&iommu, call).descriptors;
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        let others = submitted(&|| drop(iommu.assign(elsewhere, other).unwrap()));
+        let others = submitted(&|| {
+            iommu.assign(elsewhere, other).unwrap();
+        });
         assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit owes nothing");
         machine.break_unit(1, Defect::QueueErrorAfter(1));
         assert!(matches!(iommu.assign(new, cell), Err(Error::Unit(UnitError::Queue { .. }))), "{name}: it still owes");
         assert_eq!(read(&machine, new, INPUT + PAGE), None, "{name}");
-        let with_everything = submitted(&|| drop(iommu.assign(new, cell).unwrap()));
+        let with_everything = submitted(&|| {
+            iommu.assign(new, cell).unwrap();
+        });
         assert_eq!(with_everything, if caching { 3 + 3 } else { 3 }, "{name}: context-cache, IOTLB and a wait");
         let map = |at| iommu.map(cell, region(at, MEMORY + LARGE, PAGE, RW)).unwrap();
-        let as_ever = submitted(&|| drop(map(INPUT)));
+        let as_ever = submitted(&|| {
+            map(INPUT);
+        });
         assert_eq!(as_ever, if caching { 2 } else { 0 }, "{name}: once");
         assert_eq!(read(&machine, new, INPUT), Some(0xbeef), "{name}");
         iommu.release(old).unwrap();
@@ -308,7 +314,9 @@ fn a_failed_mapping_is_taken_back_from_every_table_of_the_cell() {
     iommu.enable().unwrap();
     let devices = [function(1, 0), function(2, 0), function(0, 3)];
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), devices[0]);
-    devices[1..].iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
+    for device in &devices[1..] {
+        iommu.assign(*device, cell).unwrap();
+    }
     machine.break_unit(0, Defect::QueueDead);
     assert!(iommu.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW)).is_err());
     for device in devices {
@@ -338,7 +346,7 @@ fn a_failed_mapping_is_taken_back_without_a_frame_to_split_with() {
         machine.allow_allocations(None);
         // The pages have become one, which cannot be split.
         assert!(!write(&machine, device, last, 1), "{before:?}");
-        iommu.audit(|it| assert!(matches!(it, Difference::Lacks { .. }), "{it}")).unwrap();
+        iommu.audit(|it| assert!(matches!(it, Difference::MissingMapping { .. }), "{it}")).unwrap();
     }
 }
 
@@ -363,18 +371,21 @@ fn a_width_that_one_device_lacks_refuses_that_device_alone() {
 fn capacities_that_are_used_up_are_named() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
-    let full = |what, capacity| Error::Full(limits::Full { what, capacity });
-    let cells: Vec<_> = (0..limits::CELLS).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).collect();
-    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS).unwrap_err(), full("cells", limits::CELLS));
-    for index in 0..limits::REGIONS as u64 {
+    let full = |what, capacity| Error::Full(Full { what, capacity });
+    let cells: Vec<_> = (0..Limits::DEFAULT.cells).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).collect();
+    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS).unwrap_err(), full("cells", Limits::DEFAULT.cells));
+    for index in 0..Limits::DEFAULT.regions as u64 {
         iommu.map(cells[0], region(index * 2 * PAGE, MEMORY, PAGE, RW)).unwrap();
     }
     let more = region(INPUT, MEMORY, PAGE, RW);
-    assert_eq!(iommu.map(cells[0], more).unwrap_err(), full("regions in this cell", limits::REGIONS));
-    for index in 0..limits::DEVICES {
+    assert_eq!(iommu.map(cells[0], more).unwrap_err(), full("regions in this cell", Limits::DEFAULT.regions));
+    for index in 0..Limits::DEFAULT.devices {
         iommu.assign(function((index / 32) as u8, (index % 32) as u8), cells[1]).unwrap();
     }
-    assert_eq!(iommu.assign(function(200, 0), cells[1]).unwrap_err(), full("assigned devices", limits::DEVICES));
+    assert_eq!(
+        iommu.assign(function(200, 0), cells[1]).unwrap_err(),
+        full("assigned devices", Limits::DEFAULT.devices)
+    );
     assert_eq!(read(&machine, function(200, 0), 0), None);
 }
 

@@ -66,13 +66,13 @@ fn two_cells(machine: &Machine, bytes: u64) -> Front<&Machine> {
 /// True if a difference tells that one bit of the entry at `at`, which was zero, is set.
 fn is_about(difference: &Difference, kind: Kind, at: PhysAddr, bit: u32) -> bool {
     match *difference {
-        Difference::Stray { at: place, bits, .. } => (place, bits) == (at, 1 << bit),
+        Difference::IgnoredBits { at: place, bits, .. } => (place, bits) == (at, 1 << bit),
         // It leads to the table at 0, or grants that only part of the rights.
         Difference::Unreadable { table, .. } => (kind, table, bit) == (Kind::Root, 0, 0),
-        Difference::Narrows { at: place, .. } => place == at,
+        Difference::NarrowedTable { at: place, .. } => place == at,
         // A context entry whose upper half is zero has no width.
         Difference::Malformed { at: place, bits, .. } => (kind, place, bits) == (Kind::Contexts, at + 8, 7),
-        Difference::Reaches { region, .. } => {
+        Difference::ExtraMapping { region, .. } => {
             let index = region.input.start().as_u64() >> 12 & 0x1ff;
             (kind, region.output, index) == (Kind::Pages(1), PhysAddr::zero(), at.as_u64() >> 3 & 0x1ff)
         }

@@ -110,7 +110,7 @@ fn a_group_moves_as_a_whole_in_one_change_and_not_in_part() {
     let iommu = enabled(&machine);
     let root = iommu.create_root_cell(CELL).unwrap();
     let mut change = iommu.change();
-    change.assign(devices[0], root).unwrap().assign(devices[1], root).unwrap();
+    change.assign(devices[0], root).assign(devices[1], root);
     change.commit().unwrap();
     let cell = iommu.create_cell(CELL).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
@@ -120,16 +120,16 @@ fn a_group_moves_as_a_whole_in_one_change_and_not_in_part() {
         "it stays with root"
     );
     let mut change = iommu.change();
-    change.assign(devices[0], cell).unwrap().assign(devices[1], cell).unwrap();
+    change.assign(devices[0], cell).assign(devices[1], cell);
     change.commit().unwrap();
     assert!(devices.iter().all(|device| write(&machine, *device, INPUT, 1)));
     let other = iommu.create_cell(CELL).unwrap();
     let mut change = iommu.change();
-    change.release(devices[0]).unwrap().assign(devices[0], other).unwrap();
+    change.release(devices[0]).assign(devices[0], other);
     assert_eq!(names(change.commit().unwrap_err()), (devices[0], vec![devices[1]]));
     iommu.release(devices[1]).unwrap();
     let mut change = iommu.change();
-    change.release(devices[0]).unwrap().assign(devices[0], other).unwrap();
+    change.release(devices[0]).assign(devices[0], other);
     change.commit().unwrap();
 }
 
@@ -259,7 +259,9 @@ fn many_others_are_counted_and_the_first_are_named() {
     functions(&machine, &several, None);
     let iommu = enabled(&machine);
     let cell = iommu.create_cell(CELL).unwrap();
-    several[..7].iter().for_each(|function| drop(iommu.assign(*function, cell).unwrap()));
+    for function in &several[..7] {
+        iommu.assign(*function, cell).unwrap();
+    }
     let error = alone(&iommu, several[7]).unwrap_err();
     let text = "0000:00:03.7 is refused: nothing isolates it from 0000:00:03.0, 0000:00:03.1, 0000:00:03.2, 0000:00:03.3 \
                 and 3 more, which another cell has";

@@ -56,9 +56,9 @@ const WAYS: [Way; 3] = [
     |iommu, cell, device| {
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let mut change = iommu.change();
-        change.destroy(cell).unwrap();
-        change.map(other, region(INPUT, MEMORY, PAGE, RW)).unwrap();
-        change.assign(device, other).unwrap();
+        change.destroy(cell);
+        change.map(other, region(INPUT, MEMORY, PAGE, RW));
+        change.assign(device, other);
         change.commit().unwrap();
         other
     },
@@ -119,8 +119,8 @@ fn a_device_that_does_not_come_to_rest_is_named_and_blocked() {
                 1 => iommu.destroy_cell(cell).unwrap_err(),
                 _ => {
                     let mut change = iommu.change();
-                    change.release(device).unwrap().assign(device, other).unwrap();
-                    change.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
+                    change.release(device).assign(device, other);
+                    change.map(other, region(INPUT, OTHER, PAGE, RW));
                     change.commit().unwrap_err()
                 }
             };

@@ -38,7 +38,9 @@ fn with(reset: ResetPolicy) -> CellConfig {
 fn cell_of(iommu: &Front<&Machine>, reset: ResetPolicy, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(with(reset)).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
-    devices.iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
+    for device in devices {
+        iommu.assign(*device, cell).unwrap();
+    }
     cell
 }
 
@@ -94,7 +96,7 @@ fn what_is_under_way_is_awaited_before_a_reset() {
 fn many_devices_are_reset_at_a_time_and_keep_their_registers() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
-    let devices: Vec<SourceId> = (0..10).map(|device| function(0, device)).collect();
+    let devices: Vec<SourceId> = (0..20).map(|device| function(0, device)).collect();
     let registers =
         [(0x0c, 0x10), (0x10, 0xfe00_0004), (0x14, 0x12), (0x24, 0xfd00_0000), (0x30, 0xfc00_0001), (0x3c, 0x10b)];
     for device in &devices {
@@ -109,7 +111,7 @@ fn many_devices_are_reset_at_a_time_and_keep_their_registers() {
     let start = machine.now_ns();
     iommu.destroy_cell(cell).unwrap();
     let waited = machine.now_ns() - start;
-    assert!((2 * RESET..3 * RESET).contains(&waited), "eight, then two: {waited}");
+    assert!((RESET..2 * RESET).contains(&waited), "all at a time: {waited}");
     for device in devices {
         assert_eq!(machine.resets(device), 1);
         for (offset, value) in registers.into_iter().chain([(CONTROL, 0x5936), (CONTROL_2, 0x16), (ACS, 0x000c_000c)]) {

@@ -100,20 +100,20 @@ fn move_to_and_fro(iommu: &Front<&Machine>, machine: &Machine, number: u8) {
     let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
     for round in 1..=40 {
         let mut change = iommu.change();
-        change.map(a, region(0, memory, 2 * LARGE, Rights::all())).unwrap();
-        change.map(b, region(0, memory + 2 * LARGE, LARGE, Rights::all())).unwrap();
-        change.assign(shared, a).unwrap();
-        change.assign(own, b).unwrap();
+        change.map(a, region(0, memory, 2 * LARGE, Rights::all()));
+        change.map(b, region(0, memory + 2 * LARGE, LARGE, Rights::all()));
+        change.assign(shared, a);
+        change.assign(own, b);
         change.commit().unwrap();
         assert!(write(machine, shared, LARGE + 8, round) && write(machine, own, 8, !round), "{number}");
         assert_eq!((peek(machine, memory + LARGE + 8), peek(machine, memory + 2 * LARGE + 8)), (round, !round));
 
         // A page of one cell's memory goes to the other, and the device that had it as well.
         let mut change = iommu.change();
-        change.unmap(a, range(LARGE, PAGE)).unwrap();
-        change.map(b, region(LARGE, memory + LARGE, PAGE, Rights::READ)).unwrap();
-        change.release(shared).unwrap();
-        change.assign(shared, b).unwrap();
+        change.unmap(a, range(LARGE, PAGE));
+        change.map(b, region(LARGE, memory + LARGE, PAGE, Rights::READ));
+        change.release(shared);
+        change.assign(shared, b);
         change.commit().unwrap();
         for device in [shared, own] {
             assert_eq!(read(machine, device, LARGE + 8), Some(round), "{number}: {device}");
@@ -122,10 +122,10 @@ fn move_to_and_fro(iommu: &Front<&Machine>, machine: &Machine, number: u8) {
         }
 
         let mut change = iommu.change();
-        change.release(shared).unwrap().release(own).unwrap();
-        change.unmap(b, range(0, LARGE + PAGE)).unwrap();
-        change.unmap(a, range(0, LARGE)).unwrap();
-        change.unmap(a, range(LARGE + PAGE, LARGE - PAGE)).unwrap();
+        change.release(shared).release(own);
+        change.unmap(b, range(0, LARGE + PAGE));
+        change.unmap(a, range(0, LARGE));
+        change.unmap(a, range(LARGE + PAGE, LARGE - PAGE));
         change.commit().unwrap();
         assert!(!write(machine, shared, 8, 0) && !write(machine, own, 8, 0), "{number}");
     }

@@ -66,9 +66,9 @@ fn cell_of_eight<H: Hal>(iommu: &Front<H>, device: SourceId) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     for n in 0..8 {
-        change.map(cell, region(far_apart(n), MEMORY + n * PAGE, PAGE, RW)).unwrap();
+        change.map(cell, region(far_apart(n), MEMORY + n * PAGE, PAGE, RW));
     }
-    change.assign(device, cell).unwrap();
+    change.assign(device, cell);
     change.commit().unwrap();
     cell
 }
@@ -76,7 +76,7 @@ fn cell_of_eight<H: Hal>(iommu: &Front<H>, device: SourceId) -> CellId {
 fn unmap_eight<H: Hal>(iommu: &Front<H>, cell: CellId) {
     let mut change = iommu.change();
     for n in 0..8 {
-        change.unmap(cell, range(far_apart(n), PAGE)).unwrap();
+        change.unmap(cell, range(far_apart(n), PAGE));
     }
     change.commit().unwrap();
 }

@@ -7,19 +7,20 @@ use cofferdam::addr::SourceId;
 use cofferdam::firmware::dmar::Dmar;
 use cofferdam::firmware::ivrs::{Block, Ivrs};
 use cofferdam::firmware::{Error, Finding, Flaw, Severity, Strictness};
-use cofferdam::topology::{NoConfigSpace, Topology, UnitKind};
-use cofferdam_support::front::read_table;
+use cofferdam::limits::Limits;
+use cofferdam::topology::{NoConfigSpace, Topology, UnitIndex, UnitKind};
+use cofferdam_support::front::{read_table, read_table_with};
 use cofferdam_support::tables::{Table, bridge, dmar, endpoint, ioapic, ivrs, scope};
 
-pub(crate) fn from_dmar(table: &[u8]) -> (Result<Topology, Error>, Vec<Finding>) {
+pub(crate) fn from_dmar(table: &[u8]) -> (Result<Topology<'static>, Error>, Vec<Finding>) {
     let mut findings = Vec::new();
-    let topology = Topology::from_dmar(table, &NoConfigSpace, |finding| findings.push(finding));
+    let topology = read_table(table, &NoConfigSpace, |finding| findings.push(finding));
     (topology, findings)
 }
 
-pub(crate) fn from_ivrs(table: &[u8]) -> (Result<Topology, Error>, Vec<Finding>) {
+pub(crate) fn from_ivrs(table: &[u8]) -> (Result<Topology<'static>, Error>, Vec<Finding>) {
     let mut findings = Vec::new();
-    let topology = Topology::from_ivrs(table, |finding| findings.push(finding));
+    let topology = read_table(table, &NoConfigSpace, |finding| findings.push(finding));
     (topology, findings)
 }
 
@@ -53,7 +54,7 @@ fn a_scope_of_length_0_ends_its_structure_alone() {
         let (topology, findings) = from_dmar(&table);
         let topology = topology.unwrap();
         assert_eq!(bases(&topology), [0xfed9_0000, 0xfed9_1000]);
-        assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 2, 0)), Some(0));
+        assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 2, 0)), Some(UnitIndex::new(0)));
         assert_eq!(findings, [Finding { offset: 72, flaw: Flaw::NoProgress { length: u16::from(length) } }]);
     }
 }
@@ -126,7 +127,7 @@ fn every_unit_is_there_not_the_last_alone() {
     let topology = topology.unwrap();
     assert_eq!(bases(&topology), expected);
     for index in 0..5 {
-        assert_eq!(topology.unit_of(&NoConfigSpace, id(0, index, 0)), Some(usize::from(index)));
+        assert_eq!(topology.unit_of(&NoConfigSpace, id(0, index, 0)), Some(UnitIndex::new(index.into())));
     }
 }
 
@@ -137,7 +138,7 @@ fn a_unit_at_address_0_costs_its_devices_and_not_the_others() {
     let (topology, findings) = from_dmar(&table);
     let topology = topology.unwrap();
     assert_eq!(bases(&topology), [0xfed9_0000]);
-    assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 2, 0)), Some(0));
+    assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 2, 0)), Some(UnitIndex::new(0)));
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 3, 0)), None);
     assert_eq!(findings, [Finding { offset: 72, flaw: Flaw::NoBase }]);
 
@@ -145,7 +146,7 @@ fn a_unit_at_address_0_costs_its_devices_and_not_the_others() {
     let table = dmar().drhd(0, 0, 0, &[endpoint(2, 0)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
     let topology = from_dmar(&table).0.unwrap();
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 2, 0)), None);
-    assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 3, 0)), Some(0));
+    assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 3, 0)), Some(UnitIndex::new(0)));
 
     let alone = dmar().drhd(1, 0, 0, &[ioapic(2)]).table();
     assert_eq!(from_dmar(&alone).0.unwrap_err(), Error::NoUnit { offset: 48 });
@@ -176,10 +177,10 @@ fn a_path_of_two_and_of_124_hops_leads_to_its_device() {
         let mut findings = Vec::new();
         let topology = read_table(&table.table(), &tree, |it| findings.push(it)).unwrap();
         assert_eq!(findings, []);
-        assert_eq!(topology.unit_of(&tree, id(hops - 1, 5, 1)), Some(0), "{hops} hops");
-        assert_eq!(topology.unit_of(&tree, id(hops - 1, 5, 0)), Some(1));
+        assert_eq!(topology.unit_of(&tree, id(hops - 1, 5, 1)), Some(UnitIndex::new(0)), "{hops} hops");
+        assert_eq!(topology.unit_of(&tree, id(hops - 1, 5, 0)), Some(UnitIndex::new(1)));
         // Not the device of the first hop.
-        assert_eq!(topology.unit_of(&tree, id(0, 3, 0)), Some(1));
+        assert_eq!(topology.unit_of(&tree, id(0, 3, 0)), Some(UnitIndex::new(1)));
     }
 }
 
@@ -196,7 +197,7 @@ fn segments_are_kept_apart() {
     let unit_of = |source| topology.unit_of(&NoConfigSpace, source);
     assert_eq!(
         [unit_of(at(0, 2)), unit_of(at(1, 2)), unit_of(at(1, 3)), unit_of(at(2, 2))],
-        [Some(0), Some(1), Some(2), None]
+        [Some(UnitIndex::new(0)), Some(UnitIndex::new(1)), Some(UnitIndex::new(2)), None]
     );
     assert_eq!(findings, []);
 }
@@ -241,7 +242,10 @@ fn dmar_and_madt_may_name_an_ioapic_by_different_ids() {
     let topology = topology.unwrap();
     let mut findings = Vec::new();
     let matched: Vec<_> = topology.match_ioapics(&[2, 5], |finding| findings.push(finding)).collect();
-    assert_eq!(matched, [(2, Some((0, id(0xf0, 0x1f, 0)))), (5, Some((0, id(0xf0, 1, 0))))]);
+    assert_eq!(
+        matched,
+        [(2, Some((UnitIndex::new(0), id(0xf0, 0x1f, 0)))), (5, Some((UnitIndex::new(0), id(0xf0, 1, 0))))]
+    );
     assert_eq!(findings, [Finding { offset: 64, flaw: Flaw::OtherIoApicId { id: 0, madt: 2 } }]);
 
     // Two are left: nobody knows which is which.
@@ -262,11 +266,11 @@ fn every_block_of_an_ivrs_is_read() {
     let (topology, findings) = from_ivrs(&table);
     let topology = topology.unwrap();
     assert_eq!(bases(&topology), [0xfeb8_0000, 0xfec8_0000]);
-    assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(0));
-    assert_eq!(topology.unit_of(&NoConfigSpace, id(0x41, 0, 0)), Some(1));
+    assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(UnitIndex::new(0)));
+    assert_eq!(topology.unit_of(&NoConfigSpace, id(0x41, 0, 0)), Some(UnitIndex::new(1)));
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 0, 2)), None);
     assert_eq!(topology.reserved(&NoConfigSpace, id(3, 0, 0)).count(), 1);
-    assert_eq!(topology.ioapic(33), Some((0, id(0, 0x14, 0))));
+    assert_eq!(topology.ioapic(33), Some((UnitIndex::new(0), id(0, 0x14, 0))));
     assert_eq!(findings, []);
 }
 
@@ -276,7 +280,7 @@ fn the_entries_of_an_ivhd_start_behind_the_header_of_its_type() {
         let table = ivrs().ivhd(kind, 2, 0xfeb8_0000, &[&[2, 0, 3, 0xd7], &[0x48, 0, 0, 0, 33, 0xa0, 0, 1]]).table();
         let (topology, findings) = from_ivrs(&table);
         let topology = topology.unwrap();
-        assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(0), "{kind:#x}");
+        assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(UnitIndex::new(0)), "{kind:#x}");
         assert_eq!(topology.device_settings(&NoConfigSpace, id(3, 0, 0)), 0xd7);
         let UnitKind::AmdVi(unit) = topology.units()[0].kind else { panic!() };
         assert_eq!((unit.device, unit.capability), (id(0, 0, 2), 0x40));
@@ -297,7 +301,7 @@ fn the_newest_type_of_block_counts_whatever_the_order() {
         let (topology, findings) = from_ivrs(&table.table());
         let topology = topology.unwrap();
         assert_eq!(topology.units().len(), 1);
-        assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(0), "{kinds:x?}");
+        assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(UnitIndex::new(0)), "{kinds:x?}");
         assert_eq!(topology.unit_of(&NoConfigSpace, id(4, 0, 0)), None, "{kinds:x?}");
         assert_eq!(findings, []);
     }
@@ -312,10 +316,10 @@ fn an_acpi_device_of_an_ivhd_has_its_names_and_its_unit() {
     let table = ivrs().ivhd(0x40, 2, 0xfeb8_0000, &[&entry, &[0x48, 0, 0, 0, 33, 0xa0, 0, 1]]).table();
     let (topology, findings) = from_ivrs(&table);
     let topology = topology.unwrap();
-    assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 0x14, 5)), Some(0));
+    assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 0x14, 5)), Some(UnitIndex::new(0)));
     assert_eq!(topology.device_settings(&NoConfigSpace, id(0, 0x14, 5)), 0x40);
     // What follows the entry of variable length is read at the right place.
-    assert_eq!(topology.ioapic(33), Some((0, id(0, 0x14, 0))));
+    assert_eq!(topology.ioapic(33), Some((UnitIndex::new(0), id(0, 0x14, 0))));
     assert_eq!(findings, []);
 }
 
@@ -324,7 +328,7 @@ fn an_ivmd_of_nothing_or_an_ivhd_without_ioapic_kills_nothing() {
     let table = ivrs().ivhd(0x11, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]).ivmd(0x20, 3, 0, 0, 0, 0).table();
     let (topology, findings) = from_ivrs(&table);
     let topology = topology.unwrap();
-    assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(0));
+    assert_eq!(topology.unit_of(&NoConfigSpace, id(3, 0, 0)), Some(UnitIndex::new(0)));
     assert_eq!(topology.reserved_memory(), []);
     assert_eq!(
         findings,
@@ -372,8 +376,8 @@ fn a_subtree_counts_for_what_is_behind_its_bridge() {
     let table = dmar().drhd(0, 0, 0xfed9_0000, &[bridge(1, 0)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
     let topology = cofferdam_support::front::topology(&table, &tree);
     let unit_of = |source| topology.unit_of(&tree, source);
-    assert_eq!([id(0, 1, 0), id(1, 0, 0), id(3, 31, 7)].map(unit_of), [Some(0); 3]);
-    assert_eq!([id(0, 2, 0), id(4, 0, 0)].map(unit_of), [Some(1); 2]);
+    assert_eq!([id(0, 1, 0), id(1, 0, 0), id(3, 31, 7)].map(unit_of), [Some(UnitIndex::new(0)); 3]);
+    assert_eq!([id(0, 2, 0), id(4, 0, 0)].map(unit_of), [Some(UnitIndex::new(1)); 2]);
 }
 
 #[test]
@@ -436,7 +440,7 @@ fn what_is_no_table_is_refused_in_words() {
     for (bytes, expected) in [
         (&[][..], "0 bytes are no table: its header alone has 48"),
         (b"DMAR", "4 bytes are no table: its header alone has 48"),
-        (&ivrs().table(), "offset 0x0: the signature is \"IVRS\", not \"DMAR\""),
+        (&ivrs().table(), "offset 0x30: no structure describes a unit that can be used"),
         (&[0xff; 64], "offset 0x0: the signature is \"\\xff\\xff\\xff\\xff\", not \"DMAR\""),
         (&dmar().table_of_length(0), "offset 0x4: the table gives its length as 0 bytes, but has at least 48"),
         (&dmar().table_of_length(47), "offset 0x4: the table gives its length as 47 bytes, but has at least 48"),
@@ -450,13 +454,16 @@ fn what_is_no_table_is_refused_in_words() {
 fn a_table_too_large_for_the_topology_is_refused_by_place() {
     let three = dmar().drhd(0, 0, 0x1000, &[endpoint(1, 0)]).drhd(0, 0, 0x2000, &[]).drhd(1, 0, 0x3000, &[ioapic(2)]);
     let table = three.rmrr(0, 0x10_0000, 0x10_0fff, &[endpoint(1, 0)]).table();
-    let quiet = |_| {};
-    assert!(Topology::<3, 4, 1>::from_dmar(&table, &NoConfigSpace, quiet).is_ok());
-    let units = Topology::<2, 4, 1>::from_dmar(&table, &NoConfigSpace, quiet).unwrap_err();
+    let with = |units, scopes, reserved| {
+        let limits = Limits { units, scopes, reserved, ..Limits::DEFAULT };
+        read_table_with(&limits, &table, &NoConfigSpace, |_| {})
+    };
+    assert!(with(3, 4, 1).is_ok());
+    let units = with(2, 4, 1).unwrap_err();
     assert_eq!(units.to_string(), "offset 0x58: no room for more units: the capacity is 2");
-    let scopes = Topology::<3, 3, 1>::from_dmar(&table, &NoConfigSpace, quiet).unwrap_err();
+    let scopes = with(3, 3, 1).unwrap_err();
     assert_eq!(scopes.to_string(), "offset 0x88: no room for more device scopes: the capacity is 3");
-    let reserved = Topology::<3, 4, 0>::from_dmar(&table, &NoConfigSpace, quiet).unwrap_err();
+    let reserved = with(3, 4, 0).unwrap_err();
     assert_eq!(reserved.to_string(), "offset 0x70: no room for more reserved memory: the capacity is 0");
 }
 
@@ -472,7 +479,7 @@ fn many_structures_take_time_in_proportion() {
             }
             let table = table.table();
             let mut findings = 0_usize;
-            let _ = Topology::<64, 1024, 64>::from_dmar(&table, &NoConfigSpace, |_| findings += 1);
+            let _ = read_table(&table, &NoConfigSpace, |_| findings += 1);
             let dmar = Dmar::new(&table, |_| {}).unwrap();
             assert_eq!(dmar.structures().count(), (table.len() - 48 - 24) / (4 + body.len()) + 1);
         }

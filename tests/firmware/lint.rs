@@ -7,6 +7,7 @@ use super::tree::{ROOT_PORT, Tree, id};
 use cofferdam::addr::Region;
 use cofferdam::firmware::dmar::{Hop, ScopeKind};
 use cofferdam::firmware::{Finding, Flaw, Severity};
+use cofferdam::topology::UnitIndex;
 use cofferdam_support::front::read_table;
 use cofferdam_support::tables::{Table, bridge, dmar, endpoint, ioapic, ivrs, scope};
 
@@ -60,7 +61,7 @@ fn windows() {
     let twice = twice.drhd(1, 0, 0xfed9_3000, &[ioapic(2)]);
     let topology = from_dmar(&twice.clone().table()).0.unwrap();
     assert_eq!(topology.units().len(), 2);
-    assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(0), "the scopes of both count");
+    assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(UnitIndex::new(0)), "the scopes of both count");
     one(twice, 72, Flaw::DuplicateUnit { base }, Severity::Warning);
 
     let other_segment = good().drhd(0, 1, base, &[]);
@@ -77,7 +78,7 @@ fn include_all() {
     let second = good().drhd(1, 0, 0xfed9_2000, &[]);
     let flaw = Flaw::SecondIncludeAll { base: 0xfed9_2000, first: 0xfed9_1000 };
     let topology = from_dmar(&second.clone().table()).0.unwrap();
-    assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(0));
+    assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(UnitIndex::new(0)));
     assert_eq!(topology.units().iter().map(|unit| unit.include_all).collect::<Vec<_>>(), [true, false]);
     one(second, 72, flaw, Severity::Error);
     one(good().drhd(0, 0, 0xfed9_2000, &[]), 72, Flaw::IncludeAllNotLast { base: 0xfed9_1000 }, Severity::Note);
@@ -101,7 +102,10 @@ fn scopes() {
 
     let twice = dmar().drhd(0, 0, 0xfed9_0000, &[endpoint(2, 0)]).drhd(0, 0, 0xfed9_1000, &[endpoint(2, 0)]);
     let twice = twice.drhd(1, 0, 0xfed9_2000, &[ioapic(2)]);
-    assert_eq!(from_dmar(&twice.clone().table()).0.unwrap().unit_of(&Tree::default(), id(0, 2, 0)), Some(0));
+    assert_eq!(
+        from_dmar(&twice.clone().table()).0.unwrap().unit_of(&Tree::default(), id(0, 2, 0)),
+        Some(UnitIndex::new(0))
+    );
     one(twice, 88, Flaw::ServedTwice { device: id(0, 2, 0) }, Severity::Error);
 
     let ioapics = dmar().drhd(1, 0, 0xfed9_2000, &[ioapic(2), scope(3, 2, 0, &[(1, 0)])]);
@@ -126,7 +130,7 @@ fn paths() {
         let mut found = Vec::new();
         let topology = read_table(&table, &tree, |finding| found.push(finding)).unwrap();
         assert_eq!(found, flaw.map(|flaw| Finding { offset: 64, flaw }).into_iter().collect::<Vec<_>>());
-        assert_eq!(topology.unit_of(&tree, id(1, 0, 0)), Some(usize::from(flaw.is_some())));
+        assert_eq!(topology.unit_of(&tree, id(1, 0, 0)), Some(UnitIndex::new(flaw.is_some().into())));
     }
 }
 

@@ -4,8 +4,9 @@ use cofferdam::addr::SourceId;
 use cofferdam::firmware::Finding;
 use cofferdam::firmware::dmar::{Dmar, Structure};
 use cofferdam::firmware::ivrs::{Block, Ivrs};
+use cofferdam::limits::Limits;
 use cofferdam::topology::{ConfigSpace, Topology};
-use cofferdam_support::front::read_table;
+use cofferdam_support::front::memory;
 use cofferdam_support::random::Random;
 
 use super::tables::{RealTable, real_tables};
@@ -104,7 +105,7 @@ fn look_up(topology: &Topology, config: &impl ConfigSpace, random: &mut Random) 
         };
         let source = SourceId::from_requester(source.segment(), source.requester() ^ (random.below(3) as u16) << 3);
         if let Some(unit) = topology.unit_of(config, source) {
-            assert_eq!(topology.units()[unit].segment, source.segment());
+            assert_eq!(topology.units()[unit.get()].segment, source.segment());
         }
         if let Ok(requesters) = topology.requesters(config, source) {
             assert_eq!(requesters.ids()[0], source);
@@ -124,12 +125,13 @@ fn look_up(topology: &Topology, config: &impl ConfigSpace, random: &mut Random) 
 
 fn torture(table: &RealTable, seed: u64, mutations: u64) {
     let mut random = Random::new(seed);
+    let mut memory = memory(&Limits::DEFAULT);
     for turn in 0..mutations {
         let bytes = mutate(&table.bytes, &mut random);
         walk(&bytes);
         let config = Noise(seed ^ turn << 20);
         let report = |finding| check_finding(&finding, &bytes);
-        match read_table(&bytes, &config, report) {
+        match Topology::read(&mut memory, &Limits::DEFAULT, &bytes, &config, report) {
             // The way up from a function is long in a noisy tree; the rest is the same for all.
             Ok(topology) if turn % 16 == 0 => look_up(&topology, &config, &mut random),
             Ok(_) => {}

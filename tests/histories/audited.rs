@@ -23,9 +23,9 @@ impl History<'_> {
         assert_eq!(audit.differences, differences.len() as u64);
         for difference in differences {
             match difference {
-                Difference::Lacks { .. } if self.oracle.slots().any(|slot| self.oracle.cell(slot).short) => {}
+                Difference::MissingMapping { .. } if self.oracle.slots().any(|slot| self.oracle.cell(slot).short) => {}
                 // The half of an entry that does not let anything through.
-                Difference::Stray { unit, at, .. } if at.as_u64() % 16 == 8 && self.has_residues(unit) => {}
+                Difference::IgnoredBits { unit, at, .. } if at.as_u64() % 16 == 8 && self.has_residues(unit) => {}
                 difference => panic!("the audit tells of a difference: {difference}"),
             }
         }

@@ -4,7 +4,7 @@ use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::Error;
 use cofferdam::iommu::UnitState;
-use cofferdam::limits;
+use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
@@ -53,7 +53,8 @@ impl Broken {
 fn tables_for(after: &After) -> usize {
     let touched = after.pages.iter().zip(&after.touched).filter(|(_, touched)| **touched);
     let extents = touched.flat_map(|(pages, _)| pages.iter());
-    (5 + extents.map(|(first, extent)| (extent.end - first) as usize / 512 + 10).sum::<usize>()) * limits::DOMAINS
+    (5 + extents.map(|(first, extent)| (extent.end - first) as usize / 512 + 10).sum::<usize>())
+        * Limits::DEFAULT.domains
 }
 
 impl History<'_> {
@@ -132,7 +133,7 @@ impl History<'_> {
             self.tell(format_args!("{edits:x?}, frames {limit:?}: {:?}, refused: {refused:?}", result.as_ref().err()));
             let changed = match (result, staged) {
                 (Ok(committed), Ok(after)) => {
-                    self.commit(&after, committed.coherency_changes());
+                    self.commit(&after, &committed);
                     true
                 }
                 (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),

@@ -1,12 +1,13 @@
 //! One history: a machine, and what happens to it step by step.
 
 use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
 
 use cofferdam::addr::SourceId;
-use cofferdam::iommu::{Error, Options, UnitDetails};
+use cofferdam::iommu::{Committed, Error, Options, UnitDetails};
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
-use cofferdam_support::front::small_front;
+use cofferdam_support::front::{coherency_changes, small_front};
 use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
@@ -39,12 +40,19 @@ pub(crate) struct History<'m> {
 }
 
 impl<'m> History<'m> {
-    pub(crate) fn new(plan: &Plan, machine: &'m Machine, mut random: Random, kind: Kind, traced: bool) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        machine: &'m Machine,
+        memory: &'m mut [MaybeUninit<u64>],
+        mut random: Random,
+        kind: Kind,
+        traced: bool,
+    ) -> Self {
         let rooted = !kind.breaks || random.one_in(2);
         let broken = kind.breaks.then(|| Broken::new(plan));
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
         let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() };
-        let iommu = small_front(machine, &plan.table(machine), options);
+        let iommu = small_front(machine, memory, &plan.table(machine), options);
         let units: Vec<Facts> = iommu
             .units()
             .map(|unit| {
@@ -226,7 +234,7 @@ impl<'m> History<'m> {
         self.tell(format_args!("{edits:x?}, refused: {:?}", staged.as_ref().err()));
         let result = self.oracle.request(&self.iommu, &edits);
         match (result, staged) {
-            (Ok(committed), Ok(after)) => self.commit(&after, committed.coherency_changes()),
+            (Ok(committed), Ok(after)) => self.commit(&after, &committed),
             (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),
             (Err(Error::Unit(error)), _) => panic!("{edits:x?}: {error}"),
             (Err(error), Ok(after)) if self.oracle.may_refuse(&edits, &after, error) => {}
@@ -239,10 +247,12 @@ impl<'m> History<'m> {
         self.look();
     }
 
-    pub(crate) fn commit(&mut self, after: &crate::stage::After, told: &[(cofferdam::CellId, Coherency)]) {
+    pub(crate) fn commit(&mut self, after: &crate::stage::After, committed: &Committed) {
         self.done.commits += 1;
+        let ids: Vec<_> = self.oracle.slots().map(|slot| self.oracle.cell(slot).id).collect();
+        let told = coherency_changes(committed, &ids);
         let iommu = &self.iommu;
-        self.oracle.commit(after, told, |cell| iommu.coherency(cell).unwrap());
+        self.oracle.commit(after, &told, |cell| iommu.coherency(cell).unwrap());
     }
 
     /// All cells go, and all units: every frame is back.
@@ -255,7 +265,7 @@ impl<'m> History<'m> {
             self.done.steps += 1;
             let after = self.oracle.stage(&[Edit::Destroy(slot)]).unwrap();
             let committed = self.iommu.destroy_cell(self.oracle.cell(slot).id).unwrap();
-            self.commit(&after, committed.coherency_changes());
+            self.commit(&after, &committed);
         }
         let recent = std::mem::take(&mut self.recent);
         for index in 0..self.oracle.devices.len() {

@@ -32,15 +32,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
+use cofferdam::Iommu;
 use cofferdam_model::Machine;
-use cofferdam_support::front::{SmallChange, SmallFront};
+use cofferdam_support::front::{self, SMALL, memory};
 use cofferdam_support::random::Random;
 
 use history::History;
 use plan::{Plan, Size};
 
-type Front<'m> = SmallFront<&'m Machine>;
-type Change<'i, 'm> = SmallChange<'i, &'m Machine>;
+type Front<'m> = Iommu<'m, &'m Machine>;
+type Change<'i, 'm> = front::Change<'i, 'm, &'m Machine>;
 
 /// What came of one history, or of many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,7 +110,8 @@ fn run(kind: Kind, number: u64, traced: bool) -> Option<Outcome> {
     let machine = plan.machine();
     let mut steps = 0;
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut history = History::new(&plan, &machine, random, kind, traced);
+        let mut memory = memory(&SMALL);
+        let mut history = History::new(&plan, &machine, &mut memory, random, kind, traced);
         while history.done.steps < kind.length {
             history.step();
             steps = history.done.steps;

@@ -2,9 +2,9 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
-use cofferdam::iommu::{DeviceConfig, Error};
+use cofferdam::iommu::{Committed, DeviceConfig, Error};
 use cofferdam_model::Machine;
-use cofferdam_support::front::SmallCommitted;
+use cofferdam_support::front::Changes as _;
 use cofferdam_support::machine;
 
 use crate::oracle::{Edit, Oracle};
@@ -21,16 +21,16 @@ fn range(first: u64, end: u64) -> IovaRange {
 
 impl Oracle {
     /// Asks the driver for the edits.
-    pub(crate) fn request(&self, iommu: &Front<'_>, edits: &[Edit]) -> Result<SmallCommitted, Error> {
+    pub(crate) fn request(&self, iommu: &Front<'_>, edits: &[Edit]) -> Result<Committed, Error> {
         if let &[edit] = edits {
             return self.request_alone(iommu, edit);
         }
         let mut change = iommu.change();
-        edits.iter().try_for_each(|edit| self.add(&mut change, *edit))?;
+        edits.iter().for_each(|edit| self.add(&mut change, *edit));
         change.commit()
     }
 
-    fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<SmallCommitted, Error> {
+    fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<Committed, Error> {
         let id = |cell| self.cell(cell).id;
         match edit {
             Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
@@ -43,13 +43,13 @@ impl Oracle {
             Edit::Destroy(cell) => iommu.destroy_cell(id(cell)),
             Edit::Wrong(..) => {
                 let mut change = iommu.change();
-                self.add(&mut change, edit)?;
+                self.add(&mut change, edit);
                 change.commit()
             }
         }
     }
 
-    fn add(&self, change: &mut Change<'_, '_>, edit: Edit) -> Result<(), Error> {
+    fn add(&self, change: &mut Change<'_, '_>, edit: Edit) {
         let id = |cell| self.cell(cell).id;
         match edit {
             Edit::Map(cell, first, extent) => change.map(id(cell), region(first, extent)),
@@ -63,8 +63,7 @@ impl Oracle {
             Edit::Wrong(cell, 0) => change.protect(id(cell), range(0, 1), Rights::empty()),
             Edit::Wrong(_, 1) if !self.gone.is_empty() => change.destroy(*self.gone.last().unwrap()),
             Edit::Wrong(cell, _) => change.unmap(id(cell), machine::range(0x5000, 0x123)),
-        }
-        .map(drop)
+        };
     }
 }
 
@@ -72,8 +71,7 @@ impl Oracle {
 pub(crate) fn is_listed(iommu: &Front<'_>, machine: &Machine, device: SourceId, cell: CellId) -> bool {
     let before = machine.frames_in_use();
     let mut change = iommu.change();
-    change.assign(device, cell).unwrap();
-    change.unmap(cell, machine::range(0x5000, 0x123)).unwrap();
+    change.assign(device, cell).unmap(cell, machine::range(0x5000, 0x123));
     let error = change.commit().unwrap_err();
     assert_eq!(machine.frames_in_use(), before);
     matches!(error, Error::Busy { cell: found, .. } if found == cell)

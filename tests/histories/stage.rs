@@ -1,7 +1,8 @@
 //! Where edits lead, or why they are refused, looked up in the plain maps.
 
 use cofferdam::iommu::{Error, Incompatibility, MapError, Refusal};
-use cofferdam::{CoherencyPolicy, Sharing, limits};
+use cofferdam::limits::Limits;
+use cofferdam::{CoherencyPolicy, Sharing};
 
 use crate::oracle::{CELLS, Cell, Device, Edit, Oracle, Slot};
 use crate::pages::Pages;
@@ -30,7 +31,7 @@ pub(crate) fn is_message(first: u64, end: u64) -> bool {
 }
 
 fn check_room(pages: &Pages) -> Result<(), &'static str> {
-    if pages.len() > limits::REGIONS { Err("no room for so many regions") } else { Ok(()) }
+    if pages.len() > Limits::DEFAULT.regions { Err("no room for so many regions") } else { Ok(()) }
 }
 
 impl Oracle {
@@ -189,8 +190,8 @@ impl Oracle {
             Error::Full(_) => {
                 let reserved = self.devices.iter().any(|device| device.reserved.is_some());
                 let kinds = self.units.len() * (1 + usize::from(reserved));
-                let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * limits::DOMAINS);
-                edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > limits::DOMAINS || few)
+                let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * Limits::DEFAULT.domains);
+                edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > Limits::DEFAULT.domains || few)
             }
             Error::Map(MapError::InputTooHigh { .. })
             | Error::Incompatible { reason: Incompatibility::Map(MapError::InputTooHigh { .. }), .. } => {

@@ -94,8 +94,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "no invalidation between SRTP and TE",
         "R8",
         "src/vtd/bring_up.rs",
-        "if !self.capabilities.root_pointer_invalidates {",
-        "if self.capabilities.root_pointer_invalidates {",
+        "if self.capabilities.root_pointer_invalidates { Ok(()) } else",
+        "if !self.capabilities.root_pointer_invalidates { Ok(()) } else",
     ),
     bug(
         "of a fresh table only the entries that are set are written back",
@@ -108,10 +108,10 @@ pub(crate) const BUGS: &[Bug] = &[
         "a fresh page table is written back without a fence",
         "R37",
         "src/paging/map.rs",
-        "if !table.fresh {
-                    self.settle(hal);",
-        "if table.fresh {
-                    self.settle(hal);",
+        "if !above.fresh {
+                        self.settle(hal);",
+        "if above.fresh {
+                        self.settle(hal);",
     ),
     bug(
         "domain-id 0 is used, with caching mode, too",
@@ -168,11 +168,26 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "page-table frames are freed before the flush",
         "R31",
-        "src/iommu/commit.rs",
-        "        freed.append(&self.hal, change.freed);",
-        "        let _ = freed;
+        "src/domain/table.rs",
+        "of_format!(table in self => table.unmap(hal, range, prealloc))",
+        "let change = of_format!(table in self => table.unmap(hal, range, prealloc));
         // SAFETY: none, that is the bug.
-        unsafe { change.freed.free(&self.hal) };",
+        unsafe { self.free_unlinked(hal) };
+        change",
+    ),
+    bug(
+        "memory is granted before the flush of what was revoked",
+        "R31",
+        "src/iommu/transaction.rs",
+        "change.flush(); // and its unit has confirmed that nothing gets through;",
+        "",
+    ),
+    bug(
+        "unlinked tables are freed although a unit is out of service",
+        "R31",
+        "src/iommu/transaction/settle.rs",
+        "unit.check_on().is_ok()",
+        "unit.check_on().is_ok() || true",
     ),
     bug(
         "unmap without an IOTLB invalidation",
@@ -199,9 +214,11 @@ pub(crate) const BUGS: &[Bug] = &[
         "the IOTLB is flushed before the context-cache",
         "R24",
         "src/vtd/invalidation/list.rs",
-        "self.add_pages(unit, flush, domains, pages);",
-        "self.add_pages(unit, flush, domains, pages);
-                self.all.reverse();",
+        "=> self.add_pages(unit, flush, domains, pages),",
+        "=> {
+                self.add_pages(unit, flush, domains, pages);
+                self.all.reverse();
+            }",
     ),
     bug(
         "drain bits are never set",
@@ -229,12 +246,12 @@ pub(crate) const BUGS: &[Bug] = &[
         "R14",
         "src/vtd/bring_up.rs",
         "if status.is_set(GSTS::QIES) {",
-        "if status.is_set(GSTS::QIES) && self.timeout_ns == 0 {",
+        "if status.is_set(GSTS::QIES) && self.config.timeout_ns == 0 {",
     ),
     bug(
         "SNP is set where the unit has no snoop control",
         "R41",
-        "src/iommu/devices.rs",
+        "src/iommu/device.rs",
         "unit.snoop_control && !self.topology",
         "!self.topology",
     ),
@@ -251,7 +268,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "src/vtd/bring_up.rs",
         "self.set_root(hal, root)?;",
         "self.set_root(hal, root)?;
-        protected::switch(&registers, false, self.timeout_ns)?;",
+        protected::switch(&registers, false, self.config.timeout_ns)?;",
     ),
     bug(
         "a device is muted without a flush",
@@ -279,17 +296,17 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a context entry is cleared before ATS is switched off",
         "R47",
-        "src/iommu/device_tlb.rs",
-        "device.leaves(touched) || device.arrives(touched) && ats.is_on(&self.hal)",
-        "device.arrives(touched) && ats.is_on(&self.hal)",
+        "src/iommu/transaction/revoke.rs",
+        "device.leaves(scope) || device.arrives(scope) && ats.is_on(&front.hal)",
+        "device.arrives(scope) && ats.is_on(&front.hal)",
     ),
     bug(
         "ATS is switched on before the context entry allows it",
         "R47",
-        "src/iommu/device_tlb.rs",
+        "src/iommu/transaction/revoke.rs",
         "let Some(ats) = device.ats else { continue };",
         "let Some(ats) = device.ats else { continue };
-            ats.switch(&self.hal, true);",
+            ats.switch(&front.hal, true);",
     ),
     bug(
         "device-TLBs are left out with caching mode",
@@ -311,9 +328,9 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "after a time-out the other devices are not asked again",
         "R31",
-        "src/iommu/flush.rs",
-        "devices.filter_map(Assignment::device_tlb)",
-        "devices.filter_map(Assignment::device_tlb).take(0)",
+        "src/iommu/transaction/round.rs",
+        "flushed.filter_map(Assignment::device_tlb)",
+        "flushed.filter_map(Assignment::device_tlb).take(0)",
     ),
     bug(
         "all of a device-TLB is named with bit 63 set",
@@ -351,9 +368,9 @@ pub(crate) const BUGS: &[Bug] = &[
         ..bug(
             "a device leaves the flush list before its entry is cleared",
             "R44",
-            "src/iommu/commit.rs",
-            ".filter(|device| !device.is_released(touched, results))",
-            ".filter(|_| false)",
+            "src/iommu/transaction/retire.rs",
+            "if !is_released(device, scope, &work.outcomes) {",
+            "if false && !is_released(device, scope, &work.outcomes) {",
         )
     },
     Bug {

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_distribution_gets_a_clear_answer_only_if_rust_is_missing() {
+    fn an_old_distribution_is_refused_only_if_rust_is_missing() {
         for old in [policy(&[("rustc", "1.63.0"), ("rustc-web", "(none)")]), String::new()] {
             assert!(packages(ALL, &old).unwrap_err().to_string().contains("rustup target add"));
             assert_eq!(packages(Missing { qemu: true, ..Missing::default() }, &old).unwrap(), ["qemu-system-x86"]);

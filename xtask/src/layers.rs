@@ -19,7 +19,7 @@ use tree::Tree;
 /// The layers of the driver, from the highest to the lowest. A module uses those of its own layer and those below.
 const LAYERS: [&[&str]; 11] = [
     &["iommu", "guide"],
-    &["audit"],
+    &["audit", "live"],
     &["cell"],
     &["domain"],
     &["unit"],
@@ -205,6 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn an_inline_module_may_name_the_folder_of_its_files() {
+        let files = [
+            ("src/lib.rs", "mod pci;\n#[path = \"pci\"]\nmod live { mod a; pub use a::A; }"),
+            ("src/pci.rs", "use crate::live::A;"),
+            ("src/pci/a.rs", "mod b;\npub struct A;"),
+            ("src/pci/a/b.rs", "use crate::pci;"),
+        ];
+        let told = told(&arrows(&files));
+        assert_eq!(told, ["src/pci/a/b.rs:1 uses src/pci.rs", "src/pci.rs:1 uses src/pci/a.rs"]);
+    }
+
+    #[test]
     fn what_is_imported_inline_by_glob_or_in_a_macro_is_seen() {
         let arrows = arrows(&[
             ("src/lib.rs", "mod hal; mod pci; mod addr;"),
@@ -312,6 +324,10 @@ mod tests {
         for (files, says) in [
             (&[("src/lib.rs", "mod a;")][..], "src/lib.rs declares the module a, whose file is missing"),
             (&[("src/lib.rs", "mod a;"), ("src/a.rs", "fn {")], "src/a.rs is no Rust"),
+            (
+                &[("src/lib.rs", "#[path = \"b.rs\"] mod a;")],
+                "src/lib.rs declares the module a with another file than its own",
+            ),
         ] {
             let error = Tree::read(repository(files).path(), Path::new("src/lib.rs")).unwrap_err();
             assert_eq!(error.to_string(), says);

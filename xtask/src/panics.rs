@@ -24,8 +24,8 @@ const TRACE: &str = "cofferdam_has_a_panic_path";
 
 /// The programs, and what each makes sure of.
 const PROGRAMS: [(&str, &str); 3] = [
-    ("driver", "every call, with the default capacities"),
-    ("no_room", "every call, with no capacity at all"),
+    ("driver", "every call, with any capacities"),
+    ("by_reference", "every call, on a platform by reference"),
     ("words", "whatever the driver says in words"),
 ];
 /// The program with one panic path, and what that path is.

@@ -9,7 +9,7 @@ use object::SectionKind;
 
 use crate::{Verdict, image::Image, setup, show};
 
-/// Makes every call, with the default capacities.
+/// Makes every call, with any capacities.
 const PROGRAM: &str = "driver";
 /// What is not the driver's: the standard library, with the padding between functions; and what calls the driver.
 const STANDARD_LIBRARY: &str = "(core, padding)";

@@ -34,26 +34,17 @@ const BARS: [(&str, u64); 2] = [("audit", 2560), ("enable", 2560)];
 const PROFILES: [(&str, &str); 3] =
     [("release", "default release"), ("lto-fast", "fat LTO, -O3"), ("lto-small", "fat LTO, -Os")];
 
-/// A table has at most so many levels.
-const LEVELS: u32 = 6;
 /// Functions that call themselves: the end of their path, and how often each can be in a chain.
-const MOST: [(&str, u32); 9] = [
-    // One for each level of a page table.
-    ("::survey", LEVELS),
-    ("::fill", LEVELS),
-    ("::join", LEVELS),
-    ("::parts", LEVELS),
-    ("::clear", LEVELS),
-    ("::set_rights", LEVELS),
-    ("::unlink", LEVELS),
-    ("::walk::Walk<H>::table", LEVELS),
+const MOST: [(&str, u32); 2] = [
+    // A page of 1 GiB becomes a table, of which one page of 2 MiB becomes another.
+    ("::parts", 2),
     // Its budget begins below 9 descriptors, is less by one each time, and is not divided further at 2 (`Cost::IOTLB`).
     ("::cheapest", 8),
 ];
 
 /// Closures of the driver that it calls through `dyn`: by the call that does, a part of their names. Each may be called
 /// wherever that call leads to one that is not followed, once in a chain.
-const CALLBACKS: [(&str, &str); 2] = [("audit", "::audit::Auditor<"), ("reach", "::reach::{{closure}}")];
+const CALLBACKS: [(&str, &str); 2] = [("audit", "::auditor::Auditor<"), ("reach", "::reach::{{closure}}")];
 
 #[derive(Args)]
 pub struct Options {

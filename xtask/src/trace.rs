@@ -322,7 +322,7 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
     }
 
     #[test]
-    fn each_line_that_is_missing_doubled_or_swapped_fails_by_its_call() {
+    fn each_line_missing_doubled_or_swapped_fails_by_its_call() {
         let calls = [2..5, 6..10]; // by the lines behind their marks
         for (call, name) in calls.into_iter().zip(["unmap one page", "release"]) {
             for line in call.clone() {
@@ -374,7 +374,7 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
     }
 
     #[test]
-    fn a_script_that_expects_nothing_or_holds_something_unknown_is_wrong() {
+    fn a_script_with_no_expectation_or_an_unknown_word_is_wrong() {
         assert!(Script::parse("[[call]]\nname = \"a\"\ntrace = []").is_err());
         assert!(Script::parse("[[call]]\nname = \"a\"\ntrace = [\"IQT\"]\nchaching_mode = []").is_err());
         assert!(Script::read(Path::new("/nowhere")).is_err());

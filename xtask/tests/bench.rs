@@ -84,9 +84,10 @@ fn times() -> String {
         let cost = "\"doorbells\":3,\"waits\":1,\"registers\":1,\"frames\":5,\"frames_at_most\":5,\"frames_left\":0";
         writeln!(text, "{{\"kind\":\"cost\",\"work\":\"{work}\",{cost}}}").unwrap();
     }
-    for units in [1, 8] {
-        writeln!(text, "{{\"kind\":\"edit\",\"units\":{units},\"threads\":1,\"low\":1.0,\"median\":1.0,\"high\":1.0}}")
-            .unwrap();
+    for (kind, units, threads) in [("edit", 1, 1), ("edit", 8, 1), ("wait", 1, 1), ("wait", 1, 4)] {
+        let ns = 12.0 / f64::from(threads);
+        let times = format!("\"low\":{ns},\"median\":{ns},\"high\":{ns}");
+        writeln!(text, "{{\"kind\":\"{kind}\",\"units\":{units},\"threads\":{threads},{times}}}").unwrap();
     }
     text
 }
@@ -106,7 +107,7 @@ fn counts() -> String {
         "cell",
         "carve",
     ] {
-        for contender in PEERS.iter().chain(&["cofferdam", "stores"]) {
+        for contender in PEERS.iter().chain(&["cofferdam", "cofferdam_v1", "stores"]) {
             let metrics = "{\"data\":{\"total\":{\"metrics\":{\"Ir\":{\"values\":{\"new\":200}}}}}}";
             let line = format!("\"function_name\":\"{work}\",\"id\":\"{contender}\",\"profiles\":[{metrics}]");
             writeln!(text, "{{{line}}}").unwrap();

@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod journal;
+pub mod rules;
 pub(crate) mod violation;

@@ -35,8 +35,8 @@
 //! | `board.rs` | what the units of a machine share | all below |
 //! | `devices` | functions, bridges, peers, device-TLBs, resets, and which devices a unit serves | nothing |
 //! | `memory` | frames as the CPU and as hardware sees them, lines that are not written back, memory of cells | `judge`, `random.rs` |
-//! | `judge` | violations, and the journal | nothing |
-//! | `rules.rs`, `fault.rs`, `random.rs` | the list of rules, why a request fails, free choices of hardware | nothing |
+//! | `judge` | violations, the rules that they break, and the journal | nothing |
+//! | `fault.rs`, `random.rs` | why a request fails, free choices of hardware | nothing |
 //!
 //! # Finding a bug
 //!
@@ -113,7 +113,6 @@ mod judge;
 mod machine;
 mod memory;
 mod random;
-pub mod rules;
 mod unit;
 mod vtd;
 
@@ -125,7 +124,7 @@ pub use devices::late::Late;
 pub use devices::reset::Reset;
 pub use devices::tlb::{Answer, GIVES_UP_NS};
 pub use fault::{Fault, Reason};
-pub use judge::violation::Violation;
+pub use judge::{rules, violation::Violation};
 pub use machine::Machine;
 pub use machine::config::Config;
 pub use unit::{Defect, UnitConfig};

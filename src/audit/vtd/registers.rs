@@ -14,7 +14,7 @@ use crate::hal::{Hal, Window};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// No unit answers.
-    Silent,
+    Unresponsive,
     /// Requests are not translated at all.
     Off,
     /// Every request is blocked.
@@ -49,7 +49,7 @@ impl Registers {
 
     pub(crate) fn mode(&self) -> Mode {
         if self.gsts == u32::MAX || self.cap == u64::MAX || self.ecap == u64::MAX {
-            return Mode::Silent;
+            return Mode::Unresponsive;
         }
         // The root pointer that counts is the one that was set (RTPS).
         if self.gsts >> 30 != 0b11 {
@@ -119,12 +119,12 @@ mod tests {
     #[test]
     fn a_unit_does_what_its_registers_say() {
         assert_eq!(Registers { rtaddr: 0x5000, ..UNIT }.mode(), Mode::Legacy(PhysAddr::new(0x5000)));
-        for silent in [
+        for unresponsive in [
             Registers { cap: u64::MAX, ..UNIT },
             Registers { ecap: u64::MAX, ..UNIT },
             Registers { gsts: u32::MAX, ..UNIT },
         ] {
-            assert_eq!(silent.mode(), Mode::Silent);
+            assert_eq!(unresponsive.mode(), Mode::Unresponsive);
         }
         for gsts in [0, 1 << 31, 1 << 30, !(1 << 31), !(1 << 30)] {
             assert_eq!(Registers { gsts, ..UNIT }.mode(), Mode::Off, "{gsts:#x}");

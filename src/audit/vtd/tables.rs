@@ -37,6 +37,10 @@ impl<'h, H: Hal> LiveTables<'h, H> {
         Self { hal, window, registers, host_bits: host_bits.min(52), root }
     }
 
+    pub(crate) fn root(&self) -> PhysAddr {
+        self.root
+    }
+
     /// The word at `index` of a table; `None` if the platform does not let it be read.
     pub(super) fn word(&self, table: u64, index: u64) -> Option<u64> {
         self.hal.word_at(PhysAddr::try_new(table.checked_add(index * 8)?).ok()?)
@@ -62,7 +66,7 @@ impl<'h, H: Hal> LiveTables<'h, H> {
             let Some(words) = self.pair(root, bus.into()) else { return self.unreadable(root, each) };
             let entry = RootEntry(words);
             match entry.context_table() {
-                None => self.stray(root, bus, words, each),
+                None => self.ignored_bits(root, bus, words, each),
                 Some(table) if entry.reserved(self.host_bits) == [0, 0] => {
                     each(Seen::ContextTable(table));
                     self.context_table(bus, table, each);
@@ -81,12 +85,12 @@ impl<'h, H: Hal> LiveTables<'h, H> {
             let entry = ContextEntry(words);
             let requester = Requester::new(u16::from(bus) << 8 | u16::from(devfn));
             if !entry.is_present() {
-                for (at, bits) in halves(table, devfn, entry.ignored()) {
-                    each(Seen::Absent(requester, Difference::Stray { unit: self.window, at, bits }));
+                for &(at, bits) in halves(table, devfn, entry.ignored()).iter().filter(|(_, bits)| *bits != 0) {
+                    each(Seen::Absent(requester, Difference::IgnoredBits { unit: self.window, at, bits }));
                 }
                 continue;
             }
-            self.stray(table, devfn, entry.ignored(), each);
+            self.ignored_bits(table, devfn, entry.ignored(), each);
             match (entry.reserved(&self.registers, self.host_bits), entry.target()) {
                 ([0, 0], Some(target)) => each(Seen::Function(requester, target)),
                 (bits, _) => self.malformed(table, devfn, bits, each),
@@ -98,22 +102,23 @@ impl<'h, H: Hal> LiveTables<'h, H> {
         each(Seen::Wrong(Difference::Unreadable { unit: self.window, table }));
     }
 
-    fn stray(&self, table: u64, entry: u8, bits: [u64; 2], each: &mut dyn FnMut(Seen)) {
-        for (at, bits) in halves(table, entry, bits) {
-            each(Seen::Wrong(Difference::Stray { unit: self.window, at, bits }));
+    #[inline(never)]
+    fn ignored_bits(&self, table: u64, entry: u8, bits: [u64; 2], each: &mut dyn FnMut(Seen)) {
+        for &(at, bits) in halves(table, entry, bits).iter().filter(|(_, bits)| *bits != 0) {
+            each(Seen::Wrong(Difference::IgnoredBits { unit: self.window, at, bits }));
         }
     }
 
+    #[inline(never)]
     fn malformed(&self, table: u64, entry: u8, bits: [u64; 2], each: &mut dyn FnMut(Seen)) {
-        for (at, bits) in halves(table, entry, bits) {
+        for &(at, bits) in halves(table, entry, bits).iter().filter(|(_, bits)| *bits != 0) {
             each(Seen::Wrong(Difference::Malformed { unit: self.window, at, bits }));
         }
     }
 }
 
-/// The halves of an entry of 128 bits of which `bits` has some, with where they are.
-fn halves(table: u64, entry: u8, bits: [u64; 2]) -> impl Iterator<Item = (PhysAddr, u64)> {
+/// The halves of an entry of 128 bits: where they are, and what `bits` has of them.
+fn halves(table: u64, entry: u8, [lower, upper]: [u64; 2]) -> [(PhysAddr, u64); 2] {
     let first = table.wrapping_add(16 * u64::from(entry));
-    let places = [first, first.wrapping_add(8)].map(PhysAddr::new_truncate);
-    places.into_iter().zip(bits).filter(|(_, bits)| *bits != 0)
+    [(PhysAddr::new_truncate(first), lower), (PhysAddr::new_truncate(first.wrapping_add(8)), upper)]
 }

@@ -1,6 +1,8 @@
 //! A page table, walked whole.
 #![forbid(unsafe_code)]
 
+use heapless::Vec;
+
 use super::Target;
 use super::second_stage::{Leads, PageEntry, bytes};
 use super::tables::{LiveTables, Seen};
@@ -9,7 +11,21 @@ use crate::audit::{Difference, Reach};
 use crate::hal::Hal;
 
 /// Entries of a table.
-const ENTRIES: u64 = 512;
+const ENTRIES: u16 = 512;
+/// Levels of a page table, at most (S 9.3, AW).
+const MAX_LEVELS: usize = 5;
+
+/// A table that is being read.
+struct Table {
+    start: u64,
+    level: u8,
+    /// The input address of its first entry.
+    input: u64,
+    /// What every entry above grants.
+    rights: Rights,
+    /// The entry that is read next.
+    next: u16,
+}
 
 struct Walk<'w, 'h, H> {
     tables: &'w LiveTables<'h, H>,
@@ -23,6 +39,27 @@ struct Walk<'w, 'h, H> {
     each: &'w mut dyn FnMut(Seen),
 }
 
+/// From the top down.
+type Path = Vec<Table, MAX_LEVELS>;
+
+impl Table {
+    /// The next entry that is not zero, with where it is and the input address that it is for.
+    fn next<H: Hal>(&mut self, tables: &LiveTables<'_, H>) -> Option<(PageEntry, PhysAddr, u64)> {
+        while self.next < ENTRIES {
+            let index = u64::from(self.next);
+            self.next += 1;
+            // All of a table is in one frame.
+            let word = tables.word(self.start, index).unwrap_or_default();
+            if word != 0 {
+                let at = PhysAddr::new_truncate(self.start.wrapping_add(8 * index));
+                let input = self.input.wrapping_add(index.wrapping_mul(bytes(self.level)));
+                return Some((PageEntry { word, level: self.level }, at, input));
+            }
+        }
+        None
+    }
+}
+
 impl<H: Hal> LiveTables<'_, H> {
     /// Tells all that a source-id reaches by its context entry: rights are those that every level grants (S 3.7.1), input
     /// addresses end where the unit's or the table's width does (S 9.3, CAP.MGAW).
@@ -30,48 +67,56 @@ impl<H: Hal> LiveTables<'_, H> {
     /// Reads at most `left` tables and takes off what it has read: tables that are linked in a circle would have no end.
     pub(crate) fn walk(&self, source: SourceId, target: Target, left: &mut usize, each: &mut dyn FnMut(Seen)) {
         let Some((root, levels)) = target.table else {
-            let everything = IovaRange::new(Iova::new(0), 1 << self.host_bits);
-            if let Some(input) = everything {
-                let region = Region { input, output: PhysAddr::zero(), rights: Rights::all() };
-                each(Seen::Run(Reach { source, region, snoop: false }));
-            }
-            return;
+            return self.everything(source, each);
         };
         let width = self.registers.input_bits().min(12 + 9 * levels);
         let last = 1_u64.checked_shl(width.into()).map_or(u64::MAX, |end| end.wrapping_sub(1));
         let mut walk = Walk { tables: self, source, last, left, run: None, each };
-        walk.table(root.as_u64(), levels, 0, Rights::all());
+        walk.tables(Table { start: root.as_u64(), level: levels, input: 0, rights: Rights::all(), next: 0 });
         walk.page(None);
+    }
+
+    /// Tells all memory, which requests reach that pass through.
+    #[inline(never)]
+    fn everything(&self, source: SourceId, each: &mut dyn FnMut(Seen)) {
+        if let Some(input) = IovaRange::new(Iova::new(0), 1 << self.host_bits) {
+            let region = Region { input, output: PhysAddr::zero(), rights: Rights::all() };
+            each(Seen::Run(Reach { source, region, snoop: false }));
+        }
     }
 }
 
 impl<H: Hal> Walk<'_, '_, H> {
-    /// Goes through a table at `level`, whose first entry is for `base` and to which `above` is granted. False if no more
-    /// tables may be read.
-    fn table(&mut self, table: u64, level: u8, base: u64, above: Rights) -> bool {
-        if self.tables.word(table, 0).is_none() {
-            self.tables.unreadable(table, self.each);
+    /// Goes through a table and all tables below it. What is under way is on `path`, so that the stack does not grow with the
+    /// levels.
+    fn tables(&mut self, top: Table) {
+        let mut path = Path::new();
+        let mut is_within = self.enter(&mut path, top);
+        while is_within && let Some(table) = path.last_mut() {
+            let Some((entry, at, input)) = table.next(self.tables) else {
+                path.pop();
+                continue;
+            };
+            let above = table.rights;
+            if let Some((start, rights)) = self.entry(entry, at, input, above) {
+                is_within = self.enter(&mut path, Table { start, level: entry.level - 1, input, rights, next: 0 });
+            }
+        }
+    }
+
+    /// Adds a table to the path, if it can be read. False if no more tables may be read.
+    #[inline(never)]
+    fn enter(&mut self, path: &mut Path, table: Table) -> bool {
+        if self.tables.word(table.start, 0).is_none() {
+            self.tables.unreadable(table.start, self.each);
             return true;
         }
-        let Some(left) = self.left.checked_sub(1) else {
-            (self.each)(Seen::Wrong(Difference::Endless { source: self.source }));
+        let left = self.left.checked_sub(1);
+        let Some(left) = left.filter(|_| path.push(table).is_ok()) else {
+            (self.each)(Seen::Wrong(Difference::TooManyTables { source: self.source }));
             return false;
         };
         *self.left = left;
-        for index in 0..ENTRIES {
-            // All of a table is in one frame.
-            let word = self.tables.word(table, index).unwrap_or_default();
-            if word == 0 {
-                continue;
-            }
-            let at = PhysAddr::new_truncate(table.wrapping_add(8 * index));
-            let input = base.wrapping_add(index.wrapping_mul(bytes(level)));
-            if let Some((next, rights)) = self.entry(PageEntry { word, level }, at, input, above)
-                && !self.table(next, level - 1, input, rights)
-            {
-                return false;
-            }
-        }
         true
     }
 
@@ -81,7 +126,7 @@ impl<H: Hal> Walk<'_, '_, H> {
         let is_translated = input <= self.last;
         let unused = if is_translated { entry.ignored() } else { entry.word };
         if unused != 0 {
-            (self.each)(Seen::Wrong(Difference::Stray { unit, at, bits: unused }));
+            (self.each)(Seen::Wrong(Difference::IgnoredBits { unit, at, bits: unused }));
         }
         if !is_translated || entry.rights().is_empty() {
             return None;
@@ -95,7 +140,7 @@ impl<H: Hal> Walk<'_, '_, H> {
         match entry.leads() {
             Leads::Table(next) => {
                 if entry.rights() != Rights::all() {
-                    (self.each)(Seen::Wrong(Difference::Narrows { unit, at, rights: entry.rights() }));
+                    (self.each)(Seen::Wrong(Difference::NarrowedTable { unit, at, rights: entry.rights() }));
                 }
                 Some((next, rights))
             }

@@ -57,8 +57,9 @@ impl<'a> Drhd<'a> {
         self.fields.base.get()
     }
 
-    /// Size of its register set: 2^N pages, so 4 KiB to 128 MiB (R6b).
+    /// Size of its register set: 2^N pages, so 4 KiB to 128 MiB.
     pub fn bytes(&self) -> u32 {
+        // R6b
         4096 << (self.fields.size & SIZE)
     }
 

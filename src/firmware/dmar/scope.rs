@@ -1,54 +1,14 @@
 //! Device scopes: which device a structure speaks of (VT-d 5.10, section 8.3.1).
 
-use core::fmt;
+mod hop;
+mod kind;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::firmware::{Finding, Flaw};
 
-/// What kind of device a scope names (section 8.3.1, field Type).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ScopeKind {
-    /// 1: one PCI function.
-    Endpoint,
-    /// 2: a PCI bridge and all that is behind it.
-    Subtree,
-    /// 3: an IOAPIC of the MADT.
-    IoApic,
-    /// 4: an HPET that can send MSIs.
-    Hpet,
-    /// 5: a device of the ACPI name space, declared by an ANDD.
-    Acpi,
-    /// Another value, which no specification of this driver's time defines.
-    Unknown(u8),
-}
-
-impl ScopeKind {
-    fn new(value: u8) -> Self {
-        match value {
-            1 => Self::Endpoint,
-            2 => Self::Subtree,
-            3 => Self::IoApic,
-            4 => Self::Hpet,
-            5 => Self::Acpi,
-            other => Self::Unknown(other),
-        }
-    }
-}
-
-impl fmt::Display for ScopeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Endpoint => f.write_str("endpoint"),
-            Self::Subtree => f.write_str("bridge"),
-            Self::IoApic => f.write_str("IOAPIC"),
-            Self::Hpet => f.write_str("HPET"),
-            Self::Acpi => f.write_str("ACPI device"),
-            Self::Unknown(kind) => write!(f, "scope of unknown type {kind}"),
-        }
-    }
-}
+pub use hop::Hop;
+pub use kind::ScopeKind;
 
 bitflags::bitflags! {
     /// Properties of a device, in the scopes of a SIDP (section 8.3.1, field Flags).
@@ -88,16 +48,6 @@ struct Fields {
 }
 
 const _: () = assert!(size_of::<Fields>() == 6);
-
-/// One hop of a path: a device and a function on the bus that the hops before lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct Hop {
-    /// Device number: 0 to 31.
-    pub device: u8,
-    /// Function number: 0 to 7.
-    pub function: u8,
-}
 
 /// One device scope, with a path of at least one hop.
 #[derive(Clone, Copy, Debug)]

@@ -67,7 +67,7 @@ pub enum Variety {
     Unknown(u8),
 }
 
-/// How an ACPI device's unique id is told (entry F0h, field UID Format).
+/// How an ACPI device's unique id is written (entry F0h, field UID Format).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Uid<'a> {
@@ -119,13 +119,13 @@ pub enum EntryKind<'a> {
     Special { handle: u8, source: u16, variety: Variety },
     /// F0h: a device of the ACPI name space.
     Acpi { device: u16, hid: &'a [u8; 8], cid: &'a [u8; 8], uid: Uid<'a> },
-    /// A type that no specification of this driver's time defines; skipped by the length that its number tells.
+    /// A type that no specification of this driver's time defines; skipped by the length that follows from its number.
     Unknown { number: u8 },
 }
 
 /// The device entries of one IVHD. An item is an entry, or what is wrong with the bytes in its place.
 ///
-/// The type's number tells the length, so only an entry at the end can be cut; each turn takes at least four bytes away.
+/// The length follows from the type's number, so only an entry at the end can be cut; each turn takes at least four bytes.
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     rest: &'a [u8],
@@ -137,7 +137,7 @@ impl<'a> Entries<'a> {
         Self { rest: bytes, offset }
     }
 
-    /// Bytes of the entry that comes next, whose type is `number`: bits 7:6 tell it, but for F0h, which tells it itself.
+    /// Bytes of the entry that comes next, whose type is `number`: by bits 7:6, except for F0h, which has a field for it.
     fn length(&self, number: u8) -> usize {
         match number {
             0xf0 => size_of::<Acpi>() + self.rest.get(21).map_or(0, |uid| usize::from(*uid)),

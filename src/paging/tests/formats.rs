@@ -3,7 +3,7 @@
 use super::*;
 
 each_format! {
-    an_entry_says_what_was_put_into_it_and_nothing_that_is_ignored,
+    an_entry_holds_what_was_put_in_and_no_ignored_bits,
     a_word_without_its_low_bits_is_absent,
     what_hardware_reads_is_not_ignored,
 }
@@ -11,7 +11,7 @@ each_format! {
 /// Levels at which there are pages, each with an output of that size, the highest of the format's addresses among them.
 const PAGES: [(u8, u64); 5] = [(1, KIB4), (1, (1 << 52) - KIB4), (2, MIB2), (3, GIB), (3, (1 << 52) - GIB)];
 
-fn an_entry_says_what_was_put_into_it_and_nothing_that_is_ignored<F: Sample>() {
+fn an_entry_holds_what_was_put_in_and_no_ignored_bits<F: Sample>() {
     let format = F::FORMAT;
     let check = |word: u64, level, entry| {
         assert_eq!(word & F::IGNORED, 0, "{word:#x}");

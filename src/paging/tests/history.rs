@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cofferdam_support::random::Random;
+
 use super::journal::Watch;
 use super::*;
 use crate::addr::meets_interrupts;
@@ -93,7 +95,7 @@ fn count_frames<F: Sample>(content: &BTreeMap<u64, Vec<u64>>, geometry: Geometry
 struct History<F> {
     bench: Bench<F>,
     expected: Expected,
-    random: fastrand::Rng,
+    random: Random,
     watch: Option<Watch<F>>,
 }
 
@@ -102,7 +104,7 @@ impl<F: Sample> History<F> {
         let hal = Fake::new(24 + 4 * usize::from(geometry.levels));
         let table = PageTable::new(&hal, F::FORMAT, geometry, coherent).unwrap();
         let watch = watched.then(|| Watch::new(&table));
-        let (random, expected) = (fastrand::Rng::with_seed(seed), Expected::default());
+        let (random, expected) = (Random::new(seed), Expected::default());
         Self { bench: Bench { hal, table }, expected, random, watch }
     }
 
@@ -111,12 +113,12 @@ impl<F: Sample> History<F> {
         let top = 1u64 << self.bench.table.geometry.input_bits;
         let random = &mut self.random;
         let places = [0, GIB, 3 * GIB, 512 * GIB, top / 2, top];
-        let place = places[random.usize(..places.len())].min(top);
+        let place = random.of(&places).min(top);
         let steps = [KIB4, KIB4, KIB4, MIB2, GIB];
         let mut near = |at: u64| {
-            let step = steps[random.usize(..steps.len())];
-            let by = random.u64(..=6) * step;
-            if random.bool() { at.saturating_sub(by) } else { (at + by).min(top) }
+            let step = random.of(&steps);
+            let by = random.between(0, 6) * step;
+            if random.one_in(2) { at.saturating_sub(by) } else { (at + by).min(top) }
         };
         let start = near(place);
         let start = near(start);
@@ -127,13 +129,13 @@ impl<F: Sample> History<F> {
 
     fn step(&mut self) {
         let (start, last) = self.range();
-        let (edited, rights) = (range(start, last - start + 1), [Rights::READ, RW][self.random.usize(..2)]);
+        let (edited, rights) = (range(start, last - start + 1), self.random.of(&[Rights::READ, RW]));
         let (used, unlinked) = (self.bench.hal.used(), self.bench.table.unlinked());
         let Bench { hal, table } = &mut self.bench;
-        let (change, needed) = match self.random.u8(..8) {
+        let (change, needed) = match self.random.below(8) {
             0..4 => {
                 // Outputs that go on where neighbours end, aligned like the input and otherwise.
-                let apart = [0, 0, 0, KIB4, MIB2, GIB][self.random.usize(..6)];
+                let apart = self.random.of(&[0, 0, 0, KIB4, MIB2, GIB]);
                 let output = range((start & ((1 << 44) - 1)) + apart, last - start + 1);
                 let region = Region { input: edited, output: PhysAddr::new(output.start().as_u64()), rights };
                 let meets = |range: IovaRange| meets_interrupts(range.start().as_u64(), range.last().as_u64());
@@ -180,7 +182,7 @@ impl<F: Sample> History<F> {
         // What was prepared is in use, or has come back: to the last frame.
         assert_eq!(hal.used(), used + needed, "prepared too much");
         assert_eq!(hal.used(), table.frames() + table.unlinked());
-        if self.random.u8(..4) > 0 {
+        if !self.random.one_in(4) {
             // SAFETY: no hardware walks this table.
             unsafe { table.free_unlinked(hal) };
         }
@@ -194,7 +196,7 @@ impl<F: Sample> History<F> {
     }
 
     fn compare(&mut self) {
-        let from = if self.random.bool() { 0 } else { self.range().0 + self.random.u64(..KIB4) };
+        let from = if self.random.one_in(2) { 0 } else { self.range().0 + self.random.below(KIB4) };
         let mappings = self.bench.table.mappings(&self.bench.hal, Iova::new(from));
         assert_eq!(Vec::from_iter(mappings), self.expected.mappings(from));
         let Bench { hal, table } = &self.bench;

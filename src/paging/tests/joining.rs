@@ -3,14 +3,14 @@
 use super::*;
 
 each_format! {
-    pages_mapped_one_by_one_become_a_large_one_whichever_comes_last,
+    pages_mapped_one_by_one_join_whichever_comes_last,
     a_hole_that_is_filled_again_makes_the_large_page_whole,
-    pages_that_differ_in_rights_place_or_alignment_are_not_joined,
+    pages_of_other_rights_place_or_alignment_are_not_joined,
     rights_that_come_to_be_alike_join_the_pages,
-    a_table_of_small_pages_is_found_after_larger_pages_were_joined,
+    a_table_of_small_pages_is_found_after_larger_ones_joined,
 }
 
-fn pages_mapped_one_by_one_become_a_large_one_whichever_comes_last<F: Sample>() {
+fn pages_mapped_one_by_one_join_whichever_comes_last<F: Sample>() {
     for last in [0, 1, 255, 510, 511] {
         let mut bench = bench::<F>(F::GEOMETRY, true);
         for page in (0..512).filter(|page| *page != last) {
@@ -41,7 +41,7 @@ fn a_hole_that_is_filled_again_makes_the_large_page_whole<F: Sample>() {
     assert_eq!(bench.hal.used(), F::LEVELS - 2);
 }
 
-fn pages_that_differ_in_rights_place_or_alignment_are_not_joined<F: Sample>() {
+fn pages_of_other_rights_place_or_alignment_are_not_joined<F: Sample>() {
     for (output, rights, shift) in [(KIB4, RW, 0), (0, Rights::READ, 0), (0, RW, KIB4)] {
         let mut bench = bench::<F>(F::GEOMETRY, true);
         let _ = bench.map(0, shift, MIB2 - KIB4);
@@ -64,7 +64,7 @@ fn rights_that_come_to_be_alike_join_the_pages<F: Sample>() {
     }
 }
 
-fn a_table_of_small_pages_is_found_after_larger_pages_were_joined<F: Sample>() {
+fn a_table_of_small_pages_is_found_after_larger_ones_joined<F: Sample>() {
     let mut bench = bench::<F>(F::GEOMETRY, true);
     let _ = bench.map(GIB, 0, KIB4);
     (0..512).for_each(|page| drop(bench.map(page * MIB2, page * MIB2, MIB2)));

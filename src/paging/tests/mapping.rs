@@ -5,7 +5,7 @@ use super::*;
 each_format! {
     a_fresh_table_translates_nothing,
     the_largest_page_that_alignment_permits_is_used,
-    no_page_is_larger_than_the_geometry_allows_or_the_output_permits,
+    no_page_is_larger_than_geometry_and_output_permit,
     the_last_page_of_either_side_can_be_mapped,
     what_is_beside_a_hole_can_be_mapped,
     all_of_64_bits_can_be_mapped_and_unmapped,
@@ -31,7 +31,7 @@ fn the_largest_page_that_alignment_permits_is_used<F: Sample>() {
     assert_eq!(bench.walk(input + GIB + 2 * MIB2 + 2 * KIB4), None);
 }
 
-fn no_page_is_larger_than_the_geometry_allows_or_the_output_permits<F: Sample>() {
+fn no_page_is_larger_than_geometry_and_output_permit<F: Sample>() {
     let mut bench_small = bench::<F>(Geometry { max_leaf_level: 1, ..F::GEOMETRY }, true);
     let _ = bench_small.map(0, 0, 2 * MIB2);
     assert_eq!(bench_small.walk(0), Some((1, 0)));

@@ -4,7 +4,7 @@ use super::*;
 
 each_format! {
     an_address_leads_where_its_page_does,
-    mappings_go_on_across_pages_of_all_sizes_and_end_where_output_or_rights_do,
+    mappings_cross_pages_and_end_where_output_or_rights_change,
     nothing_is_mapped_in_a_fresh_table,
 }
 
@@ -18,7 +18,7 @@ fn an_address_leads_where_its_page_does<F: Sample>() {
     assert_eq!((translate(GIB - 1), translate(2 * GIB + MIB2 + KIB4)), (None, None));
 }
 
-fn mappings_go_on_across_pages_of_all_sizes_and_end_where_output_or_rights_do<F: Sample>() {
+fn mappings_cross_pages_and_end_where_output_or_rights_change<F: Sample>() {
     let mut bench = bench::<F>(F::GEOMETRY, true);
     let _ = bench.map(GIB - KIB4, 8 * GIB - KIB4, GIB + MIB2 + KIB4);
     let _ = bench.map(2 * GIB + MIB2, 64 * GIB, KIB4);

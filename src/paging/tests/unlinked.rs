@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::paging::unlinked::{END, Joined, gather, scatter};
 
 each_format! {
     hardware_finds_in_a_joined_table_what_its_page_says,
     what_is_unlinked_stays_with_the_table_until_it_is_given_back,
     each_frame_comes_back_once,
+    a_link_of_any_address_and_the_end_are_held_by_ignored_bits,
 }
 
 /// The table at `level` on the way to `input`.
@@ -100,5 +102,33 @@ fn each_frame_comes_back_once<F: Sample>() {
             assert!(found.insert(frame.base().as_u64()));
         }
         assert_eq!(found, used);
+    }
+}
+
+fn a_link_of_any_address_and_the_end_are_held_by_ignored_bits<F: Sample>() {
+    let holders = Joined::<F>::HOLDERS;
+    assert_eq!(holders, 41_usize.div_ceil(F::IGNORED.count_ones() as usize));
+    let last = (1 << 40) - 1;
+    for link in [END, 0, 1, last, last - 1, 0xa5_a5a5_a5a5, 0x5a_5a5a_5a5a] {
+        for others in [0, !F::IGNORED] {
+            let entry = |index| Joined::<F>::part(link, index) | others;
+            assert!((0..holders).all(|index| entry(index) & !F::IGNORED == others));
+            assert_eq!(Joined::<F>::link(entry), link, "{link:#x}");
+        }
+    }
+}
+
+#[test]
+fn bits_are_spread_over_any_mask_and_put_side_by_side_again() {
+    let masks = [1, 1 << 63, 0b110, 0x7f << 52, 0x8000_0000_0000_019e, 0xfac0_0000_0000_0880, u64::MAX - 1];
+    for mask in masks {
+        let bits: u32 = mask.count_ones();
+        let all = !(u64::MAX << bits);
+        assert_eq!((scatter(all, mask), gather(mask, mask)), (mask, all), "{mask:#x}");
+        for bit in 0..bits {
+            let word = scatter(1 << bit, mask);
+            assert_eq!((word.count_ones(), word & !mask, gather(word, mask)), (1, 0, 1 << bit), "{mask:#x}");
+        }
+        assert_eq!(scatter(1, mask), mask & mask.wrapping_neg(), "lowest first");
     }
 }

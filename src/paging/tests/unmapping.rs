@@ -3,18 +3,18 @@
 use super::*;
 
 each_format! {
-    a_range_that_is_not_made_of_pages_has_all_of_those_it_touches,
+    a_range_of_no_whole_pages_has_all_that_it_touches,
     unmapping_gives_every_table_back_but_the_root,
     unmapping_pages_of_a_table_that_stays_changes_no_table,
-    a_hole_in_a_large_page_leaves_the_rest_and_names_the_whole_page,
+    a_hole_in_a_large_page_leaves_the_rest_and_names_it_whole,
     a_hole_over_two_large_pages_splits_both_at_its_edges_only,
-    rights_change_for_the_range_alone_and_large_pages_split_at_its_edges_only,
+    rights_change_in_the_range_and_pages_split_at_its_edges,
     rights_survive_a_split,
-    a_page_that_no_frame_is_left_to_split_goes_whole_and_all_of_it_is_told,
+    without_a_frame_to_split_a_page_goes_and_is_reported_whole,
     freeing_a_table_gives_all_its_frames_back,
 }
 
-fn a_range_that_is_not_made_of_pages_has_all_of_those_it_touches<F: Sample>() {
+fn a_range_of_no_whole_pages_has_all_that_it_touches<F: Sample>() {
     let mut bench = bench::<F>(F::GEOMETRY, true);
     let _ = bench.map(0, 0, GIB);
     let odd = range(MIB2 + 0x1800, KIB4);
@@ -51,7 +51,7 @@ fn unmapping_pages_of_a_table_that_stays_changes_no_table<F: Sample>() {
     assert!(change.was_present && !change.tables && change.range == range(GIB + MIB2, 2 * MIB2));
 }
 
-fn a_hole_in_a_large_page_leaves_the_rest_and_names_the_whole_page<F: Sample>() {
+fn a_hole_in_a_large_page_leaves_the_rest_and_names_it_whole<F: Sample>() {
     let mut bench = bench::<F>(F::GEOMETRY, true);
     let _ = bench.map(0, 8 * GIB, 2 * GIB);
     let hole = GIB + MIB2 + KIB4;
@@ -80,7 +80,7 @@ fn a_hole_over_two_large_pages_splits_both_at_its_edges_only<F: Sample>() {
     assert_eq!(bench.walk(2 * MIB2 + KIB4), Some((1, 2 * MIB2 + KIB4)));
 }
 
-fn rights_change_for_the_range_alone_and_large_pages_split_at_its_edges_only<F: Sample>() {
+fn rights_change_in_the_range_and_pages_split_at_its_edges<F: Sample>() {
     let mut bench = bench::<F>(F::GEOMETRY, false);
     let _ = bench.map(0, 8 * GIB, 4 * MIB2);
     bench.hal.journal();
@@ -105,7 +105,7 @@ fn rights_survive_a_split<F: Sample>() {
     assert_eq!(bench.table.walk(&bench.hal, KIB4), Some((1, KIB4, Rights::READ)));
 }
 
-fn a_page_that_no_frame_is_left_to_split_goes_whole_and_all_of_it_is_told<F: Sample>() {
+fn without_a_frame_to_split_a_page_goes_and_is_reported_whole<F: Sample>() {
     // Beside another page, and alone in its table.
     for (mapped, level, bytes) in [(GIB + MIB2, 3, GIB), (GIB, 3, GIB), (2 * MIB2, 2, MIB2), (MIB2, 2, MIB2)] {
         let mut bench = bench::<F>(F::GEOMETRY, true);

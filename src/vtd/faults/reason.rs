@@ -121,7 +121,7 @@ impl FaultReason {
         }
     }
 
-    /// The same, as far as all units tell it apart.
+    /// The same, as far as every unit distinguishes it.
     pub const fn cause(self) -> Cause {
         match self.0 {
             0x01 | 0x02 | 0x33 | 0x39 | 0x41 | 0x51 | 0x59 => Cause::Blocked,
@@ -174,7 +174,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_code_of_the_specification_has_words_of_its_own_and_no_other_code_has_any() {
+    fn each_specified_code_and_no_other_has_its_own_words() {
         let codes: BTreeSet<u8> = CODES.iter().flat_map(|&(first, last)| first..=last).collect();
         let words: BTreeSet<&str> = codes.iter().map(|&code| FaultReason::new(code).words()).collect();
         assert_eq!((codes.len(), words.len()), (84, 84));

@@ -7,53 +7,88 @@ use heapless::Vec;
 use super::Invalidation;
 use super::queue::Queue;
 use crate::addr::{Iova, PAGE_BYTES};
-use crate::invalidation::{
-    Block, Blocks, Cost, DEVICES, DOMAINS, ENTRIES, Entry, Flush, MAX_BLOCKS, Pages, RANGES, Target,
-};
+use crate::invalidation::{Block, Blocks, Cost, DOMAINS, ENTRIES, Entry, Flush, MAX_BLOCKS, Pages, RANGES, Target};
+use crate::limits::{self, Carver, Full};
 use crate::vtd::Capabilities;
 
 /// So many blocks of pages do for one flush; from then on, domains are flushed as a whole.
 const BLOCKS: usize = 32;
-/// So many invalidations of the unit itself do: the list is one batch, with room for one of each device.
-const OF_UNIT: usize = Queue::BATCH - 2 * DEVICES;
-/// The same, and what it may come to before it is found too long.
-const LIST: usize = ENTRIES + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES + DEVICES;
+/// What a list may come to before it is found too long for the unit itself.
+const MOST: usize = ENTRIES + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES;
 
 /// All that a unit has. The order is that of S 6.5.2.1.
-const EVERYTHING: [Invalidation; 2] = [Invalidation::ContextGlobal, Invalidation::IotlbGlobal];
+pub(in crate::vtd) const EVERYTHING: [Invalidation; 2] = [Invalidation::ContextGlobal, Invalidation::IotlbGlobal];
 
 /// Invalidations in the order in which they have to be done (R24), few enough for one batch.
-#[derive(Clone, Debug, Default)]
-pub(in crate::vtd) struct List {
-    all: Vec<Invalidation, LIST>,
+#[derive(Debug)]
+pub(crate) struct List<'s> {
+    all: limits::List<'s, Invalidation>,
+    /// So many device-TLBs there may be.
+    device_tlbs: usize,
     /// How many are for the unit itself; the others are for devices.
     of_unit: usize,
 }
 
-impl List {
+impl<'s> List<'s> {
+    /// A list with room for nothing.
+    pub(crate) const fn without_room() -> Self {
+        Self { all: limits::List::without_room(), device_tlbs: 0, of_unit: 0 }
+    }
+
+    /// How many invalidations a list has to have room for.
+    const fn room_for(device_tlbs: usize) -> usize {
+        MOST.saturating_add(device_tlbs)
+    }
+
+    /// How many words that takes.
+    pub(crate) const fn words(device_tlbs: usize) -> usize {
+        limits::words_of::<Invalidation>(Self::room_for(device_tlbs))
+    }
+
+    /// A list for units with so many device-TLBs.
+    pub(crate) fn cut(carver: &mut Carver<'s>, device_tlbs: usize) -> Result<Self, Full> {
+        Ok(Self { all: carver.list(Self::room_for(device_tlbs))?, device_tlbs, of_unit: 0 })
+    }
+
     /// How long a batch of [everything](Flush::everything) is at most; what is for devices counts twice.
-    pub(in crate::vtd) const EVERYTHING: usize = EVERYTHING.len() + 2 * DEVICES;
+    pub(in crate::vtd) fn longest_of_everything(device_tlbs: usize) -> usize {
+        EVERYTHING.len() + 2 * device_tlbs
+    }
+
+    /// So many invalidations of the unit itself do: the list is one batch, with room for one of each device.
+    fn most_of_unit(&self) -> usize {
+        Queue::BATCH.saturating_sub(2 * self.device_tlbs)
+    }
 
     /// Takes what `flush` asks of a unit in place of what was there.
-    pub(in crate::vtd) fn fill(&mut self, unit: &Capabilities, flush: &Flush) {
+    #[inline(never)]
+    pub(crate) fn fill(&mut self, unit: &Capabilities, flush: &Flush<'_>) {
         self.all.clear();
+        self.add_entries(flush);
+        match flush.translations() {
+            None => self.add(Invalidation::IotlbGlobal),
+            Some((domains, pages)) => self.add_pages(unit, flush, domains, pages),
+        }
+        self.shorten();
+        self.add_targets(flush);
+    }
+
+    #[inline(never)]
+    fn add_entries(&mut self, flush: &Flush<'_>) {
         match flush.device_entries() {
             None => self.add(Invalidation::ContextGlobal),
             Some(entries) => entries.iter().for_each(|entry| self.add(context(*entry))),
         }
-        match flush.translations() {
-            None => self.add(Invalidation::IotlbGlobal),
-            Some((domains, pages)) => {
-                domains.iter().for_each(|domain_id| self.add(Invalidation::IotlbDomain(*domain_id)));
-                self.add_pages(unit, flush, domains, pages);
-            }
-        }
-        if self.all.len() > OF_UNIT {
+    }
+
+    /// What is for the unit itself is no longer than one batch has room for.
+    #[inline(never)]
+    fn shorten(&mut self) {
+        if self.all.len() > self.most_of_unit() {
             self.all.clear();
             EVERYTHING.into_iter().for_each(|one| self.add(one));
         }
         self.of_unit = self.all.len();
-        self.add_targets(flush);
     }
 
     /// For a unit that does one at a time and takes long for each: two at most.
@@ -74,56 +109,57 @@ impl List {
 
     /// How many of devices there is room for: each may need a wait.
     fn room(&self) -> usize {
-        (Queue::BATCH - self.of_unit) / 2 - (self.all.len() - self.of_unit)
+        (Queue::BATCH.saturating_sub(self.of_unit) / 2).saturating_sub(self.all.len().saturating_sub(self.of_unit))
     }
 
-    /// For each domain-id that is not flushed as a whole, blocks for its pages, or all of it after all (R26, R27).
-    fn add_pages(&mut self, unit: &Capabilities, flush: &Flush, domains: &[u16], all: &[Pages]) {
-        let mut blocks = 0;
+    /// Domain-ids that are flushed as a whole, and for each other one, blocks for its pages, or all of it after all (R26, R27).
+    #[inline(never)]
+    fn add_pages(&mut self, unit: &Capabilities, flush: &Flush<'_>, domains: &[u16], all: &[Pages]) {
+        domains.iter().for_each(|domain_id| self.add(Invalidation::IotlbDomain(*domain_id)));
+        let (mut blocks, mut chosen) = (0, Vec::new());
         for (index, &Pages { tag: domain_id, .. }) in all.iter().enumerate() {
             let pages = || flush.pages_of(domain_id);
             let listed = all.iter().take(index).any(|before| before.tag == domain_id);
             if listed || domains.contains(&domain_id) {
                 continue;
             }
-            let cover = |widest| {
-                let page = 9 * (unit.largest_page.max(1) - 1);
-                Blocks { cost: Cost::IOTLB, widest, page }.cover(pages().map(|pages| (pages.first, pages.last)))
+            let page = 9 * (unit.largest_page.max(1) - 1);
+            let mut cover = |widest: u8| {
+                let changed = pages().map(|pages| (pages.first, pages.last));
+                Blocks { cost: Cost::IOTLB, widest, page }.cover(changed, &mut chosen)
             };
-            match unit.page_selective.filter(|_| blocks < BLOCKS).and_then(cover) {
-                Some(chosen) => {
-                    blocks += chosen.len();
-                    for &Block { first, mask } in &chosen {
-                        let last = first + ((1 << mask) - 1);
-                        // R28.
-                        let leaves_only =
-                            pages().all(|part| part.leaves_only || part.first > last || part.last < first);
-                        let start = Iova::new(first * PAGE_BYTES);
-                        self.add(Invalidation::IotlbPages { domain_id, start, mask, leaves_only });
-                    }
-                }
-                None => self.add(Invalidation::IotlbDomain(domain_id)),
+            if !unit.page_selective.filter(|_| blocks < BLOCKS).is_some_and(&mut cover) {
+                self.add(Invalidation::IotlbDomain(domain_id));
+                continue;
+            }
+            blocks += chosen.len();
+            for &Block { first, mask } in &chosen {
+                let last = first + ((1 << mask) - 1);
+                // R28.
+                let leaves_only = pages().all(|part| part.leaves_only || part.first > last || part.last < first);
+                let start = Iova::new(first * PAGE_BYTES);
+                self.add(Invalidation::IotlbPages { domain_id, start, mask, leaves_only });
             }
         }
     }
 
     /// Device-TLBs, after the IOTLB: a device may ask for a translation again at once (R24).
-    fn add_targets(&mut self, flush: &Flush) {
-        let mut left = flush.targets().len();
+    #[inline(never)]
+    fn add_targets(&mut self, flush: &Flush<'_>) {
+        let (mut left, mut chosen) = (flush.targets().len(), Vec::new());
         for &Target { device, pages_of } in flush.targets() {
             left -= 1;
             let cover = |domain_id| {
                 let pages = flush.pages_of(domain_id).filter(|pages| pages.was_present);
-                Blocks::OF_DEVICE.cover(pages.map(|pages| (pages.first, pages.last)))
+                Blocks::OF_DEVICE.cover(pages.map(|pages| (pages.first, pages.last)), &mut chosen)
             };
-            match pages_of.and_then(cover).filter(|blocks| blocks.len() + left <= self.room()) {
-                Some(chosen) => {
-                    for &Block { first, mask } in &chosen {
-                        let start = Iova::new(first * PAGE_BYTES);
-                        self.add(Invalidation::DeviceTlbPages { device, start, mask });
-                    }
-                }
-                None => self.add(Invalidation::DeviceTlb(device)),
+            if !pages_of.is_some_and(cover) || chosen.len() + left > self.room() {
+                self.add(Invalidation::DeviceTlb(device));
+                continue;
+            }
+            for &Block { first, mask } in &chosen {
+                let start = Iova::new(first * PAGE_BYTES);
+                self.add(Invalidation::DeviceTlbPages { device, start, mask });
             }
         }
     }

@@ -31,7 +31,7 @@ use failures::Failures;
 const SLOTS_A_PAGE: u16 = 256;
 /// The largest QS (S 11.4.9.3).
 const LARGEST: u32 = 7;
-/// Looks at the status word before the unit's registers are asked what is wrong: a read of those is far slower.
+/// Looks at the status word before the unit's registers are read, which is far slower.
 const QUICK_LOOKS: u32 = 64;
 
 /// What was submitted so far.
@@ -57,7 +57,7 @@ pub(crate) struct Ticket {
 struct State {
     /// The number of the next descriptor.
     tail: u64,
-    /// What to add to a number to find its slot, modulo their number. It changes when the unit has to begin anew (R20).
+    /// What to add to a number to find its slot, modulo their number. It changes when descriptors are laid out again (R20).
     skew: u64,
     waits: u64,
     doorbells: u64,
@@ -77,7 +77,7 @@ pub(in crate::vtd) struct Queue {
     done: AtomicU64,
     /// The end of the last batch that failed, so that those behind it need not look why. Written under the lock.
     failed: AtomicU64,
-    /// How often a device answered what nobody had asked (R22).
+    /// How often a device answered without a request (R22).
     completion_errors: AtomicU64,
     /// The number of slots, a power of two, less one.
     mask: u64,
@@ -131,7 +131,7 @@ impl Queue {
         self.mask / 2
     }
 
-    /// Tells the unit of it and switches it on (R14). The unit's queue is off; what was under way is forgotten.
+    /// Gives the queue to the unit and switches it on (R14). The unit's queue is off; what was under way is dropped.
     pub(in crate::vtd) fn start<H: Hal>(&self, registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
         {
             let mut state = self.state.lock();
@@ -147,7 +147,7 @@ impl Queue {
     }
 
     /// Switches off the queue that is on, whoever made it: waits until it is empty first (R14, R69). What was
-    /// not fetched from one that an error stopped is left out: all that is cached is forgotten before a table is used.
+    /// not fetched from one that an error stopped is dropped: all caches are invalidated before a table is used.
     pub(in crate::vtd) fn stop<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
         let empty = || {
             let stopped = registers.fsts().get() & (FSTS::IQE::SET + FSTS::ITE::SET).mask();
@@ -316,7 +316,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Self::wait), but for the time.
+    /// Those of [`wait`](Self::wait) except a timeout.
     pub(in crate::vtd) fn poll<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
@@ -371,7 +371,7 @@ impl Queue {
         cause.map_or(Ok(()), |cause| Err(cause.error(registers.window)))
     }
 
-    /// Counts and clears a completion error: a device answered what nobody had asked, and the queue runs (R22). Nobody may be
+    /// Counts and clears a completion error: a device answered without a request, and the queue runs (R22). Nobody may be
     /// waiting, and as long as it stands, no fault event comes (S 7.3). Takes no lock.
     pub(in crate::vtd) fn clear_completion_error<H: Hal>(&self, registers: &Registers<'_, H>) {
         if registers.fsts().is_set(FSTS::ICE) {

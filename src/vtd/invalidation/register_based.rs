@@ -11,7 +11,7 @@ use crate::vtd::Capabilities;
 use crate::vtd::command::wait_until;
 use crate::vtd::registers::{CCMD, IOTLB, Registers};
 
-/// Granularities, asked for and reported: the smaller, the coarser. 0 reports an error.
+/// Granularities, requested and reported: the smaller, the coarser. 0 reports an error.
 const GLOBAL: u64 = 0b01;
 const DOMAIN: u64 = 0b10;
 const SELECTIVE: u64 = 0b11;
@@ -88,7 +88,7 @@ pub(in crate::vtd) fn run<H: Hal>(
     })
 }
 
-/// Waits until nothing that somebody else asked for is pending: before the queue is switched on (S 6.5.2).
+/// Waits until nothing that somebody else requested is pending: before the queue is switched on (S 6.5.2).
 pub(in crate::vtd) fn wait_idle<H: Hal>(
     registers: &Registers<'_, H>,
     unit: &Capabilities,
@@ -107,7 +107,7 @@ fn wait_iotlb<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities, timeout
     wait_until(registers, timeout_ns, "IOTLB_REG", "IVT", done)
 }
 
-/// A unit may do more than it was asked for, but neither nothing nor less.
+/// A unit may do more than was requested, but not less.
 fn check<H>(
     registers: &Registers<'_, H>,
     register: &'static str,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_may_do_more_than_it_was_asked_for_but_neither_nothing_nor_less() {
+    fn a_unit_may_invalidate_more_but_not_less_than_requested() {
         let window = crate::hal::Window { base: crate::addr::PhysAddr::zero(), bytes: 4096 };
         let registers = Registers { hal: &(), window };
         let accepted = |asked| [0, 1, 2, 3].map(|done| check(&registers, "IOTLB_REG", "IAIG", asked, done).is_ok());

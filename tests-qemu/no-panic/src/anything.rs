@@ -1,6 +1,7 @@
 //! Values that could be anything: the optimiser cannot leave out a path because it knows what it is called with.
 
 use core::hint::black_box;
+use core::mem::{MaybeUninit, take};
 use core::ptr::with_exposed_provenance_mut;
 use core::sync::atomic::AtomicU64;
 
@@ -23,6 +24,11 @@ pub fn any_mut<T: 'static>() -> &'static mut T {
     let anywhere = with_exposed_provenance_mut(any_number() as usize);
     // SAFETY: no program of this package is ever run, so no such reference ever comes to be.
     unsafe { &mut *anywhere }
+}
+
+/// Memory to hand over, as much as there may be.
+pub fn any_memory() -> &'static mut [MaybeUninit<u64>] {
+    take(any_mut())
 }
 
 /// Uses a value, so that it has to be made.

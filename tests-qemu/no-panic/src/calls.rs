@@ -2,6 +2,7 @@
 
 mod front;
 mod ground;
+mod limits;
 mod paging;
 mod tables;
 mod topology;
@@ -10,19 +11,13 @@ use cofferdam::hal::Hal;
 
 use crate::any;
 
-/// All calls. The numbers are the capacities of the topology and of the front.
-pub fn all<
-    H: Hal + Copy + 'static,
-    const UNITS: usize,
-    const SCOPES: usize,
-    const RESERVED: usize,
-    const CELLS: usize,
-    const DEVICES: usize,
->() {
+/// All calls, whatever the capacities are.
+pub fn all<H: Hal + Copy + 'static>() {
     ground::calls();
+    limits::calls();
     tables::dmar();
     tables::ivrs();
-    topology::calls::<H, UNITS, SCOPES, RESERVED>();
+    topology::calls::<H>();
     paging::calls(any::<H>());
-    front::calls::<H, UNITS, CELLS, DEVICES>();
+    front::calls::<H>();
 }

@@ -9,7 +9,7 @@ mod anything;
 pub mod calls;
 mod platform;
 
-pub use anything::{any, any_mut, any_number, show};
+pub use anything::{any, any_memory, any_mut, any_number, show};
 pub use platform::Platform;
 
 #[cfg(target_os = "none")]

@@ -9,9 +9,9 @@ use core::ptr::{self, NonNull};
 use cofferdam::addr::{Iova, PhysAddr, Region, Rights};
 use cofferdam::hal::{Hal, Window};
 use cofferdam::iommu::Difference;
-use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Edu, Entry, Report, Words, bring_up, live_words, topology};
+use cofferdam_tests_qemu::{Edu, Entry, Front, Report, Words, bring_up, dmar, live_words};
 use heapless::Vec;
 
 const PAGE: u64 = 4096;
@@ -27,7 +27,7 @@ fn run(pc: &'static Pc) -> u32 {
 }
 
 fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
-    let iommu = bring_up(pc, topology(pc)?, report)?;
+    let iommu = bring_up(pc, dmar(pc)?, report)?;
     let window = iommu.units().next().ok_or_else(|| Words::new(format_args!("no unit")))?.window;
     // A large page for each cell, and a page for each of a large page that both share.
     let memory =
@@ -76,7 +76,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let mut crossing = Words::default();
     live.with_flipped(leaf, PAGE, || {
         iommu.audit(|difference| {
-            if let Difference::Crosses { cell, owner, .. } = difference
+            if let Difference::CrossesCells { cell, owner, .. } = difference
                 && (cell, owner) == (Some(a), b)
             {
                 crossing = Words::new(format_args!("{difference}"));
@@ -125,7 +125,7 @@ impl Live {
     }
 
     /// How many differences there are with these bits flipped, and the first.
-    fn flipped(&self, iommu: &Iommu<&'static Pc>, at: u64, bits: u64) -> Result<(u64, Words), Words> {
+    fn flipped(&self, iommu: &Front<&'static Pc>, at: u64, bits: u64) -> Result<(u64, Words), Words> {
         let mut first = None;
         let audit = self.with_flipped(at, bits, || iommu.audit(|difference| first = first.or(Some(difference))))?;
         let first = first.map_or_else(Words::default, |difference| Words::new(format_args!("{difference}")));

@@ -9,7 +9,7 @@
 use core::sync::atomic::AtomicBool;
 
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up, topology};
+use cofferdam_tests_qemu::{Broken, Fault, Report, Words, bring_up, dmar};
 
 static ALWAYS: AtomicBool = AtomicBool::new(true);
 
@@ -28,7 +28,7 @@ fn run(pc: &'static Pc) -> u32 {
 }
 
 fn refuse(pc: &'static Pc, fault: Option<Fault>, report: &Report) -> Result<(), Words> {
-    let _iommu = bring_up(Broken { hal: pc, fault }, topology(pc)?, report)?;
+    let _iommu = bring_up(Broken { hal: pc, fault }, dmar(pc)?, report)?;
     report.expect(false, "the driver refuses the machine", format_args!("it was switched on"));
     Ok(())
 }

@@ -5,11 +5,13 @@
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
-use cofferdam::iommu::{DeviceConfig, Statistics};
-use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam::firmware::dmar::{Dmar, Structure};
+use cofferdam::hal::Window;
+use cofferdam::iommu::{DeviceConfig, Edit, Statistics};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Pc, entry};
 use cofferdam_report::Record;
-use cofferdam_tests_qemu::{Ats, Edu, Marks, Report, Words, discover, topology};
+use cofferdam_tests_qemu::{Ats, Edu, Front, Marks, Report, Words, discover, dmar};
 use heapless::Vec;
 
 const PAGE: u64 = 4096;
@@ -31,12 +33,15 @@ fn run(pc: &'static Pc) -> u32 {
 }
 
 fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
-    let topology = topology(pc)?;
-    let window = topology.units().first().ok_or_else(|| Words::new(format_args!("no unit")))?.window;
+    let table = dmar(pc)?;
+    let unit =
+        Dmar::new(table, |_| ())?.sound().find_map(|it| if let Structure::Drhd(it) = it { Some(it) } else { None });
+    let base = unit.ok_or_else(|| Words::new(format_args!("no unit")))?.base();
+    let window = Window { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
     // SAFETY: this scenario runs in QEMU alone.
     let marks = unsafe { Marks::new(pc, window) };
     marks.begin("discover");
-    let mut iommu = discover(pc, topology, report)?;
+    let mut iommu = discover(pc, table, report)?;
     marks.begin("enable");
     iommu.enable()?;
     marks.begin("create a cell");
@@ -135,7 +140,7 @@ fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Resu
 
 /// The calls of one cell, each marked by its name.
 struct Calls<'a> {
-    iommu: &'a Iommu<&'static Pc>,
+    iommu: &'a Front<&'static Pc>,
     cell: CellId,
     marks: Marks,
     /// Where its memory is.
@@ -173,13 +178,11 @@ impl Calls<'_> {
     }
 
     fn change(&self, name: &str, taken: [u64; 2], granted: u64) -> Result<(), Words> {
-        let mut change = self.iommu.change();
-        for page in taken {
-            change.unmap(self.cell, range(page, 1)?)?;
-        }
-        change.map(self.cell, self.region(granted, 1)?)?;
+        let [first, second] = taken;
+        let unmap = |page| Ok::<_, Words>(Edit::Unmap(self.cell, range(page, 1)?));
+        let edits = [unmap(first)?, unmap(second)?, Edit::Map(self.cell, self.region(granted, 1)?)];
         self.marks.begin(name);
-        change.commit()?;
+        self.iommu.commit(&edits)?;
         Ok(())
     }
 

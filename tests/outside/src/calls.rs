@@ -8,17 +8,26 @@ use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{
-    Audit, Committed, DeviceConfig, DeviceInfo, Difference, Error, InputRanges, Options, Others, Reach, RemappingUnit,
+    Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach, RemappingUnit,
     Statistics,
 };
-use cofferdam::topology::Topology;
+use cofferdam::limits::Limits;
+use cofferdam::topology::{BridgeWindow, Topology};
 use cofferdam::{CellConfig, CellId, Coherency, Iommu};
 
 use crate::platform::Platform;
 
-type Front = Iommu<Platform, 8, 16, 64>;
-type Done = Result<Committed<16>, Error>;
+type Front = Iommu<'static, Platform>;
+type Done = Result<Committed, Error>;
 type Each<T> = extern "C" fn(&T);
+/// Memory for a front: where it is, and how many words.
+type Memory = (*mut MaybeUninit<u64>, usize);
+
+/// What a C client hands over.
+fn handed_over(memory: &Memory) -> &'static mut [MaybeUninit<u64>] {
+    // SAFETY: this program is never run, so nothing relies on it.
+    unsafe { core::slice::from_raw_parts_mut(memory.0, memory.1) }
+}
 
 macro_rules! calls {
     ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $result:ty { $($body:tt)* })*) => {
@@ -36,17 +45,16 @@ macro_rules! calls {
 
 calls! {
     fn new(options: &Options) -> Front { Iommu::new(Platform, *options) }
-    fn discover(topology: &Topology, options: &Options) -> Result<Front, Error> {
-        Iommu::discover(Platform, topology.clone(), *options)
+    fn probe_acpi(
+        iommu: &mut Front, memory: &Memory, limits: &Limits, table: &&[u8], each: Each<Finding>,
+    ) -> Result<(), Error> {
+        iommu.probe_acpi(handed_over(memory), limits, table, |finding| each(&finding))
     }
-    fn probe(iommu: &mut Front, topology: &Topology) -> Result<(), Error> { iommu.probe(topology.clone()) }
-    fn probe_dmar(iommu: &mut Front, dmar: &&[u8], each: Each<Finding>) -> Result<(), Error> {
-        iommu.probe_dmar(dmar, |finding| each(&finding))
-    }
+    fn words(limits: &Limits) -> usize { limits.words() }
     fn enable(iommu: &mut Front) -> Result<(), Error> { iommu.enable() }
     fn disable(iommu: &mut Front) -> Result<(), Error> { iommu.disable() }
     fn units(iommu: &Front, each: Each<RemappingUnit>) -> () { iommu.units().for_each(|unit| each(&unit)) }
-    fn topology(iommu: &'static Front) -> &'static Topology { iommu.topology() }
+    fn topology(iommu: &'static Front) -> &'static Topology<'static> { iommu.topology() }
     fn hal(iommu: &'static Front) -> &'static Platform { iommu.hal() }
     fn statistics(iommu: &Front) -> Statistics { iommu.statistics() }
 
@@ -54,7 +62,12 @@ calls! {
     fn create_root_cell(iommu: &Front, cell: &CellConfig) -> Result<CellId, Error> { iommu.create_root_cell(*cell) }
     fn destroy_cell(iommu: &Front, cell: &CellId) -> Done { iommu.destroy_cell(*cell) }
     fn coherency(iommu: &Front, cell: &CellId) -> Result<Coherency, Error> { iommu.coherency(*cell) }
-    fn input_ranges(iommu: &Front, cell: &CellId) -> Result<InputRanges, Error> { iommu.input_ranges(*cell) }
+    fn input_ranges(iommu: &Front, cell: &CellId, each: Each<IovaRange>) -> Result<(), Error> {
+        iommu.input_ranges(*cell, |range| each(&range))
+    }
+    fn windows(iommu: &Front, device: &SourceId, each: Each<BridgeWindow>) -> () {
+        iommu.windows(*device, &mut |window| each(&window));
+    }
     fn device_info(iommu: &Front, device: &SourceId) -> Result<DeviceInfo, Error> { iommu.device_info(*device) }
     fn others(others: &Others, each: Each<SourceId>) -> u16 {
         others.first().for_each(|other| each(&other));
@@ -73,14 +86,9 @@ calls! {
     }
     fn release(iommu: &Front, device: &SourceId) -> Done { iommu.release(*device) }
 
-    fn commit(iommu: &Front, regions: &&[(CellId, Region)], gone: &CellId) -> Done {
-        let mut change = iommu.change();
-        let added = regions.iter().try_for_each(|(cell, region)| change.map(*cell, *region).map(|_| ()));
-        added.and_then(|()| change.destroy(*gone).map(|_| ())).and_then(|()| change.commit())
-    }
-    fn coherency_changes(committed: &'static Committed<16>) -> &'static [(CellId, Coherency)] {
-        committed.coherency_changes()
-    }
+    fn commit(iommu: &Front, edits: &&[Edit]) -> Done { iommu.commit(edits) }
+    fn coherency_change(committed: &Committed, cell: &CellId) -> Option<Coherency> { committed.coherency_change(*cell) }
+    fn changes_coherency(committed: &Committed) -> bool { committed.changes_coherency() }
 
     fn faults(iommu: &Front, each: Each<Fault>) -> FaultLog { iommu.faults(|fault| each(&fault)) }
     fn faults_by_device(iommu: &Front, each: Each<(SourceId, u64)>) -> () {
@@ -89,9 +97,7 @@ calls! {
     fn set_fault_event(iommu: &Front, to: &Option<Destination>) -> Result<(), Error> { iommu.set_fault_event(*to) }
     fn mute(iommu: &Front, device: &SourceId, muted: bool) -> Result<(), Error> { iommu.mute(*device, muted) }
 
-    fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit<16>, Error> {
-        iommu.audit(|difference| each(&difference))
-    }
-    fn audit_cells(audit: &'static Audit<16>) -> [&'static [CellId]; 2] { [audit.unsafe_interrupts(), audit.sharing()] }
+    fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit, Error> { iommu.audit(|difference| each(&difference)) }
+    fn audit_cells(audit: &Audit, cell: &CellId) -> [bool; 2] { [audit.allows_unsafe_interrupts(*cell), audit.shares(*cell)] }
     fn reach(iommu: &Front, each: Each<Reach>) -> Result<(), Error> { iommu.reach(|reach| each(&reach)) }
 }

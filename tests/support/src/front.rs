@@ -1,33 +1,31 @@
 //! Fronts of the driver: all that tests and benchmarks make come from here.
 #![forbid(unsafe_code)]
 
-use cofferdam::addr::{Region, SourceId};
+use std::mem::MaybeUninit;
+
+use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
 use cofferdam::firmware::{self, Finding};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{Error, Options, UnitState};
-use cofferdam::topology::{ConfigSpace, Topology};
-use cofferdam::{CellConfig, CellId, Iommu, limits};
+use cofferdam::iommu::{Committed, DeviceConfig, Edit, Error, Options, UnitState};
+use cofferdam::limits::Limits;
+use cofferdam::topology::{BridgeWindow, ConfigSpace, Topology};
+use cofferdam::{CellConfig, CellId, Coherency, Iommu};
 use cofferdam_model::Machine;
 
 use crate::tables::{endpoint, of_machine};
 
-/// A front with the default capacities.
-pub type Front<H> = Iommu<H>;
-/// Edits of such a front.
-pub type Change<'i, H> = cofferdam::iommu::Change<'i, H, { limits::UNITS }, { limits::CELLS }, { limits::DEVICES }>;
-/// What a change of such a front has come to.
-pub type Committed = cofferdam::iommu::Committed<{ limits::CELLS }>;
+/// A front whose memory lasts as long as the test's process.
+pub type Front<H> = Iommu<'static, H>;
 
-/// A front that is soon full.
-pub type SmallFront<H> = Iommu<H, SMALL_UNITS, SMALL_CELLS, SMALL_DEVICES>;
-/// Edits of a small front.
-pub type SmallChange<'i, H> = cofferdam::iommu::Change<'i, H, SMALL_UNITS, SMALL_CELLS, SMALL_DEVICES>;
-/// What a change of a small front has come to.
-pub type SmallCommitted = cofferdam::iommu::Committed<SMALL_CELLS>;
-const SMALL_UNITS: usize = 4;
+/// The capacities of a front that is soon full.
+pub const SMALL: Limits = Limits { units: 4, cells: SMALL_CELLS, devices: 40, ..Limits::DEFAULT };
 /// Cells of a small front.
 pub const SMALL_CELLS: usize = 8;
-const SMALL_DEVICES: usize = 40;
+
+/// Memory for a front.
+pub fn memory(limits: &Limits) -> Vec<MaybeUninit<u64>> {
+    vec![MaybeUninit::uninit(); limits.words()]
+}
 
 /// For cells whose devices have no configuration space, as most in tests.
 pub const UNSAFE_INTERRUPTS: CellConfig =
@@ -47,15 +45,26 @@ pub fn read_table(
     table: &[u8],
     config: &impl ConfigSpace,
     report: impl FnMut(Finding),
-) -> Result<Topology, firmware::Error> {
-    match table {
-        [b'I', ..] => Topology::from_ivrs(table, report),
-        _ => Topology::from_dmar(table, config, report),
-    }
+) -> Result<Topology<'static>, firmware::Error> {
+    read_table_with(&Limits::DEFAULT, table, config, report)
+}
+
+/// The same with other capacities than the default ones.
+///
+/// # Errors
+///
+/// The table cannot be used.
+pub fn read_table_with(
+    limits: &Limits,
+    table: &[u8],
+    config: &impl ConfigSpace,
+    report: impl FnMut(Finding),
+) -> Result<Topology<'static>, firmware::Error> {
+    Topology::read(memory(limits).leak(), limits, table, config, report)
 }
 
 /// What a sound table says.
-pub fn topology(table: &[u8], config: &impl ConfigSpace) -> Topology {
+pub fn topology(table: &[u8], config: &impl ConfigSpace) -> Topology<'static> {
     read_table(table, config, |finding| panic!("{finding}")).unwrap()
 }
 
@@ -79,8 +88,10 @@ pub fn front_with_findings<H: Hal>(
     options: Options,
     report: impl FnMut(Finding),
 ) -> Result<Front<H>, Error> {
-    let topology = read_table(table, &hal, report)?;
-    Front::discover(hal, topology, options)
+    let limits = Limits::DEFAULT;
+    let mut iommu = Front::new(hal, options);
+    iommu.probe_acpi(memory(&limits).leak(), &limits, table, report)?;
+    Ok(iommu)
 }
 
 /// A front that no unit was looked at by yet.
@@ -96,9 +107,14 @@ pub fn enabled_front<H: Hal>(hal: H, table: &[u8], options: Options) -> Front<H>
 }
 
 /// A small front over a platform with a sound table, switched on.
-pub fn small_front<H: Hal>(hal: H, table: &[u8], options: Options) -> SmallFront<H> {
-    let topology = topology(table, &hal);
-    let mut iommu = SmallFront::discover(hal, topology, options).unwrap();
+pub fn small_front<'s, H: Hal>(
+    hal: H,
+    memory: &'s mut [MaybeUninit<u64>],
+    table: &[u8],
+    options: Options,
+) -> Iommu<'s, H> {
+    let mut iommu = Iommu::new(hal, options);
+    iommu.probe_acpi(memory, &SMALL, table, |finding| panic!("{finding}")).unwrap();
     iommu.enable().unwrap();
     iommu
 }
@@ -137,14 +153,122 @@ pub fn enabled_with_reserved<'m>(machine: &'m Machine, reserved: &[(u64, u64, u8
 }
 
 /// The state of each unit.
-pub fn states<H: Hal>(iommu: &Front<H>) -> Vec<UnitState> {
+pub fn states<H: Hal>(iommu: &Iommu<'_, H>) -> Vec<UnitState> {
     iommu.units().map(|unit| unit.state).collect()
 }
 
 /// A cell with one region and one device.
-pub fn cell_with<H: Hal>(iommu: &Front<H>, region: Region, device: SourceId) -> CellId {
+pub fn cell_with<H: Hal>(iommu: &Iommu<'_, H>, region: Region, device: SourceId) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region).unwrap();
     iommu.assign(device, cell).unwrap();
     cell
+}
+
+/// Edits that are collected, and committed together.
+#[derive(Debug)]
+pub struct Change<'i, 's, H> {
+    iommu: &'i Iommu<'s, H>,
+    /// What is collected.
+    pub edits: Vec<Edit>,
+}
+
+/// Begins a change.
+pub trait Changes<'s, H> {
+    /// A change without edits yet.
+    fn change(&self) -> Change<'_, 's, H>;
+}
+
+impl<'s, H> Changes<'s, H> for Iommu<'s, H> {
+    fn change(&self) -> Change<'_, 's, H> {
+        Change { iommu: self, edits: Vec::new() }
+    }
+}
+
+impl<H: Hal> Change<'_, '_, H> {
+    /// Adds an edit.
+    pub fn with(&mut self, edit: Edit) -> &mut Self {
+        self.edits.push(edit);
+        self
+    }
+
+    /// [`Edit::Map`].
+    pub fn map(&mut self, cell: CellId, region: Region) -> &mut Self {
+        self.with(Edit::Map(cell, region))
+    }
+
+    /// [`Edit::MapShared`].
+    pub fn map_shared(&mut self, cell: CellId, region: Region) -> &mut Self {
+        self.with(Edit::MapShared(cell, region))
+    }
+
+    /// [`Edit::Unmap`].
+    pub fn unmap(&mut self, cell: CellId, range: IovaRange) -> &mut Self {
+        self.with(Edit::Unmap(cell, range))
+    }
+
+    /// [`Edit::Protect`].
+    pub fn protect(&mut self, cell: CellId, range: IovaRange, rights: Rights) -> &mut Self {
+        self.with(Edit::Protect(cell, range, rights))
+    }
+
+    /// [`Edit::Assign`].
+    pub fn assign(&mut self, device: SourceId, cell: CellId) -> &mut Self {
+        self.assign_with(device, cell, DeviceConfig::default())
+    }
+
+    /// [`Edit::Assign`].
+    pub fn assign_with(&mut self, device: SourceId, cell: CellId, config: DeviceConfig) -> &mut Self {
+        self.with(Edit::Assign(device, cell, config))
+    }
+
+    /// [`Edit::Release`].
+    pub fn release(&mut self, device: SourceId) -> &mut Self {
+        self.with(Edit::Release(device))
+    }
+
+    /// [`Edit::Destroy`].
+    pub fn destroy(&mut self, cell: CellId) -> &mut Self {
+        self.with(Edit::Destroy(cell))
+    }
+
+    /// Makes all edits take effect.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Iommu::commit`].
+    pub fn commit(&self) -> Result<Committed, Error> {
+        self.iommu.commit(&self.edits)
+    }
+}
+
+/// Which of these cells have another coherency than before a change.
+pub fn coherency_changes(committed: &Committed, cells: &[CellId]) -> Vec<(CellId, Coherency)> {
+    let change = |cell: &CellId| committed.coherency_change(*cell).map(|now| (*cell, now));
+    let all: Vec<_> = cells.iter().filter_map(change).collect();
+    assert_eq!(committed.changes_coherency(), !all.is_empty(), "of these cells, or of none");
+    all
+}
+
+/// The windows of bridges that requests of a device do not pass.
+pub fn windows<H: Hal>(iommu: &Iommu<'_, H>, device: SourceId) -> Vec<BridgeWindow> {
+    let mut all = Vec::new();
+    iommu.windows(device, &mut |window| all.push(window));
+    all
+}
+
+/// The memory that firmware reserves for a device.
+pub fn reserved<H: Hal>(iommu: &Iommu<'_, H>, device: SourceId) -> Vec<Region> {
+    iommu.topology().reserved(iommu.hal(), device).map(|memory| memory.region).collect()
+}
+
+/// The input ranges that a cell can map.
+///
+/// # Errors
+///
+/// As for [`Iommu::input_ranges`].
+pub fn input_ranges<H: Hal>(iommu: &Iommu<'_, H>, cell: CellId) -> Result<Vec<IovaRange>, Error> {
+    let mut all = Vec::new();
+    iommu.input_ranges(cell, |range| all.push(range))?;
+    Ok(all)
 }

@@ -43,6 +43,13 @@ enum Line {
         median: f64,
         high: f64,
     },
+    Wait {
+        units: u64,
+        threads: u64,
+        low: f64,
+        median: f64,
+        high: f64,
+    },
     Cost {
         work: String,
         #[serde(flatten)]
@@ -62,6 +69,8 @@ pub struct Results {
     times: BTreeMap<(String, String, u64), Time>,
     /// By units and threads.
     pub edits: BTreeMap<(u64, u64), Time>,
+    /// The same where units take a while to confirm.
+    pub waits: BTreeMap<(u64, u64), Time>,
     costs: BTreeMap<String, Cost>,
     instructions: BTreeMap<(String, String), u64>,
     /// Registers read and written for a batch.
@@ -78,6 +87,9 @@ impl Results {
             }
             Line::Edit { units, threads, low, median, high } => {
                 self.edits.insert((units, threads), Time { low, median, high });
+            }
+            Line::Wait { units, threads, low, median, high } => {
+                self.waits.insert((units, threads), Time { low, median, high });
             }
             Line::Cost { work, cost } => {
                 self.costs.insert(work, cost);
@@ -139,6 +151,7 @@ mod tests {
             r#"{"kind":"time","work":"map_4k","contender":"stores","bytes":4096,"low":9.0,"median":10.0,"high":12.0}"#,
             r#"{"kind":"batch","registers":1}"#,
             r#"{"kind":"edit","units":8,"threads":2,"low":1.0,"median":1.0,"high":1.0}"#,
+            r#"{"kind":"wait","units":1,"threads":4,"low":1.0,"median":1.0,"high":1.0}"#,
         ] {
             results.hear_time(line).unwrap();
         }
@@ -148,6 +161,7 @@ mod tests {
         assert_eq!(results.time("map_4k", "stores", 8192), None);
         assert_eq!(results.cost("cell").map(|cost| (cost.waits, cost.frames)), Some((3, 6)));
         assert_eq!(results.edits.keys().collect::<Vec<_>>(), [&(8, 2)]);
+        assert_eq!(results.waits.keys().collect::<Vec<_>>(), [&(1, 4)]);
         assert_eq!(results.registers_of_batch, Some(1));
         assert!((results.noise() - 0.2).abs() < 1e-9);
         assert!(results.hear_time("{}").is_err() && results.hear_time("warning: unused").is_err());

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_shown_with_its_functions_and_what_does_not_fit() {
+    fn this_machine_is_shown_with_its_functions_and_misfits() {
         let folder = sysfs();
         let machine = Machine::at(folder.path().to_owned());
         let report = Report::new(&machine.input().unwrap(), Some(&machine)).unwrap();

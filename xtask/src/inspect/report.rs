@@ -1,14 +1,20 @@
 //! What is printed, as data: the same for people and for programs. The JSON is described in docs/inspect-json.md.
 
+use std::mem::MaybeUninit;
+
 use anyhow::Result;
 use cofferdam::{
     addr::SourceId,
     firmware::{Error, Finding, Flaw, Header, Severity, Strictness},
-    topology::{ConfigSpace, NoConfigSpace, Topology},
+    limits::Limits,
+    topology::{ConfigSpace, NoConfigSpace, Topology, UnitIndex},
 };
 use serde::Serialize;
 
 use super::{input::Input, machine::Machine};
+
+/// What a driver holds by default is what counts as too much.
+const LIMITS: Limits = Limits::DEFAULT;
 
 /// Goes up when a field changes its meaning or goes away; a new field does not raise it.
 const SCHEMA: u32 = 1;
@@ -136,12 +142,8 @@ impl Report {
         let mut findings = Vec::new();
         let report = |finding| findings.push(finding);
         let is_dmar = input.table.starts_with(b"DMAR");
-        let topology: Result<Topology, Error> = if is_dmar {
-            Topology::from_dmar(&input.table, config, report)
-        } else {
-            Topology::from_ivrs(&input.table, report)
-        };
-        let (topology, unusable) = match topology {
+        let mut memory = vec![MaybeUninit::uninit(); LIMITS.words()];
+        let (topology, unusable) = match Topology::read(&mut memory, &LIMITS, &input.table, config, report) {
             Ok(topology) => (Some(topology), None),
             Err(error @ (Error::NoUnit { .. } | Error::Full { .. })) => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
@@ -190,7 +192,7 @@ fn told(finding: &Finding) -> Told {
     }
 }
 
-fn functions(machine: &Machine, topology: &Topology) -> Vec<Function> {
+fn functions(machine: &Machine, topology: &Topology<'_>) -> Vec<Function> {
     let functions = machine.functions().into_iter();
     functions
         .map(|(source, class)| {
@@ -200,7 +202,7 @@ fn functions(machine: &Machine, topology: &Topology) -> Vec<Function> {
             Function {
                 device: source.to_string(),
                 class: format!("{class:06x}"),
-                unit: topology.unit_of(machine, source),
+                unit: topology.unit_of(machine, source).map(UnitIndex::get),
                 requesters,
             }
         })

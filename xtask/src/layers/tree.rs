@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use proc_macro2::{Span, TokenStream, TokenTree};
-use syn::{Attribute, ImplItem, Item, UseTree, Visibility, visit::Visit};
+use syn::{Attribute, Expr, ExprLit, ImplItem, Item, Lit, Meta, MetaNameValue, UseTree, Visibility, visit::Visit};
 
 /// A crate. The first module is its root.
 #[derive(Debug, Default)]
@@ -99,12 +99,19 @@ impl Tree {
                 continue;
             }
             let name = module.ident.to_string();
-            let below = folder.join(&name);
+            let (below, named) = (folder.join(&name), path_attribute(&module.attrs));
             let path = [path.clone(), vec![name.clone()]].concat();
             let child = match &module.content {
-                Some((_, items)) => self.read_items(root, file, &below, path, Some(here), items)?,
+                Some((_, items)) => {
+                    let below = named.map_or(below, |named| folder.join(named));
+                    self.read_items(root, file, &below, path, Some(here), items)?
+                }
                 None => {
                     let files = [below.with_extension("rs"), below.join("mod.rs")];
+                    let named = named.map(|named| file.with_file_name(named));
+                    if named.is_some_and(|named| !files.contains(&named)) {
+                        bail!("{} declares the module {name} with another file than its own", file.display());
+                    }
                     let Some(found) = files.iter().find(|file| root.join(file).exists()) else {
                         bail!("{} declares the module {name}, whose file is missing", file.display());
                     };
@@ -124,6 +131,18 @@ impl Tree {
         }
         Ok(here)
     }
+}
+
+/// What `#[path = ".."]` says: the folder of an inline module's files, or a module's file.
+fn path_attribute(attributes: &[Attribute]) -> Option<String> {
+    attributes.iter().find_map(|it| match &it.meta {
+        Meta::NameValue(MetaNameValue { path, value: Expr::Lit(ExprLit { lit: Lit::Str(folder), .. }), .. })
+            if path.is_ident("path") =>
+        {
+            Some(folder.value())
+        }
+        _ => None,
+    })
 }
 
 /// True for what is compiled for tests alone.

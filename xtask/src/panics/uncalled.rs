@@ -17,11 +17,19 @@ pub fn uncalled(src: &Path, module: &str, programs: &Path) -> Result<Vec<String>
     let (driver, programs) = (text(src, module)?, text(programs, "")?);
     let mut missing = Vec::new();
     for (offered, as_called) in offers(&driver) {
-        if !as_called.iter().any(|call| programs.contains(call)) {
+        let mut renamed = renamed(&driver, offered).map(|name| format!("::{name}("));
+        if !as_called.iter().any(|call| programs.contains(call)) && !renamed.any(|call| programs.contains(&call)) {
             missing.push(offered.to_owned());
         }
     }
     Ok(missing)
+}
+
+/// The names under which `pub use` has a function elsewhere.
+fn renamed<'a>(driver: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let other = format!(" {name} as ");
+    let lines = driver.lines().filter(|line| line.trim_start().starts_with("pub use "));
+    lines.filter_map(move |line| line.split_once(&other)?.1.split([',', '}', ';']).next())
 }
 
 /// Each function and each type, with the ways in which it may be called.
@@ -68,15 +76,16 @@ mod tests {
             (
                 src.clone(),
                 "pub fn a(&self) {}\n    pub const fn b<T>() {}\npub fn c() {}\npub(crate) fn d() {}\n\
+                 pub fn f() {}\npub use it::{E, f as g};\npub fn h() {}\nuse it::h as i;\n\
                  impl fmt::Display for E {\nimpl fmt::Display for F {\nimpl Debug for G {",
             ),
-            (programs.clone(), "it.a();\nIt::b();\ncc();\nsay::<E>();"),
+            (programs.clone(), "it.a();\nIt::b();\ncc();\nit::g();\nit::i();\nsay::<E>();"),
         ] {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join("lib.rs"), text).unwrap();
         }
         std::fs::write(src.join("other.rs"), "\npub fn e() {}").unwrap();
-        assert_eq!(uncalled(&src, "", &programs).unwrap(), ["c", "F", "e"]);
+        assert_eq!(uncalled(&src, "", &programs).unwrap(), ["c", "h", "F", "e"]);
         assert_eq!(uncalled(&src, "other", &programs).unwrap(), ["e"]);
     }
 }

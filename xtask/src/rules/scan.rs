@@ -12,7 +12,7 @@ const TESTS: &str = "tests/";
 const MODEL: &str = "platform/model/src/";
 const MODEL_TESTS: &str = "platform/model/tests/";
 /// The table itself, which also says which numbers there are not.
-const TABLE: &str = "platform/model/src/rules.rs";
+const TABLE: &str = "platform/model/src/judge/rules.rs";
 /// How a test says that nothing is reported.
 const SILENCE: [&str; 3] = ["[\"\"; 0]", ".check()", "vec![]"];
 /// A name in backticks with this many words or more is a test's.
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_a_number_in_quotes_but_no_comment_no_list_and_no_unit_test() {
+    fn a_report_is_a_quoted_number_in_code_that_is_no_list_or_test() {
         let text = "\
 //! assert_eq!(found[0].rule, \"R1\");
 let forgives = [\"R2\", \"R1\"];

@@ -81,7 +81,7 @@ fn a_new_page_needs_a_flush_in_caching_mode_alone() {
 }
 
 #[test]
-fn a_table_that_is_taken_out_stays_in_the_paging_structure_caches_with_ih() {
+fn with_ih_a_table_taken_out_stays_in_paging_structure_caches() {
     for unit in all() {
         let (mut driver, _, tables) = mapped(unit);
         driver.publish(tables[2], 0);
@@ -104,7 +104,7 @@ fn a_table_that_is_taken_out_stays_in_the_paging_structure_caches_with_ih() {
 }
 
 #[test]
-fn a_flush_of_one_page_leaves_the_others_of_a_table_in_the_iotlb() {
+fn a_flush_of_one_page_leaves_the_others_in_the_iotlb() {
     let (mut driver, _, tables) = mapped(UnitConfig::server());
     driver.publish(tables[3] + 8, OUTPUT | RW);
     driver.publish(tables[2], 0);
@@ -116,7 +116,7 @@ fn a_flush_of_one_page_leaves_the_others_of_a_table_in_the_iotlb() {
 }
 
 #[test]
-fn a_table_for_a_new_page_needs_a_flush_without_ih_in_caching_mode() {
+fn in_caching_mode_a_new_table_needs_a_flush_without_ih() {
     let (mut driver, _, tables) = mapped(UnitConfig::server().caching_mode(true));
     let table = driver.allocate();
     driver.publish(table, OUTPUT | RW);
@@ -271,7 +271,7 @@ fn context_entries_that_the_unit_cannot_use_are_reported() {
 }
 
 #[test]
-fn a_context_entry_is_written_from_the_top_and_cleared_from_the_bottom() {
+fn a_context_entry_is_written_top_first_cleared_bottom_first() {
     let (mut driver, contexts, tables) = mapped(UnitConfig::server());
     let entry = contexts + u64::from(DEVICE) * 16;
     driver.publish(entry + 8, (DOMAIN + 1) << 8 | 2);
@@ -350,7 +350,7 @@ fn a_store_that_goes_past_the_seam_is_reported() {
 }
 
 #[test]
-fn a_live_root_table_is_replaced_only_by_one_that_translates_alike() {
+fn a_live_root_table_is_replaced_only_by_an_equal_one() {
     let (mut driver, contexts, _) = mapped(UnitConfig::server());
     driver.root = driver.allocate();
     driver.publish(driver.root, contexts.as_u64() | 1);
@@ -405,7 +405,7 @@ fn a_cached_page_has_the_rights_of_the_whole_walk() {
 }
 
 #[test]
-fn a_walk_starts_from_the_lowest_paging_structure_that_is_cached() {
+fn a_walk_starts_from_the_lowest_cached_paging_structure() {
     let (mut driver, _, tables) = mapped(UnitConfig::server());
     // Another page behind the old upper entry, but not behind the old lower one.
     let lower = driver.allocate();

@@ -76,7 +76,7 @@ fn ats_is_switched_on_only_when_the_context_entry_allows_it() {
 }
 
 #[test]
-fn ats_is_switched_off_and_the_device_emptied_before_the_context_entry_blocks_it() {
+fn ats_is_off_and_flushed_before_the_context_entry_blocks() {
     let blocked = |steps: &dyn Fn(&mut Driver)| {
         let (mut driver, contexts, _) = trusted();
         driver.machine.add_ats(device(), 32);
@@ -164,7 +164,7 @@ fn a_device_gets_no_more_invalidations_than_it_takes() {
 }
 
 #[test]
-fn a_fence_in_between_gives_a_device_time_and_a_plain_wait_does_not() {
+fn a_fence_gives_a_device_time_and_a_plain_wait_does_not() {
     let (mut driver, ..) = trusted();
     driver.machine.set_device_tlb(device(), Answer::After(5_000), 4);
     // A wait that stores nothing; FN is bit 6.
@@ -179,7 +179,7 @@ fn a_fence_in_between_gives_a_device_time_and_a_plain_wait_does_not() {
 }
 
 #[test]
-fn a_device_that_never_answers_stops_the_queue_and_drops_the_waits() {
+fn an_unresponsive_device_stops_the_queue_and_drops_waits() {
     let (mut driver, _, tables) = trusted();
     driver.publish(tables[3], 0);
     driver.machine.set_device_tlb(device(), Answer::Never, 32);

@@ -135,7 +135,7 @@ fn in_caching_mode_a_new_entry_is_invalidated_too() {
 }
 
 #[test]
-fn an_entry_changes_in_one_store_or_through_absence_and_an_invalidation() {
+fn an_entry_changes_in_one_store_or_through_absence() {
     let (mut driver, table) = remapping(UnitConfig::server());
     let entry = table + 7 * 16;
     driver.publish(entry + 8, from(DEVICE + 1));

@@ -243,7 +243,7 @@ fn fault_registers_are_written_as_they_should_be() {
 }
 
 #[test]
-fn a_masked_event_is_sent_when_it_is_unmasked_unless_it_was_served() {
+fn a_masked_event_is_sent_when_unmasked_unless_it_was_served() {
     let driver = Driver::up(UnitConfig::server());
     driver.write(0x40, 0xfee0_1000);
     assert!(driver.reads(0x1000).is_err());
@@ -259,7 +259,7 @@ fn a_masked_event_is_sent_when_it_is_unmasked_unless_it_was_served() {
 }
 
 #[test]
-fn registers_are_accessed_with_their_width_and_within_their_window() {
+fn registers_are_accessed_with_their_width_in_their_window() {
     let driver = Driver::new(UnitConfig::server());
     driver.read64(FECTL);
     assert_eq!(driver.rules(), ["REG"]);
@@ -274,7 +274,7 @@ fn registers_are_accessed_with_their_width_and_within_their_window() {
 }
 
 #[test]
-fn a_unit_that_cannot_translate_or_does_not_answer_is_left_alone() {
+fn a_unit_without_translation_or_answers_is_left_alone() {
     let unit = UnitConfig::server();
     let driver = Driver::up(UnitConfig { cap: unit.cap & !(0x1f << 8), ..unit });
     assert_eq!(driver.rules(), ["R4"]);
@@ -285,7 +285,7 @@ fn a_unit_that_cannot_translate_or_does_not_answer_is_left_alone() {
 }
 
 #[test]
-fn a_seed_chooses_what_is_cached_and_what_leaves_the_cpu_s_caches() {
+fn a_seed_chooses_what_caches_hold_and_what_is_written_back() {
     let (mut stale, mut evicted) = (0, 0);
     for seed in 0..64 {
         let unit = UnitConfig::server().coherent(false);

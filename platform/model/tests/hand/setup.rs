@@ -89,7 +89,7 @@ fn a_queue_that_is_on_is_not_moved() {
 }
 
 #[test]
-fn a_bad_descriptor_stops_the_queue_until_it_is_replaced_and_iqe_cleared() {
+fn a_bad_descriptor_stops_the_queue_until_iqe_is_cleared() {
     let mut driver = Driver::new(UnitConfig::server());
     driver.start_queue();
     assert!(!driver.submit(&[CONTEXT_GLOBAL, [0x7, 0], IOTLB_GLOBAL]));
@@ -169,7 +169,7 @@ fn speed() {
 }
 
 #[test]
-fn a_unit_that_flushes_with_a_new_table_needs_no_invalidation_for_it() {
+fn a_unit_that_flushes_with_a_new_root_needs_no_invalidation() {
     let mut driver = Driver::new(UnitConfig::everything());
     driver.start_queue();
     driver.set_root();

@@ -76,7 +76,7 @@ fn head_and_status_word_follow_the_tail() {
 }
 
 #[test]
-fn an_invalidation_through_registers_never_ends_while_the_queue_is_on() {
+fn register_based_invalidation_never_ends_with_the_queue_on() {
     for unit in relaxed(false) {
         let mut driver = Driver::new(unit);
         driver.start_queue();
@@ -107,7 +107,7 @@ fn a_command_without_what_is_on_switches_it_off() {
 /// QEMU does not take QIE = 0 while something is pending, or after anything but a wait. The model takes it, forgives it
 /// here, and reports it on a unit that forgives nothing.
 #[test]
-fn the_queue_is_switched_off_when_it_is_empty_and_a_wait_was_last() {
+fn the_queue_is_switched_off_when_empty_after_a_wait() {
     for (units, rules) in [(relaxed(false), vec![]), (versions(false), vec!["R14"])] {
         for unit in units {
             let mut driver = Driver::new(unit);

@@ -28,7 +28,7 @@ fn without_a_flush_after_a_remap_the_old_page_stays() {
 }
 
 #[test]
-fn without_an_iotlb_flush_after_a_context_change_the_old_pages_stay() {
+fn without_an_iotlb_flush_a_context_change_leaves_old_pages() {
     for unit in relaxed(false) {
         let (mut driver, contexts, _) = mapped(unit);
         driver.publish(contexts + u64::from(DEVICE) * 16, 0);

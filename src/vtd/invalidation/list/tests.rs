@@ -1,3 +1,5 @@
+use core::mem::MaybeUninit;
+use std::vec;
 use std::vec::Vec;
 
 use super::Invalidation::{ContextDevice, ContextDomain, ContextGlobal, IotlbDomain, IotlbGlobal};
@@ -22,7 +24,7 @@ trait Asked {
     fn cleared(&mut self, requesters: &[u16], id: u16, device_tlb: Option<DeviceTlb>);
 }
 
-impl Asked for Flush {
+impl Asked for Flush<'_> {
     fn table(&mut self, unit: &Capabilities, id: u16, change: &Change, tlbs: impl Iterator<Item = DeviceTlb>) {
         self.page_table(&unit.features(52), DomainId::new(id).unwrap(), change, tlbs);
     }
@@ -56,21 +58,29 @@ fn context(requester: u16, domain_id: u16) -> Invalidation {
     ContextDevice { requester: Requester::new(requester), domain_id }
 }
 
-fn listed(unit: &Capabilities, flush: &Flush) -> List {
-    let mut list = List::default();
+/// So many device-TLBs there may be here.
+const DEVICES: usize = 32;
+
+fn fresh() -> Flush<'static> {
+    Flush::new(limits::List::new(vec![MaybeUninit::uninit(); DEVICES].leak()))
+}
+
+fn listed(unit: &Capabilities, flush: &Flush<'_>) -> List<'static> {
+    let mut carver = Carver::new(vec![MaybeUninit::uninit(); List::words(DEVICES)].leak());
+    let mut list = List::cut(&mut carver, DEVICES).unwrap();
     list.fill(unit, flush);
     list
 }
 
-fn all_of(unit: &Capabilities, flush: &Flush) -> Vec<Invalidation> {
+fn all_of(unit: &Capabilities, flush: &Flush<'_>) -> Vec<Invalidation> {
     let list = listed(unit, flush);
     let (unit, devices) = list.parts();
     [unit, devices].concat()
 }
 
 /// What a flush asks for, and whether the write buffer has to be flushed.
-fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush)) -> (Vec<Invalidation>, bool) {
-    let mut flush = Flush::default();
+fn list(unit: &Capabilities, collect: impl FnOnce(&mut Flush<'_>)) -> (Vec<Invalidation>, bool) {
+    let mut flush = fresh();
     collect(&mut flush);
     (all_of(unit, &flush), flush.write_buffer())
 }
@@ -80,7 +90,7 @@ fn of_table(unit: &Capabilities, change: Change) -> (Vec<Invalidation>, bool) {
 }
 
 #[test]
-fn a_new_mapping_needs_nothing_unless_the_unit_caches_absence_or_buffers_writes() {
+fn a_new_mapping_is_flushed_for_cached_absence_or_buffers() {
     let new = || change(8, 1, false, true);
     assert_eq!(of_table(&QEMU, new()), (vec![], false));
     assert_eq!(of_table(&BUFFERED, new()), (vec![], true));
@@ -88,7 +98,7 @@ fn a_new_mapping_needs_nothing_unless_the_unit_caches_absence_or_buffers_writes(
 }
 
 #[test]
-fn what_was_present_is_invalidated_with_the_hint_only_if_no_table_changed() {
+fn the_hint_is_given_only_if_no_table_changed() {
     assert_eq!(of_table(&QEMU, change(8, 1, true, false)), (vec![pages(8, 0, true)], false));
     assert_eq!(of_table(&QEMU, change(8, 1, true, true)), (vec![pages(8, 0, false)], false));
     let two = vec![pages(0x17f, 0, false), pages(0x180, 1, false)];
@@ -96,7 +106,7 @@ fn what_was_present_is_invalidated_with_the_hint_only_if_no_table_changed() {
 }
 
 #[test]
-fn the_hint_is_given_for_those_blocks_alone_that_touch_no_table_that_changed() {
+fn blocks_that_touch_a_changed_table_have_no_hint() {
     let several = list(&QEMU, |flush| {
         flush.table(&QEMU, 7, &change(0, 1, true, false), NO_DEVICE);
         flush.table(&QEMU, 7, &change(0x1000, 1, true, true), NO_DEVICE);
@@ -115,7 +125,7 @@ fn the_hint_is_given_for_those_blocks_alone_that_touch_no_table_that_changed() {
 }
 
 #[test]
-fn beyond_what_blocks_can_cover_or_without_them_the_domain_is_invalidated() {
+fn without_blocks_that_cover_it_the_domain_is_invalidated() {
     let wide = 1 << 18;
     assert_eq!(of_table(&QEMU, change(0, wide, true, false)).0, [pages(0, 18, true)]);
     assert_eq!(of_table(&QEMU, change(0, wide + 1, true, false)).0, [pages(0, 18, true), pages(wide, 0, true)]);
@@ -130,13 +140,12 @@ fn beyond_what_blocks_can_cover_or_without_them_the_domain_is_invalidated() {
 
 #[test]
 fn all_that_the_unit_has_is_asked_for_once() {
-    assert_eq!(list(&QEMU, |flush| flush.unit()).0, EVERYTHING);
-    assert_eq!(list(&QEMU, |flush| (0..2).for_each(|_| flush.unit())).0, EVERYTHING);
-    assert_eq!(list(&QEMU, |flush| flush.everything(NO_DEVICE)).0, EVERYTHING);
+    let twice = list(&QEMU, |flush| (0..2).for_each(|_| flush.everything(NO_DEVICE)));
+    assert_eq!(twice.0, EVERYTHING);
 }
 
 #[test]
-fn an_entry_that_becomes_present_is_flushed_only_where_absence_is_cached() {
+fn a_new_entry_is_flushed_only_where_absence_is_cached() {
     let set = |unit, root_entry| list(unit, |flush| flush.set(unit, &[0x28], 7, root_entry));
     assert_eq!(set(&QEMU, true), (vec![], false));
     assert_eq!(set(&BUFFERED, false), (vec![], true));
@@ -183,7 +192,7 @@ fn several_changes_ask_for_no_more_than_they_need_together() {
 }
 
 #[test]
-fn ranges_beyond_those_that_are_told_apart_are_taken_for_wider_ones() {
+fn more_ranges_than_are_kept_are_merged_into_wider_ones() {
     let far = 1 << 20;
     let scattered = |count: u64| {
         list(&QEMU, |flush| {
@@ -215,7 +224,7 @@ fn too_many_domains_take_all_of_the_iotlb() {
 }
 
 #[test]
-fn pages_side_by_side_are_one_range_from_whichever_side_they_come() {
+fn adjacent_pages_are_one_range_whichever_comes_first() {
     let around = 0x100;
     let one = list(&QEMU, |flush| {
         for n in 0..RANGES as u64 {
@@ -283,7 +292,7 @@ fn each_device_is_asked_after_the_unit_and_once() {
 
 #[test]
 fn no_device_is_asked_for_what_was_not_present() {
-    let ask = |flush: &mut Flush, domain_id, page, was_present| {
+    let ask = |flush: &mut Flush<'_>, domain_id, page, was_present| {
         flush.table(&CACHING, domain_id, &change(page, 1, was_present, false), [DEVICE].into_iter());
     };
     assert_eq!(list(&CACHING, |flush| ask(flush, 7, 8, false)).0, [pages(8, 0, true)]);
@@ -329,7 +338,8 @@ fn longest(of_unit: usize) -> Vec<Invalidation> {
 
 #[test]
 fn a_list_is_one_batch_and_each_device_has_a_place_in_it() {
-    for of_unit in [BLOCKS, BLOCKS + 9, OF_UNIT - 3, OF_UNIT - 1, OF_UNIT] {
+    let most = Queue::BATCH - 2 * DEVICES;
+    for of_unit in [BLOCKS, BLOCKS + 9, most - 3, most - 1, most] {
         let list = longest(of_unit);
         let in_blocks = list.iter().filter(|one| matches!(one, Invalidation::DeviceTlbPages { .. })).count();
         let whole = list.iter().filter(|one| matches!(one, Invalidation::DeviceTlb(_))).count();
@@ -341,23 +351,23 @@ fn a_list_is_one_batch_and_each_device_has_a_place_in_it() {
             "{of_unit}: {slots} slots, filled as far as may be"
         );
     }
-    let too_long = longest(OF_UNIT + 1);
+    let too_long = longest(most + 1);
     assert_eq!((&too_long[..2], too_long.len() - 2), (&EVERYTHING[..], (Queue::BATCH - 2) / 2));
 }
 
 #[test]
 fn everything_is_as_long_as_it_is_said_to_be() {
-    let mut flush = Flush::default();
+    let mut flush = fresh();
     flush.everything((0..DEVICES as u16).map(|n| DeviceTlb { requester: Requester::new(n), ..DEVICE }));
     let list = listed(&QEMU, &flush);
     let (unit, devices) = list.parts();
-    assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (List::EVERYTHING, DEVICES));
+    assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (List::longest_of_everything(DEVICES), DEVICES));
 }
 
 #[test]
 fn a_unit_without_a_queue_is_told_two_things_at_most() {
     let few = |ranges: u64| {
-        let mut flush = Flush::default();
+        let mut flush = fresh();
         (0..ranges).for_each(|n| flush.table(&QEMU, 7, &change(n << 20, 1, true, false), NO_DEVICE));
         listed(&QEMU, &flush).few().to_vec()
     };
@@ -366,7 +376,7 @@ fn a_unit_without_a_queue_is_told_two_things_at_most() {
 }
 
 #[test]
-fn a_device_that_says_something_else_of_itself_by_now_is_asked_once_and_no_faster_than_it_takes() {
+fn a_device_named_twice_is_flushed_once_at_its_lowest_depth() {
     let asked = list(&QEMU, |flush| {
         [8, 2, 4].into_iter().for_each(|queue_depth| flush.device_tlb(DeviceTlb { queue_depth, ..DEVICE }));
     });

@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
+use cofferdam_support::random::Random;
+
 use crate::addr::{PhysAddr, SourceId};
 use crate::hal::{Hal, Window};
 use crate::vtd::invalidation::descriptor::Descriptor;
@@ -36,7 +38,7 @@ pub(super) fn device_tlb(id: u64, requester: u16, depth: u64) -> Descriptor {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Manners {
     /// Devices that do not answer, and how many times.
-    pub silent: HashMap<u16, u32>,
+    pub unresponsive: HashMap<u16, u32>,
     /// ITESID is not the device but this.
     pub named: Option<u16>,
     /// One fetch in so many ends in IQE, at most so often; with 1, each.
@@ -68,7 +70,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Hardware {
     pub manners: Manners,
-    random: u64,
+    random: Random,
     now: u64,
     enabled: bool,
     armed: bool,
@@ -87,8 +89,8 @@ pub(super) struct Hardware {
     /// What the refused waits would have stored, and whether that was there each time.
     pub refused_waits: HashMap<u32, bool>,
     pub timeouts: u32,
-    /// How often each device stayed silent.
-    pub silences: HashMap<u16, u32>,
+    /// How often each device was unresponsive.
+    pub unanswered: HashMap<u16, u32>,
     pub accesses: u64,
     pub doorbells: u64,
     /// The most that one device had to answer at a time.
@@ -119,7 +121,7 @@ impl FakeUnit {
         let words = (0..frames * FRAME_WORDS + FRAME_WORDS).map(|_| AtomicU64::new(0)).collect();
         let hardware = Hardware {
             manners,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            random: Random::new(seed),
             now: 0,
             enabled: false,
             armed: false,
@@ -135,7 +137,7 @@ impl FakeUnit {
             refused: HashSet::new(),
             refused_waits: HashMap::new(),
             timeouts: 0,
-            silences: HashMap::new(),
+            unanswered: HashMap::new(),
             accesses: 0,
             doorbells: 0,
             most_outstanding: 0,
@@ -179,10 +181,7 @@ impl FakeUnit {
 
 impl Hardware {
     fn below(&mut self, bound: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) % bound.max(1)
+        self.random.below(bound)
     }
 
     fn one_in(&mut self, count: Option<u64>) -> bool {
@@ -314,16 +313,16 @@ impl Hardware {
         }
         let index = sent[self.below(sent.len() as u64) as usize];
         let (words, _) = self.in_flight[index];
-        match self.manners.silent.get(&requester(words)).copied().unwrap_or(0) {
+        match self.manners.unresponsive.get(&requester(words)).copied().unwrap_or(0) {
             0 => {
                 *self.executed.entry(words[1] >> 12).or_default() += 1;
                 self.in_flight[index].1 = Stage::Done;
             }
             times if self.status & ITE == 0 && self.below(4) == 0 => {
-                self.manners.silent.insert(requester(words), if times == u32::MAX { times } else { times - 1 });
+                self.manners.unresponsive.insert(requester(words), if times == u32::MAX { times } else { times - 1 });
                 let named = self.manners.named.unwrap_or(requester(words));
                 self.in_flight.remove(index);
-                *self.silences.entry(requester(words)).or_default() += 1;
+                *self.unanswered.entry(requester(words)).or_default() += 1;
                 self.time_out(named, index);
             }
             _ => {}

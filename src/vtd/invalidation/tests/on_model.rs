@@ -145,7 +145,7 @@ impl Bench {
 }
 
 #[test]
-fn devices_that_answer_cost_one_batch_each_however_slow_and_shallow_they_are() {
+fn devices_that_answer_cost_one_batch_however_slow() {
     for (depth, delay) in [(32, 100), (1, 100_000), (4, 5_000), (2, 1)] {
         let bench = Bench::new();
         bench.answers(A, Answer::After(delay), depth);
@@ -157,7 +157,7 @@ fn devices_that_answer_cost_one_batch_each_however_slow_and_shallow_they_are() {
 }
 
 #[test]
-fn batches_that_are_under_way_at_once_do_not_add_up_for_a_device() {
+fn batches_under_way_at_once_do_not_add_up_for_a_device() {
     let bench = Bench::new();
     bench.answers(A, Answer::After(50_000), 1);
     let tlb = Descriptor { lower: 0x3 | 1 << 16 | u64::from(A) << 32, upper: 0x7fff_ffff_ffff_f001 };

@@ -4,6 +4,8 @@ use core::iter::empty;
 use std::collections::{HashMap, HashSet};
 use std::vec::Vec;
 
+use cofferdam_support::random::Random;
+
 use super::fake_unit::{FakeUnit, Hardware, ITE, Manners, WINDOW, device_tlb, iotlb};
 use crate::addr::Requester;
 use crate::error::UnitError;
@@ -107,8 +109,8 @@ impl Bench {
                 let requester = requester.get();
                 assert!(devices.contains(&requester), "{requester:x} is not in {devices:x?}");
                 let guess = hardware.manners.named.is_some() || hardware.manners.spurious_one_in.is_some();
-                let silences = if guess { hardware.timeouts } else { hardware.silences[&requester] };
-                assert!(silences > 1, "{requester:x} has had no second chance");
+                let unanswered = if guess { hardware.timeouts } else { hardware.unanswered[&requester] };
+                assert!(unanswered > 1, "{requester:x} has had no second chance");
             }
             Err(error) => panic!("{error}"),
         }
@@ -140,8 +142,8 @@ impl Drop for Bench {
     }
 }
 
-fn silent<const N: usize>(devices: [(u16, u32); N]) -> Manners {
-    Manners { silent: HashMap::from(devices), ..Manners::default() }
+fn unresponsive<const N: usize>(devices: [(u16, u32); N]) -> Manners {
+    Manners { unresponsive: HashMap::from(devices), ..Manners::default() }
 }
 
 fn device_error(requester: u16) -> Result<(), UnitError> {
@@ -206,7 +208,7 @@ fn a_batch_waits_for_all_the_room_that_it_takes() {
 }
 
 #[test]
-fn the_longest_batch_fits_into_the_smallest_queue_and_none_that_is_longer() {
+fn the_smallest_queue_takes_the_longest_batch_and_none_longer() {
     let mut bench = Bench::new(256, 3, Manners::default());
     let batch = bench.batch(Queue::BATCH + 1, &[], 0);
     assert!(bench.submit(&batch).is_none());
@@ -258,7 +260,7 @@ fn what_a_status_word_held_before_says_nothing() {
 }
 
 #[test]
-fn a_refused_descriptor_fails_its_batch_alone_at_every_place_of_the_ring() {
+fn a_refused_descriptor_fails_its_batch_alone_at_every_slot() {
     for offset in 0..256 {
         for bad in 0..9 {
             let mut bench = Bench::new(256, offset * 9 + bad, Manners::default());
@@ -281,9 +283,9 @@ fn a_refused_descriptor_fails_its_batch_alone_at_every_place_of_the_ring() {
 }
 
 #[test]
-fn what_a_time_out_lost_is_issued_again_at_every_place_of_the_ring() {
+fn what_a_time_out_lost_is_issued_again_at_every_slot() {
     for offset in 0..256 {
-        let mut bench = Bench::new(256, offset, silent([(7, 1)]));
+        let mut bench = Bench::new(256, offset, unresponsive([(7, 1)]));
         bench.skip(offset);
         bench.hardware().manners.asleep = true;
         let sent: Vec<_> = [vec![], vec![7], vec![], vec![8, 7], vec![]]
@@ -295,15 +297,15 @@ fn what_a_time_out_lost_is_issued_again_at_every_place_of_the_ring() {
         bench.hardware().manners.asleep = false;
         // The last first: whoever waits puts it right for all.
         sent.into_iter().rev().for_each(|sent| bench.wait(sent).unwrap());
-        assert_eq!(bench.hardware().timeouts, 1, "silent once, and it has a second chance");
+        assert_eq!(bench.hardware().timeouts, 1, "unresponsive once, and it has a second chance");
         bench.skip(2);
     }
 }
 
 #[test]
-fn a_device_that_never_answers_fails_those_who_named_it_and_nobody_else() {
+fn an_unresponsive_device_fails_only_batches_that_name_it() {
     for seed in 0..200 {
-        let mut bench = Bench::new(256, seed, silent([(7, DEAD)]));
+        let mut bench = Bench::new(256, seed, unresponsive([(7, DEAD)]));
         let sent: Vec<_> = [vec![], vec![8], vec![7], vec![8, 9], vec![7, 8], vec![]]
             .map(|devices| {
                 let batch = bench.batch(3, &devices, 0);
@@ -320,7 +322,7 @@ fn a_device_that_never_answers_fails_those_who_named_it_and_nobody_else() {
 #[test]
 fn two_devices_that_die_at_once_are_told_one_after_the_other() {
     for seed in 0..200 {
-        let mut bench = Bench::new(256, seed, silent([(7, DEAD), (9, DEAD)]));
+        let mut bench = Bench::new(256, seed, unresponsive([(7, DEAD), (9, DEAD)]));
         // As the floor above does: without the one that is named, again.
         let mut devices = vec![7, 8, 9];
         let mut named = Vec::new();
@@ -344,9 +346,9 @@ fn two_devices_that_die_at_once_are_told_one_after_the_other() {
 }
 
 #[test]
-fn a_unit_that_names_nobody_has_the_silent_device_found_all_the_same() {
+fn the_unresponsive_device_is_found_if_the_unit_names_none() {
     for seed in 0..200 {
-        let mut bench = Bench::new(256, seed, Manners { named: Some(0), ..silent([(7, DEAD)]) });
+        let mut bench = Bench::new(256, seed, Manners { named: Some(0), ..unresponsive([(7, DEAD)]) });
         let batch = bench.batch(1, &[8], 0);
         let innocent = bench.submit(&batch).unwrap();
         let batch = bench.batch(1, &[8, 7], 0);
@@ -368,7 +370,7 @@ fn a_unit_that_names_nobody_has_the_silent_device_found_all_the_same() {
 fn a_time_out_and_a_refusal_at_once_cost_what_each_costs() {
     let mut both = 0;
     for (seed, bad) in (0..300).flat_map(|seed| [(seed, 1), (seed, 2), (seed, 3), (seed, 4), (seed, 6)]) {
-        let manners = Manners { refuses_after: Some(bad), ..silent([(7, 1)]) };
+        let manners = Manners { refuses_after: Some(bad), ..unresponsive([(7, 1)]) };
         let mut bench = Bench::new(256, seed, manners);
         let batch = bench.batch(1, &[7], 0);
         let first = bench.submit(&batch).unwrap();
@@ -400,7 +402,7 @@ fn a_unit_that_stops_for_ever_ends_in_a_time_out() {
         Manners { refuses_one_in: Some((1, u32::MAX)), ..Manners::default() },
         Manners { spurious_one_in: Some(1), ..Manners::default() },
         Manners { refuses_one_in: Some((1, u32::MAX)), spurious_one_in: Some(1), ..Manners::default() },
-        Manners { named: Some(0x4711), ..silent([(7, DEAD)]) },
+        Manners { named: Some(0x4711), ..unresponsive([(7, DEAD)]) },
         Manners { mute: true, ..Manners::default() },
         Manners { asleep: true, ..Manners::default() },
     ];
@@ -429,7 +431,7 @@ fn a_head_that_cannot_be_ends_every_wait() {
             babbles: true,
             refuses_one_in: Some((4, u32::MAX)),
             spurious_one_in: Some(50),
-            ..silent([(7, DEAD)])
+            ..unresponsive([(7, DEAD)])
         };
         let mut bench = Bench::new(256, seed, manners);
         for _ in 0..20 {
@@ -495,15 +497,10 @@ fn a_device_gets_as_many_at_a_time_as_it_takes() {
 fn each_ticket_of_a_random_history_ends_as_the_unit_did() {
     let mut seen = HashSet::new();
     for seed in 0..40_u64 {
-        let mut random = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
-        let mut below = move |bound: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random >> 13) % bound
-        };
+        let mut random = Random::new(seed);
+        let mut below = |bound| random.below(bound);
         let manners = Manners {
-            silent: HashMap::from([
+            unresponsive: HashMap::from([
                 (7, if below(3) == 0 { DEAD } else { below(4) as u32 }),
                 (9, below(2) as u32 * DEAD),
             ]),
@@ -539,5 +536,5 @@ fn each_ticket_of_a_random_history_ends_as_the_unit_did() {
             let _ = bench.wait(sent);
         });
     }
-    assert_eq!(seen.len(), 3, "done, refused, and named a silent device");
+    assert_eq!(seen.len(), 3, "done, refused, and named an unresponsive device");
 }

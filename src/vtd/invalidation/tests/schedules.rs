@@ -98,7 +98,7 @@ fn explore(test: impl Fn() + Send + Sync + 'static, schedules: usize) {
 }
 
 #[test]
-fn three_cpus_submit_poll_and_wait_while_a_descriptor_is_refused() {
+fn three_cpus_use_the_queue_while_a_descriptor_is_refused() {
     explore(
         || {
             let bench = Bench::new(Manners { refuses_one_in: Some((6, 1)), ..Manners::default() });
@@ -120,11 +120,11 @@ fn three_cpus_submit_poll_and_wait_while_a_descriptor_is_refused() {
 }
 
 #[test]
-fn three_cpus_get_over_a_silent_device_that_one_of_them_asks() {
+fn three_cpus_get_over_an_unresponsive_device_of_one_of_them() {
     explore(
         || {
-            let silent = HashMap::from([(DEAD, u32::MAX), (ALIVE, 1)]);
-            let bench = Bench::new(Manners { silent, resumes_late: true, ..Manners::default() });
+            let unresponsive = HashMap::from([(DEAD, u32::MAX), (ALIVE, 1)]);
+            let bench = Bench::new(Manners { unresponsive, resumes_late: true, ..Manners::default() });
             let threads: Vec<_> = [DEAD, ALIVE, 0]
                 .into_iter()
                 .zip(1..)

@@ -7,13 +7,15 @@
 
 use core::fmt::{self, Debug, Display, Write};
 
-use cofferdam::addr::{Iova, IovaRange, Region, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{NoFrame, Window};
-use cofferdam::iommu::{self, Difference, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal};
-use cofferdam::limits::Full;
+use cofferdam::iommu::{
+    self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal, UnitDetails,
+};
+use cofferdam::limits::{Full, Memory};
 use cofferdam::topology::BridgeWindow;
 use cofferdam::vtd::{Capabilities, FaultReason};
 use cofferdam::{CellId, Coherency};
@@ -42,6 +44,7 @@ fn run() {
     say::<Region>();
     say::<Rights>();
     say::<SourceId>();
+    say::<Requester>();
     say::<Window>();
     say::<NoFrame>();
     say::<Full>();
@@ -55,6 +58,9 @@ fn run() {
     say::<Fault>();
     say::<FaultReason>();
     say::<Capabilities>();
+    say::<UnitDetails>();
+    say::<DomainId>();
+    say::<Hole>();
     say::<CellId>();
     say::<Coherency>();
     say::<MapError>();
@@ -69,7 +75,9 @@ fn run() {
     debug::<Iova>();
     debug::<IovaRange>();
     debug::<SourceId>();
+    debug::<Requester>();
     debug::<Window>();
+    debug::<Memory<8>>();
     debug::<FaultReason>();
     debug::<ivrs::IvInfo>();
 }

@@ -1,17 +1,14 @@
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Options, Others};
-use cofferdam::topology::Topology;
+use cofferdam::iommu::{DeviceConfig, Edit, Options, Others};
 use cofferdam::{CellConfig, Iommu};
 
-use crate::{any, any_mut, show};
+use crate::{any, any_memory, any_mut, show};
 
-pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: usize, const DEVICES: usize>() {
+pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(Options::default());
-    show(Iommu::<H, UNITS, CELLS, DEVICES>::discover(*any(), any::<Topology>().clone(), *any()));
-    show(Iommu::<H, UNITS, CELLS, DEVICES>::new(*any(), *any()));
-    let iommu: &mut Iommu<H, UNITS, CELLS, DEVICES> = any_mut();
-    show(iommu.probe(any::<Topology>().clone()));
-    show(iommu.probe_dmar(any::<&[u8]>(), show));
+    show(Iommu::<H>::new(*any(), *any()));
+    let iommu: &mut Iommu<'static, H> = any_mut();
+    show(iommu.probe_acpi(any_memory(), any(), any::<&[u8]>(), show));
     show(iommu.enable());
     show(iommu.disable());
     iommu.units().for_each(show);
@@ -27,30 +24,23 @@ pub(super) fn calls<H: Hal + Copy + 'static, const UNITS: usize, const CELLS: us
     show(iommu.coherency(*any()));
     show(iommu.create_root_cell(*any::<CellConfig>()));
     show(iommu.device_info(*any()));
+    iommu.windows(*any(), &mut show);
     let others: &Others = any();
     others.first().for_each(show);
     show(others.count());
-    show(iommu.input_ranges(*any()));
+    show(iommu.input_ranges(*any(), show));
     show(iommu.statistics());
     iommu.faults_by_device().for_each(show);
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
     if let Ok(audit) = iommu.audit(show) {
-        show((audit.unsafe_interrupts(), audit.sharing()));
+        show((audit.allows_unsafe_interrupts(*any()), audit.shares(*any())));
     }
     show(iommu.reach(show));
     show(iommu.mute(*any(), *any()));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));
-    let mut change = iommu.change();
-    show(change.map(*any(), *any()));
-    show(change.map_shared(*any(), *any()));
-    show(change.unmap(*any(), *any()));
-    show(change.protect(*any(), *any(), *any()));
-    show(change.assign(*any(), *any()));
-    show(change.release(*any()));
-    show(change.destroy(*any()));
-    if let Ok(committed) = change.commit() {
-        show(committed.coherency_changes());
+    if let Ok(committed) = iommu.commit(any::<&[Edit]>()) {
+        show((committed.coherency_change(*any()), committed.changes_coherency()));
     }
 }

@@ -1,7 +1,9 @@
-use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Requester, Rights, SourceId};
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
-use cofferdam::topology::AmdUnit;
+use cofferdam::interrupt::Destination;
+use cofferdam::iommu::DomainId;
+use cofferdam::topology::{AmdUnit, UnitIndex};
 use cofferdam::vtd::FaultReason;
 
 use crate::{any, any_number, show};
@@ -15,6 +17,8 @@ pub(super) fn calls() {
     show((strictness.refuses(finding), Strictness::default()));
     show((reason.code(), reason.is_interrupt(), reason.words(), reason.cause(), FaultReason::new(any_number() as u8)));
     show((any::<AmdUnit>().iotlb_supported(), Properties::all_named()));
+    show((any::<Destination>().message(), any::<DomainId>().get(), DomainId::new(any_number() as u16)));
+    show((any::<UnitIndex>().get(), UnitIndex::new(any_number() as u16)));
 }
 
 fn iova() {
@@ -36,4 +40,7 @@ fn sources() {
     show(SourceId::new(segment, any_number() as u8, any_number() as u8, any_number() as u8));
     let source = SourceId::from_requester(segment, requester);
     show((source.segment(), source.requester(), source.bus(), source.device(), source.function(), source.devfn()));
+    show((Requester::new(requester), Requester::from(source)));
+    let requester: &Requester = any();
+    show((requester.get(), requester.bus(), requester.devfn(), requester.in_segment(segment)));
 }

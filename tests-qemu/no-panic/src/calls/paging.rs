@@ -1,6 +1,6 @@
 use cofferdam::addr::{IovaRange, Region, Rights};
 use cofferdam::hal::{Hal, Window};
-use cofferdam::internals::{Format, Geometry, PageTable, QueueAlone, SecondStage, V1};
+use cofferdam::internals::{Format, Geometry, Hole, PageTable, QueueAlone, SecondStage, V1};
 
 use crate::{any, any_number, show};
 
@@ -9,6 +9,21 @@ pub(super) fn calls(hal: &impl Hal) {
     if let Ok(queue) = QueueAlone::switch_on(hal, *any::<Window>()) {
         show(queue.submit_and_wait(hal).is_ok());
     }
+    let geometry: &Geometry = any();
+    show(Geometry::new(
+        any_number() as u8,
+        any_number() as u8,
+        any_number() as u8,
+        any_number() as u8,
+        any::<&[Hole]>(),
+    ));
+    show((
+        geometry.levels(),
+        geometry.input_bits(),
+        geometry.largest_page_bytes(),
+        geometry.holes(),
+        V1::holes(any_number() == 0),
+    ));
     table(hal, SecondStage { snoop: any_number() == 0 });
     table(hal, V1 { force_coherent: any_number() == 0 });
 }
@@ -31,7 +46,7 @@ fn table(hal: &impl Hal, format: impl Format) {
     if let Ok(prealloc) = table.prepare_edit(hal, *range) {
         prealloc.free(hal);
     }
-    show((table.root(), table.frames(), table.unlinked(), table.translate(hal, *any())));
+    show((table.levels(), table.root(), table.frames(), table.unlinked(), table.translate(hal, *any())));
     table.mappings(hal, *any()).for_each(show);
     // SAFETY: nothing here ever runs.
     unsafe { table.into_frames(hal).free(hal) };

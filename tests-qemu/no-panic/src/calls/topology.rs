@@ -2,21 +2,18 @@ use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam::topology::{ConfigSpace, NoConfigSpace, Topology};
 
-use crate::{any, any_mut, any_number, show};
+use crate::{any, any_memory, any_number, show};
 
-pub(super) fn calls<H: Hal + 'static, const UNITS: usize, const SCOPES: usize, const RESERVED: usize>() {
-    show(Topology::<UNITS, SCOPES, RESERVED>::from_dmar(any::<&[u8]>(), any::<H>(), show));
-    show(any_mut::<Topology<UNITS, SCOPES, RESERVED>>().read_dmar(any::<&[u8]>(), any::<H>(), show));
-    show(Topology::<UNITS, SCOPES, RESERVED>::from_ivrs(any::<&[u8]>(), show));
-    let topology: &Topology<UNITS, SCOPES, RESERVED> = any();
+pub(super) fn calls<H: Hal + 'static>() {
+    show(Topology::read(any_memory(), any(), any::<&[u8]>(), any::<H>(), show));
+    show(Topology::read(any_memory(), any(), any::<&[u8]>(), &NoConfigSpace, show));
+    let topology: &Topology<'static> = any();
     facts(topology);
     of_a_device(topology, any::<H>());
     of_a_device(topology, &NoConfigSpace);
 }
 
-fn facts<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
-    topology: &'static Topology<UNITS, SCOPES, RESERVED>,
-) {
+fn facts(topology: &'static Topology<'static>) {
     show((topology.units(), topology.is_complete(), topology.scopes(), topology.reserved_memory()));
     show((topology.host_address_width(), topology.interrupt_remapping()));
     show((topology.x2apic_opt_out(), topology.dma_opt_in()));
@@ -26,10 +23,7 @@ fn facts<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
     topology.check_memory_map(|region| *any::<bool>() && region.input.is_page_aligned(), show);
 }
 
-fn of_a_device<const UNITS: usize, const SCOPES: usize, const RESERVED: usize>(
-    topology: &'static Topology<UNITS, SCOPES, RESERVED>,
-    config: &impl ConfigSpace,
-) {
+fn of_a_device(topology: &'static Topology<'static>, config: &impl ConfigSpace) {
     let source = *any::<SourceId>();
     show(config.read(source, any_number() as u16));
     show((topology.unit_of(config, source), topology.is_certain(config, source)));

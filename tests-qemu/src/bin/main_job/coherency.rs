@@ -1,8 +1,7 @@
 //! Whether DMA snoops the CPU's caches, as each policy and each device has it, and what cells are told of it.
 
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Committed, Error, Incompatibility};
-use cofferdam::limits::CELLS;
+use cofferdam::iommu::{Error, Incompatibility};
 use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy};
 use cofferdam_report::Record;
 use cofferdam_tests_qemu::{Edu, Leaves, Words, count_leaves};
@@ -11,13 +10,12 @@ use crate::memory::CELL_BYTES;
 use crate::stage::{Player, Stage, input};
 use crate::steps::{SCRATCH, SOURCE, region};
 
-/// What a change says of this cell's coherency.
-fn told(committed: &Committed<CELLS>, cell: CellId) -> Option<Coherency> {
-    committed.coherency_changes().iter().find(|(changed, _)| *changed == cell).map(|(_, now)| *now)
-}
-
-fn words(told: Option<Coherency>) -> Words {
-    told.map_or_else(|| Words::new(format_args!("told nothing")), |now| Words::new(format_args!("told `{now}`")))
+fn words(told: Option<Coherency>) -> &'static str {
+    match told {
+        None => "told nothing",
+        Some(Coherency::NotEnforced) => "told to honour WBINVD from now on",
+        Some(Coherency::Enforced) => "told that it need not honour WBINVD any more",
+    }
 }
 
 /// Step 7.
@@ -76,13 +74,13 @@ impl Stage<'_> {
     fn is_taken(&self, name: &Words, player: &Player, cell: CellId, wanted: Coherency) -> Result<Words, Words> {
         let device = &player.device;
         let changed = (wanted == Coherency::NotEnforced).then_some(wanted);
-        let come = told(&self.iommu.assign(device.source(), cell)?, cell);
+        let come = self.iommu.assign(device.source(), cell)?.coherency_change(cell);
         device.resume();
         let (leaves, now) = (self.leaves(device), self.iommu.coherency(cell)?);
         let (snooped, all) = (leaves.snooped, leaves.total());
         let as_wanted = all > 0 && snooped == if wanted == Coherency::Enforced { all } else { 0 };
         let rights = self.reach(device, input(SOURCE), &self.a.memory, SOURCE, Some((&self.a.memory, SCRATCH)));
-        let gone = told(&self.iommu.release(device.source())?, cell);
+        let gone = self.iommu.release(device.source())?.coherency_change(cell);
         let after = self.iommu.coherency(cell)?;
 
         let what = Words::new(format_args!("policy {}: its table is as the policy says", name.as_str()));
@@ -90,7 +88,7 @@ impl Stage<'_> {
         self.report.expect(ok, what.as_str(), format_args!("{now}, SNP in {snooped} of {all} pages, {rights}"));
         let what = Words::new(format_args!("policy {}: the cell is told when it comes and leaves", name.as_str()));
         let ok = (come, gone) == (changed, changed.map(|_| Coherency::Enforced)) && after == Coherency::Enforced;
-        self.report.expect(ok, what.as_str(), format_args!("{}; {}", words(come).as_str(), words(gone).as_str()));
+        self.report.expect(ok, what.as_str(), format_args!("{}; {}", words(come), words(gone)));
         Ok(Words::new(format_args!("{now}")))
     }
 
@@ -124,14 +122,14 @@ impl Stage<'_> {
             let player = if from[0] == to[0] { &self.b } else { &self.a };
             let (device, comes) = (player.device.source(), from < to);
             let committed = if comes { self.iommu.assign(device, cell) } else { self.iommu.release(device) }?;
-            let (told, before, now) = (told(&committed, cell), coherency(from), coherency(to));
+            let (told, before, now) = (committed.coherency_change(cell), coherency(from), coherency(to));
             let does = if comes { "comes" } else { "leaves" };
             let what = Words::new(format_args!(
                 "device {} {does}: the cell is told if that changes its coherency",
                 player.name
             ));
             let ok = told == (now != before).then_some(now) && self.iommu.coherency(cell)? == now;
-            self.report.expect(ok, what.as_str(), format_args!("{before}, {}", words(told).as_str()));
+            self.report.expect(ok, what.as_str(), format_args!("{before}, {}", words(told)));
             if to == both {
                 self.the_tables_are_as_granted("both devices in one cell", 2)?;
             }

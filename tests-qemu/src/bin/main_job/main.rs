@@ -12,7 +12,7 @@ mod stage;
 mod steps;
 
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Broken, Edu, Fault, Report, Words, bring_up, topology, topology_without_snoop};
+use cofferdam_tests_qemu::{Broken, Edu, Fault, Report, Words, bring_up, dmar, dmar_without_snoop};
 
 use stage::Stage;
 
@@ -28,8 +28,9 @@ fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let fault = (pc.command_line() == "no-queue").then_some(Fault::NoQueue);
     let second = Edu::all(pc).nth(1).map(|device| device.source());
     let forbidden = second.filter(|_| pc.command_line() == "no-snoop");
-    let topology = forbidden.map_or_else(|| topology(pc), |device| topology_without_snoop(pc, device))?;
-    let iommu = bring_up(Broken { hal: pc, fault }, topology, report)?;
+    let added_to = forbidden.map(|device| dmar_without_snoop(pc, device)).transpose()?;
+    let table = added_to.as_deref().map_or_else(|| dmar(pc), Ok)?;
+    let iommu = bring_up(Broken { hal: pc, fault }, table, report)?;
     let stage = Stage::set(pc, &iommu, report, forbidden)?;
     stage.blocked_without_a_cell();
     stage.make_cells()?;

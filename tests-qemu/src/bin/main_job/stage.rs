@@ -6,10 +6,10 @@ use core::fmt;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::fault::{Access, Fault};
 use cofferdam::iommu::UnitDetails;
-use cofferdam::{CellConfig, CellId, Iommu};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::Pc;
 use cofferdam_report::Record;
-use cofferdam_tests_qemu::{Broken, Edu, Report, Words};
+use cofferdam_tests_qemu::{Broken, Edu, Front, Report, Words};
 use heapless::Vec;
 
 use crate::memory::{CELL_BYTES, Memory, PAGE};
@@ -39,7 +39,7 @@ pub(crate) struct Player {
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     pub(crate) pc: &'static Pc,
-    pub(crate) iommu: &'a Iommu<Broken<&'static Pc>>,
+    pub(crate) iommu: &'a Front<Broken<&'static Pc>>,
     pub(crate) report: &'a Report,
     /// A device that firmware does not let snoop.
     pub(crate) forbidden: Option<SourceId>,
@@ -51,7 +51,7 @@ impl<'a> Stage<'a> {
     /// Two cells without memory or devices.
     pub(crate) fn set(
         pc: &'static Pc,
-        iommu: &'a Iommu<Broken<&'static Pc>>,
+        iommu: &'a Front<Broken<&'static Pc>>,
         report: &'a Report,
         forbidden: Option<SourceId>,
     ) -> Result<Self, Words> {

@@ -1,6 +1,8 @@
 //! Random changes on a machine of a few pages, domains and devices, whose caches hold whatever they may: the list has to
 //! leave nothing of it, as its descriptors are read here from the specification, and none of it may be left out.
 
+use cofferdam_support::random::Random;
+
 use super::*;
 use crate::vtd::invalidation::descriptor::{Descriptor, Encoder};
 
@@ -8,22 +10,6 @@ const PAGES: u64 = 64;
 /// A table has so many pages.
 const OF_TABLE: u64 = 8;
 const DOMAINS: [u16; 3] = [1, 7, 0x102];
-
-/// Marsaglia's xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-}
 
 /// What a cache may have that is not so any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,10 +134,10 @@ fn change_something(
     random: &mut Random,
     unit: &Capabilities,
     functions: &[Function],
-    flush: &mut Flush,
+    flush: &mut Flush<'_>,
     stale: &mut Vec<Stale>,
 ) {
-    let domain = DOMAINS[random.below(3) as usize];
+    let domain = random.of(&DOMAINS);
     match random.below(6) {
         0..=3 => {
             let first = random.below(PAGES);
@@ -202,8 +188,8 @@ fn change_something(
 }
 
 #[test]
-fn nothing_that_changed_is_left_in_any_cache_and_nothing_is_asked_for_in_vain() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+fn no_cache_keeps_a_change_and_no_descriptor_is_in_vain() {
+    let mut random = Random::new(1);
     let mut longest = 0;
     for round in 0..4000 {
         let unit = Capabilities {
@@ -222,10 +208,10 @@ fn nothing_that_changed_is_left_in_any_cache_and_nothing_is_asked_for_in_vain() 
                 let queue_depth = if requester & 0x1f == 0 { 32 } else { requester as u8 & 0x1f };
                 let physical = Requester::new(requester | 0x8000);
                 let tlb = DeviceTlb { requester: Requester::new(requester), physical, queue_depth };
-                Function { tlb, domain: DOMAINS[random.below(3) as usize] }
+                Function { tlb, domain: random.of(&DOMAINS) }
             })
             .collect();
-        let (mut flush, mut stale) = (Flush::default(), Vec::new());
+        let (mut flush, mut stale) = (fresh(), Vec::new());
         for _ in 0..1 + random.below(if round % 4 == 0 { 30 } else { 4 }) {
             change_something(&mut random, &unit, &functions, &mut flush, &mut stale);
         }

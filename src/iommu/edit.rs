@@ -1,0 +1,73 @@
+#![forbid(unsafe_code)]
+
+use crate::addr::{IovaRange, Region, Rights, SourceId};
+use crate::cell::CellId;
+
+/// How a device is given to a cell.
+///
+/// Its bus mastering is left as it is, and as a device that leaves a cell loses it, the driver of the device in its new cell
+/// has to switch it on.
+///
+/// With a device-TLB, the device's ATS is switched on last, and off first when it is released. Have its driver stop it for
+/// the time of either: the specification advises to (VT-d 5.10, section 4.5). Release a device before you reset it, and
+/// assign it again only when the reset is over; what [`ResetPolicy`](crate::ResetPolicy) resets is released by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// The device may cache translations itself (ATS). Off by default.
+    ///
+    /// It is trusted then: what it sends with a translated address is checked for who sent it, but not for where it goes.
+    /// Take only devices whose makers can be trusted with all memory.
+    pub device_tlb: bool,
+}
+
+/// One edit of a [change](crate::Iommu::commit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Grants a cell's devices, present and future, a region of memory, which the
+    /// [root cell](crate::Iommu::create_root_cell) loses as long as they have it. How wide addresses may be follows from the
+    /// devices: that is checked for those that the cell has, and for others when they are assigned; so is whether requests
+    /// to that memory reach a remapping unit at all ([`BridgeWindow`](crate::topology::BridgeWindow)). Which memory can be
+    /// mapped at all, [`Region`] says.
+    Map(CellId, Region),
+    /// As [`Map`](Self::Map), but the root cell keeps what it has of this memory, with its own rights: a buffer between the
+    /// two, for example, or memory that the root cell fills before the cell begins.
+    ///
+    /// This takes nothing from the root cell and gives it nothing, so it need not have the memory. It loses it all the same
+    /// if some cell [maps](Self::Map) the same memory for itself. To end the sharing only, unmap the range and map it again
+    /// in one change: the cell's own devices go on meanwhile. For the root cell itself this is `Map`.
+    MapShared(CellId, Region),
+    /// Takes a range away from a cell; it may be part of a region, or of several, but is made of whole 4 KiB pages, and all of
+    /// it has to be granted.
+    Unmap(CellId, IovaRange),
+    /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several, but is made of whole
+    /// 4 KiB pages, and all of it has to be granted.
+    Protect(CellId, IovaRange, Rights),
+    /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else. Its interrupts are
+    /// not remapped, so the cell has to [allow that](crate::CellConfig::allow_unsafe_interrupts). What else may stand in its
+    /// way, [`Iommu::device_info`](crate::Iommu::device_info) says before.
+    ///
+    /// Its bus mastering stays as it is, which is off if it was another cell's before: whoever drives it in its new cell
+    /// knows best when it may begin, and switches it on.
+    Assign(SourceId, CellId, DeviceConfig),
+    /// Takes a device away from its cell. It is blocked, unless the change gives it to another.
+    ///
+    /// Its ATS is switched off, its entry blocked and flushed, its bus mastering switched off, unless it is a bridge, and what
+    /// it has under way awaited; then it is reset, as its cell's [`ResetPolicy`](crate::ResetPolicy) says, which takes 100 ms.
+    /// All in this order, and before any other cell has it.
+    Release(SourceId),
+    /// Takes a cell's devices and memory away and forgets it. Its devices are blocked, unless the change gives them to
+    /// another cell. Edits that come after this one cannot name the cell.
+    Destroy(CellId),
+}
+
+impl Edit {
+    /// The cell that it names.
+    pub(super) fn cell(&self) -> Option<CellId> {
+        match *self {
+            Self::Map(cell, _) | Self::MapShared(cell, _) => Some(cell),
+            Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
+            Self::Assign(_, cell, _) | Self::Destroy(cell) => Some(cell),
+            Self::Release(_) => None,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The front itself: the units of a machine, and what is committed.
+
+use core::fmt;
+use core::mem::MaybeUninit;
+
+use super::error::Error;
+use super::lock::Mutex;
+use super::memory::Parts;
+use super::options::Options;
+use super::state::Config;
+use super::transaction::Work;
+use crate::cell::Reserved;
+use crate::contract::UnitConfig;
+use crate::firmware::Finding;
+use crate::hal::Hal;
+use crate::limits::{Limits, List};
+use crate::pci;
+use crate::topology::{Topology, UnitIndex};
+use crate::unit::{NotDriven, Unit};
+
+/// All remapping units of a machine, and its cells.
+///
+/// Until [`enable`](Self::enable) nothing is touched. From then on a device reaches nothing but what the cell that it is
+/// assigned to was granted; a device without a cell reaches nothing.
+///
+/// May be shared between CPUs: changes of the same cell come one after the other, those of different cells wait for their
+/// units at the same time, and reading faults waits for none of them.
+///
+/// The front itself takes some hundred bytes; what it knows lies in the memory that it is given when it
+/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, [`enable`](Self::enable) and
+/// [`audit`](Self::audit) 2.5 KiB, the platform's functions apart.
+pub struct Iommu<'s, H> {
+    pub(super) hal: H,
+    pub(super) options: Options,
+    pub(super) limits: Limits,
+    pub(super) topology: Topology<'s>,
+    pub(super) units: List<'s, Unit>,
+    /// A change takes a slot, then the lock on the configuration, then that of a unit's queue.
+    pub(super) changes: List<'s, Mutex<Work<'s>>>,
+    pub(super) config: Mutex<Config<'s>>,
+}
+
+impl<'s, H: Hal> Iommu<'s, H> {
+    /// A front that knows of no unit yet. It may be the value of a static, and [`probe_acpi`](Self::probe_acpi) completes it.
+    pub const fn new(hal: H, options: Options) -> Self {
+        Self {
+            hal,
+            options,
+            limits: Limits::DEFAULT,
+            topology: Topology::empty(),
+            units: List::without_room(),
+            changes: List::without_room(),
+            config: Mutex::new(Config::without_room()),
+        }
+    }
+
+    /// Reads the firmware's table, a DMAR or an IVRS, and looks at the units that it names; writes nothing to them. Once for a
+    /// front, before anything else.
+    ///
+    /// `memory` takes [`Limits::words`]; what is over is not used. It is the front's from now on. Findings go to `report`, a
+    /// few for each structure at most; each costs what it names and no more.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no such table, or describe no unit that can be used ([`Error::Firmware`]). A unit is none that this driver
+    /// can drive ([`Error::UnknownUnit`]), does not answer, or shows what no unit can be ([`Error::Unit`]). A capacity is out
+    /// of its bounds or too small, or so is the memory ([`Error::Full`]). Or it is not the first call that succeeds
+    /// ([`Error::Probed`]). The front knows of no unit then, as before, and the memory is lost to it.
+    pub fn probe_acpi(
+        &mut self,
+        memory: &'s mut [MaybeUninit<u64>],
+        limits: &Limits,
+        table: &[u8],
+        report: impl FnMut(Finding),
+    ) -> Result<(), Error> {
+        if !self.units.is_empty() {
+            return Err(Error::Probed);
+        }
+        let rest = self.topology.read_in(memory, limits, table, &self.hal, report)?;
+        self.cut(rest, limits).and_then(|()| self.probe_units()).inspect_err(|_| {
+            self.topology = Topology::empty();
+            (self.units, self.changes) = (List::without_room(), List::without_room());
+            *self.config.get_mut() = Config::without_room();
+        })
+    }
+
+    /// Takes its parts from the memory that is left.
+    #[inline(never)]
+    fn cut(&mut self, memory: &'s mut [MaybeUninit<u64>], limits: &Limits) -> Result<(), Error> {
+        let parts = Parts::cut(memory, limits, self.topology.units().len())?;
+        (self.limits, self.units, self.changes) = (*limits, parts.units, parts.changes);
+        *self.config.get_mut() = parts.config;
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn probe_units(&mut self) -> Result<(), Error> {
+        let Options { timeout_ns, device_timeout_ns, queue_slots, .. } = self.options;
+        let host_bits = self.topology.host_address_width();
+        let device_tlbs = self.limits.device_tlbs;
+        let config = UnitConfig { host_bits, timeout_ns, device_timeout_ns, queue_slots, device_tlbs };
+        for info in self.topology.units() {
+            Unit::probe(&self.hal, info, config, &mut self.units).map_err(|reason| match reason {
+                NotDriven::UnknownKind => Error::UnknownUnit(info.window),
+                NotDriven::Full(full) => Error::Full(full),
+                NotDriven::Failed(error) => Error::Unit(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Switches all units on. Every device is blocked from then on.
+    ///
+    /// A unit that firmware left on goes on with firmware's tables until all is ready; [`RemappingUnit::gap`](crate::iommu::RemappingUnit::gap) tells if its
+    /// devices could reach memory for a moment then.
+    ///
+    /// Access Control Services are switched on in all ports and functions that have them, so that no two devices reach each
+    /// other without passing a unit, where that can be had ([`Group`](crate::topology::Group)). They stay on afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Units failed, cannot be used, or found no frames; the error is that of the first. All others are on and can be used,
+    /// and [`units`](Self::units) tells the state of each. Devices behind a unit that did not come up are refused, **but may
+    /// not be blocked**: until it translates they may reach all memory. So a caller who wants no such device on the machine
+    /// stops here; one who goes on has to keep their bus mastering off. May be repeated.
+    pub fn enable(&mut self) -> Result<(), Error> {
+        for (index, segment) in self.units.iter().map(Unit::segment).enumerate() {
+            if self.units.iter().position(|unit| unit.segment() == segment) == Some(index) {
+                pci::isolate_all(&self.hal, segment);
+            }
+        }
+        let mut result = Ok(());
+        for unit in self.units.iter_mut() {
+            result = result.and(unit.start_invalidation(&self.hal));
+        }
+        for unit in self.units.iter_mut() {
+            // One that has failed by now says only that.
+            result = result.and(unit.start_translation(&self.hal, self.options.memory));
+        }
+        self.config.get_mut().enabled = true;
+        Ok(result?)
+    }
+
+    /// Switches all units off and gives their frames back, once no device has a cell: **from then on every device reaches
+    /// all memory**, but for the regions that firmware had protected by registers, which are protected again.
+    ///
+    /// Only that is given back. Where firmware had left translation or a queue on, it stays off, since what became of their
+    /// memory is not known; no unit sends fault events. Cells stay, and [`enable`](Self::enable) may follow.
+    ///
+    /// # Errors
+    ///
+    /// A device still has a cell: nothing changed. Or units failed, before or now; the error is that of the first. They
+    /// keep their frames, and block what they blocked; all others are off.
+    pub fn disable(&mut self) -> Result<(), Error> {
+        let config = self.config.get_mut();
+        if let Some(left) = config.devices.first() {
+            return Err(Error::Busy { device: left.device, cell: left.cell });
+        }
+        config.enabled = false;
+        let mut result = Ok(());
+        for unit in self.units.iter_mut() {
+            result = result.and(unit.stop(&self.hal));
+        }
+        Ok(result?)
+    }
+
+    /// What the firmware's table says.
+    pub fn topology(&self) -> &Topology<'s> {
+        &self.topology
+    }
+
+    /// The platform that the front works on.
+    pub fn hal(&self) -> &H {
+        &self.hal
+    }
+
+    pub(super) fn unit(&self, index: UnitIndex) -> Option<&Unit> {
+        self.units.get(index.get())
+    }
+
+    /// Reserved memory, by a mask of the topology's.
+    pub(super) fn reserved(&self, mask: u64) -> Reserved<'_> {
+        Reserved::new(self.topology.reserved_memory(), mask)
+    }
+}
+
+impl<H> fmt::Debug for Iommu<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iommu").field("units", &self.units).field("config", &self.config).finish_non_exhaustive()
+    }
+}

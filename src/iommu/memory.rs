@@ -1,0 +1,89 @@
+//! How the front's memory is cut into its parts, and how much that takes.
+#![forbid(unsafe_code)]
+
+use core::mem::MaybeUninit;
+
+use super::lock::Mutex;
+use super::state::{Assignment, Cells, Config, Flushes, Root, Windows};
+use super::transaction::{UnitWork, Work};
+use crate::addr::IovaRange;
+use crate::cell::{Cell, CellId, Part, Regions, SLACK};
+use crate::domain::Domain;
+use crate::hal::FrameList;
+use crate::invalidation::{Flush, Target};
+use crate::limits::{Carver, Full, Limits, List, words_of};
+use crate::topology::{BridgeWindow, topology_words};
+use crate::unit::{Scratch, Unit};
+
+/// What a front has, beside what the firmware's table says.
+pub(super) struct Parts<'s> {
+    pub(super) units: List<'s, Unit>,
+    pub(super) changes: List<'s, Mutex<Work<'s>>>,
+    pub(super) config: Config<'s>,
+}
+
+impl<'s> Parts<'s> {
+    /// Cuts memory for so many units.
+    pub(super) fn cut(memory: &'s mut [MaybeUninit<u64>], limits: &Limits, units: usize) -> Result<Self, Full> {
+        let carver = &mut Carver::new(memory);
+        let regions = |carver: &mut Carver<'s>| carver.list(limits.regions.saturating_add(SLACK)).map(Regions::new);
+        let cells = carver.each(limits.cells, |carver| {
+            Ok(Cell::none(regions(carver)?, regions(carver)?, carver.list(limits.domains)?))
+        })?;
+        let flushes = carver.each(units, |carver| carver.list(limits.device_tlbs).map(Flush::new))?;
+        let config = Config {
+            enabled: false,
+            cells: Cells::new(cells),
+            root: Root::new(regions(carver)?, regions(carver)?, carver.list(limits.regions)?),
+            devices: carver.list(limits.devices)?,
+            windows: Windows::new(carver.list(limits.windows)?),
+            flushes: Flushes::new(flushes),
+            scratch: Scratch::cut(carver, limits.device_tlbs)?,
+            quarantined: FrameList::new(),
+        };
+        let changes = carver.each(limits.changes, |carver| {
+            let each = carver.each(units, |_| Ok(UnitWork::NONE))?;
+            Ok(Mutex::new(Work::new(each, regions(carver)?)))
+        })?;
+        Ok(Self { units: carver.list(units)?, changes, config })
+    }
+}
+
+impl Limits {
+    /// How many words of 64 bits the front's memory takes with these capacities. `usize::MAX`, which no memory has, if one of
+    /// them is out of its bounds: a [`Memory`](crate::limits::Memory) of that size does not build.
+    pub const fn words(&self) -> usize {
+        if self.flaw().is_some() {
+            return usize::MAX;
+        }
+        let regions = words_of::<Part>(self.regions.saturating_add(SLACK));
+        let of_unit = words_of::<Target>(self.device_tlbs);
+        let of_cell = sum(&[regions, regions, words_of::<Domain>(self.domains)]);
+        let of_change = sum(&[words_of::<UnitWork>(self.units), regions]);
+        sum(&[
+            topology_words(self),
+            words_of::<Unit>(self.units),
+            words_of::<Flush<'_>>(self.units),
+            self.units.saturating_mul(of_unit),
+            Scratch::words(self.device_tlbs),
+            words_of::<Cell<'_>>(self.cells),
+            self.cells.saturating_mul(of_cell),
+            regions,
+            regions,
+            words_of::<(CellId, IovaRange)>(self.regions),
+            words_of::<Assignment>(self.devices),
+            words_of::<BridgeWindow>(self.windows),
+            words_of::<Mutex<Work<'_>>>(self.changes),
+            self.changes.saturating_mul(of_change),
+        ])
+    }
+}
+
+const fn sum(parts: &[usize]) -> usize {
+    let (mut sum, mut rest) = (0_usize, parts);
+    while let [first, others @ ..] = rest {
+        sum = sum.saturating_add(*first);
+        rest = others;
+    }
+    sum
+}

@@ -1,0 +1,11 @@
+//! What can be asked of the front.
+
+mod audit;
+mod device_info;
+mod faults;
+mod input_ranges;
+mod statistics;
+
+pub use audit::Audit;
+pub use device_info::{AtsInfo, DeviceInfo};
+pub use statistics::{RemappingUnit, Statistics};

@@ -1,0 +1,108 @@
+//! The live tables next to the configuration.
+#![forbid(unsafe_code)]
+
+mod auditor;
+
+use crate::audit::{Difference, Findings, LiveTables, Mode, Reach, Registers, Seen};
+use crate::hal::Hal;
+use crate::iommu::error::Error;
+use crate::iommu::front::Iommu;
+use crate::iommu::lock::Guard;
+use crate::iommu::state::Config;
+use crate::topology::UnitIndex;
+use crate::unit::Unit;
+use auditor::{Auditor, frames, is_from};
+
+pub use auditor::Audit;
+
+impl<'s, H: Hal> Iommu<'s, H> {
+    /// Compares what each source-id reaches by the live tables with what is granted, and calls `each` for every difference;
+    /// for none if all is as it should be. Devices of different cells then reach no memory that only another cell owns, and
+    /// those of the root cell reach what another cell has only where that cell shares it.
+    ///
+    /// It starts from the registers of each unit and walks root, context and page tables as the unit does, with bit
+    /// definitions of its own, through [`Hal::word_at`]; nothing of the code that writes tables is used. It takes for granted
+    /// what the driver knows without the tables: cells with their regions and devices, where firmware's reserved memory is,
+    /// each domain's id, and where its table begins. Memory is read as the CPU sees it: what was not written back for a unit
+    /// that does not snoop, and what a unit still has cached, is not found. Nor is a pointer to another page table that says
+    /// the same, since no device reaches anything else by it.
+    ///
+    /// Waits until no change is under way, then keeps all others out until it is through. It reads each page table once for
+    /// every source-id that uses it, and no more of them than the driver made, however tables are linked. A unit that failed
+    /// is compared like any other, so what it did not do is told.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEnabled`]; or [`Error::InChange`] if a change did not end in time. Nothing was compared.
+    pub fn audit(&self, mut each: impl FnMut(Difference)) -> Result<Audit, Error> {
+        let config = self.at_rest()?;
+        let mut audit = Audit::default();
+        for (id, cell) in config.cells.iter() {
+            if cell.config.allow_unsafe_interrupts {
+                audit.unsafe_interrupts.add(id);
+            }
+            if !config.root.is(id) && cell.regions.parts().iter().any(|part| part.shared) {
+                audit.sharing.add(id);
+            }
+        }
+        let strangers = page_tables(&config);
+        let findings = Findings::new(&mut each);
+        let mut auditor = Auditor { iommu: self, config: &config, findings, audit, strangers };
+        for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
+            auditor.unit(index, unit);
+        }
+        Ok(Audit { differences: auditor.findings.count(), ..auditor.audit })
+    }
+
+    /// Tells all that each source-id reaches by the live tables, unit by unit, ascending, ranges as long as can be. Nothing is
+    /// told of a unit that has no tables of legacy mode in use: its devices reach nothing, or everything, as
+    /// [`audit`](Self::audit) tells; nor of tables that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`audit`](Self::audit).
+    pub fn reach(&self, mut each: impl FnMut(Reach)) -> Result<(), Error> {
+        let config = self.at_rest()?;
+        let mut strangers = page_tables(&config);
+        for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
+            let registers = Registers::read(&self.hal, unit.window());
+            let Some(tables) = self.live_tables(unit, registers) else { continue };
+            tables.functions(&mut |seen| {
+                if let Seen::Function(requester, target) = seen {
+                    let source = requester.in_segment(unit.segment());
+                    let device = config.devices.iter().find(|device| is_from(device, index, requester));
+                    let mut own = device.map(|device| frames(config.domain_of(device)));
+                    let left = own.as_mut().unwrap_or(&mut strangers);
+                    tables.walk(source, target, left, &mut |seen| {
+                        if let Seen::Run(reach) = seen {
+                            each(reach);
+                        }
+                    });
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn at_rest(&self) -> Result<Guard<'_, 's>, Error> {
+        let config = self.between_changes()?;
+        if config.enabled { Ok(config) } else { Err(Error::NotEnabled) }
+    }
+
+    /// The tables of a unit that translates by tables of legacy mode.
+    fn live_tables(&self, unit: &Unit, registers: Registers) -> Option<LiveTables<'_, H>> {
+        match registers.mode() {
+            Mode::Legacy(root) => {
+                let host_bits = self.topology.host_address_width();
+                Some(LiveTables::new(&self.hal, unit.window(), registers, root, host_bits))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The same for all domains together.
+fn page_tables(config: &Config<'_>) -> usize {
+    let domains = config.cells.iter().flat_map(|(_, cell)| &cell.domains);
+    domains.map(|domain| frames(Some(domain))).fold(0, usize::saturating_add)
+}

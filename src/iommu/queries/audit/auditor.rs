@@ -1,0 +1,279 @@
+//! A unit's live tables next to what its devices are granted.
+#![forbid(unsafe_code)]
+
+use crate::addr::{Iova, Region, Requester, SourceId};
+use crate::audit::{
+    Comparison, Difference, Findings, LiveTables, Mode, Reach, Registers, Seen, Target, owned, unowned,
+};
+use crate::cell::{Cell, CellId, Reserved};
+use crate::contract::{DomainId, Stage};
+use crate::domain::{Coherency, Domain};
+use crate::hal::Hal;
+use crate::iommu::front::Iommu;
+use crate::iommu::state::{Assignment, CellSet, Config, behind};
+use crate::topology::UnitIndex;
+use crate::unit::Unit;
+
+/// What an audit went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Audit {
+    /// How many differences were told.
+    pub differences: u64,
+    /// Source-ids whose requests are let through at all.
+    pub functions: u64,
+    /// Those of them that may send requests which they translated themselves: nothing checks where such a request goes, so
+    /// they are trusted with all memory.
+    pub device_tlbs: u64,
+    /// Ranges that they reach.
+    pub ranges: u64,
+    /// Page tables that were read, once for each source-id that uses them.
+    pub tables: u64,
+    pub(super) unsafe_interrupts: CellSet,
+    pub(super) sharing: CellSet,
+}
+
+impl Audit {
+    /// True if a cell has memory which the root cell may keep ([`Edit::MapShared`](crate::iommu::Edit)): devices of the root
+    /// cell may reach memory of such cells alone.
+    pub fn shares(&self, cell: CellId) -> bool {
+        self.sharing.has(cell)
+    }
+
+    /// True if a cell allows unsafe interrupts: what its devices can do with interrupts is not looked at, since nothing holds
+    /// them back.
+    pub fn allows_unsafe_interrupts(&self, cell: CellId) -> bool {
+        self.unsafe_interrupts.has(cell)
+    }
+}
+
+/// An audit that is under way.
+pub(super) struct Auditor<'a, 's, H> {
+    pub(super) iommu: &'a Iommu<'s, H>,
+    pub(super) config: &'a Config<'s>,
+    pub(super) findings: Findings<'a>,
+    pub(super) audit: Audit,
+    /// How many page tables may still be read for source-ids that belong to nobody.
+    pub(super) strangers: usize,
+}
+
+impl<H: Hal> Auditor<'_, '_, H> {
+    /// Compares what the tables of a unit let its devices do with what the configuration does.
+    pub(super) fn unit(&mut self, index: UnitIndex, unit: &Unit) {
+        let (window, config) = (unit.window(), self.config);
+        let registers = Registers::read(&self.iommu.hal, window);
+        match registers.mode() {
+            Mode::Unresponsive => return self.findings.tell(Difference::Unresponsive { unit: window }),
+            Mode::Off => return self.findings.tell(Difference::NotTranslating { unit: window }),
+            _ => {}
+        }
+        let (found, expected) = (registers.root_table_address(), unit.root());
+        if Some(found) != expected.map(|root| root.as_u64()) {
+            self.findings.tell(Difference::RootTable { unit: window, found, expected });
+        }
+        match self.iommu.live_tables(unit, registers) {
+            Some(tables) => {
+                self.tables(index, unit, &tables);
+                let is_blocked = |requester| tables.target(requester).is_none();
+                behind(&config.devices, index).for_each(|device| self.blocked(device, is_blocked));
+            }
+            None => behind(&config.devices, index).for_each(|device| self.blocked(device, |_| true)),
+        }
+    }
+
+    /// Goes through all tables of a unit.
+    #[inline(never)]
+    fn tables(&mut self, index: UnitIndex, unit: &Unit, tables: &LiveTables<'_, H>) {
+        let mut sum = tables.root().as_u64();
+        tables.functions(&mut |seen| match seen {
+            Seen::Function(requester, target) => self.function(index, unit, tables, requester, target),
+            Seen::Absent(requester, difference) => self.absent(index, requester, difference),
+            Seen::ContextTable(table) => sum = sum.wrapping_add(table),
+            Seen::Wrong(difference) => self.findings.tell(difference),
+            Seen::Run(_) => {}
+        });
+        if sum != unit.table_sum() {
+            self.findings.tell(Difference::ContextTables { unit: unit.window() });
+        }
+    }
+
+    /// Tells those of a device's source-ids that are blocked, unless it is quarantined.
+    #[inline(never)]
+    fn blocked(&mut self, device: &Assignment, is_blocked: impl Fn(Requester) -> bool) {
+        if device.quarantined {
+            return;
+        }
+        for &requester in device.requesters.iter().filter(|requester| is_blocked(**requester)) {
+            let source = requester.in_segment(device.device.segment());
+            self.findings.tell(Difference::Blocked { source, cell: device.cell });
+        }
+    }
+
+    /// Tells what stays in an entry that is not present, unless its device is quarantined: then the rest of the entry stays
+    /// until it is released.
+    #[inline(never)]
+    fn absent(&mut self, unit: UnitIndex, requester: Requester, difference: Difference) {
+        let is_quarantined = |device: &Assignment| device.quarantined && device.requesters.contains(&requester);
+        if !behind(&self.config.devices, unit).any(is_quarantined) {
+            self.findings.tell(difference);
+        }
+    }
+
+    /// Compares a context entry and what is reached by it with what its device is granted, if it is a device's.
+    #[inline(never)]
+    fn function(
+        &mut self,
+        index: UnitIndex,
+        unit: &Unit,
+        tables: &LiveTables<'_, H>,
+        requester: Requester,
+        target: Target,
+    ) {
+        self.audit.functions += 1;
+        self.audit.device_tlbs += u64::from(target.device_tlb);
+        let config = self.config;
+        let source = requester.in_segment(unit.segment());
+        let device = config.devices.iter().find(|device| is_from(device, index, requester));
+        match device {
+            Some(device) => self.entry(source, target, device),
+            None => self.stranger(source, target),
+        }
+        self.reached(tables, source, target, device);
+        if let Some(other) = self.sharing_id(index, tables, target) {
+            let (other, domain_id) = (other.in_segment(unit.segment()), target.domain_id);
+            self.findings.tell(Difference::SharedDomainId { source, other, domain_id });
+        }
+    }
+
+    /// Compares a context entry with the domain that the device is to use.
+    #[inline(never)]
+    fn entry(&mut self, source: SourceId, target: Target, device: &Assignment) {
+        let expected = self.config.domain_of(device).map(|domain| {
+            let Stage::Table { root, levels } = domain.table.stage();
+            (root, levels)
+        });
+        if let Some(expected) = expected.filter(|_| expected != target.table) {
+            self.findings.tell(Difference::PageTable { source, found: target.table, expected });
+        }
+        if device.quarantined {
+            self.findings.tell(Difference::NotBlocked { source, cell: device.cell });
+        }
+        if target.device_tlb != device.ats.is_some() {
+            self.findings.tell(Difference::DeviceTlb { source, found: target.device_tlb });
+        }
+        let expected = device.domain.map_or(0, DomainId::get);
+        if target.domain_id != expected {
+            let found = target.domain_id;
+            self.findings.tell(Difference::DomainId { source, found, expected });
+        }
+    }
+
+    /// Tells of a context entry that is nobody's.
+    #[inline(never)]
+    fn stranger(&mut self, source: SourceId, target: Target) {
+        self.findings.tell(Difference::UnassignedSource { source });
+        if target.device_tlb {
+            self.findings.tell(Difference::DeviceTlb { source, found: true });
+        }
+    }
+
+    /// Compares what one source-id reaches with what its device is granted, if it is a device's.
+    #[inline(never)]
+    fn reached(&mut self, tables: &LiveTables<'_, H>, source: SourceId, target: Target, device: Option<&Assignment>) {
+        let config = self.config;
+        let reserved = self.iommu.reserved(device.map_or(0, |device| device.reserved));
+        let id = device.map(|device| device.cell);
+        let owner = id.and_then(|id| config.cell(id).ok());
+        let granted = |at| granted_from(owner, reserved, at);
+        let mut comparison = Comparison::new(source, &granted, self.is_to_snoop(device));
+        let before = match device {
+            Some(device) => frames(config.domain_of(device)),
+            None => self.strangers,
+        };
+        let mut left = before;
+        let (findings, ranges) = (&mut self.findings, &mut self.audit.ranges);
+        tables.walk(source, target, &mut left, &mut |seen| match seen {
+            Seen::Run(run) => {
+                *ranges += 1;
+                comparison.run(run, findings);
+                crossings(config, run, id, owner, reserved, findings);
+            }
+            Seen::Wrong(difference) => findings.tell(difference),
+            _ => {}
+        });
+        comparison.end(&mut self.findings);
+        self.audit.tables += before.wrapping_sub(left) as u64;
+        if device.is_none() {
+            self.strangers = left;
+        }
+    }
+
+    /// True if snooping is to be enforced for a device.
+    #[inline(never)]
+    fn is_to_snoop(&self, device: Option<&Assignment>) -> bool {
+        let Some(device) = device else { return false };
+        let domain = self.config.domain_of(device);
+        domain.is_some_and(|domain| domain.attributes.coherency == Coherency::Enforced)
+            && !self.iommu.topology.snoop_forbidden(&self.iommu.hal, device.device)
+    }
+
+    /// The first requester of the unit's devices whose context entry has the domain-id of this one, if it has another page
+    /// table.
+    #[inline(never)]
+    fn sharing_id(&self, unit: UnitIndex, tables: &LiveTables<'_, H>, target: Target) -> Option<Requester> {
+        for &requester in behind(&self.config.devices, unit).flat_map(|device| &device.requesters) {
+            if let Some(other) = tables.target(requester).filter(|other| other.domain_id == target.domain_id) {
+                return (other.table != target.table).then_some(requester);
+            }
+        }
+        None
+    }
+}
+
+/// The lowest region of a cell, or of reserved memory, that ends at an input address or above it.
+#[inline(never)]
+fn granted_from(cell: Option<&Cell<'_>>, reserved: Reserved<'_>, at: Iova) -> Option<Region> {
+    let mut lowest = cell.and_then(|cell| cell.regions.from(at));
+    for region in reserved.iter().filter(|region| region.input.last() >= at) {
+        if lowest.is_none_or(|other| region.input.start() < other.input.start()) {
+            lowest = Some(region);
+        }
+    }
+    lowest
+}
+
+/// Tells what of a run belongs to another cell and not to this one. Nothing belongs to the root cell that another cell has for
+/// itself, whatever the root cell was granted.
+#[inline(never)]
+fn crossings(
+    config: &Config<'_>,
+    run: Reach,
+    id: Option<CellId>,
+    cell: Option<&Cell<'_>>,
+    reserved: Reserved<'_>,
+    findings: &mut Findings<'_>,
+) {
+    let is_root = id.is_some_and(|id| config.root.is(id));
+    for (owner, other) in config.cells.iter().filter(|(other, _)| Some(*other) != id) {
+        for part in other.regions.parts() {
+            let granted = cell.into_iter().filter(|_| !is_root || part.shared).flat_map(|cell| cell.regions.iter());
+            let own = granted.chain(reserved.iter()).map(|region| owned(&region));
+            for memory in unowned(owned(&run.region), owned(&part.region), own) {
+                findings.tell(Difference::CrossesCells { source: run.source, cell: id, owner, memory });
+            }
+        }
+    }
+}
+
+/// True if this requester of a unit is the device's.
+pub(super) fn is_from(device: &Assignment, unit: UnitIndex, requester: Requester) -> bool {
+    device.unit == unit && device.requesters.contains(&requester)
+}
+
+/// How many tables there are in a domain's page table.
+pub(super) fn frames(domain: Option<&Domain>) -> usize {
+    domain.map_or(0, |domain| domain.table.frames())
+}
+
+#[cfg(test)]
+mod tests;

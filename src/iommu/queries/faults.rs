@@ -1,0 +1,92 @@
+//! What the units blocked, and who learns of it.
+#![forbid(unsafe_code)]
+
+use crate::addr::SourceId;
+use crate::fault::{Fault, FaultLog};
+use crate::hal::Hal;
+use crate::interrupt::Destination;
+use crate::iommu::error::Error;
+use crate::iommu::front::Iommu;
+use crate::iommu::transaction::Transaction;
+use crate::unit::Unit;
+
+/// A local APIC takes no interrupt with a vector below this: they are of the CPU's exceptions.
+const FIRST_VECTOR: u8 = 16;
+
+impl<H: Hal> Iommu<'_, H> {
+    /// Reads and clears the faults that the units recorded, oldest first for each unit. An answer of a device that nobody had
+    /// asked for is only counted ([`Statistics`](crate::iommu::Statistics)).
+    ///
+    /// Each call reads each record at most once, so it ends however fast a device faults. It takes no lock that a change
+    /// holds, so it may be called from an NMI handler, given that `each` may.
+    pub fn faults(&self, mut each: impl FnMut(Fault)) -> FaultLog {
+        let mut log = FaultLog::default();
+        for unit in &self.units {
+            unit.read_faults(&self.hal, &mut log, &mut each);
+        }
+        log
+    }
+
+    /// The devices that had requests blocked since their unit was switched on, and how many faults of each were
+    /// [read](Self::faults); faults that were lost, or are not read yet, are not among them. Each unit counts those of the
+    /// first [`FAULTING_DEVICES`](crate::limits::FAULTING_DEVICES) apart, and the rest
+    /// [together](crate::iommu::Statistics::other_faults). Takes no lock.
+    pub fn faults_by_device(&self) -> impl Iterator<Item = (SourceId, u64)> + '_ {
+        self.units.iter().flat_map(Unit::faults_by_device)
+    }
+
+    /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
+    /// first. The handler calls [`faults`](Self::faults), or no further event comes; and again if that left some
+    /// [`pending`](FaultLog::pending), now or from somewhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Vector`]: nothing changed. Or a unit cannot reach that CPU. Units before it, in the order of the firmware's
+    /// table, send their events there.
+    pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
+        if let Some(Destination { vector, .. }) = to.filter(|to| to.vector < FIRST_VECTOR) {
+            return Err(Error::Vector(vector));
+        }
+        // One at a time: the message is several registers.
+        let _config = self.config.lock();
+        self.units.iter().try_for_each(|unit| unit.set_fault_event(&self.hal, to))?;
+        Ok(())
+    }
+
+    /// Has no faults of a device recorded any more, so that it cannot crowd out those of others, or has them recorded
+    /// again. What it may reach stays as it is, and so does this, whatever cell it is given to, until
+    /// [`disable`](Self::disable).
+    ///
+    /// All source-ids that its requests may carry are muted, with whatever other functions share them behind a bridge.
+    ///
+    /// # Errors
+    ///
+    /// No unit serves the device, its unit is not on, or there is no frame for the table that its entry is in: faults are
+    /// recorded as before, but for those of its source-ids that came before. Or its unit failed.
+    pub fn mute(&self, device: SourceId, muted: bool) -> Result<(), Error> {
+        let mut call = Transaction::claim(self, &[])?;
+        if !call.config.enabled {
+            return Err(Error::NotEnabled);
+        }
+        let muted = call.mute(device, muted);
+        call.flush();
+        muted.and(call.failure().map_or(Ok(()), Err))
+    }
+}
+
+impl<H: Hal> Transaction<'_, '_, H> {
+    /// Changes what is recorded of a device: once units have done what is collected for them.
+    #[inline(never)]
+    fn mute(&mut self, device: SourceId, muted: bool) -> Result<(), Error> {
+        let front = self.front;
+        let requesters = front.topology.requesters(&front.hal, device)?;
+        for &source in requesters.ids() {
+            let index = front.topology.unit_of(&front.hal, source).ok_or(Error::NoSuchDevice(source))?;
+            if let Some((unit, flush)) = self.config.flushes.of(&front.units, index) {
+                unit.mute(&front.hal, source.into(), muted, flush)?;
+                self.make_up_for_failed_flush(index);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! What a change has to keep to: one rule a file. A rule looks at the configuration as it is to be, and at nothing else.
+#![forbid(unsafe_code)]
+
+pub(super) mod admission;
+pub(super) mod groups;
+pub(super) mod reserved;
+pub(super) mod root_cell;
+pub(super) mod windows;

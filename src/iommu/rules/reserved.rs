@@ -1,0 +1,22 @@
+//! Memory that firmware reserves for a device, and the memory of its cell.
+#![forbid(unsafe_code)]
+
+use crate::cell::Reserved;
+use crate::iommu::error::Error;
+use crate::iommu::state::{CellSet, Config, stays_in_use};
+use crate::topology::ReservedMemory;
+
+/// Fails if memory that firmware reserves for a device that stays in its cell is where the cell is to have memory of its own
+/// (R66). Which it is was noted when the device got its domain.
+#[inline(never)]
+pub(in crate::iommu) fn check(config: &Config<'_>, scope: CellSet, all: &[ReservedMemory]) -> Result<(), Error> {
+    for (_, cell) in config.cells.iter().filter(|(id, _)| scope.has(*id)) {
+        for domain in cell.domains.iter().filter(|domain| stays_in_use(&config.devices, domain.id)) {
+            let reserved = Reserved::new(all, domain.attributes.reserved);
+            if let Some(memory) = reserved.conflict(&cell.config, &cell.staged) {
+                return Err(Error::Reserved(memory));
+            }
+        }
+    }
+    Ok(())
+}

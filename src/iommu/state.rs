@@ -1,0 +1,98 @@
+//! What is committed: cells with their memory, and the devices that they have. The only code that knows slots and
+//! generations.
+#![forbid(unsafe_code)]
+
+mod assignment;
+mod cells;
+mod flushes;
+mod root;
+mod root_memory;
+mod windows;
+
+pub(super) use assignment::{Assignment, Stay};
+pub(super) use cells::{CellSet, Cells};
+pub(super) use flushes::Flushes;
+pub(super) use root::Root;
+pub(super) use root_memory::Withheld;
+pub(super) use windows::Windows;
+
+use super::error::Error;
+use crate::cell::{Cell, CellId, Regions};
+use crate::contract::{DomainId, Features};
+use crate::domain::Domain;
+use crate::hal::FrameList;
+use crate::limits::{Full, List};
+use crate::topology::UnitIndex;
+use crate::unit::Scratch;
+
+/// What is committed, and what a change that has the lock works with.
+#[derive(Debug)]
+pub(super) struct Config<'s> {
+    pub(super) enabled: bool,
+    pub(super) cells: Cells<'s>,
+    pub(super) root: Root<'s>,
+    pub(super) devices: List<'s, Assignment>,
+    pub(super) windows: Windows<'s>,
+    pub(super) flushes: Flushes<'s>,
+    /// Where a unit makes its commands of that.
+    pub(super) scratch: Scratch<'s>,
+    /// Frames that a failed unit may still reach: never given back.
+    pub(super) quarantined: FrameList,
+}
+
+impl<'s> Config<'s> {
+    /// No cell, and no room for one.
+    pub(super) const fn without_room() -> Self {
+        Self {
+            enabled: false,
+            cells: Cells::without_room(),
+            root: Root::without_room(),
+            devices: List::without_room(),
+            windows: Windows::without_room(),
+            flushes: Flushes::without_room(),
+            scratch: Scratch::without_room(),
+            quarantined: FrameList::new(),
+        }
+    }
+
+    pub(super) fn cell(&self, id: CellId) -> Result<&Cell<'s>, Error> {
+        self.cells.get(id)
+    }
+
+    pub(super) fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, Error> {
+        self.cells.get_mut(id)
+    }
+
+    /// What a cell is to have in a change; the root cell, as if there were no other.
+    pub(super) fn staged(&self, cell: CellId) -> Result<&Regions<'s>, Error> {
+        if self.root.is(cell) { Ok(&self.root.staged) } else { Ok(&self.cell(cell)?.staged) }
+    }
+
+    /// The list in which edits of a cell's memory are made.
+    pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions<'s>, Error> {
+        if self.root.is(cell) { Ok(&mut self.root.staged) } else { Ok(&mut self.cells.get_mut(cell)?.staged) }
+    }
+
+    /// The domain that a device uses.
+    pub(super) fn domain_of(&self, device: &Assignment) -> Option<&Domain> {
+        self.cell(device.cell).ok()?.domains.iter().find(|domain| Some(domain.id) == device.domain)
+    }
+
+    /// The lowest domain-id that no domain has (R38, R39).
+    pub(super) fn free_domain_id(&self, unit: &Features) -> Result<DomainId, Error> {
+        let used = |id| self.cells.iter().flat_map(|(_, cell)| &cell.domains).any(|domain| domain.id == id);
+        let last = u16::try_from(unit.domain_ids - 1).unwrap_or(u16::MAX);
+        let full = Full { what: "domain-ids of the unit", capacity: last.into() };
+        (1..=last).filter_map(DomainId::new).find(|&id| !used(id)).ok_or(Error::Full(full))
+    }
+}
+
+/// True if a device uses this domain, or is going to, when the change is done.
+pub(super) fn stays_in_use(devices: &[Assignment], domain: DomainId) -> bool {
+    devices.iter().any(|device| device.domain == Some(domain) && device.stay != Stay::Leaving)
+}
+
+/// The devices behind a unit.
+pub(super) fn behind(devices: &[Assignment], unit: UnitIndex) -> impl Iterator<Item = &Assignment> + Clone {
+    devices.iter().filter(move |device| device.unit == unit)
+}

@@ -1,0 +1,92 @@
+#![forbid(unsafe_code)]
+
+use crate::cell::{Cell, CellConfig, CellId};
+use crate::iommu::error::Error;
+use crate::limits::{Full, List};
+
+/// The cells, each in a slot of its own. A slot without a cell keeps its room.
+#[derive(Debug)]
+pub(in crate::iommu) struct Cells<'s> {
+    slots: List<'s, Cell<'s>>,
+    /// How many cells were ever made.
+    made: u32,
+}
+
+impl<'s> Cells<'s> {
+    pub(in crate::iommu) const fn without_room() -> Self {
+        Self { slots: List::without_room(), made: 0 }
+    }
+
+    pub(in crate::iommu) fn new(slots: List<'s, Cell<'s>>) -> Self {
+        Self { slots, made: 0 }
+    }
+
+    pub(in crate::iommu) fn create(&mut self, config: CellConfig) -> Result<CellId, Error> {
+        let capacity = self.slots.len();
+        let free = self.slots.iter_mut().zip(0..).find(|(cell, _)| !cell.exists());
+        let (cell, index) = free.ok_or(Full { what: "cells", capacity })?;
+        self.made = self.made.wrapping_add(1).max(1);
+        cell.begin(self.made, config);
+        Ok(CellId { index, generation: self.made })
+    }
+
+    pub(in crate::iommu) fn get(&self, id: CellId) -> Result<&Cell<'s>, Error> {
+        let cell = self.slots.get(usize::from(id.index)).filter(|cell| cell.generation == id.generation);
+        cell.ok_or(Error::NoSuchCell(id))
+    }
+
+    pub(in crate::iommu) fn get_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, Error> {
+        let cell = self.slots.get_mut(usize::from(id.index)).filter(|cell| cell.generation == id.generation);
+        cell.ok_or(Error::NoSuchCell(id))
+    }
+
+    /// A cell, and the others that exist.
+    pub(in crate::iommu) fn one_and_others(
+        &mut self,
+        id: CellId,
+    ) -> Result<(&mut Cell<'s>, impl Iterator<Item = (CellId, &Cell<'s>)>), Error> {
+        let none = Error::NoSuchCell(id);
+        let (below, rest) = self.slots.split_at_mut_checked(id.index.into()).ok_or(none)?;
+        let (one, above) = rest.split_first_mut().filter(|(cell, _)| cell.generation == id.generation).ok_or(none)?;
+        let others = below.iter().zip(0..).chain(above.iter().zip(id.index.wrapping_add(1)..));
+        let existing = others.filter(|(cell, _)| cell.exists());
+        Ok((one, existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))))
+    }
+
+    /// Those that exist.
+    pub(in crate::iommu) fn iter(&self) -> impl Iterator<Item = (CellId, &Cell<'s>)> + Clone {
+        let existing = self.slots.iter().zip(0..).filter(|(cell, _)| cell.exists());
+        existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))
+    }
+
+    pub(in crate::iommu) fn iter_mut(&mut self) -> impl Iterator<Item = (CellId, &mut Cell<'s>)> {
+        let existing = self.slots.iter_mut().zip(0..).filter(|(cell, _)| cell.exists());
+        existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))
+    }
+
+    /// Those of a set.
+    pub(in crate::iommu) fn of(&mut self, set: CellSet) -> impl Iterator<Item = &mut Cell<'s>> {
+        self.iter_mut().filter(move |(id, _)| set.has(*id)).map(|(_, cell)| cell)
+    }
+}
+
+/// Some of the cells that exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::iommu) struct CellSet(u64);
+
+impl CellSet {
+    pub(in crate::iommu) const NONE: Self = Self(0);
+
+    pub(in crate::iommu) fn add(&mut self, cell: CellId) {
+        self.0 |= bit(cell);
+    }
+
+    pub(in crate::iommu) fn has(self, cell: CellId) -> bool {
+        self.0 & bit(cell) != 0
+    }
+}
+
+/// There are no more than 64 cells.
+fn bit(cell: CellId) -> u64 {
+    1_u64.checked_shl(cell.index.into()).unwrap_or(0)
+}

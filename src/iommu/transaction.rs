@@ -1,0 +1,62 @@
+//! A change takes effect whole, or not at all. This page is all of it, step by step; each step has a file.
+
+mod candidate;
+mod context;
+mod grant;
+mod outcomes;
+mod plan;
+mod provide;
+mod retire;
+mod revoke;
+mod roll_back;
+mod round;
+mod settle;
+mod work;
+
+pub(super) use context::Transaction;
+pub(super) use outcomes::UnitWork;
+pub use settle::Committed;
+pub(super) use work::Work;
+
+use super::edit::Edit;
+use super::error::Error;
+use super::front::Iommu;
+use super::state::Withheld;
+use crate::hal::Hal;
+
+/// Makes all edits take effect.
+pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Committed, Error> {
+    let mut change = Transaction::claim(front, edits)?;
+
+    // Nothing that hardware knows of is touched yet: the edits are made in what is staged and held against every rule, and
+    // what they need is got.
+    if let Err(error) = change.plan(edits).and_then(|()| change.provide()) {
+        change.unstage();
+        return Err(error);
+    }
+    change.begin();
+
+    // What is revoked comes first, and is flushed before anything is granted. In this order a device leaves its cell:
+    change.make_up_for_failed_flushes();
+    change.empty_device_tlbs(); // its ATS is off, and it has no translations of its own any more;
+    change.revoke(); // its entry lets nothing through,
+    change.flush(); // and its unit has confirmed that nothing gets through;
+    change.quiesce(); // it is no bus master, and nothing that it sent is under way;
+    change.reset(); // it has forgotten what its cell told it to do;
+    change.retire(); // its entry is erased, and it is free for another cell.
+    if let Some(error) = change.failure() {
+        change.withhold(Withheld::Revoked);
+        change.roll_back();
+        return Err(error);
+    }
+
+    change.grant();
+    change.flush();
+    if let Some(error) = change.failure() {
+        change.withhold(Withheld::Granted);
+        change.take_back();
+        change.roll_back();
+        return Err(error);
+    }
+    Ok(change.settle())
+}

@@ -1,0 +1,108 @@
+//! What the machine says of a device that is to be assigned, read once, for the rules to look at.
+#![forbid(unsafe_code)]
+
+use heapless::Vec;
+
+use super::Transaction;
+use crate::addr::SourceId;
+use crate::cell::{CellId, Reserved, ResetPolicy};
+use crate::hal::Hal;
+use crate::iommu::edit::DeviceConfig;
+use crate::iommu::error::{Error, Refusal};
+use crate::iommu::rules;
+use crate::iommu::state::{Assignment, Stay};
+use crate::limits::Full;
+use crate::pci::{Ats, Reset};
+use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
+
+/// A device that a cell may have.
+struct Candidate<'c> {
+    device: SourceId,
+    cell: CellId,
+    unit: UnitIndex,
+    all: &'c Requesters,
+    ats: Option<Ats>,
+}
+
+impl<H: Hal> Transaction<'_, '_, H> {
+    /// Lists a device as one that arrives, if the cell may have it, as far as the device alone is concerned.
+    #[inline(never)]
+    pub(super) fn enlist(&mut self, device: SourceId, cell: CellId, device_config: DeviceConfig) -> Result<(), Error> {
+        let front = self.front;
+        let unit = front.topology.unit_of(&front.hal, device).ok_or(Error::NoSuchDevice(device))?;
+        let mut all = Requesters::NONE;
+        front.topology.add_requesters(&front.hal, device, &mut all)?;
+        self.check(device, unit, &all, cell)?;
+        let ats = self.ats(device, unit, &all, device_config)?;
+        self.list(Candidate { device, cell, unit, all: &all, ats })
+    }
+
+    /// Fails if the cell may not have the device.
+    #[inline(never)]
+    fn check(&self, device: SourceId, unit: UnitIndex, all: &Requesters, cell: CellId) -> Result<(), Error> {
+        let front = self.front;
+        let required = self.config.cell(cell)?.config.reset == ResetPolicy::Required;
+        let no_reset = || (required && !Reset::is_possible(&front.hal, device)).then_some(Refusal::NoReset);
+        match front.refusal(device, unit, all).or_else(no_reset) {
+            Some(reason) => Err(Error::Refused { device, reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// The capability of its device-TLB, if it is to have one.
+    #[inline(never)]
+    fn ats(
+        &self,
+        device: SourceId,
+        unit: UnitIndex,
+        all: &Requesters,
+        device_config: DeviceConfig,
+    ) -> Result<Option<Ats>, Error> {
+        let features = self.front.unit(unit).ok_or(Error::NoSuchDevice(device))?.features();
+        let ats = self.front.ats_for(device, features, all, device_config);
+        ats.map_err(|reason| Error::Refused { device, reason })
+    }
+
+    #[inline(never)]
+    fn list(&mut self, candidate: Candidate<'_>) -> Result<(), Error> {
+        let Candidate { device, cell, unit, all, ats } = candidate;
+        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
+        if ats.is_some() {
+            rules::admission::check_device_tlbs(config, scope, device, unit, front.limits.device_tlbs)?;
+        }
+        let mut requesters = Vec::new();
+        for &source in all.ids() {
+            let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
+            requesters.push(source.into()).map_err(|_| full)?;
+        }
+        let full = Full { what: "assigned devices", capacity: config.devices.capacity() };
+        let listed = config.devices.push_with(|| Assignment {
+            device,
+            cell,
+            unit,
+            domain: None,
+            requesters,
+            group: Group::alone(device),
+            reserved: 0,
+            ats,
+            quarantined: false,
+            windows: 0,
+            reset: None,
+            stay: Stay::Arriving,
+        });
+        Ok(listed.map_err(|_| full)?)
+    }
+
+    /// Notes what belongs to the device that was listed last: its group, and memory that firmware reserves for it.
+    #[inline(never)]
+    pub(super) fn note_group(&mut self, device: SourceId) -> Result<(), Error> {
+        let (front, config) = (self.front, &mut *self.config);
+        let Some(cell) = config.devices.last().map(|listed| listed.cell) else { return Ok(()) };
+        let reserved = Reserved::mask_of(&front.topology, &front.hal, device, &config.cell(cell)?.config);
+        if let Some(listed) = config.devices.last_mut() {
+            listed.group = front.topology.group(&front.hal, device);
+            listed.reserved = reserved;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What a change has while it runs: a slot to work in, the lock on the configuration, and the cells that it is about.
+#![forbid(unsafe_code)]
+
+use lock_api::MutexGuard;
+
+use super::outcomes::Outcomes;
+use super::work::Work;
+use crate::hal::{Deadline, Hal};
+use crate::iommu::edit::Edit;
+use crate::iommu::error::Error;
+use crate::iommu::front::Iommu;
+use crate::iommu::lock::{Guard, RawMutex};
+use crate::iommu::state::{CellSet, Config};
+
+/// A change that runs.
+///
+/// It has its slot before it has the lock on the configuration, and that before any lock of a unit. In another order, the
+/// changes that have all slots would wait for the lock of one that waits for a slot.
+pub(in crate::iommu) struct Transaction<'t, 's, H> {
+    pub(in crate::iommu) front: &'t Iommu<'s, H>,
+    pub(super) work: MutexGuard<'t, RawMutex, Work<'s>>,
+    pub(in crate::iommu) config: Guard<'t, 's>,
+    /// The cells that it is about.
+    pub(super) scope: CellSet,
+}
+
+impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
+    /// Waits until there is a slot, and none of the edits' cells is in another change.
+    #[inline(never)]
+    pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit]) -> Result<Self, Error> {
+        let mut deadline = Deadline::new(front.hal.now_ns(), front.options.timeout_ns);
+        loop {
+            let late = deadline.passed(front.hal.now_ns()).is_some();
+            if let Some(work) = front.changes.iter().find_map(|slot| slot.try_lock()) {
+                let mut config = front.config.lock();
+                let scope = config.scope_of(edits)?;
+                if !config.cells.of(scope).any(|cell| cell.busy) {
+                    let mut change = Self { front, work, config, scope };
+                    change.work.outcomes.clear();
+                    return Ok(change);
+                }
+            }
+            if late {
+                return Err(Error::InChange);
+            }
+            front.hal.pause();
+        }
+    }
+
+    /// Releases the lock for the time of a wait. The only place where a change does so: its cells are busy meanwhile, so no
+    /// other change touches them.
+    pub(super) fn unlocked<R>(&mut self, wait: impl FnOnce(&Iommu<'s, H>, &mut Outcomes<'s>) -> R) -> R {
+        let (front, outcomes) = (self.front, &mut self.work.outcomes);
+        MutexGuard::unlocked(&mut self.config, || wait(front, outcomes))
+    }
+
+    /// From here on the cells of the change are in it, whoever has the lock.
+    pub(super) fn begin(&mut self) {
+        let scope = self.scope;
+        self.config.cells.of(scope).for_each(|cell| cell.busy = true);
+    }
+
+    /// What failed so far.
+    pub(in crate::iommu) fn failure(&self) -> Option<Error> {
+        self.work.outcomes.failure()
+    }
+}
+
+impl<'s, H: Hal> Iommu<'s, H> {
+    /// Locks the configuration at a moment when no cell is in a change.
+    pub(in crate::iommu) fn between_changes(&self) -> Result<Guard<'_, 's>, Error> {
+        let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
+        loop {
+            let late = deadline.passed(self.hal.now_ns()).is_some();
+            let config = self.config.lock();
+            if !config.cells.iter().any(|(_, cell)| cell.busy) {
+                return Ok(config);
+            }
+            drop(config);
+            if late {
+                return Err(Error::InChange);
+            }
+            self.hal.pause();
+        }
+    }
+}
+
+impl Config<'_> {
+    /// The cells that edits are about: those that they name, that of a device to be released, and the root cell if that may
+    /// lose something or get it back.
+    fn scope_of(&self, edits: &[Edit]) -> Result<CellSet, Error> {
+        let mut scope = CellSet::NONE;
+        for edit in edits {
+            let cell = match *edit {
+                Edit::Release(device) => self.devices.iter().find(|it| it.device == device).map(|it| it.cell),
+                _ => edit.cell(),
+            };
+            for id in cell.into_iter().chain(self.root_behind(edit)) {
+                self.cell(id)?;
+                scope.add(id);
+            }
+        }
+        Ok(scope)
+    }
+}

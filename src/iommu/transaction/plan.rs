@@ -1,0 +1,117 @@
+//! The edits, made in what is staged, and held against every rule. Nothing that hardware knows of is touched.
+#![forbid(unsafe_code)]
+
+use super::Transaction;
+use crate::addr::SourceId;
+use crate::cell::CellId;
+use crate::hal::Hal;
+use crate::iommu::edit::{DeviceConfig, Edit};
+use crate::iommu::error::Error;
+use crate::iommu::rules;
+use crate::iommu::state::Stay;
+use crate::paging::{self, MapError};
+use crate::topology::BridgeWindow;
+
+impl<H: Hal> Transaction<'_, '_, H> {
+    /// Makes the edits in what is staged.
+    #[inline(never)]
+    pub(super) fn plan(&mut self, edits: &[Edit]) -> Result<(), Error> {
+        for cell in self.config.cells.of(self.scope) {
+            cell.staged.copy_from(&cell.regions);
+        }
+        if self.config.root.cell().is_some_and(|root| self.scope.has(root)) {
+            self.config.root.begin();
+        }
+        edits.iter().try_for_each(|edit| self.plan_edit(edit))?;
+        self.config.stage_root(self.scope)?;
+        rules::groups::check(&self.config, self.scope)?;
+        let reserved = self.front.topology.reserved_memory();
+        rules::reserved::check(&self.config, self.scope, reserved)?;
+        rules::windows::check(&self.config, self.scope, reserved)
+    }
+
+    #[inline(never)]
+    fn plan_edit(&mut self, edit: &Edit) -> Result<(), Error> {
+        let config = &mut *self.config;
+        if let Some(cell) = edit.cell().filter(|cell| config.cell(*cell).is_ok_and(|cell| cell.doomed)) {
+            return Err(Error::NoSuchCell(cell));
+        }
+        match *edit {
+            Edit::Release(device) => self.plan_release(device),
+            Edit::Destroy(cell) => self.plan_destroy(cell),
+            Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
+            _ => self.plan_regions(edit),
+        }
+    }
+
+    /// Makes an edit of what a cell's memory is.
+    #[inline(never)]
+    fn plan_regions(&mut self, edit: &Edit) -> Result<(), Error> {
+        let config = &mut *self.config;
+        match *edit {
+            Edit::Map(cell, region) | Edit::MapShared(cell, region) => {
+                paging::check(region)?;
+                rules::root_cell::check_one_to_one(config, cell, region)?;
+                config.staged_mut(cell)?.insert(region, matches!(edit, Edit::MapShared(..)))?;
+            }
+            Edit::Unmap(_, range) | Edit::Protect(_, range, _) if !range.is_page_aligned() => {
+                return Err(Error::Misaligned(range));
+            }
+            Edit::Unmap(cell, range) => config.staged_mut(cell)?.remove(range)?,
+            Edit::Protect(_, range, rights) if rights.is_empty() => return Err(MapError::NoRights(range).into()),
+            Edit::Protect(cell, range, rights) => config.staged_mut(cell)?.set_rights(range, rights)?,
+            Edit::Release(_) | Edit::Destroy(_) | Edit::Assign(..) => {}
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn plan_release(&mut self, device: SourceId) -> Result<(), Error> {
+        let scope = self.scope;
+        let devices = &mut self.config.devices;
+        let index = devices.iter().position(|it| it.device == device && it.stay != Stay::Leaving && scope.has(it.cell));
+        let found = index.and_then(|index| devices.get_mut(index)).ok_or(Error::NotAssigned(device))?;
+        match found.stay {
+            Stay::Arriving => devices.retain(|it| it.device != device || it.stay != Stay::Arriving),
+            _ => found.stay = Stay::Leaving,
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn plan_destroy(&mut self, id: CellId) -> Result<(), Error> {
+        let config = &mut *self.config;
+        config.staged_mut(id)?.clear();
+        config.cell_mut(id)?.doomed = true;
+        config.devices.retain(|device| device.cell != id || device.stay != Stay::Arriving);
+        config.devices.iter_mut().filter(|device| device.cell == id).for_each(|device| device.stay = Stay::Leaving);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn plan_assign(&mut self, device: SourceId, cell: CellId, device_config: DeviceConfig) -> Result<(), Error> {
+        let (scope, config) = (self.scope, &mut *self.config);
+        config.leave_root(device, cell);
+        rules::admission::check(config, scope, device, cell)?;
+        self.enlist(device, cell, device_config)?;
+        self.note_group(device)?;
+        self.note_windows(device)
+    }
+
+    /// Notes the windows of bridges that matter to the device that was listed last.
+    #[inline(never)]
+    fn note_windows(&mut self, device: SourceId) -> Result<(), Error> {
+        let (front, config) = (self.front, &mut *self.config);
+        let (mut mask, mut noted) = (0, Ok(()));
+        BridgeWindow::each(&front.hal, device, &mut |window| {
+            let is_within = |other: BridgeWindow| other.range.contains(window.range);
+            if noted.is_ok() && !config.windows.of(mask).any(is_within) {
+                noted = config.windows.note(&config.devices, window, &mut mask);
+            }
+        });
+        if let Some(listed) = config.devices.last_mut() {
+            listed.windows = mask;
+        }
+        Ok(noted?)
+    }
+}

@@ -1,0 +1,110 @@
+//! How a change ends of which a unit or a device has not done its part: nothing is granted, and no frame is given back that a
+//! unit may reach.
+
+use core::mem;
+
+use super::Transaction;
+use super::revoke::note;
+use crate::cell::{Cell, Differences, withdraw_grants};
+use crate::hal::{FrameList, Hal};
+use crate::iommu::state::{Stay, Withheld};
+
+impl<H: Hal> Transaction<'_, '_, H> {
+    /// Keeps what was revoked, or granted, from the root cell, if a unit failed. A device that does not answer or does not come
+    /// to rest is blocked by its unit, for certain.
+    pub(super) fn withhold(&mut self, what: Withheld) {
+        if self.work.outcomes.any_unit_failed() {
+            self.config.withhold(self.scope, what);
+        }
+    }
+
+    /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
+    #[inline(never)]
+    pub(super) fn take_back(&mut self) {
+        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
+        for Cell { regions, staged, domains, .. } in config.cells.of(scope) {
+            for domain in domains.iter_mut() {
+                let reserved = front.reserved(domain.attributes.reserved);
+                for difference in Differences::new(regions, staged, reserved) {
+                    let widened = difference.widened().map(|(before, _)| before);
+                    if difference.granted().is_some() || widened.is_some() {
+                        let change = domain.revoke_or_more(&front.hal, difference.range, widened);
+                        note(&front.units, &config.devices, &mut config.flushes, domain, &change);
+                    }
+                }
+            }
+        }
+        for device in config.devices.iter().filter(|device| device.arrives(scope)) {
+            if let Some((unit, flush)) = config.flushes.of(&front.units, device.unit) {
+                let requesters = device.own_requesters(&config.devices);
+                unit.block(&front.hal, &requesters, device.domain, device.device_tlb(), flush);
+            }
+        }
+        let arriving = config.devices.iter_mut().filter(|device| device.arrives(scope));
+        arriving.for_each(|device| device.stay = Stay::Leaving);
+    }
+
+    /// Ends the change, with as much revoked as was to be, and nothing granted.
+    #[inline(never)]
+    pub(super) fn roll_back(&mut self) {
+        let confirmed = self.work.outcomes.all_units_confirmed();
+        self.free_frames_left();
+        self.drop_arriving();
+        self.revoke_the_rest();
+        self.work.outcomes.clear();
+        self.flush();
+        self.retire();
+        self.flush();
+        let confirmed = confirmed && self.work.outcomes.all_units_confirmed();
+        let freed = mem::replace(&mut self.work.freed, FrameList::new());
+        if confirmed {
+            // SAFETY: each unit has confirmed that it forgot what led to them.
+            unsafe { freed.free(&self.front.hal) };
+        } else {
+            self.config.quarantined.append(&self.front.hal, freed);
+        }
+        self.end(false, confirmed);
+    }
+
+    /// Forgets devices that arrive, and domains that were made for them.
+    fn drop_arriving(&mut self) {
+        let (hal, scope, config) = (&self.front.hal, self.scope, &mut *self.config);
+        config.devices.retain(|device| !device.arrives(scope));
+        for cell in config.cells.of(scope) {
+            // SAFETY: no unit knows of a domain that is not published.
+            cell.remove_domains(hal, |domain| !domain.published, |frames| unsafe { frames.free(hal) });
+            cell.doomed = false;
+        }
+    }
+
+    /// Revokes what a domain lost that was to be left by all of its devices, so that it was not edited, and one of which is
+    /// still there. Then nothing is granted.
+    #[inline(never)]
+    fn revoke_the_rest(&mut self) {
+        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
+        for Cell { regions, staged, domains, .. } in config.cells.of(scope) {
+            for domain in domains.iter_mut() {
+                let reserved = front.reserved(domain.attributes.reserved);
+                for difference in Differences::new(regions, staged, reserved).filter(|it| it.revokes()) {
+                    let change = domain.revoke_or_more(&front.hal, difference.range, difference.narrowed());
+                    note(&front.units, &config.devices, &mut config.flushes, domain, &change);
+                }
+            }
+            withdraw_grants(regions, staged, &mut self.work.left);
+        }
+    }
+
+    /// Takes back what was planned: nothing is left of it.
+    #[inline(never)]
+    pub(super) fn unstage(&mut self) {
+        let (hal, scope) = (&self.front.hal, self.scope);
+        self.drop_arriving();
+        let leaving = self.config.devices.iter_mut().filter(|device| device.leaves(scope));
+        leaving.for_each(|device| device.stay = Stay::Staying);
+        for cell in self.config.cells.of(scope) {
+            for domain in cell.domains.iter_mut() {
+                domain.take_prealloc().free(hal);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How a change ends: what was staged is so from now on, and other changes may come.
+
+use super::Transaction;
+use crate::cell::CellId;
+use crate::domain::{Coherency, Domain};
+use crate::hal::Hal;
+use crate::iommu::state::{Assignment, CellSet, Stay};
+use crate::unit::Unit;
+
+/// What a change did beside what was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    changed: CellSet,
+    enforced: CellSet,
+}
+
+impl Committed {
+    /// What a cell's coherency is now, if the change made it another one: the hypervisor honours WBINVD and guest memory types
+    /// in such a cell, or need not any more. `None` for all other cells, and for one that is gone.
+    pub fn coherency_change(&self, cell: CellId) -> Option<Coherency> {
+        let now = if self.enforced.has(cell) { Coherency::Enforced } else { Coherency::NotEnforced };
+        self.changed.has(cell).then_some(now)
+    }
+
+    /// True if the coherency of any cell is another than before.
+    pub fn changes_coherency(&self) -> bool {
+        self.changed != CellSet::NONE
+    }
+}
+
+impl<H: Hal> Transaction<'_, '_, H> {
+    /// Ends a change that succeeded.
+    #[inline(never)]
+    pub(super) fn settle(mut self) -> Committed {
+        let (hal, scope) = (&self.front.hal, self.scope);
+        // Only when their entries allow it (R47).
+        let arrived = self.config.devices.iter().filter(|device| device.arrives(scope));
+        arrived.filter_map(|device| device.ats.as_ref()).for_each(|ats| ats.switch(hal, true));
+        self.end(true, true);
+        self.forget_cells()
+    }
+
+    /// What was staged is so from now on. Units have `confirmed` all that was revoked, or not.
+    #[inline(never)]
+    pub(super) fn end(&mut self, succeeded: bool, confirmed: bool) {
+        let (front, scope) = (self.front, self.scope);
+        let (config, work) = (&mut *self.config, &mut *self.work);
+        if config.root.cell().is_some_and(|root| scope.has(root)) {
+            config.root.end(succeeded, &mut work.left);
+        }
+        let arrived = config.devices.iter_mut().filter(|device| device.arrives(scope));
+        arrived.for_each(|device| device.stay = Stay::Staying);
+        for cell in config.cells.of(scope) {
+            cell.regions.copy_from(&cell.staged);
+            cell.busy = false;
+            for domain in cell.domains.iter_mut() {
+                domain.take_prealloc().free(&front.hal);
+                if confirmed {
+                    free_unlinked(&front.hal, &front.units, &config.devices, domain);
+                }
+            }
+        }
+    }
+
+    /// Forgets the cells that the change ends with, and notes which others have another coherency than the hypervisor learned
+    /// last.
+    fn forget_cells(&mut self) -> Committed {
+        let (scope, config) = (self.scope, &mut *self.config);
+        let mut committed = Committed::default();
+        for (id, cell) in config.cells.iter_mut().filter(|(id, _)| scope.has(*id)) {
+            let now = cell.coherency();
+            if cell.doomed {
+                cell.end();
+                config.root.forget(id);
+            } else if core::mem::replace(&mut cell.coherency_told, now) != now {
+                committed.changed.add(id);
+                if now == Coherency::Enforced {
+                    committed.enforced.add(id);
+                }
+            }
+        }
+        committed
+    }
+}
+
+/// Gives back the tables that this change and earlier ones took out of a domain, once this one is confirmed: before it began,
+/// units had made up for flushes that failed. A unit that is out of service is not asked any more, but it may still walk what
+/// an earlier change took out.
+fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain: &mut Domain) {
+    if domain.table.unlinked() == 0 {
+        return;
+    }
+    let mut users = devices.iter().filter(|device| device.domain == Some(domain.id));
+    if users.all(|device| units.get(device.unit.get()).is_some_and(|unit| unit.check_on().is_ok())) {
+        // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
+        // whose devices have left it has confirmed that it forgot the domain.
+        unsafe { domain.table.free_unlinked(hal) };
+    }
+}

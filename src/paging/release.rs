@@ -1,0 +1,88 @@
+//! Tables that leave: out of the page table, and back to the platform.
+
+use heapless::Vec;
+
+use super::geometry::MAX_LEVELS;
+use super::unlinked::Unlinked;
+use super::walk::{Step, Table};
+use super::{Format, PageTable};
+use crate::hal::{Frame, FrameList, Hal};
+
+/// A table that is being unlinked. Something is mapped there in `start..=last` at most.
+struct Unlinking {
+    frame: Frame,
+    start: u64,
+    last: u64,
+    level: u8,
+    /// Entries from here on, up to `end`, are still to be followed.
+    next: u16,
+    end: u16,
+}
+
+impl Unlinking {
+    fn new(table: Table, start: u64, last: u64) -> Self {
+        let Table { frame, level, .. } = table;
+        let (next, end) = (table.index(start) as u16, table.index(last) as u16 + 1);
+        Self { frame, start, last, level, next, end }
+    }
+}
+
+impl<F: Format> PageTable<F> {
+    /// Puts a table that nothing leads to any more on the list, and all tables below it; nothing is mapped there but in
+    /// `start..=last`. They stay as they are: hardware may walk them until caches are invalidated.
+    ///
+    /// That takes time for each table, and not for each page: once no table of 4 KiB pages is left, tables at level 2 are
+    /// not looked through. What is under way is on `path`, so that the stack does not grow with the levels.
+    pub(super) fn unlink(
+        &self,
+        hal: &impl Hal,
+        table: Table,
+        start: u64,
+        last: u64,
+        small: &mut usize,
+        frames: &mut FrameList,
+    ) {
+        let mut path: Vec<Unlinking, MAX_LEVELS> = Vec::new();
+        let _ = path.push(Unlinking::new(table, start, last));
+        while let Some(unlinking) = path.last_mut() {
+            let table = Table { frame: unlinking.frame, level: unlinking.level, fresh: false };
+            let has_nothing_below = table.level == 1 || table.level == 2 && *small == 0;
+            let next = unlinking.next;
+            if has_nothing_below || next == unlinking.end {
+                *small = small.saturating_sub(usize::from(table.level == 1));
+                frames.push(hal, table.frame);
+                path.pop();
+                continue;
+            }
+            unlinking.next = next + 1;
+            if let Step::Table(below) = self.step(hal, table, next.into()) {
+                let (start, last) = table.part_of(next.into(), unlinking.start, unlinking.last);
+                let _ = path.push(Unlinking::new(below, start, last));
+            }
+        }
+    }
+
+    /// Gives back to the platform the frames that edits took out of the table. What of them is never given back goes with
+    /// the table ([`into_frames`](Self::into_frames)).
+    ///
+    /// # Safety
+    ///
+    /// Each unit that could walk the table has completed the invalidations that all edits so far need.
+    #[inline]
+    pub unsafe fn free_unlinked(&mut self, hal: &impl Hal) {
+        if self.unlinked.len() > 0 {
+            let unlinked = core::mem::replace(&mut self.unlinked, Unlinked::NONE);
+            // SAFETY: the caller says that no unit reaches these tables any more.
+            unsafe { unlinked.free(hal) };
+        }
+    }
+
+    /// Empties the table and gives all its frames, for the platform once hardware does not walk it any more.
+    pub fn into_frames(self, hal: &impl Hal) -> FrameList {
+        let (mut all, mut small) = (FrameList::new(), self.small);
+        let (start, last) = self.span.unwrap_or_default();
+        self.unlink(hal, self.top(), start, last, &mut small, &mut all);
+        self.unlinked.move_to(hal, &mut all);
+        all
+    }
+}

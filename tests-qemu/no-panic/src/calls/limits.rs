@@ -1,0 +1,10 @@
+use cofferdam::limits::{Limits, Memory};
+
+use crate::{any, show};
+
+pub(super) fn calls() {
+    show(Limits::default());
+    show(any::<Limits>().words());
+    show(Memory::<8>::new());
+    show(any::<Memory<8>>().take());
+}
