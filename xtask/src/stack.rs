@@ -312,23 +312,23 @@ mod tests {
     #[test]
     fn a_bound_that_nothing_needs_is_wrong() {
         let mut some = measured(&[("commit", 1)]);
-        some.used.remove("::fill");
-        assert_eq!(judge(&[some]), ["nothing that is called ::fill calls itself, so it needs no bound"]);
+        some.used.remove("::parts");
+        assert_eq!(judge(&[some]), ["nothing that is called ::parts calls itself, so it needs no bound"]);
     }
 
     #[test]
     fn a_callback_that_is_gone_is_wrong() {
         let mut some = measured(&[("audit", 1)]);
         some.used.remove(CALLBACKS[0].1);
-        assert_eq!(judge(&[some]), ["there is no closure ::audit::Auditor< that audit leads to"]);
+        assert_eq!(judge(&[some]), ["there is no closure ::auditor::Auditor< that audit leads to"]);
     }
 
     #[test]
     fn callbacks_are_the_closures_of_that_name() {
         let named = |name: &str| Function { names: vec![name.to_owned()], end: 0 };
         let functions = BTreeMap::from([
-            (1, named("cofferdam::iommu::audit::Auditor<H>::unit::{{closure}}")),
-            (2, named("cofferdam::iommu::audit::Auditor<H>::unit")),
+            (1, named("cofferdam::iommu::audit::auditor::Auditor<H>::unit::{{closure}}")),
+            (2, named("cofferdam::iommu::audit::auditor::Auditor<H>::unit")),
             (3, named("cofferdam::iommu::audit::<impl Iommu<H>>::reach::{{closure}}::{{closure}}")),
         ]);
         assert_eq!((callbacks("audit", &functions), callbacks("reach", &functions)), (vec![1], vec![3]));

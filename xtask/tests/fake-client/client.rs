@@ -20,14 +20,7 @@ macro_rules! functions {
 }
 
 functions! {
-    "x::survey": "call \"x::survey\"", "ret";
-    "x::fill": "call \"x::fill\"", "ret";
-    "x::join": "call \"x::join\"", "ret";
     "x::parts": "call \"x::parts\"", "ret";
-    "x::clear": "call \"x::clear\"", "ret";
-    "x::set_rights": "call \"x::set_rights\"", "ret";
-    "x::unlink": "call \"x::unlink\"", "ret";
-    "audit::walk::Walk<H>::table": "call \"audit::walk::Walk<H>::table\"", "ret";
     "x::cheapest": "sub rsp, 72", "call \"x::cheapest\"", "add rsp, 72", "ret";
 }
 
@@ -36,8 +29,7 @@ functions! { "x::all": "jmp \"x::each\""; }
 #[cfg(unbounded)]
 functions! { "x::all": "call \"x::all\"", "jmp \"x::each\""; }
 functions! {
-    "x::each": "call \"x::survey\"", "call \"x::fill\"", "call \"x::join\"", "call \"x::parts\"", "call \"x::clear\"",
-        "call \"x::set_rights\"", "call \"x::unlink\"", "jmp \"audit::walk::Walk<H>::table\"";
+    "x::each": "jmp \"x::parts\"";
 }
 
 // With two return addresses 24 bytes, and 8 times 80 for what it calls, less one return address.
