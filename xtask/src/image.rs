@@ -35,6 +35,11 @@ pub struct Function {
 }
 
 impl Function {
+    /// True if all its names begin so.
+    pub fn is_of(&self, start: &str) -> bool {
+        self.names.iter().all(|name| name.starts_with(start))
+    }
+
     /// True if one of its names ends so.
     pub fn is_called(&self, end: &str) -> bool {
         self.names.iter().any(|name| name.ends_with(end))

@@ -42,9 +42,10 @@ const MOST: [(&str, u32); 2] = [
     ("::cheapest", 8),
 ];
 
-/// Closures of the driver that it calls through `dyn`: by the call that does, a part of their names. Each may be called
-/// wherever that call leads to one that is not followed, once in a chain.
-const CALLBACKS: [(&str, &str); 2] = [("audit", "::auditor::Auditor<"), ("reach", "::reach::{{closure}}")];
+/// How a function is called that takes a closure by value, and how those of the client begin, which call nothing of the driver
+/// through a pointer.
+const BY_VALUE: &str = "::call_once{{vtable.shim}}";
+const OF_CLIENT: &str = "cofferdam_outside::";
 
 #[derive(Args)]
 pub struct Options {
@@ -59,7 +60,7 @@ struct Measured {
     names: BTreeMap<u64, String>,
     /// Calls of nobody knows whom.
     unknown: usize,
-    /// Which of [`MOST`] and of [`CALLBACKS`] were needed.
+    /// Which of [`MOST`] were needed.
     used: BTreeSet<&'static str>,
 }
 
@@ -80,7 +81,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     let uncalled = uncalled.iter().filter(|name| name.starts_with(char::is_lowercase));
     wrong.extend(uncalled.map(|name| format!("nothing in {folder} calls {name}")));
     let unknown: Vec<String> = measured.iter().map(|it| it.unknown.to_string()).collect();
-    println!("Calls that are not followed, by profile: {}", unknown.join(", "));
+    println!("Calls through pointers, by profile: {}", unknown.join(", "));
     println!("{} no call is above its bar: {} wrong", show::mark(wrong.is_empty()), wrong.len());
     wrong.iter().for_each(|wrong| println!("       {wrong}"));
     Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
@@ -130,12 +131,6 @@ fn judge(measured: &[Measured]) -> Vec<String> {
     }
     let unused = MOST.iter().filter(|(end, _)| !measured.iter().any(|it| it.used.contains(end)));
     wrong.extend(unused.map(|(end, _)| format!("nothing that is called {end} calls itself, so it needs no bound")));
-    for (call, part) in CALLBACKS {
-        let mut with_call = measured.iter().filter(|it| it.calls.contains_key(call)).peekable();
-        if with_call.peek().is_some() && !with_call.any(|it| it.used.contains(part)) {
-            wrong.push(format!("there is no closure {part} that {call} leads to"));
-        }
-    }
     wrong
 }
 
@@ -219,6 +214,42 @@ impl Data for Constants<'_> {
     }
 }
 
+/// A function that is reached through a pointer, and how far from the start of a table that lies, if it does in one.
+type Callback = (Option<u64>, u64);
+
+impl Constants<'_> {
+    /// The function at an address, or those of the table that begins there and ends where another does, each with how far from
+    /// its start the pointer lies: a closure that is called through `dyn` is in such a table.
+    fn callbacks_at(&self, pointer: u64) -> BTreeSet<Callback> {
+        let (mut found, mut tables, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![(None, pointer)]);
+        while let Some((offset, at)) = waiting.pop() {
+            if let Some(function) = self.functions.get(&at) {
+                if !function.is_called(BY_VALUE) {
+                    found.insert((offset, at));
+                }
+            } else if tables.insert(at) {
+                let end = self.taken.range(at + 1..).next().copied().unwrap_or(u64::MAX);
+                waiting.extend(self.slots.range(at..end).map(|(slot, held)| (Some(slot - at), *held)));
+            }
+        }
+        found
+    }
+
+    /// The functions that a call of this one may lead to through pointers.
+    fn callbacks(&self, start: u64, frames: &BTreeMap<u64, Frame>) -> BTreeSet<Callback> {
+        let (mut callbacks, mut seen, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![start]);
+        while let Some(function) = waiting.pop() {
+            let Some(frame) = frames.get(&function).filter(|_| seen.insert(function)) else { continue };
+            waiting.extend(frame.calls.keys());
+            for callback in frame.pointers.iter().flat_map(|pointer| self.callbacks_at(*pointer)) {
+                waiting.push(callback.1);
+                callbacks.insert(callback);
+            }
+        }
+        callbacks
+    }
+}
+
 fn measure(path: &Path) -> Result<Measured> {
     let image = Image::read(path)?;
     let (functions, instructions) = (image.functions()?, image.instructions()?);
@@ -232,8 +263,7 @@ fn measure(path: &Path) -> Result<Measured> {
     if entries.is_empty() {
         bail!("{} has no function {CALL}..", path.display());
     }
-    let mut waiting: Vec<u64> =
-        entries.iter().flat_map(|(call, start)| [vec![*start], callbacks(call, &functions)].concat()).collect();
+    let mut waiting: Vec<u64> = entries.values().copied().collect();
     let mut frames = BTreeMap::new();
     while let Some(start) = waiting.pop() {
         if frames.contains_key(&start) {
@@ -243,42 +273,37 @@ fn measure(path: &Path) -> Result<Measured> {
         let frame = Frame::of(part(&instructions, start, function), &data);
         let frame = frame.with_context(|| format!("the stack of {}", function.names.join(", ")))?;
         waiting.extend(frame.calls.keys());
+        let callbacks = frame.pointers.iter().flat_map(|pointer| data.callbacks_at(*pointer));
+        waiting.extend(callbacks.map(|(_, function)| function));
         frames.insert(start, frame);
     }
     let names: BTreeMap<u64, String> = functions.iter().map(|(start, it)| (*start, it.names.join(" = "))).collect();
     let name = |function| names.get(&function).cloned().unwrap_or_default();
     let entry = |function| MOST.iter().find(|(end, _)| functions.get(&function).is_some_and(|it| it.is_called(end)));
     let most = |function| entry(function).map(|(_, most)| *most);
-    let mut graph = Graph::new(&frames, most, name)?;
-    let mut used: BTreeSet<_> = graph.bounded().filter_map(entry).map(|(end, _)| *end).collect();
+    let used = Graph::new(&frames, most, name)?.bounded().filter_map(entry).map(|(end, _)| *end).collect();
     let mut calls = BTreeMap::new();
     for (call, start) in entries {
-        let callbacks = callbacks(&call, &functions);
-        used.extend(CALLBACKS.iter().filter(|(by, _)| *by == call && !callbacks.is_empty()).map(|(_, part)| *part));
-        let deepest = if callbacks.is_empty() {
-            graph.deepest(start)
-        } else {
-            let mut frames = frames.clone();
-            for frame in frames.values_mut().filter(|frame| frame.unknown != 0) {
-                let taken = frame.taken_at_unknown;
-                frame.calls.extend(callbacks.iter().map(|callback| (*callback, taken)));
+        // Each may be called wherever such a pointer is, once in a chain.
+        let callbacks = data.callbacks(start, &frames);
+        let mut frames = frames.clone();
+        let of_client = |function| functions.get(function).is_some_and(|it| it.is_of(OF_CLIENT));
+        for (_, Frame { calls, taken_at_unknown, .. }) in frames.iter_mut().filter(|(function, _)| !of_client(function))
+        {
+            for (pointer, taken) in taken_at_unknown {
+                let may_be = |offset: Option<u64>| offset.is_none() || pointer.is_none() || offset == *pointer;
+                for (_, callback) in callbacks.iter().filter(|(offset, _)| may_be(*offset)) {
+                    let most = calls.entry(*callback).or_default();
+                    *most = (*most).max(*taken);
+                }
             }
-            Graph::new(&frames, |it| most(it).or(callbacks.contains(&it).then_some(1)), name)?.deepest(start)
-        };
-        calls.insert(call, deepest);
+        }
+        let is_callback = |function| callbacks.iter().any(|(_, callback)| *callback == function);
+        let most = |function| most(function).or(is_callback(function).then_some(1));
+        calls.insert(call, Graph::new(&frames, most, name)?.deepest(start));
     }
     let unknown = frames.values().map(|frame| frame.unknown).sum();
     Ok(Measured { calls, names, unknown, used })
-}
-
-/// The closures of the driver that a call leads to through `dyn`.
-fn callbacks(call: &str, functions: &BTreeMap<u64, Function>) -> Vec<u64> {
-    let mut found = Vec::new();
-    for (_, part) in CALLBACKS.iter().filter(|(by, _)| *by == call) {
-        let is = |name: &String| name.contains(part) && name.ends_with("{{closure}}");
-        found.extend(functions.iter().filter(|(_, it)| it.names.iter().any(is)).map(|(start, _)| *start));
-    }
-    found
 }
 
 /// The instructions of a function.
@@ -294,7 +319,7 @@ mod tests {
     fn measured(calls: &[(&str, u64)]) -> Measured {
         let deepest = |bytes| Deepest { bytes, chain: vec![(1, bytes)] };
         let calls = calls.iter().map(|(call, bytes)| ((*call).to_owned(), deepest(*bytes))).collect();
-        let used = MOST.iter().map(|(end, _)| *end).chain(CALLBACKS.iter().map(|(_, part)| *part)).collect();
+        let used = MOST.iter().map(|(end, _)| *end).collect();
         Measured { calls, names: BTreeMap::new(), unknown: 0, used }
     }
 
@@ -312,27 +337,8 @@ mod tests {
     #[test]
     fn a_bound_that_nothing_needs_is_wrong() {
         let mut some = measured(&[("commit", 1)]);
-        some.used.remove("::parts");
-        assert_eq!(judge(&[some]), ["nothing that is called ::parts calls itself, so it needs no bound"]);
-    }
-
-    #[test]
-    fn a_callback_that_is_gone_is_wrong() {
-        let mut some = measured(&[("audit", 1)]);
-        some.used.remove(CALLBACKS[0].1);
-        assert_eq!(judge(&[some]), ["there is no closure ::auditor::Auditor< that audit leads to"]);
-    }
-
-    #[test]
-    fn callbacks_are_the_closures_of_that_name() {
-        let named = |name: &str| Function { names: vec![name.to_owned()], end: 0 };
-        let functions = BTreeMap::from([
-            (1, named("cofferdam::iommu::audit::auditor::Auditor<H>::unit::{{closure}}")),
-            (2, named("cofferdam::iommu::audit::auditor::Auditor<H>::unit")),
-            (3, named("cofferdam::iommu::audit::<impl Iommu<H>>::reach::{{closure}}::{{closure}}")),
-        ]);
-        assert_eq!((callbacks("audit", &functions), callbacks("reach", &functions)), (vec![1], vec![3]));
-        assert!(callbacks("map", &functions).is_empty());
+        some.used.remove("::cheapest");
+        assert_eq!(judge(&[some]), ["nothing that is called ::cheapest calls itself, so it needs no bound"]);
     }
 
     #[test]

@@ -66,6 +66,17 @@ fn what_is_within_the_bar_holds() {
 }
 
 #[test]
+fn what_is_called_through_a_table_counts() {
+    let (_, out, error) = stack(&["faults"], &[], FRONT, "good");
+    assert!(
+        out.contains("faults, fat LTO, -Os: 56 bytes\n      32  call_faults\n       0  x::by_table\n"),
+        "{out}{error}"
+    );
+    assert!(out.contains("      24  x::closure\n"), "{out}");
+    assert!(out.contains(" units                56            56            56  2048\n"), "{out}");
+}
+
+#[test]
 fn what_is_above_the_bar_fails_and_is_marked() {
     let (code, out, _) = stack(&[], &["large"], FRONT, "good");
     assert_eq!(code, Some(1), "{out}");
@@ -83,7 +94,7 @@ fn a_call_that_the_client_lacks_fails() {
 fn what_cannot_be_summed_ends_with_2() {
     for (args, cfg, cargo, says) in [
         (&[][..], &["unbounded"][..], "good", "how often these call themselves is not known: x::all"),
-        (&["unmap"], &[], "good", "there is no call unmap; there are commit"),
+        (&["unmap"], &[], "good", "there is no call unmap; there are commit, faults, units"),
         (&[], &[], "no_build", "error: expected one of these"),
     ] {
         let (code, _, error) = stack(args, cfg, FRONT, cargo);

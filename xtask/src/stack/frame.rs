@@ -4,7 +4,7 @@
 //! into the stack, or which address it holds. So a function pointer that the compiler takes from the global offset table,
 //! keeps in a register or puts aside on the stack is a direct call as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
@@ -46,9 +46,12 @@ pub struct Frame {
     pub bytes: u64,
     /// Where it leads, with the bytes that are taken there: for a call the return address is one of them.
     pub calls: BTreeMap<u64, u64>,
-    /// Calls of nobody knows whom, and the most bytes that are taken at one.
+    /// How many calls there are of nobody knows whom.
     pub unknown: usize,
-    pub taken_at_unknown: u64,
+    /// The most bytes that are taken at one, by how far from the start of a table the pointer lies, if it is from one.
+    pub taken_at_unknown: BTreeMap<Option<u64>, u64>,
+    /// The addresses that it takes other than to call what is there: of functions, and of tables that may hold some.
+    pub pointers: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,8 @@ enum Value {
     Stack(i64),
     Number(u64),
     Address(u64),
+    /// A pointer from a table that is not known, so far from its start.
+    Method(u64),
     /// What a jump table holds, and the instruction that follows from it.
     Entry(u64),
     Target(u64),
@@ -114,8 +119,9 @@ impl Frame {
     ///
     /// The stack pointer becomes something that does not follow from the instructions, or a jump table cannot be read.
     pub fn of(instructions: &[Instruction], data: &impl Data) -> Result<Self> {
-        let mut walk =
-            Walk { instructions, data, frame: Self::default(), leaves: None, info: InstructionInfoFactory::new() };
+        let info = InstructionInfoFactory::new();
+        let (frame, loaded) = (Self::default(), BTreeSet::new());
+        let mut walk = Walk { instructions, data, frame, loaded, leaves: None, info };
         let mut states: Vec<Option<State>> = vec![None; instructions.len()];
         let mut waiting = vec![(0, State::default())];
         for _ in 0..MAX_STEPS {
@@ -124,6 +130,8 @@ impl Frame {
                 if let (Some(jump), Some((unseen, _))) = (walk.leaves, unseen) {
                     bail!("the jump at {jump:#x} may lead to {:#x}, or elsewhere", unseen.ip());
                 }
+                let Frame { calls, pointers, .. } = &mut walk.frame;
+                pointers.extend(walk.loaded.iter().filter(|address| !calls.contains_key(address)));
                 return Ok(walk.frame);
             };
             let Some(known) = states.get_mut(at) else { continue };
@@ -146,6 +154,8 @@ struct Walk<'a, D> {
     instructions: &'a [Instruction],
     data: &'a D,
     frame: Frame,
+    /// Addresses from the global offset table: most are of functions that are called.
+    loaded: BTreeSet<u64>,
     /// A jump of which it is not known where it leads: if all the rest was seen it leaves the function.
     leaves: Option<u64>,
     info: InstructionInfoFactory,
@@ -164,7 +174,7 @@ impl<D: Data> Walk<'_, D> {
             FlowControl::Next => waiting.push((at + 1, after)),
             FlowControl::Call | FlowControl::IndirectCall => {
                 let callee = self.target(&it, &before);
-                if !callee.is_some_and(|callee| self.data.probes(callee)) {
+                if !callee.is_ok_and(|callee| self.data.probes(callee)) {
                     self.leads(callee, before.depth + WORD);
                     CALLER_SAVED.iter().for_each(|register| after.set(*register, None));
                 }
@@ -182,10 +192,10 @@ impl<D: Data> Walk<'_, D> {
             FlowControl::IndirectBranch => match (it.op0_kind(), before.get(it.op0_register())) {
                 (OpKind::Register, Some(Value::Target(table))) => self.jump_by_table(table, &after, waiting),
                 _ => match self.target(&it, &before) {
-                    Some(target) => self.jump(target, &after, waiting),
-                    None => {
+                    Ok(target) => self.jump(target, &after, waiting),
+                    Err(offset) => {
                         self.leaves = Some(it.ip());
-                        self.leads(None, after.depth);
+                        self.leads(Err(offset), after.depth);
                     }
                 },
             },
@@ -194,24 +204,22 @@ impl<D: Data> Walk<'_, D> {
         Ok(())
     }
 
-    fn leads(&mut self, to: Option<u64>, depth: i64) {
-        match to {
-            Some(to) => {
-                let most = self.frame.calls.entry(to).or_default();
-                *most = (*most).max(depth as u64);
-            }
-            None => {
+    fn leads(&mut self, to: Result<u64, Option<u64>>, depth: i64) {
+        let most = match to {
+            Ok(to) => self.frame.calls.entry(to).or_default(),
+            Err(offset) => {
                 self.frame.unknown += 1;
-                self.frame.taken_at_unknown = self.frame.taken_at_unknown.max(depth as u64);
+                self.frame.taken_at_unknown.entry(offset).or_default()
             }
-        }
+        };
+        *most = (*most).max(depth as u64);
     }
 
     /// To an instruction of this function, or to another function that then returns in its stead.
     fn jump(&mut self, target: u64, state: &State, waiting: &mut Vec<(usize, State)>) {
         match self.instructions.binary_search_by_key(&target, Instruction::ip) {
             Ok(at) => waiting.push((at, state.clone())),
-            Err(_) => self.leads(Some(target), state.depth),
+            Err(_) => self.leads(Ok(target), state.depth),
         }
     }
 
@@ -228,17 +236,18 @@ impl<D: Data> Walk<'_, D> {
         }
     }
 
-    /// Where a call or an indirect jump leads.
-    fn target(&self, it: &Instruction, state: &State) -> Option<u64> {
+    /// Where a call or an indirect jump leads, or else how far from the start of a table the pointer lies, if it is from one.
+    fn target(&self, it: &Instruction, state: &State) -> Result<u64, Option<u64>> {
         let held = match it.op0_kind() {
-            OpKind::NearBranch64 => return Some(it.near_branch_target()),
+            OpKind::NearBranch64 => return Ok(it.near_branch_target()),
             OpKind::Register => state.get(it.op0_register()),
             OpKind::Memory => self.loaded(it, state),
             _ => None,
         };
         match held {
-            Some(Value::Address(address)) => Some(address),
-            _ => None,
+            Some(Value::Address(address)) => Ok(address),
+            Some(Value::Method(offset)) => Err(Some(offset)),
+            _ => Err(None),
         }
     }
 
@@ -247,7 +256,11 @@ impl<D: Data> Walk<'_, D> {
         if it.is_ip_rel_memory_operand() {
             return self.data.slot(it.ip_rel_memory_address()).map(Value::Address);
         }
-        state.aside.get(&state.position(it)?).copied()
+        if let Some(position) = state.position(it) {
+            return state.aside.get(&position).copied();
+        }
+        let plain = it.memory_base().is_gpr64() && it.memory_index() == Register::None;
+        plain.then(|| Value::Method(it.memory_displacement64()))
     }
 
     /// What an instruction does to the stack pointer, and to what is known of registers and of what is put aside.
@@ -284,6 +297,10 @@ impl<D: Data> Walk<'_, D> {
         }
         if it.op0_kind() == OpKind::Register {
             let value = self.value(it, before);
+            if let (Some(Value::Address(address)), true) = (value, it.is_ip_rel_memory_operand()) {
+                let taken = if it.mnemonic() == Mnemonic::Lea { &mut self.frame.pointers } else { &mut self.loaded };
+                taken.insert(address);
+            }
             if value.is_some() {
                 after.set(it.op0_register().full_register(), value);
             }
@@ -475,10 +492,30 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_taken_and_not_called_is_a_pointer() {
+        // lea rdi, [0x1100]; mov rsi, [0x2000]; call 0x1080; ret
+        let seen = frame(b"\x48\x8d\x3d\xf9\0\0\0\x48\x8b\x35\xf2\x0f\0\0\xe8\x6d\0\0\0\xc3").unwrap();
+        assert_eq!(seen.pointers, BTreeSet::from([0x1100, 0x9000]));
+        // mov rsi, [0x2000]; call rsi; ret
+        let seen = frame(b"\x48\x8b\x35\xf9\x0f\0\0\xff\xd6\xc3").unwrap();
+        assert_eq!((seen.pointers, seen.calls), (BTreeSet::new(), BTreeMap::from([(0x9000, 8)])));
+    }
+
+    #[test]
+    fn a_pointer_of_an_unknown_table_is_told_by_its_place_there() {
+        // push rbx; call [rsi+0x20]; mov rax, [rsi+0x18]; mov rbx, rax; call 0x1080; call rbx; pop rbx; jmp [rdi]
+        let code = b"\x53\xff\x56\x20\x48\x8b\x46\x18\x48\x89\xc3\xe8\x70\0\0\0\xff\xd3\x5b\xff\x27";
+        let seen = frame(code).unwrap();
+        assert_eq!(seen.taken_at_unknown, BTreeMap::from([(Some(0x20), 16), (Some(0x18), 16), (Some(0), 0)]));
+        // call [rsi+8*rdi]; ret
+        assert_eq!(frame(b"\xff\x14\xfe\xc3").unwrap().taken_at_unknown, BTreeMap::from([(None, 8)]));
+    }
+
+    #[test]
     fn a_register_that_a_call_does_not_keep_is_forgotten() {
         // mov rax, [0x2000]; call 0x1080; call rax; ret
         let seen = frame(b"\x48\x8b\x05\xf9\x0f\0\0\xe8\x74\0\0\0\xff\xd0\xc3").unwrap();
-        assert_eq!((seen.calls, seen.unknown, seen.taken_at_unknown), (BTreeMap::from([(0x1080, 8)]), 1, 8));
+        assert_eq!((seen.calls, seen.taken_at_unknown), (BTreeMap::from([(0x1080, 8)]), BTreeMap::from([(None, 8)])));
     }
 
     #[test]
