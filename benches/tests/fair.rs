@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cofferdam::internals::{SecondStage, V1};
 use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell, registers_of_batch};
@@ -123,6 +124,17 @@ fn carving_a_cell_splits_leaves_at_its_edges_only_and_they_are_whole_again_after
     let _alone = alone();
     let cost = Cost { doorbells: 3, waits: 3, registers: 3, frames: 8, frames_at_most: 14, frames_left: 0 };
     assert_eq!(cost_of_carving(), cost);
+}
+
+#[test]
+fn units_with_latency_confirm_no_sooner() {
+    let _alone = alone();
+    let (latency, rounds) = (Duration::from_millis(2), 3);
+    let edits = Edits::with_latency(2, latency);
+    let doorbells = edits.doorbells();
+    assert!(edits.run_waits(1, rounds) >= latency.as_nanos() as f64);
+    // One for each unit and each page that is unmapped; to map asks for nothing.
+    assert_eq!(edits.doorbells() - doorbells, 2 * u64::from(rounds));
 }
 
 #[test]
