@@ -42,22 +42,27 @@ impl<F: Format> PageTable<F> {
         small: &mut usize,
         frames: &mut FrameList,
     ) {
+        if !leads_on(table, *small) {
+            return take(hal, table, small, frames);
+        }
         let mut path: Vec<Unlinking, MAX_LEVELS> = Vec::new();
         let _ = path.push(Unlinking::new(table, start, last));
         while let Some(unlinking) = path.last_mut() {
             let table = Table { frame: unlinking.frame, level: unlinking.level, fresh: false };
-            let has_nothing_below = table.level == 1 || table.level == 2 && *small == 0;
-            let next = unlinking.next;
-            if has_nothing_below || next == unlinking.end {
-                *small = small.saturating_sub(usize::from(table.level == 1));
-                frames.push(hal, table.frame);
+            let index = usize::from(unlinking.next);
+            if unlinking.next == unlinking.end || !leads_on(table, *small) {
+                take(hal, table, small, frames);
                 path.pop();
                 continue;
             }
-            unlinking.next = next + 1;
-            if let Step::Table(below) = self.step(hal, table, next.into()) {
-                let (start, last) = table.part_of(next.into(), unlinking.start, unlinking.last);
-                let _ = path.push(Unlinking::new(below, start, last));
+            unlinking.next += 1;
+            if let Step::Table(below) = self.step(hal, table, index) {
+                if leads_on(below, *small) {
+                    let (start, last) = table.part_of(index, unlinking.start, unlinking.last);
+                    let _ = path.push(Unlinking::new(below, start, last));
+                } else {
+                    take(hal, below, small, frames);
+                }
             }
         }
     }
@@ -85,4 +90,15 @@ impl<F: Format> PageTable<F> {
         self.unlinked.move_to(hal, &mut all);
         all
     }
+}
+
+/// True if there may be tables below this one: none is below level 2 any more when no table of 4 KiB pages is left.
+fn leads_on(table: Table, small: usize) -> bool {
+    table.level > 2 || table.level == 2 && small != 0
+}
+
+/// Puts a table on the list below which all are.
+fn take(hal: &impl Hal, table: Table, small: &mut usize, frames: &mut FrameList) {
+    *small = small.saturating_sub(usize::from(table.level == 1));
+    frames.push(hal, table.frame);
 }
