@@ -134,6 +134,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn get_frames_to_attach(&mut self) -> Result<(), Error> {
         let (front, scope) = (self.front, self.scope);
+        if !self.config.devices.iter().any(|device| device.arrives(scope)) {
+            return Ok(());
+        }
         let mut needed = 0;
         for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
             let arriving = self.config.devices.iter().filter(|device| device.unit == index && device.arrives(scope));

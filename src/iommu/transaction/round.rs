@@ -82,7 +82,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (front, config) = (self.front, &mut *self.config);
         let mut waits = false;
         for (index, unit, flush) in config.flushes.each(&front.units) {
-            unit.list(flush, &mut config.scratch);
+            if !flush.is_empty() {
+                unit.list(flush, &mut config.scratch);
+            }
             waits |= begin(&front.hal, unit, index, flush, &config.scratch, &mut self.work.outcomes);
             flush.clear();
         }
