@@ -28,23 +28,17 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
     /// Waits until there is a slot, and none of the edits' cells is in another change.
     #[inline(never)]
     pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit]) -> Result<Self, Error> {
-        let mut deadline = Deadline::new(front.hal.now_ns(), front.options.timeout_ns);
-        loop {
-            let late = deadline.passed(front.hal.now_ns()).is_some();
-            if let Some(work) = front.changes.iter().find_map(|slot| slot.try_lock()) {
-                let mut config = front.config.lock();
-                let scope = config.scope_of(edits)?;
-                if !config.cells.of(scope).any(|cell| cell.busy) {
-                    let mut change = Self { front, work, config, scope };
-                    change.work.outcomes.clear();
-                    return Ok(change);
-                }
+        front.wait_for(|| {
+            let Some(work) = front.changes.iter().find_map(|slot| slot.try_lock()) else { return Ok(None) };
+            let mut config = front.config.lock();
+            let scope = config.scope_of(edits)?;
+            if config.cells.of(scope).any(|cell| cell.busy) {
+                return Ok(None);
             }
-            if late {
-                return Err(Error::InChange);
-            }
-            front.hal.pause();
-        }
+            let mut change = Self { front, work, config, scope };
+            change.work.outcomes.clear();
+            Ok(Some(change))
+        })
     }
 
     /// Releases the lock for the time of a wait. The only place where a change does so: its cells are busy meanwhile, so no
@@ -69,18 +63,23 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
 impl<'s, H: Hal> Iommu<'s, H> {
     /// Locks the configuration at a moment when no cell is in a change.
     pub(in crate::iommu) fn between_changes(&self) -> Result<Guard<'_, 's>, Error> {
+        self.wait_for(|| {
+            let config = self.config.lock();
+            let is_busy = config.cells.iter().any(|(_, cell)| cell.busy);
+            Ok((!is_busy).then_some(config))
+        })
+    }
+
+    /// What `ready` has once other changes have ended.
+    fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<Option<R>, Error>) -> Result<R, Error> {
         let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
         loop {
             let late = deadline.passed(self.hal.now_ns()).is_some();
-            let config = self.config.lock();
-            if !config.cells.iter().any(|(_, cell)| cell.busy) {
-                return Ok(config);
+            match ready()? {
+                Some(ready) => return Ok(ready),
+                None if late => return Err(Error::InChange),
+                None => self.hal.pause(),
             }
-            drop(config);
-            if late {
-                return Err(Error::InChange);
-            }
-            self.hal.pause();
         }
     }
 }
