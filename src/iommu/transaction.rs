@@ -1,7 +1,7 @@
 //! A change takes effect whole, or not at all. This page is all of it, step by step; each step has a file.
 
-mod candidate;
 mod context;
+mod enlist;
 mod grant;
 mod outcomes;
 mod plan;

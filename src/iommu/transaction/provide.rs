@@ -3,6 +3,7 @@
 use super::Transaction;
 use crate::addr::SourceId;
 use crate::cell::{Cell, CellId, Differences, for_each_mapped};
+use crate::contract::DomainId;
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::iommu::error::{Error, Incompatibility, Refusal};
@@ -12,12 +13,12 @@ use crate::limits::Full;
 use crate::paging::{MapError, Prealloc};
 use crate::topology::UnitIndex;
 
-/// A domain that is to be made.
-struct Wanted {
-    unit: UnitIndex,
-    device: SourceId,
-    cell: CellId,
-    needs: Attributes,
+/// The domain of a device that arrives.
+enum Choice {
+    /// One that its cell has.
+    Found(DomainId),
+    /// One with these attributes, which is to be made.
+    Missing(Attributes),
 }
 
 impl<H: Hal> Transaction<'_, '_, H> {
@@ -37,18 +38,23 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Finds for a device, if it arrives, a domain of its cell that fits, or makes one. True if it is new, and maps nothing yet.
     #[inline(never)]
     fn provide_domain(&mut self, index: usize) -> Result<bool, Error> {
-        match self.choose_domain(index)? {
-            Some(wanted) => self.make_domain(index, &wanted).map(|()| true),
-            None => Ok(false),
+        let arriving = self.config.devices.get(index).filter(|device| device.arrives(self.scope));
+        let Some(own @ &Assignment { device, cell, unit, .. }) = arriving else { return Ok(false) };
+        let (id, is_new) = match self.choose_domain(own)? {
+            Choice::Found(id) => (id, false),
+            Choice::Missing(needs) => (self.make_domain(device, cell, unit, needs)?, true),
+        };
+        if let Some(arriving) = self.config.devices.get_mut(index) {
+            arriving.domain = Some(id);
         }
+        Ok(is_new)
     }
 
-    /// Finds for a device, if it arrives, a domain of its cell that fits, or says which one is to be made.
+    /// Finds for a device that arrives a domain of its cell that fits, or says which one is to be made.
     #[inline(never)]
-    fn choose_domain(&mut self, index: usize) -> Result<Option<Wanted>, Error> {
-        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
-        let arriving = config.devices.get(index).filter(|device| device.arrives(scope));
-        let Some(own @ &Assignment { device, cell: cell_id, unit, reserved, .. }) = arriving else { return Ok(None) };
+    fn choose_domain(&self, own: &Assignment) -> Result<Choice, Error> {
+        let (front, scope, config) = (self.front, self.scope, &*self.config);
+        let &Assignment { device, cell: cell_id, unit, reserved, .. } = own;
         // One with a source-id in common has a domain already: there is one entry for the two.
         let mut others = config.devices.iter().filter(|other| !other.leaves(scope));
         let with = others.find_map(|other| {
@@ -70,35 +76,31 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 && with.is_none_or(|(id, _)| domain.id == id)
         };
         let fitting = cell.domains.iter().find(fits).map(|domain| domain.id);
-        let id = match (fitting, with) {
-            (Some(id), _) => id,
-            (None, Some((_, other))) => {
-                return Err(Error::Refused { device, reason: Refusal::SharesRequester(other) });
-            }
-            (None, None) => return Ok(Some(Wanted { unit, device, cell: cell_id, needs })),
-        };
-        if let Some(arriving) = config.devices.get_mut(index) {
-            arriving.domain = Some(id);
+        match (fitting, with) {
+            (Some(id), _) => Ok(Choice::Found(id)),
+            (None, Some((_, other))) => Err(Error::Refused { device, reason: Refusal::SharesRequester(other) }),
+            (None, None) => Ok(Choice::Missing(needs)),
         }
-        Ok(None)
     }
 
-    /// Makes a domain for the device at `index`; no unit knows it yet. If a step fails later, it is taken back.
+    /// Makes a domain for a device; no unit knows it yet. If a step fails later, it is taken back.
     #[inline(never)]
-    fn make_domain(&mut self, index: usize, wanted: &Wanted) -> Result<(), Error> {
+    fn make_domain(
+        &mut self,
+        device: SourceId,
+        cell: CellId,
+        unit: UnitIndex,
+        needs: Attributes,
+    ) -> Result<DomainId, Error> {
         let (front, config) = (self.front, &mut *self.config);
-        let unit = front.unit(wanted.unit).ok_or(Error::NoSuchDevice(wanted.device))?;
+        let unit = front.unit(unit).ok_or(Error::NoSuchDevice(device))?;
         let id = config.free_domain_id(unit.features())?;
-        let cell = config.cell_mut(wanted.cell)?;
-        if cell.domains.is_full() {
-            let capacity = cell.domains.capacity();
-            return Err(Full { what: "page tables in this cell", capacity }.into());
+        let domains = &mut config.cell_mut(cell)?.domains;
+        if domains.is_full() {
+            return Err(Full { what: "page tables in this cell", capacity: domains.capacity() }.into());
         }
-        let _ = cell.domains.push(Domain::new(&front.hal, id, wanted.needs)?);
-        if let Some(arriving) = config.devices.get_mut(index) {
-            arriving.domain = Some(id);
-        }
-        Ok(())
+        let _ = domains.push(Domain::new(&front.hal, id, needs)?);
+        Ok(id)
     }
 
     /// Maps in the domain that was made for a device what its cell has.

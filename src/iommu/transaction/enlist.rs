@@ -1,4 +1,4 @@
-//! What the machine says of a device that is to be assigned, read once, for the rules to look at.
+//! Listing a device that is to be assigned: what the machine says of it, read once, and whether its cell may have it.
 #![forbid(unsafe_code)]
 
 use heapless::Vec;
@@ -15,15 +15,6 @@ use crate::limits::Full;
 use crate::pci::{Ats, Reset};
 use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
 
-/// A device that a cell may have.
-struct Candidate<'c> {
-    device: SourceId,
-    cell: CellId,
-    unit: UnitIndex,
-    all: &'c Requesters,
-    ats: Option<Ats>,
-}
-
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Lists a device as one that arrives, if the cell may have it, as far as the device alone is concerned.
     #[inline(never)]
@@ -34,7 +25,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         front.topology.add_requesters(&front.hal, device, &mut all)?;
         self.check(device, unit, &all, cell)?;
         let ats = self.ats(device, unit, &all, device_config)?;
-        self.list(Candidate { device, cell, unit, all: &all, ats })
+        self.list(device, cell, unit, &all, ats)
     }
 
     /// Fails if the cell may not have the device.
@@ -64,8 +55,14 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     #[inline(never)]
-    fn list(&mut self, candidate: Candidate<'_>) -> Result<(), Error> {
-        let Candidate { device, cell, unit, all, ats } = candidate;
+    fn list(
+        &mut self,
+        device: SourceId,
+        cell: CellId,
+        unit: UnitIndex,
+        all: &Requesters,
+        ats: Option<Ats>,
+    ) -> Result<(), Error> {
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         if ats.is_some() {
             rules::admission::check_device_tlbs(config, scope, device, unit, front.limits.device_tlbs)?;
