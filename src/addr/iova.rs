@@ -95,6 +95,11 @@ impl IovaRange {
         self.first <= other.last && other.first <= self.last
     }
 
+    /// True if `next` begins where this range ends.
+    pub(crate) fn ends_before(self, next: Self) -> bool {
+        self.last().checked_add(1) == Some(next.start())
+    }
+
     /// The smallest range that holds both.
     pub const fn hull(self, other: Self) -> Self {
         Self {

@@ -196,7 +196,7 @@ impl<'s> Regions<'s> {
 /// Both as one, if `high` continues `low` on both sides with the same rights.
 fn join(low: Part, high: Part) -> Option<Part> {
     let (below, above) = (low.region, high.region);
-    let continues = below.input.last().checked_add(1) == Some(above.input.start())
+    let continues = below.input.ends_before(above.input)
         && below.output.as_u64().checked_add(below.input.bytes()) == Some(above.output.as_u64())
         && (below.rights, low.shared) == (above.rights, high.shared);
     continues.then(|| Part { region: Region { input: below.input.hull(above.input), ..below }, ..low })

@@ -67,7 +67,7 @@ impl<H: Hal, F: Format> Iterator for Mappings<'_, H, F> {
         let mut region = self.ahead.take().or_else(|| self.next_page())?;
         while let Some(page) = self.next_page() {
             let output = region.output.as_u64().wrapping_add(region.input.bytes());
-            let follows = region.input.last().checked_add(1) == Some(page.input.start());
+            let follows = region.input.ends_before(page.input);
             if !follows || page.output.as_u64() != output || page.rights != region.rights {
                 self.ahead = Some(page);
                 break;

@@ -8,11 +8,11 @@ use crate::limits::List;
 /// The root cell's memory, as if there were no other cell.
 #[derive(Debug)]
 pub(in crate::iommu) struct Root<'s> {
-    pub(super) cell: Option<CellId>,
+    cell: Option<CellId>,
     whole: Regions<'s>,
     pub(super) staged: Regions<'s>,
     /// What was taken from a cell while a unit failed, so that the unit's devices may still reach it.
-    pub(super) withheld: List<'s, (CellId, IovaRange)>,
+    withheld: List<'s, (CellId, IovaRange)>,
 }
 
 impl<'s> Root<'s> {
@@ -75,12 +75,15 @@ impl<'s> Root<'s> {
         self.withheld.retain(|(other, _)| *other != cell);
     }
 
+    /// What is kept from the root cell, and whose it was.
+    pub(super) fn withheld(&self) -> &[(CellId, IovaRange)] {
+        &self.withheld
+    }
+
     pub(super) fn withhold(&mut self, cell: CellId, range: IovaRange) {
         let its = self.withheld.iter_mut().filter(|(other, _)| *other == cell);
         for (_, known) in its {
-            let adjoin =
-                |one: IovaRange, next: IovaRange| one.last().as_u64().checked_add(1) == Some(next.start().as_u64());
-            if known.overlaps(range) || adjoin(*known, range) || adjoin(range, *known) {
+            if known.overlaps(range) || known.ends_before(range) || range.ends_before(*known) {
                 *known = known.hull(range);
                 return;
             }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{CellSet, Config, Stay};
-use crate::addr::{Iova, IovaRange, SourceId};
+use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{CellId, Differences, Part, Reserved};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
@@ -14,15 +14,15 @@ pub(in crate::iommu) enum Withheld {
     Granted,
 }
 
-/// The memory behind a part, as the root cell sees it.
-fn one_to_one(part: &Part) -> Option<IovaRange> {
-    IovaRange::new(Iova::new(part.region.output.as_u64()), part.region.input.bytes())
+/// The memory behind a region, as the root cell sees it.
+fn one_to_one(region: Region) -> Option<IovaRange> {
+    IovaRange::new(Iova::new(region.output.as_u64()), region.input.bytes())
 }
 
 impl Config<'_> {
     /// The root cell, if this edit of another cell may change what it has.
     pub(in crate::iommu) fn root_behind(&self, edit: &Edit) -> Option<CellId> {
-        let root = self.root.cell?;
+        let root = self.root.cell()?;
         let is_its = |device| self.devices.iter().any(|other| other.cell == root && other.device == device);
         let concerned = match *edit {
             Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => true,
@@ -34,7 +34,7 @@ impl Config<'_> {
 
     /// Has a device of the root cell leave it, if it is going to be another cell's.
     pub(in crate::iommu) fn leave_root(&mut self, device: SourceId, cell: CellId) {
-        let Some(root) = self.root.cell.filter(|root| *root != cell) else { return };
+        let Some(root) = self.root.cell().filter(|root| *root != cell) else { return };
         let its = self.devices.iter_mut().filter(|other| other.cell == root && other.device == device);
         its.filter(|its| its.stay == Stay::Staying).for_each(|its| its.stay = Stay::Leaving);
     }
@@ -44,7 +44,7 @@ impl Config<'_> {
     /// destroyed.
     pub(in crate::iommu) fn withhold(&mut self, scope: CellSet, what: Withheld) {
         let Self { root, cells, .. } = self;
-        let root_cell = root.cell;
+        let root_cell = root.cell();
         for (id, cell) in cells.iter().filter(|(id, _)| root_cell != Some(*id) && scope.has(*id)) {
             for difference in Differences::new(&cell.regions, &cell.staged, Reserved::NONE) {
                 let (moved, from) = match what {
@@ -53,8 +53,7 @@ impl Config<'_> {
                 };
                 let Some(region) = moved else { continue };
                 let own = |part: &Part| !part.shared && part.region.input.overlaps(region.input);
-                let memory = one_to_one(&Part { region, shared: false });
-                if let Some(memory) = memory.filter(|_| from.parts().iter().any(own)) {
+                if let Some(memory) = one_to_one(region).filter(|_| from.parts().iter().any(own)) {
                     root.withhold(id, memory);
                 }
             }
@@ -65,16 +64,16 @@ impl Config<'_> {
     #[inline(never)]
     pub(in crate::iommu) fn stage_root(&mut self, scope: CellSet) -> Result<(), Error> {
         let Self { root, cells, .. } = self;
-        let Some(root_cell) = root.cell.filter(|root| scope.has(*root)) else { return Ok(()) };
+        let Some(root_cell) = root.cell().filter(|root| scope.has(*root)) else { return Ok(()) };
         let (own, others) = cells.one_and_others(root_cell)?;
         own.staged.copy_from(&root.staged);
         for (id, cell) in others {
             let regions = if scope.has(id) { &cell.staged } else { &cell.regions };
-            for range in regions.parts().iter().filter(|part| !part.shared).filter_map(one_to_one) {
+            for range in regions.parts().iter().filter(|part| !part.shared).filter_map(|part| one_to_one(part.region)) {
                 own.staged.subtract(range)?;
             }
         }
-        for &(cell, range) in &root.withheld {
+        for &(cell, range) in root.withheld() {
             if !cells.get(cell)?.doomed {
                 cells.get_mut(root_cell)?.staged.subtract(range)?;
             }

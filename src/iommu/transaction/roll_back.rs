@@ -5,7 +5,8 @@ use core::mem;
 
 use super::Transaction;
 use super::revoke::note;
-use crate::cell::{Cell, Differences, withdraw_grants};
+use crate::addr::Rights;
+use crate::cell::{Cell, Difference, Differences, withdraw_grants};
 use crate::hal::{FrameList, Hal};
 use crate::iommu::state::{Stay, Withheld};
 
@@ -21,19 +22,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
     #[inline(never)]
     pub(super) fn take_back(&mut self) {
+        let before = |difference: &Difference| difference.widened().map(|(before, _)| before);
+        self.revoke_each(|it| it.granted().is_some() || it.widened().is_some(), before);
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
-        for Cell { regions, staged, domains, .. } in config.cells.of(scope) {
-            for domain in domains.iter_mut() {
-                let reserved = front.reserved(domain.attributes.reserved);
-                for difference in Differences::new(regions, staged, reserved) {
-                    let widened = difference.widened().map(|(before, _)| before);
-                    if difference.granted().is_some() || widened.is_some() {
-                        let change = domain.revoke_or_more(&front.hal, difference.range, widened);
-                        note(&front.units, &config.devices, &mut config.flushes, domain, &change);
-                    }
-                }
-            }
-        }
         for device in config.devices.iter().filter(|device| device.arrives(scope)) {
             if let Some((unit, flush)) = config.flushes.of(&front.units, device.unit) {
                 let requesters = device.own_requesters(&config.devices);
@@ -81,16 +72,24 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// still there. Then nothing is granted.
     #[inline(never)]
     fn revoke_the_rest(&mut self) {
-        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
-        for Cell { regions, staged, domains, .. } in config.cells.of(scope) {
+        self.revoke_each(Difference::revokes, Difference::narrowed);
+        for Cell { regions, staged, .. } in self.config.cells.of(self.scope) {
+            withdraw_grants(regions, staged, &mut self.work.left);
+        }
+    }
+
+    /// Revokes in each domain the differences that are `concerned`, but for the rights that are `left`: or more than that, if
+    /// there is no frame to split a page.
+    fn revoke_each(&mut self, concerned: impl Fn(&Difference) -> bool, left: impl Fn(&Difference) -> Option<Rights>) {
+        let (front, config) = (self.front, &mut *self.config);
+        for Cell { regions, staged, domains, .. } in config.cells.of(self.scope) {
             for domain in domains.iter_mut() {
                 let reserved = front.reserved(domain.attributes.reserved);
-                for difference in Differences::new(regions, staged, reserved).filter(|it| it.revokes()) {
-                    let change = domain.revoke_or_more(&front.hal, difference.range, difference.narrowed());
+                for difference in Differences::new(regions, staged, reserved).filter(&concerned) {
+                    let change = domain.revoke_or_more(&front.hal, difference.range, left(&difference));
                     note(&front.units, &config.devices, &mut config.flushes, domain, &change);
                 }
             }
-            withdraw_grants(regions, staged, &mut self.work.left);
         }
     }
 
