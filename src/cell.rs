@@ -5,7 +5,7 @@ mod policy;
 mod regions;
 mod reserved;
 
-pub(crate) use difference::{Difference, Differences, withdraw_grants};
+pub(crate) use difference::{Difference, Differences, check_room_without_grants, without_grants};
 pub use policy::{CoherencyPolicy, ResetPolicy, Sharing};
 pub(crate) use regions::{Part, RegionError, Regions, SLACK};
 pub(crate) use reserved::{Reserved, for_each_mapped, outside};

@@ -1,9 +1,9 @@
 //! Where two sets of regions differ, and what that means for a page table.
 #![forbid(unsafe_code)]
 
-use super::Regions;
-use super::regions::cut;
+use super::regions::{RegionError, cut};
 use super::reserved::Reserved;
+use super::{Part, Regions};
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::domain::Domain;
 use crate::hal::Hal;
@@ -105,58 +105,80 @@ impl<'r> Differences<'r> {
     pub(crate) fn new(before: &'r Regions<'_>, after: &'r Regions<'_>, reserved: Reserved<'r>) -> Self {
         Self { before, after, reserved, at: Some(0) }
     }
+
+    /// The next range within one region of either side or of both, whether they differ there or not, and whether it is
+    /// reserved memory.
+    // One copy serves all phases of a change, and its stack is free again when it returns.
+    #[inline(never)]
+    fn stretch(&mut self) -> Option<(Difference, bool)> {
+        let at = Iova::new(self.at?);
+        let (before, after) = (self.before.from(at), self.after.from(at));
+        let begins = |region: Option<Region>| region.map(|region| region.input.start().max(at));
+        let Some(start) = begins(before).into_iter().chain(begins(after)).min() else {
+            self.at = None;
+            return None;
+        };
+        // Up to where a region of either side, or reserved memory, begins or ends.
+        let limit = |region: Option<Region>| match region {
+            Some(region) if region.input.start() > start => region.input.start().as_u64() - 1,
+            Some(region) => region.input.last().as_u64(),
+            None => u64::MAX,
+        };
+        let (is_reserved, reserved_limit) = self.reserved.at(start);
+        let last = limit(before).min(limit(after)).min(reserved_limit);
+        self.at = last.checked_add(1);
+        let range = IovaRange::new(start, (last - start.as_u64()).saturating_add(1))?;
+        let side = |region: Option<Region>| {
+            region.and_then(|region| cut(region, range)).map(|region| (region.output, region.rights))
+        };
+        Some((Difference { range, before: side(before), after: side(after) }, is_reserved))
+    }
 }
 
 impl Iterator for Differences<'_> {
     type Item = Difference;
 
-    // One copy serves all phases of a change, and its stack is free again when it returns.
-    #[inline(never)]
     fn next(&mut self) -> Option<Difference> {
         loop {
-            let at = Iova::new(self.at?);
-            let (before, after) = (self.before.from(at), self.after.from(at));
-            let begins = |region: Option<Region>| region.map(|region| region.input.start().max(at));
-            let Some(start) = begins(before).into_iter().chain(begins(after)).min() else {
-                self.at = None;
-                return None;
-            };
-            // Up to where a region of either side, or reserved memory, begins or ends.
-            let limit = |region: Option<Region>| match region {
-                Some(region) if region.input.start() > start => region.input.start().as_u64() - 1,
-                Some(region) => region.input.last().as_u64(),
-                None => u64::MAX,
-            };
-            let (is_reserved, reserved_limit) = self.reserved.at(start);
-            let last = limit(before).min(limit(after)).min(reserved_limit);
-            self.at = last.checked_add(1);
-            let range = IovaRange::new(start, (last - start.as_u64()).saturating_add(1))?;
-            let side = |region: Option<Region>| {
-                region.and_then(|region| cut(region, range)).map(|region| (region.output, region.rights))
-            };
-            let (before, after) = (side(before), side(after));
-            if before != after && !is_reserved {
-                return Some(Difference { range, before, after });
+            let (stretch, is_reserved) = self.stretch()?;
+            if stretch.before != stretch.after && !is_reserved {
+                return Some(stretch);
             }
         }
     }
 }
 
-/// Leaves in `after` what is left if all is revoked that leads there from `before`, but nothing is granted. `left` is room
-/// to work in.
+/// Makes `left` what is left if all is revoked that leads from `before` to `after`, but nothing is granted.
 ///
-/// If there is no room for what is left of a region that is split, the region stays.
+/// That may be more regions than either has. If they do not fit, `left` has the lowest of them.
 #[inline(never)]
-pub(crate) fn withdraw_grants(before: &Regions<'_>, after: &mut Regions<'_>, left: &mut Regions<'_>) {
-    left.copy_from(before);
-    for difference in Differences::new(before, after, Reserved::NONE) {
-        let _full = match difference.narrowed() {
-            Some(rights) => left.set_rights(difference.range, rights),
-            None if difference.revoked().is_some() => left.remove(difference.range),
-            None => continue,
-        };
+pub(crate) fn without_grants(
+    before: &Regions<'_>,
+    after: &Regions<'_>,
+    left: &mut Regions<'_>,
+) -> Result<(), RegionError> {
+    left.clear();
+    let mut both = Differences::new(before, after, Reserved::NONE);
+    while let Some((stretch, _)) = both.stretch() {
+        let Some((output, rights)) = stretch.before.filter(|_| !stretch.leads_elsewhere()) else { continue };
+        let rights = stretch.narrowed().unwrap_or(rights);
+        let region = Region { input: stretch.range, output, rights };
+        left.append(Part { region, shared: before.is_shared(region.input.start()) })?;
     }
-    after.copy_from(left);
+    Ok(())
+}
+
+/// Fails if there is no room for what [`without_grants`] leaves. `left` is room to work in.
+pub(crate) fn check_room_without_grants(
+    before: &Regions<'_>,
+    after: &Regions<'_>,
+    left: &mut Regions<'_>,
+) -> Result<(), RegionError> {
+    // Each region that is left begins where one of them does.
+    if before.parts().len() + after.parts().len() <= left.capacity() {
+        return Ok(());
+    }
+    without_grants(before, after, left)
 }
 
 #[cfg(test)]
@@ -220,11 +242,45 @@ mod tests {
     #[test]
     fn what_is_left_without_grants_is_what_both_sides_have() {
         let before = map(&[(0, 40, 100, RW), (50, 60, 100, R)]);
-        let mut after =
-            map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 55, 100, R), (55, 70, 100, RW)]);
-        let left = map(&[(0, 10, 100, RW), (20, 30, 100, R), (50, 60, 100, R)]);
-        withdraw_grants(&before, &mut after, &mut none());
-        assert_eq!(after.parts(), left.parts());
+        let after = map(&[(0, 10, 100, RW), (10, 20, 300, RW), (20, 30, 100, R), (50, 55, 100, R), (55, 70, 100, RW)]);
+        let mut left = none();
+        without_grants(&before, &after, &mut left).unwrap();
+        assert_eq!(left.parts(), map(&[(0, 10, 100, RW), (20, 30, 100, R), (50, 60, 100, R)]).parts());
+    }
+
+    #[test]
+    fn what_is_left_is_made_without_room_for_more() {
+        // One region goes, and another is split.
+        let (before, after) =
+            (map(&[(0, 40, 100, RW), (50, 60, 100, RW)]), map(&[(0, 10, 100, RW), (20, 40, 100, RW)]));
+        let mut left = fresh_regions(2);
+        without_grants(&before, &after, &mut left).unwrap();
+        assert_eq!(left.parts(), after.parts());
+        assert_eq!(check_room_without_grants(&before, &after, &mut left), Ok(()));
+    }
+
+    #[test]
+    fn what_is_left_may_be_more_than_before_and_after() {
+        // What is granted joins what lies beside it with what is left of another region.
+        let before = map(&[(0, 10, 100, RW), (12, 30, 100, RW)]);
+        let after = map(&[(0, 4, 100, RW), (6, 30, 100, RW)]);
+        let mut left = fresh_regions(2);
+        assert!(matches!(check_room_without_grants(&before, &after, &mut left), Err(RegionError::Full(_))));
+        let mut left = fresh_regions(3);
+        assert_eq!(check_room_without_grants(&before, &after, &mut left), Ok(()));
+        assert_eq!(left.parts(), map(&[(0, 4, 100, RW), (6, 10, 100, RW), (12, 30, 100, RW)]).parts());
+    }
+
+    #[test]
+    fn what_is_left_is_shared_as_before() {
+        let (mut before, mut after, mut left) = (none(), none(), none());
+        let region = |first, end| Region::new(Iova::new(first), PhysAddr::new(first), end - first, RW).unwrap();
+        before.insert(region(0, 10), true).unwrap();
+        before.insert(region(10, 20), false).unwrap();
+        after.insert(region(5, 20), false).unwrap();
+        without_grants(&before, &after, &mut left).unwrap();
+        let parts: Vec<_> = left.parts().iter().map(|part| (part.region, part.shared)).collect();
+        assert_eq!(parts, [(region(5, 10), true), (region(10, 20), false)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 
+use super::outside;
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::limits::{Full, List};
 
@@ -65,7 +66,14 @@ impl<'s> Regions<'s> {
         self.iter().find(|region| region.input.last() >= start)
     }
 
-    fn capacity(&self) -> usize {
+    /// True if the root cell keeps the memory at `at`.
+    pub(crate) fn is_shared(&self, at: Iova) -> bool {
+        let part = self.all.iter().find(|part| part.region.input.last() >= at);
+        part.is_some_and(|part| part.shared && part.region.input.start() <= at)
+    }
+
+    /// How many there can be.
+    pub(crate) fn capacity(&self) -> usize {
         self.all.capacity().saturating_sub(SLACK)
     }
 
@@ -91,6 +99,37 @@ impl<'s> Regions<'s> {
         Ok(())
     }
 
+    /// Adds a region above all others.
+    pub(crate) fn append(&mut self, part: Part) -> Result<(), RegionError> {
+        if let Some(last) = self.all.last_mut()
+            && let Some(joined) = join(*last, part)
+        {
+            *last = joined;
+            return Ok(());
+        }
+        if self.all.len() >= self.capacity() {
+            return Err(self.full());
+        }
+        self.all.push(part).map_err(|_| self.full())
+    }
+
+    /// Has what of another list's regions lies outside of all `holes`. If they do not fit, it has the lowest of them.
+    pub(crate) fn copy_outside(
+        &mut self,
+        other: &Regions<'_>,
+        holes: impl Iterator<Item = IovaRange> + Clone,
+    ) -> Result<(), RegionError> {
+        self.clear();
+        for part in other.parts() {
+            for range in outside(part.region.input, holes.clone()) {
+                if let Some(region) = cut(part.region, range) {
+                    self.append(Part { region, ..*part })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sets other rights for `range`, all of which has to be granted now.
     pub(crate) fn set_rights(&mut self, range: IovaRange, rights: Rights) -> Result<(), RegionError> {
         self.check_granted(range)?;
@@ -100,11 +139,6 @@ impl<'s> Regions<'s> {
     /// Takes `range` out, all of which has to be granted now. What is left of a region at either side stays.
     pub(crate) fn remove(&mut self, range: IovaRange) -> Result<(), RegionError> {
         self.check_granted(range)?;
-        self.subtract(range)
-    }
-
-    /// Takes out what of `range` is granted.
-    pub(crate) fn subtract(&mut self, range: IovaRange) -> Result<(), RegionError> {
         self.edit(range, None)
     }
 
@@ -285,8 +319,10 @@ mod tests {
         edited(all, |all| all.set_rights(range, rights))
     }
 
-    fn minus(all: &Regions<'_>, range: IovaRange) -> Result<Regions<'static>, RegionError> {
-        edited(all, |all| all.subtract(range))
+    fn minus(all: &Regions<'_>, holes: &[IovaRange]) -> Regions<'static> {
+        let mut rest = none();
+        rest.copy_outside(all, holes.iter().copied()).unwrap();
+        rest
     }
 
     fn parts(regions: &Regions<'_>) -> Vec<(u64, u64)> {
@@ -333,7 +369,7 @@ mod tests {
         let parts = [(0, 15, false), (15, 5, false), (20, 5, true), (25, 10, true), (40, 10, false)];
         assert_eq!(of(&edited), parts);
         assert_eq!(of(&without(&edited, range(0, 22)).unwrap()), [(22, 3, true), (25, 10, true), (40, 10, false)]);
-        assert_eq!(of(&minus(&beside, range(0, 25)).unwrap()), [(25, 10, true), (40, 10, false)]);
+        assert_eq!(of(&minus(&beside, &[range(0, 25)])), [(25, 10, true), (40, 10, false)]);
         let mut copy = copy(&beside);
         assert_eq!(of(&copy), of(&beside));
         copy.clear();
@@ -384,14 +420,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_of_a_range_can_be_taken_out() {
+    fn what_lies_outside_of_holes_can_be_copied() {
         let all = regions(&[(10, 20), (30, 40)]);
-        let rest = |first, end| parts(&minus(&all, range(first, end)).unwrap());
-        assert_eq!(rest(0, 5), [(10, 20), (30, 40)]);
-        assert_eq!(rest(0, 15), [(15, 20), (30, 40)]);
-        assert_eq!(rest(15, 35), [(10, 15), (35, 40)]);
-        assert_eq!(rest(12, 14), [(10, 12), (14, 20), (30, 40)]);
-        assert_eq!(rest(0, 50), []);
+        let rest = |holes: &[(u64, u64)]| {
+            let holes: Vec<_> = holes.iter().map(|&(first, end)| range(first, end)).collect();
+            parts(&minus(&all, &holes))
+        };
+        assert_eq!(rest(&[]), [(10, 20), (30, 40)]);
+        assert_eq!(rest(&[(0, 5)]), [(10, 20), (30, 40)]);
+        assert_eq!(rest(&[(0, 15)]), [(15, 20), (30, 40)]);
+        assert_eq!(rest(&[(15, 35)]), [(10, 15), (35, 40)]);
+        assert_eq!(rest(&[(12, 14)]), [(10, 12), (14, 20), (30, 40)]);
+        assert_eq!(rest(&[(0, 50)]), []);
+        assert_eq!(rest(&[(35, 38), (12, 14), (13, 16), (25, 31)]), [(10, 12), (16, 20), (31, 35), (38, 40)]);
+    }
+
+    #[test]
+    fn a_copy_without_holes_needs_no_more_room_than_it_has_regions() {
+        let all = regions(&[(10, 20), (30, 40)]);
+        let mut rest = fresh_regions(2);
+        // The second goes, and the first is split.
+        rest.copy_outside(&all, [range(12, 14), range(30, 40)].into_iter()).unwrap();
+        assert_eq!(parts(&rest), [(10, 12), (14, 20)]);
+        assert_eq!(rest.copy_outside(&all, [range(12, 14)].into_iter()), Err(rest.full()));
     }
 
     #[test]

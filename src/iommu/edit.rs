@@ -70,4 +70,9 @@ impl Edit {
             Self::Release(_) => None,
         }
     }
+
+    /// True if it looks at configuration space for what stands between its device and others.
+    pub(super) fn looks_at_functions(&self) -> bool {
+        matches!(self, Self::Assign(..))
+    }
 }

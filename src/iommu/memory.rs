@@ -34,7 +34,7 @@ impl<'s> Parts<'s> {
         let config = Config {
             enabled: false,
             cells: Cells::new(cells),
-            root: Root::new(regions(carver)?, regions(carver)?, carver.list(limits.regions)?),
+            root: Root::new(regions(carver)?, regions(carver)?, carver.list(withheld(limits))?),
             devices: carver.list(limits.devices)?,
             windows: Windows::new(carver.list(limits.windows)?),
             flushes: Flushes::new(flushes),
@@ -70,13 +70,18 @@ impl Limits {
             self.cells.saturating_mul(of_cell),
             regions,
             regions,
-            words_of::<(CellId, IovaRange)>(self.regions),
+            words_of::<(CellId, IovaRange)>(withheld(self)),
             words_of::<Assignment>(self.devices),
             words_of::<BridgeWindow>(self.windows),
             words_of::<Mutex<Work<'_>>>(self.changes),
             self.changes.saturating_mul(of_change),
         ])
     }
+}
+
+/// How many ranges can be withheld from the root cell: more than there are cells, whatever the limits.
+const fn withheld(limits: &Limits) -> usize {
+    limits.regions.saturating_add(limits.cells)
 }
 
 const fn sum(parts: &[usize]) -> usize {

@@ -4,5 +4,6 @@
 pub(super) mod admission;
 pub(super) mod groups;
 pub(super) mod reserved;
+pub(super) mod room;
 pub(super) mod root_cell;
 pub(super) mod windows;

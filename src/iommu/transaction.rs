@@ -26,7 +26,7 @@ use crate::hal::Hal;
 
 /// Makes all edits take effect.
 pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Committed, Error> {
-    let mut change = Transaction::claim(front, edits)?;
+    let mut change = Transaction::claim(front, edits, edits.iter().any(Edit::looks_at_functions))?;
 
     // Nothing that hardware knows of is touched yet: the edits are made in what is staged and held against every rule, and
     // what they need is got.
@@ -45,17 +45,15 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     change.reset(); // it has forgotten what its cell told it to do;
     change.retire(); // its entry is erased, and it is free for another cell.
     if let Some(error) = change.failure() {
-        change.withhold(Withheld::Revoked);
-        change.roll_back();
+        change.roll_back(Withheld::Revoked);
         return Err(error);
     }
 
     change.grant();
     change.flush();
     if let Some(error) = change.failure() {
-        change.withhold(Withheld::Granted);
         change.take_back();
-        change.roll_back();
+        change.roll_back(Withheld::Granted);
         return Err(error);
     }
     Ok(change.settle())

@@ -71,13 +71,15 @@ impl AtsInfo {
 impl<H: Hal> Iommu<'_, H> {
     /// What a device can do. Touches nothing; works before [`enable`](Self::enable), too.
     ///
-    /// A caller asks this first, chooses a cell with the coherency that it wants, and assigns the device then.
+    /// A caller asks this first, chooses a cell with the coherency that it wants, and assigns the device then. While a device
+    /// is reset as it leaves its cell, the call waits: nobody may look at that device.
     ///
     /// # Errors
     ///
-    /// No unit serves the device, or that translates nothing: [`Error::NoSuchDevice`]. Or its requests may carry more
+    /// Another device's reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`]. No unit serves the device, or that translates nothing: [`Error::NoSuchDevice`]. Or its requests may carry more
     /// source-ids than a list holds: [`Error::Full`].
     pub fn device_info(&self, device: SourceId) -> Result<DeviceInfo, Error> {
+        let config = self.between_resets()?;
         let index = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let unit = self.unit(index).ok_or(Error::NoSuchDevice(device))?;
         let features = unit.features();
@@ -86,7 +88,7 @@ impl<H: Hal> Iommu<'_, H> {
         let ats = self.ats_of(device, features, &requesters);
         let needs_device_tlb = self.needs_device_tlb(device);
         let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
-        let cell = self.config.lock().devices.iter().find(|other| other.device == device).map(|other| other.cell);
+        let cell = config.devices.iter().find(|other| other.device == device).map(|other| other.cell);
         Ok(DeviceInfo {
             unit: unit.window(),
             cell,
@@ -105,7 +107,15 @@ impl<H: Hal> Iommu<'_, H> {
 
     /// Calls `each` with the windows of bridges that requests of a device do not pass, as they are now: no cell that has it may
     /// have memory there. What lies within an earlier one is left out.
-    pub fn windows(&self, device: SourceId, each: &mut dyn FnMut(BridgeWindow)) {
+    ///
+    /// The configuration is locked meanwhile: `each` must not call the front. While a device is reset as it leaves its cell, the
+    /// call waits: nobody may look at that device.
+    ///
+    /// # Errors
+    ///
+    /// A reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`].
+    pub fn windows(&self, device: SourceId, each: &mut dyn FnMut(BridgeWindow)) -> Result<(), Error> {
+        let _config = self.between_resets()?;
         let mut count = 0;
         BridgeWindow::each(&self.hal, device, &mut |window| {
             let (mut earlier, mut is_within) = (0..count, false);
@@ -117,5 +127,6 @@ impl<H: Hal> Iommu<'_, H> {
             }
             count += 1;
         });
+        Ok(())
     }
 }

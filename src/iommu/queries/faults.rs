@@ -61,10 +61,11 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// No unit serves the device, its unit is not on, or there is no frame for the table that its entry is in: faults are
+    /// A device of some cell is being reset for too long ([`Error::InChange`]), no unit serves the device, its unit is not on, or
+    /// there is no frame for the table that its entry is in: faults are
     /// recorded as before, but for those of its source-ids that came before. Or its unit failed.
     pub fn mute(&self, device: SourceId, muted: bool) -> Result<(), Error> {
-        let mut call = Transaction::claim(self, &[])?;
+        let mut call = Transaction::claim(self, &[], true)?;
         if !call.config.enabled {
             return Err(Error::NotEnabled);
         }

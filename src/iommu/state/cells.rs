@@ -44,7 +44,7 @@ impl<'s> Cells<'s> {
     pub(in crate::iommu) fn one_and_others(
         &mut self,
         id: CellId,
-    ) -> Result<(&mut Cell<'s>, impl Iterator<Item = (CellId, &Cell<'s>)>), Error> {
+    ) -> Result<(&mut Cell<'s>, impl Iterator<Item = (CellId, &Cell<'s>)> + Clone), Error> {
         let none = Error::NoSuchCell(id);
         let (below, rest) = self.slots.split_at_mut_checked(id.index.into()).ok_or(none)?;
         let (one, above) = rest.split_first_mut().filter(|(cell, _)| cell.generation == id.generation).ok_or(none)?;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::IovaRange;
-use crate::cell::{CellId, Regions, withdraw_grants};
+use crate::cell::{CellId, RegionError, Regions, check_room_without_grants, without_grants};
 use crate::limits::List;
 
 /// The root cell's memory, as if there were no other cell.
@@ -59,10 +59,22 @@ impl<'s> Root<'s> {
         self.staged.copy_from(&self.whole);
     }
 
+    /// True if the change edits the root cell's own memory.
+    pub(super) fn is_edited(&self) -> bool {
+        self.whole.parts() != self.staged.parts()
+    }
+
+    /// Fails if there is no room for what is left of its memory when a change fails. `left` is room to work in.
+    pub(in crate::iommu) fn check_room(&self, left: &mut Regions<'_>) -> Result<(), RegionError> {
+        check_room_without_grants(&self.whole, &self.staged, left)
+    }
+
     /// A change ends. `left` is room to work in.
     pub(in crate::iommu) fn end(&mut self, succeeded: bool, left: &mut Regions<'_>) {
         if !succeeded {
-            withdraw_grants(&self.whole, &mut self.staged, left);
+            // It fits: that is what `check_room` is for.
+            let _ = without_grants(&self.whole, &self.staged, left);
+            self.staged.copy_from(left);
         }
         self.whole.copy_from(&self.staged);
     }
@@ -80,6 +92,8 @@ impl<'s> Root<'s> {
         &self.withheld
     }
 
+    /// Keeps a range from the root cell that was this cell's. If there is no room for one more, what lies between two of one
+    /// cell is withheld, too.
     pub(super) fn withhold(&mut self, cell: CellId, range: IovaRange) {
         let its = self.withheld.iter_mut().filter(|(other, _)| *other == cell);
         for (_, known) in its {
@@ -88,11 +102,55 @@ impl<'s> Root<'s> {
                 return;
             }
         }
-        if self.withheld.push((cell, range)).is_err() {
-            // Then it never gets it, and if there is no room to leave a hole, whatever that costs.
-            if self.whole.subtract(range).is_err() {
-                self.whole.clear();
+        if self.withheld.is_full() {
+            self.join_two();
+        }
+        // There is room: the list is longer than there are cells, so one of them had two.
+        let _ = self.withheld.push((cell, range));
+    }
+
+    /// Makes one range of two that were the same cell's.
+    fn join_two(&mut self) {
+        for index in 1..self.withheld.len() {
+            if let Some((before, [(cell, range), ..])) = self.withheld.split_at_mut_checked(index)
+                && let Some((_, known)) = before.iter_mut().find(|(other, _)| other == cell)
+            {
+                *known = known.hull(*range);
+                self.withheld.swap_remove(index);
+                return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::MaybeUninit;
+
+    use super::*;
+    use crate::addr::Iova;
+
+    #[test]
+    fn no_room_makes_more_withheld_and_never_less() {
+        let cell = |index| CellId { index, generation: 1 };
+        let range = |start| IovaRange::new(Iova::new(start), 0x1000).unwrap();
+        // More than there are cells.
+        let mut slots = [const { MaybeUninit::uninit() }; 4];
+        let mut root = Root { withheld: List::new(&mut slots), ..Root::without_room() };
+        let mut all = std::vec::Vec::new();
+        for step in 0..50_u64 {
+            let (cell, range) = (cell((step * 7 % 3) as u16), range(step * 13 % 50 * 0x10_0000));
+            root.withhold(cell, range);
+            all.push((cell, range));
+            for (cell, range) in &all {
+                let mut its = root.withheld().iter().filter(|(other, _)| other == cell);
+                assert!(its.any(|(_, known)| known.contains(*range)), "{cell}, {range}");
+            }
+        }
+        root.forget(cell(0));
+        root.forget(cell(1));
+        assert!(root.withheld().iter().all(|(other, _)| *other == cell(2)), "each cell has its own");
+        root.forget(cell(2));
+        assert_eq!(root.withheld(), []);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{CellSet, Config, Stay};
 use crate::addr::{Iova, IovaRange, Region, SourceId};
-use crate::cell::{CellId, Differences, Part, Reserved};
+use crate::cell::{CellId, Differences, Part, RegionError, Reserved};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
 
@@ -60,23 +60,22 @@ impl Config<'_> {
         }
     }
 
-    /// Takes what all other cells are to have for themselves out of what the root cell is to have.
+    /// Has the root cell what no other cell is to have for itself, and what is not withheld. If there is no room for all that
+    /// others give back, it comes with a later change: destroying a cell does not fail for that.
     #[inline(never)]
     pub(in crate::iommu) fn stage_root(&mut self, scope: CellSet) -> Result<(), Error> {
         let Self { root, cells, .. } = self;
         let Some(root_cell) = root.cell().filter(|root| scope.has(*root)) else { return Ok(()) };
         let (own, others) = cells.one_and_others(root_cell)?;
-        own.staged.copy_from(&root.staged);
-        for (id, cell) in others {
+        let kept = others.clone().flat_map(|(id, cell)| {
             let regions = if scope.has(id) { &cell.staged } else { &cell.regions };
-            for range in regions.parts().iter().filter(|part| !part.shared).filter_map(|part| one_to_one(part.region)) {
-                own.staged.subtract(range)?;
-            }
-        }
-        for &(cell, range) in root.withheld() {
-            if !cells.get(cell)?.doomed {
-                cells.get_mut(root_cell)?.staged.subtract(range)?;
-            }
+            let own = regions.parts().iter().filter(|part| !part.shared).filter_map(|part| one_to_one(part.region));
+            let withheld = root.withheld().iter().filter(move |(other, _)| *other == id && !cell.doomed);
+            own.chain(withheld.map(|(_, range)| *range))
+        });
+        match own.staged.copy_outside(&root.staged, kept.clone()) {
+            Err(RegionError::Full(_)) if !root.is_edited() => own.staged.copy_outside(&own.regions, kept)?,
+            staged => staged?,
         }
         Ok(())
     }

@@ -25,14 +25,15 @@ pub(in crate::iommu) struct Transaction<'t, 's, H> {
 }
 
 impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
-    /// Waits until there is a slot, and none of the edits' cells is in another change.
+    /// Waits until there is a slot, none of the edits' cells is in another change, and no device is being reset if the change
+    /// `looks` at the functions of the machine.
     #[inline(never)]
-    pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit]) -> Result<Self, Error> {
+    pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit], looks: bool) -> Result<Self, Error> {
         front.wait_for(|| {
             let Some(work) = front.changes.iter().find_map(|slot| slot.try_lock()) else { return Ok(None) };
             let mut config = front.config.lock();
             let scope = config.scope_of(edits)?;
-            if config.cells.of(scope).any(|cell| cell.busy) {
+            if config.cells.of(scope).any(|cell| cell.busy) || looks && config.is_any_reset() {
                 return Ok(None);
             }
             let mut change = Self { front, work, config, scope };
@@ -70,6 +71,15 @@ impl<'s, H: Hal> Iommu<'s, H> {
         })
     }
 
+    /// Locks the configuration at a moment when no device is being reset, so that any function may be looked at (R49).
+    pub(in crate::iommu) fn between_resets(&self) -> Result<Guard<'_, 's>, Error> {
+        self.wait_for(|| {
+            let config = self.config.lock();
+            let ready = !config.is_any_reset();
+            Ok(ready.then_some(config))
+        })
+    }
+
     /// What `ready` has once other changes have ended.
     fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<Option<R>, Error>) -> Result<R, Error> {
         let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
@@ -85,6 +95,11 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl Config<'_> {
+    /// True while a device is being reset: nobody else looks at it until that is over (R49).
+    fn is_any_reset(&self) -> bool {
+        self.devices.iter().any(|device| device.reset.is_some())
+    }
+
     /// The cells that edits are about: those that they name, that of a device to be released, and the root cell if that may
     /// lose something or get it back.
     fn scope_of(&self, edits: &[Edit]) -> Result<CellSet, Error> {

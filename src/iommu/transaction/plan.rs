@@ -27,7 +27,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         rules::groups::check(&self.config, self.scope)?;
         let reserved = self.front.topology.reserved_memory();
         rules::reserved::check(&self.config, self.scope, reserved)?;
-        rules::windows::check(&self.config, self.scope, reserved)
+        rules::windows::check(&self.config, self.scope, reserved)?;
+        rules::room::check(&self.config, self.scope, &mut self.work.left)
     }
 
     #[inline(never)]

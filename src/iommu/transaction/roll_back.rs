@@ -6,19 +6,11 @@ use core::mem;
 use super::Transaction;
 use super::revoke::note;
 use crate::addr::Rights;
-use crate::cell::{Cell, Difference, Differences, withdraw_grants};
+use crate::cell::{Cell, Difference, Differences, without_grants};
 use crate::hal::{FrameList, Hal};
 use crate::iommu::state::{Stay, Withheld};
 
 impl<H: Hal> Transaction<'_, '_, H> {
-    /// Keeps what was revoked, or granted, from the root cell, if a unit failed. A device that does not answer or does not come
-    /// to rest is blocked by its unit, for certain.
-    pub(super) fn withhold(&mut self, what: Withheld) {
-        if self.work.outcomes.any_unit_failed() {
-            self.config.withhold(self.scope, what);
-        }
-    }
-
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
     #[inline(never)]
     pub(super) fn take_back(&mut self) {
@@ -35,10 +27,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
         arriving.for_each(|device| device.stay = Stay::Leaving);
     }
 
-    /// Ends the change, with as much revoked as was to be, and nothing granted.
+    /// Ends the change, with as much revoked as was to be, and nothing granted. If a unit failed, be it now, its devices may
+    /// still reach that: it is kept from the root cell. A device that does not answer or does not come to rest is blocked by
+    /// its unit, for certain.
     #[inline(never)]
-    pub(super) fn roll_back(&mut self) {
-        let confirmed = self.work.outcomes.all_units_confirmed();
+    pub(super) fn roll_back(&mut self, reachable: Withheld) {
+        let (confirmed, failed) = (self.work.outcomes.all_units_confirmed(), self.work.outcomes.any_unit_failed());
         self.free_frames_left();
         self.drop_arriving();
         self.revoke_the_rest();
@@ -46,6 +40,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.flush();
         self.retire();
         self.flush();
+        if failed || self.work.outcomes.any_unit_failed() {
+            self.config.withhold(self.scope, reachable);
+        }
+        self.withdraw_grants();
         let confirmed = confirmed && self.work.outcomes.all_units_confirmed();
         let freed = mem::replace(&mut self.work.freed, FrameList::new());
         if confirmed {
@@ -69,12 +67,20 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// Revokes what a domain lost that was to be left by all of its devices, so that it was not edited, and one of which is
-    /// still there. Then nothing is granted.
+    /// still there.
     #[inline(never)]
     fn revoke_the_rest(&mut self) {
         self.revoke_each(Difference::revokes, Difference::narrowed);
+    }
+
+    /// Stages what is left if nothing is granted.
+    #[inline(never)]
+    fn withdraw_grants(&mut self) {
+        let left = &mut self.work.left;
         for Cell { regions, staged, .. } in self.config.cells.of(self.scope) {
-            withdraw_grants(regions, staged, &mut self.work.left);
+            // It fits: the plan was held against that.
+            let _ = without_grants(regions, staged, left);
+            staged.copy_from(left);
         }
     }
 

@@ -65,8 +65,8 @@ calls! {
     fn input_ranges(iommu: &Front, cell: &CellId, each: Each<IovaRange>) -> Result<(), Error> {
         iommu.input_ranges(*cell, |range| each(&range))
     }
-    fn windows(iommu: &Front, device: &SourceId, each: Each<BridgeWindow>) -> () {
-        iommu.windows(*device, &mut |window| each(&window));
+    fn windows(iommu: &Front, device: &SourceId, each: Each<BridgeWindow>) -> Result<(), Error> {
+        iommu.windows(*device, &mut |window| each(&window))
     }
     fn device_info(iommu: &Front, device: &SourceId) -> Result<DeviceInfo, Error> { iommu.device_info(*device) }
     fn others(others: &Others, each: Each<SourceId>) -> u16 {

@@ -253,7 +253,7 @@ pub fn coherency_changes(committed: &Committed, cells: &[CellId]) -> Vec<(CellId
 /// The windows of bridges that requests of a device do not pass.
 pub fn windows<H: Hal>(iommu: &Iommu<'_, H>, device: SourceId) -> Vec<BridgeWindow> {
     let mut all = Vec::new();
-    iommu.windows(device, &mut |window| all.push(window));
+    iommu.windows(device, &mut |window| all.push(window)).unwrap();
     all
 }
 

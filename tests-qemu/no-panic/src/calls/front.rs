@@ -24,7 +24,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(iommu.coherency(*any()));
     show(iommu.create_root_cell(*any::<CellConfig>()));
     show(iommu.device_info(*any()));
-    iommu.windows(*any(), &mut show);
+    show(iommu.windows(*any(), &mut show));
     let others: &Others = any();
     others.first().for_each(show);
     show(others.count());
