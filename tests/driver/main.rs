@@ -32,3 +32,4 @@ mod threads;
 mod unlinked;
 mod waits;
 mod windows;
+mod withheld;
