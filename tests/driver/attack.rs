@@ -119,6 +119,30 @@ fn a_failed_change_in_a_full_cell_leaves_no_difference() {
     assert_eq!(audited(&iommu), [""; 0]);
 }
 
+/// What is granted may join what is left of several regions. Without it they are more than before, and more than after.
+#[test]
+fn a_change_has_room_for_what_is_left_if_it_fails() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    for (cell, input) in [(cell, INPUT), (root, MEMORY + LARGE)] {
+        let memory = if cell == root { input } else { MEMORY };
+        let page = |first: u64, pages: u64| region(input + first * PAGE, memory + first * PAGE, pages * PAGE, RW);
+        iommu.map(cell, page(0, 4)).unwrap();
+        iommu.map(cell, page(5, 6)).unwrap();
+        let before = reach(&iommu);
+        // The hole is filled, and there is another one below.
+        let mut change = iommu.change();
+        change.unmap(cell, page(1, 1).input).map(cell, page(4, 1));
+        let full = Full { what: "regions in this cell", capacity: 2 };
+        assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
+        assert_eq!((reach(&iommu), audited(&iommu)), (before, vec![]));
+        iommu.map(cell, page(4, 1)).unwrap();
+        iommu.unmap(cell, page(1, 1).input).unwrap();
+    }
+}
+
 /// A unit that fails while memory is granted may have let its devices in: the root cell does not get the memory back.
 #[test]
 fn the_root_cell_does_not_get_what_a_failed_grant_let_in() {
