@@ -1,6 +1,5 @@
 #![forbid(unsafe_code)]
 
-use super::outside;
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::limits::{Full, List};
 
@@ -113,18 +112,23 @@ impl<'s> Regions<'s> {
         self.all.push(part).map_err(|_| self.full())
     }
 
-    /// Has what of another list's regions lies outside of all `holes`. If they do not fit, it has the lowest of them.
+    /// Has what of another list's regions lies outside of holes. `hole_from` gives the lowest hole that ends at an address or
+    /// above. If what is left does not fit, the list has the lowest of it.
     pub(crate) fn copy_outside(
         &mut self,
         other: &Regions<'_>,
-        holes: impl Iterator<Item = IovaRange> + Clone,
+        hole_from: impl Fn(Iova) -> Option<IovaRange>,
     ) -> Result<(), RegionError> {
         self.clear();
         for part in other.parts() {
-            for range in outside(part.region.input, holes.clone()) {
-                if let Some(region) = cut(part.region, range) {
+            let mut rest = Some(part.region);
+            while let Some(region) = rest {
+                let hole = hole_from(region.input.start());
+                let below = hole.map_or(Some(region), |hole| before(region, hole.start()));
+                if let Some(region) = below {
                     self.append(Part { region, ..*part })?;
                 }
+                rest = hole.and_then(|hole| hole.last().checked_add(1)).and_then(|end| after(region, end));
             }
         }
         Ok(())
@@ -319,9 +323,13 @@ mod tests {
         edited(all, |all| all.set_rights(range, rights))
     }
 
+    fn lowest_of(holes: &[IovaRange]) -> impl Fn(Iova) -> Option<IovaRange> {
+        |at| holes.iter().copied().filter(|hole| hole.last() >= at).min_by_key(|hole| hole.start())
+    }
+
     fn minus(all: &Regions<'_>, holes: &[IovaRange]) -> Regions<'static> {
         let mut rest = none();
-        rest.copy_outside(all, holes.iter().copied()).unwrap();
+        rest.copy_outside(all, lowest_of(holes)).unwrap();
         rest
     }
 
@@ -440,9 +448,9 @@ mod tests {
         let all = regions(&[(10, 20), (30, 40)]);
         let mut rest = fresh_regions(2);
         // The second goes, and the first is split.
-        rest.copy_outside(&all, [range(12, 14), range(30, 40)].into_iter()).unwrap();
+        rest.copy_outside(&all, lowest_of(&[range(12, 14), range(30, 40)])).unwrap();
         assert_eq!(parts(&rest), [(10, 12), (14, 20)]);
-        assert_eq!(rest.copy_outside(&all, [range(12, 14)].into_iter()), Err(rest.full()));
+        assert_eq!(rest.copy_outside(&all, lowest_of(&[range(12, 14)])), Err(rest.full()));
     }
 
     #[test]

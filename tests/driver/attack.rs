@@ -132,9 +132,9 @@ fn a_change_has_room_for_what_is_left_if_it_fails() {
         iommu.map(cell, page(0, 4)).unwrap();
         iommu.map(cell, page(5, 6)).unwrap();
         let before = reach(&iommu);
-        // The hole is filled, and there is another one below.
+        // The hole is filled, and another one made below.
         let mut change = iommu.change();
-        change.unmap(cell, page(1, 1).input).map(cell, page(4, 1));
+        change.map(cell, page(4, 1)).unmap(cell, page(1, 1).input);
         let full = Full { what: "regions in this cell", capacity: 2 };
         assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
         assert_eq!((reach(&iommu), audited(&iommu)), (before, vec![]));

@@ -42,6 +42,7 @@ impl Config<'_> {
     /// Keeps from the root cell, the one that there is or one that is made later, what a change has taken from other cells, or
     /// has granted and taken back, without a unit's word that its devices do not reach it any more: until those cells are
     /// destroyed.
+    #[inline(never)]
     pub(in crate::iommu) fn withhold(&mut self, scope: CellSet, what: Withheld) {
         let Self { root, cells, .. } = self;
         let root_cell = root.cell();
@@ -67,14 +68,24 @@ impl Config<'_> {
         let Self { root, cells, .. } = self;
         let Some(root_cell) = root.cell().filter(|root| scope.has(*root)) else { return Ok(()) };
         let (own, others) = cells.one_and_others(root_cell)?;
-        let kept = others.clone().flat_map(|(id, cell)| {
-            let regions = if scope.has(id) { &cell.staged } else { &cell.regions };
-            let own = regions.parts().iter().filter(|part| !part.shared).filter_map(|part| one_to_one(part.region));
-            let withheld = root.withheld().iter().filter(move |(other, _)| *other == id && !cell.doomed);
-            own.chain(withheld.map(|(_, range)| *range))
-        });
-        match own.staged.copy_outside(&root.staged, kept.clone()) {
-            Err(RegionError::Full(_)) if !root.is_edited() => own.staged.copy_outside(&own.regions, kept)?,
+        let kept = |at: Iova| {
+            let mut lowest: Option<IovaRange> = None;
+            let mut look_at = |range: IovaRange| {
+                if range.last() >= at && lowest.is_none_or(|lowest| range.start() < lowest.start()) {
+                    lowest = Some(range);
+                }
+            };
+            for (id, cell) in others.clone() {
+                let regions = if scope.has(id) { &cell.staged } else { &cell.regions };
+                let own = regions.parts().iter().filter(|part| !part.shared);
+                own.filter_map(|part| one_to_one(part.region)).for_each(&mut look_at);
+                let withheld = root.withheld().iter().filter(|(other, _)| *other == id && !cell.doomed);
+                withheld.for_each(|(_, range)| look_at(*range));
+            }
+            lowest
+        };
+        match own.staged.copy_outside(&root.staged, &kept) {
+            Err(RegionError::Full(_)) if !root.is_edited() => own.staged.copy_outside(&own.regions, &kept)?,
             staged => staged?,
         }
         Ok(())
