@@ -124,13 +124,17 @@ fn a_failed_change_in_a_full_cell_leaves_no_difference() {
 fn a_change_has_room_for_what_is_left_if_it_fails() {
     let machine = machine([UnitConfig::server()]);
     let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let [cell, other] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     for (cell, input) in [(cell, INPUT), (root, MEMORY + LARGE)] {
         let memory = if cell == root { input } else { MEMORY };
         let page = |first: u64, pages: u64| region(input + first * PAGE, memory + first * PAGE, pages * PAGE, RW);
         iommu.map(cell, page(0, 4)).unwrap();
         iommu.map(cell, page(5, 6)).unwrap();
+        if cell == root {
+            // What counts is what the root cell would have without the others.
+            iommu.map(other, region(INPUT + LARGE, memory + 5 * PAGE, 6 * PAGE, RW)).unwrap();
+        }
         let before = reach(&iommu);
         // The hole is filled, and another one made below.
         let mut change = iommu.change();
