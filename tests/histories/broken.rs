@@ -229,7 +229,7 @@ impl History<'_> {
         for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
         }
-        for slot in self.oracle.root_first() {
+        for slot in self.oracle.slots().collect::<Vec<_>>() {
             let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(slot));
             let stays = devices.any(|device| failed[device.unit]);
             self.change_broken(&[Edit::Destroy(slot)]);

@@ -261,7 +261,7 @@ impl<'m> History<'m> {
         if self.broken.is_some() {
             return self.end_broken();
         }
-        for slot in self.oracle.root_first() {
+        for slot in self.oracle.slots().collect::<Vec<_>>() {
             self.done.steps += 1;
             let after = self.oracle.stage(&[Edit::Destroy(slot)]).unwrap();
             let committed = self.iommu.destroy_cell(self.oracle.cell(slot).id).unwrap();

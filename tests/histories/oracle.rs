@@ -83,12 +83,6 @@ impl Oracle {
         (0..CELLS).filter(|slot| self.cells[*slot].is_some())
     }
 
-    /// The cells in an order in which they can go: what they give back may be more regions than the root cell has room for.
-    pub(crate) fn root_first(&self) -> Vec<Slot> {
-        let root = self.root();
-        root.into_iter().chain(self.slots().filter(|slot| Some(*slot) != root)).collect()
-    }
-
     pub(crate) fn cell(&self, slot: Slot) -> &Cell {
         self.cells[slot].as_ref().expect("edits are of cells that exist")
     }

@@ -52,6 +52,7 @@ impl Oracle {
             self.stage_one(&mut after, *edit)?;
         }
         self.carve(&mut after)?;
+        self.check_room_if_it_fails(&after)?;
         for (index, device) in self.devices.iter().enumerate() {
             if self.sharing(index).any(|other| after.splits(index, other)) {
                 return Err("its requests cannot be told from those of another device");
@@ -84,16 +85,35 @@ impl Oracle {
         others.filter(move |other| ids(*other).iter().any(|id| ids(index).contains(id)))
     }
 
-    /// Takes what all other cells have out of what the root cell has.
+    /// Takes what all other cells have out of what the root cell has. What others give back waits if there is no room for it.
     fn carve(&self, after: &mut After) -> Result<(), &'static str> {
         let Some(root) = self.root().filter(|root| after.touched[*root]) else { return Ok(()) };
-        let mut left = after.whole[root].clone().unwrap_or_default();
-        let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
-        for (first, extent) in others.flat_map(|(_, pages)| pages.iter()) {
-            left.remove(extent.output, extent.output_end(first));
-            check_room(&left)?;
+        let (now, whole) = (self.cell(root), after.whole[root].clone());
+        let without_others = |mut left: Pages| {
+            let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
+            for (first, extent) in others.flat_map(|(_, pages)| pages.iter()) {
+                left.remove(extent.output, extent.output_end(first));
+            }
+            left
+        };
+        let mut left = without_others(whole.clone().unwrap_or_default());
+        if check_room(&left).is_err() && whole == now.whole {
+            left = without_others(now.pages.clone());
         }
+        check_room(&left)?;
         after.pages[root] = left;
+        Ok(())
+    }
+
+    /// A change that fails grants nothing, and what it leaves has to fit as well.
+    fn check_room_if_it_fails(&self, after: &After) -> Result<(), &'static str> {
+        for slot in self.slots().filter(|slot| after.touched[*slot]) {
+            let cell = self.cell(slot);
+            check_room(&cell.pages.without_grants(&after.pages[slot]))?;
+            if let (Some(before), Some(whole)) = (&cell.whole, &after.whole[slot]) {
+                check_room(&before.without_grants(whole))?;
+            }
+        }
         Ok(())
     }
 

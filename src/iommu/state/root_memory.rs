@@ -84,8 +84,8 @@ impl Config<'_> {
             }
             lowest
         };
-        match own.staged.copy_outside(&root.staged, &kept) {
-            Err(RegionError::Full(_)) if !root.is_edited() => own.staged.copy_outside(&own.regions, &kept)?,
+        match own.staged.copy_outside(&root.staged, kept) {
+            Err(RegionError::Full(_)) if !root.is_edited() => own.staged.copy_outside(&own.regions, kept)?,
             staged => staged?,
         }
         Ok(())
