@@ -17,11 +17,11 @@ mod map;
 mod mappings;
 mod needs;
 mod protect;
-mod release;
 mod split;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unlink;
 mod unlinked;
 mod unmap;
 mod walk;

@@ -1,7 +1,8 @@
 //! A change takes effect whole, or not at all. This page is all of it, step by step; each step has a file.
 
-mod context;
+mod claim;
 mod enlist;
+mod flush;
 mod grant;
 mod outcomes;
 mod plan;
@@ -9,11 +10,10 @@ mod provide;
 mod retire;
 mod revoke;
 mod roll_back;
-mod round;
 mod settle;
 mod work;
 
-pub(super) use context::Transaction;
+pub(super) use claim::Transaction;
 pub(super) use outcomes::UnitWork;
 pub use settle::Committed;
 pub(super) use work::Work;

@@ -11,7 +11,7 @@ use crate::addr::{PhysAddr, Requester};
 use crate::contract::{DomainId, Features, Stage, Translation};
 use crate::hal::{FrameList, Frames, Hal, NoFrame, WORDS};
 use crate::invalidation::{DeviceTlb, Flush};
-use legacy::context_entry::{self, ContextEntry, FPD};
+use legacy::context_entry::{self, ContextEntry};
 use legacy::root_entry;
 
 /// The tables of one unit. They are edited by one caller at a time; the front's lock sees to that.
@@ -122,11 +122,7 @@ impl Tables {
         let entry = ContextEntry::second_stage(root, levels, to.domain.get(), to.device_tlb);
         for &requester in requesters {
             self.ensure_context_table(hal, requester.bus(), frames);
-            self.for_entry(hal, requester, |table, word| {
-                table.store(hal, word + 1, entry.upper);
-                hal.fence();
-                table.store(hal, word, entry.lower | table.load(hal, word) & FPD);
-            });
+            self.for_entry(hal, requester, |table, word| entry.write(hal, table, word));
         }
         flush.entry_set(unit, requesters, Some(to.domain), self.take_root_changed());
     }
@@ -146,7 +142,7 @@ impl Tables {
         flush: &mut Flush<'_>,
     ) {
         for &requester in requesters {
-            self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));
+            self.for_entry(hal, requester, |table, word| context_entry::block(hal, table, word));
         }
         flush.entry_cleared(requesters, from, device_tlb);
     }
@@ -155,7 +151,7 @@ impl Tables {
     /// next `flush` it does.
     pub(super) fn erase(&self, hal: &impl Hal, unit: &Features, requesters: &[Requester], flush: &mut Flush<'_>) {
         for &requester in requesters {
-            self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));
+            self.for_entry(hal, requester, |table, word| context_entry::erase(hal, table, word));
         }
         flush.not_cached(unit);
     }
@@ -176,7 +172,7 @@ impl Tables {
     ) {
         self.ensure_context_table(hal, requester.bus(), frames);
         self.for_entry(hal, requester, |table, word| {
-            let entry = ContextEntry { lower: table.load(hal, word), upper: table.load(hal, word + 1) };
+            let entry = ContextEntry::load(hal, table, word);
             let lower = context_entry::with_fpd(entry.lower, muted);
             if lower == entry.lower {
                 return;

@@ -20,20 +20,20 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "the half of a context entry with P is written first",
         "R35",
-        "src/vtd/tables.rs",
-        "table.store(hal, word + 1, entry.upper);
-                hal.fence();
-                table.store(hal, word, entry.lower | table.load(hal, word) & FPD);",
-        "table.store(hal, word, entry.lower | table.load(hal, word) & FPD);
-                hal.fence();
-                table.store(hal, word + 1, entry.upper);",
+        "src/vtd/tables/legacy/context_entry.rs",
+        "table.store(hal, word + 1, self.upper);
+        hal.fence();
+        table.store(hal, word, self.lower | table.load(hal, word) & FPD);",
+        "table.store(hal, word, self.lower | table.load(hal, word) & FPD);
+        hal.fence();
+        table.store(hal, word + 1, self.upper);",
     ),
     bug(
         "the upper half of a context entry is cleared while P stays 1",
         "R35",
-        "src/vtd/tables.rs",
-        "self.for_entry(hal, requester, |table, word| table.store(hal, word, table.load(hal, word) & FPD));",
-        "self.for_entry(hal, requester, |table, word| table.store(hal, word + 1, 0));",
+        "src/vtd/tables/legacy/context_entry.rs",
+        "table.store(hal, word, table.load(hal, word) & FPD);",
+        "table.store(hal, word + 1, 0);",
     ),
     bug("one-shot bits are carried into GCMD", "R1", "src/vtd/command.rs", "0x96ff_ffff", "0xffff_ffff"),
     bug("two bits of GCMD change in one write", "R1", "src/vtd/command.rs", "0x96ff_ffff", "0x92ff_ffff"),
@@ -328,7 +328,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "after a time-out the other devices are not asked again",
         "R31",
-        "src/iommu/transaction/round.rs",
+        "src/iommu/transaction/flush.rs",
         "flushed.filter_map(Assignment::device_tlb)",
         "flushed.filter_map(Assignment::device_tlb).take(0)",
     ),

@@ -1,7 +1,10 @@
 #![forbid(unsafe_code)]
 
+use super::{Assignment, Stay};
+use crate::domain::Domain;
 use crate::invalidation::Flush;
 use crate::limits::List;
+use crate::paging::Change;
 use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
@@ -26,6 +29,19 @@ impl<'s> Flushes<'s> {
         index: UnitIndex,
     ) -> Option<(&'f Unit, &'f mut Flush<'s>)> {
         units.get(index.get()).zip(self.0.get_mut(index.get()))
+    }
+
+    /// Adds what a change of a page table asks for to the flush of each unit that uses the table.
+    #[inline(never)]
+    pub(in crate::iommu) fn note(&mut self, units: &[Unit], devices: &[Assignment], domain: &Domain, change: &Change) {
+        for (index, unit, flush) in self.each(units) {
+            let users = devices.iter().filter(|device| device.unit == index && device.domain == Some(domain.id));
+            if users.clone().next().is_some() {
+                // The device-TLB of a device that arrives is switched on later.
+                let present = users.filter(|device| device.stay != Stay::Arriving);
+                flush.page_table(unit.features(), domain.id, change, present.filter_map(Assignment::device_tlb));
+            }
+        }
     }
 
     /// Each unit with its flush.

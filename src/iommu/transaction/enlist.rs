@@ -13,7 +13,7 @@ use crate::iommu::rules;
 use crate::iommu::state::{Assignment, Stay};
 use crate::limits::Full;
 use crate::pci::{Ats, Reset};
-use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
+use crate::topology::{BridgeWindow, Group, MAX_REQUESTERS, Requesters, UnitIndex};
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Lists a device as one that arrives, if the cell may have it, as far as the device alone is concerned.
@@ -90,16 +90,40 @@ impl<H: Hal> Transaction<'_, '_, H> {
         Ok(listed.map_err(|_| full)?)
     }
 
-    /// Notes what belongs to the device that was listed last: its group, and memory that firmware reserves for it.
+    /// Notes the group of the device that was listed last.
     #[inline(never)]
-    pub(super) fn note_group(&mut self, device: SourceId) -> Result<(), Error> {
+    pub(super) fn note_group(&mut self, device: SourceId) {
+        let front = self.front;
+        if let Some(listed) = self.config.devices.last_mut() {
+            listed.group = front.topology.group(&front.hal, device);
+        }
+    }
+
+    /// Notes the memory that firmware reserves for the device that was listed last, as far as its cell has it mapped.
+    #[inline(never)]
+    pub(super) fn note_reserved(&mut self, device: SourceId, cell: CellId) -> Result<(), Error> {
         let (front, config) = (self.front, &mut *self.config);
-        let Some(cell) = config.devices.last().map(|listed| listed.cell) else { return Ok(()) };
         let reserved = Reserved::mask_of(&front.topology, &front.hal, device, &config.cell(cell)?.config);
         if let Some(listed) = config.devices.last_mut() {
-            listed.group = front.topology.group(&front.hal, device);
             listed.reserved = reserved;
         }
         Ok(())
+    }
+
+    /// Notes the windows of bridges that matter to the device that was listed last.
+    #[inline(never)]
+    pub(super) fn note_windows(&mut self, device: SourceId) -> Result<(), Error> {
+        let (front, config) = (self.front, &mut *self.config);
+        let (mut mask, mut noted) = (0, Ok(()));
+        BridgeWindow::each(&front.hal, device, &mut |window| {
+            let is_within = |other: BridgeWindow| other.range.contains(window.range);
+            if noted.is_ok() && !config.windows.of(mask).any(is_within) {
+                noted = config.windows.note(&config.devices, window, &mut mask);
+            }
+        });
+        if let Some(listed) = config.devices.last_mut() {
+            listed.windows = mask;
+        }
+        Ok(noted?)
     }
 }

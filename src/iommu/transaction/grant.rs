@@ -3,7 +3,6 @@
 use core::mem;
 
 use super::Transaction;
-use super::revoke::note;
 use crate::cell::{Cell, Differences};
 use crate::hal::{FrameList, Hal};
 
@@ -27,7 +26,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in Differences::new(regions, staged, reserved).filter(|_| was_published) {
                     if let Some(change) = difference.grant(&front.hal, domain) {
-                        note(&front.units, &config.devices, &mut config.flushes, domain, &change);
+                        config.flushes.note(&front.units, &config.devices, domain, &change);
                     }
                 }
             }

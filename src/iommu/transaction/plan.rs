@@ -10,7 +10,6 @@ use crate::iommu::error::Error;
 use crate::iommu::rules;
 use crate::iommu::state::Stay;
 use crate::paging::{self, MapError};
-use crate::topology::BridgeWindow;
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Makes the edits in what is staged.
@@ -95,24 +94,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         config.leave_root(device, cell);
         rules::admission::check(config, scope, device, cell)?;
         self.enlist(device, cell, device_config)?;
-        self.note_group(device)?;
+        self.note_group(device);
+        self.note_reserved(device, cell)?;
         self.note_windows(device)
-    }
-
-    /// Notes the windows of bridges that matter to the device that was listed last.
-    #[inline(never)]
-    fn note_windows(&mut self, device: SourceId) -> Result<(), Error> {
-        let (front, config) = (self.front, &mut *self.config);
-        let (mut mask, mut noted) = (0, Ok(()));
-        BridgeWindow::each(&front.hal, device, &mut |window| {
-            let is_within = |other: BridgeWindow| other.range.contains(window.range);
-            if noted.is_ok() && !config.windows.of(mask).any(is_within) {
-                noted = config.windows.note(&config.devices, window, &mut mask);
-            }
-        });
-        if let Some(listed) = config.devices.last_mut() {
-            listed.windows = mask;
-        }
-        Ok(noted?)
     }
 }

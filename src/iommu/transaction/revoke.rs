@@ -8,29 +8,8 @@ use crate::domain::Domain;
 use crate::hal::{Deadline, Hal};
 use crate::invalidation::DeviceTlb;
 use crate::iommu::error::Error;
-use crate::iommu::state::{Assignment, CellSet, Flushes, Stay, stays_in_use};
-use crate::paging::Change;
+use crate::iommu::state::{Assignment, CellSet, stays_in_use};
 use crate::pci;
-use crate::unit::Unit;
-
-/// Adds what a change of a page table asks for to what each unit that uses it has to invalidate.
-#[inline(never)]
-pub(super) fn note(
-    units: &[Unit],
-    devices: &[Assignment],
-    flushes: &mut Flushes<'_>,
-    domain: &Domain,
-    change: &Change,
-) {
-    for (index, unit, flush) in flushes.each(units) {
-        let users = devices.iter().filter(|device| device.unit == index && device.domain == Some(domain.id));
-        if users.clone().next().is_some() {
-            // The device-TLB of a device that arrives is switched on later.
-            let present = users.filter(|device| device.stay != Stay::Arriving);
-            flush.page_table(unit.features(), domain.id, change, present.filter_map(Assignment::device_tlb));
-        }
-    }
-}
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Switches ATS off, and has device-TLBs emptied: of devices that leave, before their entries block them (R47), and of
@@ -66,7 +45,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in Differences::new(regions, staged, reserved).filter(|it| it.revokes()) {
                     let change = difference.revoke(&front.hal, domain);
-                    note(&front.units, &config.devices, &mut config.flushes, domain, &change);
+                    config.flushes.note(&front.units, &config.devices, domain, &change);
                 }
             }
         }

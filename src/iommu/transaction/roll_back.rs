@@ -4,7 +4,6 @@
 use core::mem;
 
 use super::Transaction;
-use super::revoke::note;
 use crate::addr::Rights;
 use crate::cell::{Cell, Difference, Differences, without_grants};
 use crate::hal::{FrameList, Hal};
@@ -93,7 +92,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in Differences::new(regions, staged, reserved).filter(&concerned) {
                     let change = domain.revoke_or_more(&front.hal, difference.range, left(&difference));
-                    note(&front.units, &config.devices, &mut config.flushes, domain, &change);
+                    config.flushes.note(&front.units, &config.devices, domain, &change);
                 }
             }
         }

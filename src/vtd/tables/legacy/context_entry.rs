@@ -11,10 +11,11 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::PhysAddr;
+use crate::hal::{Frames, Hal};
 
 const P: u64 = 1;
 /// Faults are not recorded, also while P is 0.
-pub(in crate::vtd::tables) const FPD: u64 = 1 << 1;
+const FPD: u64 = 1 << 1;
 const TT_DEVICE_TLB: u64 = 0b01 << 2;
 const SSPTPTR: u64 = !0xfff;
 
@@ -41,6 +42,28 @@ impl ContextEntry {
     pub(in crate::vtd::tables) fn domain_id(self) -> Option<u16> {
         (self.lower & P != 0).then_some((self.upper >> 8) as u16)
     }
+
+    /// The entry whose lower half is at `word` of a context table.
+    pub(in crate::vtd::tables) fn load(hal: &impl Hal, table: &Frames, word: usize) -> Self {
+        Self { lower: table.load(hal, word), upper: table.load(hal, word + 1) }
+    }
+
+    /// Writes the entry where one is blocked, the half with P last. FPD stays as it is there.
+    pub(in crate::vtd::tables) fn write(self, hal: &impl Hal, table: &Frames, word: usize) {
+        table.store(hal, word + 1, self.upper);
+        hal.fence();
+        table.store(hal, word, self.lower | table.load(hal, word) & FPD);
+    }
+}
+
+/// Makes an entry not present, with all else but FPD of that half gone.
+pub(in crate::vtd::tables) fn block(hal: &impl Hal, table: &Frames, word: usize) {
+    table.store(hal, word, table.load(hal, word) & FPD);
+}
+
+/// Clears what [`block`] has left.
+pub(in crate::vtd::tables) fn erase(hal: &impl Hal, table: &Frames, word: usize) {
+    table.store(hal, word + 1, 0);
 }
 
 /// The lower half with FPD or without.
