@@ -69,7 +69,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// guest is to have.
     ///
     /// All its memory is mapped one to one. What another cell maps, the root cell loses in the same change, and has again
-    /// when no other cell maps it any more; a range that is unmapped from the root cell itself does not come back. It keeps
+    /// when no other cell maps it any more, or after that, by the next change that concerns the root cell and has
+    /// [room](crate::limits::Limits::regions) for it; a range that is unmapped from the root cell itself does not come back. It keeps
     /// what another cell has by [`Edit::MapShared`] alone. A device that is assigned to another cell leaves the root cell in
     /// the same change. It **never comes back by itself**: when it has left its cell, it is blocked until it is assigned again.
     ///
