@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Transaction;
-use crate::addr::SourceId;
+use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::hal::Hal;
 use crate::iommu::edit::{DeviceConfig, Edit};
@@ -37,32 +37,36 @@ impl<H: Hal> Transaction<'_, '_, H> {
             return Err(Error::NoSuchCell(cell));
         }
         match *edit {
+            Edit::Map(cell, region) => self.plan_map(cell, region, false),
+            Edit::MapShared(cell, region) => self.plan_map(cell, region, true),
+            Edit::Unmap(cell, range) => self.plan_unmap(cell, range),
+            Edit::Protect(cell, range, rights) => self.plan_protect(cell, range, rights),
             Edit::Release(device) => self.plan_release(device),
             Edit::Destroy(cell) => self.plan_destroy(cell),
             Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
-            _ => self.plan_regions(edit),
         }
     }
 
-    /// Makes an edit of what a cell's memory is.
     #[inline(never)]
-    fn plan_regions(&mut self, edit: &Edit) -> Result<(), Error> {
-        let config = &mut *self.config;
-        match *edit {
-            Edit::Map(cell, region) | Edit::MapShared(cell, region) => {
-                paging::check(region)?;
-                rules::root_cell::check_one_to_one(config, cell, region)?;
-                config.staged_mut(cell)?.insert(region, matches!(edit, Edit::MapShared(..)))?;
-            }
-            Edit::Unmap(_, range) | Edit::Protect(_, range, _) if !range.is_page_aligned() => {
-                return Err(Error::Misaligned(range));
-            }
-            Edit::Unmap(cell, range) => config.staged_mut(cell)?.remove(range)?,
-            Edit::Protect(_, range, rights) if rights.is_empty() => return Err(MapError::NoRights(range).into()),
-            Edit::Protect(cell, range, rights) => config.staged_mut(cell)?.set_rights(range, rights)?,
-            Edit::Release(_) | Edit::Destroy(_) | Edit::Assign(..) => {}
+    fn plan_map(&mut self, cell: CellId, region: Region, shared: bool) -> Result<(), Error> {
+        paging::check(region)?;
+        rules::root_cell::check_one_to_one(&self.config, cell, region)?;
+        Ok(self.config.staged_mut(cell)?.insert(region, shared)?)
+    }
+
+    #[inline(never)]
+    fn plan_unmap(&mut self, cell: CellId, range: IovaRange) -> Result<(), Error> {
+        check_aligned(range)?;
+        Ok(self.config.staged_mut(cell)?.remove(range)?)
+    }
+
+    #[inline(never)]
+    fn plan_protect(&mut self, cell: CellId, range: IovaRange, rights: Rights) -> Result<(), Error> {
+        check_aligned(range)?;
+        if rights.is_empty() {
+            return Err(MapError::NoRights(range).into());
         }
-        Ok(())
+        Ok(self.config.staged_mut(cell)?.set_rights(range, rights)?)
     }
 
     #[inline(never)]
@@ -98,4 +102,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.note_reserved(device, cell)?;
         self.note_windows(device)
     }
+}
+
+fn check_aligned(range: IovaRange) -> Result<(), Error> {
+    if range.is_page_aligned() { Ok(()) } else { Err(Error::Misaligned(range)) }
 }
