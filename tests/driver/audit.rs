@@ -1,5 +1,7 @@
 //! What an audit of the live tables finds, and that it finds nothing where nothing is wrong.
 
+use std::fmt::Display;
+
 use cofferdam::CellConfig;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
@@ -16,6 +18,7 @@ pub(crate) const MEMORY_A: u64 = 0x6000_0000;
 pub(crate) const MEMORY_B: u64 = 0x7000_0000;
 pub(crate) const INPUT: u64 = 0x4000_0000;
 
+/// All that an audit finds.
 pub(crate) fn audit<H: Hal>(iommu: &Front<H>) -> Vec<Difference> {
     let mut all = Vec::new();
     let audit = iommu.audit(|difference| all.push(difference)).unwrap();
@@ -24,11 +27,12 @@ pub(crate) fn audit<H: Hal>(iommu: &Front<H>) -> Vec<Difference> {
 }
 
 #[track_caller]
-pub(crate) fn assert_nothing_differs<H: Hal>(iommu: &Front<H>, when: &str) {
+pub(crate) fn assert_nothing_differs<H: Hal>(iommu: &Front<H>, when: impl Display) {
     let all: String = audit(iommu).iter().map(|difference| format!("\n  {difference}")).collect();
     assert!(all.is_empty(), "{when}:{all}");
 }
 
+/// All that devices reach.
 pub(crate) fn reach<H: Hal>(iommu: &Front<H>) -> Vec<Reach> {
     let mut all = Vec::new();
     iommu.reach(|reach| all.push(reach)).unwrap();
@@ -40,7 +44,7 @@ fn nothing_differs_on_any_unit_after_any_step() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let iommu = enabled_with_reserved(&machine, &[(0x9_0000, 0x9_1fff, 5)]);
-        let step = |step| assert_nothing_differs(&iommu, &format!("{name}: {step}"));
+        let step = |step| assert_nothing_differs(&iommu, format_args!("{name}: {step}"));
         step("no cell");
         let (first, second) = (function(0, 3), function(2, 3));
         let a = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), first);

@@ -298,3 +298,19 @@ fn a_front_is_completed_in_place_and_only_once() {
     cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
     assert!(write(&machine, function(1, 3), 0, 1));
 }
+
+/// The handle of a cell from before the front was read again names no cell made after.
+#[test]
+fn a_handle_from_before_a_failed_probe_names_no_later_cell() {
+    let machine = machine([UnitConfig::server(), UnitConfig::server()]);
+    let table = of_machine(&machine, &[&[1]]).table();
+    let mut iommu = empty_front(&machine, Options::default());
+    let limits = Limits::DEFAULT;
+    machine.break_unit(1, Defect::AllOnes);
+    iommu.probe_acpi(memory(&limits).leak(), &limits, &table, |_| ()).unwrap_err();
+    let early = iommu.create_cell(UNSAFE_INTERRUPTS);
+    machine.mend_unit(1);
+    iommu.probe_acpi(memory(&limits).leak(), &limits, &table, |_| ()).unwrap();
+    let late = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_ne!(early, Ok(late), "it belongs to a front that knew of no unit");
+}

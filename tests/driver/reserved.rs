@@ -8,8 +8,8 @@ use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
-const RW: Rights = Rights::all();
-const INPUT: u64 = 0x4000_0000;
+use crate::audit::{INPUT, RW, assert_nothing_differs};
+
 const MEMORY: u64 = 0x6000_0000;
 const RESERVED: u64 = 0x7800_0000;
 
@@ -20,10 +20,6 @@ fn cell_of(iommu: &Front<&Machine>, config: CellConfig, devices: &[SourceId]) ->
         iommu.assign(*device, cell).unwrap();
     }
     cell
-}
-
-fn assert_nothing_differs(iommu: &Front<&Machine>) {
-    assert_eq!(iommu.audit(|difference| panic!("{difference}")).unwrap().differences, 0);
 }
 
 #[test]
@@ -56,7 +52,7 @@ fn usb_and_graphics_lose_theirs_only_where_the_cell_says_so() {
             let own = region(RESERVED, MEMORY, PAGE, RW);
             assert_eq!(iommu.map(cell, own).is_ok(), left_out, "the cell may have its own there");
             assert_eq!(write(&machine, device, RESERVED, 7) && peek(&machine, MEMORY) == 7, left_out);
-            assert_nothing_differs(&iommu);
+            assert_nothing_differs(&iommu, format_args!("{class:#x}"));
             iommu.destroy_cell(cell).unwrap();
         }
     }
@@ -100,7 +96,7 @@ fn a_cell_may_claim_the_memory_reserved_for_its_device() {
                     for device in [owner, other] {
                         assert_eq!(reaches(device), expected(device, mapped), "{name}: {device}, {first:#x}, {mapped}");
                     }
-                    assert_nothing_differs(&iommu);
+                    assert_nothing_differs(&iommu, format_args!("{name}: {first:#x}, {mapped}"));
                 };
                 check(true);
                 // Rights that the device needs are kept; all else of the region may change.
@@ -115,7 +111,7 @@ fn a_cell_may_claim_the_memory_reserved_for_its_device() {
                     // Another way to its middle, and back.
                     iommu.unmap(cell, range(RESERVED + PAGE, PAGE)).unwrap();
                     assert!(write(&machine, owner, RESERVED + PAGE, 1) && !write(&machine, other, RESERVED + PAGE, 1));
-                    assert_nothing_differs(&iommu);
+                    assert_nothing_differs(&iommu, format_args!("{name}: a hole in its middle"));
                     iommu.map(cell, region(RESERVED + PAGE, RESERVED + PAGE, PAGE, RW)).unwrap();
                     check(true);
                 }
@@ -124,7 +120,7 @@ fn a_cell_may_claim_the_memory_reserved_for_its_device() {
                 iommu.map(cell, own).unwrap();
                 iommu.release(owner).unwrap();
                 assert!(!write(&machine, owner, RESERVED, 1) && write(&machine, other, page, 1), "{name}");
-                assert_nothing_differs(&iommu);
+                assert_nothing_differs(&iommu, format_args!("{name}: the device is released"));
                 iommu.destroy_cell(cell).unwrap();
             }
         }
@@ -156,7 +152,7 @@ fn what_is_not_the_same_is_refused_and_changes_nothing() {
         let before = machine.snapshot();
         assert_eq!(iommu.map(cell, own).map(drop), Err(Error::Reserved(reserved)));
         assert_eq!(machine.snapshot(), before);
-        assert_nothing_differs(&iommu);
+        assert_nothing_differs(&iommu, "a region is refused");
         iommu.destroy_cell(cell).unwrap();
     }
 }
@@ -172,7 +168,7 @@ fn a_root_cell_may_have_all_memory_with_what_is_reserved_in_it() {
     change.assign(owner, root).assign(other, root);
     change.commit().unwrap();
     assert!(write(&machine, owner, RESERVED, 1) && write(&machine, other, RESERVED, 2));
-    assert_nothing_differs(&iommu);
+    assert_nothing_differs(&iommu, "the root cell has it all");
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.map(cell, region(0, RESERVED - PAGE, 4 * PAGE, RW)).assign(third, cell);
@@ -180,9 +176,9 @@ fn a_root_cell_may_have_all_memory_with_what_is_reserved_in_it() {
     let reached =
         [RESERVED - PAGE, RESERVED, RESERVED + PAGE].map(|at| [owner, other].map(|it| write(&machine, it, at, 3)));
     assert_eq!(reached, [[false, false], [true, false], [false, false]], "the device keeps what is reserved for it");
-    assert_nothing_differs(&iommu);
+    assert_nothing_differs(&iommu, "a cell has the pages around it");
     iommu.destroy_cell(cell).unwrap();
     assert!(write(&machine, other, RESERVED, 4) && write(&machine, owner, RESERVED + PAGE, 4));
-    assert_nothing_differs(&iommu);
+    assert_nothing_differs(&iommu, "the cell is gone");
     iommu.destroy_cell(root).unwrap();
 }

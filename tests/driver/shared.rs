@@ -10,7 +10,8 @@ use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::random::Random;
 
-const RW: Rights = Rights::all();
+use crate::audit::{RW, audit, reach};
+
 const MEMORY: u64 = 0x4000_0000;
 const INPUT: u64 = 0x8000_0000;
 
@@ -29,11 +30,8 @@ fn root_with(iommu: &Front<&Machine>, disk: SourceId) -> CellId {
 }
 
 /// All that a device reaches.
-fn reach(iommu: &Front<&Machine>, device: SourceId) -> Vec<Reach> {
-    let mut all = Vec::new();
-    iommu.reach(|reach| all.push(reach)).unwrap();
-    all.retain(|reach| reach.source == device);
-    all
+fn reach_of(iommu: &Front<&Machine>, device: SourceId) -> Vec<Reach> {
+    reach(iommu).into_iter().filter(|reach| reach.source == device).collect()
 }
 
 /// Which of these cells share memory with the root cell, if an audit finds no difference.
@@ -51,14 +49,14 @@ fn the_root_cell_keeps_what_is_shared_with_its_own_rights() {
         let (disk, card, other) = (function(0, 1), function(0, 2), function(0, 3));
         let root = root_with(&iommu, disk);
         iommu.protect(root, range(at(1), PAGE), Rights::READ).unwrap();
-        let before = (reach(&iommu, disk), machine.frames_in_use(), iommu.statistics());
+        let before = (reach_of(&iommu, disk), machine.frames_in_use(), iommu.statistics());
 
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map_shared(cell, region(INPUT, at(0), 4 * PAGE, RW)).unwrap();
         let mut told = iommu.statistics();
         told.table_frames = before.2.table_frames;
         assert_eq!(told, before.2, "{name}: the root cell has nothing to do with it");
-        assert_eq!(reach(&iommu, disk), before.0, "{name}");
+        assert_eq!(reach_of(&iommu, disk), before.0, "{name}");
         let mut change = iommu.change();
         change.map(cell, region(INPUT + 4 * PAGE, at(4), PAGE, RW)).assign(card, cell);
         change.commit().unwrap();
@@ -80,7 +78,7 @@ fn the_root_cell_keeps_what_is_shared_with_its_own_rights() {
         assert_eq!(sharing(&iommu, &[cell, stranger]), [cell], "{name}: with other rights");
         iommu.destroy_cell(stranger).unwrap();
         iommu.destroy_cell(cell).unwrap();
-        assert_eq!((reach(&iommu, disk), machine.frames_in_use()), (before.0, before.1), "{name}: as before");
+        assert_eq!((reach_of(&iommu, disk), machine.frames_in_use()), (before.0, before.1), "{name}: as before");
         assert_eq!(sharing(&iommu, &[cell, stranger]), [], "{name}");
         machine.check();
     }
@@ -97,7 +95,7 @@ fn sharing_begins_and_ends_without_a_gap_for_the_cell() {
     assert!(!write(&machine, disk, at(1), 1));
 
     let again = |shared| {
-        let before = (reach(&iommu, card), iommu.statistics());
+        let before = (reach_of(&iommu, card), iommu.statistics());
         let mut change = iommu.change();
         change.unmap(cell, range(INPUT, 2 * PAGE));
         let part = region(INPUT, at(0), 2 * PAGE, RW);
@@ -107,7 +105,7 @@ fn sharing_begins_and_ends_without_a_gap_for_the_cell() {
             change.map(cell, part)
         };
         change.commit().unwrap();
-        assert_eq!(reach(&iommu, card), before.0);
+        assert_eq!(reach_of(&iommu, card), before.0);
         iommu.statistics().descriptors - before.1.descriptors
     };
     assert_eq!(again(true), 0, "what is granted to the root cell was in no cache");
@@ -174,9 +172,8 @@ fn sharing_that_is_refused_or_fails_changes_nothing() {
     change.unmap(cell, range(INPUT, PAGE));
     change.map_shared(cell, region(INPUT, at(0), PAGE, RW));
     assert!(matches!(change.commit().unwrap_err(), Error::Unit(_)));
-    assert_eq!(reach(&iommu, disk).len(), 1, "all but the cell's first two pages");
-    let mut differences = Vec::new();
-    iommu.audit(|difference| differences.push(difference)).unwrap();
+    assert_eq!(reach_of(&iommu, disk).len(), 1, "all but the cell's first two pages");
+    let differences = audit(&iommu);
     assert!(!differences.iter().any(|one| matches!(one, Difference::CrossesCells { .. })), "{differences:?}");
 }
 

@@ -1,11 +1,19 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+//! Several CPUs that change cells at a time.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
 use cofferdam::addr::Rights;
-use cofferdam_model::{Machine, UnitConfig};
+use cofferdam::iommu::{Edit, Error, Options};
+use cofferdam::limits::Limits;
+use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
+
+use crate::audit::{assert_nothing_differs, reach};
+use crate::random_changes::{edits_that_keep_cells, table_of_two_units, two_units};
 
 #[test]
 fn four_cells_change_while_two_cpus_read_faults() {
@@ -131,4 +139,74 @@ fn move_to_and_fro(iommu: &Front<&Machine>, machine: &Machine, number: u8) {
     }
     iommu.destroy_cell(a).unwrap();
     iommu.destroy_cell(b).unwrap();
+}
+
+/// Four CPUs change the same few cells, with fewer slots than CPUs, while a fifth mutes devices and looks at all there is.
+#[test]
+fn cpus_that_change_the_same_cells_leave_what_is_committed() {
+    (0..4).for_each(|seed| on_four_cpus(seed, false));
+}
+
+/// The same while queues stop and devices do not answer now and then.
+#[test]
+fn failures_of_one_cpus_change_cost_no_other_its_own() {
+    (0..4).for_each(|seed| on_four_cpus(seed, true));
+}
+
+fn on_four_cpus(seed: u64, failing: bool) {
+    let machine = two_units(seed);
+    let limits = Limits { cells: 4, domains: 2, devices: 8, changes: 2, ..Limits::DEFAULT };
+    let options = Options { timeout_ns: u64::MAX / 2, ..Options::DEFAULT };
+    let iommu = limited_front(&machine, &table_of_two_units(&machine), &limits, options);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let mut cells = vec![root];
+    cells.extend((0..3).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()));
+    let (iommu, cells, machine) = (&iommu, &cells, &machine);
+    let busy = &AtomicUsize::new(4);
+    thread::scope(|scope| {
+        for cpu in 0..4 {
+            scope.spawn(move || {
+                let mut random = Random::new(seed * 4 + cpu);
+                let (mut made, mut failed) = (0, 0);
+                for _ in 0..200 {
+                    let edits = edits_that_keep_cells(&mut random, cells, root);
+                    match iommu.commit(&edits) {
+                        Ok(_) => made += 1,
+                        Err(Error::Unit(_)) => failed += 1,
+                        Err(_) => {}
+                    }
+                }
+                busy.fetch_sub(1, Ordering::Relaxed);
+                assert!(made > 10 && (failing || failed == 0), "{made}, {failed}");
+            });
+        }
+        scope.spawn(move || {
+            let (mut muted, mut random) = (false, Random::new(seed + 100));
+            while busy.load(Ordering::Relaxed) != 0 {
+                if failing {
+                    let silent = function(random.below(2) as u8, random.below(2) as u8);
+                    machine.break_unit(random.index(2), Defect::QueueErrorAfter(random.below(8)));
+                    machine.set_device_tlb(silent, Answer::Never, 32);
+                    thread::yield_now();
+                    (0..2).for_each(|unit| machine.mend_unit(unit));
+                    machine.set_device_tlb(silent, Answer::After(0), 32);
+                }
+                muted = !muted;
+                let _ = iommu.mute(function(1, 3), muted);
+                iommu.faults(|_| ());
+                iommu.statistics();
+                let _ = iommu.input_ranges(cells[1], |_| ());
+                iommu.audit(|difference| panic!("{difference}")).unwrap();
+            }
+        });
+    });
+    assert_nothing_differs(iommu, format_args!("seed {seed}"));
+    machine.check();
+    let all: Vec<_> = cells.iter().map(|cell| Edit::Destroy(*cell)).collect();
+    iommu.commit(&all).unwrap();
+    assert_eq!(reach(iommu), [], "seed {seed}");
+    assert_nothing_differs(iommu, format_args!("seed {seed}, without cells"));
+    if !failing {
+        assert_eq!(machine.frames_in_use(), iommu.statistics().table_frames as usize);
+    }
 }

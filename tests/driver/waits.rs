@@ -7,6 +7,7 @@ use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
+use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::cost::Calls;
 use cofferdam_support::device::*;
@@ -141,6 +142,19 @@ fn a_change_that_waits_for_room_holds_up_no_other_cell() {
     let before = iommu.statistics().descriptors;
     iommu.map(cells[0], region(INPUT, MEMORY, PAGE, RW)).unwrap();
     assert_eq!(iommu.statistics().descriptors, before, "the unit owes nothing");
+}
+
+/// The same where nothing is kept of devices with a device-TLB.
+#[test]
+fn a_change_waits_for_room_also_without_device_tlbs() {
+    let machine = machine([UnitConfig::server()]);
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let limits = Limits { device_tlbs: 0, ..Limits::DEFAULT };
+    let iommu = limited_front(&hal, &of_machine(&machine, &[]).table(), &limits, PATIENT);
+    let cells: Vec<_> = (0..=FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
+    let (&last, full) = cells.split_last().unwrap();
+    while_full((&machine, &iommu, &stop), full, || unmap_eight(&iommu, last), || ());
 }
 
 /// What a queue without room was to be asked is not kept, and yet nothing of it is left out.

@@ -1,19 +1,136 @@
-//! What a unit's devices may still reach after a change that failed is kept from the root cell.
+//! Memory that the root cell does not get, since a device of another cell may still reach it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use cofferdam::addr::Rights;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
+use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
 use cofferdam_support::tables::of_machine;
 use cofferdam_support::watched::{Call, Watched};
 
-const RW: Rights = Rights::all();
-const INPUT: u64 = 0x4000_0000;
+use crate::audit::{INPUT, RW};
+
 const MEMORY: u64 = 0x6000_0000;
+
+/// A unit fails while a cell is granted memory of the root cell, and then the root cell changes. Its disk and the card of
+/// the cell, which arrives with the grant if it was not there before, cannot both write that memory.
+#[track_caller]
+fn assert_a_failed_grant_is_withheld(arrives: bool) {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let (disk, card) = (function(0, 1), function(1, 0));
+    let used = AtomicBool::new(false);
+    let before = |call: Call, machine: &Machine| {
+        if call == Call::Pause && used.load(Ordering::Relaxed) {
+            let _ = write(machine, card, INPUT, 1);
+        }
+    };
+    let hal = Watched { machine: &machine, before };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, Rights::READ)).unwrap();
+    iommu.assign(if arrives { function(1, 1) } else { card }, cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    used.store(true, Ordering::Relaxed);
+    // What gets more rights is flushed after it is granted.
+    let mut change = iommu.change();
+    change.map(cell, region(INPUT, MEMORY, PAGE, RW)).protect(cell, range(INPUT + LARGE, PAGE), RW);
+    if arrives {
+        change.assign(card, cell);
+    }
+    change.commit().unwrap_err();
+    used.store(false, Ordering::Relaxed);
+    // Changes that the root cell has part in.
+    iommu.assign(disk, root).unwrap();
+    iommu.map(root, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, PAGE, RW)).unwrap();
+    let both = (write(&machine, card, INPUT, 2), write(&machine, disk, MEMORY, 3));
+    machine.abandon();
+    assert_ne!(both, (true, true), "the card by what its unit has cached, and the root cell's disk");
+}
+
+#[test]
+fn the_root_cell_does_not_get_what_a_failed_grant_let_in() {
+    assert_a_failed_grant_is_withheld(false);
+}
+
+#[test]
+fn the_root_cell_does_not_get_what_a_failed_arrival_may_reach() {
+    assert_a_failed_grant_is_withheld(true);
+}
+
+/// A root cell that is made while another cell's change waits: it has nothing that the other is being given.
+#[test]
+fn a_root_cell_made_in_the_middle_of_a_change_takes_nothing() {
+    let machine = machine([UnitConfig::server()]);
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+    let (disk, card) = (function(0, 1), function(0, 2));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), card);
+    assert!(write(&machine, card, INPUT, 1));
+    let mut change = iommu.change();
+    change.unmap(cell, range(INPUT, PAGE)).map(cell, region(INPUT, MEMORY, PAGE, RW));
+    let edits = change.edits.clone();
+    let changed = stop.meanwhile(
+        || iommu.commit(&edits),
+        || {
+            assert_eq!(iommu.create_root_cell(UNSAFE_INTERRUPTS), Err(Error::InChange));
+        },
+    );
+    changed.unwrap();
+    assert!(write(&machine, card, INPUT, 2));
+    assert!(!write(&machine, disk, MEMORY, 3), "only the cell has this memory");
+}
+
+/// What a unit may still reach is kept from a second root cell as well.
+#[test]
+fn a_second_root_cell_does_not_get_what_is_withheld() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let (disk, card) = (function(0, 1), function(1, 0));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, LARGE, RW)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+    assert!(write(&machine, card, INPUT, 1));
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+    iommu.destroy_cell(root).unwrap();
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, LARGE, RW)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let both = (write(&machine, card, INPUT, 2), write(&machine, disk, MEMORY, 3));
+    machine.abandon();
+    assert_ne!(both, (true, true), "the cell that had it is not destroyed");
+}
+
+/// How often the same memory was kept from the root cell does not matter once the cell that had it is gone.
+#[test]
+fn the_root_cell_has_again_what_was_withheld_more_than_once() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
+    let (disk, card) = (function(0, 1), function(0, 2));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 8 * PAGE, RW)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(card, cell).unwrap();
+    for _ in 0..5 {
+        iommu.map(cell, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+        machine.mend_unit(0);
+    }
+    iommu.destroy_cell(cell).unwrap();
+    assert!(write(&machine, disk, MEMORY + PAGE, 1));
+}
 
 /// A device-TLB does not answer, so what was granted is taken back; by then another device has used it, and now the unit fails.
 #[test]

@@ -101,7 +101,13 @@ pub const fn empty_front<H: Hal>(hal: H, options: Options) -> Front<H> {
 
 /// A front over a platform with a sound table, switched on.
 pub fn enabled_front<H: Hal>(hal: H, table: &[u8], options: Options) -> Front<H> {
-    let mut iommu = front(hal, table, options).unwrap();
+    limited_front(hal, table, &Limits::DEFAULT, options)
+}
+
+/// The same with other capacities than the default ones.
+pub fn limited_front<H: Hal>(hal: H, table: &[u8], limits: &Limits, options: Options) -> Front<H> {
+    let mut iommu = Front::new(hal, options);
+    iommu.probe_acpi(memory(limits).leak(), limits, table, |finding| panic!("{finding}")).unwrap();
     iommu.enable().unwrap();
     iommu
 }
@@ -141,6 +147,11 @@ pub fn table_with_ats(machine: &Machine) -> Vec<u8> {
 /// A front over a machine of one unit, switched on, whose firmware lets devices behind all root ports use ATS.
 pub fn enabled_with_ats(machine: &Machine) -> Front<&Machine> {
     enabled_front(machine, &table_with_ats(machine), Options::default())
+}
+
+/// The same with other capacities than the default ones.
+pub fn limited<'m>(machine: &'m Machine, limits: &Limits) -> Front<&'m Machine> {
+    limited_front(machine, &table_with_ats(machine), limits, Options::default())
 }
 
 /// A front over a machine of one unit, switched on. Each of `reserved` is memory from its first to its last address for a

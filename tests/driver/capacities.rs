@@ -1,0 +1,119 @@
+//! Capacities that are used up, of nothing or one, or for which the memory is too small.
+
+use std::mem::MaybeUninit;
+
+use cofferdam::iommu::{DeviceConfig, Edit, Error, Options};
+use cofferdam::limits::{Full, Limits};
+use cofferdam_model::UnitConfig;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::random::Random;
+
+use crate::audit::{assert_nothing_differs, reach};
+use crate::random_changes::{edits_that_keep_cells, table_of_two_units, two_units};
+
+const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+
+/// One device-TLB leaves and comes back without, another comes: in one batch both may be asked.
+#[test]
+fn device_tlbs_that_leave_count_also_if_the_device_stays() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { device_tlbs: 1, ..Limits::DEFAULT });
+    let (first, second) = (function(0, 3), function(0, 4));
+    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    [first, second].iter().for_each(|device| machine.add_ats(*device, 32));
+    // ATS_CTRL.E: somebody else has switched it on.
+    machine.set_config(second, 0x144, 1 << 31);
+    iommu.assign_with(first, a, DEVICE_TLB).unwrap();
+    let mut change = iommu.change();
+    change.release(first).assign(first, b).assign_with(second, b, DEVICE_TLB);
+    let full = Full { what: "devices with a device-TLB behind this unit", capacity: 1 };
+    assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
+}
+
+/// Every field of the capacities.
+const FIELDS: [fn(&mut Limits) -> &mut usize; 10] = [
+    |it| &mut it.units,
+    |it| &mut it.scopes,
+    |it| &mut it.reserved,
+    |it| &mut it.cells,
+    |it| &mut it.regions,
+    |it| &mut it.domains,
+    |it| &mut it.devices,
+    |it| &mut it.device_tlbs,
+    |it| &mut it.windows,
+    |it| &mut it.changes,
+];
+
+/// The capacities of a machine of two units of which nothing is left over.
+const TIGHT: Limits = Limits {
+    units: 2,
+    scopes: 64,
+    reserved: 1,
+    cells: 3,
+    regions: 2,
+    domains: 1,
+    devices: 2,
+    device_tlbs: 1,
+    windows: 1,
+    changes: 1,
+};
+
+#[test]
+fn a_front_takes_just_the_memory_that_its_capacities_say() {
+    let machine = two_units(0);
+    let table = table_of_two_units(&machine);
+    let read = |limits: &Limits, words: usize| {
+        let memory = vec![MaybeUninit::uninit(); words].leak();
+        Front::new(&machine, Options::default()).probe_acpi(memory, limits, &table, |_| ())
+    };
+    let mut random = Random::new(7);
+    for _ in 0..200 {
+        let mut limits = TIGHT;
+        FIELDS[3..].iter().for_each(|field| *field(&mut limits) = random.below(9) as usize);
+        limits.changes = limits.changes.max(1);
+        let words = limits.words();
+        assert_eq!(read(&limits, words), Ok(()), "{limits:?}");
+        assert!(matches!(read(&limits, words - 1), Err(Error::Full(_))), "{limits:?}");
+    }
+    for field in FIELDS {
+        for value in [usize::MAX, usize::MAX - 1, usize::MAX / 2, usize::MAX / 8, 1 << 32] {
+            let mut limits = TIGHT;
+            *field(&mut limits) = value;
+            for words in [0, 1, TIGHT.words()] {
+                assert!(read(&limits, words).is_err(), "{limits:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_capacity_of_nothing_or_one_breaks_a_call() {
+    for (index, field) in FIELDS.iter().enumerate() {
+        for value in 0..2 {
+            let mut limits = Limits { device_tlbs: 8, devices: 16, ..TIGHT };
+            *field(&mut limits) = value;
+            let machine = two_units(1);
+            let table = table_of_two_units(&machine);
+            let memory = memory(&Limits { changes: limits.changes.max(1), ..limits }).leak();
+            let mut iommu = Front::new(&machine, Options::default());
+            let Ok(()) = iommu.probe_acpi(memory, &limits, &table, |_| ()) else {
+                assert!([0, 1, 9].contains(&index), "{limits:?}");
+                continue;
+            };
+            iommu.enable().unwrap();
+            let cells: Vec<_> = (0..3).filter_map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).ok()).collect();
+            let Some(&first) = cells.first() else { continue };
+            let mut random = Random::new(3);
+            for _ in 0..100 {
+                let edits = edits_that_keep_cells(&mut random, &cells, first);
+                let _ = iommu.commit(&edits);
+                assert_nothing_differs(&iommu, format_args!("{limits:?}: {edits:?}"));
+            }
+            let all: Vec<_> = cells.iter().map(|cell| Edit::Destroy(*cell)).collect();
+            iommu.commit(&all).unwrap();
+            assert_eq!(reach(&iommu), [], "{limits:?}");
+            iommu.disable().unwrap();
+        }
+    }
+}
