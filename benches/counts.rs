@@ -14,8 +14,15 @@ fn job(work: &str, contender: &str, bytes: u64) -> Box<dyn Job> {
     cofferdam_benches::job(work, contender, bytes).expect("work that there is")
 }
 
-/// One benchmark function for a work, with one benchmark for each contender.
+/// One benchmark function for a work, with one benchmark for each contender; `all` stands for those of most works.
 macro_rules! count {
+    ($work:ident, $bytes:expr, all) => {
+        count!(
+            $work,
+            $bytes,
+            [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
+        );
+    };
     ($work:ident, $bytes:expr, [$($contender:ident),*]) => {
         #[library_benchmark]
         $(#[bench::$contender(job(stringify!($work), stringify!($contender), $bytes))])*
@@ -26,41 +33,13 @@ macro_rules! count {
     };
 }
 
-count!(
-    map_page,
-    64 * MIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
-count!(
-    map_page_alike,
-    64 * MIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
-count!(
-    unmap_page,
-    64 * MIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
-count!(
-    map_4k,
-    64 * MIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
-count!(
-    unmap_4k,
-    64 * MIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
-count!(
-    map_2m,
-    64 * GIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
-count!(
-    unmap_2m,
-    512 * GIB,
-    [stores, cofferdam, cofferdam_v1, x86_64, page_table_multiarch, page_table_generic, aarch64_paging]
-);
+count!(map_page, 64 * MIB, all);
+count!(map_page_alike, 64 * MIB, all);
+count!(unmap_page, 64 * MIB, all);
+count!(map_4k, 64 * MIB, all);
+count!(unmap_4k, 64 * MIB, all);
+count!(map_2m, 64 * GIB, all);
+count!(unmap_2m, 512 * GIB, all);
 count!(unmap_sparse, 512 * GIB, [cofferdam, page_table_generic, aarch64_paging]);
 count!(batch, 0, [cofferdam]);
 count!(cell, 0, [cofferdam]);

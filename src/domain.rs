@@ -1,6 +1,6 @@
 //! A domain: one page table, with the attributes that were fixed when it was made and its id on every unit.
 
-mod attributes;
+pub(crate) mod attributes;
 mod table;
 
 use crate::addr::{IovaRange, Region, Rights};

@@ -77,22 +77,9 @@ impl Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::TableFormat;
-    use crate::paging::{Geometry, Hole};
+    use crate::domain::attributes::tests::{SNOOPED, geometry};
 
-    const GEOMETRY: Geometry = geometry(4, 3, 48);
-    const SNOOPED: Attributes = Attributes {
-        format: TableFormat::SecondStage,
-        geometry: GEOMETRY,
-        coherency: Coherency::Enforced,
-        coherent_walks: false,
-        reserved: 0,
-    };
     const PLAIN: Attributes = Attributes { coherency: Coherency::NotEnforced, ..SNOOPED };
-
-    const fn geometry(levels: u8, max_leaf_level: u8, input_bits: u8) -> Geometry {
-        Geometry::new(levels, max_leaf_level, input_bits, 46, &[Hole::INTERRUPTS]).unwrap()
-    }
 
     #[test]
     fn a_policy_says_what_a_table_is_like_and_who_gets_none() {

@@ -55,20 +55,20 @@ impl Attributes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::paging::Hole;
 
-    const GEOMETRY: Geometry = geometry(4, 3, 48);
-    const SNOOPED: Attributes = Attributes {
+    /// A table that snoops, for a unit that walks it without snooping.
+    pub(crate) const SNOOPED: Attributes = Attributes {
         format: TableFormat::SecondStage,
-        geometry: GEOMETRY,
+        geometry: geometry(4, 3, 48),
         coherency: Coherency::Enforced,
-        coherent_walks: true,
+        coherent_walks: false,
         reserved: 0,
     };
 
-    const fn geometry(levels: u8, max_leaf_level: u8, input_bits: u8) -> Geometry {
+    pub(crate) const fn geometry(levels: u8, max_leaf_level: u8, input_bits: u8) -> Geometry {
         Geometry::new(levels, max_leaf_level, input_bits, 46, &[Hole::INTERRUPTS]).unwrap()
     }
 
@@ -85,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_written_back_serves_units_that_snoop_but_not_the_other_way_round() {
-        let written_back = Attributes { coherent_walks: false, ..SNOOPED };
-        assert!(written_back.serves(&SNOOPED) && !SNOOPED.serves(&written_back));
+    fn only_tables_that_are_written_back_serve_units_of_both_kinds() {
+        let not_written_back = Attributes { coherent_walks: true, ..SNOOPED };
+        assert!(SNOOPED.serves(&not_written_back) && !not_written_back.serves(&SNOOPED));
     }
 }

@@ -1,8 +1,8 @@
 //! Page tables that a change took out, and that a unit may still walk.
 
+use cofferdam::CellId;
 use cofferdam::addr::Rights;
 use cofferdam_model::{Defect, Machine, UnitConfig};
-
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -14,7 +14,7 @@ const MEMORY: u64 = 0x6000_0000;
 const FAR: u64 = 1 << 40;
 
 /// Frames in use, all of which the statistics have.
-fn frames(machine: &Machine, iommu: &cofferdam::Iommu<&Machine>) -> usize {
+fn frames(machine: &Machine, iommu: &Front<&Machine>) -> usize {
     let frames = machine.frames_in_use();
     assert_eq!(iommu.statistics().table_frames, frames as u64);
     frames
@@ -32,17 +32,23 @@ fn they_come_back_with_the_change_that_takes_them_out() {
     assert_eq!(frames(&machine, &iommu), before);
 }
 
+/// A cell whose memory is unmapped while the unit has a defect, and the frames in use.
+fn taken_out_while(defect: Defect, machine: &Machine, iommu: &Front<&Machine>) -> (CellId, usize) {
+    let device = function(0, 3);
+    let cell = cell_with(iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+    assert!(write(machine, device, INPUT, 1));
+    let before = frames(machine, iommu);
+    machine.break_unit(0, defect);
+    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+    assert_eq!(frames(machine, iommu), before, "the unit may still walk the tables");
+    (cell, before)
+}
+
 #[test]
 fn they_stay_for_a_unit_that_died_whatever_changes_succeed_later() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
-    let device = function(0, 3);
-    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
-    assert!(write(&machine, device, INPUT, 1));
-    let before = frames(&machine, &iommu);
-    machine.break_unit(0, Defect::QueueDead);
-    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
-    assert_eq!(frames(&machine, &iommu), before);
+    let (cell, before) = taken_out_while(Defect::QueueDead, &machine, &iommu);
     // The unit is not asked: nothing was present there.
     iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
     assert_eq!(frames(&machine, &iommu), before + 4, "all but the top one are new");
@@ -53,17 +59,11 @@ fn they_stay_for_a_unit_that_died_whatever_changes_succeed_later() {
 fn they_come_back_when_the_unit_has_made_up_for_a_flush_that_failed() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
-    let device = function(0, 3);
-    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
-    assert!(write(&machine, device, INPUT, 1));
-    let before = frames(&machine, &iommu);
-    machine.break_unit(0, Defect::QueueErrorAfter(0));
-    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
-    assert_eq!(frames(&machine, &iommu), before, "the unit may still walk them");
+    let (cell, before) = taken_out_while(Defect::QueueErrorAfter(0), &machine, &iommu);
     machine.mend_unit(0);
     iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
     assert_eq!(frames(&machine, &iommu), before, "as many are gone as are new");
-    assert_eq!(read(&machine, device, INPUT), None);
+    assert_eq!(read(&machine, function(0, 3), INPUT), None);
 }
 
 #[test]

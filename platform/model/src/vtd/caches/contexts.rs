@@ -31,13 +31,7 @@ pub(crate) fn link_root(unit: &mut VtdUnit, board: &mut Board) {
     }
     let Some(frame) = pages::frame(unit.root & !0xfff, "the root table", board) else { return };
     unit.reach.add(frame, Use::Root);
-    for bus in 0..=255_u8 {
-        let index = frame * WORDS + usize::from(bus) * 2;
-        let entry = RootEntry([view::seen(unit, index, board), view::seen(unit, index + 1, board)]);
-        if entry.present() {
-            link_contexts(unit, entry, bus, board);
-        }
-    }
+    each_bus(unit, frame, board, link_contexts);
 }
 
 /// Lets go of the root table that was current.
@@ -47,11 +41,21 @@ pub(crate) fn unlink_root(unit: &mut VtdUnit, root: u64, board: &mut Board) {
         return;
     }
     unit.reach.remove(frame, Use::Root);
+    each_bus(unit, frame, board, unlink_contexts);
+}
+
+/// Each root entry of this table that is present.
+fn each_bus(
+    unit: &mut VtdUnit,
+    frame: usize,
+    board: &mut Board,
+    found: impl Fn(&mut VtdUnit, RootEntry, u8, &mut Board),
+) {
     for bus in 0..=255_u8 {
         let index = frame * WORDS + usize::from(bus) * 2;
         let entry = RootEntry([view::seen(unit, index, board), view::seen(unit, index + 1, board)]);
         if entry.present() {
-            unlink_contexts(unit, entry, bus, board);
+            found(unit, entry, bus, board);
         }
     }
 }
