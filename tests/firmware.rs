@@ -7,12 +7,14 @@
 )]
 
 mod firmware {
-    mod defects;
+    mod defects_dmar;
+    mod defects_ivrs;
     mod iasl;
     mod lint;
     mod mutations;
     mod real_tables;
     mod topology;
+    mod whole_tables;
 
     pub(crate) mod tables;
     pub(crate) mod tree;

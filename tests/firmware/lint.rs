@@ -1,8 +1,7 @@
 //! The linter: each thing that it finds, where, how bad, and that a sound table has none of them.
 
-use super::defects::{from_dmar, from_ivrs};
 use super::real_tables::topology_of;
-use super::tables::real_tables;
+use super::tables::{good, read, real_tables};
 use super::tree::{ROOT_PORT, Tree, id};
 use cofferdam::addr::Region;
 use cofferdam::firmware::dmar::{Hop, ScopeKind};
@@ -13,13 +12,9 @@ use cofferdam_support::tables::{Table, bridge, dmar, endpoint, ioapic, ivrs, sco
 
 /// The table's findings behind the sound unit that it starts with.
 fn findings(table: Table) -> Vec<Finding> {
-    let (topology, findings) = from_dmar(&table.table());
+    let (topology, findings) = read(&table.table());
     topology.unwrap();
     findings
-}
-
-fn good() -> Table {
-    dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
 }
 
 fn one(table: Table, offset: u32, flaw: Flaw, severity: Severity) {
@@ -59,7 +54,7 @@ fn windows() {
     let base = 0xfed9_1000;
     let twice = dmar().drhd(0, 0, base, &[endpoint(2, 0)]).drhd(0, 0, base, &[endpoint(3, 0)]);
     let twice = twice.drhd(1, 0, 0xfed9_3000, &[ioapic(2)]);
-    let topology = from_dmar(&twice.clone().table()).0.unwrap();
+    let topology = read(&twice.clone().table()).0.unwrap();
     assert_eq!(topology.units().len(), 2);
     assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(UnitIndex::new(0)), "the scopes of both count");
     one(twice, 72, Flaw::DuplicateUnit { base }, Severity::Warning);
@@ -77,7 +72,7 @@ fn windows() {
 fn include_all() {
     let second = good().drhd(1, 0, 0xfed9_2000, &[]);
     let flaw = Flaw::SecondIncludeAll { base: 0xfed9_2000, first: 0xfed9_1000 };
-    let topology = from_dmar(&second.clone().table()).0.unwrap();
+    let topology = read(&second.clone().table()).0.unwrap();
     assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(UnitIndex::new(0)));
     assert_eq!(topology.units().iter().map(|unit| unit.include_all).collect::<Vec<_>>(), [true, false]);
     one(second, 72, flaw, Severity::Error);
@@ -102,10 +97,7 @@ fn scopes() {
 
     let twice = dmar().drhd(0, 0, 0xfed9_0000, &[endpoint(2, 0)]).drhd(0, 0, 0xfed9_1000, &[endpoint(2, 0)]);
     let twice = twice.drhd(1, 0, 0xfed9_2000, &[ioapic(2)]);
-    assert_eq!(
-        from_dmar(&twice.clone().table()).0.unwrap().unit_of(&Tree::default(), id(0, 2, 0)),
-        Some(UnitIndex::new(0))
-    );
+    assert_eq!(read(&twice.clone().table()).0.unwrap().unit_of(&Tree::default(), id(0, 2, 0)), Some(UnitIndex::new(0)));
     one(twice, 88, Flaw::ServedTwice { device: id(0, 2, 0) }, Severity::Error);
 
     let ioapics = dmar().drhd(1, 0, 0xfed9_2000, &[ioapic(2), scope(3, 2, 0, &[(1, 0)])]);
@@ -139,7 +131,7 @@ fn reserved_memory() {
     let rmrr = |base, limit| good().rmrr(0, base, limit, &[endpoint(2, 0)]);
     let (base, limit) = (0xa000_0800, 0xa000_1fff);
     one(rmrr(base, limit), 72, Flaw::UnalignedRange { base, limit }, Severity::Warning);
-    let widened = from_dmar(&rmrr(base, 0xa000_1ff0).table()).0.unwrap().reserved_memory()[0].region;
+    let widened = read(&rmrr(base, 0xa000_1ff0).table()).0.unwrap().reserved_memory()[0].region;
     assert_eq!(widened.to_string(), "0xa0000000..=0xa0001fff -> 0xa0000000 (read write)");
 
     for (base, limit) in [(0xfee0_0000, 0xfee0_0fff), (0xfed0_0000, 0xffff_ffff), (0x7f_ffff_f000, 0x80_0000_0fff)] {
@@ -150,7 +142,7 @@ fn reserved_memory() {
     }
     let (base, limit) = (0, u64::MAX);
     let found = findings(rmrr(base, limit));
-    let all = from_dmar(&rmrr(base, limit).table()).0.unwrap().reserved_memory()[0].region;
+    let all = read(&rmrr(base, limit).table()).0.unwrap().reserved_memory()[0].region;
     assert!(all.input.is_page_aligned() && all.input.last().as_u64() > u64::MAX - 0x2000);
     assert_eq!(found, [Finding { offset: 72, flaw: Flaw::UnmappableRange { base, limit } }]);
 
@@ -170,7 +162,7 @@ fn reserved_memory() {
 fn the_memory_map_is_compared_where_there_is_one() {
     let table =
         good().rmrr(0, 0xa000_0000, 0xa000_0fff, &[endpoint(2, 0)]).rmrr(0, 0, 0xfff, &[endpoint(3, 0)]).table();
-    let topology = from_dmar(&table).0.unwrap();
+    let topology = read(&table).0.unwrap();
     let mut found = Vec::new();
     let is_reserved = |region: Region| region.output.as_u64() >= 0x8000_0000;
     topology.check_memory_map(is_reserved, |finding| found.push(finding));
@@ -247,11 +239,11 @@ fn reserved_bits_and_bytes_that_are_left_over() {
 fn an_address_width_that_no_machine_has() {
     for (coded, bits) in [(0, 1), (30, 31), (52, 53), (255, 256)] {
         let table = good().set(36, coded);
-        assert_eq!(from_dmar(&table.clone().table()).0.unwrap().host_address_width(), 52);
+        assert_eq!(read(&table.clone().table()).0.unwrap().host_address_width(), 52);
         one(table, 36, Flaw::AddressWidth { bits }, Severity::Warning);
     }
     for coded in [31, 51] {
-        assert_eq!(from_dmar(&good().set(36, coded).table()).0.unwrap().host_address_width(), coded + 1);
+        assert_eq!(read(&good().set(36, coded).table()).0.unwrap().host_address_width(), coded + 1);
     }
 }
 
@@ -259,7 +251,7 @@ fn an_address_width_that_no_machine_has() {
 fn ivrs_entries_and_blocks() {
     let sound: &[&[u8]] = &[&[1, 0, 0, 0], &[0x48, 0, 0, 0, 33, 0xa0, 0, 1]];
     let found = |table: Table| {
-        let (topology, findings) = from_ivrs(&table.table());
+        let (topology, findings) = read(&table.table());
         topology.unwrap();
         findings
     };
@@ -304,7 +296,7 @@ fn ivrs_entries_and_blocks() {
 fn the_rights_of_an_ivmd_are_its_flags() {
     for (flags, rights) in [(0b0011, "read"), (0b0101, "write"), (0b0111, "read write"), (0b1000, "read write")] {
         let table = ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]).ivmd(0x22, flags, 0x300, 0x3ff, 0x1000, 0x1000);
-        let topology = from_ivrs(&table.table()).0.unwrap();
+        let topology = read(&table.table()).0.unwrap();
         let of = |source| topology.reserved(&Tree::default(), source).map(|it| it.region.rights.to_string()).next();
         assert_eq!(of(id(3, 0x1f, 7)).as_deref(), Some(rights));
         assert_eq!(of(id(4, 0, 0)), None);
@@ -315,7 +307,7 @@ fn the_rights_of_an_ivmd_are_its_flags() {
 fn an_ivmd_is_for_all_for_one_or_for_a_range() {
     for (kind, reached) in [(0x20, [true; 4]), (0x21, [true, false, false, false]), (0x22, [true, true, true, false])] {
         let table = ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]).ivmd(kind, 7, 0x300, 0x302, 0x1000, 0x1000);
-        let topology = from_ivrs(&table.table()).0.unwrap();
+        let topology = read(&table.table()).0.unwrap();
         let reaches = |function| topology.reserved(&Tree::default(), id(3, 0, function)).count() == 1;
         assert_eq!([0, 1, 2, 3].map(reaches), reached, "{kind:#x}");
     }

@@ -1,7 +1,12 @@
-//! The tables of `tests/firmware-tables`, as its index describes them.
+//! Tables that tests read: those of `tests/firmware-tables`, as its index describes them, and a small one that is sound.
 
 use std::fs;
 use std::path::PathBuf;
+
+use cofferdam::firmware::{Error, Finding};
+use cofferdam::topology::{NoConfigSpace, Topology};
+use cofferdam_support::front::read_table;
+use cofferdam_support::tables::{Table, dmar, ioapic};
 
 /// One real table.
 pub(crate) struct RealTable {
@@ -39,4 +44,21 @@ pub(crate) fn real_tables() -> Vec<RealTable> {
         .collect();
     assert_eq!(tables.len(), 207);
     tables
+}
+
+/// What a table says without configuration space, and what is wrong with it.
+pub(crate) fn read(table: &[u8]) -> (Result<Topology<'static>, Error>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let topology = read_table(table, &NoConfigSpace, |finding| findings.push(finding));
+    (topology, findings)
+}
+
+/// A unit that is sound, so that a table can be used.
+pub(crate) fn good() -> Table {
+    dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
+}
+
+/// Where the registers of each unit are.
+pub(crate) fn bases(topology: &Topology) -> Vec<u64> {
+    topology.units().iter().map(|unit| unit.window.base.as_u64()).collect()
 }

@@ -1,6 +1,6 @@
 //! Look-ups over recorded PCI trees.
 
-use super::defects::from_ivrs;
+use super::tables::read;
 use super::tree::{CONVENTIONAL, PCI_TO_PCIE, PCIE_TO_PCI, ROOT_PORT, Tree, id};
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::dmar::Properties;
@@ -320,7 +320,7 @@ fn an_alias_entry_makes_its_devices_one_unit_of_assignment() {
             ],
         )
         .table();
-    let topology = from_ivrs(&table).0.unwrap();
+    let topology = read(&table).0.unwrap();
     let of = |source| topology.requesters(&NoConfigSpace, source).unwrap();
     let alias = id(0, 0x14, 4);
     assert_eq!(ids(&of(id(0x40, 1, 0))), [id(0x40, 1, 0), alias]);
@@ -350,7 +350,7 @@ fn of_two_ranges_for_a_device_the_narrower_counts() {
         for (device, base, entries) in units {
             table = table.ivhd(0x10, device, base, entries);
         }
-        let (topology, findings) = from_ivrs(&table.table());
+        let (topology, findings) = read(&table.table());
         let topology = topology.unwrap();
         let base =
             |source| topology.units()[topology.unit_of(&NoConfigSpace, source).unwrap().get()].window.base.as_u64();
@@ -371,7 +371,7 @@ fn of_two_ranges_of_one_width_the_first_counts() {
             .ivhd(0x10, 2, 0xfeb8_0000, &[&first.concat()])
             .ivhd(0x10, 0x4002, 0xfec8_0000, &[&second.concat()])
             .table();
-        let topology = from_ivrs(&table).0.unwrap();
+        let topology = read(&table).0.unwrap();
         assert_eq!(topology.unit_of(&NoConfigSpace, id(5, 3, 0)), Some(UnitIndex::new(0)));
     }
 }
@@ -400,7 +400,7 @@ fn on_amd_ats_is_up_to_the_unit_and_the_entry() {
     let entries: &[&[u8]] = &[&[0x46, 0, 3, 0, 0, 0, 0, 0x80], &[2, 0, 4, 0]];
     for (flags, allowed) in [(0x10, true), (0, false)] {
         let table = ivrs().ivhd(0x11, 2, 0xfeb8_0000, entries).set(49, flags).table();
-        let topology = from_ivrs(&table).0.unwrap();
+        let topology = read(&table).0.unwrap();
         assert!(!topology.ats_allowed(&NoConfigSpace, id(3, 0, 0)));
         assert_eq!(topology.ats_allowed(&NoConfigSpace, id(4, 0, 0)), allowed);
         assert!(!topology.ats_allowed(&NoConfigSpace, id(5, 0, 0)), "served by nobody");
@@ -430,7 +430,7 @@ fn flags_of_the_platform_are_told() {
         assert_eq!(topology.x2apic_opt_out(), flags & 3 == 3);
         assert_eq!(topology.dma_opt_in(), flags & 4 != 0);
     }
-    let amd = from_ivrs(&ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]).set(36, 3).table()).0.unwrap();
+    let amd = read(&ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]).set(36, 3).table()).0.unwrap();
     assert_eq!((amd.host_address_width(), amd.interrupt_remapping(), amd.dma_opt_in()), (48, true, true));
 }
 

@@ -2,8 +2,10 @@
 
 mod figures;
 mod plot;
+mod record;
 mod results;
 mod rows;
+mod sheet;
 mod tools;
 
 use std::{fs, process::Command, time::Duration};
@@ -17,6 +19,7 @@ use crate::{
     show,
 };
 use results::Results;
+use sheet::Sheet;
 
 const PACKAGE: &str = "cofferdam-benches";
 const RECORD: &str = "benches/RESULTS.md";
@@ -53,11 +56,11 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     }
     let noise = results.noise();
     println!("Each quartile of the times is within {:.1} % of their median.", noise * 100.0);
-    let missed: usize = sheets.iter().map(rows::Sheet::missed).sum();
-    let held: usize = sheets.iter().map(rows::Sheet::held).sum();
+    let missed: usize = sheets.iter().map(Sheet::missed).sum();
+    let held: usize = sheets.iter().map(Sheet::held).sum();
     if options.record {
         let command = format!("cargo xtask bench{} --record", if options.quick { " --quick" } else { "" });
-        fs::write(crate::root().join(RECORD), rows::record(&sheets, &Place::here(&results), &command, noise))?;
+        fs::write(crate::root().join(RECORD), record::record(&sheets, &Place::here(&results), &command, noise))?;
         fs::write(crate::root().join(PLOT), plot::svg(&results)?)?;
         println!("Written to {RECORD} and {PLOT}.");
     }
