@@ -4,7 +4,7 @@
 use core::fmt;
 
 use crate::addr::Requester;
-use crate::hal::{NoFrame, Window};
+use crate::hal::{NoFrame, RegisterWindow};
 
 /// A remapping unit did not do what the driver requested, or cannot be used.
 ///
@@ -15,7 +15,7 @@ pub enum UnitError {
     /// A status bit did not reach its value before the deadline. What was requested may still happen later.
     Timeout {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The register, by its abbreviation in the specification.
         register: &'static str,
         /// The bit, by its name there.
@@ -26,7 +26,7 @@ pub enum UnitError {
     /// A register shows what no working unit shows: the unit is absent or powered off.
     Dead {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The register, by its abbreviation in the specification.
         register: &'static str,
         /// What it reads.
@@ -35,7 +35,7 @@ pub enum UnitError {
     /// The unit lacks something that the driver needs.
     Unsupported {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The register that says so.
         register: &'static str,
         /// The field that says so.
@@ -47,7 +47,7 @@ pub enum UnitError {
     /// other callers are not affected.
     Queue {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The status register.
         register: &'static str,
         /// The bit that is set.
@@ -60,7 +60,7 @@ pub enum UnitError {
     /// The unit refused an invalidation that was requested through its registers, or did less.
     Invalidation {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The register that was written.
         register: &'static str,
         /// The field that says what was done.
@@ -72,7 +72,7 @@ pub enum UnitError {
     /// requested is not affected.
     Device {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The device, as its requests name it: bus, device and function. If the unit does not name it, the first
         /// of those with an invalidation under way.
         requester: Requester,
@@ -80,17 +80,17 @@ pub enum UnitError {
     /// The unit's queue was full of other callers' commands at every attempt. Nothing was requested.
     NoRoom {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
     },
     /// The unit failed before and is left blocking.
     Failed {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
     },
     /// No frame for the unit's own tables, or none that it can address.
     NoFrame {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// Why.
         reason: NoFrame,
     },
@@ -98,7 +98,7 @@ pub enum UnitError {
 
 impl UnitError {
     /// The frame that `unit` needed was not to be had.
-    pub(crate) fn no_frame(unit: Window) -> impl FnOnce(NoFrame) -> Self {
+    pub(crate) fn no_frame(unit: RegisterWindow) -> impl FnOnce(NoFrame) -> Self {
         move |reason| Self::NoFrame { unit, reason }
     }
 }

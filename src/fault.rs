@@ -4,7 +4,7 @@
 use core::fmt;
 
 use crate::addr::{Iova, SourceId};
-use crate::hal::Window;
+use crate::hal::RegisterWindow;
 
 /// What a blocked request wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub enum Cause {
 #[non_exhaustive]
 pub struct Fault {
     /// The unit's registers.
-    pub unit: Window,
+    pub unit: RegisterWindow,
     /// Who sent the request.
     pub source: SourceId,
     /// What it wanted.

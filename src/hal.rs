@@ -10,7 +10,7 @@ pub(crate) mod fake;
 mod frame_list;
 mod frames;
 mod platform;
-mod window;
+mod register_window;
 
 pub(crate) use deadline::Deadline;
 #[doc(hidden)]
@@ -18,4 +18,4 @@ pub use frame_list::FrameList;
 pub use frames::NoFrame;
 pub(crate) use frames::{Frame, Frames, Pairs, WORDS};
 pub use platform::Hal;
-pub use window::Window;
+pub use register_window::RegisterWindow;

@@ -7,7 +7,7 @@ use crate::addr::{PhysAddr, Requester, SourceId};
 use crate::contract::{DomainId, Features, Found, MainMemory, Translation, UnitConfig, UnitCounts, UnitState};
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
-use crate::hal::{FrameList, Hal, Window};
+use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::interrupt::Destination;
 use crate::invalidation::{DeviceTlb, Flush};
 use crate::limits::{Carver, Full, List};
@@ -105,7 +105,7 @@ impl Unit {
     }
 
     /// Its registers.
-    pub(crate) fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> RegisterWindow {
         of_vendor!(unit in self => unit.window())
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::CellId;
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 use cofferdam::internals::QueueAlone;
 use cofferdam::iommu::{DeviceConfig, Edit, Options, Statistics};
 use cofferdam_support::cost;
@@ -157,7 +157,7 @@ pub fn cost_of_carving() -> Cost {
 /// A queue of the machine's first unit, by itself.
 fn queue(machine: &Machine) -> QueueAlone {
     let window = machine.windows().next().expect("a unit");
-    QueueAlone::switch_on(machine, Window { base: PhysAddr::new(window), bytes: 4096 }).expect("a queue")
+    QueueAlone::switch_on(machine, RegisterWindow { base: PhysAddr::new(window), bytes: 4096 }).expect("a queue")
 }
 
 /// What a batch of 16 descriptors costs, from the second on: registers read and written.

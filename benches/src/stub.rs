@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use spin::Mutex;
 
 use crate::ours::Memory;
@@ -90,7 +90,7 @@ impl Machine {
     }
 
     #[inline]
-    fn unit(&self, window: Window) -> &Unit {
+    fn unit(&self, window: RegisterWindow) -> &Unit {
         self.accesses.fetch_add(1, Ordering::Relaxed);
         &self.units[(window.base.as_u64() - REGISTERS) as usize / 4096]
     }
@@ -166,11 +166,11 @@ unsafe impl Hal for Machine {
     }
 
     #[inline]
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         pointer(frame.as_u64())
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         match offset {
             0x00 => VERSION,
             0x1c => self.unit(window).status.load(Ordering::Relaxed),
@@ -178,7 +178,7 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         let unit = self.unit(window);
         if offset == 0x18 {
             // Each command is confirmed by the bit that gave it; setting the root table stays confirmed.
@@ -187,7 +187,7 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         let unit = self.unit(window);
         match offset {
             0x08 => CAPABILITY,
@@ -198,7 +198,7 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         let unit = self.unit(window);
         match offset {
             0x88 if self.apart.load(Ordering::Relaxed) => hardware_runs_the_queue(unit, value),

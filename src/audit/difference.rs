@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::addr::{IovaRange, PhysAddr, Region, Rights, SourceId};
 use crate::cell::CellId;
-use crate::hal::Window;
+use crate::hal::RegisterWindow;
 
 /// In what the live tables differ from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,17 +13,17 @@ pub enum Difference {
     /// The unit does not respond: its registers read as if there were none.
     Unresponsive {
         /// Its registers.
-        unit: Window,
+        unit: RegisterWindow,
     },
     /// Translation is not on: **the unit's devices reach all memory**. No other difference of the unit is reported.
     NotTranslating {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
     },
     /// The unit does not use the driver's root table. The table that it uses is read if its kind is known.
     RootTable {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// RTADDR as it reads (S 11.4.5).
         found: u64,
         /// What the driver wrote; `None` if the driver never had a table there.
@@ -32,19 +32,19 @@ pub enum Difference {
     /// The root table leads to other context tables than the driver's, or not to all of them.
     ContextTables {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
     },
     /// A table lies where the platform does not let it be read: what devices reach through it is not known.
     Unreadable {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The table.
         table: u64,
     },
     /// A present entry is one that hardware refuses: requests through it are blocked.
     Malformed {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The word of the entry.
         at: PhysAddr,
         /// The reserved bits that are set, and all of a field whose value the unit does not support.
@@ -53,7 +53,7 @@ pub enum Difference {
     /// Bits are set that hardware ignores and that are zero in what the driver writes. They do not change what devices reach.
     IgnoredBits {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The word of the entry.
         at: PhysAddr,
         /// The bits.
@@ -63,7 +63,7 @@ pub enum Difference {
     /// grant all, and only its pages restrict.
     NarrowedTable {
         /// The unit's registers.
-        unit: Window,
+        unit: RegisterWindow,
         /// The entry.
         at: PhysAddr,
         /// What it grants.

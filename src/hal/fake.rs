@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use super::{Hal, Window};
+use super::{Hal, RegisterWindow};
 use crate::addr::{PhysAddr, SourceId};
 
 /// What was done through the seam.
@@ -76,7 +76,7 @@ impl Fake {
         let frames = (0..self.frames).map(|index| BASE + index as u64 * 4096).filter(|&at| self.is_used(at));
         let words = |at| {
             // SAFETY: the frame is allocated.
-            let frame = unsafe { self.virt(PhysAddr::new(at)) };
+            let frame = unsafe { self.phys_to_virt(PhysAddr::new(at)) };
             // SAFETY: the words of the frame are initialised, and nobody writes them meanwhile.
             unsafe { core::slice::from_raw_parts(frame.as_ptr(), WORDS) }.to_vec()
         };
@@ -113,7 +113,7 @@ unsafe impl Hal for Fake {
         state.used += count;
         let base = PhysAddr::new(BASE + index as u64 * 4096);
         // SAFETY: the frame is within the memory.
-        let frame = unsafe { self.virt(base) };
+        let frame = unsafe { self.phys_to_virt(base) };
         // SAFETY: the frames are free, so nobody else uses them.
         unsafe { frame.write_bytes(0, WORDS * count) };
         state.journal.push(Deed::Allocate { at: base.as_u64() });
@@ -132,7 +132,7 @@ unsafe impl Hal for Fake {
         state.journal.push(Deed::Free { at: frames.as_u64() });
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         let word = ((frame.as_u64() - BASE) / 8) as usize;
         assert!(word < self.frames * WORDS, "no frame at {frame:?}");
         // SAFETY: the word is within the memory.
@@ -159,17 +159,17 @@ unsafe impl Hal for Fake {
         self.state.borrow_mut().journal.push(Deed::Fence);
     }
 
-    unsafe fn read32(&self, _: Window, _: u32) -> u32 {
+    unsafe fn read32(&self, _: RegisterWindow, _: u32) -> u32 {
         u32::MAX
     }
 
-    unsafe fn write32(&self, _: Window, _: u32, _: u32) {}
+    unsafe fn write32(&self, _: RegisterWindow, _: u32, _: u32) {}
 
-    unsafe fn read64(&self, _: Window, _: u32) -> u64 {
+    unsafe fn read64(&self, _: RegisterWindow, _: u32) -> u64 {
         u64::MAX
     }
 
-    unsafe fn write64(&self, _: Window, _: u32, _: u64) {}
+    unsafe fn write64(&self, _: RegisterWindow, _: u32, _: u64) {}
 
     fn config_read(&self, _: SourceId, _: u16) -> u32 {
         u32::MAX

@@ -81,7 +81,7 @@ impl Frames {
     pub(crate) fn allocate(hal: &impl Hal, order: u8, host_bits: u8) -> Result<Self, NoFrame> {
         let base = allocate_within(hal, order, host_bits)?;
         // SAFETY: `base` has just been allocated.
-        let words = unsafe { hal.virt(base) };
+        let words = unsafe { hal.phys_to_virt(base) };
         Ok(Self { base, words, mask: (WORDS << order) - 1 })
     }
 
@@ -92,7 +92,7 @@ impl Frames {
     /// `base` came from [`Frames::allocate`] with order 0 on this `hal`, and is not freed while the result is used.
     pub(crate) unsafe fn at(hal: &impl Hal, base: PhysAddr) -> Self {
         // SAFETY: the caller says that the frame is allocated.
-        let words = unsafe { hal.virt(base) };
+        let words = unsafe { hal.phys_to_virt(base) };
         Self { base, words, mask: WORDS - 1 }
     }
 
@@ -252,7 +252,7 @@ impl Frame {
     #[inline]
     pub(crate) unsafe fn at(hal: &impl Hal, base: PhysAddr) -> Self {
         // SAFETY: the caller says that the frame is allocated.
-        let words = unsafe { hal.virt(base) };
+        let words = unsafe { hal.phys_to_virt(base) };
         Self { base, words }
     }
 

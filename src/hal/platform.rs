@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use super::cache;
-use super::window::Window;
+use super::register_window::RegisterWindow;
 use crate::addr::{PhysAddr, SourceId};
 
 /// What the driver needs from the platform: frames for the hardware's tables, registers, configuration space, and a clock in
@@ -28,7 +28,7 @@ use crate::addr::{PhysAddr, SourceId};
 /// | method | called by | locks of the front that are held | in an NMI |
 /// |---|---|---|---|
 /// | [`allocate`](Self::allocate), [`free`](Self::free) | `enable`, `disable`, changes, `mute` | configuration; none in `enable` and `disable` | no |
-/// | [`virt`](Self::virt), [`write_back`](Self::write_back) | the same | the same | no |
+/// | [`phys_to_virt`](Self::phys_to_virt), [`write_back`](Self::write_back) | the same | the same | no |
 /// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none in `enable`, in `disable` and while a change waits | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
@@ -93,7 +93,7 @@ pub unsafe trait Hal {
     ///
     /// The pointer is aligned to 4 KiB and valid for reads and writes of the frame, and of those that follow it in the
     /// same allocation, until they are freed. The memory is mapped write-back.
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64>;
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64>;
 
     /// Stores an entry of a structure that hardware reads. Every such store of the driver comes through here, in the
     /// order in which hardware may see them.
@@ -103,7 +103,7 @@ pub unsafe trait Hal {
     ///
     /// # Safety
     ///
-    /// `entry` is aligned and lies in a frame that [`virt`](Self::virt) gave and that is not freed.
+    /// `entry` is aligned and lies in a frame that [`phys_to_virt`](Self::phys_to_virt) gave and that is not freed.
     ///
     /// # Implementation safety
     ///
@@ -157,7 +157,7 @@ pub unsafe trait Hal {
     ///
     /// # Safety
     ///
-    /// The bytes lie in frames that [`virt`](Self::virt) gave and that are not freed.
+    /// The bytes lie in frames that [`phys_to_virt`](Self::phys_to_virt) gave and that are not freed.
     ///
     /// # Implementation safety
     ///
@@ -190,7 +190,7 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// One single uncached access of that width; in program order with all other register accesses.
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32;
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32;
 
     /// Writes a 32-bit register.
     ///
@@ -203,7 +203,7 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// As for [`read32`](Self::read32).
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32);
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32);
 
     /// Reads a 64-bit register: one access, or two aligned halves, the lower first (VT-d 5.10, section 11.2).
     ///
@@ -216,7 +216,7 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// As for [`read32`](Self::read32).
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64;
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64;
 
     /// Writes a 64-bit register: one access, or two aligned halves, the lower first.
     ///
@@ -229,7 +229,7 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// As for [`read32`](Self::read32).
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64);
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64);
 
     /// Reads the 32-bit configuration register at `offset` (a multiple of 4, below 4096) of a PCI function. All ones if
     /// there is no such function, or no way to reach that offset.
@@ -285,9 +285,9 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
         unsafe { (**self).free(frames, order) }
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: passed on from the caller.
-        unsafe { (**self).virt(frame) }
+        unsafe { (**self).phys_to_virt(frame) }
     }
 
     #[inline(always)]
@@ -315,22 +315,22 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
         (**self).fence();
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         // SAFETY: passed on from the caller.
         unsafe { (**self).read32(window, offset) }
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
         unsafe { (**self).write32(window, offset, value) }
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         // SAFETY: passed on from the caller.
         unsafe { (**self).read64(window, offset) }
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         // SAFETY: passed on from the caller.
         unsafe { (**self).write64(window, offset, value) }
     }

@@ -8,7 +8,7 @@ use crate::addr::{Iova, IovaRange, Region, SourceId};
 use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
 use crate::firmware;
-use crate::hal::{NoFrame, Window};
+use crate::hal::{NoFrame, RegisterWindow};
 use crate::limits::Full;
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
@@ -25,7 +25,7 @@ pub enum Error {
     /// A remapping unit failed, or cannot be used.
     Unit(UnitError),
     /// This unit is of a kind that the driver does not know.
-    UnknownUnit(Window),
+    UnknownUnit(RegisterWindow),
     /// The region cannot be mapped.
     Map(MapError),
     /// A capacity is used up.

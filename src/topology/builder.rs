@@ -4,7 +4,7 @@ use super::{ReservedMemory, Role, Scope, Target, Topology, UnitIndex, UnitInfo, 
 use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned, meets_interrupts};
 use crate::firmware::dmar::ScopeKind;
 use crate::firmware::{Error, Finding, Flaw};
-use crate::hal::Window;
+use crate::hal::RegisterWindow;
 use crate::limits::Full;
 
 /// Bits of a physical address that x86 machines can have.
@@ -61,7 +61,7 @@ impl Topology<'_> {
         if !base.is_multiple_of(u64::from(bytes)) {
             report(Finding::new(offset, Flaw::UnalignedWindow { base, bytes }));
         }
-        let window = Window { base: start, bytes };
+        let window = RegisterWindow { base: start, bytes };
         let mut known = self.units.iter().zip(UnitIndex::all());
         if let Some((known, index)) = known.find(|(known, _)| known.window.base == start) {
             if known.window == window && known.segment == segment && known.kind == kind {

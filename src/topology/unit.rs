@@ -1,6 +1,6 @@
 use crate::addr::SourceId;
 use crate::firmware::ivrs::IvhdKind;
-use crate::hal::Window;
+use crate::hal::RegisterWindow;
 
 /// The number of a unit, in the order of the firmware's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +28,7 @@ impl UnitIndex {
 #[non_exhaustive]
 pub struct UnitInfo {
     /// Its registers.
-    pub window: Window,
+    pub window: RegisterWindow,
     /// The PCI segment of its devices.
     pub segment: u16,
     /// It serves what no other unit of its segment does.

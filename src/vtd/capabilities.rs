@@ -8,7 +8,7 @@ use tock_registers::interfaces::Readable;
 use super::registers::{CAP, ECAP, Registers, VER};
 use crate::contract::{DeviceTlbFeatures, Features, InterruptFeatures, TableFormat};
 use crate::error::UnitError;
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 use crate::paging::{Geometry, Hole};
 
 /// What a unit can do: the registers VER, CAP and ECAP, decoded (S 11.4.1 to 11.4.3).
@@ -80,7 +80,7 @@ impl Capabilities {
         Self::decode(registers.window, registers.ver().get(), registers.cap().get(), registers.ecap().get())
     }
 
-    fn decode(unit: Window, ver: u32, cap: u64, ecap: u64) -> Result<Self, UnitError> {
+    fn decode(unit: RegisterWindow, ver: u32, cap: u64, ecap: u64) -> Result<Self, UnitError> {
         let dead = |register, value| Err(UnitError::Dead { unit, register, value });
         match (ver, cap, ecap) {
             (0 | u32::MAX, ..) => return dead("VER_REG", ver.into()),
@@ -128,7 +128,7 @@ impl Capabilities {
         capabilities.check(unit)
     }
 
-    fn check(self, unit: Window) -> Result<Self, UnitError> {
+    fn check(self, unit: RegisterWindow) -> Result<Self, UnitError> {
         let unsupported = |register, bit, missing| Err(UnitError::Unsupported { unit, register, bit, missing });
         if self.domain_ids > 1 << 16 {
             return unsupported("CAP_REG", "ND", "known width of domain-ids");
@@ -249,7 +249,7 @@ pub(super) mod tests {
         abort_mode: false,
     };
 
-    const WINDOW: Window = Window { base: crate::addr::PhysAddr::zero(), bytes: 4096 };
+    const WINDOW: RegisterWindow = RegisterWindow { base: crate::addr::PhysAddr::zero(), bytes: 4096 };
     const CAP: u64 = 0x00d2_008c_222f_0606;
     const ECAP: u64 = 0xf0_0f4a;
 

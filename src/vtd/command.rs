@@ -70,12 +70,12 @@ pub(super) fn wait_until<H: Hal>(
 mod tests {
     use super::*;
     use crate::addr::PhysAddr;
-    use crate::hal::Window;
+    use crate::hal::RegisterWindow;
     use crate::hal::fake::Fake;
 
     #[test]
     fn there_is_time_until_the_deadline_has_passed() {
-        let (hal, window) = (Fake::new(1), Window { base: PhysAddr::zero(), bytes: 4096 });
+        let (hal, window) = (Fake::new(1), RegisterWindow { base: PhysAddr::zero(), bytes: 4096 });
         // The clock stands at the deadline.
         let mut looks = 0;
         let third = || {
@@ -86,7 +86,7 @@ mod tests {
     }
     #[test]
     fn a_wait_ends_though_the_clock_stands_still() {
-        let (hal, window) = (Fake::new(1), Window { base: PhysAddr::zero(), bytes: 4096 });
+        let (hal, window) = (Fake::new(1), RegisterWindow { base: PhysAddr::zero(), bytes: 4096 });
         let ended = wait_until(&Registers { hal: &hal, window }, 1, "GSTS_REG", "TES", || false);
         assert_eq!(ended, Err(UnitError::Timeout { unit: window, register: "GSTS_REG", bit: "TES", waited_ns: 0 }));
     }

@@ -7,7 +7,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::{LocalRegisterCopy, RegisterLongName};
 
 use crate::error::UnitError;
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 
 pub(super) use fields::*;
 
@@ -67,7 +67,7 @@ mod fields {
 /// One register of one unit, reached through the [`Hal`].
 pub(super) struct Register<'h, H, T, R> {
     hal: &'h H,
-    window: Window,
+    window: RegisterWindow,
     offset: u32,
     kind: PhantomData<(T, R)>,
 }
@@ -111,7 +111,7 @@ impl<H: Hal, R: RegisterLongName> Writeable for Register<'_, H, u64, R> {
 /// The registers of one unit.
 pub(super) struct Registers<'h, H> {
     pub(super) hal: &'h H,
-    pub(super) window: Window,
+    pub(super) window: RegisterWindow,
 }
 
 /// The fixed registers, all in the first page of the window, and those whose offset the capabilities were checked to give

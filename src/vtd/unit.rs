@@ -16,7 +16,7 @@ use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};
 use crate::contract::{DomainId, Features, Found, Translation, UnitConfig, UnitCounts, UnitState};
 use crate::error::UnitError;
-use crate::hal::{FrameList, Hal, Window};
+use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::invalidation::{DeviceTlb, Flush};
 
 /// What is left of a flush that was begun.
@@ -47,7 +47,7 @@ pub(super) enum Invalidator {
 /// One remapping unit. Its tables are changed by one caller at a time; the front's lock sees to that.
 #[derive(Debug)]
 pub(crate) struct Unit {
-    pub(super) window: Window,
+    pub(super) window: RegisterWindow,
     pub(super) segment: u16,
     pub(super) config: UnitConfig,
     pub(super) capabilities: Capabilities,
@@ -77,7 +77,7 @@ pub(crate) struct Unit {
 impl Unit {
     /// Looks at a unit and changes nothing.
     #[inline(never)]
-    pub(crate) fn look(hal: &impl Hal, window: Window) -> Result<Capabilities, UnitError> {
+    pub(crate) fn look(hal: &impl Hal, window: RegisterWindow) -> Result<Capabilities, UnitError> {
         let mut capabilities = Capabilities::read(&Registers { hal, window })?;
         quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities));
         Ok(capabilities)
@@ -85,7 +85,7 @@ impl Unit {
 
     /// A unit that can do this, and that nothing was done to yet.
     #[inline(never)]
-    pub(crate) fn new(window: Window, segment: u16, config: UnitConfig, capabilities: Capabilities) -> Self {
+    pub(crate) fn new(window: RegisterWindow, segment: u16, config: UnitConfig, capabilities: Capabilities) -> Self {
         let device_timeout_ns = config.device_timeout_ns.max(config.timeout_ns);
         Self {
             window,
@@ -108,7 +108,7 @@ impl Unit {
         }
     }
 
-    pub(crate) fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> RegisterWindow {
         self.window
     }
 

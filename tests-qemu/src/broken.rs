@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 
 const VER: u32 = 0x00;
 const VER_6: u32 = 6 << 4;
@@ -45,16 +45,16 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         unsafe { self.hal.free(frames, order) }
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: passed on from the caller.
-        unsafe { self.hal.virt(frame) }
+        unsafe { self.hal.phys_to_virt(frame) }
     }
 
     fn word_at(&self, at: PhysAddr) -> Option<u64> {
         self.hal.word_at(at)
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         match self.fault {
             Some(Fault::AllOnes) => u32::MAX,
             Some(Fault::NoInvalidation) if offset == VER => VER_6,
@@ -63,12 +63,12 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         }
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
         unsafe { self.hal.write32(window, offset, value) }
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         // SAFETY: passed on from the caller.
         let value = unsafe { self.hal.read64(window, offset) };
         match self.fault {
@@ -78,7 +78,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         }
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         if let Some(Fault::DeadQueue(dead)) = self.fault
             && offset == IQT
             && dead.load(Ordering::Relaxed)

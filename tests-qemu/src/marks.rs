@@ -1,6 +1,6 @@
 //! Names in QEMU's trace, between what the driver's calls leave there.
 
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_pc::Pc;
 use cofferdam_report::mark;
 
@@ -8,7 +8,7 @@ use cofferdam_report::mark;
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
     pc: &'static Pc,
-    window: Window,
+    window: RegisterWindow,
 }
 
 impl Marks {
@@ -17,7 +17,7 @@ impl Marks {
     /// # Safety
     ///
     /// `window` is a unit's, as the firmware's table says, and that unit is QEMU's.
-    pub unsafe fn new(pc: &'static Pc, window: Window) -> Self {
+    pub unsafe fn new(pc: &'static Pc, window: RegisterWindow) -> Self {
         Self { pc, window }
     }
 

@@ -3,7 +3,7 @@
 
 use core::ptr;
 
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 
 /// What the entries that map a page have in common, over all tables of a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum Entry {
 /// # Safety
 ///
 /// As for [`live_words`].
-pub unsafe fn count_leaves(hal: &impl Hal, window: Window, is_asked: impl Fn(u16) -> bool) -> Leaves {
+pub unsafe fn count_leaves(hal: &impl Hal, window: RegisterWindow, is_asked: impl Fn(u16) -> bool) -> Leaves {
     // SAFETY: every unit has this register.
     let ecap = unsafe { hal.read64(window, ECAP) };
     let mut leaves = Leaves { snoop_control: ecap >> 7 & 1 == 1, ..Leaves::default() };
@@ -79,7 +79,7 @@ pub unsafe fn count_leaves(hal: &impl Hal, window: Window, is_asked: impl Fn(u16
 /// `window` is a unit's, its tables are the driver's, nobody changes them, and memory is mapped one to one.
 pub unsafe fn live_words(
     hal: &impl Hal,
-    window: Window,
+    window: RegisterWindow,
     is_asked: impl Fn(u16) -> bool,
     each: &mut dyn FnMut(Entry, u64, u64),
 ) {

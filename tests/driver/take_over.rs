@@ -152,7 +152,7 @@ fn a_queue_that_waits_for_a_device_is_taken_over() {
     // A device-TLB invalidation for 00:03.0 and a wait that tells nobody.
     for (word, value) in [3 | 0x18 << 32, !0xfff, 5].into_iter().enumerate() {
         // SAFETY: the frame has just been allocated.
-        let first = unsafe { machine.virt(ring) };
+        let first = unsafe { machine.phys_to_virt(ring) };
         // SAFETY: a frame has 512 words.
         let word = unsafe { first.add(word) };
         // SAFETY: the word is in the frame.

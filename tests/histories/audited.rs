@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cofferdam::addr::SourceId;
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 use cofferdam::iommu::Difference;
 use cofferdam::{CoherencyPolicy, Sharing};
 
@@ -49,7 +49,7 @@ impl History<'_> {
         assert!(found.is_empty(), "these reach something, and ought not to: {found:x?}");
     }
 
-    fn has_residues(&self, unit: Window) -> bool {
+    fn has_residues(&self, unit: RegisterWindow) -> bool {
         let index = self.machine.windows().iter().position(|window| *window == unit);
         self.broken.as_ref().zip(index).is_some_and(|(broken, index)| broken.residues[index])
     }

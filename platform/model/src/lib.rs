@@ -51,8 +51,10 @@
 //! # let window = machine.windows()[0];
 //! # let poll = |done: &dyn Fn() -> bool| while !done() { machine.pause() };
 //! # let frame = || machine.allocate(0).unwrap();
-//! # // SAFETY: the machine takes any access and reports a wrong one.
-//! # let store = |frame: PhysAddr, word: usize, value: u64| unsafe { machine.store(machine.virt(frame).add(word), value) };
+//! # let store = |frame: PhysAddr, word: usize, value: u64| {
+//! #     // SAFETY: the machine takes any access and reports a wrong one.
+//! #     unsafe { machine.store(machine.phys_to_virt(frame).add(word), value) }
+//! # };
 //! # let write = |offset: u32, value: u64| unsafe { machine.write64(window, offset, value) };
 //! # let status = || unsafe { machine.read32(window, 0x1c) };
 //! # let command = |value: u32, bit: u32| {
@@ -70,7 +72,7 @@
 //! # store(queue, 4, 0x25 | 1 << 32);
 //! # store(queue, 5, queue.as_u64() + 0x800);
 //! # write(0x88, 48);
-//! # poll(&|| unsafe { machine.load(machine.virt(queue).add(0x100)) } == 1);
+//! # poll(&|| unsafe { machine.load(machine.phys_to_virt(queue).add(0x100)) } == 1);
 //! # command(1 << 26, 1 << 31);
 //! # for level in 0..3 {
 //! #     store(tables[level], 0, tables[level + 1].as_u64() | 3);

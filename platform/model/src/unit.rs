@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use cofferdam::addr::SourceId;
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 
 use crate::board::Board;
 use crate::devices::scope::Scope;
@@ -36,7 +36,7 @@ impl Unit {
         }
     }
 
-    pub(crate) fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> RegisterWindow {
         match self {
             Self::Vtd(unit) => unit.config.window(),
         }

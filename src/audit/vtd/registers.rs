@@ -8,7 +8,7 @@
 //! | RTADDR, 0x20 | 63:12 RTA, 11:10 TTM, 7 SSIRWE, others reserved |
 
 use crate::addr::PhysAddr;
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 
 /// What a unit does to requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
-    pub(crate) fn read(hal: &impl Hal, window: Window) -> Self {
+    pub(crate) fn read(hal: &impl Hal, window: RegisterWindow) -> Self {
         // SAFETY: every unit has this register, in the first page of its window.
         let cap = unsafe { hal.read64(window, 0x08) };
         // SAFETY: as above.

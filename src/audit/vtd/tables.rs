@@ -6,7 +6,7 @@ use super::context_entry::{ContextEntry, Target};
 use super::root_entry::RootEntry;
 use crate::addr::{PhysAddr, Requester};
 use crate::audit::{Difference, Reach};
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 
 /// What is found, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -26,14 +26,14 @@ pub(crate) enum Seen {
 /// The tables of a unit in legacy mode.
 pub(crate) struct LiveTables<'h, H> {
     pub(super) hal: &'h H,
-    pub(super) window: Window,
+    pub(super) window: RegisterWindow,
     pub(super) registers: Registers,
     pub(super) host_bits: u8,
     root: PhysAddr,
 }
 
 impl<'h, H: Hal> LiveTables<'h, H> {
-    pub(crate) fn new(hal: &'h H, window: Window, registers: Registers, root: PhysAddr, host_bits: u8) -> Self {
+    pub(crate) fn new(hal: &'h H, window: RegisterWindow, registers: Registers, root: PhysAddr, host_bits: u8) -> Self {
         Self { hal, window, registers, host_bits: host_bits.min(52), root }
     }
 

@@ -4,7 +4,7 @@
 use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::contract::{DeviceTlbFeatures, Features};
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 use crate::iommu::error::{Error, NoDeviceTlb, Refusal};
 use crate::iommu::front::Iommu;
 use crate::pci::{self, Ats, Reset};
@@ -18,7 +18,7 @@ use crate::topology::{BridgeWindow, Group, Requesters};
 #[non_exhaustive]
 pub struct DeviceInfo {
     /// The registers of the unit that serves it.
-    pub unit: Window,
+    pub unit: RegisterWindow,
     /// The cell that it belongs to.
     pub cell: Option<CellId>,
     /// Its DMA can be made to snoop the CPU's caches: the unit can, and firmware does not forbid it (ECAP.SC, SIDP).

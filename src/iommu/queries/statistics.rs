@@ -4,7 +4,7 @@
 use crate::cell::CellId;
 use crate::contract::{Features, UnitState};
 use crate::domain::Coherency;
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
 use crate::unit::{Unit, UnitDetails};
@@ -13,7 +13,7 @@ use crate::unit::{Unit, UnitDetails};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemappingUnit {
     /// Its registers.
-    pub window: Window,
+    pub window: RegisterWindow,
     /// Its PCI segment.
     pub segment: u16,
     /// What it can do, less what does not work on this machine.

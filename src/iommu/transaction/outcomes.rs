@@ -121,10 +121,10 @@ mod tests {
 
     use super::*;
     use crate::addr::PhysAddr;
-    use crate::hal::Window;
+    use crate::hal::RegisterWindow;
 
-    fn unit(index: usize) -> Window {
-        Window { base: PhysAddr::new(0xfed9_0000 + 0x1000 * index as u64), bytes: 4096 }
+    fn unit(index: usize) -> RegisterWindow {
+        RegisterWindow { base: PhysAddr::new(0xfed9_0000 + 0x1000 * index as u64), bytes: 4096 }
     }
 
     #[test]

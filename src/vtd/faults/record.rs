@@ -6,7 +6,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 use super::FaultReason;
 use crate::addr::{Iova, SourceId};
 use crate::fault::{Access, Fault, FaultLog};
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 use crate::vtd::Capabilities;
 use crate::vtd::registers::{FSTS, Registers};
 
@@ -49,7 +49,7 @@ pub(in crate::vtd) fn drain<H: Hal>(
 const F: u32 = 1 << 31;
 
 /// A record (S 11.4.7.6): FI in 63:12; SID in 79:64, T2 92, PP 95; FR in 103:96, PV in 123:104, T1 126.
-fn decode(unit: Window, segment: u16, low: u64, high: u32, top: u32) -> Fault {
+fn decode(unit: RegisterWindow, segment: u16, low: u64, high: u32, top: u32) -> Fault {
     let bit = |word: u32, bit: u32| word >> bit & 1 == 1;
     let reason = FaultReason::new(top as u8);
     let interrupt = reason.is_interrupt();
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::addr::PhysAddr;
 
-    const UNIT: Window = Window { base: PhysAddr::zero(), bytes: 4096 };
+    const UNIT: RegisterWindow = RegisterWindow { base: PhysAddr::zero(), bytes: 4096 };
 
     #[test]
     fn a_record_says_who_wanted_what_where_and_why_not() {

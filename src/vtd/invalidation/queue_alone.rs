@@ -6,7 +6,7 @@ use super::descriptor::{Descriptor, Encoder};
 use super::queue::Queue;
 use crate::addr::{Iova, PAGE_BYTES};
 use crate::error::UnitError;
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 use crate::vtd::Capabilities;
 use crate::vtd::registers::Registers;
 
@@ -20,7 +20,7 @@ const HOST_BITS: u8 = 52;
 #[must_use = "its frames are lost with it"]
 pub struct QueueAlone {
     queue: Queue,
-    window: Window,
+    window: RegisterWindow,
     batch: [Descriptor; 16],
 }
 
@@ -30,7 +30,7 @@ impl QueueAlone {
     /// # Errors
     ///
     /// There is no such unit or no frame, or the unit does not confirm.
-    pub fn switch_on(hal: &impl Hal, window: Window) -> Result<Self, UnitError> {
+    pub fn switch_on(hal: &impl Hal, window: RegisterWindow) -> Result<Self, UnitError> {
         let registers = Registers { hal, window };
         let capabilities = Capabilities::read(&registers)?;
         let queue = Queue::new(hal, SLOTS, HOST_BITS).map_err(UnitError::no_frame(window))?;

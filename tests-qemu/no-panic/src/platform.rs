@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 
 use crate::{any_mut, any_number, show};
 
@@ -22,7 +22,7 @@ unsafe impl Hal for Platform {
         show((frames, order));
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         show(frame);
         NonNull::from(any_mut())
     }
@@ -32,21 +32,21 @@ unsafe impl Hal for Platform {
         Some(any_number())
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         show((window, offset));
         any_number() as u32
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         show((window, offset, value));
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         show((window, offset));
         any_number()
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         show((window, offset, value));
     }
 

@@ -7,7 +7,7 @@
 use core::ptr::{self, NonNull};
 
 use cofferdam::addr::{Iova, PhysAddr, Region, Rights};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam::iommu::Difference;
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Pc, entry};
@@ -108,7 +108,7 @@ fn name(kind: Entry) -> &'static str {
 /// The tables that the unit uses.
 struct Live {
     pc: &'static Pc,
-    window: Window,
+    window: RegisterWindow,
 }
 
 impl Live {

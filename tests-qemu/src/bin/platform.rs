@@ -6,7 +6,7 @@
 use core::hint::black_box;
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_pc::{Bar, Block, Dmar, Hpet, Ivrs, Pc, entry};
 use cofferdam_tests_qemu::Report;
 use heapless::Vec;
@@ -56,7 +56,7 @@ fn clock(pc: &Pc, report: &Report) {
         report.expect(false, "the clock agrees with the HPET", format_args!("no HPET"));
         return;
     };
-    let hpet = Window { base, bytes: PAGE as u32 };
+    let hpet = RegisterWindow { base, bytes: PAGE as u32 };
     // SAFETY: the firmware says that the timer is there: capabilities at 0, configuration at 10h, counter at F0h.
     let period_fs = unsafe { pc.read32(hpet, 4) };
     // SAFETY: as above; bit 0 lets it count, which nobody else minds.
@@ -97,7 +97,7 @@ fn frames(pc: &Pc, report: &Report) {
             let span = (frames.as_u64(), frames.as_u64() + (PAGE << order));
             are_good &= frames.is_aligned(PAGE << order) && !taken.iter().any(|&other| overlap(span, other));
             // SAFETY: the frames were allocated just now.
-            let first = unsafe { pc.virt(frames) };
+            let first = unsafe { pc.phys_to_virt(frames) };
             for index in 0..(512 << order) {
                 // SAFETY: the word lies in the frames.
                 let word = unsafe { first.add(index) };
@@ -280,7 +280,7 @@ fn out_of_reach(pc: &Pc, report: &Report) {
     report.expect(reads == [u32::MAX; 4], "absent configuration space reads all ones", format_args!("{reads:x?}"));
 
     let read = |base| {
-        let window = Window { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
+        let window = RegisterWindow { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
         // SAFETY: no unit is there, and the platform has to know or do no harm.
         unsafe { pc.read32(window, 0) }
     };

@@ -6,7 +6,7 @@
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
 use cofferdam::firmware::dmar::{Dmar, Structure};
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 use cofferdam::iommu::{DeviceConfig, Edit, Statistics};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Pc, entry};
@@ -37,7 +37,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let unit =
         Dmar::new(table, |_| ())?.sound().find_map(|it| if let Structure::Drhd(it) = it { Some(it) } else { None });
     let base = unit.ok_or_else(|| Words::new(format_args!("no unit")))?.base();
-    let window = Window { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
+    let window = RegisterWindow { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
     // SAFETY: this scenario runs in QEMU alone.
     let marks = unsafe { Marks::new(pc, window) };
     marks.begin("discover");

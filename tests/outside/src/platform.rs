@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 
 /// Functions of the platform, each a single `ret`.
 macro_rules! platform {
@@ -49,7 +49,7 @@ unsafe impl Hal for Platform {
         platform_free(frames.as_u64(), order);
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         platform_pointer(frame.as_u64())
     }
 
@@ -57,19 +57,19 @@ unsafe impl Hal for Platform {
         Some(platform_word_at(at.as_u64()))
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         platform_read32(window.base.as_u64(), offset)
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         platform_write32(window.base.as_u64(), offset, value);
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         platform_read64(window.base.as_u64(), offset)
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         platform_write64(window.base.as_u64(), offset, value);
     }
 

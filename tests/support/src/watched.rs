@@ -5,7 +5,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_model::Machine;
 
 /// The kinds of accesses that tests tell apart.
@@ -57,9 +57,9 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
         unsafe { self.look().free(frames, order) }
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: passed on from the caller.
-        unsafe { self.look().virt(frame) }
+        unsafe { self.look().phys_to_virt(frame) }
     }
 
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
@@ -85,22 +85,22 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
         self.look().fence();
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         // SAFETY: passed on from the caller.
         unsafe { self.look().read32(window, offset) }
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
         unsafe { self.look().write32(window, offset, value) }
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         // SAFETY: passed on from the caller.
         unsafe { self.look().read64(window, offset) }
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         // SAFETY: passed on from the caller.
         unsafe { self.look().write64(window, offset, value) }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 
 use crate::board::Board;
 use crate::devices::all::Devices;
@@ -31,7 +31,7 @@ const REGISTERS_STEP: u64 = 0x1_0000;
 /// left something undone that [`settle`](Self::settle) finds.
 pub struct Machine {
     pub(super) arena: Arc<Arena>,
-    windows: Vec<Window>,
+    windows: Vec<RegisterWindow>,
     host_address_width: u8,
     /// Loads since time last moved on for them.
     pub(super) loads: AtomicU64,
@@ -84,7 +84,7 @@ impl Machine {
     }
 
     /// Where the registers of the units are, in the order of the configuration.
-    pub fn windows(&self) -> &[Window] {
+    pub fn windows(&self) -> &[RegisterWindow] {
         &self.windows
     }
 

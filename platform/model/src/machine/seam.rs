@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 
 use crate::judge::journal::Event;
 use crate::machine::assembly::Machine;
@@ -43,7 +43,7 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         let state = &mut *self.state();
         let index = self.arena.index(frame.as_u64()).filter(|index| state.board.memory.is_allocated(*index));
         if index.is_none_or(|index| index % WORDS != 0) {
@@ -97,13 +97,13 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
         state.unit(window).map_or(u32::MAX, |(unit, board)| unit.read32(offset, board))
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
         state.before_command(window, offset, value);
@@ -113,13 +113,13 @@ unsafe impl Hal for Machine {
         state.plan();
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
         state.unit(window).map_or(u64::MAX, |(unit, board)| unit.read64(offset, board))
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
         if let Some((unit, board)) = state.unit(window) {

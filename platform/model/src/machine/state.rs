@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use cofferdam::addr::{Iova, Rights, SourceId};
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 
 use crate::board::Board;
 use crate::devices::peers;
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    pub(super) fn unit(&mut self, window: Window) -> Option<(&mut Unit, &mut Board)> {
+    pub(super) fn unit(&mut self, window: RegisterWindow) -> Option<(&mut Unit, &mut Board)> {
         let unit = self.units.iter_mut().find(|unit| unit.window().base == window.base);
         match &unit {
             None => self.board.journal.violation("HAL", format_args!("no unit has its registers at {window}")),
@@ -182,7 +182,7 @@ impl State {
 
 impl State {
     /// R11: the queue is on in all units before a root table is set in any.
-    pub(super) fn before_command(&mut self, window: Window, offset: u32, value: u32) {
+    pub(super) fn before_command(&mut self, window: RegisterWindow, offset: u32, value: u32) {
         let sets_root = self.unit(window).is_some_and(|(unit, _)| unit.sets_root(offset, value));
         if sets_root && !self.units.iter().all(Unit::queue_ready) {
             self.board.journal.violation("R11", "a root table is set while a unit's queue is off");

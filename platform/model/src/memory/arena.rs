@@ -1,6 +1,6 @@
 //! The memory that the driver allocates its frames from, as the CPU reads and writes it.
 //!
-//! It never moves, so that `virt` can hand out real pointers into it.
+//! It never moves, so that `phys_to_virt` can hand out real pointers into it.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use cofferdam::addr::PhysAddr;
-use cofferdam::hal::Window;
+use cofferdam::hal::RegisterWindow;
 
 /// One remapping unit of a machine: registers that say what it can do, and what it serves.
 ///
@@ -143,7 +143,7 @@ impl UnitConfig {
     }
 
     /// The registers, once the machine has placed them.
-    pub(crate) fn window(&self) -> Window {
-        Window { base: PhysAddr::new_truncate(self.base), bytes: self.bytes }
+    pub(crate) fn window(&self) -> RegisterWindow {
+        RegisterWindow { base: PhysAddr::new_truncate(self.base), bytes: self.bytes }
     }
 }

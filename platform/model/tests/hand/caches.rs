@@ -340,7 +340,7 @@ fn what_is_not_written_back_is_not_seen() {
 fn a_store_that_goes_past_the_seam_is_reported() {
     let (driver, _, tables) = mapped(UnitConfig::server());
     // SAFETY: the frame is allocated.
-    let words = unsafe { driver.machine.virt(tables[3]) };
+    let words = unsafe { driver.machine.phys_to_virt(tables[3]) };
     // SAFETY: a frame has 512 words.
     let sixth = unsafe { words.add(5) };
     // SAFETY: the word is in the frame, and nobody else uses it now.

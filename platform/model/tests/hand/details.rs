@@ -1,7 +1,7 @@
 //! Every other place where the model reports something: each has a case that only it reports.
 
 use cofferdam::addr::{Iova, PhysAddr};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_model::{Config, Machine, UnitConfig};
 use cofferdam_support::front::topology;
 
@@ -36,7 +36,7 @@ fn says(driver: &Driver, expected: &str) {
 #[test]
 fn accesses_outside_of_units_and_frames() {
     let driver = Driver::new(UnitConfig::server());
-    let nowhere = Window { base: PhysAddr::new(0xfe00_0000), bytes: 4096 };
+    let nowhere = RegisterWindow { base: PhysAddr::new(0xfe00_0000), bytes: 4096 };
     // SAFETY: the machine takes any access and reports a wrong one.
     assert_eq!(unsafe { driver.machine.read32(nowhere, 0) }, u32::MAX);
     says(&driver, "HAL: no unit has its registers at");
@@ -45,7 +45,7 @@ fn accesses_outside_of_units_and_frames() {
     driver.store(frame, 1);
     says(&driver, "HAL: an access outside");
     // SAFETY: as above.
-    unsafe { driver.machine.virt(frame) };
+    unsafe { driver.machine.phys_to_virt(frame) };
     says(&driver, "HAL: 0x10000000 is no frame");
 }
 

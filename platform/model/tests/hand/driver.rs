@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_model::{Config, Fault, Machine, UnitConfig};
 
 pub const GCMD: u32 = 0x18;
@@ -42,7 +42,7 @@ pub fn iotlb_pages(domain: u64, address: u64, mask: u64, leaf_only: bool) -> [u6
 
 pub struct Driver {
     pub machine: Machine,
-    pub window: Window,
+    pub window: RegisterWindow,
     pub queue: PhysAddr,
     pub status: PhysAddr,
     pub root: PhysAddr,
@@ -135,7 +135,7 @@ impl Driver {
 
     fn word(&self, address: PhysAddr) -> NonNull<u64> {
         // SAFETY: the machine takes any frame and reports a wrong one.
-        let page = unsafe { self.machine.virt(address.align_down(4096_u64)) };
+        let page = unsafe { self.machine.phys_to_virt(address.align_down(4096_u64)) };
         // SAFETY: the word is in the frame.
         unsafe { page.byte_add((address.as_u64() & 0xfff) as usize) }
     }

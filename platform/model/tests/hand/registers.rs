@@ -1,7 +1,7 @@
 //! Sections 1, 2 and 8 of the rules: what else can go wrong with registers, and with a unit that has no queue.
 
 use cofferdam::addr::{Iova, PhysAddr};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_model::{Config, Defect, Machine, Reason, UnitConfig};
 
 use crate::driver::*;
@@ -267,7 +267,7 @@ fn registers_are_accessed_with_their_width_in_their_window() {
     assert_eq!(driver.rules(), ["REG"]);
     driver.write(GSTS, 0);
     assert_eq!(driver.rules(), ["REG"]);
-    let window = Window { bytes: 0x2000, ..driver.window };
+    let window = RegisterWindow { bytes: 0x2000, ..driver.window };
     // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { driver.machine.read32(window, 0) };
     assert_eq!(driver.rules(), ["R6b"]);

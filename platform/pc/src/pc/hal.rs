@@ -3,7 +3,7 @@
 use core::ptr::{self, NonNull};
 
 use cofferdam::addr::{PhysAddr, SourceId};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use volatile::VolatilePtr;
 
 use super::Pc;
@@ -24,7 +24,7 @@ unsafe impl Hal for Pc {
         }
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         let frame: *mut u64 = ptr::with_exposed_provenance_mut(frame.as_u64() as usize);
         // SAFETY: frames that were allocated lie above the first MiB.
         unsafe { NonNull::new_unchecked(frame) }
@@ -41,24 +41,24 @@ unsafe impl Hal for Pc {
         Some(unsafe { word.read_volatile() })
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         // SAFETY: the caller says that the register is there.
         unsafe { self.register(window, offset) }.map_or(u32::MAX, VolatilePtr::read)
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         // SAFETY: the caller says that the register is there.
         if let Some(register) = unsafe { self.register(window, offset) } {
             register.write(value);
         }
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         // SAFETY: the caller says that the register is there.
         unsafe { self.register(window, offset) }.map_or(u64::MAX, VolatilePtr::read)
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         // SAFETY: the caller says that the register is there.
         if let Some(register) = unsafe { self.register(window, offset) } {
             register.write(value);
@@ -84,7 +84,7 @@ impl Pc {
     /// # Safety
     ///
     /// If the firmware is right, a register of type `T` is at that offset of the window.
-    unsafe fn register<T>(&self, window: Window, offset: u32) -> Option<VolatilePtr<'_, T>> {
+    unsafe fn register<T>(&self, window: RegisterWindow, offset: u32) -> Option<VolatilePtr<'_, T>> {
         let register = self.device_at(window.base.as_u64().checked_add(u64::from(offset))?)?;
         // SAFETY: no memory is there, it is mapped uncached, and aligned as the caller says.
         Some(unsafe { VolatilePtr::new(register.cast()) })

@@ -5,7 +5,7 @@ use heapless::Deque;
 
 use crate::addr::Requester;
 use crate::error::UnitError;
-use crate::hal::Window;
+use crate::hal::RegisterWindow;
 
 /// So many are kept. A batch that is older than what was dropped is taken to have failed, too: that costs its submitter a
 /// repetition, the opposite could cost more.
@@ -52,7 +52,7 @@ impl Failures {
 }
 
 impl Failure {
-    pub(in crate::vtd) fn error(self, unit: Window) -> UnitError {
+    pub(in crate::vtd) fn error(self, unit: RegisterWindow) -> UnitError {
         let (slot, cause) = match self {
             Self::Unresponsive { requester } => {
                 return UnitError::Device { unit, requester: Requester::new(requester) };
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn every_failure_is_said_in_words() {
-        let unit = Window { base: crate::addr::PhysAddr::new(0xfed9_0000), bytes: 0x1000 };
+        let unit = RegisterWindow { base: crate::addr::PhysAddr::new(0xfed9_0000), bytes: 0x1000 };
         let mut seen: std::vec::Vec<_> = (0..=255).map(in_words).collect();
         seen.sort_unstable();
         seen.dedup();

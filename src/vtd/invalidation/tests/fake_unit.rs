@@ -12,7 +12,7 @@ use std::vec::Vec;
 use cofferdam_support::random::Random;
 
 use crate::addr::{PhysAddr, SourceId};
-use crate::hal::{Hal, Window};
+use crate::hal::{Hal, RegisterWindow};
 use crate::vtd::invalidation::descriptor::Descriptor;
 
 const BASE: u64 = 0x10_0000;
@@ -22,7 +22,7 @@ const MANY: u64 = 1 << 22;
 const IQE: u32 = 1 << 4;
 const ICE: u32 = 1 << 5;
 pub(super) const ITE: u32 = 1 << 6;
-pub(super) const WINDOW: Window = Window { base: PhysAddr::new_truncate(0xfed9_0000), bytes: 4096 };
+pub(super) const WINDOW: RegisterWindow = RegisterWindow { base: PhysAddr::new_truncate(0xfed9_0000), bytes: 4096 };
 
 /// An invalidation of the IOTLB, told from all others by its number.
 pub(super) fn iotlb(id: u64) -> Descriptor {
@@ -412,7 +412,7 @@ unsafe impl Hal for FakeUnit {
 
     unsafe fn free(&self, _: PhysAddr, _: u8) {}
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: the frame is within the words.
         unsafe { self.first().add((frame.as_u64() - BASE) as usize / 8) }
     }
@@ -443,22 +443,22 @@ unsafe impl Hal for FakeUnit {
 
     fn fence(&self) {}
 
-    unsafe fn read32(&self, _: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, _: RegisterWindow, offset: u32) -> u32 {
         self.act();
         self.hardware().read(offset, self) as u32
     }
 
-    unsafe fn write32(&self, _: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, _: RegisterWindow, offset: u32, value: u32) {
         self.act();
         self.hardware().write(offset, value.into());
     }
 
-    unsafe fn read64(&self, _: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, _: RegisterWindow, offset: u32) -> u64 {
         self.act();
         self.hardware().read(offset, self)
     }
 
-    unsafe fn write64(&self, _: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, _: RegisterWindow, offset: u32, value: u64) {
         self.act();
         self.hardware().write(offset, value);
     }

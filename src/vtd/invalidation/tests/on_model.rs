@@ -9,7 +9,7 @@ use tock_registers::interfaces::Writeable;
 
 use crate::addr::{PhysAddr, Requester, SourceId};
 use crate::error::UnitError;
-use crate::hal::{Frames, Hal, Window};
+use crate::hal::{Frames, Hal, RegisterWindow};
 use crate::vtd::command::Command;
 use crate::vtd::invalidation::descriptor::Descriptor;
 use crate::vtd::invalidation::queue::Queue;
@@ -22,8 +22,8 @@ const B: u16 = 0x20;
 /// The model's machine. It is built on another instance of this crate than the one that is under test here.
 struct OnModel(Machine);
 
-fn theirs(window: Window) -> cofferdam_model::hal::Window {
-    cofferdam_model::hal::Window { base: window.base, bytes: window.bytes }
+fn theirs(window: RegisterWindow) -> cofferdam_model::hal::RegisterWindow {
+    cofferdam_model::hal::RegisterWindow { base: window.base, bytes: window.bytes }
 }
 
 // SAFETY: each method is the machine's, which keeps the same contract.
@@ -37,9 +37,9 @@ unsafe impl Hal for OnModel {
         unsafe { Seam::free(&self.0, frames, order) }
     }
 
-    unsafe fn virt(&self, frame: PhysAddr) -> NonNull<u64> {
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: as above.
-        unsafe { Seam::virt(&self.0, frame) }
+        unsafe { Seam::phys_to_virt(&self.0, frame) }
     }
 
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
@@ -61,22 +61,22 @@ unsafe impl Hal for OnModel {
         Seam::fence(&self.0);
     }
 
-    unsafe fn read32(&self, window: Window, offset: u32) -> u32 {
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
         // SAFETY: as above.
         unsafe { Seam::read32(&self.0, theirs(window), offset) }
     }
 
-    unsafe fn write32(&self, window: Window, offset: u32, value: u32) {
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         // SAFETY: as above.
         unsafe { Seam::write32(&self.0, theirs(window), offset, value) }
     }
 
-    unsafe fn read64(&self, window: Window, offset: u32) -> u64 {
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
         // SAFETY: as above.
         unsafe { Seam::read64(&self.0, theirs(window), offset) }
     }
 
-    unsafe fn write64(&self, window: Window, offset: u32, value: u64) {
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         // SAFETY: as above.
         unsafe { Seam::write64(&self.0, theirs(window), offset, value) }
     }
@@ -98,7 +98,7 @@ unsafe impl Hal for OnModel {
 
 struct Bench {
     hal: OnModel,
-    window: Window,
+    window: RegisterWindow,
     queue: Queue,
 }
 
@@ -106,7 +106,7 @@ impl Bench {
     /// A unit that translates, by an empty root table.
     fn new() -> Self {
         let hal = OnModel(Machine::new(Config::new([UnitConfig::server()])));
-        let window = Window { base: hal.0.windows()[0].base, bytes: hal.0.windows()[0].bytes };
+        let window = RegisterWindow { base: hal.0.windows()[0].base, bytes: hal.0.windows()[0].bytes };
         let queue = Queue::new(&hal, 256, 52).unwrap();
         let root = Frames::allocate(&hal, 0, 52).unwrap();
         let bench = Self { hal, window, queue };

@@ -11,7 +11,7 @@ use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
-use cofferdam::hal::{NoFrame, Window};
+use cofferdam::hal::{NoFrame, RegisterWindow};
 use cofferdam::iommu::{
     self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal, UnitDetails,
 };
@@ -45,7 +45,7 @@ fn run() {
     say::<Rights>();
     say::<SourceId>();
     say::<Requester>();
-    say::<Window>();
+    say::<RegisterWindow>();
     say::<NoFrame>();
     say::<Full>();
     say::<UnitError>();
@@ -76,7 +76,7 @@ fn run() {
     debug::<IovaRange>();
     debug::<SourceId>();
     debug::<Requester>();
-    debug::<Window>();
+    debug::<RegisterWindow>();
     debug::<Memory<8>>();
     debug::<FaultReason>();
     debug::<ivrs::IvInfo>();

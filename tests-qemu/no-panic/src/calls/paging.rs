@@ -1,12 +1,12 @@
 use cofferdam::addr::{IovaRange, Region, Rights};
-use cofferdam::hal::{Hal, Window};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam::internals::{Format, Geometry, Hole, PageTable, QueueAlone, SecondStage, V1};
 
 use crate::{any, any_number, show};
 
 /// What the front does with a page table and a queue, and what only tests and benchmarks do with them.
 pub(super) fn calls(hal: &impl Hal) {
-    if let Ok(queue) = QueueAlone::switch_on(hal, *any::<Window>()) {
+    if let Ok(queue) = QueueAlone::switch_on(hal, *any::<RegisterWindow>()) {
         show(queue.submit_and_wait(hal).is_ok());
     }
     let geometry: &Geometry = any();

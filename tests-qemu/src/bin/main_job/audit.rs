@@ -40,7 +40,7 @@ impl Stage<'_> {
         // SAFETY: every unit has this register.
         let root = PhysAddr::new_truncate(unsafe { hal.read64(unit.window, RTADDR) } & !0xfff);
         // SAFETY: the driver has switched the unit on, so this is its root table.
-        let table = unsafe { hal.virt(root) };
+        let table = unsafe { hal.phys_to_virt(root) };
         // SAFETY: a table has 512 words.
         let entry = unsafe { table.add(LAST_BUS) };
         // SAFETY: the entry is in the table; no request comes from that bus.
