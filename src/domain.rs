@@ -15,7 +15,7 @@ pub(crate) use table::Table;
 #[derive(Debug)]
 #[must_use = "a domain that is dropped keeps its frames"]
 pub(crate) struct Domain {
-    /// Its domain-id: the same on each unit (R38).
+    /// Its domain-id: the same on each unit ([R38](crate::guide::rules#r38)).
     pub id: DomainId,
     pub attributes: Attributes,
     pub table: Table,

@@ -8,6 +8,7 @@
 //! | [`devices`] | groups, source-ids, reserved memory, windows of bridges, device-TLBs, resets |
 //! | [`capacities`] | how much the driver holds, how much memory and stack that takes |
 //! | [`trust`] | what protection rests on |
+//! | [`rules`] | what a correct driver does, by number |
 //! | [`features`] | what works, and what does not |
 //! | [`jailhouse`] | where to find what Jailhouse does |
 
@@ -28,6 +29,9 @@ pub mod capacities {}
 
 #[doc = include_str!("../docs/guide/trust.md")]
 pub mod trust {}
+
+#[doc = include_str!("../docs/rules.md")]
+pub mod rules {}
 
 #[doc = include_str!("../docs/guide/features.md")]
 pub mod features {}

@@ -237,7 +237,7 @@ impl<'s> Topology<'s> {
         })
     }
 
-    /// True if neither SNP nor PGSNP may be set for a device (SIDP, C2).
+    /// True if neither SNP nor PGSNP may be set for a device (SIDP, [C2](crate::guide::rules#c2)).
     pub fn snoop_forbidden(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
         self.properties(config, source).contains(dmar::Properties::NO_PAGE_SNOOP)
     }
@@ -255,9 +255,9 @@ impl<'s> Topology<'s> {
         all
     }
 
-    /// True if firmware lets a device use ATS (R48): for VT-d, its root port is listed or it is a device of the SoC with a
-    /// validated cache; for AMD-Vi, its unit supports it and its entry does not forbid it. Whether the device and, for
-    /// VT-d, the unit can is not looked at.
+    /// True if firmware lets a device use ATS ([R48](crate::guide::rules#r48)): for VT-d, its root port is listed or it is
+    /// a device of the SoC with a validated cache; for AMD-Vi, its unit supports it and its entry does not forbid it.
+    /// Whether the device and, for VT-d, the unit can is not looked at.
     pub fn ats_allowed(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
         let has = |role| self.scopes.iter().any(|scope| scope.role == role && scope.covers(config, source).is_some());
         match self.unit_of(config, source).and_then(|index| self.units.get(index.get())).map(|unit| unit.kind) {
@@ -302,7 +302,7 @@ impl<'s> Topology<'s> {
     /// The IOAPICs of the MADT, each with its id there, its unit and the source-id of its interrupt requests.
     ///
     /// Firmware may have one under two ids: where one is left in both tables, they are the same. Any other that no unit
-    /// serves comes with `None`, and interrupts cannot be remapped safely (R56).
+    /// serves comes with `None`, and interrupts cannot be remapped safely ([R56](crate::guide::rules#r56)).
     pub fn match_ioapics<'a>(
         &'a self,
         madt: &'a [u8],
@@ -353,7 +353,8 @@ impl<'s> Topology<'s> {
         self.interrupt_remapping
     }
 
-    /// True if firmware asks to leave x2APIC mode alone; of no meaning without interrupt remapping (R68).
+    /// True if firmware asks to leave x2APIC mode alone; of no meaning without interrupt remapping
+    /// ([R68](crate::guide::rules#r68)).
     pub fn x2apic_opt_out(&self) -> bool {
         self.x2apic_opt_out
     }

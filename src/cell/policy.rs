@@ -4,7 +4,7 @@ use crate::domain::{Attributes, Coherency};
 
 /// Which page tables the devices of a cell are given, as far as their DMA can be made to snoop the CPU's caches.
 ///
-/// Whether a table enforces snooping is fixed when it is made (C1).
+/// Whether a table enforces snooping is fixed when it is made ([C1](crate::guide::rules#c1)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CoherencyPolicy {
     /// Every table enforces snooping: a device for which that cannot be is refused, and the cell is always coherent.

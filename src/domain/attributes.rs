@@ -32,7 +32,7 @@ pub(crate) struct Attributes {
     /// The unit snoops the CPU's caches when it walks the table.
     pub coherent_walks: bool,
     /// The reserved memory that it maps beside the cell's own: bit n for the n-th of the topology. A device that has none
-    /// never shares a table with one that has (R66).
+    /// never shares a table with one that has ([R66](crate::guide::rules#r66)).
     pub reserved: u64,
 }
 

@@ -71,7 +71,8 @@ enum Verb {
     /// docs/rules.md has each rule in words, with its section of the specification and where it is checked.
     ///
     /// Exit status: 0 if each rule that is checked has a place in the model and tests of both kinds, no number and no test
-    /// is named that does not exist, and docs/rules.md has each rule once and says where it is checked; 1 if not.
+    /// is named that does not exist, docs/rules.md has each rule once and says where it is checked, and the driver's public
+    /// documentation cites no rule without a link to it; 1 if not.
     Rules(rules::Options),
     /// Shows whether the driver keeps its layers: whether each part uses only what lies below it.
     ///

@@ -80,6 +80,23 @@ fn the_document_holds_once_it_is_written() {
 }
 
 #[test]
+fn public_documentation_that_cites_a_number_alone_is_wrong() {
+    let root = TempDir::new().unwrap();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    for folder in ["docs", "platform", "tests"] {
+        symlink(here.join(folder), root.path().join(folder)).unwrap();
+    }
+    fs::create_dir(root.path().join("src")).unwrap();
+    fs::write(root.path().join("src/lib.rs"), "//! So (R12).\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let command = command.args(["rules", "r12"]).env("CARGO_MANIFEST_DIR", root.path().join("xtask"));
+    let Output { status, stdout, .. } = command.env("NO_COLOR", "1").output().unwrap();
+    let out = String::from_utf8(stdout).unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(out.contains("src/lib.rs:1 cites R12 without a link\n"), "{out}");
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_a_reader_that_has_enough_is_none() {
     for args in [&["rules"][..], &["inspect", "../tests/firmware-tables/dmar-015e7044f49a.bin"]] {
         let xtask = |stdout: Stdio| {

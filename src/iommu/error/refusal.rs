@@ -7,7 +7,7 @@ use crate::addr::{Region, SourceId};
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
 
-/// Why a device cannot have a device-TLB (R48).
+/// Why a device cannot have a device-TLB ([R48](crate::guide::rules#r48)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoDeviceTlb {
@@ -129,7 +129,7 @@ impl fmt::Display for Others {
     }
 }
 
-/// Why a device cannot use a table as its cell needs one. Another cell may suit it (C5).
+/// Why a device cannot use a table as its cell needs one. Another cell may suit it ([C5](crate::guide::rules#c5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incompatibility {

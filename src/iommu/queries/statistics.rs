@@ -65,7 +65,7 @@ impl<H: Hal> Iommu<'_, H> {
     }
 
     /// Whether DMA of a cell's devices can leave the CPU's caches behind: it can, if any table in use now does not
-    /// enforce snooping, whatever the units could do and whatever was in use before (C3).
+    /// enforce snooping, whatever the units could do and whatever was in use before ([C3](crate::guide::rules#c3)).
     ///
     /// # Errors
     ///
