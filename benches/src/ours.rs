@@ -72,7 +72,8 @@ impl Vendor for V1 {
     const COHERENT: Self = Self { force_coherent: true };
 }
 
-/// cofferdam, with every check of its page table, in the format of a vendor, for units that snoop page walks or for those that do not.
+/// cofferdam, with every check of its page table, in the format of a vendor, for units that snoop page walks or for those
+/// that do not.
 #[derive(Debug)]
 pub struct Cofferdam<F: Vendor, const SNOOPED: bool>(Option<PageTable<F>>);
 

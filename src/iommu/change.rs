@@ -10,18 +10,19 @@ use crate::cell::{CellConfig, CellId};
 use crate::hal::Hal;
 
 impl<H: Hal> Iommu<'_, H> {
-    /// Makes all edits take effect: as if one came after the other, but only what they amount to reaches the tables, so that memory which is
-    /// taken away and granted again just so is not touched. Memory and devices may move from one cell to another. When it returns, no device reaches what was taken from it, no request to that is under
-    /// way, and all that was granted is reached.
+    /// Makes all edits take effect: as if one came after the other, but only what they amount to reaches the tables, so
+    /// that memory which is taken away and granted again just so is not touched. Memory and devices may move from one
+    /// cell to another. When it returns, no device reaches what was taken from it, no request to that is under way, and
+    /// all that was granted is reached.
     ///
-    /// Everything is checked and every frame is got before anything is touched, tables that fit are looked for among those
-    /// in use, and each unit gets one batch for what is taken away and, only where it caches what is absent, one for what
-    /// is granted. Changes of other cells go on meanwhile.
+    /// Everything is checked and every frame is got before anything is touched, tables that fit are looked for among
+    /// those in use, and each unit gets one batch for what is taken away and, only where it caches what is absent, one
+    /// for what is granted. Changes of other cells go on meanwhile.
     ///
     /// # Errors
     ///
-    /// An edit cannot be made, or there is no room or no frame: nothing changed, no table and no device. The error is that of
-    /// one edit, and names what it is about:
+    /// An edit cannot be made, or there is no room or no frame: nothing changed, no table and no device. The error is
+    /// that of one edit, and names what it is about:
     ///
     /// | edit | errors |
     /// |---|---|
@@ -35,23 +36,24 @@ impl<H: Hal> Iommu<'_, H> {
     /// If one of the cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
     ///
     /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
-    /// device behind that unit may still reach it, so the memory must not be used for anything else; the root cell does not
-    /// get it before the cell that had it is destroyed. Its devices that were
-    /// to be released stay listed in their cell, and so does a cell that was to be destroyed; the call may be repeated. Its
-    /// devices that were to be assigned are listed in their new cell if the unit may have let them in; release them.
+    /// device behind that unit may still reach it, so the memory must not be used for anything else; the root cell does
+    /// not get it before the cell that had it is destroyed. Its devices that were to be released stay listed in their
+    /// cell, and so does a cell that was to be destroyed; the call may be repeated. Its devices that were to be
+    /// assigned are listed in their new cell if the unit may have let them in; release them.
     ///
-    /// Or a device did not answer an invalidation of its device-TLB ([`UnitError::Device`](crate::error::UnitError)). All
-    /// that is said of a unit that failed holds for that device alone: all others that were to be released are. It is quarantined:
-    /// its context entry blocks it, its ATS and its bus mastering are switched off, it is asked nothing more, and it stays in
-    /// its cell until a release succeeds, which needs its answer: reset it before.
+    /// Or a device did not answer an invalidation of its device-TLB ([`UnitError::Device`](crate::error::UnitError)).
+    /// All that is said of a unit that failed holds for that device alone: all others that were to be released are. It
+    /// is quarantined: its context entry blocks it, its ATS and its bus mastering are switched off, it is asked nothing
+    /// more, and it stays in its cell until a release succeeds, which needs its answer: reset it before.
     ///
     /// Or a device that was to be released still has requests under way when [`Options::timeout_ns`](super::Options) is
-    /// over ([`Error::NotIdle`]): nothing is granted. What was to be taken away is gone, and nothing reaches it; all other
-    /// devices that were to be released are. This one stays in its cell, blocked and with its bus mastering off, and its cell
-    /// stays, too; the release may be repeated.
+    /// over ([`Error::NotIdle`]): nothing is granted. What was to be taken away is gone, and nothing reaches it; all
+    /// other devices that were to be released are. This one stays in its cell, blocked and with its bus mastering off,
+    /// and its cell stays, too; the release may be repeated.
     ///
-    /// Or it was not reset ([`Error::NotReset`]), and the same holds: it did not answer again when [`Options::timeout_ns`](super::Options)
-    /// was over after the 100 ms that a reset takes, or its cell has it reset and it cannot be any more.
+    /// Or it was not reset ([`Error::NotReset`]), and the same holds: it did not answer again when
+    /// [`Options::timeout_ns`](super::Options) was over after the 100 ms that a reset takes, or its cell has it reset
+    /// and it cannot be any more.
     pub fn commit(&self, edits: &[Edit]) -> Result<Committed, Error> {
         transaction::run(self, edits)
     }

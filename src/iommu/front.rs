@@ -28,7 +28,8 @@ use crate::unit::{NotDriven, Unit};
 ///
 /// The front itself takes some hundred bytes; what it knows lies in the memory that it is given when it
 /// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, [`enable`](Self::enable) and
-/// [`audit`](Self::audit) 2.5 KiB, the platform's functions apart.
+/// [`audit`](Self::audit) 2.5 KiB, the platform's functions apart, in the
+/// [builds that are measured](crate::guide::capacities#stack).
 pub struct Iommu<'s, H> {
     pub(super) hal: H,
     pub(super) options: Options,
@@ -111,8 +112,8 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     /// Switches all units on. Every device is blocked from then on.
     ///
-    /// A unit that firmware left on goes on with firmware's tables until all is ready; [`RemappingUnit::gap`](crate::iommu::RemappingUnit::gap) tells if its
-    /// devices could reach memory for a moment then.
+    /// A unit that firmware left on goes on with firmware's tables until all is ready;
+    /// [`RemappingUnit::gap`](crate::iommu::RemappingUnit::gap) says whether its devices could reach memory for a moment then.
     ///
     /// Access Control Services are switched on in all ports and functions that have them, so that no two devices reach each
     /// other without passing a unit, where that can be had ([`Group`](crate::topology::Group)). They stay on afterwards.

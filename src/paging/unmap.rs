@@ -58,9 +58,9 @@ impl Clearing {
 
 impl<F: Format> PageTable<F> {
     /// Unmaps what is mapped in `range`, which is page aligned. A large page at its edge is split, so that the rest of it
-    /// stays as it was. `prealloc` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit between, or
-    /// is as much as `Geometry::tables_to_edit` says; what of it is not needed goes back. If it is too little, the large page goes
-    /// whole.
+    /// stays as it was. `prealloc` comes from [`prepare_edit`](Self::prepare_edit) for the same range, with no edit
+    /// between, or is as much as `Geometry::tables_to_edit` says; what of it is not needed goes back. If it is too little,
+    /// the large page goes whole.
     #[inline]
     pub fn unmap(&mut self, hal: &impl Hal, range: IovaRange, prealloc: Prealloc) -> Change {
         if let Some((table, index)) = self.recent(range)

@@ -52,12 +52,15 @@
 //! # let poll = |done: &dyn Fn() -> bool| while !done() { machine.pause() };
 //! # let frame = || machine.allocate(0).unwrap();
 //! # let store = |frame: PhysAddr, word: usize, value: u64| {
-//! #     // SAFETY: the machine takes any access and reports a wrong one.
+//! #     // SAFETY: `word` is one of the 512 of a frame that the machine gave and that is not freed.
 //! #     unsafe { machine.store(machine.phys_to_virt(frame).add(word), value) }
 //! # };
+//! # // SAFETY: the machine has a unit in this window; it takes any access and reports a wrong one.
 //! # let write = |offset: u32, value: u64| unsafe { machine.write64(window, offset, value) };
+//! # // SAFETY: as above.
 //! # let status = || unsafe { machine.read32(window, 0x1c) };
 //! # let command = |value: u32, bit: u32| {
+//! #     // SAFETY: as above.
 //! #     unsafe { machine.write32(window, 0x18, value | bit) };
 //! #     poll(&|| status() & bit != 0);
 //! # };
@@ -72,6 +75,7 @@
 //! # store(queue, 4, 0x25 | 1 << 32);
 //! # store(queue, 5, queue.as_u64() + 0x800);
 //! # write(0x88, 48);
+//! # // SAFETY: the word is in the queue's frame, which the machine gave and which is not freed.
 //! # poll(&|| unsafe { machine.load(machine.phys_to_virt(queue).add(0x100)) } == 1);
 //! # command(1 << 26, 1 << 31);
 //! # for level in 0..3 {
