@@ -42,7 +42,7 @@ impl Domain {
         Ok(())
     }
 
-    /// Takes a range from the page table, but for these rights. If no frame is left to split a page, all of it goes: devices
+    /// Takes a range from the page table, except for these rights. If no frame is left to split a page, all of it goes: devices
     /// may reach less than they are granted, but not more.
     #[inline(never)]
     pub(crate) fn revoke_or_more(&mut self, hal: &impl Hal, range: IovaRange, but_for: Option<Rights>) -> Change {

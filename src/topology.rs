@@ -1,6 +1,6 @@
 //! Who serves whom: units, the devices in their scope, reserved memory, and which source-ids a device's requests carry.
 //!
-//! Neutral of the vendor. Made once from a firmware table; answers about a device read configuration space anew each
+//! Neutral of the vendor. Made once from a firmware table; answers about a device read configuration space again each
 //! time, so they follow bus numbers and virtual functions as they are then.
 #![forbid(unsafe_code)]
 
@@ -342,7 +342,7 @@ impl<'s> Topology<'s> {
         }
     }
 
-    /// Bits of a physical address that DMA can use: 32 to 52. That is the whole machine's: no unit tells of a width of its
+    /// Bits of a physical address that DMA can use: 32 to 52. That is the whole machine's: no unit reports a width of its
     /// own (VT-d 5.10, section 8.1).
     pub fn host_address_width(&self) -> u8 {
         self.host_address_width

@@ -4,7 +4,7 @@
 //! They build the driver once for each (half a minute each), so they run on request:
 //! `cargo test --test planted -- --ignored --nocapture`, with a part of a bug's text in `PLANTED` for that one alone. A bug
 //! is an exact piece of the code and what stands in its place, so code may move; where the piece is not there, once, the
-//! test says so, and the bug has to be planted anew.
+//! test says so, and the bug has to be planted again.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -65,7 +65,7 @@ fn every_planted_bug_is_found_and_called_by_its_rule() {
 fn every_bug_can_be_planted() {
     for bug in BUGS {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(bug.file)).unwrap();
-        assert!(plant(bug, &text).is_some_and(|planted| planted != text), "plant it anew: {}", bug.what);
+        assert!(plant(bug, &text).is_some_and(|planted| planted != text), "plant it again: {}", bug.what);
     }
 }
 

@@ -211,7 +211,7 @@ impl Edits {
         Self { front, cells }
     }
 
-    /// How often a unit was told of something.
+    /// How often the doorbell of a unit was rung.
     pub fn doorbells(&self) -> u64 {
         self.front.statistics().doorbells
     }

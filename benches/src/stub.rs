@@ -1,4 +1,4 @@
-//! A machine whose units do without a question what they are told, so that what is measured is the driver: at once, or
+//! A machine whose units obey each command without a check, so that what is measured is the driver: at once, or
 //! after a time in which the CPU can do something else.
 
 use std::collections::VecDeque;
@@ -57,7 +57,7 @@ impl Machine {
         Self { units, latency: None, began: Instant::now(), clock, accesses, apart }
     }
 
-    /// A machine with so many units, which confirm what they are told so long after its doorbell.
+    /// A machine with so many units, which confirm a command so long after its doorbell.
     pub fn with_latency(units: usize, latency: Duration) -> Self {
         Self { latency: Some(latency), ..Self::new(units) }
     }

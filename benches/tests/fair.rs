@@ -120,7 +120,7 @@ fn a_cell_costs_one_doorbell_and_one_wait_when_it_is_destroyed() {
 }
 
 #[test]
-fn carving_a_cell_splits_leaves_at_its_edges_only_and_they_are_whole_again_afterwards() {
+fn carving_a_cell_splits_only_leaves_at_its_edges_until_it_ends() {
     let _alone = alone();
     let cost = Cost { doorbells: 3, waits: 3, registers: 3, frames: 8, frames_at_most: 14, frames_left: 0 };
     assert_eq!(cost_of_carving(), cost);
@@ -143,5 +143,5 @@ fn four_threads_edit_their_cells_on_64_units() {
     let edits = Edits::new(64);
     let before = edits.doorbells();
     assert!(edits.run(4, 10) > 0.0);
-    assert_eq!(edits.doorbells() - before, 4 * 10 * 64, "each unit is told of each unmap");
+    assert_eq!(edits.doorbells() - before, 4 * 10 * 64, "each unmap invalidates in each unit");
 }

@@ -109,7 +109,7 @@ mod tests {
     use crate::addr::Rights;
 
     #[test]
-    fn what_is_granted_within_a_run_is_told_from_what_is_not() {
+    fn what_is_granted_within_a_run_is_separate_from_the_rest() {
         let source = SourceId::new(0, 0, 3, 0).unwrap();
         let pages = |first: u64, count: u64| {
             let output = PhysAddr::new(0x10_0000 + (first << 12));

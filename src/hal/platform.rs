@@ -14,7 +14,7 @@ use crate::addr::{PhysAddr, SourceId};
 /// # Where its methods are called
 ///
 /// Each method runs on the CPU that called the front, within that call; the driver has no thread and no timer of its own, and
-/// leaves interrupts as they are. A front that several CPUs share calls the methods on all of them at the same time, but for
+/// leaves interrupts as they are. A front that several CPUs share calls the methods on all of them at the same time, except
 /// those that it calls under the configuration's lock.
 ///
 /// **No method may call the front**, not even for another purpose: most run while a lock of the front is held, which such a
@@ -57,8 +57,9 @@ pub unsafe trait Hal {
     /// but a unit would look elsewhere for a table that is above. Frames that do not are given back at once, and the call
     /// fails as if there were none, with [`NoFrame::TooHigh`](super::NoFrame::TooHigh).
     ///
-    /// `order` is 0, but for the queue of a unit: that is allocated by [`enable`](crate::Iommu::enable) alone, in two pieces of
-    /// one frame for every 256 of its slots ([`Options::queue_slots`](crate::iommu::Options)), so `order` is 7 at most.
+    /// `order` is 0, except for the queue of a unit: that is allocated by [`enable`](crate::Iommu::enable) alone, in two
+    /// pieces of one frame for every 256 of its slots ([`Options::queue_slots`](crate::iommu::Options)), so `order` is 7 at
+    /// most.
     ///
     /// Called by one CPU at a time for one front, under the configuration's lock; never in an NMI. An allocator that the
     /// hypervisor uses elsewhere needs a lock of its own, which must not be held during a call of the front.
@@ -125,7 +126,7 @@ pub unsafe trait Hal {
     ///
     /// # Implementation safety
     ///
-    /// One single 64-bit load, made anew at each call.
+    /// One single 64-bit load, made again at each call.
     #[inline(always)]
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
         // SAFETY: the caller says that the entry is aligned and in a live frame, so it is valid for a read.
@@ -144,7 +145,7 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// What is read is memory, so that reading does nothing else, and no reference of Rust's excludes it. It is what the CPU
-    /// sees: one single 64-bit load, made anew at each call.
+    /// sees: one single 64-bit load, made again at each call.
     fn word_at(&self, at: PhysAddr) -> Option<u64> {
         let _ = at;
         None

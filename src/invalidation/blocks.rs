@@ -72,7 +72,7 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Those of a device-TLB: of any size, but for all there is.
+    /// Those of a device-TLB: of any size, except for all there is.
     pub(crate) const OF_DEVICE: Self = Self { cost: Cost::DEVICE_TLB, widest: 51, page: 51 };
 
     /// Chooses the cheapest blocks that hold all pages of `changed`: ranges of page numbers, first and last, none twice. False,

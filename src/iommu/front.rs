@@ -121,7 +121,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// # Errors
     ///
     /// Units failed, cannot be used, or found no frames; the error is that of the first. All others are on and can be used,
-    /// and [`units`](Self::units) tells the state of each. Devices behind a unit that did not come up are refused, **but may
+    /// and [`units`](Self::units) has the state of each. Devices behind a unit that did not come up are refused, **but may
     /// not be blocked**: until it translates they may reach all memory. So a caller who wants no such device on the machine
     /// stops here; one who goes on has to keep their bus mastering off. May be repeated.
     pub fn enable(&mut self) -> Result<(), Error> {
@@ -143,7 +143,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     }
 
     /// Switches all units off and gives their frames back, once no device has a cell: **from then on every device reaches
-    /// all memory**, but for the regions that firmware had protected by registers, which are protected again.
+    /// all memory**, except for the regions that firmware had protected by registers, which are protected again.
     ///
     /// Only that is given back. Where firmware had left translation or a queue on, it stays off, since what became of their
     /// memory is not known; no unit sends fault events. Cells stay, and [`enable`](Self::enable) may follow.

@@ -14,8 +14,8 @@ pub struct Options {
     /// `timeout_ns` in any case.
     ///
     /// A unit gives a device time to answer, which only the unit knows (VT-d 5.10, section 4.3), and here it does so twice;
-    /// then the device is named and fenced. If this is over before, it is the unit that is out of service. Devices that die
-    /// together may each take that long.
+    /// then the device is named and quarantined. If this is over before, it is the unit that is out of service. Devices that
+    /// die together may each take that long.
     pub device_timeout_ns: u64,
     /// Where main memory is, if that is known: protected by registers while a unit that firmware left on is taken over, where
     /// the unit has no better way.

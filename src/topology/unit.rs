@@ -35,7 +35,7 @@ pub struct UnitInfo {
     pub include_all: bool,
     /// The node that it belongs to, as the SRAT table numbers them.
     pub proximity: Option<u32>,
-    /// Who made it, and what the table tells for that kind alone.
+    /// Who made it, and what the table says for that kind alone.
     pub kind: UnitKind,
     /// Where in the table it is defined.
     pub offset: u32,
@@ -51,7 +51,7 @@ pub enum UnitKind {
     AmdVi(AmdUnit),
 }
 
-/// What the IVRS table tells of an AMD unit; the fields are those of [`Ivhd`](crate::firmware::ivrs::Ivhd).
+/// What the IVRS table says of an AMD unit; the fields are those of [`Ivhd`](crate::firmware::ivrs::Ivhd).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AmdUnit {
@@ -69,7 +69,7 @@ pub struct AmdUnit {
     pub features: Option<u64>,
     /// Image of the Extended Feature 2 Register.
     pub features2: Option<u64>,
-    /// The type of block that tells it.
+    /// The type of block that says it.
     pub described_by: IvhdKind,
 }
 

@@ -41,7 +41,7 @@ pub struct Capabilities {
     /// How many fault recording registers there are, 1 to 256.
     pub fault_records: u16,
     /// The largest page, as the level of its entry: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB.
-    pub largest_page: u8,
+    pub max_leaf_level: u8,
     /// Largest address mask of a page-selective invalidation; `None` if there is no such invalidation.
     pub page_selective: Option<u8>,
     /// Invalidations can drain writes.
@@ -106,7 +106,7 @@ impl Capabilities {
             input_bits: cap.read(CAP::MGAW) as u8 + 1,
             fault_offset: cap.read(CAP::FRO) as u32 * 16,
             fault_records: cap.read(CAP::NFR) as u16 + 1,
-            largest_page: match cap.read(CAP::SSLPS) & 0b11 {
+            max_leaf_level: match cap.read(CAP::SSLPS) & 0b11 {
                 0b00 | 0b10 => 1,
                 0b01 => 2,
                 _ => 3,
@@ -173,7 +173,7 @@ impl Capabilities {
         let mut usable = supported.into_iter().filter(|&(.., supported)| supported);
         let widest = usable.clone().next_back()?;
         let (levels, width, _) = usable.find(|&(_, width, _)| width >= self.input_bits).unwrap_or(widest);
-        Geometry::new(levels, self.largest_page, width.min(self.input_bits), host_bits.min(52), &[Hole::INTERRUPTS])
+        Geometry::new(levels, self.max_leaf_level, width.min(self.input_bits), host_bits.min(52), &[Hole::INTERRUPTS])
     }
 }
 
@@ -187,7 +187,7 @@ impl fmt::Display for Capabilities {
                 separator = " or ";
             }
         }
-        let page = match self.largest_page {
+        let page = match self.max_leaf_level {
             1 => "4 KiB",
             2 => "2 MiB",
             _ => "1 GiB",
@@ -233,7 +233,7 @@ pub(super) mod tests {
         input_bits: 48,
         fault_offset: 0x220,
         fault_records: 1,
-        largest_page: 3,
+        max_leaf_level: 3,
         page_selective: Some(18),
         write_draining: true,
         read_draining: true,
@@ -285,7 +285,7 @@ pub(super) mod tests {
         };
         assert_eq!([1, 2, 3].map(levels), [[true, false, false], [false, true, false], [false, false, true]]);
         assert_eq!([0, 4].map(levels), [[false; 3]; 2], "reserved");
-        let page = |sizes: u64| read(0x10, CAP & !(0xf << 34) | sizes << 34, ECAP).unwrap().largest_page;
+        let page = |sizes: u64| read(0x10, CAP & !(0xf << 34) | sizes << 34, ECAP).unwrap().max_leaf_level;
         assert_eq!([0b00, 0b01, 0b10, 0b11].map(page), [1, 2, 1, 3], "1 GiB alone is not relied upon");
     }
 
@@ -341,8 +341,8 @@ pub(super) mod tests {
         let none = Capabilities { three_levels: false, four_levels: false, fault_records: 8, coherent: true, ..QEMU };
         assert!(none.to_string().starts_with("version 1.0, page tables of no levels, "));
         assert!(none.to_string().contains("8 fault records") && none.to_string().ends_with(", page walks that snoop"));
-        for (largest_page, words) in [(1, "4 KiB"), (2, "2 MiB"), (3, "1 GiB")] {
-            let unit = Capabilities { largest_page, ..QEMU }.to_string();
+        for (max_leaf_level, words) in [(1, "4 KiB"), (2, "2 MiB"), (3, "1 GiB")] {
+            let unit = Capabilities { max_leaf_level, ..QEMU }.to_string();
             assert!(unit.contains(&format!("pages up to {words}, ")), "{unit}");
         }
     }

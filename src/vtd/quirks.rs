@@ -104,7 +104,7 @@ mod tests {
         let effects = |id, revision| matching(id, revision).map(|quirk| quirk.effect).collect::<Vec<_>>();
         assert_eq!(effects(0x2a40_8086, 7), [Effect::FlushWriteBuffers]);
         assert_eq!(effects(0x2a40_1022, 7), [], "of another vendor");
-        assert_eq!(effects(0x8086_2a40, 7), [], "the other way round");
+        assert_eq!(effects(0x8086_2a40, 7), [], "vendor and device swapped");
         assert_eq!((effects(0x4001_8086, 0x20).len(), effects(0x4001_8086, 0x21).len()), (1, 0));
         let interrupts = |revision| effects(0x3405_8086, revision).len();
         assert_eq!([0, 0x13, 0x14, 0x22, 0x23].map(interrupts), [1, 1, 0, 1, 0]);

@@ -185,7 +185,7 @@ impl Unit {
     ///
     /// # Errors
     ///
-    /// The unit failed before. Or its queue has [no room](UnitError::NoRoom): then it owes a flush of everything.
+    /// The unit failed before. Or its queue has [no room](UnitError::NoRoom): then everything has to be flushed.
     pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush<'_>, list: &List<'_>) -> Result<Option<Begun>, UnitError> {
         self.counters.avoided(flush.avoided());
         let write_buffer = flush.write_buffer();

@@ -17,7 +17,7 @@ const IQT: u32 = 0x88;
 pub enum Fault {
     /// Every register reads all ones, as if the unit were powered off.
     AllOnes,
-    /// There is no invalidation queue, so it is told through registers.
+    /// There is no invalidation queue, so it takes commands from registers.
     NoQueue,
     /// There are no invalidation registers either, as from major version 6 on.
     NoInvalidation,

@@ -1,4 +1,4 @@
-//! QEMU's `edu` device (1234:11e8): copies between memory and a buffer of its own, at any address that it is told.
+//! QEMU's `edu` device (1234:11e8): copies between memory and a buffer of its own, at any address that it is given.
 
 use cofferdam::addr::{Iova, SourceId};
 use cofferdam::hal::Hal;
@@ -95,7 +95,7 @@ impl Edu {
         self.registers.write64(COMMAND, command);
     }
 
-    /// The device does not tell whether it got through.
+    /// The device does not report whether it got through.
     fn transfer(&self, source: u64, destination: u64, bytes: u64, command: u64) -> bool {
         self.begin(source, destination, bytes, command);
         self.is_done()

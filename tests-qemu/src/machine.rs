@@ -68,7 +68,7 @@ pub fn dmar_without_snoop(pc: &Pc, device: SourceId) -> Result<Table, Words> {
     Ok(table)
 }
 
-/// Finds the remapping units that the firmware's table names over `hal`, tells of them, and switches them on.
+/// Finds the remapping units that the firmware's table names over `hal`, reports them, and switches them on.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ pub fn bring_up<H: Hal>(hal: H, table: &[u8], report: &Report) -> Result<Front<H
     Ok(iommu)
 }
 
-/// Finds the remapping units that the firmware's table names over `hal`, and tells of them.
+/// Finds the remapping units that the firmware's table names over `hal`, and reports them.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
 //! The hardware's own tables, read back as the hardware finds them: from its registers on, with bit positions taken
-//! from the specification anew (VT-d 5.10, sections 9.1, 9.3, 9.8, 11.4.3, 11.4.5), not from the driver.
+//! from the specification alone (VT-d 5.10, sections 9.1, 9.3, 9.8, 11.4.3, 11.4.5), not from the driver.
 
 use core::ptr;
 
@@ -55,7 +55,7 @@ pub unsafe fn count_leaves(hal: &impl Hal, window: RegisterWindow, is_asked: imp
     let mut leaves = Leaves { snoop_control: ecap >> 7 & 1 == 1, ..Leaves::default() };
     let mut each = |entry, _: u64, word: u64| match entry {
         Entry::Root => {}
-        // Each is told by two words.
+        // Each comes as two words.
         Entry::Context => leaves.functions += 1,
         Entry::Table(_) => leaves.snooped_tables += word >> 11 & 1,
         Entry::Page(level) => {

@@ -128,7 +128,7 @@ fn cells_that_allow_unsafe_interrupts_are_named() {
 }
 
 #[test]
-fn a_source_is_told_with_the_segment_of_its_unit() {
+fn a_source_has_the_segment_of_its_unit() {
     let machine = machine([UnitConfig { segment: 2, ..UnitConfig::client() }]);
     let iommu = enabled_front(&machine, &machine.dmar(), Options::default());
     let (source, region) = (SourceId::new(2, 0, 3, 0).unwrap(), region(INPUT, MEMORY_A, PAGE, RW));

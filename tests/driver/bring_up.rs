@@ -176,7 +176,7 @@ fn a_status_bit_that_never_comes_is_named_in_time() {
 }
 
 #[test]
-fn without_frames_a_unit_does_not_come_up_and_tells_so() {
+fn without_frames_a_unit_does_not_come_up_and_says_so() {
     for count in 0..3 {
         let machine = machine([UnitConfig::server()]);
         machine.allow_allocations(Some(count));

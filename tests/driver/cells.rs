@@ -193,7 +193,7 @@ fn devices_that_need_the_same_share_a_table_and_others_do_not() {
 
     iommu.release(function(1, 0)).unwrap();
     assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced), "as if it had never been there");
-    assert_eq!(machine.frames_in_use(), one + 1, "but for the context table of its bus");
+    assert_eq!(machine.frames_in_use(), one + 1, "except for the context table of its bus");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_cell_is_made_and_destroyed_by_one_batch_each_at_most() {
     }
 }
 
-/// A device's search for a table ends before the device is touched: a failed one tells the unit nothing.
+/// A device's search for a table ends before the device is touched: a failed one sends the unit nothing.
 #[test]
 fn attaching_to_a_shared_domain_costs_one_entry_at_most() {
     for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
@@ -301,7 +301,7 @@ fn a_unit_that_fails_keeps_its_memory_and_grants_nothing() {
 }
 
 #[test]
-fn a_change_tells_which_cells_are_not_what_they_were() {
+fn a_change_reports_which_cells_are_not_what_they_were() {
     let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
@@ -322,7 +322,7 @@ fn a_change_tells_which_cells_are_not_what_they_were() {
 }
 
 #[test]
-fn what_a_failed_change_could_not_tell_is_told_by_the_next() {
+fn what_a_failed_change_could_not_report_the_next_does() {
     let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();

@@ -43,7 +43,7 @@ fn neighbours(machine: &Machine) -> (Front<&Machine>, CellId, CellId) {
 }
 
 #[test]
-fn memory_of_another_cell_is_told_with_its_owner() {
+fn memory_of_another_cell_is_reported_with_its_owner() {
     let machine = machine([UnitConfig::client()]);
     let (iommu, a, b) = neighbours(&machine);
     machine.flip(entry_over(&machine, 3, INPUT, 1), MEMORY_A ^ MEMORY_B);
@@ -71,7 +71,7 @@ fn memory_of_another_cell_is_told_with_its_owner() {
 }
 
 #[test]
-fn only_what_the_other_cell_owns_alone_is_told() {
+fn only_what_the_other_cell_owns_alone_is_reported() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled(&machine);
     let (a, source) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 3));
@@ -125,7 +125,7 @@ fn requests_that_pass_without_a_table_reach_everything() {
 }
 
 #[test]
-fn a_device_tlb_that_nobody_asked_for_is_told() {
+fn a_device_tlb_that_nobody_requested_is_reported() {
     let machine = machine([UnitConfig::server()]);
     let (iommu, ..) = neighbours(&machine);
     assert_eq!(iommu.audit(|_| ()).unwrap().device_tlbs, 0);
@@ -135,7 +135,7 @@ fn a_device_tlb_that_nobody_asked_for_is_told() {
 }
 
 #[test]
-fn requested_device_tlbs_count_and_fenced_devices_stay_blocked() {
+fn requested_device_tlbs_count_and_quarantined_ones_stay_off() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * PAGE, RW), function(0, 3));
@@ -159,7 +159,7 @@ fn requested_device_tlbs_count_and_fenced_devices_stay_blocked() {
 }
 
 #[test]
-fn a_domain_id_that_two_tables_have_is_told() {
+fn a_domain_id_that_two_tables_have_is_reported() {
     let machine = machine([UnitConfig::client()]);
     let (iommu, ..) = neighbours(&machine);
     let upper = [3, 4].map(|device| peek(&machine, context(&machine, device).as_u64() + 8));
@@ -257,7 +257,7 @@ fn set_register(machine: &Machine, offset: u32, value: u64) {
 }
 
 #[test]
-fn registers_that_somebody_else_wrote_are_told() {
+fn registers_that_somebody_else_wrote_are_reported() {
     const RTADDR: u32 = 0x20;
     let machine = machine([UnitConfig::server()]);
     let (iommu, a, b) = neighbours(&machine);
@@ -307,9 +307,9 @@ fn a_unit_that_failed_is_compared_with_what_was_left_to_it() {
         let entry = context(&machine, 3);
         let before = peek(&machine, entry.as_u64());
         iommu.release(device).unwrap_err();
-        let fenced = audit(&iommu);
+        let quarantined = audit(&iommu);
         machine.flip(entry, before);
-        let told: Vec<_> = audit(&iommu).into_iter().filter(|one| !fenced.contains(one)).collect();
+        let told: Vec<_> = audit(&iommu).into_iter().filter(|one| !quarantined.contains(one)).collect();
         assert!(matches!(told[..], [Difference::NotBlocked { source, .. }] if source == device), "{name}: {told:?}");
         machine.abandon();
     }

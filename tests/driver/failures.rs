@@ -156,9 +156,12 @@ fn what_a_refused_flush_left_is_gone_before_the_next_grant() {
         let others = submitted(&|| {
             iommu.assign(elsewhere, other).unwrap();
         });
-        assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit owes nothing");
+        assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit has nothing to make up for");
         machine.break_unit(1, Defect::QueueErrorAfter(1));
-        assert!(matches!(iommu.assign(new, cell), Err(Error::Unit(UnitError::Queue { .. }))), "{name}: it still owes");
+        assert!(
+            matches!(iommu.assign(new, cell), Err(Error::Unit(UnitError::Queue { .. }))),
+            "{name}: it still has to make up for it"
+        );
         assert_eq!(read(&machine, new, INPUT + PAGE), None, "{name}");
         let with_everything = submitted(&|| {
             iommu.assign(new, cell).unwrap();
@@ -256,7 +259,7 @@ fn the_root_cell_waits_for_what_a_failed_unit_may_reach() {
 }
 
 #[test]
-fn the_root_cell_maps_again_what_it_gave_up_after_a_failure() {
+fn the_root_cell_maps_again_what_it_lost_after_a_failure() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let (root, disk) = (iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 1));

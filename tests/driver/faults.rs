@@ -61,7 +61,7 @@ fn all_records_are_read_oldest_first_wherever_the_first_one_is() {
 }
 
 #[test]
-fn an_overflow_is_told_and_cleared() {
+fn an_overflow_is_reported_and_cleared() {
     let machine = machine([UnitConfig::server().fault_records(2)]);
     let iommu = enabled(&machine);
     for bus in 0..5 {

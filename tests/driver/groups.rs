@@ -247,7 +247,7 @@ fn a_device_nobody_sees_is_refused_unless_the_cell_allows_it() {
     assert_eq!((info.group.isolation(), info.refusal), (Isolation::Unknown, None));
     let error = Error::Refused { device, reason: Refusal::UnknownIsolation };
     assert_eq!(alone(&iommu, device).unwrap_err(), error);
-    assert_eq!(error.to_string(), "0000:00:03.0 is refused: configuration space does not tell what isolates it");
+    assert_eq!(error.to_string(), "0000:00:03.0 is refused: configuration space does not show what isolates it");
     iommu.assign(device, iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).unwrap();
     assert_eq!(iommu.topology().group(&NoConfigSpace, device).isolation(), Isolation::Unknown);
 }

@@ -28,10 +28,11 @@ mod reserved;
 mod resets;
 mod shared;
 mod shared_ids;
-mod silent_devices;
+
 mod take_over;
 mod threads;
 mod unlinked;
+mod unresponsive_devices;
 mod waits;
 mod windows;
 mod withheld;

@@ -64,7 +64,7 @@ const WAYS: [Way; 3] = [
     },
 ];
 
-/// Delayed DMA: a device is told to write late, its cell is destroyed, and its memory is another's.
+/// Delayed DMA: a device begins a late write, its cell is destroyed, and its memory is another's.
 #[test]
 fn what_a_device_writes_late_arrives_in_no_other_cell() {
     for (name, unit) in presets() {

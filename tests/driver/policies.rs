@@ -1,4 +1,4 @@
-//! What a cell may choose, what it is told before, and what follows.
+//! What a cell may choose, what it learns before, and what follows.
 
 use cofferdam::addr::{IovaRange, Rights, SourceId};
 use cofferdam::hal::NoFrame;
@@ -127,7 +127,7 @@ fn ten_thousand_histories_end_with_their_devices_coherency() {
 }
 
 #[test]
-fn a_device_is_told_of_before_a_cell_is_chosen() {
+fn a_device_is_described_before_a_cell_is_chosen() {
     let machine = client();
     machine.add_bridge(function(0, 7), BridgeKind::Conventional, 5..=5);
     let iommu = on(&machine);
@@ -326,7 +326,7 @@ fn a_root_cells_device_has_to_suit_what_comes_back_to_it() {
         iommu.assign(device, root).unwrap();
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(cell, region(0, memory, PAGE, RW)).unwrap();
-        assert!(iommu.map(root, region(memory, memory, PAGE, RW)).is_err(), "the other way round");
+        assert!(iommu.map(root, region(memory, memory, PAGE, RW)).is_err(), "in the reverse order");
         iommu.destroy_cell(cell).unwrap();
         let mut change = iommu.change();
         change.release(device).map(root, region(memory, memory, PAGE, RW));

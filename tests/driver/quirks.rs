@@ -1,4 +1,4 @@
-//! What the host bridge tells of a chipset's units.
+//! What the host bridge says of a chipset's units.
 
 use cofferdam::addr::Rights;
 use cofferdam::vtd::{Effect, quirks_of_machine};

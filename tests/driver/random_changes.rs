@@ -127,7 +127,7 @@ fn after_any_failure_the_tables_are_what_is_committed() {
         let iommu = limited_front(&machine, &table_of_two_units(&machine), &limits, Options::default());
         let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
         let mut cells = vec![root];
-        let mut silent = Vec::new();
+        let mut unresponsive = Vec::new();
         for step in 0..STEPS {
             while cells.len() < 4 {
                 cells.push(iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
@@ -141,12 +141,12 @@ fn after_any_failure_the_tables_are_what_is_committed() {
             if random.one_in(3) {
                 let device = function(random.below(2) as u8, random.below(2) as u8);
                 machine.set_device_tlb(device, Answer::Never, 32);
-                silent.push(device);
+                unresponsive.push(device);
             }
             let result = iommu.commit(&edits);
             failed += u64::from(matches!(result, Err(Error::Unit(_))));
             (0..2).for_each(|unit| machine.mend_unit(unit));
-            for device in silent.drain(..) {
+            for device in unresponsive.drain(..) {
                 machine.set_device_tlb(device, Answer::After(0), 32);
             }
             assert_nothing_differs(&iommu, format_args!("seed {seed}, step {step}: {edits:?}: {result:?}"));

@@ -20,7 +20,7 @@ fn selective() -> UnitConfig {
 }
 
 #[test]
-fn each_kind_of_unit_without_a_queue_forgets_what_it_is_told_to() {
+fn each_kind_of_unit_without_a_queue_invalidates_all_it_should() {
     let first = UnitConfig::first_generation();
     let quick = UnitConfig { cap: first.cap & !(1 << 4), ..first.clone() };
     for unit in [selective(), first.caching_mode(true), quick.clone().coherent(true), quick.caching_mode(true)] {
@@ -66,7 +66,7 @@ fn units_with_a_queue_and_without_one_share_a_cell() {
 }
 
 #[test]
-fn a_unit_that_forgets_more_than_it_was_told_to_is_as_good() {
+fn a_unit_that_invalidates_more_than_it_should_is_as_good() {
     let machine = machine([selective()]);
     machine.break_unit(0, Defect::RegistersCoarse);
     let iommu = enabled(&machine);

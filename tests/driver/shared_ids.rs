@@ -1,4 +1,4 @@
-//! Devices whose requests cannot be told from each other: they belong to one cell, and leave it together.
+//! Devices whose requests cannot be distinguished: they belong to one cell, and leave it together.
 
 use cofferdam::addr::Rights;
 use cofferdam::iommu::{Error, Refusal};
@@ -47,7 +47,7 @@ fn devices_come_one_by_one_and_leave_together() {
             change.release(first).release(second);
             change.commit().unwrap();
             assert!(!write(&machine, first, INPUT, 1) && !write(&machine, second, INPUT, 2), "{name}");
-            // And the other way round, both at once.
+            // And back, both at once.
             let mut change = iommu.change();
             change.assign(second, cell).assign(first, cell);
             change.commit().unwrap();
@@ -62,7 +62,7 @@ fn devices_come_one_by_one_and_leave_together() {
 }
 
 #[test]
-fn nobody_gets_the_source_id_of_a_fenced_device() {
+fn nobody_gets_the_source_id_of_a_quarantined_device() {
     let machine = machine([UnitConfig::server()]);
     machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=4);
     let [first, second] = [of(3, 1, 0), of(4, 2, 0)];

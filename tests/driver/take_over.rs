@@ -70,7 +70,7 @@ fn with_memory_protected_no_request_gets_through() {
 }
 
 #[test]
-fn without_a_way_to_avoid_it_the_gap_is_told() {
+fn without_a_way_to_avoid_it_the_gap_is_reported() {
     assert_eq!(reached(UnitConfig::client().found_running(), None), ([true; 2], true));
     let server = UnitConfig::server().found_running();
     assert_eq!(reached(server, memory(0x8000_0000, 0x1_8000_0000)), ([true; 2], true));
@@ -149,7 +149,7 @@ fn a_queue_that_waits_for_a_device_is_taken_over() {
     machine.add_ats(function(0, 3), 32);
     machine.set_device_tlb(function(0, 3), Answer::Never, 32);
     let ring = machine.allocate(0).unwrap();
-    // A device-TLB invalidation for 00:03.0 and a wait that tells nobody.
+    // A device-TLB invalidation for 00:03.0 and a wait that notifies nobody.
     for (word, value) in [3 | 0x18 << 32, !0xfff, 5].into_iter().enumerate() {
         // SAFETY: the frame has just been allocated.
         let first = unsafe { machine.phys_to_virt(ring) };

@@ -67,7 +67,7 @@ fn four_cells_change_while_two_cpus_read_faults() {
     assert_eq!(machine.frames_in_use(), 3 + 3 + 2, "queues, root tables and the context tables of two buses");
 }
 
-/// Four CPUs, each with two cells and two devices: one behind a unit that all share, one behind a unit of its own but for
+/// Four CPUs, each with two cells and two devices: one behind a unit that all share, one behind a unit of its own except for
 /// the last. Memory and devices move from one cell to the other by changes of several edits, which overlap with those of the
 /// other CPUs, while two more CPUs read faults.
 #[test]
@@ -184,12 +184,12 @@ fn on_four_cpus(seed: u64, failing: bool) {
             let (mut muted, mut random) = (false, Random::new(seed + 100));
             while busy.load(Ordering::Relaxed) != 0 {
                 if failing {
-                    let silent = function(random.below(2) as u8, random.below(2) as u8);
+                    let unresponsive = function(random.below(2) as u8, random.below(2) as u8);
                     machine.break_unit(random.index(2), Defect::QueueErrorAfter(random.below(8)));
-                    machine.set_device_tlb(silent, Answer::Never, 32);
+                    machine.set_device_tlb(unresponsive, Answer::Never, 32);
                     thread::yield_now();
                     (0..2).for_each(|unit| machine.mend_unit(unit));
-                    machine.set_device_tlb(silent, Answer::After(0), 32);
+                    machine.set_device_tlb(unresponsive, Answer::After(0), 32);
                 }
                 muted = !muted;
                 let _ = iommu.mute(function(1, 3), muted);

@@ -45,7 +45,7 @@ fn taken_out_while(defect: Defect, machine: &Machine, iommu: &Front<&Machine>) -
 }
 
 #[test]
-fn they_stay_for_a_unit_that_died_whatever_changes_succeed_later() {
+fn they_stay_for_a_dead_unit_whatever_changes_succeed_later() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let (cell, before) = taken_out_while(Defect::QueueDead, &machine, &iommu);
@@ -56,7 +56,7 @@ fn they_stay_for_a_unit_that_died_whatever_changes_succeed_later() {
 }
 
 #[test]
-fn they_come_back_when_the_unit_has_made_up_for_a_flush_that_failed() {
+fn they_come_back_when_the_unit_has_made_up_for_a_failed_flush() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let (cell, before) = taken_out_while(Defect::QueueErrorAfter(0), &machine, &iommu);

@@ -21,7 +21,7 @@ const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
 
-/// While a unit works on one cell's flush, whatever it is told by, a cell behind another unit changes, and faults are read.
+/// While a unit works on one cell's flush, however it takes commands, a cell behind another unit changes, and faults are read.
 #[test]
 fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
     let by_registers = UnitConfig::first_generation();
@@ -141,7 +141,7 @@ fn a_change_that_waits_for_room_holds_up_no_other_cell() {
     machine.check();
     let before = iommu.statistics().descriptors;
     iommu.map(cells[0], region(INPUT, MEMORY, PAGE, RW)).unwrap();
-    assert_eq!(iommu.statistics().descriptors, before, "the unit owes nothing");
+    assert_eq!(iommu.statistics().descriptors, before, "the unit has nothing to make up for");
 }
 
 /// The same where nothing is kept of devices with a device-TLB.
@@ -160,7 +160,7 @@ fn a_change_waits_for_room_also_without_device_tlbs() {
 /// What a queue without room was to be asked is not kept, and yet nothing of it is left out.
 #[test]
 fn a_device_tlb_is_emptied_although_the_queue_was_full() {
-    // A device that somebody else had switched on comes, or one that is fenced goes, but not one that is fenced and stays;
+    // A device that somebody else had switched on comes, or one that is quarantined goes, but not one that stays;
     // another call makes up first, or not.
     let cases = [(true, false), (false, true), (false, false)].map(|case| [(case, false), (case, true)]);
     for ((comes, goes), made_up) in cases.into_iter().flatten() {
@@ -212,7 +212,7 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
 }
 
 #[test]
-fn the_longest_wait_is_told() {
+fn the_longest_wait_is_reported() {
     const MILLISECOND: u64 = 1_000_000;
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);

@@ -264,7 +264,7 @@ fn there_is_room_for_so_many_windows_and_no_more() {
 }
 
 #[test]
-fn what_the_driver_tells_is_what_bridges_do() {
+fn what_the_driver_reports_is_what_bridges_do() {
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for round in 0..300 {
         let machine = machine([UnitConfig::server()]);

@@ -117,7 +117,7 @@ fn a_unit_at_address_0_costs_its_devices_and_not_the_others() {
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 3, 0)), None);
     assert_eq!(findings, [Finding { offset: 72, flaw: Flaw::NoBase }]);
 
-    // The other way round: what it names does not fall to the unit that takes all.
+    // Where the other unit is lost: what it names does not fall to the unit that takes all.
     let table = dmar().drhd(0, 0, 0, &[endpoint(2, 0)]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).table();
     let topology = read(&table).0.unwrap();
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 2, 0)), None);

@@ -122,7 +122,7 @@ fn a_cut_entry_or_block_of_an_ivrs_costs_itself_alone() {
 }
 
 #[test]
-fn a_device_list_tells_ranges_and_padding_apart() {
+fn a_device_list_separates_ranges_from_padding() {
     let entries: &[&[u8]] = &[
         &[0, 0, 0, 0],
         &[3, 8, 0, 1],

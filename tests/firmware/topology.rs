@@ -420,7 +420,7 @@ fn sidp_comes_before_satc() {
 }
 
 #[test]
-fn flags_of_the_platform_are_told() {
+fn flags_of_the_platform_are_reported() {
     for flags in 0..8 {
         let table = dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).set(37, flags).table();
         let topology = topology(&table, &NoConfigSpace);
@@ -435,7 +435,7 @@ fn flags_of_the_platform_are_told() {
 }
 
 #[test]
-fn interrupt_sources_are_told_by_their_ids() {
+fn interrupt_sources_are_found_by_their_ids() {
     // Each timer of the HPET has a source-id; a PCI function with the IOAPIC's source-id is another matter.
     let table = dmar()
         .drhd(0, 0, 0xfed9_0000, &[endpoint(0x1f, 0)])

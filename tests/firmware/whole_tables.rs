@@ -11,7 +11,7 @@ use cofferdam_support::front::{read_table, read_table_with};
 use cofferdam_support::tables::{dmar, endpoint, ioapic, ivrs};
 
 #[test]
-fn a_wrong_checksum_or_a_cut_table_is_told_and_the_rest_is_used() {
+fn a_wrong_checksum_or_a_cut_is_reported_and_the_rest_used() {
     let sound = good().table();
     let wrong = {
         let mut table = sound.clone();

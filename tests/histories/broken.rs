@@ -19,8 +19,8 @@ const WRITE_BUFFER: u32 = 1 << 27;
 /// Where the model has the ATS registers, and Enable there.
 const ATS: u16 = 0x144;
 const ATS_ENABLE: u32 = 1 << 31;
-/// Devices that are silent at a time: each is waited for twice.
-const SILENT: usize = 2;
+/// Devices that do not answer at a time: each is waited for twice.
+const UNRESPONSIVE: usize = 2;
 
 pub(crate) struct Broken {
     units: Vec<UnitConfig>,
@@ -31,21 +31,21 @@ pub(crate) struct Broken {
     /// Frames that are in no table and that the driver keeps, because a failed unit may reach them.
     pub(crate) kept: usize,
     /// Devices that do not answer; none ever is if nobody has the patience to find out.
-    silent: Vec<bool>,
+    unresponsive: Vec<bool>,
     patient: bool,
 }
 
 impl Broken {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let silent = vec![false; plan.functions.len()];
+        let unresponsive = vec![false; plan.functions.len()];
         let patient = plan.functions.iter().any(|function| function.ats.is_some());
         let (units, none) = (plan.units.clone(), vec![false; plan.units.len()]);
-        Self { units, suspects: none.clone(), residues: none, kept: 0, silent, patient }
+        Self { units, suspects: none.clone(), residues: none, kept: 0, unresponsive, patient }
     }
 
     /// How long the driver waits for a unit: not long where units fail, but where a device does not answer.
     pub(crate) fn patience(&self) -> u64 {
-        if self.patient { (2 * SILENT as u64 + 2) * GIVES_UP_NS } else { 2_000_000 }
+        if self.patient { (2 * UNRESPONSIVE as u64 + 2) * GIVES_UP_NS } else { 2_000_000 }
     }
 }
 
@@ -103,10 +103,10 @@ impl History<'_> {
         let index = self.random.below(self.oracle.devices.len() as u64) as usize;
         let Some(broken) = &mut self.broken else { return };
         let Some(depth) = self.oracle.devices[index].function.ats else { return };
-        let many = broken.silent.iter().filter(|silent| **silent).count() >= SILENT;
-        let silent = !broken.silent[index] && !many;
-        broken.silent[index] = silent;
-        let answer = if silent { Answer::Never } else { Answer::After(1_000) };
+        let many = broken.unresponsive.iter().filter(|unresponsive| **unresponsive).count() >= UNRESPONSIVE;
+        let unresponsive = !broken.unresponsive[index] && !many;
+        broken.unresponsive[index] = unresponsive;
+        let answer = if unresponsive { Answer::Never } else { Answer::After(1_000) };
         self.machine.set_device_tlb(self.oracle.devices[index].id, answer, depth);
         self.tell(format_args!("{}: {answer:?}", self.oracle.devices[index].id));
     }
@@ -180,7 +180,7 @@ impl History<'_> {
         let Some(broken) = &self.broken else { return false };
         let UnitError::Device { requester, .. } = error else { return broken.suspects.contains(&true) };
         let named = self.oracle.devices.iter().position(|device| requester == device.id.into());
-        named.is_some_and(|index| broken.silent[index] && (self.oracle.devices[index].tlb || after.tlbs[index]))
+        named.is_some_and(|index| broken.unresponsive[index] && (self.oracle.devices[index].tlb || after.tlbs[index]))
     }
 
     fn fail(&mut self, after: &After, error: UnitError) {
@@ -189,20 +189,20 @@ impl History<'_> {
             UnitError::Device { .. } => self.done.unanswered += 1,
             _ => self.done.failed += 1,
         }
-        let (suspects, silent) = (broken.suspects.clone(), broken.silent.clone());
-        for (index, is_silent) in silent.iter().enumerate() {
+        let (suspects, unresponsive) = (broken.suspects.clone(), broken.unresponsive.clone());
+        for (index, is_unresponsive) in unresponsive.iter().enumerate() {
             let device = &self.oracle.devices[index];
             let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
             // One that arrives is switched on last.
             let arrives = after.arrives[index] && after.tlbs[index];
             // If it was asked.
-            if *is_silent && is_off && (device.tlb || arrives) {
-                self.oracle.fence(index, suspects[device.unit]);
+            if *is_unresponsive && is_off && (device.tlb || arrives) {
+                self.oracle.quarantine(index, suspects[device.unit]);
             }
         }
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
         let (iommu, machine) = (&self.iommu, self.machine);
-        self.oracle.fail(after, &suspects, &silent, |device, cell| {
+        self.oracle.fail(after, &suspects, &unresponsive, |device, cell| {
             cells[cell].is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
         });
         let Some(broken) = &mut self.broken else { return };
@@ -224,7 +224,7 @@ impl History<'_> {
         let failed = self.has_failed();
         if let Some(broken) = &mut self.broken {
             broken.suspects.clone_from(&failed);
-            broken.silent.fill(false);
+            broken.unresponsive.fill(false);
         }
         for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));

@@ -63,7 +63,7 @@ impl<'m> History<'m> {
                     input_bits: can.input_bits.min(widest),
                     snoops: can.snoop_control,
                     domain_ids: can.domain_ids,
-                    largest_page: can.largest_page,
+                    max_leaf_level: can.max_leaf_level,
                     device_tlbs: can.device_tlb && can.queued_invalidation,
                 }
             })
@@ -80,7 +80,7 @@ impl<'m> History<'m> {
             loose: Vec::new(),
             function: function.clone(),
         };
-        let large = units.iter().all(|unit| unit.largest_page > 1);
+        let large = units.iter().all(|unit| unit.max_leaf_level > 1);
         let devices = plan.functions.iter().map(device).collect();
         let oracle = Oracle { units, cells: vec![None; CELLS], gone: Vec::new(), devices, muted: BTreeSet::new() };
         let (recent, blocked) = (vec![0], BTreeSet::new());
@@ -184,7 +184,7 @@ impl<'m> History<'m> {
         }
     }
 
-    /// Faults that are read are those of devices that were blocked, and none is lost unless that is told.
+    /// Faults that are read are those of devices that were blocked, and none is lost unless that is reported.
     fn read_faults(&mut self) {
         self.done.steps += 1;
         self.tell(format_args!("read faults"));

@@ -2,7 +2,7 @@
 //!
 //! A step is one call of the driver or one access of a device. `COFFERDAM_STEPS` says how many steps each kind of histories
 //! here takes at least; `COFFERDAM_HISTORY` picks a single history by its number, to repeat one that failed
-//! and to tell each of its steps. Those of [`presets`] are as long as ever.
+//! and to print each of its steps. Those of [`presets`] are as long as ever.
 
 #![allow(
     missing_docs,
@@ -52,7 +52,7 @@ pub(crate) struct Outcome {
     failed: u64,
     unanswered: u64,
     starved: u64,
-    /// Frames that the driver kept back for good, and units that it gave up.
+    /// Frames that the driver never frees, and units that are out of service.
     kept: u64,
     units: u64,
 }

@@ -65,7 +65,7 @@ pub(crate) struct Facts {
     pub(crate) input_bits: u8,
     pub(crate) snoops: bool,
     pub(crate) domain_ids: u32,
-    pub(crate) largest_page: u8,
+    pub(crate) max_leaf_level: u8,
     pub(crate) device_tlbs: bool,
 }
 
@@ -196,12 +196,12 @@ impl Oracle {
 
     /// Takes over what is left of a change that a unit failed in: what was to be taken away is gone, nothing is granted,
     /// and a device that leaves or arrives is in a cell, blocked, if `is_in` says so, which it may only of one that is
-    /// `silent` or behind `suspects`. Behind those it may reach what it had, or was to have.
+    /// `unresponsive` or behind `suspects`. Behind those it may reach what it had, or was to have.
     pub(crate) fn fail(
         &mut self,
         after: &After,
         suspects: &[bool],
-        silent: &[bool],
+        unresponsive: &[bool],
         is_in: impl Fn(&Device, Slot) -> bool,
     ) {
         for index in 0..self.devices.len() {
@@ -219,7 +219,7 @@ impl Oracle {
                 // It may be listed as it was, or as it was to be.
                 device.tlb = device.cell.is_some() && (device.tlb || after.tlbs[index]);
                 device.stuck = device.cell.is_some();
-                let may_stay = silent[index] || suspects[device.unit];
+                let may_stay = unresponsive[index] || suspects[device.unit];
                 assert!(may_stay || !device.stuck, "{} stays, although it answers and its unit works", device.id);
             }
         }
@@ -233,7 +233,7 @@ impl Oracle {
     }
 
     /// Notes what a device may still reach, for all that it had in its cell.
-    pub(crate) fn fence(&mut self, index: usize, suspect: bool) {
+    pub(crate) fn quarantine(&mut self, index: usize, suspect: bool) {
         let device = &self.devices[index];
         if let Some(cell) = device.cell.filter(|_| suspect) {
             let had = Self::with_reserved(device, &self.cell(cell).pages);

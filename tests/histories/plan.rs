@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) units: Vec<UnitConfig>,
     /// The buses of each unit; the last has all the rest.
     buses: Vec<Vec<u8>>,
-    /// The functions behind it cannot be told from each other.
+    /// The functions behind it cannot be distinguished.
     bridge: Option<(SourceId, BridgeKind, RangeInclusive<u8>)>,
     pub(crate) functions: Vec<Function>,
     /// Memory that firmware reserves for a device: its first and last page, and the device, which is on bus 0.
@@ -122,7 +122,7 @@ impl Function {
     }
 }
 
-/// Some functions of these buses: neighbours, two that cannot be told from each other, and others.
+/// Some functions of these buses: neighbours, two that cannot be distinguished, and others.
 fn functions(buses: &[Vec<u8>], bridge: Bridge<'_>, count: usize, random: &mut Random) -> Vec<Function> {
     let unit_of =
         |id: SourceId| buses.iter().position(|buses| buses.contains(&id.bus())).expect("all buses have a unit");
@@ -133,7 +133,7 @@ fn functions(buses: &[Vec<u8>], bridge: Bridge<'_>, count: usize, random: &mut R
     }
     let all: Vec<u8> = buses.iter().flatten().copied().collect();
     while ids.len() < count {
-        // Not 00:00.0, which a unit names that does not tell who was silent.
+        // Not 00:00.0, which a unit names that does not say who did not answer.
         let id = function(random.of(&all), random.between(1, 29) as u8);
         if !ids.contains(&id) {
             ids.push(id);

@@ -55,7 +55,7 @@ impl Oracle {
         self.check_room_if_it_fails(&after)?;
         for (index, device) in self.devices.iter().enumerate() {
             if self.sharing(index).any(|other| after.splits(index, other)) {
-                return Err("its requests cannot be told from those of another device");
+                return Err("its requests cannot be distinguished from those of another device");
             }
             let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
             let enforced = self.cell(cell).config.coherency == CoherencyPolicy::Enforced;

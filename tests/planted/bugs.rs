@@ -278,7 +278,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "Some(_) => {}",
     ),
     bug(
-        "a unit that was never told to stop has its tables freed",
+        "a unit that was never stopped has its tables freed",
         "R31",
         "src/vtd/bring_up.rs",
         "self.command(hal, Command::TRANSLATION_OFF)?;

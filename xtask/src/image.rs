@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_cut_to_what_tells_the_function() {
+    fn a_name_is_cut_to_what_identifies_the_function() {
         for (name, cut) in [
             ("cofferdam::vtd::unit::Unit::begin::h0123456789abcdef", "cofferdam::vtd::unit::Unit::begin"),
             ("release<cofferdam_no_panic::platform::Platform, 64, 16, 256>", "release"),

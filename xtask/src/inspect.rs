@@ -35,7 +35,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
         (None, None) => return Ok(Verdict::Failed),
     };
     let report = Report::new(&input, machine.as_ref())
-        .with_context(|| format!("{} cannot be read as a table; get it anew and try again", input.name))?;
+        .with_context(|| format!("{} cannot be read as a table; get it once more and try again", input.name))?;
     let text = if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { print::text(&report) };
     print!("{text}");
     Ok(if report.is_sound { Verdict::Held } else { Verdict::Failed })

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_innermost_line_of_the_driver_is_told() {
+    fn the_innermost_line_of_the_driver_is_shown() {
         let place = |file: &str| Place { function: "f".into(), file: file.into(), line: 1 };
         let core = || place("/rustc/core/src/slice.rs");
         let told = |sites: &[Vec<Place>]| {

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_machine_tells_only_what_differs() {
+    fn the_second_machine_shows_only_what_differs() {
         let first = boot(&[("a", true), ("b", true), ("only there", true)], "left");
         let told = difference(&first, &boot(&[("a", true), ("b", true), ("only here", true)], "left"));
         assert!(told.contains("2 expectations as on the first machine") && told.contains("ok     only here"), "{told}");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_told_on_both_machines() {
+    fn what_failed_is_shown_on_both_machines() {
         let failed = boot(&[("a", false)], "left");
         assert!(difference(&failed, &failed).contains("FAILED a"));
         assert!(difference(&failed, &boot(&[("a", true)], "right")).contains("cell right"));

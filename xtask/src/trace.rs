@@ -1,6 +1,6 @@
 //! QEMU's trace of the remapping unit as a judge: what each call of the driver submitted, whether or not it mattered.
 //!
-//! Pure functions of the trace's lines. Bit positions are taken from the specification anew (VT-d 5.10, S 6.5.2, 11.4),
+//! Pure functions of the trace's lines. Bit positions are taken from the specification alone (VT-d 5.10, S 6.5.2, 11.4),
 //! not from the driver.
 
 use std::{fmt, path::Path};
@@ -412,7 +412,7 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
     }
 
     #[test]
-    fn a_command_tells_what_it_switches() {
+    fn a_command_shows_what_it_switches() {
         assert_eq!(register(0x18, 0xc400_0000), "GCMD QIE SRTP TE");
         assert_eq!(
             [0x20, 0x34, 0x88, 0x90, 0xf8].map(|at| register(at, 0)).join(" "),

@@ -117,7 +117,7 @@ fn counts() -> String {
 }
 
 #[test]
-fn what_holds_and_what_does_not_is_told_and_written_where_asked() {
+fn what_holds_and_what_does_not_is_shown_and_written() {
     let repository = Repository::new(&["valgrind"]);
     let (code, out, err) = repository.bench(&["--record"], "good");
     assert_eq!(code, Some(1), "{out}{err}");

@@ -50,7 +50,7 @@ fn a_person_sees_which_unit_serves_which_device() {
 }
 
 #[test]
-fn a_unit_that_is_lost_is_seen_and_told_by_the_exit_status() {
+fn a_unit_that_is_lost_is_shown_and_sets_the_exit_status() {
     let file = real("dmar-90513e675e02.bin");
     let (code, out, _) = inspect(&file, &[]);
     assert_eq!(code, Some(1));
@@ -155,7 +155,7 @@ fn what_cannot_be_read_gets_a_message_that_says_what_to_do() {
         ),
         (
             file("short", b"DMAR\x30\0\0\0"),
-            "short cannot be read as a table; get it anew and try again: 8 bytes are no table",
+            "short cannot be read as a table; get it once more and try again: 8 bytes are no table",
         ),
         (file("fadt", b"FACP\x30\0\0\0"), "fadt is the ACPI table FACP, not DMAR or IVRS"),
         (folder.path().to_owned(), " is a directory, not a table; get one with"),

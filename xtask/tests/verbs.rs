@@ -54,7 +54,7 @@ fn xtask(args: &[&str], guest: &str, cargo: &str) -> Told {
 }
 
 #[test]
-fn run_tells_both_machines_and_holds() {
+fn run_shows_both_machines_and_holds() {
     let told = xtask(&["run"], "good", "good");
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
     told.has(&[

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_found_by_either_root_with_the_loaders_help_or_without() {
+    fn a_table_is_found_by_either_root_with_or_without_the_loader() {
         for revision in [0, 1, 2, 9] {
             for rsdp in [START, 0] {
                 assert_eq!(find(&machine(revision), rsdp), Ok(Some(&table(b"DMAR", b"first")[..])));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_table_gives_way_to_a_good_one_and_is_told_if_there_is_none() {
+    fn a_good_table_is_preferred_and_a_broken_one_named_if_alone() {
         let mut one = machine(2);
         one[0x1c0 + HEADER] ^= 1;
         assert_eq!(find(&one, START), Ok(Some(&table(b"DMAR", b"second")[..])));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_root_is_told() {
+    fn a_broken_root_is_reported() {
         for (revision, at, signature) in [(0, 0x100, *b"RSDT"), (2, 0x40, *b"XSDT")] {
             let mut bytes = machine(revision);
             bytes[at + HEADER] ^= 1;
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn no_single_byte_and_no_cut_makes_it_panic_or_lets_a_bad_table_through() {
+    fn no_byte_and_no_cut_makes_it_panic_or_accept_a_bad_table() {
         for revision in [0, 2] {
             let good = machine(revision);
             for at in 0..good.len() {

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ignored_bit_is_told() {
+    fn each_ignored_bit_is_reported() {
         let ignored = |word, level| PageEntry { word, level }.ignored();
         let bits = 0x77c | 0xbff << 52;
         assert_eq!([1, 2, 3, 4].map(|level| ignored(!0, level)), [bits | PS, bits, bits, bits]);

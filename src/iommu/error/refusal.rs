@@ -51,15 +51,15 @@ pub enum Refusal {
     NeedsDeviceTlb,
     /// It is to have a device-TLB, but cannot.
     NoDeviceTlb(NoDeviceTlb),
-    /// Its requests cannot be told from those of this device, which belongs to another cell, stays where it was, or needs
-    /// another page table.
+    /// Its requests cannot be distinguished from those of this device, which belongs to another cell, stays where it was,
+    /// or needs another page table.
     SharesRequester(SourceId),
     /// Its requests may reach these devices without passing a remapping unit, or theirs may reach it, and they belong to
     /// other cells ([`Group`](crate::topology::Group)).
     SharesGroup(Others),
     /// It cannot be reset, as its cell has it when it leaves.
     NoReset,
-    /// Configuration space does not show it, so nobody can tell what its group is, and the cell does not allow that.
+    /// Configuration space does not show it, so its group is unknown, and the cell does not allow that.
     UnknownIsolation,
     /// The cell has memory, or firmware reserves some for it, where its requests do not pass a unit.
     Window(BridgeWindow),
@@ -79,12 +79,12 @@ impl fmt::Display for Refusal {
             Self::UncertainUnit => f.write_str("the table names no unit for it, and part of the table was lost"),
             Self::NeedsDeviceTlb => f.write_str("it does not work without a device-TLB, which it is not to have"),
             Self::NoDeviceTlb(reason) => write!(f, "it cannot have a device-TLB: {reason}"),
-            Self::SharesRequester(other) => write!(f, "its requests cannot be told from those of {other}"),
+            Self::SharesRequester(other) => write!(f, "its requests cannot be distinguished from those of {other}"),
             Self::SharesGroup(others) => {
                 write!(f, "nothing isolates it from {others}, which another cell has")
             }
             Self::NoReset => f.write_str("it cannot be reset when it leaves the cell"),
-            Self::UnknownIsolation => f.write_str("configuration space does not tell what isolates it"),
+            Self::UnknownIsolation => f.write_str("configuration space does not show what isolates it"),
             Self::Window(window) => write!(f, "it cannot reach memory in {window}, where it would have to"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
         }

@@ -27,7 +27,7 @@ fn table_at<F: Format>(bench: &Bench<F>, input: u64, level: u8) -> u64 {
 
 fn hardware_finds_in_a_joined_table_what_its_page_says<F: Sample>() {
     let mut bench = bench::<F>(F::GEOMETRY, true);
-    // Pages of 2 MiB that are one of 1 GiB in the end, and each of 4 KiB before, but for the last.
+    // Pages of 2 MiB that are one of 1 GiB in the end, and each of 4 KiB before, except for the last.
     let mut tables = Vec::new();
     for large in 0..512 {
         let at = large * MIB2;

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_told_with_its_code() {
+    fn a_reason_is_shown_with_its_code() {
         let reason = FaultReason::new(0x02);
         assert_eq!(format!("{reason}"), format!("{} (0x2)", reason.words()));
         assert_eq!(format!("{reason:?}"), format!("FaultReason({reason})"));

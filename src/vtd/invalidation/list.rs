@@ -123,7 +123,7 @@ impl<'s> List<'s> {
             if listed || domains.contains(&domain_id) {
                 continue;
             }
-            let page = 9 * (unit.largest_page.max(1) - 1);
+            let page = 9 * (unit.max_leaf_level.max(1) - 1);
             let mut cover = |widest: u8| {
                 let changed = pages().map(|pages| (pages.first, pages.last));
                 Blocks { cost: Cost::IOTLB, widest, page }.cover(changed, &mut chosen)

@@ -83,7 +83,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
             }
         })
     })?;
-    let what = "a page that leads to another cell's memory is told with both cells";
+    let what = "a page that leads to another cell's memory is reported with both cells";
     report.expect(!crossing.as_str().is_empty(), what, format_args!("{}", crossing.as_str()));
     let audit = iommu.audit(|_| ())?;
     report.expect(audit.differences == 0, "with all bits as before, all is as granted", format_args!(""));

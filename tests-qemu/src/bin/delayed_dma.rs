@@ -1,4 +1,4 @@
-//! A device is told to write, which takes it 100 ms, and its cell is gone before: nothing arrives in the cell that has the
+//! A device begins to write, which takes it 100 ms, and its cell is gone before: nothing arrives in the cell that has the
 //! memory then.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]

@@ -144,7 +144,7 @@ fn blocks(pc: &Pc, report: &Report) {
         format_args!("{highest:#x}, memory ends at {:#x}", pc.usable_top().as_u64()),
     );
     for block in blocks {
-        // SAFETY: no device was told of it.
+        // SAFETY: no device knows its address.
         unsafe { pc.free_block(block) };
     }
     report.expect(pc.free_bytes() == free, "freed blocks are free", format_args!("{} of {free}", pc.free_bytes()));
@@ -179,7 +179,7 @@ fn all_memory(pc: &Pc, report: &Report) {
     report.expect(given == free, "all free memory is handed out", format_args!("{given} of {free} bytes"));
     report.expect(pc.allocate(0).is_none(), "then there is no frame", format_args!("{} bytes", pc.free_bytes()));
     for block in blocks {
-        // SAFETY: no device was told of it.
+        // SAFETY: no device knows its address.
         unsafe { pc.free_block(block) };
     }
 }

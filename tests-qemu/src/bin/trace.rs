@@ -123,16 +123,16 @@ fn with_device_tlbs(pc: &'static Pc, calls: &Calls<'_>, report: &Report) -> Resu
     expect_on([true, false], "the device-TLB of one device is on");
     calls.assign_with_tlb("assign the second device with its device-TLB", second.source())?;
     expect_on([true, true], "both device-TLBs are on");
-    calls.map("map 2020 pages, told to no device-TLB", SECOND, SECOND_PAGES)?;
-    calls.unmap("unmap one page, told to both", 0x806, 1)?;
-    calls.map("map one page, told to none", 0x806, 1)?;
-    calls.unmap("unmap 64 pages, told to both", 0x840, 64)?;
-    calls.unmap("unmap three pages that are no block, told to both", 0x17f, 3)?;
-    calls.protect("take rights from 16 pages, told to both", 0x810, 16)?;
-    calls.change("take two pages and grant one at once, told to both", [0x406, 0x820], 0x180)?;
+    calls.map("map 2020 pages, sent to no device-TLB", SECOND, SECOND_PAGES)?;
+    calls.unmap("unmap one page, sent to both", 0x806, 1)?;
+    calls.map("map one page, sent to none", 0x806, 1)?;
+    calls.unmap("unmap 64 pages, sent to both", 0x840, 64)?;
+    calls.unmap("unmap three pages that are no block, sent to both", 0x17f, 3)?;
+    calls.protect("take rights from 16 pages, sent to both", 0x810, 16)?;
+    calls.change("take two pages and grant one at once, sent to both", [0x406, 0x820], 0x180)?;
     calls.release("release the first device with its device-TLB", first.source())?;
     expect_on([false, true], "the device-TLB of a device that was released is off");
-    calls.unmap("unmap one page, told to the second", 0x807, 1)?;
+    calls.unmap("unmap one page, sent to the second", 0x807, 1)?;
     calls.destroy("destroy the cell with a device-TLB")?;
     expect_on([false, false], "no device-TLB is on after its cell is gone");
     Ok(())

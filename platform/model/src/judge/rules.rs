@@ -106,7 +106,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("R69", "a unit found running is taken over in order", Checked),
     ("C1", "all pages of a table snoop, or none", Checked),
     ("C2", "who can use a table that snoops", Shown("SNP in a unit without snoop control breaks R41")),
-    ("C3", "what a cell is told of coherency", NotYet("a matter of the driver's own state")),
+    ("C3", "what a cell learns of coherency", NotYet("a matter of the driver's own state")),
     ("C4", "a table is searched before the device is touched", NotYet("a matter of counting; see the journal")),
     ("C5", "which error says what", NotYet("a matter of the driver's own errors")),
     ("HAL", "the contract of the seam", Checked),

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn write_backs_come_in_any_order_but_for_those_of_one_line() {
+    fn write_backs_come_in_any_order_except_those_of_one_line() {
         let (mut first, mut random) = (Vec::new(), Random::new(0));
         for _ in 0..16 {
             let (mut memory, mut journal, index) = memory(false);

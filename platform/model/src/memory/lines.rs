@@ -97,7 +97,7 @@ impl Lines {
         lines
     }
 
-    /// A line that the CPU's cache gives up by itself now: memory has it, but the driver still owes its write-back.
+    /// A line that the CPU's cache gives up by itself now: memory has it, but the driver still has to write it back.
     pub(crate) fn evict(&mut self, random: &mut Random, stored: &[u64]) -> Option<Line> {
         let recent = self.recent.as_mut().filter(|recent| !recent.is_empty())?;
         let number = recent.swap_remove(random.below(recent.len() as u64) as usize);

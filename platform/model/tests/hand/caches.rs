@@ -420,7 +420,7 @@ fn a_walk_starts_from_the_lowest_cached_paging_structure() {
 }
 
 #[test]
-fn faults_of_a_source_that_is_silent_are_not_recorded() {
+fn faults_of_a_muted_source_are_not_recorded() {
     let (driver, contexts, tables) = mapped(UnitConfig::server());
     driver.set_context(contexts, DEVICE + 8, tables[0] + 2, 4, DOMAIN);
     let source = cofferdam::addr::SourceId::from_requester(0, DEVICE + 8);
@@ -431,7 +431,7 @@ fn faults_of_a_source_that_is_silent_are_not_recorded() {
 }
 
 #[test]
-fn a_source_is_made_silent_by_one_store_and_a_flush() {
+fn a_source_is_muted_by_one_store_and_a_flush() {
     // Present: cached until it is flushed with its domain-id.
     for unit in all() {
         let (mut driver, contexts, tables) = mapped(unit);

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_told_comes_out() {
+    fn everything_that_the_loader_says_comes_out() {
         let mut memory = told(1, 2);
         // The command line ends at a zero, or where memory ends.
         for end in [&b""[..], b"\0and more"] {

@@ -40,7 +40,7 @@ pub(crate) fn is_memory(map: &[MapEntry], at: u64) -> bool {
     map.iter().any(|entry| entry.is_memory() && entry.start() <= at && at < entry.end())
 }
 
-/// True if `at` is in memory that is free when the image starts, but for the image and what the loader left.
+/// True if `at` is in memory that is free when the image starts, except for the image and what the loader left.
 pub(crate) fn is_free_at_boot(map: &[MapEntry], at: u64) -> bool {
     let holds = |entry: &MapEntry| entry.start() <= at && at < entry.end();
     let mut there = map.iter().filter(|entry| holds(entry)).peekable();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_as_qemu_gives_it_loses_the_first_mib_the_image_and_the_tables() {
+    fn a_map_of_qemu_loses_the_first_mib_the_image_and_the_tables() {
         let map = [
             (0, 0x9_fc00, RAM),
             (0x9_fc00, 0xa_0000, RESERVED),

@@ -12,7 +12,7 @@ use crate::mmio::Mmio;
 use crate::pci::{self, Bar};
 
 impl Pc {
-    /// All PCI functions that the MCFG table leads to. Each call looks anew, which takes some milliseconds.
+    /// All PCI functions that the MCFG table leads to. Each call looks again, which takes some milliseconds.
     pub fn functions(&self) -> impl Iterator<Item = SourceId> {
         pci::functions(self.ecam.buses(), |function, offset| self.config_read(function, offset))
     }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn more_ranges_than_there_is_room_for_and_tables_too_short_do_no_harm() {
+    fn more_ranges_than_fit_and_tables_too_short_do_no_harm() {
         assert_eq!(Ecam::read(&mcfg(&[(BASE, 0, 0, 0); RANGES + 1])).buses().count(), RANGES);
         for len in 0..ENTRIES + ENTRY {
             assert_eq!(Ecam::read(&vec![0; len]).buses().count(), 0);

@@ -132,7 +132,7 @@ fn without_blocks_that_cover_it_the_domain_is_invalidated() {
     assert_eq!(of_table(&QEMU, change(0, 9 * wide, true, false)).0, [IotlbDomain(7)]);
     let narrow = Capabilities { page_selective: Some(17), ..QEMU };
     assert_eq!(of_table(&narrow, change(0, wide, true, false)).0, [IotlbDomain(7)], "it may be one page of 1 GiB");
-    let small = Capabilities { page_selective: Some(17), largest_page: 2, ..QEMU };
+    let small = Capabilities { page_selective: Some(17), max_leaf_level: 2, ..QEMU };
     assert_eq!(of_table(&small, change(0, wide, true, false)).0, [pages(0, 17, true), pages(wide / 2, 17, true)]);
     let coarse = Capabilities { page_selective: None, ..QEMU };
     assert_eq!(of_table(&coarse, change(0, 1, true, false)).0, [IotlbDomain(7)]);
@@ -303,11 +303,11 @@ fn no_device_is_asked_for_what_was_not_present() {
     });
     assert_eq!(mixed.0, [pages(8, 0, true), pages(far, 0, true), in_device(DEVICE, 8, 0)]);
     let crowded = list(&CACHING, |flush| (1..=RANGES as u16 + 1).for_each(|n| ask(flush, n, 8, false)));
-    assert_eq!(crowded.0, [IotlbGlobal], "nor for what cannot be told apart");
+    assert_eq!(crowded.0, [IotlbGlobal], "nor for what is not kept apart");
 }
 
 #[test]
-fn a_device_whose_pages_cannot_be_told_apart_forgets_everything() {
+fn a_device_beyond_the_ranges_kept_forgets_everything() {
     let crowded = list(&QEMU, |flush| {
         for n in 0..=RANGES as u16 {
             let device = DeviceTlb { requester: Requester::new(n), ..DEVICE };
@@ -365,7 +365,7 @@ fn everything_is_as_long_as_it_is_said_to_be() {
 }
 
 #[test]
-fn a_unit_without_a_queue_is_told_two_things_at_most() {
+fn a_unit_without_a_queue_gets_two_commands_at_most() {
     let few = |ranges: u64| {
         let mut flush = fresh();
         (0..ranges).for_each(|n| flush.table(&QEMU, 7, &change(n << 20, 1, true, false), NO_DEVICE));

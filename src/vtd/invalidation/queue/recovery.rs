@@ -3,7 +3,7 @@
 //! At IQE the unit stands at a descriptor that it refuses: that one is replaced by a wait, and its batch fails (R19).
 //!
 //! At ITE a device did not answer. Waits are lost then, and perhaps what was fetched since the oldest invalidation that a
-//! device still owes an answer to. The unit goes on at its head, which software cannot set, so all that is not known to be
+//! device has still to answer. The unit goes on at its head, which software cannot set, so all that is not known to be
 //! done moves: it is laid out again from the head on, in order, for every waiter (R20). A device that is unresponsive too
 //! often is left out of that, and the batches that named it fail (R21).
 #![forbid(unsafe_code)]
@@ -95,7 +95,7 @@ impl Queue {
         for number in (done..state.tail).rev() {
             to.put(hal, number, from.get(hal, number));
         }
-        // Other devices may still owe answers to earlier descriptors (R23). What this stores is there already.
+        // Other devices may still have to answer earlier descriptors (R23). What this stores is there already.
         let before = done.wrapping_sub(1);
         to.put(hal, before, self.wait_at(before).fence());
         true

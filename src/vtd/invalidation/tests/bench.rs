@@ -87,7 +87,7 @@ impl Bench {
         result.is_some()
     }
 
-    /// What a ticket was told has to be what the unit did.
+    /// The result of a ticket has to be what the unit did.
     fn judge(&self, (end, slots, ids, devices): (u64, u64, Vec<u64>, Vec<u16>), result: Result<(), UnitError>) {
         let hardware = self.unit.hardware();
         let refused_wait = |number: u64| hardware.refused_waits.get(&(number as u32));
@@ -97,8 +97,8 @@ impl Bench {
         let refused = waits || ids.iter().any(|id| hardware.refused.contains(id));
         match result {
             Ok(()) => {
-                assert!(!refused, "told done though refused: {ids:?}");
-                ids.iter().for_each(|id| assert!(hardware.executed.contains_key(id), "told done too early: {id}"));
+                assert!(!refused, "reported done though refused: {ids:?}");
+                ids.iter().for_each(|id| assert!(hardware.executed.contains_key(id), "reported done too early: {id}"));
             }
             Err(UnitError::Queue { cause: "one of too many failures at a time", .. }) => {
                 assert!(self.queue.counts().waits > 32, "only as many are forgotten as are too many");

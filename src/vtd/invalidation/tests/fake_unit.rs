@@ -1,7 +1,7 @@
-//! The queue of a unit that does all that the specification allows it to do, in any order, and worse if told so.
+//! The queue of a unit that does all that the specification allows it to do, in any order, and worse if a test wants that.
 //!
 //! It fetches ahead, executes out of order where S 6.5.2.12 lets it, lets status writes linger, and at a time-out loses all
-//! that S 6.5.2.11 lets it lose. It knows no more of the driver than the bits of S 6.5.2 and S 11.4.9, written down anew.
+//! that S 6.5.2.11 lets it lose. It knows no more of the driver than the bits of S 6.5.2 and S 11.4.9, written down again.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};

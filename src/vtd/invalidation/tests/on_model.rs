@@ -194,7 +194,7 @@ fn two_devices_that_died_are_named_in_turn() {
 }
 
 #[test]
-fn a_device_that_comes_back_in_time_is_not_given_up() {
+fn a_device_that_comes_back_in_time_stays_in_service() {
     let bench = Bench::new();
     bench.answers(A, Answer::Never, 32);
     let registers = bench.registers();
@@ -215,7 +215,7 @@ fn an_answer_that_nobody_asked_for_stops_nothing() {
     let bench = Bench::new();
     bench.answers(A, Answer::Twice, 32);
     (0..5).for_each(|_| bench.run(&[A, B], 0).unwrap());
-    // Whoever looks why something takes long: the unit tells of them all at once.
+    // Whoever looks why something takes long: the unit reports them all at once.
     bench.queue.wait_for_room(&bench.registers(), 1, SOON).unwrap();
     assert_eq!(bench.queue.counts().completion_errors, 1);
     bench.queue.wait_for_room(&bench.registers(), 1, SOON).unwrap();

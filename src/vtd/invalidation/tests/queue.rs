@@ -10,7 +10,7 @@ use crate::vtd::invalidation::queue::Queue;
 use crate::vtd::registers::Registers;
 
 #[test]
-fn the_size_is_rounded_up_and_told_to_the_unit() {
+fn the_size_is_rounded_up_and_written_to_the_unit() {
     for (slots, order) in [(0, 0), (1, 0), (256, 0), (257, 1), (1000, 2), (1 << 14, 6), (1 << 15, 7), (u16::MAX, 7)] {
         let unit = FakeUnit::new(1 << 15, 1, Manners::default(), || ());
         let queue = Queue::new(&unit, slots, 52).unwrap();

@@ -71,7 +71,7 @@ fn an_unresponsive_device_fails_only_batches_that_name_it() {
 }
 
 #[test]
-fn two_devices_that_die_at_once_are_told_one_after_the_other() {
+fn two_devices_that_die_at_once_are_named_one_by_one() {
     for seed in 0..200 {
         let mut bench = Bench::new(256, seed, unresponsive([(7, DEAD), (9, DEAD)]));
         // As the floor above does: without the one that is named, again.
@@ -208,7 +208,7 @@ fn a_head_beyond_what_was_submitted_is_left_alone() {
         hardware.status |= ITE;
     }
     bench.queue.wait(&bench.registers(), sent.ticket, 20_000).unwrap_err();
-    assert_ne!(bench.hardware().status & ITE, 0, "the unit is told to go on");
+    assert_ne!(bench.hardware().status & ITE, 0, "the unit has to go on");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Bench {
         Arc::new(Self { unit, queue })
     }
 
-    /// Submits, waits in one way or the other, and holds what it is told against what the unit did.
+    /// Submits, waits in one way or the other, and compares the result with what the unit did.
     fn run(&self, pages: &[u64], devices: &[(u64, u16)], polls: bool) {
         let registers = Registers { hal: &self.unit, window: WINDOW };
         let pages: Vec<Descriptor> = pages.iter().map(|&id| iotlb(id)).collect();
@@ -79,10 +79,10 @@ impl Bench {
         let done = all().all(|descriptor| hardware.executed.contains_key(&(descriptor.upper >> 12)));
         let dead = tlbs.iter().any(|descriptor| descriptor.device_tlb() == Some((DEAD, 32)));
         match result {
-            Ok(()) => assert!(done && !refused, "told done: {done}, refused: {refused}"),
-            Err(UnitError::Queue { bit: "IQE", .. }) => assert!(refused, "told refused"),
+            Ok(()) => assert!(done && !refused, "reported done: {done}, refused: {refused}"),
+            Err(UnitError::Queue { bit: "IQE", .. }) => assert!(refused, "reported refused"),
             Err(UnitError::Device { requester, .. }) if requester.get() == DEAD => {
-                assert!(dead, "told of a device that was not asked")
+                assert!(dead, "a device is named that had nothing to answer")
             }
             Err(error) => panic!("{error}"),
         }

@@ -1,4 +1,4 @@
-//! Every call of the driver, with any capacities: what a hypervisor links, but for the words.
+//! Every call of the driver, with any capacities: what a hypervisor links, except for the words.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

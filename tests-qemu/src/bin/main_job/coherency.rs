@@ -1,4 +1,4 @@
-//! Whether DMA snoops the CPU's caches, as each policy and each device has it, and what cells are told of it.
+//! Whether DMA snoops the CPU's caches, as each policy and each device has it, and what cells learn of it.
 
 use cofferdam::addr::Rights;
 use cofferdam::iommu::{Error, Incompatibility};
@@ -33,7 +33,7 @@ impl Stage<'_> {
         self.leaves(device).snoop_control && self.forbidden != Some(device.source())
     }
 
-    /// Each policy with each device: the device is refused, or its table and what the cell is told are as the policy says.
+    /// Each policy with each device: the device is refused, or its table and what the cell learns are as the policy says.
     pub(crate) fn each_policy_does_what_it_says(&self) -> Result<(), Words> {
         use CoherencyPolicy::{Enforced, NotEnforced, PerDevice};
         for policy in [Enforced, NotEnforced, PerDevice] {
@@ -109,7 +109,7 @@ impl Stage<'_> {
         Ok(Words::new(format_args!("the device is refused")))
     }
 
-    /// Devices come and go: the cell is coherent as long as all that it has can snoop, and is told when that changes.
+    /// Devices come and go: the cell is coherent as long as all that it has can snoop, and learns when that changes.
     pub(crate) fn a_cell_is_as_coherent_as_its_devices(&self) -> Result<(), Words> {
         let cell = self.cell(CoherencyPolicy::PerDevice)?;
         let coherency = |here: [bool; 2]| {

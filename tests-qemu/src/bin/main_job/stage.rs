@@ -67,7 +67,7 @@ impl<'a> Stage<'a> {
         Ok(Self { pc, iommu, report, forbidden, a, b })
     }
 
-    /// True if the unit is told by a queue.
+    /// True if the unit takes commands from a queue.
     pub(crate) fn has_queue(&self) -> bool {
         let has_queue = |details| matches!(details, UnitDetails::Vtd(unit) if unit.queued_invalidation);
         self.iommu.units().all(|unit| has_queue(unit.details))

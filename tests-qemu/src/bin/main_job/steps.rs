@@ -75,7 +75,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Tries all ways to `target`'s memory and tells what the device can do with it.
+    /// Tries all ways to `target`'s memory and reports what the device can do with it.
     fn try_memory(&self, device: &Edu, owner: &str, target: &Player, scratch: Option<(&Memory, u64)>) -> Rights {
         let physical = cofferdam::addr::Iova::new(target.memory.block.base().as_u64() + SOURCE);
         let by_input = self.reach(device, input(SOURCE), &target.memory, SOURCE, scratch);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::bench::{Place, record::record};
 
-/// Results in which everything takes as long, but for what is given.
+/// Results in which everything takes as long, except for what is given.
 fn results(others: &[(&str, &str, u64, f64)]) -> Results {
     let mut results = Results::default();
     let mut hear = |work: &str, contender: &str, bytes: u64, ns: f64| {

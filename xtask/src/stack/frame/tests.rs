@@ -120,7 +120,7 @@ fn an_address_that_is_taken_and_not_called_is_a_pointer() {
 }
 
 #[test]
-fn a_pointer_of_an_unknown_table_is_told_by_its_place_there() {
+fn a_pointer_of_an_unknown_table_is_known_by_its_place_there() {
     // push rbx; call [rsi+0x20]; mov rax, [rsi+0x18]; mov rbx, rax; call 0x1080; call rbx; pop rbx; jmp [rdi]
     let code = b"\x53\xff\x56\x20\x48\x8b\x46\x18\x48\x89\xc3\xe8\x70\0\0\0\xff\xd3\x5b\xff\x27";
     let seen = frame(code).unwrap();

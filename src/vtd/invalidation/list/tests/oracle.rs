@@ -63,7 +63,7 @@ fn execute(Descriptor { lower, upper }: Descriptor, unit: &Capabilities, stale: 
         }
         (2, 0) => {
             assert_eq!(field(6, 2), drains);
-            // Entries of the context-cache tag what is cached anew (section 6.5.2.1).
+            // Entries of the context-cache tag what is cached from then on (section 6.5.2.1).
             let tagged = |domain: u16, stale: &[Stale]| stale.contains(&Stale::Domain(domain));
             let contexts = stale.iter().any(|stale| matches!(stale, Stale::Context { .. }));
             assert!(!contexts, "an IOTLB invalidation before that of the context-cache: {stale:?}");
@@ -196,7 +196,7 @@ fn no_cache_keeps_a_change_and_no_descriptor_is_in_vain() {
             caching_mode: random.one_in(2),
             page_selective: (!random.one_in(4)).then(|| random.below(8) as u8),
             // The pages of this machine are small.
-            largest_page: 1,
+            max_leaf_level: 1,
             write_draining: random.one_in(2),
             read_draining: random.one_in(2),
             device_tlb_throttling: random.one_in(2),

@@ -1,4 +1,4 @@
-//! Devices that do not answer an invalidation of their device-TLB: they are fenced, and everybody else is served.
+//! Devices that do not answer an invalidation of their device-TLB: they are quarantined, and everybody else is served.
 
 use std::thread;
 
@@ -40,17 +40,17 @@ fn a_device_that_does_not_answer_is_named_and_others_are_served() {
 }
 
 /// Three devices of one cell with 8 pages cached in each that has a device-TLB; the first of two does not answer any more.
-fn silenced(machine: &Machine, iommu: &Front<&Machine>) -> (CellId, [SourceId; 3]) {
-    let (silent, answering, plain) = (function(0, 3), function(0, 4), function(0, 5));
-    let cell = cell_of(machine, iommu, &[silent, answering]);
+fn with_unresponsive(machine: &Machine, iommu: &Front<&Machine>) -> (CellId, [SourceId; 3]) {
+    let (unresponsive, answering, plain) = (function(0, 3), function(0, 4), function(0, 5));
+    let cell = cell_of(machine, iommu, &[unresponsive, answering]);
     iommu.assign(plain, cell).unwrap();
-    for device in [silent, answering] {
+    for device in [unresponsive, answering] {
         assert!((0..8).all(|page| ats_write(machine, device, INPUT + LARGE + page * PAGE, 1)));
     }
     // I/O space, memory space, bus master.
-    machine.set_config(silent, 4, 0x0010_0007);
-    machine.set_device_tlb(silent, Answer::Never, 32);
-    (cell, [silent, answering, plain])
+    machine.set_config(unresponsive, 4, 0x0010_0007);
+    machine.set_device_tlb(unresponsive, Answer::Never, 32);
+    (cell, [unresponsive, answering, plain])
 }
 
 fn not_answered(machine: &Machine, device: SourceId) -> Result<(), Error> {
@@ -58,18 +58,21 @@ fn not_answered(machine: &Machine, device: SourceId) -> Result<(), Error> {
 }
 
 #[test]
-fn a_silent_device_is_fenced_and_everybody_else_is_served() {
+fn one_is_quarantined_and_everybody_else_is_served() {
     for (name, unit) in presets_with_device_tlbs() {
         let machine = machine([unit]);
         let iommu = enabled_with_ats(&machine);
-        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+        let (cell, [unresponsive, answering, plain]) = with_unresponsive(&machine, &iommu);
         let (frames, gone) = (machine.frames_in_use(), INPUT + LARGE);
-        assert_eq!(iommu.unmap(cell, range(gone, LARGE)).map(drop), not_answered(&machine, silent), "{name}");
+        assert_eq!(iommu.unmap(cell, range(gone, LARGE)).map(drop), not_answered(&machine, unresponsive), "{name}");
         machine.check();
         assert_eq!(machine.frames_in_use(), frames, "{name}: what it might reach is kept back");
-        assert_eq!((is_on(&machine, silent), machine.config_read(silent, 4)), (false, 3), "{name}");
+        assert_eq!((is_on(&machine, unresponsive), machine.config_read(unresponsive, 4)), (false, 3), "{name}");
         for at in [gone, INPUT + PAGE] {
-            assert!(ats_read(&machine, silent, at).is_none() && read(&machine, silent, at).is_none(), "{name}");
+            assert!(
+                ats_read(&machine, unresponsive, at).is_none() && read(&machine, unresponsive, at).is_none(),
+                "{name}"
+            );
         }
         for (device, reads) in [(answering, ats_read as fn(&Machine, SourceId, u64) -> Option<u64>), (plain, read)] {
             assert!(
@@ -81,15 +84,19 @@ fn a_silent_device_is_fenced_and_everybody_else_is_served() {
         iommu.map(cell, region(gone, OTHER, PAGE, RW)).unwrap();
         assert!(ats_write(&machine, answering, gone, 2) && peek(&machine, OTHER) == 2, "{name}");
         assert_eq!(cost(&iommu, || iommu.unmap(cell, range(gone, PAGE)).unwrap()), Cost::batch(3), "{name}");
-        assert!(read(&machine, silent, INPUT + PAGE).is_none(), "{name}");
+        assert!(read(&machine, unresponsive, INPUT + PAGE).is_none(), "{name}");
         // But before it goes to anybody else.
-        assert_eq!(iommu.release(silent).map(drop), not_answered(&machine, silent), "{name}");
-        assert_eq!(iommu.assign(silent, cell).map(drop), Err(Error::Busy { device: silent, cell }), "{name}");
+        assert_eq!(iommu.release(unresponsive).map(drop), not_answered(&machine, unresponsive), "{name}");
+        assert_eq!(
+            iommu.assign(unresponsive, cell).map(drop),
+            Err(Error::Busy { device: unresponsive, cell }),
+            "{name}"
+        );
         machine.check();
-        machine.set_device_tlb(silent, Answer::After(100), 32);
-        iommu.release(silent).unwrap();
-        iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
-        assert!(ats_write(&machine, silent, INPUT + PAGE, 3), "{name}");
+        machine.set_device_tlb(unresponsive, Answer::After(100), 32);
+        iommu.release(unresponsive).unwrap();
+        iommu.assign_with(unresponsive, cell, DEVICE_TLB).unwrap();
+        assert!(ats_write(&machine, unresponsive, INPUT + PAGE, 3), "{name}");
     }
 }
 
@@ -98,16 +105,16 @@ fn a_cell_stays_until_its_devices_have_answered() {
     for (name, unit) in presets_with_device_tlbs() {
         let machine = machine([unit]);
         let iommu = enabled_with_ats(&machine);
-        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+        let (cell, [unresponsive, answering, plain]) = with_unresponsive(&machine, &iommu);
         for _ in 0..2 {
-            assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, silent), "{name}");
+            assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, unresponsive), "{name}");
             machine.check();
-            for device in [silent, answering, plain] {
+            for device in [unresponsive, answering, plain] {
                 assert_eq!(read(&machine, device, INPUT + PAGE), None, "{name}: {device}");
             }
-            assert!(!is_on(&machine, silent) && !is_on(&machine, answering), "{name}");
+            assert!(!is_on(&machine, unresponsive) && !is_on(&machine, answering), "{name}");
         }
-        machine.set_device_tlb(silent, Answer::After(100), 32);
+        machine.set_device_tlb(unresponsive, Answer::After(100), 32);
         iommu.destroy_cell(cell).unwrap();
         assert_eq!(iommu.coherency(cell), Err(Error::NoSuchCell(cell)), "{name}");
     }
@@ -118,19 +125,23 @@ fn a_device_that_does_not_answer_keeps_no_other_in_its_cell() {
     for (name, unit) in presets_with_device_tlbs() {
         let machine = machine([unit]);
         let iommu = enabled_with_ats(&machine);
-        let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+        let (cell, [unresponsive, answering, plain]) = with_unresponsive(&machine, &iommu);
         machine.set_device_tlb(answering, Answer::Never, 32);
         iommu.unmap(cell, range(INPUT + LARGE, LARGE)).unwrap_err();
-        // One of two that are fenced by now answers again.
+        // One of two that are quarantined by now answers again.
         machine.set_device_tlb(answering, Answer::After(100), 32);
-        assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, silent), "{name}");
+        assert_eq!(iommu.destroy_cell(cell).map(drop), not_answered(&machine, unresponsive), "{name}");
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(other, region(INPUT, OTHER, PAGE, RW)).unwrap();
         for device in [answering, plain] {
             iommu.assign(device, other).unwrap();
             assert!(write(&machine, device, INPUT, 1), "{name}");
         }
-        assert_eq!(iommu.assign(silent, other).map(drop), Err(Error::Busy { device: silent, cell }), "{name}");
+        assert_eq!(
+            iommu.assign(unresponsive, other).map(drop),
+            Err(Error::Busy { device: unresponsive, cell }),
+            "{name}"
+        );
         machine.check();
     }
 }
@@ -156,9 +167,9 @@ fn one_that_another_change_releases_is_that_changes_business() {
     };
     let hal = Watched { machine: &machine, before: looks };
     let iommu = enabled_front(&hal, &table_with_ats(&machine), Options::default());
-    let silent = function(0, 3);
-    let [cell, other, third] = cells_of(&machine, &iommu, [silent, function(0, 4), function(0, 5)]);
-    let answer = |answer| machine.set_device_tlb(silent, answer, 32);
+    let unresponsive = function(0, 3);
+    let [cell, other, third] = cells_of(&machine, &iommu, [unresponsive, function(0, 4), function(0, 5)]);
+    let answer = |answer| machine.set_device_tlb(unresponsive, answer, 32);
     let unmap = |cell, page| iommu.unmap(cell, range(INPUT + page * PAGE, PAGE)).map(drop);
     let leave_something = |page| {
         machine.break_unit(0, Defect::QueueErrorAfter(0));
@@ -166,50 +177,54 @@ fn one_that_another_change_releases_is_that_changes_business() {
         machine.mend_unit(0);
         answer(Answer::Never);
     };
-    let release = || iommu.release(silent).map(drop);
+    let release = || iommu.release(unresponsive).map(drop);
 
     leave_something(0);
     let mut meanwhile = Ok(());
     let released = first.meanwhile(release, || meanwhile = unmap(other, 0));
-    assert_eq!((released, meanwhile), (not_answered(&machine, silent), Ok(())), "it is asked by its release alone");
-    assert_eq!(iommu.assign(silent, other).map(drop), Err(Error::Busy { device: silent, cell }));
+    assert_eq!(
+        (released, meanwhile),
+        (not_answered(&machine, unresponsive), Ok(())),
+        "it is asked by its release alone"
+    );
+    assert_eq!(iommu.assign(unresponsive, other).map(drop), Err(Error::Busy { device: unresponsive, cell }));
 
     answer(Answer::After(100));
     release().unwrap();
-    iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
+    iommu.assign_with(unresponsive, cell, DEVICE_TLB).unwrap();
     leave_something(1);
     thread::scope(|scope| {
         // The second sees that neither is answered.
         let asked = first.halt(scope, || unmap(other, 1));
-        assert_eq!(unmap(third, 2), not_answered(&machine, silent));
+        assert_eq!(unmap(third, 2), not_answered(&machine, unresponsive));
         answer(Answer::After(100));
         let released = second.halt(scope, release);
-        assert_eq!(asked(), not_answered(&machine, silent));
+        assert_eq!(asked(), not_answered(&machine, unresponsive));
         assert_eq!(released(), Ok(()), "it has answered meanwhile");
     });
-    iommu.assign(silent, other).unwrap();
+    iommu.assign(unresponsive, other).unwrap();
 }
 
 #[test]
-fn several_silent_devices_are_fenced_one_after_the_other() {
+fn several_are_quarantined_one_after_the_other() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
-    let (cell, [silent, answering, plain]) = silenced(&machine, &iommu);
+    let (cell, [unresponsive, answering, plain]) = with_unresponsive(&machine, &iommu);
     let elsewhere = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(elsewhere, region(INPUT, OTHER, PAGE, RW)).unwrap();
     machine.add_ats(function(1, 0), 32);
     iommu.assign_with(function(1, 0), elsewhere, DEVICE_TLB).unwrap();
     machine.set_device_tlb(answering, Answer::Never, 32);
-    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, LARGE)).map(drop), not_answered(&machine, silent));
-    for fenced in [silent, answering] {
-        assert!(ats_read(&machine, fenced, INPUT + PAGE).is_none() && !is_on(&machine, fenced));
+    assert_eq!(iommu.unmap(cell, range(INPUT + LARGE, LARGE)).map(drop), not_answered(&machine, unresponsive));
+    for quarantined in [unresponsive, answering] {
+        assert!(ats_read(&machine, quarantined, INPUT + PAGE).is_none() && !is_on(&machine, quarantined));
     }
     assert!(read(&machine, plain, INPUT + PAGE).is_some() && read(&machine, plain, INPUT + LARGE).is_none());
     assert!(ats_write(&machine, function(1, 0), INPUT, 1), "another cell's device keeps what it has");
 }
 
 #[test]
-fn one_change_fences_all_silent_devices_that_it_asks() {
+fn one_change_quarantines_all_that_do_not_answer_it() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
     let devices: Vec<SourceId> = (0..8).map(|device| function(0, device)).collect();
@@ -225,25 +240,25 @@ fn one_change_fences_all_silent_devices_that_it_asks() {
 }
 
 #[test]
-fn a_device_that_moves_and_does_not_answer_is_given_up_once() {
+fn a_device_that_moves_is_quarantined_once() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled_with_ats(&machine);
-    let (cell, [silent, ..]) = silenced(&machine, &iommu);
+    let (cell, [unresponsive, ..]) = with_unresponsive(&machine, &iommu);
     let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let moved = cost(&iommu, || {
         let mut change = iommu.change();
-        change.release(silent).assign_with(silent, other, DEVICE_TLB);
-        assert_eq!(change.commit().map(drop), not_answered(&machine, silent));
+        change.release(unresponsive).assign_with(unresponsive, other, DEVICE_TLB);
+        assert_eq!(change.commit().map(drop), not_answered(&machine, unresponsive));
     });
     // Each time that it is asked, the unit waits long for it.
     assert!(moved.doorbells <= 5, "{moved:?}");
-    assert_eq!(iommu.assign_with(silent, other, DEVICE_TLB), Err(Error::Busy { device: silent, cell }));
+    assert_eq!(iommu.assign_with(unresponsive, other, DEVICE_TLB), Err(Error::Busy { device: unresponsive, cell }));
 }
 
 /// The unit gives a device up after twice that time.
 const TIME: u64 = GIVES_UP_NS;
 
-/// How it goes with an invalidation that a silent device does not answer, with a flush for another device that is behind it
+/// How it goes with an invalidation that a device does not answer, with a flush for another device that is behind it
 /// in the queue, and with the unit, if they have so much time.
 fn in_time(
     machine: &Machine,
@@ -254,9 +269,9 @@ fn in_time(
     let hal = Watched { machine, before: stop.looks() };
     let options = Options { timeout_ns, device_timeout_ns, ..Options::default() };
     let iommu = enabled_front(&hal, &table_with_ats(machine), options);
-    let silent = function(0, 3);
-    let [cell, other] = cells_of(machine, &iommu, [silent, function(0, 5)]);
-    machine.set_device_tlb(silent, Answer::Never, 32);
+    let unresponsive = function(0, 3);
+    let [cell, other] = cells_of(machine, &iommu, [unresponsive, function(0, 5)]);
+    machine.set_device_tlb(unresponsive, Answer::Never, 32);
     let mut behind = Ok(());
     let unmap = |cell| iommu.unmap(cell, range(INPUT, PAGE)).map(drop);
     let result = stop.meanwhile(|| unmap(cell), || behind = unmap(other));
@@ -273,7 +288,7 @@ fn a_device_has_time_of_its_own_and_so_has_what_waits_behind_it() {
 }
 
 #[test]
-fn one_that_its_unit_does_not_give_up_in_time_costs_the_unit() {
+fn one_that_its_unit_does_not_report_in_time_costs_the_unit() {
     let machine = machine([UnitConfig::server()]);
     let (result, behind, state) = in_time(&machine, TIME / 10, TIME);
     assert!(result.is_err() && behind.is_err());
