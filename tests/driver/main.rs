@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-mod attack;
 mod audit;
 mod between;
 mod bring_up;
@@ -26,6 +25,7 @@ mod random_changes;
 mod register_based;
 mod reserved;
 mod resets;
+mod room;
 mod shared;
 mod shared_ids;
 

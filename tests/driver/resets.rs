@@ -1,5 +1,7 @@
 //! Devices that are reset when they leave their cells.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options, Refusal};
@@ -8,6 +10,9 @@ use cofferdam_model::{BridgeKind, Defect, Late, Machine, Reset, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -219,4 +224,45 @@ fn a_device_that_may_not_be_blocked_is_not_reset() {
     let error = iommu.destroy_cell(cell).unwrap_err();
     assert!(matches!(error, Error::Unit(_)), "{error}");
     assert_eq!(machine.resets(device), 0);
+}
+
+/// While a device is reset, whoever looks at other functions of the machine waits (R49).
+#[test]
+fn nobody_else_looks_at_a_device_that_is_reset() {
+    let machine = machine([UnitConfig::server()]);
+    let (stop, waits, round) = (Stop::new(), AtomicBool::new(false), AtomicUsize::new(0));
+    let (device, other) = (function(0, 2), function(1, 0));
+    machine.add_express(device);
+    machine.add_reset(device, Reset::Express, 1000);
+    let before = |call: Call, machine: &Machine| {
+        let is_reset = machine.resets(device) as usize == round.load(Ordering::Relaxed);
+        if call == Call::Pause && is_reset && !stop.look(call) {
+            waits.store(true, Ordering::Relaxed);
+        }
+    };
+    let hal = Watched { machine: &machine, before };
+    let options = Options { timeout_ns: u64::MAX / 2, ..Options::DEFAULT };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let calls: [(&str, &(dyn Fn() + Sync)); 4] = [
+        ("assign", &|| assert!(iommu.assign(other, cell).is_ok())),
+        ("device_info", &|| drop(iommu.device_info(other).unwrap())),
+        ("windows", &|| iommu.windows(other, &mut |_| ()).unwrap()),
+        ("mute", &|| iommu.mute(other, true).unwrap()),
+    ];
+    for (name, call) in calls {
+        cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
+        round.fetch_add(1, Ordering::Relaxed);
+        waits.store(false, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let go_on = stop.halt(scope, || iommu.release(device));
+            let looking = scope.spawn(call);
+            while !waits.load(Ordering::Relaxed) && !looking.is_finished() {
+                std::thread::yield_now();
+            }
+            go_on().unwrap();
+            looking.join().unwrap();
+        });
+        assert_eq!(machine.take_violations(), [], "{name}");
+    }
 }
