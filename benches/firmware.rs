@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 
 use cofferdam::firmware::dmar::{Dmar, Structure};
-use cofferdam::firmware::ivrs::{Block, Ivrs};
+use cofferdam::firmware::ivrs::{Ivrs, IvrsBlock};
 use cofferdam::limits::Limits;
 use cofferdam::topology::{NoConfigSpace, Topology};
 use divan::Bencher;
@@ -81,7 +81,7 @@ fn walk_ivrs(table: &[u8]) -> usize {
     let ivrs = Ivrs::new(table, |_| {}).unwrap();
     ivrs.sound()
         .map(|block| match block {
-            Block::Ivhd(ivhd) => ivhd.devices().count(),
+            IvrsBlock::Ivhd(ivhd) => ivhd.devices().count(),
             _ => 1,
         })
         .sum()

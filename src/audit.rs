@@ -16,4 +16,4 @@ pub use difference::Difference;
 pub(crate) use findings::Findings;
 pub use reach::Reach;
 
-pub(crate) use crate::live::{LiveTables, Mode, Registers, Seen, Target};
+pub(crate) use crate::live::{LiveRegisters, LiveTables, LiveTarget, Mode, Seen};

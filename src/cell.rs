@@ -5,7 +5,7 @@ mod policy;
 mod regions;
 mod reserved;
 
-pub(crate) use difference::{Difference, Differences, check_room_without_grants, without_grants};
+pub(crate) use difference::{RegionDifference, RegionDifferences, check_room_without_grants, without_grants};
 pub use policy::{CoherencyPolicy, ResetPolicy, Sharing};
 pub(crate) use regions::{Part, RegionError, Regions, SLACK};
 pub(crate) use reserved::{Reserved, for_each_mapped, outside};
@@ -89,7 +89,7 @@ pub(crate) struct Cell<'s> {
     /// The change ends with the cell.
     pub doomed: bool,
     /// What the hypervisor learned last.
-    pub coherency_told: Coherency,
+    pub coherency_reported: Coherency,
     /// One for each combination of attributes that its devices need; each has at least one device.
     pub domains: List<'s, Domain>,
 }
@@ -104,7 +104,7 @@ impl<'s> Cell<'s> {
             staged,
             busy: false,
             doomed: false,
-            coherency_told: Coherency::Enforced,
+            coherency_reported: Coherency::Enforced,
             domains,
         }
     }
@@ -116,7 +116,7 @@ impl<'s> Cell<'s> {
     /// A cell without memory or devices begins here.
     pub(crate) fn begin(&mut self, generation: u32, config: CellConfig) {
         (self.generation, self.config) = (generation, config);
-        (self.busy, self.doomed, self.coherency_told) = (false, false, Coherency::Enforced);
+        (self.busy, self.doomed, self.coherency_reported) = (false, false, Coherency::Enforced);
         self.regions.clear();
         self.staged.clear();
         self.domains.clear();

@@ -11,6 +11,6 @@ mod finding;
 pub mod ivrs;
 mod table;
 
-pub use error::Error;
+pub use error::TableError;
 pub use finding::{Finding, Flaw, Severity, Strictness};
 pub use table::Header;

@@ -7,4 +7,4 @@ mod request;
 
 pub(crate) use blocks::{Block, Blocks, Cost, MAX_BLOCKS};
 pub(crate) use device_tlb::DeviceTlb;
-pub(crate) use request::{DOMAINS, ENTRIES, Entry, Flush, Pages, RANGES, Target};
+pub(crate) use request::{DOMAINS, ENTRIES, Flush, Pages, RANGES, StaleDeviceTlb, StaleEntry};

@@ -63,7 +63,7 @@ pub mod limits;
 mod live {
     mod vtd;
 
-    pub(crate) use vtd::{LiveTables, Mode, Registers, Seen, Target};
+    pub(crate) use vtd::{LiveRegisters, LiveTables, LiveTarget, Mode, Seen};
 }
 mod paging;
 mod pci;

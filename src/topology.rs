@@ -17,7 +17,7 @@ mod window;
 use core::mem::MaybeUninit;
 
 use crate::addr::{Region, SourceId};
-use crate::firmware::{Error, Finding, Flaw, dmar};
+use crate::firmware::{Finding, Flaw, TableError, dmar};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 
 pub use crate::pci::{ConfigSpace, NoConfigSpace};
@@ -79,7 +79,7 @@ impl<'s> Topology<'s> {
         table: &[u8],
         config: &impl ConfigSpace,
         report: impl FnMut(Finding),
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, TableError> {
         let mut topology = Self::empty();
         topology.read_in(memory, limits, table, config, report)?;
         Ok(topology)
@@ -94,8 +94,8 @@ impl<'s> Topology<'s> {
         table: &[u8],
         config: &impl ConfigSpace,
         mut report: impl FnMut(Finding),
-    ) -> Result<&'s mut [MaybeUninit<u64>], Error> {
-        let no_room = |full| Error::Full { offset: 0, full };
+    ) -> Result<&'s mut [MaybeUninit<u64>], TableError> {
+        let no_room = |full| TableError::Full { offset: 0, full };
         if let Some(flaw) = limits.flaw() {
             return Err(no_room(flaw));
         }

@@ -44,35 +44,35 @@ pub(crate) enum NotDriven {
 #[derive(Debug)]
 #[must_use = "nothing is known to be invalidated before it is finished"]
 pub(crate) enum Begun {
-    Vtd(vtd::Begun),
+    Vtd(vtd::VtdBegun),
 }
 
 /// Where units make their commands. It is too large for a stack, and one caller at a time needs it.
 #[derive(Debug)]
 pub(crate) struct Scratch<'s> {
-    list: vtd::List<'s>,
+    list: vtd::CommandList<'s>,
 }
 
 impl<'s> Scratch<'s> {
     /// Room for nothing.
     pub(crate) const fn without_room() -> Self {
-        Self { list: vtd::List::without_room() }
+        Self { list: vtd::CommandList::without_room() }
     }
 
     /// How many words it takes for units with so many device-TLBs.
     pub(crate) const fn words(device_tlbs: usize) -> usize {
-        vtd::List::words(device_tlbs)
+        vtd::CommandList::words(device_tlbs)
     }
 
     pub(crate) fn cut(carver: &mut Carver<'s>, device_tlbs: usize) -> Result<Self, Full> {
-        Ok(Self { list: vtd::List::cut(carver, device_tlbs)? })
+        Ok(Self { list: vtd::CommandList::cut(carver, device_tlbs)? })
     }
 }
 
 /// A unit. Its tables are changed by one caller at a time; the front's lock sees to that.
 #[derive(Debug)]
 pub(crate) enum Unit {
-    Vtd(vtd::Unit),
+    Vtd(vtd::VtdUnit),
 }
 
 /// The match on the vendor, for a call that both answer alike.
@@ -95,9 +95,9 @@ impl Unit {
         let full = Full { what: "remapping units", capacity: units.capacity() };
         match info.kind {
             UnitKind::VtD => {
-                let capabilities = vtd::Unit::look(hal, info.window).map_err(NotDriven::Failed)?;
+                let capabilities = vtd::VtdUnit::look(hal, info.window).map_err(NotDriven::Failed)?;
                 let pushed =
-                    units.push_with(|| Self::Vtd(vtd::Unit::new(info.window, info.segment, config, capabilities)));
+                    units.push_with(|| Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config, capabilities)));
                 pushed.map_err(|_| NotDriven::Full(full))
             }
             _ => Err(NotDriven::UnknownKind),

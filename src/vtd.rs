@@ -16,7 +16,7 @@ mod unit;
 
 pub use capabilities::Capabilities;
 pub use faults::FaultReason;
-pub(crate) use invalidation::list::List;
+pub(crate) use invalidation::list::CommandList;
 pub use quirks::{Effect, Quirk, of_machine as quirks_of_machine};
 pub(crate) use second_stage::SecondStage;
-pub(crate) use unit::{Begun, Unit};
+pub(crate) use unit::{VtdBegun, VtdUnit};

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use cofferdam::firmware::Finding;
-use cofferdam::firmware::ivrs::{Block, Ivrs, Listed};
+use cofferdam::firmware::ivrs::{IvrsBlock, Ivrs, Listed};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|table: &[u8]| {
@@ -24,7 +24,7 @@ fuzz_target!(|table: &[u8]| {
     }
     for block in ivrs.sound() {
         match block {
-            Block::Ivhd(it) => {
+            IvrsBlock::Ivhd(it) => {
                 black_box((it.kind(), it.flags(), it.device(), it.capability(), it.base(), it.segment()));
                 black_box((it.info(), it.attributes(), it.features(), it.features2(), it.bytes()));
                 for entry in it.entries() {
@@ -37,7 +37,7 @@ fuzz_target!(|table: &[u8]| {
                     }
                 }
             }
-            Block::Ivmd(it) => {
+            IvrsBlock::Ivmd(it) => {
                 black_box((it.flags(), it.devices(), it.segment(), it.start(), it.bytes()));
             }
             other => {

@@ -63,7 +63,7 @@ impl<'g> Comparison<'g> {
             let (start, end) = (region.input.start().as_u64().max(next), region.input.last().as_u64().min(last));
             // None if it starts behind `last`.
             if let Some(region) = part(region, start, end) {
-                findings.tell(Difference::MissingMapping { source: self.source, region });
+                findings.report(Difference::MissingMapping { source: self.source, region });
             }
             self.next = end.checked_add(1);
         }
@@ -77,16 +77,16 @@ impl<'g> Comparison<'g> {
             Some(granted) if granted.output == found.output => {
                 if granted.rights != found.rights {
                     let (found, granted) = (found.rights, granted.rights);
-                    findings.tell(Difference::OtherRights { source, input, found, granted });
+                    findings.report(Difference::OtherRights { source, input, found, granted });
                 }
                 if snoop != self.snoop {
-                    findings.tell(Difference::OtherSnoop { source, input, found: snoop });
+                    findings.report(Difference::OtherSnoop { source, input, found: snoop });
                 }
             }
             other => {
-                findings.tell(Difference::ExtraMapping { source, region: found });
+                findings.report(Difference::ExtraMapping { source, region: found });
                 if let Some(region) = other {
-                    findings.tell(Difference::MissingMapping { source, region });
+                    findings.report(Difference::MissingMapping { source, region });
                 }
             }
         }

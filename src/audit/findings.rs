@@ -3,7 +3,7 @@
 
 use super::Difference;
 
-/// Who is told of each difference, and how many there were.
+/// Who gets each difference, and how many there were.
 pub(crate) struct Findings<'a> {
     each: &'a mut dyn FnMut(Difference),
     count: u64,
@@ -18,7 +18,7 @@ impl<'a> Findings<'a> {
         self.count
     }
 
-    pub(crate) fn tell(&mut self, difference: Difference) {
+    pub(crate) fn report(&mut self, difference: Difference) {
         self.count += 1;
         (self.each)(difference);
     }

@@ -8,8 +8,8 @@ mod second_stage;
 mod tables;
 mod walk;
 
-pub(crate) use context_entry::Target;
-pub(crate) use registers::{Mode, Registers};
+pub(crate) use context_entry::LiveTarget;
+pub(crate) use registers::{LiveRegisters, Mode};
 pub(crate) use tables::{LiveTables, Seen};
 
 /// Bits from the host address width on, which are reserved in every pointer of a table (S 9.1, 9.3).

@@ -11,14 +11,14 @@ use crate::paging::Change;
 
 /// A range in which the regions of a cell before a change differ from those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Difference {
+pub(crate) struct RegionDifference {
     pub range: IovaRange,
     /// Where the range leads, and the rights there.
     before: Option<(PhysAddr, Rights)>,
     after: Option<(PhysAddr, Rights)>,
 }
 
-impl Difference {
+impl RegionDifference {
     fn region(&self, side: Option<(PhysAddr, Rights)>) -> Option<Region> {
         side.map(|(output, rights)| Region { input: self.range, output, rights })
     }
@@ -92,7 +92,7 @@ impl Difference {
 
 /// Where two sets of regions differ outside of reserved memory, in ascending order and without overlap.
 #[derive(Clone, Debug)]
-pub(crate) struct Differences<'r> {
+pub(crate) struct RegionDifferences<'r> {
     before: &'r Regions<'r>,
     after: &'r Regions<'r>,
     /// Outside of this.
@@ -101,7 +101,7 @@ pub(crate) struct Differences<'r> {
     at: Option<u64>,
 }
 
-impl<'r> Differences<'r> {
+impl<'r> RegionDifferences<'r> {
     pub(crate) fn new(before: &'r Regions<'_>, after: &'r Regions<'_>, reserved: Reserved<'r>) -> Self {
         Self { before, after, reserved, at: Some(0) }
     }
@@ -110,7 +110,7 @@ impl<'r> Differences<'r> {
     /// reserved memory.
     // One copy serves all phases of a change, and its stack is free again when it returns.
     #[inline(never)]
-    fn stretch(&mut self) -> Option<(Difference, bool)> {
+    fn stretch(&mut self) -> Option<(RegionDifference, bool)> {
         let at = Iova::new(self.at?);
         let (before, after) = (self.before.from(at), self.after.from(at));
         let begins = |region: Option<Region>| region.map(|region| region.input.start().max(at));
@@ -131,14 +131,14 @@ impl<'r> Differences<'r> {
         let side = |region: Option<Region>| {
             region.and_then(|region| cut(region, range)).map(|region| (region.output, region.rights))
         };
-        Some((Difference { range, before: side(before), after: side(after) }, is_reserved))
+        Some((RegionDifference { range, before: side(before), after: side(after) }, is_reserved))
     }
 }
 
-impl Iterator for Differences<'_> {
-    type Item = Difference;
+impl Iterator for RegionDifferences<'_> {
+    type Item = RegionDifference;
 
-    fn next(&mut self) -> Option<Difference> {
+    fn next(&mut self) -> Option<RegionDifference> {
         loop {
             let (stretch, is_reserved) = self.stretch()?;
             if stretch.before != stretch.after && !is_reserved {
@@ -158,7 +158,7 @@ pub(crate) fn without_grants(
     left: &mut Regions<'_>,
 ) -> Result<(), RegionError> {
     left.clear();
-    let mut both = Differences::new(before, after, Reserved::NONE);
+    let mut both = RegionDifferences::new(before, after, Reserved::NONE);
     while let Some((stretch, _)) = both.stretch() {
         let Some((output, rights)) = stretch.before.filter(|_| !stretch.leads_elsewhere()) else { continue };
         let rights = stretch.narrowed().unwrap_or(rights);
@@ -190,8 +190,8 @@ mod tests {
         fresh_regions(8)
     }
 
-    fn differences<'r>(before: &'r Regions<'_>, after: &'r Regions<'_>) -> Differences<'r> {
-        Differences::new(before, after, Reserved::NONE)
+    fn differences<'r>(before: &'r Regions<'_>, after: &'r Regions<'_>) -> RegionDifferences<'r> {
+        RegionDifferences::new(before, after, Reserved::NONE)
     }
 
     /// Pages of which each leads to `output` pages further on, with these rights.
@@ -209,7 +209,7 @@ mod tests {
 
     /// What each difference is: first address, end, and what happens.
     fn found(before: &Regions<'_>, after: &Regions<'_>) -> Vec<(u64, u64, &'static str)> {
-        let kind = |one: &Difference| match (one.revoked(), one.narrowed(), one.granted(), one.widened()) {
+        let kind = |one: &RegionDifference| match (one.revoked(), one.narrowed(), one.granted(), one.widened()) {
             (Some(_), None, None, None) => "taken",
             (None, Some(_), None, None) => "narrowed",
             (None, None, Some(_), None) => "granted",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn each_range_is_told_with_what_happens_to_it() {
+    fn each_range_comes_with_what_happens_to_it() {
         let before = map(&[(0, 40, 100, RW), (50, 60, 100, R)]);
         assert_eq!(found(&before, &before), []);
         assert_eq!(found(&none(), &before), [(0, 40, "granted"), (50, 60, "granted")]);

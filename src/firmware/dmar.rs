@@ -13,7 +13,7 @@ use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::table::{self, Piece, Pieces};
-use super::{Error, Finding, Flaw, Header};
+use super::{Finding, Flaw, Header, TableError};
 
 pub use andd::Andd;
 pub use atsr::Atsr;
@@ -21,7 +21,7 @@ pub use drhd::Drhd;
 pub use rhsa::Rhsa;
 pub use rmrr::Rmrr;
 pub use satc::Satc;
-pub use scope::{Hop, Properties, Scope, ScopeKind, Scopes};
+pub use scope::{DeviceScope, Hop, Properties, ScopeKind, Scopes};
 pub use sidp::Sidp;
 
 /// The table's signature.
@@ -44,14 +44,14 @@ bitflags::bitflags! {
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct DmarFields {
     header: Header,
     host_address_width: u8,
     flags: u8,
     reserved: [u8; 10],
 }
 
-const _: () = assert!(size_of::<Fields>() == 48);
+const _: () = assert!(size_of::<DmarFields>() == 48);
 
 /// What every remapping structure starts with (section 8.2).
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -64,7 +64,7 @@ struct StructureHeader {
 /// A DMAR table.
 #[derive(Clone, Copy, Debug)]
 pub struct Dmar<'a> {
-    fields: &'a Fields,
+    fields: &'a DmarFields,
     table: &'a [u8],
 }
 
@@ -76,10 +76,11 @@ impl<'a> Dmar<'a> {
     /// # Errors
     ///
     /// The bytes are too few for a DMAR's header, or are no DMAR.
-    pub fn new(bytes: &'a [u8], mut report: impl FnMut(Finding)) -> Result<Self, Error> {
-        let needed = size_of::<Fields>();
+    pub fn new(bytes: &'a [u8], mut report: impl FnMut(Finding)) -> Result<Self, TableError> {
+        let needed = size_of::<DmarFields>();
         let table = table::check(bytes, &SIGNATURE, needed, &mut report)?;
-        let (fields, _) = Fields::ref_from_prefix(table).map_err(|_| Error::TooShort { bytes: table.len(), needed })?;
+        let (fields, _) =
+            DmarFields::ref_from_prefix(table).map_err(|_| TableError::TooShort { bytes: table.len(), needed })?;
         Ok(Self { fields, table })
     }
 
@@ -100,12 +101,12 @@ impl<'a> Dmar<'a> {
 
     /// Where the structures start.
     pub fn structures_offset(&self) -> u32 {
-        size_of::<Fields>() as u32
+        size_of::<DmarFields>() as u32
     }
 
     /// The structures in the order of the table. An item is a structure, or what is wrong with the bytes in its place.
     pub fn structures(&self) -> impl Iterator<Item = Result<Structure<'a>, Finding>> + use<'a> {
-        Pieces::new(self.table, size_of::<Fields>()).map(|piece| piece.and_then(Structure::new))
+        Pieces::new(self.table, size_of::<DmarFields>()).map(|piece| piece.and_then(Structure::new))
     }
 
     /// The structures that can be used.

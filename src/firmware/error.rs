@@ -5,7 +5,7 @@ use crate::limits::Full;
 /// A table that cannot be used at all. What costs a single structure is a [`Finding`](super::Finding) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Error {
+pub enum TableError {
     /// There are fewer bytes than the table's header has.
     TooShort {
         /// How many bytes there are.
@@ -41,7 +41,7 @@ pub enum Error {
     },
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::TooShort { bytes, needed } => {
@@ -64,4 +64,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for TableError {}

@@ -8,9 +8,9 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::table::{self, Piece, Pieces};
-use super::{Error, Finding, Flaw, Header};
+use super::{Finding, Flaw, Header, TableError};
 
-pub use entry::{Devices, Entries, Entry, EntryKind, Listed, Uid, Variety};
+pub use entry::{Devices, Entries, EntryKind, IvhdEntry, Listed, Uid, Variety};
 pub use ivhd::{Ivhd, IvhdKind};
 pub use ivmd::{Ivmd, IvmdDevices, IvmdFlags};
 
@@ -19,13 +19,13 @@ pub const SIGNATURE: [u8; 4] = *b"IVRS";
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct IvrsFields {
     header: Header,
     info: U32,
     reserved: [u8; 8],
 }
 
-const _: () = assert!(size_of::<Fields>() == 48);
+const _: () = assert!(size_of::<IvrsFields>() == 48);
 
 /// What every block starts with.
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -84,7 +84,7 @@ impl core::fmt::Debug for IvInfo {
 /// An IVRS table.
 #[derive(Clone, Copy, Debug)]
 pub struct Ivrs<'a> {
-    fields: &'a Fields,
+    fields: &'a IvrsFields,
     table: &'a [u8],
 }
 
@@ -96,10 +96,11 @@ impl<'a> Ivrs<'a> {
     /// # Errors
     ///
     /// The bytes are too few for an IVRS's header, or are no IVRS.
-    pub fn new(bytes: &'a [u8], mut report: impl FnMut(Finding)) -> Result<Self, Error> {
-        let needed = size_of::<Fields>();
+    pub fn new(bytes: &'a [u8], mut report: impl FnMut(Finding)) -> Result<Self, TableError> {
+        let needed = size_of::<IvrsFields>();
         let table = table::check(bytes, &SIGNATURE, needed, &mut report)?;
-        let (fields, _) = Fields::ref_from_prefix(table).map_err(|_| Error::TooShort { bytes: table.len(), needed })?;
+        let (fields, _) =
+            IvrsFields::ref_from_prefix(table).map_err(|_| TableError::TooShort { bytes: table.len(), needed })?;
         Ok(Self { fields, table })
     }
 
@@ -115,16 +116,16 @@ impl<'a> Ivrs<'a> {
 
     /// Where the blocks start.
     pub fn blocks_offset(&self) -> u32 {
-        size_of::<Fields>() as u32
+        size_of::<IvrsFields>() as u32
     }
 
     /// The blocks in the order of the table. An item is a block, or what is wrong with the bytes in its place.
-    pub fn blocks(&self) -> impl Iterator<Item = Result<Block<'a>, Finding>> + Clone + use<'a> {
-        Pieces::new(self.table, size_of::<Fields>()).map(|piece| piece.and_then(Block::new))
+    pub fn blocks(&self) -> impl Iterator<Item = Result<IvrsBlock<'a>, Finding>> + Clone + use<'a> {
+        Pieces::new(self.table, size_of::<IvrsFields>()).map(|piece| piece.and_then(IvrsBlock::new))
     }
 
     /// The blocks that can be used.
-    pub fn sound(&self) -> impl Iterator<Item = Block<'a>> + Clone + use<'a> {
+    pub fn sound(&self) -> impl Iterator<Item = IvrsBlock<'a>> + Clone + use<'a> {
         self.blocks().filter_map(Result::ok)
     }
 
@@ -142,9 +143,9 @@ impl<'a> Ivrs<'a> {
         }
         for block in self.blocks() {
             match block {
-                Ok(Block::Ivhd(ivhd)) => ivhd.lint(report),
-                Ok(Block::Ivmd(ivmd)) => ivmd.lint(report),
-                Ok(Block::Unknown { offset, kind, .. }) => {
+                Ok(IvrsBlock::Ivhd(ivhd)) => ivhd.lint(report),
+                Ok(IvrsBlock::Ivmd(ivmd)) => ivmd.lint(report),
+                Ok(IvrsBlock::Unknown { offset, kind, .. }) => {
                     report(Finding::new(offset, Flaw::UnknownStructure { kind: u16::from(kind) }));
                 }
                 Err(finding) => report(finding),
@@ -156,7 +157,7 @@ impl<'a> Ivrs<'a> {
 /// One block of the table, long enough for its fixed fields and no longer than the table.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum Block<'a> {
+pub enum IvrsBlock<'a> {
     /// 10h, 11h, 40h: a remapping unit.
     Ivhd(Ivhd<'a>),
     /// 20h, 21h, 22h: reserved memory.
@@ -172,7 +173,7 @@ pub enum Block<'a> {
     },
 }
 
-impl<'a> Block<'a> {
+impl<'a> IvrsBlock<'a> {
     fn new(piece: Piece<'a>) -> Result<Self, Finding> {
         let (header, _) = piece.fields::<BlockHeader>("block")?;
         Ok(match header.kind {

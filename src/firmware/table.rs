@@ -1,7 +1,7 @@
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::{Error, Finding, Flaw};
+use super::{Finding, Flaw, TableError};
 
 /// What every ACPI table starts with (ACPI 6.5, section 5.2.6).
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -37,16 +37,16 @@ pub(super) fn check<'a>(
     signature: &[u8; 4],
     needed: usize,
     report: &mut dyn FnMut(Finding),
-) -> Result<&'a [u8], Error> {
-    let too_short = Error::TooShort { bytes: bytes.len(), needed };
+) -> Result<&'a [u8], TableError> {
+    let too_short = TableError::TooShort { bytes: bytes.len(), needed };
     let (header, _) = Header::ref_from_prefix(bytes).map_err(|_| too_short)?;
     if header.signature != *signature {
-        return Err(Error::WrongSignature { found: header.signature, expected: *signature });
+        return Err(TableError::WrongSignature { found: header.signature, expected: *signature });
     }
     let length = header.length.get();
     let wanted = usize::try_from(length).unwrap_or(usize::MAX);
     if wanted < needed {
-        return Err(Error::BadLength { length, needed });
+        return Err(TableError::BadLength { length, needed });
     }
     if bytes.len() < needed {
         return Err(too_short);

@@ -34,10 +34,10 @@ const WORDS: usize = 512;
 pub(crate) struct Fake {
     memory: NonNull<u64>,
     frames: usize,
-    state: RefCell<State>,
+    state: RefCell<FakeState>,
 }
 
-struct State {
+struct FakeState {
     free: Vec<usize>,
     used: usize,
     left: Option<usize>,
@@ -53,7 +53,11 @@ impl Fake {
         let skip = memory.as_ptr().align_offset(4096);
         let memory = NonNull::from(&mut memory[skip]);
         let free = (0..frames).rev().collect();
-        Self { memory, frames, state: RefCell::new(State { free, used: 0, left: None, loads: 0, journal: Vec::new() }) }
+        Self {
+            memory,
+            frames,
+            state: RefCell::new(FakeState { free, used: 0, left: None, loads: 0, journal: Vec::new() }),
+        }
     }
 
     /// Frames that were allocated and not freed.

@@ -26,14 +26,14 @@ pub(crate) fn tag(domain: Option<DomainId>) -> u16 {
 
 /// Which device entries the unit has to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum StaleEntry {
     /// All that are cached with this tag.
     Domain(u16),
     /// Of those, the one of this function.
     Device { requester: Requester, tag: u16 },
 }
 
-impl Entry {
+impl StaleEntry {
     fn tag(self) -> u16 {
         match self {
             Self::Domain(tag) | Self::Device { tag, .. } => tag,
@@ -84,7 +84,7 @@ impl Pages {
 
 /// A device-TLB that has to invalidate something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct StaleDeviceTlb {
     pub device: DeviceTlb,
     /// The pages with this tag whose entries were present; all that it has if `None`.
     pub pages_of: Option<u16>,
@@ -98,13 +98,13 @@ pub(crate) struct Flush<'s> {
     everything: bool,
     /// That, and all that the unit's devices have: whatever else was asked before is asked with it.
     makes_up: bool,
-    entries: Vec<Entry, ENTRIES>,
+    entries: Vec<StaleEntry, ENTRIES>,
     /// All translations.
     translations: bool,
     /// All translations with these tags.
     domains: Vec<u16, DOMAINS>,
     pages: Vec<Pages, RANGES>,
-    targets: List<'s, Target>,
+    targets: List<'s, StaleDeviceTlb>,
     write_buffer: bool,
     /// How many changes asked for nothing.
     avoided: u32,
@@ -113,7 +113,7 @@ pub(crate) struct Flush<'s> {
 /// What changes ask for.
 impl<'s> Flush<'s> {
     /// Nothing yet, with room for so many device-TLBs.
-    pub(crate) fn new(targets: List<'s, Target>) -> Self {
+    pub(crate) fn new(targets: List<'s, StaleDeviceTlb>) -> Self {
         Self {
             everything: false,
             makes_up: false,
@@ -187,10 +187,10 @@ impl<'s> Flush<'s> {
 
     /// All that a device-TLB has.
     pub(crate) fn device_tlb(&mut self, device: DeviceTlb) {
-        self.target(Target { device, pages_of: None });
+        self.target(StaleDeviceTlb { device, pages_of: None });
     }
 
-    fn target(&mut self, target: Target) {
+    fn target(&mut self, target: StaleDeviceTlb) {
         // What a device says of itself may change from one cell to the next.
         match self.targets.iter_mut().find(|other| other.device.requester == target.device.requester) {
             Some(other) => {
@@ -207,14 +207,14 @@ impl<'s> Flush<'s> {
     /// Entries that are cached with one tag, each with its own source-id (R45), and all that was translated with the other.
     fn entries(&mut self, requesters: &[Requester], cached_as: u16, tag: u16) {
         for &requester in requesters {
-            self.entry(Entry::Device { requester, tag: cached_as });
+            self.entry(StaleEntry::Device { requester, tag: cached_as });
         }
         self.domain(tag);
     }
 
-    fn entry(&mut self, entry: Entry) {
+    fn entry(&mut self, entry: StaleEntry) {
         let tag = entry.tag();
-        if self.entries.contains(&entry) || self.entries.contains(&Entry::Domain(tag)) {
+        if self.entries.contains(&entry) || self.entries.contains(&StaleEntry::Domain(tag)) {
             return;
         }
         let of_domain = self.entries.iter().filter(|other| other.tag() == tag).count();
@@ -222,7 +222,7 @@ impl<'s> Flush<'s> {
             entry
         } else {
             self.entries.retain(|other| other.tag() != tag);
-            Entry::Domain(tag)
+            StaleEntry::Domain(tag)
         };
         self.everything |= self.entries.push(entry).is_err();
     }
@@ -258,7 +258,7 @@ impl<'s> Flush<'s> {
         let told_apart = self.pages.push(pages).is_ok() || self.widen(pages);
         self.translations |= !told_apart;
         for device in device_tlbs.filter(|_| was_present) {
-            self.target(Target { device, pages_of: told_apart.then_some(tag) });
+            self.target(StaleDeviceTlb { device, pages_of: told_apart.then_some(tag) });
         }
     }
 
@@ -300,7 +300,7 @@ impl Flush<'_> {
     }
 
     /// The device entries; `None` for all of them.
-    pub(crate) fn device_entries(&self) -> Option<&[Entry]> {
+    pub(crate) fn device_entries(&self) -> Option<&[StaleEntry]> {
         (!self.everything).then_some(&*self.entries)
     }
 
@@ -310,7 +310,7 @@ impl Flush<'_> {
     }
 
     /// The device-TLBs.
-    pub(crate) fn targets(&self) -> &[Target] {
+    pub(crate) fn targets(&self) -> &[StaleDeviceTlb] {
         &self.targets
     }
 

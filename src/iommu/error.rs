@@ -21,7 +21,7 @@ pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
 #[non_exhaustive]
 pub enum Error {
     /// The firmware's table cannot be used.
-    Firmware(firmware::Error),
+    Firmware(firmware::TableError),
     /// A remapping unit failed, or cannot be used.
     Unit(UnitError),
     /// This unit is of a kind that the driver does not know.
@@ -141,8 +141,8 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-impl From<firmware::Error> for Error {
-    fn from(error: firmware::Error) -> Self {
+impl From<firmware::TableError> for Error {
+    fn from(error: firmware::TableError) -> Self {
         Self::Firmware(error)
     }
 }

@@ -10,7 +10,7 @@ use crate::addr::IovaRange;
 use crate::cell::{Cell, CellId, Part, Regions, SLACK};
 use crate::domain::Domain;
 use crate::hal::FrameList;
-use crate::invalidation::{Flush, Target};
+use crate::invalidation::{Flush, StaleDeviceTlb};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 use crate::topology::{BridgeWindow, topology_words};
 use crate::unit::{Scratch, Unit};
@@ -57,7 +57,7 @@ impl Limits {
             return usize::MAX;
         }
         let regions = words_of::<Part>(self.regions.saturating_add(SLACK));
-        let of_unit = words_of::<Target>(self.device_tlbs);
+        let of_unit = words_of::<StaleDeviceTlb>(self.device_tlbs);
         let of_cell = sum(&[regions, regions, words_of::<Domain>(self.domains)]);
         let of_change = sum(&[words_of::<UnitWork>(self.units), regions]);
         sum(&[

@@ -42,7 +42,7 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     change.revoke(); // its entry lets nothing through,
     change.flush(); // and its unit has confirmed that nothing gets through;
     change.quiesce(); // it is no bus master, and nothing that it sent is under way;
-    change.reset(); // it has forgotten what its cell told it to do;
+    change.reset(); // nothing is left in it of what its cell had it do;
     change.retire(); // its entry is erased, and it is free for another cell.
     if let Some(error) = change.failure() {
         change.roll_back(Withheld::Revoked);

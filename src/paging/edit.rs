@@ -3,7 +3,7 @@
 use super::format::{page_bytes, page_shift};
 use super::table::Recent;
 use super::unlinked::Unlinked;
-use super::walk::Table;
+use super::walk::LinkedTable;
 use super::{Change, Format, Geometry, PageTable};
 use crate::addr::{Iova, IovaRange};
 use crate::hal::{FrameList, Hal, NoFrame};
@@ -43,7 +43,7 @@ impl Prealloc {
 }
 
 /// An edit under way: what it may take, and what it did.
-pub(super) struct Edit<F> {
+pub(super) struct TableEdit<F> {
     pub prealloc: FrameList,
     pub change: Change,
     /// The table's, for the time of the edit.
@@ -56,16 +56,16 @@ pub(super) struct Edit<F> {
     recent: Option<Recent>,
 }
 
-impl<F> Edit<F> {
+impl<F> TableEdit<F> {
     /// A table for a level, if there is a frame left. Nothing leads there yet.
-    pub(super) fn fresh_table(&mut self, hal: &impl Hal, level: u8) -> Option<Table> {
+    pub(super) fn fresh_table(&mut self, hal: &impl Hal, level: u8) -> Option<LinkedTable> {
         let frame = self.prealloc.pop(hal)?;
         self.small += usize::from(level == 1);
-        Some(Table { frame, level, fresh: true })
+        Some(LinkedTable { frame, level, fresh: true })
     }
 
     /// Notes that the edit came to this table, which holds `at`.
-    pub(super) fn came_to(&mut self, table: Table, at: u64, geometry: Geometry) {
+    pub(super) fn came_to(&mut self, table: LinkedTable, at: u64, geometry: Geometry) {
         if table.level == 1 {
             let start = at & !(page_bytes(2) - 1);
             let range = IovaRange::new(Iova::new(start), page_bytes(2)).filter(|range| geometry.takes_input(*range));
@@ -77,7 +77,7 @@ impl<F> Edit<F> {
 impl<F: Format> PageTable<F> {
     /// The table that was come to last, and the index of the entry for `range`, if that is one page of it.
     #[inline]
-    pub(super) fn recent(&self, range: IovaRange) -> Option<(Table, usize)> {
+    pub(super) fn recent(&self, range: IovaRange) -> Option<(LinkedTable, usize)> {
         /// Where a page can begin in a table.
         const STARTS: u64 = page_bytes(2) - page_bytes(1);
         let recent = self.recent?;
@@ -86,7 +86,7 @@ impl<F: Format> PageTable<F> {
         if offset & !STARTS != 0 || last - start != page_bytes(1) - 1 {
             return None;
         }
-        Some((Table { frame: recent.frame, level: 1, fresh: false }, (offset >> page_shift(1)) as usize))
+        Some((LinkedTable { frame: recent.frame, level: 1, fresh: false }, (offset >> page_shift(1)) as usize))
     }
 
     /// Notes that something is going to be mapped there.
@@ -96,9 +96,9 @@ impl<F: Format> PageTable<F> {
         self.span = Some((first.min(start), end.max(last)));
     }
 
-    pub(super) fn begin(&mut self, range: IovaRange, prealloc: Prealloc) -> Edit<F> {
+    pub(super) fn begin(&mut self, range: IovaRange, prealloc: Prealloc) -> TableEdit<F> {
         let (prepared, unlinked_before) = (prealloc.0.len(), self.unlinked.len());
-        Edit {
+        TableEdit {
             prealloc: prealloc.0,
             change: Change::none(range),
             unlinked: core::mem::replace(&mut self.unlinked, Unlinked::NONE),
@@ -109,8 +109,8 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    pub(super) fn end(&mut self, hal: &impl Hal, edit: Edit<F>) -> Change {
-        let Edit { prealloc, change, unlinked, prepared, unlinked_before, small, recent } = edit;
+    pub(super) fn end(&mut self, hal: &impl Hal, edit: TableEdit<F>) -> Change {
+        let TableEdit { prealloc, change, unlinked, prepared, unlinked_before, small, recent } = edit;
         let taken_out = unlinked.len() - unlinked_before;
         self.unlinked = unlinked;
         self.small = small;

@@ -3,17 +3,17 @@
 
 use heapless::Vec;
 
-use super::edit::Edit;
+use super::edit::TableEdit;
 use super::format::{is_page_start, page_bytes};
 use super::geometry::MAX_LEVELS;
-use super::walk::{Step, Table};
+use super::walk::{LinkedTable, Step};
 use super::{Format, PageTable};
 use crate::hal::{Hal, WORDS};
 
 impl<F: Format> PageTable<F> {
     /// Joins what can be joined on the way from the top to `at`, from below: pages that were joined may make another.
-    pub(super) fn join(&self, hal: &impl Hal, at: u64, edit: &mut Edit<F>) {
-        let (mut above, mut table) = (Vec::<Table, MAX_LEVELS>::new(), self.top());
+    pub(super) fn join(&self, hal: &impl Hal, at: u64, edit: &mut TableEdit<F>) {
+        let (mut above, mut table) = (Vec::<LinkedTable, MAX_LEVELS>::new(), self.top());
         while let Step::Table(next) = self.step(hal, table, table.index(at)) {
             let _ = above.push(table);
             table = next;
@@ -26,7 +26,7 @@ impl<F: Format> PageTable<F> {
 
     /// Joins the pages of `below`, to which the entry of `table` for `at` leads, if they are one: with one store, so that
     /// requests under way find the same page before and after (R32: only the size changes).
-    fn join_table(&self, hal: &impl Hal, table: Table, below: Table, at: u64, edit: &mut Edit<F>) {
+    fn join_table(&self, hal: &impl Hal, table: LinkedTable, below: LinkedTable, at: u64, edit: &mut TableEdit<F>) {
         if table.level > self.geometry.max_leaf_level {
             return;
         }
@@ -41,7 +41,7 @@ impl<F: Format> PageTable<F> {
 
     /// The entry that translates as all of `table` does, if there is one. Asks first beside `index`: where pages are mapped
     /// one after the other, whichever way, that mostly settles it.
-    fn one_page(&self, hal: &impl Hal, table: Table, index: usize) -> Option<u64> {
+    fn one_page(&self, hal: &impl Hal, table: LinkedTable, index: usize) -> Option<u64> {
         let Step::Page { output, rights } = self.step(hal, table, index) else { return None };
         let bytes = page_bytes(table.level);
         let output = output.wrapping_sub(index as u64 * bytes);

@@ -2,11 +2,11 @@
 
 use heapless::Vec;
 
-use super::edit::Edit;
+use super::edit::TableEdit;
 use super::format::{page_bytes, page_shift};
 use super::geometry::MAX_LEVELS;
 use super::needs::tables_below;
-use super::walk::{Step, Table};
+use super::walk::{LinkedTable, Step};
 use super::write::Writer;
 use super::{Change, Format, MapError, PageTable, Prealloc, check};
 use crate::addr::{Iova, Region};
@@ -32,8 +32,8 @@ struct Filling<'h, H: Hal> {
 }
 
 impl<H: Hal> Filling<'_, H> {
-    fn table(&self) -> Table {
-        Table { frame: self.writer.frame, level: self.level, fresh: self.fresh }
+    fn table(&self) -> LinkedTable {
+        LinkedTable { frame: self.writer.frame, level: self.level, fresh: self.fresh }
     }
 }
 
@@ -130,7 +130,7 @@ impl<F: Format> PageTable<F> {
     /// Maps `start..=last` of the plan, from the top down: what is under way is on `path`, so that the stack does not grow with
     /// the levels. A fresh table is whole before anything leads to it.
     #[inline(never)]
-    fn fill(&self, hal: &impl Hal, start: u64, last: u64, plan: &Plan, edit: &mut Edit<F>) {
+    fn fill(&self, hal: &impl Hal, start: u64, last: u64, plan: &Plan, edit: &mut TableEdit<F>) {
         let mut path: Vec<Filling<'_, _>, MAX_LEVELS> = Vec::new();
         let _ = path.push(self.come_to(hal, self.top(), start, last, edit));
         while let Some(filling) = path.last_mut() {
@@ -173,13 +173,13 @@ impl<F: Format> PageTable<F> {
     fn come_to<'h, H: Hal>(
         &self,
         hal: &'h H,
-        table: Table,
+        table: LinkedTable,
         start: u64,
         last: u64,
-        edit: &mut Edit<F>,
+        edit: &mut TableEdit<F>,
     ) -> Filling<'h, H> {
         edit.came_to(table, start, self.geometry);
-        let Table { level, fresh, .. } = table;
+        let LinkedTable { level, fresh, .. } = table;
         Filling { writer: self.writer(hal, table), level, fresh, start, last, full: false, index: 0 }
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::format::page_bytes;
-use super::walk::{Step, Table};
+use super::walk::{LinkedTable, Step};
 use super::{Format, PageTable};
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
 use crate::hal::Hal;
@@ -31,7 +31,7 @@ pub struct Mappings<'a, H, F> {
     /// Where to go on.
     at: Option<Iova>,
     /// A table that holds `at`.
-    within: Table,
+    within: LinkedTable,
     /// What was read already.
     ahead: Option<Region>,
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 
-use super::edit::Edit;
-use super::walk::{Step, Table};
+use super::edit::TableEdit;
+use super::walk::{LinkedTable, Step};
 use super::{Change, Format, PageTable, Prealloc};
 use crate::addr::{IovaRange, Rights};
 use crate::hal::Hal;
@@ -20,7 +20,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Gives every page in `start..=last` these rights. The output and the size of a page stay, so one store will do (R32).
-    fn set_rights(&self, hal: &impl Hal, start: u64, last: u64, rights: Rights, edit: &mut Edit<F>) {
+    fn set_rights(&self, hal: &impl Hal, start: u64, last: u64, rights: Rights, edit: &mut TableEdit<F>) {
         let (mut table, mut start) = (self.top(), start);
         loop {
             edit.came_to(table, start, self.geometry);
@@ -41,11 +41,11 @@ impl<F: Format> PageTable<F> {
     fn set_rights_in(
         &self,
         hal: &impl Hal,
-        table: Table,
+        table: LinkedTable,
         start: u64,
         last: u64,
         rights: Rights,
-        edit: &mut Edit<F>,
+        edit: &mut TableEdit<F>,
     ) -> Next {
         let mut writer = self.writer(hal, table);
         let mut end = last;
@@ -68,7 +68,7 @@ impl<F: Format> PageTable<F> {
 /// Where there may be more pages.
 enum Next {
     /// In this table, from here on.
-    Table(Table, u64),
+    Table(LinkedTable, u64),
     /// Behind this one.
     After(u64),
 }

@@ -1,9 +1,9 @@
 //! A table in the place of a page, where an edit begins or ends inside of it.
 #![forbid(unsafe_code)]
 
-use super::edit::Edit;
+use super::edit::TableEdit;
 use super::format::{is_page_start, page_bytes, page_shift};
-use super::walk::{Step, Table};
+use super::walk::{LinkedTable, Step};
 use super::{Format, PageTable, Prealloc};
 use crate::addr::{Iova, IovaRange, Rights};
 use crate::hal::{Hal, NoFrame, WORDS};
@@ -46,7 +46,7 @@ impl<F: Format> PageTable<F> {
 
     /// Splits what spans an edge of `range`, so that an edit of it may begin.
     #[inline(never)]
-    pub(super) fn split_edges(&self, hal: &impl Hal, range: IovaRange, edit: &mut Edit<F>) {
+    pub(super) fn split_edges(&self, hal: &impl Hal, range: IovaRange, edit: &mut TableEdit<F>) {
         for edge in self.edges(range) {
             self.split(hal, edge, edit);
         }
@@ -59,7 +59,7 @@ impl<F: Format> PageTable<F> {
     /// Splits the page that spans `edge`. It is replaced with one store, so requests under way find the same page before
     /// and after (R32: only the size changes).
     #[inline(never)]
-    fn split(&self, hal: &impl Hal, edge: u64, edit: &mut Edit<F>) {
+    fn split(&self, hal: &impl Hal, edge: u64, edit: &mut TableEdit<F>) {
         let mut table = self.top();
         while !is_page_start(edge, table.level) {
             match self.step(hal, table, table.index(edge)) {
@@ -85,8 +85,8 @@ impl<F: Format> PageTable<F> {
         edge: u64,
         output: u64,
         rights: Rights,
-        edit: &mut Edit<F>,
-    ) -> Option<Table> {
+        edit: &mut TableEdit<F>,
+    ) -> Option<LinkedTable> {
         let level = level - 1;
         let table = edit.fresh_table(hal, level)?;
         let (first, bytes) = (self.format.page(output, rights, level), page_bytes(level));

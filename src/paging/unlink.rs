@@ -4,7 +4,7 @@ use heapless::Vec;
 
 use super::geometry::MAX_LEVELS;
 use super::unlinked::Unlinked;
-use super::walk::{Step, Table};
+use super::walk::{LinkedTable, Step};
 use super::{Format, PageTable};
 use crate::hal::{Frame, FrameList, Hal};
 
@@ -20,8 +20,8 @@ struct Unlinking {
 }
 
 impl Unlinking {
-    fn new(table: Table, start: u64, last: u64) -> Self {
-        let Table { frame, level, .. } = table;
+    fn new(table: LinkedTable, start: u64, last: u64) -> Self {
+        let LinkedTable { frame, level, .. } = table;
         let (next, end) = (table.index(start) as u16, table.index(last) as u16 + 1);
         Self { frame, start, last, level, next, end }
     }
@@ -36,7 +36,7 @@ impl<F: Format> PageTable<F> {
     pub(super) fn unlink(
         &self,
         hal: &impl Hal,
-        table: Table,
+        table: LinkedTable,
         start: u64,
         last: u64,
         small: &mut usize,
@@ -48,7 +48,7 @@ impl<F: Format> PageTable<F> {
         let mut path: Vec<Unlinking, MAX_LEVELS> = Vec::new();
         let _ = path.push(Unlinking::new(table, start, last));
         while let Some(unlinking) = path.last_mut() {
-            let table = Table { frame: unlinking.frame, level: unlinking.level, fresh: false };
+            let table = LinkedTable { frame: unlinking.frame, level: unlinking.level, fresh: false };
             let index = usize::from(unlinking.next);
             if unlinking.next == unlinking.end || !leads_on(table, *small) {
                 take(hal, table, small, frames);
@@ -93,12 +93,12 @@ impl<F: Format> PageTable<F> {
 }
 
 /// True if there may be tables below this one: none is below level 2 any more when no table of 4 KiB pages is left.
-fn leads_on(table: Table, small: usize) -> bool {
+fn leads_on(table: LinkedTable, small: usize) -> bool {
     table.level > 2 || table.level == 2 && small != 0
 }
 
 /// Puts a table on the list below which all are.
-fn take(hal: &impl Hal, table: Table, small: &mut usize, frames: &mut FrameList) {
+fn take(hal: &impl Hal, table: LinkedTable, small: &mut usize, frames: &mut FrameList) {
     *small = small.saturating_sub(usize::from(table.level == 1));
     frames.push(hal, table.frame);
 }

@@ -2,9 +2,9 @@
 
 use heapless::Vec;
 
-use super::edit::Edit;
+use super::edit::TableEdit;
 use super::geometry::MAX_LEVELS;
-use super::walk::{Slot, Step, Table};
+use super::walk::{LinkedTable, Slot, Step};
 use super::{Change, Format, PageTable, Prealloc};
 use crate::addr::IovaRange;
 use crate::hal::{Frame, Hal, WORDS};
@@ -23,13 +23,13 @@ struct Clearing {
 }
 
 impl Clearing {
-    fn new(table: Table, start: u64, last: u64) -> Self {
-        let Table { frame, level, .. } = table;
+    fn new(table: LinkedTable, start: u64, last: u64) -> Self {
+        let LinkedTable { frame, level, .. } = table;
         Self { frame, level, start, last, ends: 0, first_goes: true, last_goes: true }
     }
 
-    fn table(&self) -> Table {
-        Table { frame: self.frame, level: self.level, fresh: false }
+    fn table(&self) -> LinkedTable {
+        LinkedTable { frame: self.frame, level: self.level, fresh: false }
     }
 
     /// The next end to be looked at. The two may be one.
@@ -90,7 +90,7 @@ impl<F: Format> PageTable<F> {
     /// Clears the entries for `start..=last`, which is not nothing, from the top down. What is under way is on `path`, so that
     /// the stack does not grow with the levels.
     #[inline(never)]
-    fn clear(&self, hal: &impl Hal, start: u64, last: u64, edit: &mut Edit<F>) {
+    fn clear(&self, hal: &impl Hal, start: u64, last: u64, edit: &mut TableEdit<F>) {
         let mut path: Vec<Clearing, MAX_LEVELS> = Vec::new();
         let _ = path.push(Clearing::new(self.top(), start, last));
         while let Some(clearing) = path.last_mut() {
@@ -124,12 +124,12 @@ impl<F: Format> PageTable<F> {
         table.level < self.geometry.levels
             && first_goes
             && last_goes
-            && Table::all_but(table.index(start), table.index(last), absent)
+            && LinkedTable::all_but(table.index(start), table.index(last), absent)
     }
 
     /// Clears the entries of one table, and unlinks the tables that they lead to.
     #[inline(never)]
-    fn clear_table(&self, hal: &impl Hal, clearing: &Clearing, edit: &mut Edit<F>) {
+    fn clear_table(&self, hal: &impl Hal, clearing: &Clearing, edit: &mut TableEdit<F>) {
         let &Clearing { start, last, first_goes, last_goes, .. } = clearing;
         let table = clearing.table();
         edit.came_to(table, start, self.geometry);

@@ -9,7 +9,7 @@ use crate::hal::{Frame, Hal, WORDS};
 
 /// A table at a level: 1 holds pages of 4 KiB alone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Table {
+pub(super) struct LinkedTable {
     pub frame: Frame,
     pub level: u8,
     /// Nothing leads there yet.
@@ -28,11 +28,11 @@ pub(super) struct Slot {
 /// Where an entry leads.
 pub(super) enum Step {
     Absent,
-    Table(Table),
+    Table(LinkedTable),
     Page { output: u64, rights: Rights },
 }
 
-impl Table {
+impl LinkedTable {
     /// Index of the entry that covers `at`.
     #[inline]
     pub(super) fn index(self, at: u64) -> usize {
@@ -89,20 +89,20 @@ impl Table {
 }
 
 impl<F: Format> PageTable<F> {
-    pub(super) fn top(&self) -> Table {
-        Table { frame: self.root, level: self.geometry.levels, fresh: false }
+    pub(super) fn top(&self) -> LinkedTable {
+        LinkedTable { frame: self.root, level: self.geometry.levels, fresh: false }
     }
 
     /// What the entry at `index` says, and the table that it leads to.
     #[inline]
-    pub(super) fn step(&self, hal: &impl Hal, table: Table, index: usize) -> Step {
+    pub(super) fn step(&self, hal: &impl Hal, table: LinkedTable, index: usize) -> Step {
         match self.format.decode(table.frame.load(hal, index), table.level) {
             Entry::Absent => Step::Absent,
             Entry::Page { output, rights } => Step::Page { output, rights },
             Entry::Table(next) => {
                 // SAFETY: an entry of ours leads to a table of ours, which is freed only after the entry is gone.
                 let frame = unsafe { Frame::at(hal, next) };
-                Step::Table(Table { frame, level: table.level - 1, fresh: false })
+                Step::Table(LinkedTable { frame, level: table.level - 1, fresh: false })
             }
         }
     }

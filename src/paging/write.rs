@@ -1,7 +1,7 @@
 //! Stores into tables, and what memory has to see of them when the unit does not snoop the CPU's caches (R37).
 #![forbid(unsafe_code)]
 
-use super::walk::Table;
+use super::walk::LinkedTable;
 use super::{Format, PageTable};
 use crate::hal::{Frame, Hal, WORDS};
 
@@ -67,13 +67,13 @@ impl<H: Hal> Drop for Writer<'_, H> {
 impl<F: Format> PageTable<F> {
     /// For stores into a table in ascending order. A fresh one is written back by [`finish`](Self::finish).
     #[inline]
-    pub(super) fn writer<'a, H: Hal>(&self, hal: &'a H, table: Table) -> Writer<'a, H> {
+    pub(super) fn writer<'a, H: Hal>(&self, hal: &'a H, table: LinkedTable) -> Writer<'a, H> {
         Writer { hal, frame: table.frame, coherent: self.coherent || table.fresh, first: 0, end: 0 }
     }
 
     /// Writes a fresh table back: whole, as what the platform zeroed may still be in a cache, too. A fence has to follow
     /// before anything leads there that hardware can reach.
-    pub(super) fn finish(&self, hal: &impl Hal, fresh: Table) {
+    pub(super) fn finish(&self, hal: &impl Hal, fresh: LinkedTable) {
         if !self.coherent {
             fresh.frame.write_back(hal, 0, WORDS);
         }
@@ -81,7 +81,7 @@ impl<F: Format> PageTable<F> {
 
     /// Ends an edit that stored the entry at `index` and nothing else.
     #[inline]
-    pub(super) fn stored(&self, hal: &impl Hal, table: Table, index: usize) {
+    pub(super) fn stored(&self, hal: &impl Hal, table: LinkedTable, index: usize) {
         if !self.coherent {
             table.frame.write_back(hal, index, 1);
             hal.fence();
@@ -97,7 +97,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// The word that leads to a table.
-    pub(super) fn link(&self, table: Table) -> u64 {
+    pub(super) fn link(&self, table: LinkedTable) -> u64 {
         self.format.table(table.frame.base(), table.level)
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn isolate_all(hal: &impl Hal, segment: u16) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         let with = |register| {
             let registers =
                 [(function(1), 0, 0x1234_8086), (function(1), 0x100, 0x0001_000d), (function(1), 0x104, register)];
-            isolates(&Registers(&registers), function(1))
+            isolates(&FewRegisters(&registers), function(1))
         };
         assert!(with(0x001d_001d) && with(0x001f_005f) && with(0x000c_000c), "with others, and with what there is");
         for off in [0, 2, 3, 4] {
@@ -75,7 +75,7 @@ mod tests {
         }
         assert!(!with(0x003d_007d) && !with(0x005d_007d), "egress control, translated requests");
         assert!(with(0), "it can nothing, since nothing concerns it");
-        assert!(!isolates(&Registers(&[(function(1), 0, 0x1234_8086)]), function(1)), "no capability");
-        assert!(!isolates(&Registers(&[]), function(1)), "no function");
+        assert!(!isolates(&FewRegisters(&[(function(1), 0, 0x1234_8086)]), function(1)), "no capability");
+        assert!(!isolates(&FewRegisters(&[]), function(1)), "no function");
     }
 }

@@ -78,7 +78,7 @@ impl Ats {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     const THERE: u32 = 0x1234_8086;
@@ -88,7 +88,7 @@ mod tests {
     fn the_fields_are_where_the_specification_has_them() {
         let ats = |register| {
             let registers = [(function(1), 0, THERE), (function(1), 0x100, HEADER), (function(1), 0x104, register)];
-            let config = Registers(&registers);
+            let config = FewRegisters(&registers);
             let ats = Ats::of(&config, function(1)).unwrap();
             assert_eq!((ats.function, ats.physical, ats.at), (function(1), function(1), 0x100));
             (ats.queue_depth, ats.is_on(&config), ats.fits_pages(&config))
@@ -113,7 +113,7 @@ mod tests {
                 (virtual_one, 0, u32::MAX),
                 (virtual_one, 0x100, HEADER),
             ];
-            let config = Registers(&registers);
+            let config = FewRegisters(&registers);
             let ats = Ats::of(&config, virtual_one).unwrap();
             assert_eq!((ats.function, ats.physical), (virtual_one, physical));
             (ats.queue_depth, ats.fits_pages(&config))
@@ -125,12 +125,12 @@ mod tests {
 
     #[test]
     fn what_has_no_capability_or_no_physical_function_has_none() {
-        assert_eq!(Ats::of(&Registers(&[]), function(1)), None);
+        assert_eq!(Ats::of(&FewRegisters(&[]), function(1)), None);
         let plain = [(function(1), 0, THERE), (function(1), 0x100, 0x0001_0001)];
-        assert_eq!(Ats::of(&Registers(&plain), function(1)), None);
+        assert_eq!(Ats::of(&FewRegisters(&plain), function(1)), None);
         let orphan = [(function(1), 0, u32::MAX), (function(1), 0x100, HEADER)];
-        assert_eq!(Ats::of(&Registers(&orphan), function(1)), None);
+        assert_eq!(Ats::of(&FewRegisters(&orphan), function(1)), None);
         let at_the_end = [(function(1), 0, THERE), (function(1), 0x100, 0xffc0_0001), (function(1), 0xffc, HEADER)];
-        assert_eq!(Ats::of(&Registers(&at_the_end), function(1)), None);
+        assert_eq!(Ats::of(&FewRegisters(&at_the_end), function(1)), None);
     }
 }

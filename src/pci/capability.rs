@@ -56,7 +56,7 @@ pub(super) fn extended_capabilities(
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     fn header(id: u16, next: u16) -> u32 {
@@ -65,7 +65,7 @@ mod tests {
 
     fn found(registers: &[(u16, u32)], id: u16, bytes: u16) -> Vec<u16> {
         let registers: Vec<_> = registers.iter().map(|(at, value)| (function(1), *at, *value)).collect();
-        extended_capabilities(&Registers(&registers), function(1), id, bytes).take(10_000).collect()
+        extended_capabilities(&FewRegisters(&registers), function(1), id, bytes).take(10_000).collect()
     }
 
     #[test]
@@ -94,6 +94,6 @@ mod tests {
         );
         assert_eq!(found(&[(0x100, u32::MAX)], 0xffff, 4), []);
         assert_eq!(found(&[(0x100, 0)], 0, 4), []);
-        assert_eq!(extended_capabilities(&Registers(&[]), function(1), 0xffff, 4).next(), None, "no function");
+        assert_eq!(extended_capabilities(&FewRegisters(&[]), function(1), 0xffff, 4).next(), None, "no function");
     }
 }

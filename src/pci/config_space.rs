@@ -33,9 +33,9 @@ pub(super) mod tests {
     use super::*;
 
     /// Device, offset and value.
-    pub(crate) struct Registers<'a>(pub(crate) &'a [(SourceId, u16, u32)]);
+    pub(crate) struct FewRegisters<'a>(pub(crate) &'a [(SourceId, u16, u32)]);
 
-    impl ConfigSpace for Registers<'_> {
+    impl ConfigSpace for FewRegisters<'_> {
         fn read(&self, function: SourceId, offset: u16) -> u32 {
             assert!(offset.is_multiple_of(4) && offset < 4096, "{offset:#x}");
             let mut own = self.0.iter().filter(|(source, ..)| *source == function).peekable();

@@ -26,7 +26,7 @@ pub(crate) fn caches_memory(config: &impl ConfigSpace, function: SourceId) -> bo
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     #[test]
@@ -39,7 +39,7 @@ mod tests {
                 (function(1), 0x108, CACHE),
             ];
             let own = [(function(1), 0x200, 0x0001_0023), (function(1), 0x204, vendor), (function(1), 0x208, kind)];
-            caches_memory(&Registers(&[other, own].concat()), function(1))
+            caches_memory(&FewRegisters(&[other, own].concat()), function(1))
         };
         assert!(device(0x1e98, CACHE | 2 << 16));
         assert!(!device(0x1e98, 2 << 16), "CXL.io alone");

@@ -42,13 +42,13 @@ pub(super) fn has_other_functions(config: &impl ConfigSpace, first: SourceId) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     #[test]
     fn a_device_has_one_function_unless_it_says_up_to_eight() {
         let first = function(3);
-        let count = |registers: &[_]| functions_of(&Registers(registers), first).count();
+        let count = |registers: &[_]| functions_of(&FewRegisters(registers), first).count();
         let there = (first, 0, 0x1234_8086);
         assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [1, 1, 8]);
     }

@@ -131,7 +131,7 @@ impl Reset {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         let features = [(0x40, FEATURES_CAN | u32::from(FEATURES)), (0x44, 0)];
         let registers: Vec<_, 8> =
             registers.into_iter().chain(features).map(|(at, it)| (function(1), at, it)).collect();
-        let reset = Reset::of(&Registers(&registers), function(1)).unwrap();
+        let reset = Reset::of(&FewRegisters(&registers), function(1)).unwrap();
         for saved in [(COMMAND, 0x0007), (CACHE_LINE, 0x4010), (0x10, 0xfebf_0000)] {
             assert!(reset.saved.contains(&saved), "{:x?}", reset.saved);
         }

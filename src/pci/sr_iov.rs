@@ -57,7 +57,7 @@ pub(crate) fn physical_function(config: &impl ConfigSpace, function: SourceId) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
         let there = (physical, 0, 0x1234_8086);
         let registers =
             [there, (physical, 0x100, 0x0001_0010), (physical, 0x110, 4), (physical, 0x114, 0x80 << 16 | 0x100)];
-        let config = Registers(&registers);
+        let config = FewRegisters(&registers);
         let of = |requester| physical_function(&config, SourceId::from_requester(0, requester));
         assert_eq!(of(0x18), Some(physical), "its own");
         for own in [0x118, 0x198, 0x218, 0x298] {

@@ -38,13 +38,13 @@ fn window(register: u32, [upper_first, upper_last]: [u32; 2]) -> Option<IovaRang
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{Registers, function};
+    use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
     fn of(registers: &[(u16, u32)]) -> [Option<(u64, u64)>; 2] {
         let registers: Vec<_> = registers.iter().map(|(at, value)| (function(1), *at, *value)).collect();
         let ends = |range: IovaRange| (range.start().as_u64(), range.last().as_u64());
-        windows(&Registers(&registers), function(1)).map(|window| window.map(ends))
+        windows(&FewRegisters(&registers), function(1)).map(|window| window.map(ends))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{ReservedMemory, Role, Scope, Target, Topology, UnitIndex, UnitInfo, UnitKind};
 use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned, meets_interrupts};
 use crate::firmware::dmar::ScopeKind;
-use crate::firmware::{Error, Finding, Flaw};
+use crate::firmware::{Finding, Flaw, TableError};
 use crate::hal::RegisterWindow;
 use crate::limits::Full;
 
@@ -47,7 +47,7 @@ impl Topology<'_> {
     }
 
     /// Takes a unit in. The role of what it serves: a unit, new or known, or one that cannot be used.
-    pub(super) fn add_unit(&mut self, unit: Definition, report: &mut dyn FnMut(Finding)) -> Result<Role, Error> {
+    pub(super) fn add_unit(&mut self, unit: Definition, report: &mut dyn FnMut(Finding)) -> Result<Role, TableError> {
         let Definition { base, bytes, segment, offset, kind } = unit;
         if base == 0 {
             report(Finding::new(offset, Flaw::NoBase));
@@ -76,14 +76,14 @@ impl Topology<'_> {
             let other = other.window.base.as_u64();
             report(Finding::new(offset, Flaw::OverlappingUnits { base, other }));
         }
-        let full = Error::Full { offset, full: Full { what: "units", capacity: self.units.capacity() } };
+        let full = TableError::Full { offset, full: Full { what: "units", capacity: self.units.capacity() } };
         let index = u16::try_from(self.units.len()).map_err(|_| full)?;
         self.units.push(unit).map_err(|_| full)?;
         Ok(Role::Unit(UnitIndex::new(index)))
     }
 
     /// Takes in that a unit serves a device, unless another does already: the first counts.
-    pub(super) fn add_served(&mut self, scope: Scope, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+    pub(super) fn add_served(&mut self, scope: Scope, report: &mut dyn FnMut(Finding)) -> Result<(), TableError> {
         let flaw = self.scopes.iter().filter(|known| known.role.is_server()).find_map(|known| clash(known, &scope));
         if let Some(flaw) = flaw {
             report(Finding::new(scope.offset, flaw));
@@ -101,7 +101,7 @@ impl Topology<'_> {
         segment: u16,
         (base, offset): (u64, u32),
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         if let Some(first) = self.include_all(segment) {
             if first != role {
                 report(Finding::new(offset, Flaw::SecondIncludeAll { base, first: self.base_of(first) }));
@@ -136,7 +136,7 @@ impl Topology<'_> {
         &mut self,
         range: Range,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<Option<Role>, Error> {
+    ) -> Result<Option<Role>, TableError> {
         let Range { base, limit, rights, offset } = range;
         if limit <= base {
             report(Finding::new(offset, Flaw::ReversedRange { base, limit }));
@@ -159,16 +159,17 @@ impl Topology<'_> {
         if self.reserved.iter().any(|known| known.region.input.overlaps(region.input)) {
             report(Finding::new(offset, Flaw::OverlappingRange { base, limit }));
         }
-        let full = Error::Full { offset, full: Full { what: "reserved memory", capacity: self.reserved.capacity() } };
+        let full =
+            TableError::Full { offset, full: Full { what: "reserved memory", capacity: self.reserved.capacity() } };
         let index = u16::try_from(self.reserved.len()).map_err(|_| full)?;
         self.reserved.push(ReservedMemory { region, offset }).map_err(|_| full)?;
         Ok(Some(Role::Reserved(index)))
     }
 
-    pub(super) fn add_scope(&mut self, scope: Scope) -> Result<(), Error> {
+    pub(super) fn add_scope(&mut self, scope: Scope) -> Result<(), TableError> {
         let full = Full { what: "device scopes", capacity: self.scopes.capacity() };
         let offset = scope.offset;
-        self.scopes.push(scope).map_err(|_| Error::Full { offset, full })
+        self.scopes.push(scope).map_err(|_| TableError::Full { offset, full })
     }
 
     /// Reports a structure whose segment has no unit.
@@ -185,9 +186,9 @@ impl Topology<'_> {
     }
 
     /// Reports what only the whole table shows.
-    pub(super) fn check_whole(&self, offset: u32, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+    pub(super) fn check_whole(&self, offset: u32, report: &mut dyn FnMut(Finding)) -> Result<(), TableError> {
         if self.units.is_empty() {
-            return Err(Error::NoUnit { offset });
+            return Err(TableError::NoUnit { offset });
         }
         let has_ioapic = self.scopes.iter().any(|scope| matches!(scope.target, Target::IoApic(_)));
         if self.interrupt_remapping && !has_ioapic {

@@ -4,7 +4,7 @@ use super::builder::{Definition, Range};
 use super::{Role, Scope, Target, Topology, UnitKind};
 use crate::addr::{Rights, SourceId};
 use crate::firmware::dmar::{self, Atsr, Dmar, Drhd, Flags, Hop, Properties, Rmrr, ScopeKind, Scopes, Structure};
-use crate::firmware::{Error, Finding, Flaw};
+use crate::firmware::{Finding, Flaw, TableError};
 use crate::pci::{self, ConfigSpace};
 
 /// A set of ACPI device numbers.
@@ -30,7 +30,7 @@ impl Topology<'_> {
         table: &[u8],
         config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         let dmar = Dmar::new(table, &mut *report)?;
         dmar.lint(&mut *report);
         let flags = dmar.flags();
@@ -76,7 +76,7 @@ impl Topology<'_> {
                 }
                 Structure::Sidp(sidp) => {
                     self.check_segment("SIDP", sidp.segment(), sidp.offset(), report);
-                    let role = |scope: &dmar::Scope<'_>| Role::Properties(scope.properties());
+                    let role = |scope: &dmar::DeviceScope<'_>| Role::Properties(scope.properties());
                     self.add_scopes(sidp.segment(), sidp.scopes(), role, config, report)?;
                 }
                 _ => {}
@@ -92,7 +92,7 @@ impl Topology<'_> {
         served: &mut Numbers,
         config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         let (base, bytes, segment, offset) = (drhd.base(), drhd.bytes(), drhd.segment(), drhd.offset());
         if let Some(rest) = self.include_all(segment)
             && !drhd.include_all()
@@ -118,7 +118,7 @@ impl Topology<'_> {
         rmrr: &Rmrr<'_>,
         config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         if rmrr.scopes().sound().next().is_none() {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Topology<'_> {
         atsr: &Atsr<'_>,
         config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         let (segment, offset) = (atsr.segment(), atsr.offset());
         self.check_segment("ATSR", segment, offset, report);
         if atsr.all_ports() {
@@ -151,10 +151,10 @@ impl Topology<'_> {
         &mut self,
         segment: u16,
         scopes: Scopes<'_>,
-        role: impl Fn(&dmar::Scope<'_>) -> Role,
+        role: impl Fn(&dmar::DeviceScope<'_>) -> Role,
         config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         for scope in scopes.sound() {
             if let Some((source, target)) = resolve(config, segment, &scope, report) {
                 self.add_scope(Scope { source, target, role: role(&scope), offset: scope.offset() })?;
@@ -168,7 +168,7 @@ impl Topology<'_> {
 fn resolve(
     config: &impl ConfigSpace,
     segment: u16,
-    scope: &dmar::Scope<'_>,
+    scope: &dmar::DeviceScope<'_>,
     report: &mut dyn FnMut(Finding),
 ) -> Option<(SourceId, Target)> {
     let id = scope.enumeration_id();

@@ -3,15 +3,15 @@
 use super::builder::{Definition, Range};
 use super::{AmdUnit, Role, Scope, Target, Topology, UnitKind};
 use crate::addr::{Rights, SourceId};
-use crate::firmware::ivrs::{Block, Ivhd, IvhdKind, Ivmd, IvmdDevices, IvmdFlags, Ivrs, Listed, Variety};
-use crate::firmware::{Error, Finding, Flaw};
+use crate::firmware::ivrs::{Ivhd, IvhdKind, Ivmd, IvmdDevices, IvmdFlags, Ivrs, IvrsBlock, Listed, Variety};
+use crate::firmware::{Finding, Flaw, TableError};
 
 /// ATSDisabled in the extended settings of a device entry.
 const ATS_DISABLED: u32 = 1 << 31;
 
 impl Topology<'_> {
     /// Takes in what an IVRS table says. Where blocks of several types describe one unit, the newest type counts.
-    pub(super) fn read_ivrs(&mut self, table: &[u8], report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+    pub(super) fn read_ivrs(&mut self, table: &[u8], report: &mut dyn FnMut(Finding)) -> Result<(), TableError> {
         let ivrs = Ivrs::new(table, &mut *report)?;
         ivrs.lint(&mut *report);
         self.set_width(u16::from(ivrs.info().physical_width()), 36, report);
@@ -20,20 +20,20 @@ impl Topology<'_> {
         for kind in [IvhdKind::Mixed, IvhdKind::Full, IvhdKind::Legacy] {
             for block in ivrs.sound() {
                 match block {
-                    Block::Ivhd(ivhd) if ivhd.kind() == kind => self.add_ivhd(&ivhd, report)?,
+                    IvrsBlock::Ivhd(ivhd) if ivhd.kind() == kind => self.add_ivhd(&ivhd, report)?,
                     _ => {}
                 }
             }
         }
         for block in ivrs.sound() {
-            if let Block::Ivmd(ivmd) = block {
+            if let IvrsBlock::Ivmd(ivmd) = block {
                 self.add_ivmd(&ivmd, report)?;
             }
         }
         self.check_whole(ivrs.blocks_offset(), report)
     }
 
-    fn add_ivhd(&mut self, ivhd: &Ivhd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+    fn add_ivhd(&mut self, ivhd: &Ivhd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), TableError> {
         let (base, segment, offset) = (ivhd.base(), ivhd.segment(), ivhd.offset());
         let device = SourceId::from_requester(segment, ivhd.device());
         let known = self.units.iter().find_map(|unit| match unit.kind {
@@ -72,7 +72,7 @@ impl Topology<'_> {
         segment: u16,
         (base, offset): (u64, u32),
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), Error> {
+    ) -> Result<(), TableError> {
         let at = |requester| SourceId::from_requester(segment, requester);
         let (settings, of) = match listed {
             Listed::All { settings } => {
@@ -115,7 +115,7 @@ impl Topology<'_> {
         Ok(())
     }
 
-    fn add_ivmd(&mut self, ivmd: &Ivmd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+    fn add_ivmd(&mut self, ivmd: &Ivmd<'_>, report: &mut dyn FnMut(Finding)) -> Result<(), TableError> {
         let (base, segment, offset) = (ivmd.start(), ivmd.segment(), ivmd.offset());
         self.check_segment("IVMD", segment, offset, report);
         let Some(minus_one) = ivmd.bytes().checked_sub(1) else {

@@ -22,7 +22,7 @@ pub struct Requesters {
 impl Requesters {
     pub(crate) const NONE: Self = Self { ids: Vec::new(), shared: Vec::new() };
 
-    /// Adds what configuration space tells of a function.
+    /// Adds what configuration space shows of a function.
     #[inline(never)]
     pub(super) fn add_all(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
         self.add(source)?;
@@ -101,7 +101,7 @@ impl Requesters {
 
 const FULL: Full = Full { what: "source-ids of one function", capacity: MAX_REQUESTERS };
 
-/// The bits of the function number that tell a function which uses more numbers than its own (PCIe 6.0, sections 7.5.3.3
+/// The bits of the function number by which a function uses more numbers than its own (PCIe 6.0, sections 7.5.3.3
 /// and 7.5.3.4: Phantom Functions Supported, and Enable).
 fn phantom_mask(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
     if !pci::is_there(config, function) {

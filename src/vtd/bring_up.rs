@@ -12,13 +12,13 @@ use super::invalidation::register_based;
 use super::protected;
 use super::registers::{FSTS, GSTS, RTADDR};
 use super::tables::Tables;
-use super::unit::{Invalidator, Unit};
+use super::unit::{Invalidator, VtdUnit};
 use crate::contract::{Found, MainMemory};
 use crate::error::UnitError;
 use crate::fault::FaultLog;
 use crate::hal::Hal;
 
-impl Unit {
+impl VtdUnit {
     /// Fails if the unit cannot do what the driver needs. Touches nothing.
     fn check_usable(&self) -> Result<(), UnitError> {
         let unit = self.window;
@@ -119,7 +119,7 @@ impl Unit {
     /// # Errors
     ///
     /// As for [`start_invalidation`](Self::start_invalidation), but a unit that was translating may not be any more: see
-    /// [`Unit::state`].
+    /// [`VtdUnit::state`].
     pub(crate) fn start_translation(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         self.check_alive()?;
         if self.on {

@@ -5,7 +5,7 @@ mod event;
 mod reason;
 mod record;
 
-use super::unit::Unit;
+use super::unit::VtdUnit;
 use crate::addr::SourceId;
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
@@ -13,7 +13,7 @@ use crate::hal::Hal;
 use crate::interrupt::Destination;
 pub use reason::FaultReason;
 
-impl Unit {
+impl VtdUnit {
     /// Reads and clears the pending fault records. Takes no lock that a change holds; if another CPU, or what an NMI
     /// interrupted, is reading already, it leaves them to it.
     pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, mut each: impl FnMut(Fault)) {

@@ -7,7 +7,7 @@ use super::command::Command;
 use super::counters::Counters;
 use super::invalidation::Invalidation;
 use super::invalidation::descriptor::{Descriptor, Encoder};
-use super::invalidation::list::{EVERYTHING, List};
+use super::invalidation::list::{CommandList, EVERYTHING};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
 use super::registers::Registers;
@@ -22,15 +22,15 @@ use crate::invalidation::{DeviceTlb, Flush};
 /// What is left of a flush that was begun.
 #[derive(Debug)]
 #[must_use = "nothing is known to be invalidated before it is finished"]
-pub(crate) struct Begun {
+pub(crate) struct VtdBegun {
     write_buffer: bool,
-    work: Work,
+    work: Submitted,
     /// How many of the flushes that failed it makes up for.
     makes_up_for: u64,
 }
 
 #[derive(Debug)]
-enum Work {
+enum Submitted {
     Nothing,
     Batch(Ticket),
     Registers(Vec<Invalidation, 2>),
@@ -46,7 +46,7 @@ pub(super) enum Invalidator {
 
 /// One remapping unit. Its tables are changed by one caller at a time; the front's lock sees to that.
 #[derive(Debug)]
-pub(crate) struct Unit {
+pub(crate) struct VtdUnit {
     pub(super) window: RegisterWindow,
     pub(super) segment: u16,
     pub(super) config: UnitConfig,
@@ -74,7 +74,7 @@ pub(crate) struct Unit {
     pub(super) counters: Counters,
 }
 
-impl Unit {
+impl VtdUnit {
     /// Looks at a unit and changes nothing.
     #[inline(never)]
     pub(crate) fn look(hal: &impl Hal, window: RegisterWindow) -> Result<Capabilities, UnitError> {
@@ -186,7 +186,12 @@ impl Unit {
     /// # Errors
     ///
     /// The unit failed before. Or its queue has [no room](UnitError::NoRoom): then everything has to be flushed.
-    pub(crate) fn begin(&self, hal: &impl Hal, flush: &Flush<'_>, list: &List<'_>) -> Result<Option<Begun>, UnitError> {
+    pub(crate) fn begin(
+        &self,
+        hal: &impl Hal,
+        flush: &Flush<'_>,
+        list: &CommandList<'_>,
+    ) -> Result<Option<VtdBegun>, UnitError> {
         self.counters.avoided(flush.avoided());
         let write_buffer = flush.write_buffer();
         if flush.is_empty() && !write_buffer {
@@ -195,17 +200,17 @@ impl Unit {
         self.check_alive()?;
         let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
         let work = match &self.invalidator {
-            _ if flush.is_empty() => Work::Nothing,
+            _ if flush.is_empty() => Submitted::Nothing,
             None => return Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
                 let (unit, devices) = list.parts();
                 let (unit, devices) = (self.descriptors(unit), self.descriptors(devices));
                 let ticket = queue.submit(&self.registers(hal), unit, devices);
-                Work::Batch(self.guard(ticket.ok_or(UnitError::NoRoom { unit: self.window }))?)
+                Submitted::Batch(self.guard(ticket.ok_or(UnitError::NoRoom { unit: self.window }))?)
             }
-            Some(Invalidator::Registers) => Work::Registers(list.few()),
+            Some(Invalidator::Registers) => Submitted::Registers(list.few()),
         };
-        Ok(Some(Begun { write_buffer, work, makes_up_for }))
+        Ok(Some(VtdBegun { write_buffer, work, makes_up_for }))
     }
 
     fn descriptors<'l>(&self, part: &'l [Invalidation]) -> impl ExactSizeIterator<Item = Descriptor> + Clone + use<'l> {
@@ -219,7 +224,7 @@ impl Unit {
     ///
     /// The unit refused part of it, or a device did not answer: what was begun is not known to be done. Or the unit did not
     /// confirm in time, and is out of service.
-    pub(crate) fn finish(&self, hal: &impl Hal, begun: Begun) -> Result<(), UnitError> {
+    pub(crate) fn finish(&self, hal: &impl Hal, begun: VtdBegun) -> Result<(), UnitError> {
         self.timed(hal, || self.do_rest(hal, begun))
     }
 
@@ -231,19 +236,19 @@ impl Unit {
         result
     }
 
-    fn do_rest(&self, hal: &impl Hal, begun: Begun) -> Result<(), UnitError> {
-        let Begun { write_buffer, work, makes_up_for } = begun;
+    fn do_rest(&self, hal: &impl Hal, begun: VtdBegun) -> Result<(), UnitError> {
+        let VtdBegun { write_buffer, work, makes_up_for } = begun;
         if write_buffer {
             let _turn = self.take_turn()?;
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
         }
         let registers = self.registers(hal);
         match (work, &self.invalidator) {
-            (Work::Batch(ticket), Some(Invalidator::Queue(queue))) => {
+            (Submitted::Batch(ticket), Some(Invalidator::Queue(queue))) => {
                 let timeout_ns = self.patience(ticket.for_devices);
                 self.guard(queue.wait(&registers, ticket, timeout_ns))?;
             }
-            (Work::Registers(list), _) => {
+            (Submitted::Registers(list), _) => {
                 let _turn = self.take_turn()?;
                 let list = list.iter().copied();
                 self.guard(register_based::run(&registers, &self.capabilities, list, self.config.timeout_ns))?;
@@ -275,7 +280,11 @@ impl Unit {
         let Some(queue) = self.queue() else { return Ok(()) };
         let timeout_ns = self.patience(queue.asks_devices());
         let wait = || {
-            queue.wait_for_room(&self.registers(hal), List::longest_of_everything(self.config.device_tlbs), timeout_ns)
+            queue.wait_for_room(
+                &self.registers(hal),
+                CommandList::longest_of_everything(self.config.device_tlbs),
+                timeout_ns,
+            )
         };
         self.guard(self.timed(hal, wait))
     }

@@ -3,7 +3,7 @@
 use super::tables::{bases, good, read};
 use super::tree::{ROOT_PORT, Tree, id};
 use cofferdam::addr::SourceId;
-use cofferdam::firmware::{Error, Finding, Flaw, Severity};
+use cofferdam::firmware::{Finding, Flaw, Severity, TableError};
 use cofferdam::topology::{NoConfigSpace, UnitIndex};
 use cofferdam_support::front::read_table;
 use cofferdam_support::tables::{bridge, dmar, endpoint, ioapic, scope};
@@ -124,7 +124,7 @@ fn a_unit_at_address_0_costs_its_devices_and_not_the_others() {
     assert_eq!(topology.unit_of(&NoConfigSpace, id(0, 3, 0)), Some(UnitIndex::new(0)));
 
     let alone = dmar().drhd(1, 0, 0, &[ioapic(2)]).table();
-    assert_eq!(read(&alone).0.unwrap_err(), Error::NoUnit { offset: 48 });
+    assert_eq!(read(&alone).0.unwrap_err(), TableError::NoUnit { offset: 48 });
 }
 
 #[test]

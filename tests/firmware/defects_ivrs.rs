@@ -2,7 +2,7 @@
 
 use super::tables::{bases, read};
 use super::tree::id;
-use cofferdam::firmware::ivrs::{Block, Ivrs};
+use cofferdam::firmware::ivrs::{Ivrs, IvrsBlock};
 use cofferdam::firmware::{Finding, Flaw};
 use cofferdam::topology::{NoConfigSpace, UnitIndex, UnitKind};
 use cofferdam_support::tables::ivrs;
@@ -137,7 +137,7 @@ fn a_device_list_separates_ranges_from_padding() {
     ];
     let table = ivrs().ivhd(0x11, 2, 0xfeb8_0000, entries).table();
     let ivrs = Ivrs::new(&table, |finding| panic!("{finding}")).unwrap();
-    let Some(Block::Ivhd(ivhd)) = ivrs.sound().next() else { panic!() };
+    let Some(IvrsBlock::Ivhd(ivhd)) = ivrs.sound().next() else { panic!() };
     let devices: Vec<String> = ivhd
         .devices()
         .map(|device| match device {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{env, fs, io};
 
 use cofferdam::firmware::dmar::{Dmar, ScopeKind, Scopes, Structure};
-use cofferdam::firmware::ivrs::{Block, EntryKind, IvmdDevices, Ivrs, Variety};
+use cofferdam::firmware::ivrs::{EntryKind, IvmdDevices, Ivrs, IvrsBlock, Variety};
 
 use super::tables::{RealTable, real_tables};
 
@@ -186,15 +186,15 @@ fn ivrs_fields(bytes: &[u8]) -> Fields {
     let ivrs = Ivrs::new(bytes, |finding| panic!("{finding}")).unwrap();
     let mut all = Collector { fields: Fields::new(), structure: 0 };
     all.number(36, 4, u64::from(ivrs.info().bits()));
-    let blocks: Vec<Block<'_>> = ivrs.blocks().map(Result::unwrap).collect();
-    let ends = blocks.iter().skip(1).map(Block::offset).chain([bytes.len() as u32]);
+    let blocks: Vec<IvrsBlock<'_>> = ivrs.blocks().map(Result::unwrap).collect();
+    let ends = blocks.iter().skip(1).map(IvrsBlock::offset).chain([bytes.len() as u32]);
     for (block, end) in blocks.iter().zip(ends) {
         let at = block.offset();
         all.structure = at;
         all.number(at, 1, u64::from(block.number()));
         all.number(at + 2, 2, u64::from(end - at));
         match block {
-            Block::Ivhd(ivhd) => {
+            IvrsBlock::Ivhd(ivhd) => {
                 all.number(at + 1, 1, u64::from(ivhd.flags()));
                 all.number(at + 4, 2, u64::from(ivhd.device()));
                 all.number(at + 6, 2, u64::from(ivhd.capability()));
@@ -232,7 +232,7 @@ fn ivrs_fields(bytes: &[u8]) -> Fields {
                     }
                 }
             }
-            Block::Ivmd(ivmd) => {
+            IvrsBlock::Ivmd(ivmd) => {
                 all.number(at + 1, 1, u64::from(ivmd.flags().bits()));
                 let (device, auxiliary) = match ivmd.devices() {
                     IvmdDevices::All => (0, 0),
@@ -245,7 +245,7 @@ fn ivrs_fields(bytes: &[u8]) -> Fields {
                 all.number(at + 24, 8, ivmd.bytes());
             }
             // iasl shows the common header of a block that it does not know as that of an IVHD.
-            Block::Unknown { bytes, .. } => {
+            IvrsBlock::Unknown { bytes, .. } => {
                 all.number(at + 1, 1, u64::from(bytes[1]));
                 all.number(at + 4, 2, u64::from(u16::from_le_bytes([bytes[4], bytes[5]])));
             }

@@ -3,7 +3,7 @@
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::Finding;
 use cofferdam::firmware::dmar::{Dmar, Structure};
-use cofferdam::firmware::ivrs::{Block, Ivrs};
+use cofferdam::firmware::ivrs::{Ivrs, IvrsBlock};
 use cofferdam::limits::Limits;
 use cofferdam::topology::{ConfigSpace, Topology};
 use cofferdam_support::front::memory;
@@ -88,7 +88,7 @@ fn walk(table: &[u8]) {
     if let Ok(ivrs) = Ivrs::new(table, |finding| check_finding(&finding, table)) {
         assert!(ivrs.blocks().count() <= table.len() / 4);
         for block in ivrs.sound() {
-            if let Block::Ivhd(ivhd) = block {
+            if let IvrsBlock::Ivhd(ivhd) = block {
                 assert!(ivhd.entries().count() <= table.len() / 4 + 1);
                 assert!(ivhd.devices().count() <= 2 * ivhd.entries().count());
             }

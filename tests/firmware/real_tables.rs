@@ -4,7 +4,7 @@ use super::tables::{RealTable, real_tables};
 use super::tree::id;
 use cofferdam::firmware::Finding;
 use cofferdam::firmware::dmar::Dmar;
-use cofferdam::firmware::ivrs::{Block, Ivrs, Listed, Uid};
+use cofferdam::firmware::ivrs::{Ivrs, IvrsBlock, Listed, Uid};
 use cofferdam::topology::{NoConfigSpace, Role, Topology, UnitIndex};
 use cofferdam_support::front::read_table;
 
@@ -58,7 +58,7 @@ fn properties_of_the_soc_are_read_as_the_bytes_say() {
 fn a_block_of_type_40h_is_read_as_the_bytes_say() {
     let real = table("ivrs-005f1a61406e.bin");
     let ivrs = Ivrs::new(&real.bytes, |finding| panic!("{finding}")).unwrap();
-    let Some(Block::Ivhd(ivhd)) = ivrs.sound().find(|block| block.number() == 0x40) else { panic!() };
+    let Some(IvrsBlock::Ivhd(ivhd)) = ivrs.sound().find(|block| block.number() == 0x40) else { panic!() };
     let named: Vec<String> = ivhd
         .devices()
         .filter_map(|listed| match listed.unwrap().1 {

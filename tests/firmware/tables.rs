@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cofferdam::firmware::{Error, Finding};
+use cofferdam::firmware::{Finding, TableError};
 use cofferdam::topology::{NoConfigSpace, Topology};
 use cofferdam_support::front::read_table;
 use cofferdam_support::tables::{Table, dmar, ioapic};
@@ -47,7 +47,7 @@ pub(crate) fn real_tables() -> Vec<RealTable> {
 }
 
 /// What a table says without configuration space, and what is wrong with it.
-pub(crate) fn read(table: &[u8]) -> (Result<Topology<'static>, Error>, Vec<Finding>) {
+pub(crate) fn read(table: &[u8]) -> (Result<Topology<'static>, TableError>, Vec<Finding>) {
     let mut findings = Vec::new();
     let topology = read_table(table, &NoConfigSpace, |finding| findings.push(finding));
     (topology, findings)

@@ -1,4 +1,5 @@
-//! `cargo xtask layers`: no part of the driver uses what lies above it, no two use each other, and only some name a vendor.
+//! `cargo xtask layers`: no part of the driver uses what lies above it, no two use each other, no two types of it share a
+//! name, and only some files name a vendor.
 
 mod arrow;
 pub mod tree;
@@ -65,8 +66,10 @@ pub fn verb() -> Result<Verdict> {
     };
     part("only what may do so names a vendor", &vendors(&root)?);
     for (index, file) in CRATES.iter().enumerate() {
-        let arrows = Tree::read(&root, Path::new(file))?.arrows();
+        let tree = Tree::read(&root, Path::new(file))?;
+        let arrows = tree.arrows();
         if index == 0 {
+            part("no two types share a name", &shared_names(&tree));
             part("no arrow runs up", &runs_up(&arrows, &LAYERS, &EXCEPTIONS));
         }
         let folder = Path::new(file).parent().unwrap_or(Path::new("")).display();
@@ -90,6 +93,19 @@ fn vendors(root: &Path) -> Result<Vec<String>> {
         wrong.extend(lines.map(|(number, line)| format!("{path}:{}: {}", number + 1, line.trim())));
     }
     Ok(wrong)
+}
+
+/// The names that several modules have for a type of their own.
+fn shared_names(tree: &Tree) -> Vec<String> {
+    let mut places = BTreeMap::<&str, Vec<String>>::new();
+    for module in &tree.modules {
+        let is_type = |name: &&String| name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase);
+        for name in module.items.iter().filter(is_type) {
+            places.entry(name).or_default().push(module.file.display().to_string());
+        }
+    }
+    let shared = places.iter().filter(|(_, places)| places.len() > 1);
+    shared.map(|(name, places)| format!("{name}: {}", places.join(", "))).collect()
 }
 
 /// The arrows that run up, or between strangers; modules that have no layer; exceptions that nothing needs.

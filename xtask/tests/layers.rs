@@ -29,7 +29,7 @@ const GOOD: [(&str, &str); 3] =
 fn what_is_in_order_holds() {
     let (code, out, error) = layers(&GOOD);
     assert_eq!(code, Some(0), "{out}{error}");
-    assert_eq!(out.matches("ok     ").count(), 4, "{out}");
+    assert_eq!(out.matches("ok     ").count(), 5, "{out}");
 }
 
 #[test]
@@ -41,6 +41,7 @@ fn what_breaks_a_rule_fails_with_its_line() {
             ("src/hal.rs", "mod a;\npub struct Own(a::A);"),
             "2 files in a circle:\n         src/hal/a.rs:1 uses src/hal.rs\n",
         ),
+        (("src/pci.rs", "use crate::hal;\npub struct Own;"), "Own: src/hal.rs, src/pci.rs\n"),
         (("platform/model/src/unit.rs", "mod a;\npub struct Own(a::A);"), "platform/model/src/unit/a.rs:1 uses"),
     ] {
         let children =

@@ -13,12 +13,12 @@
 //! | 87:72 | DID; bits that the unit does not have are reserved |
 #![forbid(unsafe_code)]
 
-use super::{Registers, above};
+use super::{LiveRegisters, above};
 use crate::addr::PhysAddr;
 
 /// Where the requests of a function go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct LiveTarget {
     /// The top of the page table and its levels. `None` if requests pass through.
     pub table: Option<(PhysAddr, u8)>,
     /// Requests with an address that the device says was translated before are let through as they are, wherever they go.
@@ -28,9 +28,9 @@ pub(crate) struct Target {
 
 /// Its two halves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ContextEntry(pub(super) [u64; 2]);
+pub(super) struct LiveContextEntry(pub(super) [u64; 2]);
 
-impl ContextEntry {
+impl LiveContextEntry {
     pub(super) fn is_present(self) -> bool {
         let Self([lower, _]) = self;
         lower & 1 != 0
@@ -42,17 +42,17 @@ impl ContextEntry {
     }
 
     /// Where requests go by an entry that is present and has no [reserved](Self::reserved) bit.
-    pub(super) fn target(self) -> Option<Target> {
+    pub(super) fn target(self) -> Option<LiveTarget> {
         let Self([lower, upper]) = self;
         let root = PhysAddr::try_new(lower & !0xfff).ok()?;
         let translation_type = lower >> 2 & 0b11;
         let table = (translation_type != 0b10).then_some((root, self.levels()));
-        Some(Target { table, device_tlb: translation_type == 0b01, domain_id: (upper >> 8) as u16 })
+        Some(LiveTarget { table, device_tlb: translation_type == 0b01, domain_id: (upper >> 8) as u16 })
     }
 
     /// What makes hardware refuse a present entry: reserved bits that are set, and fields whose value the unit does not
     /// support.
-    pub(super) fn reserved(self, unit: &Registers, host_bits: u8) -> [u64; 2] {
+    pub(super) fn reserved(self, unit: &LiveRegisters, host_bits: u8) -> [u64; 2] {
         let Self([lower, upper]) = self;
         let translation_type = lower >> 2 & 0b11;
         let supported = match translation_type {
@@ -82,8 +82,8 @@ mod tests {
 
     /// Tables of 4 levels, 8 bits of domain-id, 40 bits of address, and the features of `ecap`.
     fn reserved(words: [u64; 2], ecap: u64) -> [u64; 2] {
-        let unit = Registers { cap: 1 << 10 | 2, ecap, gsts: 0, rtaddr: 0 };
-        ContextEntry(words).reserved(&unit, 40)
+        let unit = LiveRegisters { cap: 1 << 10 | 2, ecap, gsts: 0, rtaddr: 0 };
+        LiveContextEntry(words).reserved(&unit, 40)
     }
 
     #[test]

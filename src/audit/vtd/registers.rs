@@ -27,14 +27,14 @@ pub(crate) enum Mode {
 
 /// What they read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Registers {
+pub(crate) struct LiveRegisters {
     pub(super) cap: u64,
     pub(super) ecap: u64,
     pub(super) gsts: u32,
     pub(super) rtaddr: u64,
 }
 
-impl Registers {
+impl LiveRegisters {
     pub(crate) fn read(hal: &impl Hal, window: RegisterWindow) -> Self {
         // SAFETY: every unit has this register, in the first page of its window.
         let cap = unsafe { hal.read64(window, 0x08) };
@@ -112,22 +112,22 @@ impl Registers {
 mod tests {
     use super::*;
 
-    type Feature = fn(&Registers) -> bool;
+    type Feature = fn(&LiveRegisters) -> bool;
 
-    const UNIT: Registers = Registers { cap: 0, ecap: 0, gsts: 0b11 << 30, rtaddr: 0 };
+    const UNIT: LiveRegisters = LiveRegisters { cap: 0, ecap: 0, gsts: 0b11 << 30, rtaddr: 0 };
 
     #[test]
     fn a_unit_does_what_its_registers_say() {
-        assert_eq!(Registers { rtaddr: 0x5000, ..UNIT }.mode(), Mode::Legacy(PhysAddr::new(0x5000)));
+        assert_eq!(LiveRegisters { rtaddr: 0x5000, ..UNIT }.mode(), Mode::Legacy(PhysAddr::new(0x5000)));
         for unresponsive in [
-            Registers { cap: u64::MAX, ..UNIT },
-            Registers { ecap: u64::MAX, ..UNIT },
-            Registers { gsts: u32::MAX, ..UNIT },
+            LiveRegisters { cap: u64::MAX, ..UNIT },
+            LiveRegisters { ecap: u64::MAX, ..UNIT },
+            LiveRegisters { gsts: u32::MAX, ..UNIT },
         ] {
             assert_eq!(unresponsive.mode(), Mode::Unresponsive);
         }
         for gsts in [0, 1 << 31, 1 << 30, !(1 << 31), !(1 << 30)] {
-            assert_eq!(Registers { gsts, ..UNIT }.mode(), Mode::Off, "{gsts:#x}");
+            assert_eq!(LiveRegisters { gsts, ..UNIT }.mode(), Mode::Off, "{gsts:#x}");
         }
         for (rtaddr, ecap, mode) in [
             (0x5c00, 1 << 52, Mode::Abort),
@@ -137,13 +137,13 @@ mod tests {
             (0x5c80, 1 << 52, Mode::Unknown),
             (1 << 52, 1 << 52, Mode::Unknown),
         ] {
-            assert_eq!(Registers { rtaddr, ecap, ..UNIT }.mode(), mode, "{rtaddr:#x}, {ecap:#x}");
+            assert_eq!(LiveRegisters { rtaddr, ecap, ..UNIT }.mode(), mode, "{rtaddr:#x}, {ecap:#x}");
         }
     }
 
     #[test]
     fn widths_are_those_that_the_unit_says() {
-        let bits = |cap| (Registers { cap, ..UNIT }.domain_bits(), Registers { cap, ..UNIT }.input_bits());
+        let bits = |cap| (LiveRegisters { cap, ..UNIT }.domain_bits(), LiveRegisters { cap, ..UNIT }.input_bits());
         assert_eq!(bits(0), (4, 1));
         assert_eq!(bits(1 | 38 << 16), (6, 39));
         assert_eq!(bits(6 | 47 << 16), (16, 48));
@@ -153,24 +153,24 @@ mod tests {
     #[test]
     fn each_feature_is_in_its_own_bit() {
         for (levels, bit) in [(3, 9), (4, 10), (5, 11)] {
-            let unit = |cap| Registers { cap, ..UNIT };
+            let unit = |cap| LiveRegisters { cap, ..UNIT };
             assert!(
                 unit(1 << bit).supports_levels(levels) && !unit(!(1 << bit)).supports_levels(levels),
                 "{levels} levels"
             );
         }
         for levels in [2, 6] {
-            assert!(!Registers { cap: u64::MAX, ..UNIT }.supports_levels(levels), "{levels} levels: reserved");
+            assert!(!LiveRegisters { cap: u64::MAX, ..UNIT }.supports_levels(levels), "{levels} levels: reserved");
         }
         for (level, bit) in [(2, 34), (3, 35)] {
-            let unit = |cap| Registers { cap, ..UNIT };
+            let unit = |cap| LiveRegisters { cap, ..UNIT };
             assert!(unit(1 << bit).supports_page(level) && !unit(!(1 << bit)).supports_page(level), "level {level}");
         }
-        assert!(UNIT.supports_page(1) && !Registers { cap: u64::MAX, ..UNIT }.supports_page(4));
+        assert!(UNIT.supports_page(1) && !LiveRegisters { cap: u64::MAX, ..UNIT }.supports_page(4));
         let features: [(Feature, u32); 3] =
-            [(Registers::device_tlb, 2), (Registers::pass_through, 6), (Registers::snoop_control, 7)];
+            [(LiveRegisters::device_tlb, 2), (LiveRegisters::pass_through, 6), (LiveRegisters::snoop_control, 7)];
         for (feature, bit) in features {
-            let unit = |ecap| Registers { ecap, ..UNIT };
+            let unit = |ecap| LiveRegisters { ecap, ..UNIT };
             assert!(feature(&unit(1 << bit)) && !feature(&unit(!(1 << bit))), "bit {bit}");
         }
     }

@@ -11,7 +11,7 @@
 //! | 62 | reserved, unless read and write are bits 61 and 62 (RTADDR.SSIRWE) |
 #![forbid(unsafe_code)]
 
-use super::{Registers, above};
+use super::{LiveRegisters, above};
 use crate::addr::{PhysAddr, Rights};
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -52,7 +52,7 @@ impl PageEntry {
     }
 
     /// What is set of the bits that are reserved in a present entry.
-    pub(super) fn reserved(self, unit: &Registers, host_bits: u8) -> u64 {
+    pub(super) fn reserved(self, unit: &LiveRegisters, host_bits: u8) -> u64 {
         let offset = bytes(self.level) - 1;
         let of_its_kind = match (self.is_page(), self.level) {
             (false, _) => PS | SNP,
@@ -85,7 +85,7 @@ mod tests {
 
     /// What of `word` is refused at `level`, with 40 bits of address.
     fn reserved(word: u64, level: u8, cap: u64, ecap: u64) -> u64 {
-        PageEntry { word, level }.reserved(&Registers { cap, ecap, gsts: 0, rtaddr: 0 }, 40)
+        PageEntry { word, level }.reserved(&LiveRegisters { cap, ecap, gsts: 0, rtaddr: 0 }, 40)
     }
 
     #[test]

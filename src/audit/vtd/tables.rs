@@ -1,8 +1,8 @@
 //! Root and context tables, from the root table address on.
 #![forbid(unsafe_code)]
 
-use super::Registers;
-use super::context_entry::{ContextEntry, Target};
+use super::LiveRegisters;
+use super::context_entry::{LiveContextEntry, LiveTarget};
 use super::root_entry::RootEntry;
 use crate::addr::{PhysAddr, Requester};
 use crate::audit::{Difference, Reach};
@@ -18,7 +18,7 @@ pub(crate) enum Seen {
     /// The context entry of this requester is not present, and not all zero.
     Absent(Requester, Difference),
     /// The requests of this requester are let through.
-    Function(Requester, Target),
+    Function(Requester, LiveTarget),
     /// What a page table leads to, ascending.
     Run(Reach),
 }
@@ -27,13 +27,19 @@ pub(crate) enum Seen {
 pub(crate) struct LiveTables<'h, H> {
     pub(super) hal: &'h H,
     pub(super) window: RegisterWindow,
-    pub(super) registers: Registers,
+    pub(super) registers: LiveRegisters,
     pub(super) host_bits: u8,
     root: PhysAddr,
 }
 
 impl<'h, H: Hal> LiveTables<'h, H> {
-    pub(crate) fn new(hal: &'h H, window: RegisterWindow, registers: Registers, root: PhysAddr, host_bits: u8) -> Self {
+    pub(crate) fn new(
+        hal: &'h H,
+        window: RegisterWindow,
+        registers: LiveRegisters,
+        root: PhysAddr,
+        host_bits: u8,
+    ) -> Self {
         Self { hal, window, registers, host_bits: host_bits.min(52), root }
     }
 
@@ -51,10 +57,10 @@ impl<'h, H: Hal> LiveTables<'h, H> {
     }
 
     /// Where the requests of one requester go, if they are let through.
-    pub(crate) fn target(&self, requester: Requester) -> Option<Target> {
+    pub(crate) fn target(&self, requester: Requester) -> Option<LiveTarget> {
         let root = RootEntry(self.pair(self.root.as_u64(), requester.bus().into())?);
         let table = root.context_table().filter(|_| root.reserved(self.host_bits) == [0, 0])?;
-        let entry = ContextEntry(self.pair(table, requester.devfn().into())?);
+        let entry = LiveContextEntry(self.pair(table, requester.devfn().into())?);
         let valid = entry.is_present() && entry.reserved(&self.registers, self.host_bits) == [0, 0];
         if valid { entry.target() } else { None }
     }
@@ -82,7 +88,7 @@ impl<'h, H: Hal> LiveTables<'h, H> {
     fn context_table(&self, bus: u8, table: u64, each: &mut dyn FnMut(Seen)) {
         for devfn in 0..=u8::MAX {
             let Some(words) = self.pair(table, devfn.into()) else { return self.unreadable(table, each) };
-            let entry = ContextEntry(words);
+            let entry = LiveContextEntry(words);
             let requester = Requester::new(u16::from(bus) << 8 | u16::from(devfn));
             if !entry.is_present() {
                 for &(at, bits) in halves(table, devfn, entry.ignored()).iter().filter(|(_, bits)| *bits != 0) {

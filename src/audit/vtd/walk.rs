@@ -3,7 +3,7 @@
 
 use heapless::Vec;
 
-use super::Target;
+use super::LiveTarget;
 use super::second_stage::{Leads, PageEntry, bytes};
 use super::tables::{LiveTables, Seen};
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
@@ -16,7 +16,7 @@ const ENTRIES: u16 = 512;
 const MAX_LEVELS: usize = 5;
 
 /// A table that is being read.
-struct Table {
+struct WalkedTable {
     start: u64,
     level: u8,
     /// The input address of its first entry.
@@ -40,9 +40,9 @@ struct Walk<'w, 'h, H> {
 }
 
 /// From the top down.
-type Path = Vec<Table, MAX_LEVELS>;
+type Path = Vec<WalkedTable, MAX_LEVELS>;
 
-impl Table {
+impl WalkedTable {
     /// The next entry that is not zero, with where it is and the input address that it is for.
     fn next<H: Hal>(&mut self, tables: &LiveTables<'_, H>) -> Option<(PageEntry, PhysAddr, u64)> {
         while self.next < ENTRIES {
@@ -65,14 +65,14 @@ impl<H: Hal> LiveTables<'_, H> {
     /// addresses end where the unit's or the table's width does (S 9.3, CAP.MGAW).
     ///
     /// Reads at most `left` tables and takes off what it has read: tables that are linked in a circle would have no end.
-    pub(crate) fn walk(&self, source: SourceId, target: Target, left: &mut usize, each: &mut dyn FnMut(Seen)) {
+    pub(crate) fn walk(&self, source: SourceId, target: LiveTarget, left: &mut usize, each: &mut dyn FnMut(Seen)) {
         let Some((root, levels)) = target.table else {
             return self.everything(source, each);
         };
         let width = self.registers.input_bits().min(12 + 9 * levels);
         let last = 1_u64.checked_shl(width.into()).map_or(u64::MAX, |end| end.wrapping_sub(1));
         let mut walk = Walk { tables: self, source, last, left, run: None, each };
-        walk.tables(Table { start: root.as_u64(), level: levels, input: 0, rights: Rights::all(), next: 0 });
+        walk.tables(WalkedTable { start: root.as_u64(), level: levels, input: 0, rights: Rights::all(), next: 0 });
         walk.page(None);
     }
 
@@ -89,7 +89,7 @@ impl<H: Hal> LiveTables<'_, H> {
 impl<H: Hal> Walk<'_, '_, H> {
     /// Goes through a table and all tables below it. What is under way is on `path`, so that the stack does not grow with the
     /// levels.
-    fn tables(&mut self, top: Table) {
+    fn tables(&mut self, top: WalkedTable) {
         let mut path = Path::new();
         let mut is_within = self.enter(&mut path, top);
         while is_within && let Some(table) = path.last_mut() {
@@ -99,14 +99,15 @@ impl<H: Hal> Walk<'_, '_, H> {
             };
             let above = table.rights;
             if let Some((start, rights)) = self.entry(entry, at, input, above) {
-                is_within = self.enter(&mut path, Table { start, level: entry.level - 1, input, rights, next: 0 });
+                is_within =
+                    self.enter(&mut path, WalkedTable { start, level: entry.level - 1, input, rights, next: 0 });
             }
         }
     }
 
     /// Adds a table to the path, if it can be read. False if no more tables may be read.
     #[inline(never)]
-    fn enter(&mut self, path: &mut Path, table: Table) -> bool {
+    fn enter(&mut self, path: &mut Path, table: WalkedTable) -> bool {
         if self.tables.word(table.start, 0).is_none() {
             self.tables.unreadable(table.start, self.each);
             return true;

@@ -6,20 +6,20 @@ use crate::firmware::{Finding, Flaw};
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct AnddFields {
     kind: U16,
     length: U16,
     reserved: [u8; 3],
     number: u8,
 }
 
-const _: () = assert!(size_of::<Fields>() == 8);
+const _: () = assert!(size_of::<AnddFields>() == 8);
 
 /// ACPI name-space device declaration: a device that is no PCI function (VT-d 5.10, section 8.7).
 #[derive(Clone, Copy, Debug)]
 pub struct Andd<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a AnddFields,
     name: &'a [u8],
 }
 

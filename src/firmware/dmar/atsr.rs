@@ -10,7 +10,7 @@ const ALL_PORTS: u8 = 1 << 0;
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct AtsrFields {
     kind: U16,
     length: U16,
     flags: u8,
@@ -18,13 +18,13 @@ struct Fields {
     segment: U16,
 }
 
-const _: () = assert!(size_of::<Fields>() == 8);
+const _: () = assert!(size_of::<AtsrFields>() == 8);
 
 /// Root port ATS capability: behind which root ports devices may use ATS (VT-d 5.10, section 8.5).
 #[derive(Clone, Copy, Debug)]
 pub struct Atsr<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a AtsrFields,
     scopes: &'a [u8],
 }
 
@@ -51,7 +51,7 @@ impl<'a> Atsr<'a> {
 
     /// The root ports.
     pub fn scopes(&self) -> Scopes<'a> {
-        Scopes::new(self.scopes, self.offset + size_of::<Fields>() as u32)
+        Scopes::new(self.scopes, self.offset + size_of::<AtsrFields>() as u32)
     }
 
     pub(super) fn lint(&self, report: &mut dyn FnMut(Finding)) {

@@ -12,7 +12,7 @@ const SIZE: u8 = 0xf;
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct DrhdFields {
     kind: U16,
     length: U16,
     flags: u8,
@@ -21,13 +21,13 @@ struct Fields {
     base: U64,
 }
 
-const _: () = assert!(size_of::<Fields>() == 16);
+const _: () = assert!(size_of::<DrhdFields>() == 16);
 
 /// A DMA remapping hardware unit definition: one remapping unit (VT-d 5.10, section 8.3).
 #[derive(Clone, Copy, Debug)]
 pub struct Drhd<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a DrhdFields,
     scopes: &'a [u8],
 }
 
@@ -65,7 +65,7 @@ impl<'a> Drhd<'a> {
 
     /// The devices that it serves by name.
     pub fn scopes(&self) -> Scopes<'a> {
-        Scopes::new(self.scopes, self.offset + size_of::<Fields>() as u32)
+        Scopes::new(self.scopes, self.offset + size_of::<DrhdFields>() as u32)
     }
 
     pub(super) fn lint(&self, report: &mut dyn FnMut(Finding)) {

@@ -6,7 +6,7 @@ use crate::firmware::{Finding, Flaw};
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct RhsaFields {
     kind: U16,
     length: U16,
     reserved: U32,
@@ -15,13 +15,13 @@ struct Fields {
 }
 
 // Not 24: the four bytes of the proximity domain are its end.
-const _: () = assert!(size_of::<Fields>() == 20);
+const _: () = assert!(size_of::<RhsaFields>() == 20);
 
 /// Remapping hardware static affinity: to which node a unit belongs (VT-d 5.10, section 8.6).
 #[derive(Clone, Copy, Debug)]
 pub struct Rhsa<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a RhsaFields,
     behind: usize,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Rhsa<'a> {
             report(Finding::reserved(self.offset + 4, "RHSA", u64::from(self.fields.reserved.get())));
         }
         if self.behind != 0 {
-            let offset = self.offset + size_of::<Fields>() as u32;
+            let offset = self.offset + size_of::<RhsaFields>() as u32;
             report(Finding::new(offset, Flaw::LeftOver { bytes: self.behind }));
         }
     }

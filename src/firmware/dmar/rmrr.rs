@@ -7,7 +7,7 @@ use crate::firmware::{Finding, Flaw};
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct RmrrFields {
     kind: U16,
     length: U16,
     reserved: U16,
@@ -16,13 +16,13 @@ struct Fields {
     limit: U64,
 }
 
-const _: () = assert!(size_of::<Fields>() == 24);
+const _: () = assert!(size_of::<RmrrFields>() == 24);
 
 /// Reserved memory region reporting: memory that devices go on using (VT-d 5.10, section 8.4).
 #[derive(Clone, Copy, Debug)]
 pub struct Rmrr<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a RmrrFields,
     scopes: &'a [u8],
 }
 
@@ -54,7 +54,7 @@ impl<'a> Rmrr<'a> {
 
     /// The devices that use it.
     pub fn scopes(&self) -> Scopes<'a> {
-        Scopes::new(self.scopes, self.offset + size_of::<Fields>() as u32)
+        Scopes::new(self.scopes, self.offset + size_of::<RmrrFields>() as u32)
     }
 
     pub(super) fn lint(&self, report: &mut dyn FnMut(Finding)) {

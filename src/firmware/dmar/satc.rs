@@ -10,7 +10,7 @@ const ATC_REQUIRED: u8 = 1 << 0;
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct SatcFields {
     kind: U16,
     length: U16,
     flags: u8,
@@ -18,7 +18,7 @@ struct Fields {
     segment: U16,
 }
 
-const _: () = assert!(size_of::<Fields>() == 8);
+const _: () = assert!(size_of::<SatcFields>() == 8);
 
 /// SoC integrated address translation cache: devices whose cache is validated (VT-d 5.10, section 8.8).
 ///
@@ -26,7 +26,7 @@ const _: () = assert!(size_of::<Fields>() == 8);
 #[derive(Clone, Copy, Debug)]
 pub struct Satc<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a SatcFields,
     scopes: &'a [u8],
 }
 
@@ -53,7 +53,7 @@ impl<'a> Satc<'a> {
 
     /// The devices.
     pub fn scopes(&self) -> Scopes<'a> {
-        Scopes::new(self.scopes, self.offset + size_of::<Fields>() as u32)
+        Scopes::new(self.scopes, self.offset + size_of::<SatcFields>() as u32)
     }
 
     pub(super) fn lint(&self, report: &mut dyn FnMut(Finding)) {

@@ -38,7 +38,7 @@ impl Properties {
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct ScopeFields {
     kind: u8,
     length: u8,
     flags: u8,
@@ -47,17 +47,17 @@ struct Fields {
     start_bus: u8,
 }
 
-const _: () = assert!(size_of::<Fields>() == 6);
+const _: () = assert!(size_of::<ScopeFields>() == 6);
 
 /// One device scope, with a path of at least one hop.
 #[derive(Clone, Copy, Debug)]
-pub struct Scope<'a> {
+pub struct DeviceScope<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a ScopeFields,
     path: &'a [Hop],
 }
 
-impl<'a> Scope<'a> {
+impl<'a> DeviceScope<'a> {
     /// Where it starts in the table.
     pub fn offset(&self) -> u32 {
         self.offset
@@ -116,7 +116,7 @@ impl<'a> Scopes<'a> {
     }
 
     /// The scopes that can be used.
-    pub fn sound(self) -> impl Iterator<Item = Scope<'a>> {
+    pub fn sound(self) -> impl Iterator<Item = DeviceScope<'a>> {
         self.filter_map(Result::ok)
     }
 
@@ -142,14 +142,14 @@ impl<'a> Scopes<'a> {
 }
 
 impl<'a> Iterator for Scopes<'a> {
-    type Item = Result<Scope<'a>, Finding>;
+    type Item = Result<DeviceScope<'a>, Finding>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let left = self.rest.len();
         let &[_, length, ..] = self.rest else {
             return if left == 0 { None } else { self.end_with(Flaw::LeftOver { bytes: left }) };
         };
-        if usize::from(length) < size_of::<Fields>() {
+        if usize::from(length) < size_of::<ScopeFields>() {
             return self.end_with(Flaw::NoProgress { length: u16::from(length) });
         }
         let Some((bytes, rest)) = self.rest.split_at_checked(usize::from(length)) else {
@@ -158,11 +158,11 @@ impl<'a> Iterator for Scopes<'a> {
         let offset = self.offset;
         self.rest = rest;
         self.offset = offset.saturating_add(u32::from(length));
-        let (fields, path) = Fields::ref_from_prefix(bytes).ok()?;
+        let (fields, path) = ScopeFields::ref_from_prefix(bytes).ok()?;
         let path = <[Hop]>::ref_from_bytes(path).unwrap_or_default();
         if path.is_empty() {
             return Some(Err(Finding::new(offset, Flaw::BadPath { length })));
         }
-        Some(Ok(Scope { offset, fields, path }))
+        Some(Ok(DeviceScope { offset, fields, path }))
     }
 }

@@ -7,20 +7,20 @@ use crate::firmware::Finding;
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct SidpFields {
     kind: U16,
     length: U16,
     reserved: U16,
     segment: U16,
 }
 
-const _: () = assert!(size_of::<Fields>() == 8);
+const _: () = assert!(size_of::<SidpFields>() == 8);
 
 /// SoC integrated device properties, one set in each scope (VT-d 5.10, section 8.9).
 #[derive(Clone, Copy, Debug)]
 pub struct Sidp<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a SidpFields,
     scopes: &'a [u8],
 }
 
@@ -40,9 +40,9 @@ impl<'a> Sidp<'a> {
         self.fields.segment.get()
     }
 
-    /// The devices, each with its [`properties`](super::Scope::properties).
+    /// The devices, each with its [`properties`](super::DeviceScope::properties).
     pub fn scopes(&self) -> Scopes<'a> {
-        Scopes::new(self.scopes, self.offset + size_of::<Fields>() as u32)
+        Scopes::new(self.scopes, self.offset + size_of::<SidpFields>() as u32)
     }
 
     pub(super) fn lint(&self, report: &mut dyn FnMut(Finding)) {

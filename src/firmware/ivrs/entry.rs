@@ -83,7 +83,7 @@ pub enum Uid<'a> {
 
 /// One device entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct IvhdEntry<'a> {
     /// Where it starts in the table.
     pub offset: u32,
     /// Type, and what belongs to it alone.
@@ -147,7 +147,7 @@ impl<'a> Entries<'a> {
 }
 
 impl<'a> Iterator for Entries<'a> {
-    type Item = Result<Entry<'a>, Finding>;
+    type Item = Result<IvhdEntry<'a>, Finding>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let number = *self.rest.first()?;
@@ -168,7 +168,7 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 /// Decodes an entry that is as long as its type asks for.
-fn decode(offset: u32, bytes: &[u8]) -> Option<Entry<'_>> {
+fn decode(offset: u32, bytes: &[u8]) -> Option<IvhdEntry<'_>> {
     let (short, _) = Short::ref_from_prefix(bytes).ok()?;
     let device = short.device.get();
     let kind = match short.kind {
@@ -214,7 +214,7 @@ fn decode(offset: u32, bytes: &[u8]) -> Option<Entry<'_>> {
         }
         number => EntryKind::Unknown { number },
     };
-    Some(Entry { offset, kind, settings: short.settings })
+    Some(IvhdEntry { offset, kind, settings: short.settings })
 }
 
 /// What one device entry, or the two ends of a range together, say.
@@ -239,7 +239,7 @@ pub struct Devices<'a> {
     /// The open range.
     start: Option<(u32, Listed<'a>)>,
     /// What came where the open range should have ended.
-    next: Option<Entry<'a>>,
+    next: Option<IvhdEntry<'a>>,
 }
 
 impl<'a> Devices<'a> {
@@ -277,7 +277,7 @@ impl<'a> Iterator for Devices<'a> {
                 Some(Err(finding)) => return Some(Err(finding)),
                 Some(Ok(entry)) => entry,
             };
-            let Entry { offset, kind, settings } = entry;
+            let IvhdEntry { offset, kind, settings } = entry;
             if self.start.is_some() && !matches!(kind, EntryKind::EndRange { .. } | EntryKind::Padding) {
                 self.next = Some(entry);
                 return self.abandon();

@@ -19,7 +19,7 @@ pub enum IvhdKind {
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct IvhdFields {
     kind: u8,
     flags: u8,
     length: U16,
@@ -31,25 +31,25 @@ struct Fields {
     attributes: U32,
 }
 
-const _: () = assert!(size_of::<Fields>() == 24);
+const _: () = assert!(size_of::<IvhdFields>() == 24);
 
 /// What a header of type 11h or 40h has on top: images of the unit's feature registers.
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Features {
+struct IvhdFeatures {
     features: U64,
     features2: U64,
 }
 
-const _: () = assert!(size_of::<Fields>() + size_of::<Features>() == 40);
+const _: () = assert!(size_of::<IvhdFields>() + size_of::<IvhdFeatures>() == 40);
 
 /// I/O virtualization hardware definition: one remapping unit (section 5.2).
 #[derive(Clone, Copy, Debug)]
 pub struct Ivhd<'a> {
     offset: u32,
     kind: IvhdKind,
-    fields: &'a Fields,
-    features: Option<&'a Features>,
+    fields: &'a IvhdFields,
+    features: Option<&'a IvhdFeatures>,
     entries: &'a [u8],
 }
 
@@ -59,7 +59,7 @@ impl<'a> Ivhd<'a> {
         let (features, entries) = match kind {
             IvhdKind::Legacy => (None, rest),
             IvhdKind::Full | IvhdKind::Mixed => {
-                let (features, entries) = Features::ref_from_prefix(rest)
+                let (features, entries) = IvhdFeatures::ref_from_prefix(rest)
                     .map_err(|_| Finding::short(piece.offset, "IVHD", piece.bytes.len(), 40))?;
                 (Some(features), entries)
             }
@@ -132,7 +132,7 @@ impl<'a> Ivhd<'a> {
 
     /// The device entries as they stand in the table.
     pub fn entries(&self) -> Entries<'a> {
-        let header = size_of::<Fields>() + self.features.map_or(0, |_| size_of::<Features>());
+        let header = size_of::<IvhdFields>() + self.features.map_or(0, |_| size_of::<IvhdFeatures>());
         Entries::new(self.entries, self.offset + header as u32)
     }
 

@@ -23,7 +23,7 @@ bitflags::bitflags! {
 
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Fields {
+struct IvmdFields {
     kind: u8,
     flags: u8,
     length: U16,
@@ -35,7 +35,7 @@ struct Fields {
     bytes: U64,
 }
 
-const _: () = assert!(size_of::<Fields>() == 32);
+const _: () = assert!(size_of::<IvmdFields>() == 32);
 
 /// To whom an IVMD applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum IvmdDevices {
 #[derive(Clone, Copy, Debug)]
 pub struct Ivmd<'a> {
     offset: u32,
-    fields: &'a Fields,
+    fields: &'a IvmdFields,
     behind: usize,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Ivmd<'a> {
             report(Finding::reserved(self.offset + 10, "IVMD", u64::from_le_bytes([a, b, c, d, e, f, 0, 0])));
         }
         if self.behind != 0 {
-            report(Finding::new(self.offset + size_of::<Fields>() as u32, Flaw::LeftOver { bytes: self.behind }));
+            report(Finding::new(self.offset + size_of::<IvmdFields>() as u32, Flaw::LeftOver { bytes: self.behind }));
         }
     }
 }

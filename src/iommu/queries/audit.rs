@@ -3,7 +3,7 @@
 
 mod auditor;
 
-use crate::audit::{Difference, Findings, LiveTables, Mode, Reach, Registers, Seen};
+use crate::audit::{Difference, Findings, LiveRegisters, LiveTables, Mode, Reach, Seen};
 use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
@@ -29,7 +29,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     ///
     /// Waits until no change is under way, then keeps all others out until it is through. It reads each page table once for
     /// every source-id that uses it, and no more of them than the driver made, however tables are linked. A unit that failed
-    /// is compared like any other, so what it did not do is told.
+    /// is compared like any other, so what it did not do is reported.
     ///
     /// # Errors
     ///
@@ -54,9 +54,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
         Ok(Audit { differences: auditor.findings.count(), ..auditor.audit })
     }
 
-    /// Tells all that each source-id reaches by the live tables, unit by unit, ascending, ranges as long as can be. Nothing is
-    /// told of a unit that has no tables of legacy mode in use: its devices reach nothing, or everything, as
-    /// [`audit`](Self::audit) tells; nor of tables that cannot be read.
+    /// Calls `each` with all that each source-id reaches by the live tables, unit by unit, ascending, ranges as long as can be.
+    /// A unit without tables of legacy mode in use is left out: its devices reach nothing, or everything, and
+    /// [`audit`](Self::audit) says which. So are tables that cannot be read.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
         let config = self.at_rest()?;
         let mut strangers = page_tables(&config);
         for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
-            let registers = Registers::read(&self.hal, unit.window());
+            let registers = LiveRegisters::read(&self.hal, unit.window());
             let Some(tables) = self.live_tables(unit, registers) else { continue };
             tables.functions(&mut |seen| {
                 if let Seen::Function(requester, target) = seen {
@@ -90,7 +90,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     }
 
     /// The tables of a unit that translates by tables of legacy mode.
-    fn live_tables(&self, unit: &Unit, registers: Registers) -> Option<LiveTables<'_, H>> {
+    fn live_tables(&self, unit: &Unit, registers: LiveRegisters) -> Option<LiveTables<'_, H>> {
         match registers.mode() {
             Mode::Legacy(root) => {
                 let host_bits = self.topology.host_address_width();

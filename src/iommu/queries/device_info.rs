@@ -55,8 +55,8 @@ pub struct AtsInfo {
     pub queue_depth: u8,
     /// One invalidation can empty it for all PASIDs (Global Invalidate Supported). Nothing here has PASIDs yet.
     pub global_invalidate: bool,
-    /// Its physical function, or itself if it is no virtual one, where the unit counts what it asks of each and has to be told
-    /// whom it asks (ECAP.DIT): each invalidation names it (PFSID). `None` where none does.
+    /// Its physical function, or itself if it is no virtual one, where the unit counts what it sends to each
+    /// (ECAP.DIT): each invalidation names it (PFSID). `None` where none does.
     pub pfsid: Option<SourceId>,
 }
 

@@ -37,9 +37,9 @@ pub struct Statistics {
     pub waits: u64,
     /// Writes of a queue's tail register.
     pub doorbells: u64,
-    /// How often units told that a device had answered an invalidation which nobody had asked it for (FSTS_REG.ICE).
+    /// How often units reported that a device had answered an invalidation which nobody had sent (FSTS_REG.ICE).
     pub completion_errors: u64,
-    /// Edits of page and context tables that a unit had to be told nothing of, since it cannot have cached what was not
+    /// Edits of page and context tables for which a unit had nothing to invalidate, since it cannot have cached what was not
     /// present: one for each unit and each range or device.
     pub flushes_avoided: u64,
     /// The longest time that a change waited for a unit, in nanoseconds, failed waits among them.

@@ -3,7 +3,7 @@
 
 use super::{CellSet, Config, Stay};
 use crate::addr::{Iova, IovaRange, Region, SourceId};
-use crate::cell::{CellId, Differences, Part, RegionError, Reserved};
+use crate::cell::{CellId, Part, RegionDifferences, RegionError, Reserved};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
 
@@ -47,7 +47,7 @@ impl Config<'_> {
         let Self { root, cells, .. } = self;
         let root_cell = root.cell();
         for (id, cell) in cells.iter().filter(|(id, _)| root_cell != Some(*id) && scope.has(*id)) {
-            for difference in Differences::new(&cell.regions, &cell.staged, Reserved::NONE) {
+            for difference in RegionDifferences::new(&cell.regions, &cell.staged, Reserved::NONE) {
                 let (moved, from) = match what {
                     Withheld::Revoked => (difference.revoked(), &cell.regions),
                     Withheld::Granted => (difference.granted(), &cell.staged),

@@ -3,14 +3,14 @@
 use core::mem;
 
 use super::Transaction;
-use crate::cell::{Cell, Differences};
+use crate::cell::{Cell, RegionDifferences};
 use crate::hal::{FrameList, Hal};
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Writes what the change grants, the entries of devices last.
     #[inline(never)]
     pub(super) fn grant(&mut self) {
-        // SAFETY: each unit has confirmed that it forgot what led to them.
+        // SAFETY: each unit has confirmed that it has nothing cached that leads to them.
         unsafe { mem::replace(&mut self.work.freed, FrameList::new()).free(&self.front.hal) };
         self.grant_memory();
         self.grant_devices();
@@ -24,7 +24,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             for domain in domains.iter_mut() {
                 let was_published = mem::replace(&mut domain.published, true);
                 let reserved = front.reserved(domain.attributes.reserved);
-                for difference in Differences::new(regions, staged, reserved).filter(|_| was_published) {
+                for difference in RegionDifferences::new(regions, staged, reserved).filter(|_| was_published) {
                     if let Some(change) = difference.grant(&front.hal, domain) {
                         config.flushes.note(&front.units, &config.devices, domain, &change);
                     }

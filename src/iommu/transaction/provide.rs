@@ -2,7 +2,7 @@
 
 use super::Transaction;
 use crate::addr::SourceId;
-use crate::cell::{Cell, CellId, Differences, for_each_mapped};
+use crate::cell::{Cell, CellId, RegionDifferences, for_each_mapped};
 use crate::contract::DomainId;
 use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
@@ -126,7 +126,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain.id);
             for domain in domains.iter_mut().filter(stays) {
                 let reserved = front.reserved(domain.attributes.reserved);
-                domain.prealloc = preallocated(&front.hal, domain, Differences::new(regions, staged, reserved))?;
+                domain.prealloc = preallocated(&front.hal, domain, RegionDifferences::new(regions, staged, reserved))?;
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
 /// The frames for all edits of a page table.
 #[inline(never)]
-fn preallocated(hal: &impl Hal, domain: &Domain, edits: Differences<'_>) -> Result<Prealloc, MapError> {
+fn preallocated(hal: &impl Hal, domain: &Domain, edits: RegionDifferences<'_>) -> Result<Prealloc, MapError> {
     let (table, geometry) = (&domain.table, domain.attributes.geometry);
     let mut all = edits.clone();
     let (first, second) = (all.next(), all.next());

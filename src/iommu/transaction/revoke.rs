@@ -3,7 +3,7 @@
 
 use super::Transaction;
 use super::outcomes::Outcomes;
-use crate::cell::{Cell, Differences};
+use crate::cell::{Cell, RegionDifferences};
 use crate::domain::Domain;
 use crate::hal::{Deadline, Hal};
 use crate::invalidation::DeviceTlb;
@@ -43,7 +43,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain.id);
             for domain in domains.iter_mut().filter(stays) {
                 let reserved = front.reserved(domain.attributes.reserved);
-                for difference in Differences::new(regions, staged, reserved).filter(|it| it.revokes()) {
+                for difference in RegionDifferences::new(regions, staged, reserved).filter(|it| it.revokes()) {
                     let change = difference.revoke(&front.hal, domain);
                     config.flushes.note(&front.units, &config.devices, domain, &change);
                 }
@@ -57,7 +57,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// Switches off the bus mastering of devices that leave, and waits, without the lock, until nothing of theirs is under
-    /// way, so that what one cell has told a device does not arrive in the next.
+    /// way, so that what one cell has had a device do does not arrive in the next.
     ///
     /// Only those are waited for that are blocked for certain. One that does not come to rest stays in its cell, quarantined.
     #[inline(never)]

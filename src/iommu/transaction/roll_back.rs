@@ -5,7 +5,7 @@ use core::mem;
 
 use super::Transaction;
 use crate::addr::Rights;
-use crate::cell::{Cell, Difference, Differences, without_grants};
+use crate::cell::{Cell, RegionDifference, RegionDifferences, without_grants};
 use crate::hal::{FrameList, Hal};
 use crate::iommu::state::{Stay, Withheld};
 
@@ -13,7 +13,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
     #[inline(never)]
     pub(super) fn take_back(&mut self) {
-        let before = |difference: &Difference| difference.widened().map(|(before, _)| before);
+        let before = |difference: &RegionDifference| difference.widened().map(|(before, _)| before);
         self.revoke_each(|it| it.granted().is_some() || it.widened().is_some(), before);
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         for device in config.devices.iter().filter(|device| device.arrives(scope)) {
@@ -46,7 +46,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let confirmed = confirmed && self.work.outcomes.all_units_confirmed();
         let freed = mem::replace(&mut self.work.freed, FrameList::new());
         if confirmed {
-            // SAFETY: each unit has confirmed that it forgot what led to them.
+            // SAFETY: each unit has confirmed that it has nothing cached that leads to them.
             unsafe { freed.free(&self.front.hal) };
         } else {
             self.config.quarantined.append(&self.front.hal, freed);
@@ -69,7 +69,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// still there.
     #[inline(never)]
     fn revoke_the_rest(&mut self) {
-        self.revoke_each(Difference::revokes, Difference::narrowed);
+        self.revoke_each(RegionDifference::revokes, RegionDifference::narrowed);
     }
 
     /// Stages what is left if nothing is granted.
@@ -85,12 +85,16 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// Revokes in each domain the differences that are `concerned`, but for the rights that are `left`: or more than that, if
     /// there is no frame to split a page.
-    fn revoke_each(&mut self, concerned: impl Fn(&Difference) -> bool, left: impl Fn(&Difference) -> Option<Rights>) {
+    fn revoke_each(
+        &mut self,
+        concerned: impl Fn(&RegionDifference) -> bool,
+        left: impl Fn(&RegionDifference) -> Option<Rights>,
+    ) {
         let (front, config) = (self.front, &mut *self.config);
         for Cell { regions, staged, domains, .. } in config.cells.of(self.scope) {
             for domain in domains.iter_mut() {
                 let reserved = front.reserved(domain.attributes.reserved);
-                for difference in Differences::new(regions, staged, reserved).filter(&concerned) {
+                for difference in RegionDifferences::new(regions, staged, reserved).filter(&concerned) {
                     let change = domain.revoke_or_more(&front.hal, difference.range, left(&difference));
                     config.flushes.note(&front.units, &config.devices, domain, &change);
                 }

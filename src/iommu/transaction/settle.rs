@@ -72,7 +72,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             if cell.doomed {
                 cell.end();
                 config.root.forget(id);
-            } else if core::mem::replace(&mut cell.coherency_told, now) != now {
+            } else if core::mem::replace(&mut cell.coherency_reported, now) != now {
                 committed.changed.add(id);
                 if now == Coherency::Enforced {
                     committed.enforced.add(id);
@@ -93,7 +93,7 @@ fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain:
     let mut users = devices.iter().filter(|device| device.domain == Some(domain.id));
     if users.all(|device| units.get(device.unit.get()).is_some_and(|unit| unit.check_on().is_ok())) {
         // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
-        // whose devices have left it has confirmed that it forgot the domain.
+        // whose devices have left it has confirmed that it has nothing of the domain cached.
         unsafe { domain.table.free_unlinked(hal) };
     }
 }

@@ -7,7 +7,9 @@ use heapless::Vec;
 use super::Invalidation;
 use super::queue::Queue;
 use crate::addr::{Iova, PAGE_BYTES};
-use crate::invalidation::{Block, Blocks, Cost, DOMAINS, ENTRIES, Entry, Flush, MAX_BLOCKS, Pages, RANGES, Target};
+use crate::invalidation::{
+    Block, Blocks, Cost, DOMAINS, ENTRIES, Flush, MAX_BLOCKS, Pages, RANGES, StaleDeviceTlb, StaleEntry,
+};
 use crate::limits::{self, Carver, Full};
 use crate::vtd::Capabilities;
 
@@ -21,7 +23,7 @@ pub(in crate::vtd) const EVERYTHING: [Invalidation; 2] = [Invalidation::ContextG
 
 /// Invalidations in the order in which they have to be done (R24), few enough for one batch.
 #[derive(Debug)]
-pub(crate) struct List<'s> {
+pub(crate) struct CommandList<'s> {
     all: limits::List<'s, Invalidation>,
     /// So many device-TLBs there may be.
     device_tlbs: usize,
@@ -29,7 +31,7 @@ pub(crate) struct List<'s> {
     of_unit: usize,
 }
 
-impl<'s> List<'s> {
+impl<'s> CommandList<'s> {
     /// A list with room for nothing.
     pub(crate) const fn without_room() -> Self {
         Self { all: limits::List::without_room(), device_tlbs: 0, of_unit: 0 }
@@ -147,7 +149,7 @@ impl<'s> List<'s> {
     #[inline(never)]
     fn add_targets(&mut self, flush: &Flush<'_>) {
         let (mut left, mut chosen) = (flush.targets().len(), Vec::new());
-        for &Target { device, pages_of } in flush.targets() {
+        for &StaleDeviceTlb { device, pages_of } in flush.targets() {
             left -= 1;
             let cover = |domain_id| {
                 let pages = flush.pages_of(domain_id).filter(|pages| pages.was_present);
@@ -166,10 +168,10 @@ impl<'s> List<'s> {
 }
 
 /// A device entry is a context entry, and its tag the domain-id that it is cached with.
-fn context(entry: Entry) -> Invalidation {
+fn context(entry: StaleEntry) -> Invalidation {
     match entry {
-        Entry::Domain(domain_id) => Invalidation::ContextDomain(domain_id),
-        Entry::Device { requester, tag: domain_id } => Invalidation::ContextDevice { requester, domain_id },
+        StaleEntry::Domain(domain_id) => Invalidation::ContextDomain(domain_id),
+        StaleEntry::Device { requester, tag: domain_id } => Invalidation::ContextDevice { requester, domain_id },
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Ticket {
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueState {
     /// The number of the next descriptor.
     tail: u64,
     /// What to add to a number to find its slot, modulo their number. It changes when descriptors are laid out again (R20).
@@ -72,7 +72,7 @@ pub(in crate::vtd) struct Queue {
     /// A pair of words for each descriptor, whose place follows from its number alone: one whose lower half the unit writes,
     /// and a note for ourselves.
     status: Frames,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// The number of the oldest descriptor that is not known to be done. Written under the lock.
     done: AtomicU64,
     /// The end of the last batch that failed, so that those behind it need not look why. Written under the lock.
@@ -92,8 +92,14 @@ impl Queue {
         let ring = Frames::allocate(hal, order, host_bits)?;
         match Frames::allocate(hal, order, host_bits) {
             Ok(status) => {
-                let state =
-                    State { tail: 0, skew: 0, waits: 0, doorbells: 0, devices_end: 0, failures: Failures::default() };
+                let state = QueueState {
+                    tail: 0,
+                    skew: 0,
+                    waits: 0,
+                    doorbells: 0,
+                    devices_end: 0,
+                    failures: Failures::default(),
+                };
                 let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
                 Ok(Self {
                     ring,
@@ -200,7 +206,7 @@ impl Queue {
         })
     }
 
-    fn has_room(&self, hal: &impl Hal, state: &State, length: usize) -> bool {
+    fn has_room(&self, hal: &impl Hal, state: &QueueState, length: usize) -> bool {
         let used = state.tail - self.reclaim(hal, state.tail);
         (length as u64) < self.capacity() - used
     }
@@ -257,7 +263,7 @@ impl Queue {
         Some(Ticket { end, for_devices: self.waits_for_devices(state) })
     }
 
-    fn waits_for_devices(&self, state: &State) -> bool {
+    fn waits_for_devices(&self, state: &QueueState) -> bool {
         state.devices_end > self.done.load(Ordering::Relaxed)
     }
 
@@ -267,7 +273,7 @@ impl Queue {
     }
 
     /// Rings the doorbell.
-    fn ring<H: Hal>(&self, registers: &Registers<'_, H>, state: &mut State) {
+    fn ring<H: Hal>(&self, registers: &Registers<'_, H>, state: &mut QueueState) {
         state.doorbells += 1;
         registers.hal.fence();
         let slot = state.tail.wrapping_add(state.skew) & self.mask;
@@ -382,7 +388,7 @@ impl Queue {
 
     /// What was submitted so far.
     pub(in crate::vtd) fn counts(&self) -> Counts {
-        let State { tail, waits, doorbells, .. } = *self.state.lock();
+        let QueueState { tail, waits, doorbells, .. } = *self.state.lock();
         let completion_errors = self.completion_errors.load(Ordering::Relaxed);
         Counts { descriptors: tail, waits, doorbells, completion_errors }
     }

@@ -45,7 +45,7 @@ pub fn read_table(
     table: &[u8],
     config: &impl ConfigSpace,
     report: impl FnMut(Finding),
-) -> Result<Topology<'static>, firmware::Error> {
+) -> Result<Topology<'static>, firmware::TableError> {
     read_table_with(&Limits::DEFAULT, table, config, report)
 }
 
@@ -59,7 +59,7 @@ pub fn read_table_with(
     table: &[u8],
     config: &impl ConfigSpace,
     report: impl FnMut(Finding),
-) -> Result<Topology<'static>, firmware::Error> {
+) -> Result<Topology<'static>, firmware::TableError> {
     Topology::read(memory(limits).leak(), limits, table, config, report)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use cofferdam::{
-    firmware::dmar::{Dmar, Flags, Properties, Scope, ScopeKind, Scopes, Structure},
+    firmware::dmar::{DeviceScope, Dmar, Flags, Properties, ScopeKind, Scopes, Structure},
     topology::Topology,
 };
 
@@ -96,7 +96,7 @@ fn properties(properties: Properties) -> Vec<&'static str> {
     words.into_iter().filter(|(property, _)| properties.contains(*property)).map(|(_, words)| words).collect()
 }
 
-fn device(segment: u16, scope: &Scope<'_>, names: &BTreeMap<u8, String>) -> Device {
+fn device(segment: u16, scope: &DeviceScope<'_>, names: &BTreeMap<u8, String>) -> Device {
     let mut hops = scope.path().iter().map(|hop| format!("{:02x}.{:x}", hop.device, hop.function));
     let first = hops.next().unwrap_or_default();
     let (id, name) = match scope.kind() {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cofferdam::{
     addr::SourceId,
-    firmware::ivrs::{Block, Ivhd, Ivrs, Listed, Uid, Variety},
+    firmware::ivrs::{Ivhd, Ivrs, IvrsBlock, Listed, Uid, Variety},
     topology::{Role, Target, Topology, UnitKind},
 };
 
@@ -19,7 +19,7 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
     };
     let mut report = empty("IVRS", ivrs.header(), platform);
     for block in ivrs.sound() {
-        let Block::Ivhd(ivhd) = block else { continue };
+        let IvrsBlock::Ivhd(ivhd) = block else { continue };
         // Of several blocks for one unit, the one that the driver uses.
         let used = topology.and_then(|topology| topology.units().iter().position(|unit| unit.offset == ivhd.offset()));
         let described = topology.is_some_and(|topology| {

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use anyhow::Result;
 use cofferdam::{
     addr::SourceId,
-    firmware::{Error, Finding, Flaw, Header, Severity, Strictness},
+    firmware::{Finding, Flaw, Header, Severity, Strictness, TableError},
     limits::Limits,
     topology::{ConfigSpace, NoConfigSpace, Topology, UnitIndex},
 };
@@ -145,7 +145,7 @@ impl Report {
         let mut memory = vec![MaybeUninit::uninit(); LIMITS.words()];
         let (topology, unusable) = match Topology::read(&mut memory, &LIMITS, &input.table, config, report) {
             Ok(topology) => (Some(topology), None),
-            Err(error @ (Error::NoUnit { .. } | Error::Full { .. })) => (None, Some(error.to_string())),
+            Err(error @ (TableError::NoUnit { .. } | TableError::Full { .. })) => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
         let mut all = if is_dmar {

@@ -3,7 +3,7 @@
 
 use crate::addr::{Iova, Region, Requester, SourceId};
 use crate::audit::{
-    Comparison, Difference, Findings, LiveTables, Mode, Reach, Registers, Seen, Target, owned, unowned,
+    Comparison, Difference, Findings, LiveRegisters, LiveTables, LiveTarget, Mode, Reach, Seen, owned, unowned,
 };
 use crate::cell::{Cell, CellId, Reserved};
 use crate::contract::{DomainId, Stage};
@@ -18,7 +18,7 @@ use crate::unit::Unit;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Audit {
-    /// How many differences were told.
+    /// How many differences were reported.
     pub differences: u64,
     /// Source-ids whose requests are let through at all.
     pub functions: u64,
@@ -61,15 +61,15 @@ impl<H: Hal> Auditor<'_, '_, H> {
     /// Compares what the tables of a unit let its devices do with what the configuration does.
     pub(super) fn unit(&mut self, index: UnitIndex, unit: &Unit) {
         let (window, config) = (unit.window(), self.config);
-        let registers = Registers::read(&self.iommu.hal, window);
+        let registers = LiveRegisters::read(&self.iommu.hal, window);
         match registers.mode() {
-            Mode::Unresponsive => return self.findings.tell(Difference::Unresponsive { unit: window }),
-            Mode::Off => return self.findings.tell(Difference::NotTranslating { unit: window }),
+            Mode::Unresponsive => return self.findings.report(Difference::Unresponsive { unit: window }),
+            Mode::Off => return self.findings.report(Difference::NotTranslating { unit: window }),
             _ => {}
         }
         let (found, expected) = (registers.root_table_address(), unit.root());
         if Some(found) != expected.map(|root| root.as_u64()) {
-            self.findings.tell(Difference::RootTable { unit: window, found, expected });
+            self.findings.report(Difference::RootTable { unit: window, found, expected });
         }
         match self.iommu.live_tables(unit, registers) {
             Some(tables) => {
@@ -89,11 +89,11 @@ impl<H: Hal> Auditor<'_, '_, H> {
             Seen::Function(requester, target) => self.function(index, unit, tables, requester, target),
             Seen::Absent(requester, difference) => self.absent(index, requester, difference),
             Seen::ContextTable(table) => sum = sum.wrapping_add(table),
-            Seen::Wrong(difference) => self.findings.tell(difference),
+            Seen::Wrong(difference) => self.findings.report(difference),
             Seen::Run(_) => {}
         });
         if sum != unit.table_sum() {
-            self.findings.tell(Difference::ContextTables { unit: unit.window() });
+            self.findings.report(Difference::ContextTables { unit: unit.window() });
         }
     }
 
@@ -105,7 +105,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         }
         for &requester in device.requesters.iter().filter(|requester| is_blocked(**requester)) {
             let source = requester.in_segment(device.device.segment());
-            self.findings.tell(Difference::Blocked { source, cell: device.cell });
+            self.findings.report(Difference::Blocked { source, cell: device.cell });
         }
     }
 
@@ -115,7 +115,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     fn absent(&mut self, unit: UnitIndex, requester: Requester, difference: Difference) {
         let is_quarantined = |device: &Assignment| device.quarantined && device.requesters.contains(&requester);
         if !behind(&self.config.devices, unit).any(is_quarantined) {
-            self.findings.tell(difference);
+            self.findings.report(difference);
         }
     }
 
@@ -127,7 +127,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         unit: &Unit,
         tables: &LiveTables<'_, H>,
         requester: Requester,
-        target: Target,
+        target: LiveTarget,
     ) {
         self.audit.functions += 1;
         self.audit.device_tlbs += u64::from(target.device_tlb);
@@ -136,50 +136,56 @@ impl<H: Hal> Auditor<'_, '_, H> {
         let device = config.devices.iter().find(|device| is_from(device, index, requester));
         match device {
             Some(device) => self.entry(source, target, device),
-            None => self.stranger(source, target),
+            None => self.unassigned(source, target),
         }
         self.reached(tables, source, target, device);
         if let Some(other) = self.sharing_id(index, tables, target) {
             let (other, domain_id) = (other.in_segment(unit.segment()), target.domain_id);
-            self.findings.tell(Difference::SharedDomainId { source, other, domain_id });
+            self.findings.report(Difference::SharedDomainId { source, other, domain_id });
         }
     }
 
     /// Compares a context entry with the domain that the device is to use.
     #[inline(never)]
-    fn entry(&mut self, source: SourceId, target: Target, device: &Assignment) {
+    fn entry(&mut self, source: SourceId, target: LiveTarget, device: &Assignment) {
         let expected = self.config.domain_of(device).map(|domain| {
             let Stage::Table { root, levels } = domain.table.stage();
             (root, levels)
         });
         if let Some(expected) = expected.filter(|_| expected != target.table) {
-            self.findings.tell(Difference::PageTable { source, found: target.table, expected });
+            self.findings.report(Difference::PageTable { source, found: target.table, expected });
         }
         if device.quarantined {
-            self.findings.tell(Difference::NotBlocked { source, cell: device.cell });
+            self.findings.report(Difference::NotBlocked { source, cell: device.cell });
         }
         if target.device_tlb != device.ats.is_some() {
-            self.findings.tell(Difference::DeviceTlb { source, found: target.device_tlb });
+            self.findings.report(Difference::DeviceTlb { source, found: target.device_tlb });
         }
         let expected = device.domain.map_or(0, DomainId::get);
         if target.domain_id != expected {
             let found = target.domain_id;
-            self.findings.tell(Difference::DomainId { source, found, expected });
+            self.findings.report(Difference::DomainId { source, found, expected });
         }
     }
 
     /// Tells of a context entry that is nobody's.
     #[inline(never)]
-    fn stranger(&mut self, source: SourceId, target: Target) {
-        self.findings.tell(Difference::UnassignedSource { source });
+    fn unassigned(&mut self, source: SourceId, target: LiveTarget) {
+        self.findings.report(Difference::UnassignedSource { source });
         if target.device_tlb {
-            self.findings.tell(Difference::DeviceTlb { source, found: true });
+            self.findings.report(Difference::DeviceTlb { source, found: true });
         }
     }
 
     /// Compares what one source-id reaches with what its device is granted, if it is a device's.
     #[inline(never)]
-    fn reached(&mut self, tables: &LiveTables<'_, H>, source: SourceId, target: Target, device: Option<&Assignment>) {
+    fn reached(
+        &mut self,
+        tables: &LiveTables<'_, H>,
+        source: SourceId,
+        target: LiveTarget,
+        device: Option<&Assignment>,
+    ) {
         let config = self.config;
         let reserved = self.iommu.reserved(device.map_or(0, |device| device.reserved));
         let id = device.map(|device| device.cell);
@@ -198,7 +204,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
                 comparison.run(run, findings);
                 crossings(config, run, id, owner, reserved, findings);
             }
-            Seen::Wrong(difference) => findings.tell(difference),
+            Seen::Wrong(difference) => findings.report(difference),
             _ => {}
         });
         comparison.end(&mut self.findings);
@@ -220,7 +226,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     /// The first requester of the unit's devices whose context entry has the domain-id of this one, if it has another page
     /// table.
     #[inline(never)]
-    fn sharing_id(&self, unit: UnitIndex, tables: &LiveTables<'_, H>, target: Target) -> Option<Requester> {
+    fn sharing_id(&self, unit: UnitIndex, tables: &LiveTables<'_, H>, target: LiveTarget) -> Option<Requester> {
         for &requester in behind(&self.config.devices, unit).flat_map(|device| &device.requesters) {
             if let Some(other) = tables.target(requester).filter(|other| other.domain_id == target.domain_id) {
                 return (other.table != target.table).then_some(requester);
@@ -259,7 +265,7 @@ fn crossings(
             let granted = cell.into_iter().filter(|_| !is_root || part.shared).flat_map(|cell| cell.regions.iter());
             let own = granted.chain(reserved.iter()).map(|region| owned(&region));
             for memory in unowned(owned(&run.region), owned(&part.region), own) {
-                findings.tell(Difference::CrossesCells { source: run.source, cell: id, owner, memory });
+                findings.report(Difference::CrossesCells { source: run.source, cell: id, owner, memory });
             }
         }
     }

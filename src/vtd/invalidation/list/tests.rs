@@ -65,9 +65,9 @@ fn fresh() -> Flush<'static> {
     Flush::new(limits::List::new(vec![MaybeUninit::uninit(); DEVICES].leak()))
 }
 
-fn listed(unit: &Capabilities, flush: &Flush<'_>) -> List<'static> {
-    let mut carver = Carver::new(vec![MaybeUninit::uninit(); List::words(DEVICES)].leak());
-    let mut list = List::cut(&mut carver, DEVICES).unwrap();
+fn listed(unit: &Capabilities, flush: &Flush<'_>) -> CommandList<'static> {
+    let mut carver = Carver::new(vec![MaybeUninit::uninit(); CommandList::words(DEVICES)].leak());
+    let mut list = CommandList::cut(&mut carver, DEVICES).unwrap();
     list.fill(unit, flush);
     list
 }
@@ -361,7 +361,7 @@ fn everything_is_as_long_as_it_is_said_to_be() {
     flush.everything((0..DEVICES as u16).map(|n| DeviceTlb { requester: Requester::new(n), ..DEVICE }));
     let list = listed(&QEMU, &flush);
     let (unit, devices) = list.parts();
-    assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (List::longest_of_everything(DEVICES), DEVICES));
+    assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (CommandList::longest_of_everything(DEVICES), DEVICES));
 }
 
 #[test]

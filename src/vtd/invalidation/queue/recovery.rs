@@ -13,7 +13,7 @@ use core::ops::Range;
 use tock_registers::interfaces::{Readable, Writeable};
 
 use super::failures::Failure;
-use super::{Hal, Ordering, Queue, Registers, State};
+use super::{Hal, Ordering, Queue, QueueState, Registers};
 use crate::vtd::registers::{FSTS, IQERCD, IQH};
 
 /// How often a device may be unresponsive. A unit waits long before it reports that, and all others wait as long.
@@ -64,7 +64,7 @@ impl Queue {
     }
 
     /// Replaces the descriptor at which the unit stands, and notes that its batch failed (R19).
-    fn replace_refused(&self, hal: &impl Hal, state: &mut State, head: u64, info: u8) {
+    fn replace_refused(&self, hal: &impl Hal, state: &mut QueueState, head: u64, info: u8) {
         let done = self.done.load(Ordering::Relaxed);
         let number = done + (head.wrapping_sub(done).wrapping_sub(state.skew) & self.mask);
         let mut first = done;
@@ -80,7 +80,7 @@ impl Queue {
 
     /// Lays all that is not done out again behind `head`. False if the unit shows a head that it cannot have: it is left
     /// as it is then.
-    fn issue_again(&self, hal: &impl Hal, state: &mut State, head: u64, named: u16) -> bool {
+    fn issue_again(&self, hal: &impl Hal, state: &mut QueueState, head: u64, named: u16) -> bool {
         let done = self.reclaim(hal, state.tail);
         // One more than were fetched, for a wait before all, or 0 if the unit has not come to that wait since the last time.
         let steps = head.wrapping_add(1).wrapping_sub(done).wrapping_sub(state.skew) & self.mask;
@@ -106,7 +106,7 @@ impl Queue {
     /// If no descriptor names the device, the report is late, and the device is left out already. An old unit does not name
     /// the device: that of the oldest descriptor is taken. If that was the wrong one, its batch fails all the same, and what
     /// names the right one fails after it.
-    fn strike(&self, hal: &impl Hal, state: &mut State, fetched: Range<u64>, named: u16) {
+    fn strike(&self, hal: &impl Hal, state: &mut QueueState, fetched: Range<u64>, named: u16) {
         let slots = self.slots_from(state.skew);
         let device = |number| slots.get(hal, number).device_tlb().map(|(requester, _)| requester);
         let unresponsive = if named == UNNAMED { fetched.clone().find_map(device).unwrap_or(UNNAMED) } else { named };
@@ -122,7 +122,7 @@ impl Queue {
     }
 
     /// Leaves a device out of all that is not done; the batches that named it fail (R21).
-    fn leave_out(&self, hal: &impl Hal, state: &mut State, unresponsive: u16) {
+    fn leave_out(&self, hal: &impl Hal, state: &mut QueueState, unresponsive: u16) {
         let slots = self.slots_from(state.skew);
         let mut first = self.done.load(Ordering::Relaxed);
         while let Some(end) = self.end_of(hal, first, state.tail) {
@@ -136,7 +136,7 @@ impl Queue {
         }
     }
 
-    fn fail(&self, state: &mut State, end: u64, failure: Failure) {
+    fn fail(&self, state: &mut QueueState, end: u64, failure: Failure) {
         state.failures.note(end, failure);
         let last = self.failed.load(Ordering::Relaxed).max(end);
         self.failed.store(last, Ordering::Release);

@@ -49,7 +49,7 @@ fn run() {
     say::<NoFrame>();
     say::<Full>();
     say::<UnitError>();
-    say::<firmware::Error>();
+    say::<firmware::TableError>();
     say::<Severity>();
     say::<Flaw>();
     say::<Finding>();

@@ -1,5 +1,5 @@
-use cofferdam::firmware::dmar::{Dmar, Scope, Scopes, Structure};
-use cofferdam::firmware::ivrs::{Block, Ivrs};
+use cofferdam::firmware::dmar::{DeviceScope, Dmar, Scopes, Structure};
+use cofferdam::firmware::ivrs::{Ivrs, IvrsBlock};
 
 use crate::{any, show};
 
@@ -40,7 +40,7 @@ pub(super) fn dmar() {
 }
 
 fn scopes(scopes: Scopes<'_>) {
-    let scope = |scope: Scope<'_>| {
+    let scope = |scope: DeviceScope<'_>| {
         show((scope.offset(), scope.kind(), scope.properties(), scope.enumeration_id(), scope.start_bus()));
         scope.path().iter().for_each(show);
     };
@@ -59,13 +59,13 @@ pub(super) fn ivrs() {
         let Ok(block) = block else { continue };
         show((block.number(), block.offset()));
         match block {
-            Block::Ivhd(it) => {
+            IvrsBlock::Ivhd(it) => {
                 show((it.offset(), it.kind(), it.flags(), it.device(), it.capability(), it.base(), it.segment()));
                 show((it.info(), it.attributes(), it.features(), it.features2(), it.bytes()));
                 it.entries().for_each(show);
                 it.devices().for_each(show);
             }
-            Block::Ivmd(it) => {
+            IvrsBlock::Ivmd(it) => {
                 show((it.offset(), it.number(), it.flags(), it.devices(), it.segment(), it.start(), it.bytes()));
             }
             other => show(other),
