@@ -183,6 +183,26 @@ impl History<'_> {
         named.is_some_and(|index| broken.unresponsive[index] && (self.oracle.devices[index].tlb || after.tlbs[index]))
     }
 
+    /// True if a call may end so that is about one unit and no cell.
+    pub(crate) fn may_fail_alone(&self, unit: usize, error: UnitError) -> bool {
+        let Some(broken) = &self.broken else { return false };
+        let UnitError::Device { requester, .. } = error else { return broken.suspects[unit] };
+        let mut devices = self.oracle.devices.iter().zip(&broken.unresponsive);
+        devices.any(|(device, unresponsive)| requester == device.id.into() && *unresponsive && device.tlb)
+    }
+
+    /// Devices that do not answer are quarantined, if they were asked: those that have a device-TLB, or that `arrives` names.
+    pub(crate) fn quarantine_unresponsive(&mut self, arrives: impl Fn(usize) -> bool) {
+        let Some(broken) = &self.broken else { return };
+        for index in 0..broken.unresponsive.len() {
+            let device = &self.oracle.devices[index];
+            let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
+            if broken.unresponsive[index] && is_off && (device.tlb || arrives(index)) {
+                self.oracle.quarantine(index, broken.suspects[device.unit]);
+            }
+        }
+    }
+
     fn fail(&mut self, after: &After, error: UnitError) {
         let Some(broken) = &self.broken else { return };
         match error {
@@ -190,16 +210,8 @@ impl History<'_> {
             _ => self.done.failed += 1,
         }
         let (suspects, unresponsive) = (broken.suspects.clone(), broken.unresponsive.clone());
-        for (index, is_unresponsive) in unresponsive.iter().enumerate() {
-            let device = &self.oracle.devices[index];
-            let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
-            // One that arrives is switched on last.
-            let arrives = after.arrives[index] && after.tlbs[index];
-            // If it was asked.
-            if *is_unresponsive && is_off && (device.tlb || arrives) {
-                self.oracle.quarantine(index, suspects[device.unit]);
-            }
-        }
+        // One that arrives is switched on last.
+        self.quarantine_unresponsive(|index| after.arrives[index] && after.tlbs[index]);
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
         let (iommu, machine) = (&self.iommu, self.machine);
         self.oracle.fail(after, &suspects, &unresponsive, |device, cell| {

@@ -211,7 +211,9 @@ impl<'m> History<'m> {
         match (self.iommu.mute(device.id, muted), &self.broken) {
             (Ok(()), _) if muted => self.oracle.muted.extend(&device.function.requesters),
             (Ok(()), _) => self.oracle.muted.retain(|id| !device.function.requesters.contains(id)),
-            (Err(Error::Unit(_)), Some(broken)) if device.function.split || broken.suspects[device.unit] => {}
+            (Err(Error::Unit(error)), Some(_)) if device.function.split || self.may_fail_alone(device.unit, error) => {
+                self.quarantine_unresponsive(|_| false);
+            }
             (Err(error), _) => panic!("{error}"),
         }
     }

@@ -63,7 +63,9 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// A device of some cell is being reset for too long ([`Error::InChange`]), no unit serves the device, its unit is not on, or
     /// there is no frame for the table that its entry is in: faults are
-    /// recorded as before, but for those of its source-ids that came before. Or its unit failed.
+    /// recorded as before, but for those of its source-ids that came before. Or its unit failed, or a device behind
+    /// it did not answer, which is quarantined as in a [change](Self::commit): the unit may have had to make up for an earlier
+    /// flush.
     pub fn mute(&self, device: SourceId, muted: bool) -> Result<(), Error> {
         let mut call = Transaction::claim(self, &[], true)?;
         if !call.config.enabled {
