@@ -65,8 +65,12 @@ impl Ats {
         config.read(self.function, self.at + REGISTERS) & ENABLE != 0
     }
 
-    /// Switches it on, for pages of 4 KiB (STU = 0), or off.
+    /// Switches it on, for pages of 4 KiB (STU = 0), or off. A function that does not answer is left alone: it may be in a
+    /// reset.
     pub(crate) fn switch(&self, hal: &impl Hal, on: bool) {
+        if hal.config_read(self.function, self.at + REGISTERS) == u32::MAX {
+            return;
+        }
         let control = if on { ENABLE } else { 0 };
         // SAFETY: the register is the function's own. Its lower half is read-only; switched on, the device may ask for
         // translations, which its context entry allows or not.

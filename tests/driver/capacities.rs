@@ -8,6 +8,7 @@ use cofferdam_model::UnitConfig;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::random::Random;
+use cofferdam_support::tables::of_machine;
 
 use crate::audit::{assert_nothing_differs, reach};
 use crate::random_changes::{edits_that_keep_cells, table_of_two_units, two_units};
@@ -115,5 +116,31 @@ fn no_capacity_of_nothing_or_one_breaks_a_call() {
             assert_eq!(reach(&iommu), [], "{limits:?}");
             iommu.disable().unwrap();
         }
+    }
+}
+
+/// Memory for capacities of any size is enough.
+#[test]
+fn words_are_enough_for_any_capacities() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let table = of_machine(&machine, &[&[1]]).atsr(1, 0, &[]).table();
+    let mut random = Random::new(11);
+    for _ in 0..300 {
+        let mut up_to = |most: u64| random.below(most + 1) as usize;
+        let limits = Limits {
+            units: 2 + up_to(100),
+            scopes: 64 + up_to(300),
+            reserved: up_to(64),
+            cells: up_to(64),
+            regions: up_to(100),
+            domains: up_to(9),
+            devices: up_to(300),
+            device_tlbs: up_to(48),
+            windows: up_to(64),
+            changes: 1 + up_to(20),
+        };
+        let memory = vec![MaybeUninit::uninit(); limits.words()].leak();
+        let read = Front::new(&machine, Options::default()).probe_acpi(memory, &limits, &table, |_| ());
+        assert_eq!(read, Ok(()), "{limits:?}");
     }
 }

@@ -1,3 +1,4 @@
+use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
@@ -408,4 +409,60 @@ fn the_next_assignment_flushes_a_failed_ones_root_entry() {
     iommu.release(device).unwrap();
     iommu.assign(device, cell).unwrap();
     assert!(!machine.journal(12).contains(&format!("{:#018x}", 0x11)), "and then no more");
+}
+
+/// "Cells that have no device behind it go on": a unit of the root cell's device is out of service. What the root cell would
+/// be given back holds up everybody else.
+#[test]
+fn a_cell_without_a_device_behind_a_dead_unit_can_be_destroyed() {
+    let (machine, results) = beside_a_dead_unit(|iommu, [cell, _]| [0; 3].map(|_| iommu.destroy_cell(cell).map(drop)));
+    machine.abandon();
+    assert!(results.contains(&Ok(())), "{results:?}");
+}
+
+/// The same for memory that the root cell never had, and for a device behind a unit that is on.
+#[test]
+fn a_cell_without_a_device_behind_a_dead_unit_goes_on() {
+    let (machine, results) = beside_a_dead_unit(|iommu, [cell, other]| {
+        let outside = |n: u64| region(INPUT + n * LARGE, MEMORY + 64 * LARGE + n * LARGE, PAGE, RW);
+        let before = iommu.map(other, outside(1)).map(drop);
+        let _ = iommu.destroy_cell(cell);
+        [before, iommu.map(other, outside(2)).map(drop), iommu.unmap(other, outside(1).input).map(drop)]
+    });
+    machine.abandon();
+    assert_eq!(results, [Ok(()); 3]);
+}
+
+/// A root cell with a device behind a unit that is out of service, and two cells with one each behind another.
+fn beside_a_dead_unit<T>(then: impl FnOnce(&Front<&Machine>, [CellId; 2]) -> T) -> (Machine, T) {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+    iommu.assign(function(1, 0), root).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 2));
+    let other = cell_with(&iommu, region(INPUT, MEMORY + 64 * LARGE, PAGE, RW), function(0, 3));
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(root, range(MEMORY + LARGE, PAGE)).unwrap_err();
+    let result = then(&iommu, [cell, other]);
+    (machine, result)
+}
+
+/// What the guide says to do after `Queue`: a change of the same cell has the unit asked for everything first. The same
+/// `unmap` is refused, since the tables have lost the range.
+#[test]
+fn the_next_change_of_a_cell_makes_up_for_a_failed_unmap() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let card = function(0, 2);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+    assert!(write(&machine, card, INPUT, 1));
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    assert!(matches!(iommu.unmap(cell, range(INPUT, PAGE)), Err(Error::Unit(_))));
+    machine.mend_unit(0);
+    assert!(matches!(iommu.unmap(cell, range(INPUT, PAGE)), Err(Error::NotGranted(_))));
+    assert!(write(&machine, card, INPUT, 2), "the unit was not asked yet");
+    iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    assert!(!write(&machine, card, INPUT, 3));
 }

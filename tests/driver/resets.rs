@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::iommu::{DeviceConfig, Error, Options, Refusal};
+use cofferdam::limits::Limits;
 use cofferdam::{CellConfig, CellId, ResetPolicy};
 use cofferdam_model::{BridgeKind, Defect, Late, Machine, Reset, UnitConfig};
 use cofferdam_support::device::*;
@@ -265,4 +266,45 @@ fn nobody_else_looks_at_a_device_that_is_reset() {
         });
         assert_eq!(machine.take_violations(), [], "{name}");
     }
+}
+
+/// A device that has not come back from its reset is left alone until it has, also when its release is repeated (R49).
+#[test]
+fn a_device_that_is_still_reset_is_not_written_to_by_the_next_release() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 2);
+    machine.add_express(device);
+    machine.add_ats(device, 32);
+    machine.add_reset(device, Reset::Express, 1 << 40);
+    let options = Options { timeout_ns: 1_000_000, ..Options::DEFAULT };
+    let iommu = limited_front(&machine, &table_with_ats(&machine), &Limits::DEFAULT, options);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    assert!(matches!(iommu.release(device), Err(Error::NotReset { .. })));
+    assert_eq!(machine.take_violations(), []);
+    let again = iommu.release(device).map(drop);
+    assert_eq!(machine.take_violations(), [], "{again:?}");
+}
+
+/// Nothing is attached to a device until its reset is over (R49): not to one either whose release is repeated before, when its
+/// configuration space does not say yet that it can be reset.
+#[test]
+fn a_device_that_is_still_reset_is_given_to_no_other_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 2);
+    machine.add_express(device);
+    machine.add_reset(device, Reset::Express, 1 << 40);
+    machine.set_config(device, 0x10, 0xfe00_0000);
+    let options = Options { timeout_ns: 1_000_000, ..Options::DEFAULT };
+    let iommu = limited_front(&machine, &of_machine(&machine, &[]).table(), &Limits::DEFAULT, options);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
+    assert!(matches!(iommu.release(device), Err(Error::NotReset { .. })));
+    let again = iommu.release(device).map(drop);
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let assigned = iommu.assign(device, other).map(drop);
+    assert!(matches!(again, Err(Error::NotReset { .. })), "{again:?}, in {cell}; then {assigned:?}");
+    machine.pass(1 << 41);
+    iommu.release(device).unwrap();
+    assert_eq!(machine.config_read(device, 0x10), 0xfe00_0000, "base addresses are as they were");
 }

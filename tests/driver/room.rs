@@ -140,3 +140,46 @@ fn the_root_cell_is_full_only_if_what_is_left_does_not_fit() {
     iommu.map(b, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
     iommu.map(a, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
 }
+
+/// What waits for room in the root cell does not stand in the way of an edit after which there is room for all it had.
+#[test]
+fn the_root_cell_gives_up_memory_while_other_memory_waits_for_room() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
+    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    iommu.assign(function(0, 1), root).unwrap();
+    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    iommu.map(a, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
+    iommu.map(b, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    iommu.destroy_cell(a).unwrap();
+    iommu.unmap(root, range(MEMORY + 3 * PAGE, PAGE)).unwrap();
+}
+
+/// The same in one change: a cell is destroyed, and the root cell gives something up.
+#[test]
+fn a_cell_is_destroyed_while_the_root_cell_gives_something_up() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
+    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    iommu.assign(function(0, 1), root).unwrap();
+    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    iommu.map(a, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
+    iommu.map(b, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    let mut change = iommu.change();
+    change.unmap(root, range(MEMORY + 3 * PAGE, PAGE)).destroy(a);
+    change.commit().unwrap();
+}
+
+/// "For the root cell itself this is `Map`", and regions that continue each other with the same rights count as one.
+#[test]
+fn shared_memory_of_the_root_cell_is_memory_of_the_root_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 1, ..Limits::DEFAULT });
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, PAGE, RW)).unwrap();
+    iommu.map_shared(root, region(MEMORY + PAGE, MEMORY + PAGE, PAGE, RW)).unwrap();
+}

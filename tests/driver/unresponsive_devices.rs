@@ -6,8 +6,8 @@ use cofferdam::CellId;
 use cofferdam::addr::{Requester, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::UnitState;
-use cofferdam::iommu::{DeviceConfig, Error, Options};
+use cofferdam::iommu::{DeviceConfig, Edit, Error, Options, UnitState};
+use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
 use cofferdam_support::cost::{Cost, cost};
 use cofferdam_support::device::*;
@@ -295,4 +295,28 @@ fn one_that_its_unit_does_not_report_in_time_costs_the_unit() {
     let UnitState::Failed { error: UnitError::Timeout { waited_ns, .. }, blocking: true } = state else { panic!() };
     assert!((TIME..2 * TIME).contains(&waited_ns), "{waited_ns}");
     machine.abandon();
+}
+
+/// A device that does not answer costs itself: the page tables that others used, which no unit walks any more, are given back.
+#[test]
+fn no_frame_is_lost_to_a_device_that_does_not_answer() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits::DEFAULT);
+    let (unresponsive, card) = (function(0, 3), function(0, 4));
+    machine.add_ats(unresponsive, 32);
+    for _ in 0..4 {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.assign_with(unresponsive, cell, DEVICE_TLB).unwrap();
+        let other = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+        machine.set_device_tlb(unresponsive, Answer::Never, 32);
+        let mut change = iommu.change();
+        change.release(unresponsive).destroy(other);
+        assert!(matches!(change.commit(), Err(Error::Unit(_))));
+        machine.set_device_tlb(unresponsive, Answer::After(0), 32);
+        iommu.commit(&[Edit::Destroy(cell), Edit::Destroy(other)]).unwrap();
+    }
+    let (in_use, counted) = (machine.frames_in_use() as u64, iommu.statistics().table_frames);
+    let mut iommu = iommu;
+    iommu.disable().unwrap();
+    assert_eq!((in_use, machine.frames_in_use()), (counted, 0), "the second when all units are off");
 }

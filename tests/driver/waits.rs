@@ -8,7 +8,7 @@ use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::limits::Limits;
-use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
+use cofferdam_model::{Answer, Defect, Machine, Reset, UnitConfig};
 use cofferdam_support::cost::Calls;
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -230,4 +230,27 @@ fn the_longest_wait_is_reported() {
     assert!((5 * MILLISECOND..6 * MILLISECOND).contains(&longest), "{longest}");
     machine.set_device_tlb(device, Answer::After(0), 32);
     assert_eq!(unmap(), longest, "shorter ones change nothing");
+}
+
+/// No limit of time is too short or too long.
+#[test]
+fn any_limit_of_time_ends() {
+    for timeout_ns in [0, 1, u64::MAX - 1, u64::MAX] {
+        let machine = machine([UnitConfig::server()]);
+        let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::DEFAULT };
+        let device = function(0, 2);
+        machine.add_express(device);
+        machine.add_reset(device, Reset::Express, 1000);
+        let mut iommu = front(&machine, &of_machine(&machine, &[]).table(), options).unwrap();
+        if iommu.enable().is_ok()
+            && let Ok(cell) = iommu.create_cell(UNSAFE_INTERRUPTS)
+        {
+            let _ = iommu.map(cell, region(INPUT, MEMORY, PAGE, RW));
+            let _ = iommu.assign(device, cell);
+            let _ = iommu.release(device);
+            let _ = iommu.device_info(device);
+            let _ = iommu.mute(device, true);
+        }
+        machine.abandon();
+    }
 }

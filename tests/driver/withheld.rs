@@ -182,3 +182,30 @@ fn reached_if_the_unit_fails_at(cleared: u32) -> (bool, bool) {
     machine.abandon();
     both
 }
+
+/// Each withholding that has no room of its own makes the root cell lose what lies between two others, though no unit's
+/// devices can reach that, no other cell has it, and no error says so: by a change that succeeds and is about something else.
+#[test]
+fn the_root_cell_loses_nothing_that_nobody_may_reach() {
+    let machine = machine([UnitConfig::server()]);
+    let limits = Limits { cells: 2, regions: 2, ..Limits::DEFAULT };
+    let iommu = limited(&machine, &limits);
+    let (disk, card) = (function(0, 1), function(0, 2));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, 8 * LARGE, RW)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(card, cell).unwrap();
+    // None of it is the root cell's: it lies below and above.
+    let own = [0, 20, 2, 22, 4].map(|n| MEMORY + n * LARGE);
+    for memory in own {
+        iommu.map(cell, region(INPUT, memory, PAGE, RW)).unwrap();
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+        machine.mend_unit(0);
+        assert!(write(&machine, disk, MEMORY + 10 * LARGE, 1));
+    }
+    // The unit makes up for what failed, and this succeeds.
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    assert!(write(&machine, disk, MEMORY + 10 * LARGE, 2), "nobody else ever had it");
+}

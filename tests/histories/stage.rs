@@ -88,7 +88,7 @@ impl Oracle {
     /// Takes what all other cells have out of what the root cell has. What others give back waits if there is no room for it.
     fn carve(&self, after: &mut After) -> Result<(), &'static str> {
         let Some(root) = self.root().filter(|root| after.touched[*root]) else { return Ok(()) };
-        let (now, whole) = (self.cell(root), after.whole[root].clone());
+        let (now, whole) = (self.cell(root), after.whole[root].clone().unwrap_or_default());
         let without_others = |mut left: Pages| {
             let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
             for (first, extent) in others.flat_map(|(_, pages)| pages.iter()) {
@@ -96,9 +96,11 @@ impl Oracle {
             }
             left
         };
-        let mut left = without_others(whole.clone().unwrap_or_default());
-        if check_room(&left).is_err() && whole == now.whole {
-            left = without_others(now.pages.clone());
+        let mut left = without_others(whole.clone());
+        // Unless the change itself gives the root cell something.
+        let is_no_more = now.whole.as_ref().is_some_and(|before| whole.without_grants(before) == whole);
+        if check_room(&left).is_err() && is_no_more {
+            left = without_others(now.pages.without_grants(&whole));
         }
         check_room(&left)?;
         after.pages[root] = left;

@@ -43,7 +43,7 @@ pub(in crate::iommu) struct Assignment {
     pub(in crate::iommu) quarantined: bool,
     /// The windows of bridges that its requests do not pass: one bit for each that is noted.
     pub(in crate::iommu) windows: u64,
-    /// Its reset, while that is under way.
+    /// Its reset, until that is over: while it is waited for, and in quarantine.
     pub(in crate::iommu) reset: Option<Reset>,
     pub(in crate::iommu) stay: Stay,
 }

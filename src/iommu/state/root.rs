@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::IovaRange;
-use crate::cell::{CellId, RegionError, Regions, check_room_without_grants, without_grants};
+use crate::cell::{
+    CellId, RegionDifference, RegionDifferences, RegionError, Regions, Reserved, check_room_without_grants,
+    without_grants,
+};
 use crate::limits::List;
 
 /// The root cell's memory, as if there were no other cell.
@@ -59,9 +62,10 @@ impl<'s> Root<'s> {
         self.staged.copy_from(&self.whole);
     }
 
-    /// True if the change edits the root cell's own memory.
-    pub(super) fn is_edited(&self) -> bool {
-        self.whole.parts() != self.staged.parts()
+    /// True if the change grants the root cell memory or rights that it would not have without other cells.
+    pub(super) fn is_granted_more(&self) -> bool {
+        let is_more = |it: RegionDifference| it.granted().is_some() || it.widened().is_some();
+        RegionDifferences::new(&self.whole, &self.staged, Reserved::NONE).any(is_more)
     }
 
     /// Fails if there is no room for what is left of its memory when a change fails. `left` is room to work in.
@@ -109,16 +113,23 @@ impl<'s> Root<'s> {
         let _ = self.withheld.push((cell, range));
     }
 
-    /// Makes one range of two that were the same cell's.
+    /// Makes one range of the two of one cell that have the least between them.
     fn join_two(&mut self) {
-        for index in 1..self.withheld.len() {
-            if let Some((before, [(cell, range), ..])) = self.withheld.split_at_mut_checked(index)
-                && let Some((_, known)) = before.iter_mut().find(|(other, _)| other == cell)
-            {
-                *known = known.hull(*range);
-                self.withheld.swap_remove(index);
-                return;
+        let mut closest: Option<(u64, usize, IovaRange)> = None;
+        for (index, (cell, range)) in self.withheld.iter().enumerate() {
+            let others = self.withheld.iter().take(index).filter(|(other, _)| other == cell);
+            for hull in others.map(|(_, other)| other.hull(*range)) {
+                if closest.is_none_or(|(bytes, ..)| hull.bytes() < bytes) {
+                    closest = Some((hull.bytes(), index, hull));
+                }
             }
+        }
+        if let Some((_, index, hull)) = closest
+            && let Some((cell, range)) = self.withheld.swap_remove(index)
+            && let Some((_, other)) =
+                self.withheld.iter_mut().find(|(it, other)| *it == cell && other.hull(range) == hull)
+        {
+            *other = hull;
         }
     }
 }

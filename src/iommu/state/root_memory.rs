@@ -3,7 +3,7 @@
 
 use super::{CellSet, Config, Stay};
 use crate::addr::{Iova, IovaRange, Region, SourceId};
-use crate::cell::{CellId, Part, RegionDifferences, RegionError, Reserved};
+use crate::cell::{CellId, Part, RegionDifferences, Regions, Reserved, without_grants};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
 
@@ -61,10 +61,17 @@ impl Config<'_> {
         }
     }
 
-    /// Has the root cell what no other cell is to have for itself, and what is not withheld. If there is no room for all that
-    /// others give back, it comes with a later change: destroying a cell does not fail for that.
+    /// Has the root cell what no other cell is to have for itself, and what is not withheld.
+    ///
+    /// What others give back comes with a later change if there is no room for all of it, or if the root cell cannot `get`
+    /// anything now: giving back does not fail for that. `left` is room to work in.
     #[inline(never)]
-    pub(in crate::iommu) fn stage_root(&mut self, scope: CellSet) -> Result<(), Error> {
+    pub(in crate::iommu) fn stage_root(
+        &mut self,
+        scope: CellSet,
+        get: bool,
+        left: &mut Regions<'_>,
+    ) -> Result<(), Error> {
         let Self { root, cells, .. } = self;
         let Some(root_cell) = root.cell().filter(|root| scope.has(*root)) else { return Ok(()) };
         let (own, others) = cells.one_and_others(root_cell)?;
@@ -84,10 +91,11 @@ impl Config<'_> {
             }
             lowest
         };
-        match own.staged.copy_outside(&root.staged, kept) {
-            Err(RegionError::Full(_)) if !root.is_edited() => own.staged.copy_outside(&own.regions, kept)?,
-            staged => staged?,
+        let staged = own.staged.copy_outside(&root.staged, kept);
+        if root.is_granted_more() || get && staged.is_ok() {
+            return Ok(staged?);
         }
-        Ok(())
+        without_grants(&own.regions, &root.staged, left)?;
+        Ok(own.staged.copy_outside(left, kept)?)
     }
 }

@@ -95,9 +95,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl Config<'_> {
-    /// True while a device is being reset: nobody else looks at it until that is over (R49).
+    /// True while a device is being reset: nobody else looks at it until that is over (R49), or given up long after.
     fn is_any_reset(&self) -> bool {
-        self.devices.iter().any(|device| device.reset.is_some())
+        self.devices.iter().any(|device| device.reset.is_some() && !device.quarantined)
     }
 
     /// The cells that edits are about: those that they name, that of a device to be released, and the root cell if that may

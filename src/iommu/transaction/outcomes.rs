@@ -60,11 +60,6 @@ impl<'s> Outcomes<'s> {
         self.first.map(|(_, error)| Error::Unit(error)).or(self.device)
     }
 
-    /// True if all units have done all that they were asked.
-    pub(super) fn all_units_confirmed(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// True if this unit has done all that it was asked, but for what devices did not answer that are quarantined by now.
     pub(super) fn is_confirmed(&self, unit: UnitIndex) -> bool {
         let worst = self.units.get(unit.get()).map(|unit| unit.worst);
@@ -162,6 +157,6 @@ mod tests {
         all.clear();
         all.note_device(Error::InChange);
         all.note_device(Error::Probed);
-        assert_eq!((all.failure(), all.all_units_confirmed()), (Some(Error::InChange), true));
+        assert_eq!((all.failure(), all.any_unit_failed()), (Some(Error::InChange), false));
     }
 }

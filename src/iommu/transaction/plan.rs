@@ -22,12 +22,20 @@ impl<H: Hal> Transaction<'_, '_, H> {
             self.config.root.begin();
         }
         edits.iter().try_for_each(|edit| self.plan_edit(edit))?;
-        self.config.stage_root(self.scope)?;
+        let get = self.root_can_get();
+        self.config.stage_root(self.scope, get, &mut self.work.left)?;
         rules::groups::check(&self.config, self.scope)?;
         let reserved = self.front.topology.reserved_memory();
         rules::reserved::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
+    }
+
+    /// False if a unit behind which the root cell has a device is out of service: it confirms nothing any more.
+    fn root_can_get(&self) -> bool {
+        let config = &*self.config;
+        let its = config.devices.iter().filter(|device| config.root.is(device.cell));
+        its.map(|device| self.front.unit(device.unit)).all(|unit| unit.is_some_and(|unit| unit.check_on().is_ok()))
     }
 
     #[inline(never)]
@@ -51,6 +59,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn plan_map(&mut self, cell: CellId, region: Region, shared: bool) -> Result<(), Error> {
         paging::check(region)?;
         rules::root_cell::check_one_to_one(&self.config, cell, region)?;
+        // The root cell shares nothing with itself.
+        let shared = shared && !self.config.root.is(cell);
         Ok(self.config.staged_mut(cell)?.insert(region, shared)?)
     }
 

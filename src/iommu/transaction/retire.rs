@@ -49,12 +49,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
             if policy == ResetPolicy::Never {
                 continue;
             }
-            device.reset = Reset::of(&front.hal, device.device);
-            match &device.reset {
-                Some(reset) => {
-                    reset.begin(&front.hal);
-                    any = true;
-                }
+            // One that was given up before may still be under way: it is waited for again.
+            if device.reset.is_none() {
+                device.reset = Reset::of(&front.hal, device.device);
+                device.reset.iter().for_each(|reset| reset.begin(&front.hal));
+            }
+            match device.reset {
+                Some(_) => any = true,
                 None if policy == ResetPolicy::Required => {
                     device.quarantined = true;
                     outcomes.note_device(Error::NotReset { device: device.device, waited_ns: 0 });
@@ -65,8 +66,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         any
     }
 
-    /// Restores the registers of devices whose reset is over; gives those up that are not ready when the time has `passed`.
-    /// False if none is under way any more.
+    /// Restores the registers of devices whose reset is over; gives those up that are not ready when the time has `passed`,
+    /// until they are to leave again. False if none is waited for any more.
     fn end_resets(&mut self, passed: Option<u64>) -> bool {
         let (hal, scope) = (&self.front.hal, self.scope);
         let mut any = false;
@@ -74,14 +75,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let Some(reset) = &device.reset else { continue };
             if reset.is_done(hal) {
                 reset.restore(hal);
+                device.reset = None;
             } else if let Some(waited_ns) = passed {
                 device.quarantined = true;
                 self.work.outcomes.note_device(Error::NotReset { device: device.device, waited_ns });
             } else {
                 any = true;
-                continue;
             }
-            device.reset = None;
         }
         any
     }

@@ -28,10 +28,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// Ends the change, with as much revoked as was to be, and nothing granted. If a unit failed, be it now, its devices may
     /// still reach that: it is kept from the root cell. A device that does not answer or does not come to rest is blocked by
-    /// its unit, for certain.
+    /// its unit, for certain, which has done all else that it was asked.
     #[inline(never)]
     pub(super) fn roll_back(&mut self, reachable: Withheld) {
-        let (confirmed, failed) = (self.work.outcomes.all_units_confirmed(), self.work.outcomes.any_unit_failed());
+        let failed_before = self.work.outcomes.any_unit_failed();
         self.free_frames_left();
         self.drop_arriving();
         self.revoke_the_rest();
@@ -39,19 +39,19 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.flush();
         self.retire();
         self.flush();
-        if failed || self.work.outcomes.any_unit_failed() {
+        let failed = failed_before || self.work.outcomes.any_unit_failed();
+        if failed {
             self.config.withhold(self.scope, reachable);
         }
         self.withdraw_grants();
-        let confirmed = confirmed && self.work.outcomes.all_units_confirmed();
         let freed = mem::replace(&mut self.work.freed, FrameList::new());
-        if confirmed {
+        if failed {
+            self.config.quarantined.append(&self.front.hal, freed);
+        } else {
             // SAFETY: each unit has confirmed that it has nothing cached that leads to them.
             unsafe { freed.free(&self.front.hal) };
-        } else {
-            self.config.quarantined.append(&self.front.hal, freed);
         }
-        self.end(false, confirmed);
+        self.end(false, !failed);
     }
 
     /// Forgets devices that arrive, and domains that were made for them.
