@@ -44,6 +44,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
             self.config.withhold(self.scope, reachable);
         }
         self.withdraw_grants();
+        self.give_back_freed(failed);
+        self.end(false, !failed);
+    }
+
+    /// Gives back the frames of domains that were taken out, unless a unit `failed`: it may still reach them.
+    #[inline(never)]
+    fn give_back_freed(&mut self, failed: bool) {
         let freed = mem::replace(&mut self.work.freed, FrameList::new());
         if failed {
             self.config.quarantined.append(&self.front.hal, freed);
@@ -51,7 +58,6 @@ impl<H: Hal> Transaction<'_, '_, H> {
             // SAFETY: each unit has confirmed that it has nothing cached that leads to them.
             unsafe { freed.free(&self.front.hal) };
         }
-        self.end(false, !failed);
     }
 
     /// Forgets devices that arrive, and domains that were made for them.
