@@ -270,7 +270,7 @@ fn nobody_else_looks_at_a_device_that_is_reset() {
 
 /// A device that has not come back from its reset is left alone until it has, also when its release is repeated (R49).
 #[test]
-fn a_device_that_is_still_reset_is_not_written_to_by_the_next_release() {
+fn a_release_that_is_repeated_writes_nothing_during_a_reset() {
     let machine = machine([UnitConfig::server()]);
     let device = function(0, 2);
     machine.add_express(device);

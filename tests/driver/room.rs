@@ -143,7 +143,7 @@ fn the_root_cell_is_full_only_if_what_is_left_does_not_fit() {
 
 /// What waits for room in the root cell does not stand in the way of an edit after which there is room for all it had.
 #[test]
-fn the_root_cell_gives_up_memory_while_other_memory_waits_for_room() {
+fn the_root_cell_gives_up_memory_while_other_memory_waits() {
     let machine = machine([UnitConfig::server()]);
     let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();

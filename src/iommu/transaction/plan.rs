@@ -33,8 +33,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// False if a unit behind which the root cell has a device is out of service: it confirms nothing any more.
     fn root_can_get(&self) -> bool {
-        let config = &*self.config;
-        let its = config.devices.iter().filter(|device| config.root.is(device.cell));
+        let Some(root) = self.config.root.cell().filter(|root| self.scope.has(*root)) else { return true };
+        let its = self.config.devices.iter().filter(|device| device.cell == root);
         its.map(|device| self.front.unit(device.unit)).all(|unit| unit.is_some_and(|unit| unit.check_on().is_ok()))
     }
 
