@@ -113,7 +113,7 @@ impl<'s> Root<'s> {
         let _ = self.withheld.push((cell, range));
     }
 
-    /// Makes one range of the two of one cell that have the least between them.
+    /// Makes one range of the two of one cell that are the smallest as one.
     fn join_two(&mut self) {
         let mut closest: Option<(u64, usize, IovaRange)> = None;
         for (index, (cell, range)) in self.withheld.iter().enumerate() {

@@ -92,7 +92,7 @@ impl Config<'_> {
             lowest
         };
         let staged = own.staged.copy_outside(&root.staged, kept);
-        if root.is_granted_more() || get && staged.is_ok() {
+        if get && staged.is_ok() || root.is_granted_more() {
             return Ok(staged?);
         }
         without_grants(&own.regions, &root.staged, left)?;
