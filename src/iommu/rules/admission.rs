@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::SourceId;
-use crate::cell::CellId;
+use crate::cell::{CellId, ResetPolicy};
 use crate::iommu::error::{Error, Refusal};
 use crate::iommu::state::{Assignment, CellSet, Config};
 use crate::limits::Full;
@@ -28,6 +28,20 @@ pub(in crate::iommu) fn check(
         Some(other) => Err(Error::Busy { device, cell: other.cell }),
         None => Ok(()),
     }
+}
+
+/// Fails if the cell gives up no device that was not reset, and this one cannot be: `is_possible` looks.
+#[inline(never)]
+pub(in crate::iommu) fn check_reset(
+    config: &Config<'_>,
+    device: SourceId,
+    cell: CellId,
+    is_possible: impl FnOnce() -> bool,
+) -> Result<(), Error> {
+    if config.cell(cell)?.config.reset == ResetPolicy::Required && !is_possible() {
+        return Err(Error::Refused { device, reason: Refusal::NoReset });
+    }
+    Ok(())
 }
 
 /// Fails if there are as many device-TLBs behind a unit as there can be, for a device that is to have one more.

@@ -1,8 +1,9 @@
 //! Memory that firmware reserves for a device, and the memory of its cell.
 #![forbid(unsafe_code)]
 
-use crate::cell::Reserved;
-use crate::iommu::error::Error;
+use crate::addr::SourceId;
+use crate::cell::{Cell, Reserved};
+use crate::iommu::error::{Error, Refusal};
 use crate::iommu::state::{CellSet, Config, stays_in_use};
 use crate::topology::ReservedMemory;
 
@@ -19,4 +20,12 @@ pub(in crate::iommu) fn check(config: &Config<'_>, scope: CellSet, all: &[Reserv
         }
     }
     Ok(())
+}
+
+/// The same for a device that arrives in the cell, and has no domain yet.
+pub(in crate::iommu) fn check_arriving(cell: &Cell<'_>, reserved: Reserved<'_>, device: SourceId) -> Result<(), Error> {
+    match reserved.conflict(&cell.config, &cell.staged) {
+        Some(memory) => Err(Error::Refused { device, reason: Refusal::ReservedMemory(memory) }),
+        None => Ok(()),
+    }
 }

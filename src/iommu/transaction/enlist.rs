@@ -5,10 +5,10 @@ use heapless::Vec;
 
 use super::Transaction;
 use crate::addr::SourceId;
-use crate::cell::{CellId, Reserved, ResetPolicy};
+use crate::cell::{CellId, Reserved};
 use crate::hal::Hal;
 use crate::iommu::edit::DeviceConfig;
-use crate::iommu::error::{Error, Refusal};
+use crate::iommu::error::Error;
 use crate::iommu::rules;
 use crate::iommu::state::{Assignment, Stay};
 use crate::limits::Full;
@@ -32,11 +32,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn check(&self, device: SourceId, unit: UnitIndex, all: &Requesters, cell: CellId) -> Result<(), Error> {
         let front = self.front;
-        let required = self.config.cell(cell)?.config.reset == ResetPolicy::Required;
-        let no_reset = || (required && !Reset::is_possible(&front.hal, device)).then_some(Refusal::NoReset);
-        match front.refusal(device, unit, all).or_else(no_reset) {
+        match front.refusal(device, unit, all) {
             Some(reason) => Err(Error::Refused { device, reason }),
-            None => Ok(()),
+            None => {
+                rules::admission::check_reset(&self.config, device, cell, || Reset::is_possible(&front.hal, device))
+            }
         }
     }
 
