@@ -1,5 +1,5 @@
 //! Memory that firmware reserves for devices: which of it a device is to reach, where that stands in the way of a cell's own
-//! memory, and what both together are for a page table (R66).
+//! memory, and what both together are for a page table (R66). `fill_domain` in `iommu/transaction/provide.rs` maps it.
 #![forbid(unsafe_code)]
 
 use super::regions::cut;

@@ -1,4 +1,5 @@
-//! The locks of what changes share. A change takes a slot, then the lock on the configuration, then that of a unit's queue.
+//! The locks of what changes share. A change takes a slot, then the lock on the configuration, then that of a unit's queue;
+//! while it waits, `Transaction::unlocked` in `transaction/claim.rs` gives up that on the configuration.
 
 use super::state::Config;
 

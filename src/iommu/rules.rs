@@ -3,7 +3,7 @@
 
 pub(super) mod admission;
 pub(super) mod groups;
-pub(super) mod reserved;
+pub(super) mod overlap;
 pub(super) mod room;
 pub(super) mod root_cell;
 pub(super) mod windows;

@@ -172,12 +172,7 @@ impl Tables {
     ) {
         self.ensure_context_table(hal, requester.bus(), frames);
         self.for_entry(hal, requester, |table, word| {
-            let entry = ContextEntry::load(hal, table, word);
-            let lower = context_entry::with_fpd(entry.lower, muted);
-            if lower == entry.lower {
-                return;
-            }
-            table.store(hal, word, lower);
+            let Some(entry) = context_entry::set_fpd(hal, table, word, muted) else { return };
             match entry.domain_id() {
                 Some(id) => flush.entry_cleared(&[requester], DomainId::new(id), None),
                 // As for any other entry, what is not present is cached with domain-id 0, if at all.

@@ -6,7 +6,7 @@ use spin::{Mutex, MutexGuard};
 use super::command::Command;
 use super::counters::Counters;
 use super::invalidation::Invalidation;
-use super::invalidation::descriptor::{Descriptor, Encoder};
+use super::invalidation::descriptor::Encoder;
 use super::invalidation::list::{CommandList, EVERYTHING};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
@@ -203,19 +203,13 @@ impl VtdUnit {
             _ if flush.is_empty() => Submitted::Nothing,
             None => return Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
-                let (unit, devices) = list.parts();
-                let (unit, devices) = (self.descriptors(unit), self.descriptors(devices));
+                let [unit, devices] = list.descriptors(Encoder::of(&self.capabilities));
                 let ticket = queue.submit(&self.registers(hal), unit, devices);
                 Submitted::Batch(self.guard(ticket.ok_or(UnitError::NoRoom { unit: self.window }))?)
             }
             Some(Invalidator::Registers) => Submitted::Registers(list.few()),
         };
         Ok(Some(VtdBegun { write_buffer, work, makes_up_for }))
-    }
-
-    fn descriptors<'l>(&self, part: &'l [Invalidation]) -> impl ExactSizeIterator<Item = Descriptor> + Clone + use<'l> {
-        let encoder = Encoder::of(&self.capabilities);
-        part.iter().map(move |invalidation| encoder.encode(*invalidation))
     }
 
     /// Does what is left of a flush that was begun, and waits for it. Holds up nobody but others who do so with this unit.
@@ -295,7 +289,7 @@ impl VtdUnit {
         let result = match &self.invalidator {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
-                let batch = self.descriptors(&EVERYTHING);
+                let batch = Encoder::of(&self.capabilities).encode_all(&EVERYTHING);
                 let ticket = queue.begin(&registers, batch, core::iter::empty(), self.config.timeout_ns);
                 ticket.and_then(|ticket| queue.wait(&registers, ticket, self.config.timeout_ns))
             }

@@ -1,4 +1,5 @@
-//! What a change has while it runs: a slot to work in, the lock on the configuration, and the cells that it is about.
+//! What a change has while it runs: a slot to work in, the lock on the configuration, which it gives up while it waits, and the
+//! cells that it is about.
 #![forbid(unsafe_code)]
 
 use lock_api::MutexGuard;

@@ -26,7 +26,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.config.stage_root(self.scope, get, &mut self.work.left)?;
         rules::groups::check(&self.config, self.scope)?;
         let reserved = self.front.topology.reserved_memory();
-        rules::reserved::check(&self.config, self.scope, reserved)?;
+        rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
     }

@@ -63,7 +63,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         });
         let features = front.unit(unit).ok_or(Error::NoSuchDevice(device))?.features();
         let cell = config.cell(cell_id)?;
-        rules::reserved::check_arriving(cell, front.reserved(reserved), device)?;
+        rules::overlap::check_arriving(cell, front.reserved(reserved), device)?;
         let can_enforce = front.can_enforce_snoop(features, device);
         let coherency = cell.config.coherency.wanted(can_enforce);
         let coherency = coherency.ok_or(Error::Incompatible { device, reason: Incompatibility::Snoop })?;

@@ -1,4 +1,5 @@
-//! What becomes of devices that leave and are at rest: they are reset, and then free.
+//! What becomes of devices that leave and are at rest: they are reset, and then free. In what order a device leaves is in
+//! `transaction.rs`.
 #![forbid(unsafe_code)]
 
 use super::Transaction;

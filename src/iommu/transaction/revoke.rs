@@ -1,4 +1,4 @@
-//! What a change takes away: entries of page tables, and devices.
+//! What a change takes away: entries of page tables, and devices. In what order a device leaves is in `transaction.rs`.
 #![forbid(unsafe_code)]
 
 use super::Transaction;

@@ -31,6 +31,14 @@ impl Encoder {
         Self { drains, device_tlb_throttling: unit.device_tlb_throttling }
     }
 
+    /// The descriptors that have all of them done.
+    pub(in crate::vtd) fn encode_all(
+        self,
+        all: &[Invalidation],
+    ) -> impl ExactSizeIterator<Item = Descriptor> + Clone + '_ {
+        all.iter().map(move |one| self.encode(*one))
+    }
+
     /// The descriptor that has `invalidation` done.
     ///
     /// Context-cache, S 6.5.2.1: G in 5:4, DID in 31:16, SID in 47:32. IOTLB, S 6.5.2.3: G in 5:4, DW 6, DR 7, DID in

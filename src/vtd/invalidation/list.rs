@@ -1,10 +1,11 @@
 //! The shortest right list of invalidations for what a flush asks for (S 6.5.3.3, table 28): a pure function of that and of
-//! the unit's capabilities.
+//! the unit's capabilities. For a queue each becomes a descriptor, as `descriptor.rs` codes it.
 #![forbid(unsafe_code)]
 
 use heapless::Vec;
 
 use super::Invalidation;
+use super::descriptor::{Descriptor, Encoder};
 use super::queue::Queue;
 use crate::addr::{Iova, PAGE_BYTES};
 use crate::invalidation::{
@@ -99,8 +100,17 @@ impl<'s> CommandList<'s> {
         all.unwrap_or_else(|_| Vec::from_array(EVERYTHING))
     }
 
+    /// The descriptors for the unit itself, and those for devices.
+    pub(in crate::vtd) fn descriptors(
+        &self,
+        encoder: Encoder,
+    ) -> [impl ExactSizeIterator<Item = Descriptor> + Clone + '_; 2] {
+        let (unit, devices) = self.parts();
+        [unit, devices].map(|part| encoder.encode_all(part))
+    }
+
     /// Those for the unit itself, and those for devices.
-    pub(in crate::vtd) fn parts(&self) -> (&[Invalidation], &[Invalidation]) {
+    fn parts(&self) -> (&[Invalidation], &[Invalidation]) {
         self.all.split_at_checked(self.of_unit).unwrap_or((&self.all, &[]))
     }
 

@@ -44,7 +44,7 @@ impl ContextEntry {
     }
 
     /// The entry whose lower half is at `word` of a context table.
-    pub(in crate::vtd::tables) fn load(hal: &impl Hal, table: &Frames, word: usize) -> Self {
+    fn load(hal: &impl Hal, table: &Frames, word: usize) -> Self {
         Self { lower: table.load(hal, word), upper: table.load(hal, word + 1) }
     }
 
@@ -66,8 +66,19 @@ pub(in crate::vtd::tables) fn erase(hal: &impl Hal, table: &Frames, word: usize)
     table.store(hal, word + 1, 0);
 }
 
+/// Sets FPD of an entry, or clears it. If that changes anything, returns the entry as it was.
+pub(in crate::vtd::tables) fn set_fpd(hal: &impl Hal, table: &Frames, word: usize, fpd: bool) -> Option<ContextEntry> {
+    let entry = ContextEntry::load(hal, table, word);
+    let lower = with_fpd(entry.lower, fpd);
+    if lower == entry.lower {
+        return None;
+    }
+    table.store(hal, word, lower);
+    Some(entry)
+}
+
 /// The lower half with FPD or without.
-pub(in crate::vtd::tables) fn with_fpd(lower: u64, fpd: bool) -> u64 {
+fn with_fpd(lower: u64, fpd: bool) -> u64 {
     lower & !FPD | if fpd { FPD } else { 0 }
 }
 

@@ -1,4 +1,5 @@
-//! Memory that firmware reserves for a device, and the memory of its cell.
+//! A cell has no memory of its own where firmware reserves some for one of its devices. That memory is mapped by
+//! `transaction/provide.rs`.
 #![forbid(unsafe_code)]
 
 use crate::addr::SourceId;
