@@ -30,8 +30,11 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
     /// `looks` at the functions of the machine.
     #[inline(never)]
     pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit], looks: bool) -> Result<Self, Error> {
+        // Changes of different cells do not look at each other's slots first.
+        let first = edits.first().and_then(Edit::cell).map_or(0, |cell| usize::from(cell.index));
+        let (below, from) = front.changes.split_at_checked(first).unwrap_or((&front.changes, &[]));
         front.wait_for(|| {
-            let Some(work) = front.changes.iter().find_map(|slot| slot.try_lock()) else { return Ok(None) };
+            let Some(work) = from.iter().chain(below).find_map(|slot| slot.try_lock()) else { return Ok(None) };
             let mut config = front.config.lock();
             let scope = config.scope_of(edits)?;
             if config.cells.of(scope).any(|cell| cell.busy) || looks && config.is_any_reset() {
@@ -83,13 +86,17 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     /// What `ready` has once other changes have ended.
     fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<Option<R>, Error>) -> Result<R, Error> {
-        let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
+        // Who need not wait does not ask for the time.
+        let mut deadline: Option<Deadline> = None;
         loop {
-            let late = deadline.passed(self.hal.now_ns()).is_some();
+            let late = deadline.as_mut().is_some_and(|deadline| deadline.passed(self.hal.now_ns()).is_some());
             match ready()? {
                 Some(ready) => return Ok(ready),
                 None if late => return Err(Error::InChange),
-                None => self.hal.pause(),
+                None => {
+                    deadline.get_or_insert_with(|| Deadline::new(self.hal.now_ns(), self.options.timeout_ns));
+                    self.hal.pause();
+                }
             }
         }
     }

@@ -63,7 +63,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn quiesce(&mut self) {
         let (front, scope) = (self.front, self.scope);
-        let leaving = self.config.devices.iter().filter(|device| device.leaves(scope));
+        let mut leaving = self.config.devices.iter().filter(|device| device.leaves(scope)).peekable();
+        if leaving.peek().is_none() {
+            return;
+        }
         leaving.for_each(|device| pci::stop_bus_master(&front.hal, device.device));
         let mut deadline = Deadline::new(front.hal.now_ns(), front.options.timeout_ns);
         loop {
