@@ -100,6 +100,28 @@ impl IovaRange {
         self.last().checked_add(1) == Some(next.start())
     }
 
+    /// The lowest of some ranges that ends at an address or above it.
+    pub(crate) fn lowest_from(ranges: impl Iterator<Item = Self>, at: Iova) -> Option<Self> {
+        ranges.filter(|range| range.last() >= at).min_by_key(|range| range.first)
+    }
+
+    /// The parts of the range that are in no hole, in ascending order. `hole_from` gives the lowest hole that ends at an
+    /// address or above it.
+    pub(crate) fn outside(self, hole_from: impl Fn(Iova) -> Option<Self>) -> impl Iterator<Item = Self> {
+        let mut next = Some(self.start());
+        core::iter::from_fn(move || {
+            loop {
+                let start = next.filter(|start| *start <= self.last())?;
+                let hole = hole_from(start).filter(|hole| hole.first <= self.last);
+                next = hole.and_then(|hole| hole.last().checked_add(1));
+                let last = hole.map_or(Some(self.last), |hole| hole.first.checked_sub(1));
+                if let Some(last) = last.filter(|last| start.0 <= *last) {
+                    return Some(Self { first: start.0, last });
+                }
+            }
+        })
+    }
+
     /// The smallest range that holds both.
     pub const fn hull(self, other: Self) -> Self {
         Self {
@@ -132,6 +154,32 @@ mod tests {
         let top = IovaRange::new(Iova::new(u64::MAX), 1).unwrap();
         assert_eq!((top.start(), top.last(), top.bytes()), (Iova::new(u64::MAX), Iova::new(u64::MAX), 1));
         assert_eq!(IovaRange { first: 0, last: u64::MAX }.bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn what_is_outside_of_holes_is_what_none_of_them_has() {
+        let range = |first: u64, end: u64| IovaRange::new(Iova::new(first), end - first).unwrap();
+        let outside = |holes: &[(u64, u64)]| {
+            let holes = holes.iter().map(|&(first, end)| range(first, end));
+            let ends = |left: IovaRange| (left.start().as_u64(), left.last().as_u64() + 1);
+            let hole_from = |at| IovaRange::lowest_from(holes.clone(), at);
+            range(10, 20).outside(hole_from).map(ends).collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(outside(&[]), [(10, 20)]);
+        assert_eq!(outside(&[(0, 10), (20, 30)]), [(10, 20)]);
+        assert_eq!(outside(&[(15, 16), (12, 13), (15, 18)]), [(10, 12), (13, 15), (18, 20)]);
+        assert_eq!(outside(&[(0, 11), (19, 30)]), [(11, 19)]);
+        assert_eq!(outside(&[(12, 14), (14, 20)]), [(10, 12)]);
+        assert_eq!(outside(&[(5, 25)]), []);
+        let top = IovaRange::new(Iova::new(u64::MAX - 1), 1).unwrap();
+        assert_eq!(top.outside(|_| None).collect::<std::vec::Vec<_>>(), [top]);
+        let all = IovaRange { first: 0, last: u64::MAX };
+        assert_eq!(all.outside(|_| Some(all)).count(), 0);
+        let tail = IovaRange::new(Iova::new(u64::MAX), 1).unwrap();
+        assert_eq!(
+            all.outside(|_| Some(tail)).map(IovaRange::last).collect::<std::vec::Vec<_>>(),
+            [Iova(u64::MAX - 1)]
+        );
     }
 
     #[test]

@@ -121,14 +121,10 @@ impl<'s> Regions<'s> {
     ) -> Result<(), RegionError> {
         self.clear();
         for part in other.parts() {
-            let mut rest = Some(part.region);
-            while let Some(region) = rest {
-                let hole = hole_from(region.input.start());
-                let below = hole.map_or(Some(region), |hole| before(region, hole.start()));
-                if let Some(region) = below {
+            for range in part.region.input.outside(&hole_from) {
+                if let Some(region) = cut(part.region, range) {
                     self.append(Part { region, ..*part })?;
                 }
-                rest = hole.and_then(|hole| hole.last().checked_add(1)).and_then(|end| after(region, end));
             }
         }
         Ok(())
@@ -324,7 +320,7 @@ mod tests {
     }
 
     fn lowest_of(holes: &[IovaRange]) -> impl Fn(Iova) -> Option<IovaRange> {
-        |at| holes.iter().copied().filter(|hole| hole.last() >= at).min_by_key(|hole| hole.start())
+        |at| IovaRange::lowest_from(holes.iter().copied(), at)
     }
 
     fn minus(all: &Regions<'_>, holes: &[IovaRange]) -> Regions<'static> {

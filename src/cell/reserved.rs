@@ -69,25 +69,6 @@ impl<'t> Reserved<'t> {
     }
 }
 
-/// What of a range is outside of all `holes`, in ascending order.
-pub(crate) fn outside(
-    range: IovaRange,
-    holes: impl Iterator<Item = IovaRange> + Clone,
-) -> impl Iterator<Item = IovaRange> {
-    let mut next = Some(range.start());
-    let step = move || {
-        let mut start = next?;
-        while let Some(hole) = holes.clone().find(|hole| hole.start() <= start && start <= hole.last()) {
-            start = hole.last().checked_add(1)?;
-        }
-        let ahead = holes.clone().map(|hole| hole.start().as_u64()).filter(|hole| *hole > start.as_u64());
-        let last = ahead.min().map_or(u64::MAX, |hole| hole.saturating_sub(1)).min(range.last().as_u64());
-        next = last.checked_add(1).map(Iova::new);
-        IovaRange::new(start, last.checked_sub(start.as_u64())?.saturating_add(1))
-    };
-    core::iter::from_fn(step)
-}
-
 /// Goes through all that a page table with this reserved memory maps for a cell with these regions, until `each` fails.
 pub(crate) fn for_each_mapped<E>(
     regions: &Regions<'_>,
@@ -95,7 +76,8 @@ pub(crate) fn for_each_mapped<E>(
     mut each: impl FnMut(Region) -> Result<(), E>,
 ) -> Result<(), E> {
     for region in regions.iter() {
-        for range in outside(region.input, reserved.iter().map(|memory| memory.input)) {
+        let hole_from = |at| IovaRange::lowest_from(reserved.iter().map(|memory| memory.input), at);
+        for range in region.input.outside(hole_from) {
             if let Some(part) = cut(region, range) {
                 each(part)?;
             }
@@ -105,30 +87,4 @@ pub(crate) fn for_each_mapped<E>(
         each(memory)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(first: u64, end: u64) -> IovaRange {
-        IovaRange::new(Iova::new(first), end - first).unwrap()
-    }
-
-    #[test]
-    fn what_is_outside_of_holes_is_what_none_of_them_has() {
-        let outside = |holes: &[(u64, u64)]| {
-            let holes = holes.iter().map(|&(first, end)| range(first, end));
-            let ends = |left: IovaRange| (left.start().as_u64(), left.last().as_u64() + 1);
-            super::outside(range(10, 20), holes).map(ends).collect::<Vec<_>>()
-        };
-        assert_eq!(outside(&[]), [(10, 20)]);
-        assert_eq!(outside(&[(0, 10), (20, 30)]), [(10, 20)]);
-        assert_eq!(outside(&[(15, 16), (12, 13), (15, 18)]), [(10, 12), (13, 15), (18, 20)]);
-        assert_eq!(outside(&[(0, 11), (19, 30)]), [(11, 19)]);
-        assert_eq!(outside(&[(12, 14), (14, 20)]), [(10, 12)]);
-        assert_eq!(outside(&[(5, 25)]), []);
-        let top = IovaRange::new(Iova::new(u64::MAX - 1), 1).unwrap();
-        assert_eq!(super::outside(top, core::iter::empty()).collect::<Vec<_>>(), [top]);
-    }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::{Iova, IovaRange};
-use crate::cell::{CellId, outside};
+use crate::cell::CellId;
 use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
@@ -42,7 +42,8 @@ impl<H: Hal> Iommu<'_, H> {
         let holes = holes.chain(config.windows.of(windows).map(|window| window.range));
         let bytes = 1_u64.checked_shl(geometry.input_bits().into()).unwrap_or(u64::MAX);
         let all = IovaRange::new(Iova::new(0), bytes);
-        all.into_iter().flat_map(|all| outside(all, holes.clone())).for_each(&mut each);
+        let hole_from = |at| IovaRange::lowest_from(holes.clone(), at);
+        all.into_iter().flat_map(|all| all.outside(hole_from)).for_each(&mut each);
         Ok(())
     }
 }

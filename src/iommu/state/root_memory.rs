@@ -75,22 +75,13 @@ impl Config<'_> {
         let Self { root, cells, .. } = self;
         let Some(root_cell) = root.cell().filter(|root| scope.has(*root)) else { return Ok(()) };
         let (own, others) = cells.one_and_others(root_cell)?;
-        let kept = |at: Iova| {
-            let mut lowest: Option<IovaRange> = None;
-            let mut look_at = |range: IovaRange| {
-                if range.last() >= at && lowest.is_none_or(|lowest| range.start() < lowest.start()) {
-                    lowest = Some(range);
-                }
-            };
-            for (id, cell) in others.clone() {
-                let regions = if scope.has(id) { &cell.staged } else { &cell.regions };
-                let own = regions.parts().iter().filter(|part| !part.shared);
-                own.filter_map(|part| one_to_one(part.region)).for_each(&mut look_at);
-                let withheld = root.withheld().iter().filter(|(other, _)| *other == id && !cell.doomed);
-                withheld.for_each(|(_, range)| look_at(*range));
-            }
-            lowest
-        };
+        let kept = others.flat_map(|(id, cell)| {
+            let regions = if scope.has(id) { &cell.staged } else { &cell.regions };
+            let own = regions.parts().iter().filter(|part| !part.shared).filter_map(|part| one_to_one(part.region));
+            let withheld = root.withheld().iter().filter(move |(other, _)| *other == id && !cell.doomed);
+            own.chain(withheld.map(|(_, range)| *range))
+        });
+        let kept = |at| IovaRange::lowest_from(kept.clone(), at);
         let staged = own.staged.copy_outside(&root.staged, kept);
         if get && staged.is_ok() || root.is_granted_more() {
             return Ok(staged?);
