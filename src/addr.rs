@@ -3,10 +3,12 @@
 //! No bare integer crosses an interface of this crate; these types do.
 
 mod iova;
+mod phys_range;
 mod region;
 mod source_id;
 
 pub use iova::{Iova, IovaRange};
+pub use phys_range::PhysRange;
 pub use region::{Region, Rights};
 pub use source_id::{Requester, SourceId};
 pub use x86_64::PhysAddr;

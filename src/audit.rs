@@ -5,13 +5,11 @@
 //! live tables lie in this folder, a folder a vendor, and are declared in `lib.rs` as `live`: this file names no vendor.
 
 mod compare;
-mod crossing;
 mod difference;
 mod findings;
 mod reach;
 
 pub(crate) use compare::Comparison;
-pub(crate) use crossing::{owned, unowned};
 pub use difference::Difference;
 pub(crate) use findings::Findings;
 pub use reach::Reach;

@@ -46,6 +46,10 @@ pub struct CellConfig {
     /// ([`DeviceInfo::relaxable`](crate::iommu::DeviceInfo)): once a driver has taken such a device over from firmware, it does
     /// without. Otherwise it is mapped like any other reserved memory.
     pub leave_out_relaxable: bool,
+    /// Memory that firmware reserves for its devices may be reached by other cells: by one that has it mapped as
+    /// [shared](crate::iommu::Edit::MapShared), by the root cell, and by devices of a cell that allows this as well and for which
+    /// firmware reserves the same memory. Without it, that memory is this cell's alone while it has the device.
+    pub allow_shared_reserved: bool,
     /// Which page tables its devices are given.
     pub coherency: CoherencyPolicy,
     /// When its devices share one.
@@ -62,6 +66,7 @@ impl CellConfig {
         allow_unknown_isolation: false,
         allow_identical_reserved: false,
         leave_out_relaxable: false,
+        allow_shared_reserved: false,
         coherency: CoherencyPolicy::PerDevice,
         sharing: Sharing::ByAttributes,
         reset: ResetPolicy::IfPossible,

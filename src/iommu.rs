@@ -20,8 +20,8 @@ pub use crate::contract::{
 pub use crate::paging::{Geometry, Hole, MapError};
 pub use crate::unit::UnitDetails;
 pub use edit::{DeviceConfig, Edit};
-pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Refusal};
+pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal};
 pub use front::Iommu;
 pub use options::Options;
-pub use queries::{AtsInfo, Audit, DeviceInfo, RemappingUnit, Statistics};
+pub use queries::{AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics};
 pub use transaction::Committed;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Iova, IovaRange, PhysAddr};
+use super::{Iova, IovaRange, PhysAddr, PhysRange};
 
 bitflags::bitflags! {
     /// What a device may do with the memory of a region.
@@ -49,6 +49,11 @@ impl Region {
             Some(input) => Some(Self { input, output, rights }),
             None => None,
         }
+    }
+
+    /// The physical addresses behind the input range; `None` if they pass 2^52, so that nothing can be mapped there.
+    pub fn outputs(&self) -> Option<PhysRange> {
+        PhysRange::new(self.output, self.input.bytes())
     }
 }
 

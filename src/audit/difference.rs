@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::addr::{IovaRange, PhysAddr, Region, Rights, SourceId};
+use crate::addr::{IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::hal::RegisterWindow;
 
@@ -165,7 +165,18 @@ pub enum Difference {
         /// Snooping is enforced.
         found: bool,
     },
-    /// A device of one cell reaches memory that belongs to another cell and not to its own.
+    /// Devices of a cell may still reach memory that was taken from it, since a unit has not confirmed that, and that another
+    /// cell has.
+    NotConfirmed {
+        /// Whose devices.
+        cell: CellId,
+        /// Who has the memory.
+        owner: CellId,
+        /// Which memory.
+        memory: PhysRange,
+    },
+    /// A device reaches memory that another cell has: one that it does not belong to, and that does not share this memory
+    /// with its own cell. What its own cell was granted for itself is no excuse.
     CrossesCells {
         /// Who.
         source: SourceId,
@@ -173,8 +184,8 @@ pub enum Difference {
         cell: Option<CellId>,
         /// Whose memory it reaches.
         owner: CellId,
-        /// First and last physical address.
-        memory: (PhysAddr, PhysAddr),
+        /// Which memory.
+        memory: PhysRange,
     },
 }
 
@@ -256,12 +267,18 @@ impl fmt::Display for Difference {
             Self::OtherSnoop { source, input, found: false } => {
                 write!(f, "{source}: snooping is not enforced at {input}")
             }
-            Self::CrossesCells { source, cell, owner, memory: (first, last) } => {
+            Self::NotConfirmed { cell, owner, memory } => {
+                write!(
+                    f,
+                    "devices of {cell} may still reach {memory}, which belongs to {owner}: a unit has to confirm that"
+                )
+            }
+            Self::CrossesCells { source, cell, owner, memory } => {
                 write!(f, "{source}")?;
                 if let Some(cell) = cell {
                     write!(f, " of {cell}")?;
                 }
-                write!(f, " reaches {:#x}..={:#x}, which belongs to {owner}", first.as_u64(), last.as_u64())
+                write!(f, " reaches {memory}, which belongs to {owner}")
             }
         }
     }

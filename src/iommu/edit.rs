@@ -23,17 +23,18 @@ pub struct DeviceConfig {
 /// One edit of a [change](crate::Iommu::commit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Grants a cell's devices, present and future, a region of memory, which the
-    /// [root cell](crate::Iommu::create_root_cell) loses as long as they have it. How wide addresses may be follows from the
+    /// Grants a cell's devices, present and future, a region of memory for themselves: the
+    /// [root cell](crate::Iommu::create_root_cell) loses it as long as they have it, and no other cell may have it, nor may it be
+    /// what firmware reserves for a device of another cell ([`Error::Owned`](crate::iommu::Error::Owned)). How wide addresses may be follows from the
     /// devices: that is checked for those that the cell has, and for others when they are assigned; so is whether requests
     /// to that memory reach a remapping unit at all ([`BridgeWindow`](crate::topology::BridgeWindow)). Which memory can be
     /// mapped at all, [`Region`] says.
     Map(CellId, Region),
-    /// As [`Map`](Self::Map), but the root cell keeps what it has of this memory, with its own rights: a buffer between the
-    /// two, for example, or memory that the root cell fills before the cell begins.
+    /// As [`Map`](Self::Map), but others may have the memory, too: the root cell keeps what it has of it, with its own rights,
+    /// and so does each cell that maps it as shared as well. A buffer between two cells, for example, or memory that the root
+    /// cell fills before the cell begins. [`shared_memory`](crate::Iommu::shared_memory) lists what is shared, and by whom.
     ///
-    /// This takes nothing from the root cell and gives it nothing, so it need not have the memory. It loses it all the same
-    /// if some cell [maps](Self::Map) the same memory for itself. To end the sharing only, unmap the range and map it again
+    /// This takes nothing from the root cell and gives it nothing, so it need not have the memory. To end the sharing only, unmap the range and map it again
     /// in one change: the cell's own devices go on meanwhile. For the root cell itself this is `Map`.
     MapShared(CellId, Region),
     /// Takes a range away from a cell; it may be part of a region, or of several, but is made of whole 4 KiB pages, and all of

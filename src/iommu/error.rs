@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
 
+mod owner;
 mod refusal;
 
 use core::fmt;
 
-use crate::addr::{Iova, IovaRange, Region, SourceId};
+use crate::addr::{Iova, IovaRange, PhysRange, Region, SourceId};
 use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
 use crate::firmware;
@@ -13,6 +14,7 @@ use crate::limits::Full;
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
 
+pub use owner::Owner;
 pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
 
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
@@ -93,6 +95,13 @@ pub enum Error {
     Misaligned(IovaRange),
     /// The cell has a region there already.
     Overlap(Region),
+    /// Another may reach this memory, so the cell is not granted it.
+    Owned {
+        /// The first part of it that is not free.
+        memory: PhysRange,
+        /// Who may reach it.
+        owner: Owner,
+    },
     /// One of the cell's devices uses this memory, which firmware reserves for it.
     Reserved(Region),
     /// One of the cell's devices cannot reach memory there: its requests do not pass a unit.
@@ -131,6 +140,7 @@ impl fmt::Display for Error {
             Self::RootExists(cell) => write!(f, "{cell} is the root cell already"),
             Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),
             Self::Overlap(region) => write!(f, "the cell has {region} there already"),
+            Self::Owned { memory, owner } => write!(f, "{memory} is not free: {owner}"),
             Self::Reserved(region) => write!(f, "firmware reserves {region} for a device of the cell"),
             Self::Window(window) => write!(f, "a device of the cell cannot reach memory in {window}"),
             Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),

@@ -4,10 +4,9 @@
 use core::mem::MaybeUninit;
 
 use super::lock::Mutex;
-use super::state::{Assignment, Cells, Config, Flushes, Root, Windows};
+use super::state::{Assignment, Cells, Config, Flushes, Root, Windows, Withheld, WithheldRange};
 use super::transaction::{UnitWork, Work};
-use crate::addr::IovaRange;
-use crate::cell::{Cell, CellId, Part, Regions, SLACK};
+use crate::cell::{Cell, Part, Regions, SLACK};
 use crate::domain::Domain;
 use crate::hal::FrameList;
 use crate::invalidation::{Flush, StaleDeviceTlb};
@@ -34,7 +33,8 @@ impl<'s> Parts<'s> {
         let config = Config {
             enabled: false,
             cells: Cells::new(cells),
-            root: Root::new(regions(carver)?, regions(carver)?, carver.list(withheld(limits))?),
+            root: Root::new(regions(carver)?, regions(carver)?),
+            withheld: Withheld::new(carver.list(withheld(limits))?),
             devices: carver.list(limits.devices)?,
             windows: Windows::new(carver.list(limits.windows)?),
             flushes: Flushes::new(flushes),
@@ -70,7 +70,7 @@ impl Limits {
             self.cells.saturating_mul(of_cell),
             regions,
             regions,
-            words_of::<(CellId, IovaRange)>(withheld(self)),
+            words_of::<WithheldRange>(withheld(self)),
             words_of::<Assignment>(self.devices),
             words_of::<BridgeWindow>(self.windows),
             words_of::<Mutex<Work<'_>>>(self.changes),
@@ -79,9 +79,9 @@ impl Limits {
     }
 }
 
-/// How many ranges can be withheld from the root cell: more than there are cells, whatever the limits.
+/// How many ranges can be withheld: more than two for each cell, whatever the limits.
 const fn withheld(limits: &Limits) -> usize {
-    limits.regions.saturating_add(limits.cells)
+    limits.regions.saturating_add(limits.cells.saturating_mul(2)).saturating_add(1)
 }
 
 const fn sum(parts: &[usize]) -> usize {

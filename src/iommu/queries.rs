@@ -6,6 +6,6 @@ mod faults;
 mod input_ranges;
 mod statistics;
 
-pub use audit::Audit;
+pub use audit::{Audit, SharedMemory};
 pub use device_info::{AtsInfo, DeviceInfo};
 pub use statistics::{RemappingUnit, Statistics};

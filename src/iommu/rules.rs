@@ -3,6 +3,7 @@
 
 pub(super) mod admission;
 pub(super) mod groups;
+pub(super) mod outputs;
 pub(super) mod overlap;
 pub(super) mod room;
 pub(super) mod root_cell;

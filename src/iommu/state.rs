@@ -8,13 +8,16 @@ mod flushes;
 mod root;
 mod root_memory;
 mod windows;
+mod withheld;
+mod withholding;
 
 pub(super) use assignment::{Assignment, Stay};
 pub(super) use cells::{CellSet, Cells};
 pub(super) use flushes::Flushes;
 pub(super) use root::Root;
-pub(super) use root_memory::Withheld;
 pub(super) use windows::Windows;
+pub(super) use withheld::{Withheld, WithheldRange};
+pub(super) use withholding::Phase;
 
 use super::error::Error;
 use crate::cell::{Cell, CellId, Regions};
@@ -31,6 +34,7 @@ pub(super) struct Config<'s> {
     pub(super) enabled: bool,
     pub(super) cells: Cells<'s>,
     pub(super) root: Root<'s>,
+    pub(super) withheld: Withheld<'s>,
     pub(super) devices: List<'s, Assignment>,
     pub(super) windows: Windows<'s>,
     pub(super) flushes: Flushes<'s>,
@@ -47,6 +51,7 @@ impl<'s> Config<'s> {
             enabled: false,
             cells: Cells::without_room(),
             root: Root::without_room(),
+            withheld: Withheld::without_room(),
             devices: List::without_room(),
             windows: Windows::without_room(),
             flushes: Flushes::without_room(),

@@ -21,7 +21,7 @@ pub(super) use work::Work;
 use super::edit::Edit;
 use super::error::Error;
 use super::front::Iommu;
-use super::state::Withheld;
+use super::state::Phase;
 use crate::hal::Hal;
 
 /// Makes all edits take effect.
@@ -45,7 +45,7 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     change.reset(); // nothing is left in it of what its cell had it do;
     change.retire(); // its entry is erased, and it is free for another cell.
     if let Some(error) = change.failure() {
-        change.roll_back(Withheld::Revoked);
+        change.roll_back(Phase::Revoke);
         return Err(error);
     }
 
@@ -53,7 +53,7 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     change.flush();
     if let Some(error) = change.failure() {
         change.take_back();
-        change.roll_back(Withheld::Granted);
+        change.roll_back(Phase::Grant);
         return Err(error);
     }
     Ok(change.settle())

@@ -59,8 +59,9 @@ fn nothing_differs_on_any_unit_after_any_step() {
         step("large pages are split");
         iommu.protect(a, range(INPUT, PAGE), Rights::WRITE).unwrap();
         step("other rights");
-        iommu.map(a, region(INPUT + LARGE, MEMORY_B, PAGE, RW)).unwrap();
-        step("both cells own a page");
+        iommu.map_shared(a, region(INPUT + LARGE, MEMORY_B + PAGE, PAGE, RW)).unwrap();
+        iommu.map_shared(b, region(INPUT + LARGE, MEMORY_B + PAGE, PAGE, Rights::READ)).unwrap();
+        step("both cells share a page");
         iommu.mute(first, true).unwrap();
         step("a muted device");
         iommu.release(second).unwrap();

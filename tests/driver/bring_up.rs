@@ -266,7 +266,7 @@ fn a_cell_beyond_the_units_domain_ids_is_refused_by_name() {
     let iommu = enabled(&machine);
     let assign = |number: u8| {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
+        iommu.map(cell, region(0, 0x6000_0000 + u64::from(number) * PAGE, PAGE, Rights::all())).unwrap();
         iommu.assign(function(1, number), cell)
     };
     // 4 bits, and 0 is not used.

@@ -1,5 +1,5 @@
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::iommu::{Error, Options, Owner, Refusal};
 use cofferdam::{CellConfig, Coherency};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::cost::{Calls, Cost, cost};
@@ -257,7 +257,12 @@ fn reserved_memory_follows_its_device_alone() {
         let refused = Error::Refused { device: usb, reason: Refusal::ReservedMemory(owned) };
         assert_eq!(iommu.assign(usb, a), Err(refused), "{name}");
 
-        let b = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), usb);
+        let b = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(b, region(INPUT, MEMORY_B, PAGE, RW)).unwrap();
+        let owned = Refusal::Owned { memory: outputs(reserved, PAGE), owner: Owner::Cell(a) };
+        assert_eq!(iommu.assign(usb, b), Err(Error::Refused { device: usb, reason: owned }), "{name}");
+        iommu.unmap(a, there.input).unwrap();
+        iommu.assign(usb, b).unwrap();
         assert!(write(&machine, usb, reserved, 7) && peek(&machine, reserved) == 7, "{name}: in the next cell, too");
         iommu.unmap(b, range(INPUT, PAGE)).unwrap();
         assert!(write(&machine, usb, reserved, 8), "{name}");

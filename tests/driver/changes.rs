@@ -254,8 +254,8 @@ fn without_a_frame_it_can_use_a_change_changes_nothing() {
             }
             let mut change = iommu.change();
             change.unmap(cell, range(INPUT + PAGE, PAGE));
-            change.map(cell, region(INPUT + 0x4000_0000, MEMORY + PAGE, 3 * PAGE, RW));
-            change.map(other, region(INPUT, MEMORY + PAGE, PAGE, RW));
+            change.map_shared(cell, region(INPUT + 0x4000_0000, MEMORY + PAGE, 3 * PAGE, RW));
+            change.map_shared(other, region(INPUT, MEMORY + PAGE, PAGE, RW));
             change.release(a);
             change.assign(b, cell);
             change.assign(a, other);

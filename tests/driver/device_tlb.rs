@@ -22,7 +22,7 @@ const ATS: u16 = 0x144;
 /// A cell with 16 MiB less a page, and these devices with device-TLBs.
 pub(crate) fn cell_of(machine: &Machine, iommu: &Front<&Machine>, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(INPUT + PAGE, MEMORY + PAGE, 8 * LARGE - PAGE, RW)).unwrap();
+    iommu.map_shared(cell, region(INPUT + PAGE, MEMORY + PAGE, 8 * LARGE - PAGE, RW)).unwrap();
     for &device in devices {
         machine.add_ats(device, 32);
         iommu.assign_with(device, cell, DEVICE_TLB).unwrap();

@@ -3,7 +3,7 @@
 use cofferdam::CellId;
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Difference};
+use cofferdam::iommu::{DeviceConfig, Difference, SharedMemory};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -48,7 +48,7 @@ fn memory_of_another_cell_is_reported_with_its_owner() {
     let (iommu, a, b) = neighbours(&machine);
     machine.flip(entry_over(&machine, 3, INPUT, 1), MEMORY_A ^ MEMORY_B);
     let source = function(0, 3);
-    let memory = (PhysAddr::new(MEMORY_B), PhysAddr::new(MEMORY_B + PAGE - 1));
+    let memory = outputs(MEMORY_B, PAGE);
     let expected = [
         Difference::ExtraMapping { source, region: region(INPUT, MEMORY_B, PAGE, RW) },
         Difference::MissingMapping { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
@@ -65,30 +65,33 @@ fn memory_of_another_cell_is_reported_with_its_owner() {
     machine.flip(entry_over(&machine, 3, INPUT, 1), MEMORY_A ^ MEMORY_B);
     assert_nothing_differs(&iommu, "flipped back");
 
-    // Memory that both own is nobody's secret.
-    iommu.map(a, region(INPUT + PAGE, MEMORY_B, PAGE, Rights::READ)).unwrap();
+    // Memory that both share is nobody's secret.
+    iommu.map_shared(a, region(INPUT + PAGE, MEMORY_B + PAGE, PAGE, Rights::READ)).unwrap();
+    iommu.map_shared(b, region(INPUT + PAGE, MEMORY_B + PAGE, PAGE, RW)).unwrap();
     assert_nothing_differs(&iommu, "shared memory");
+    let mut shared = vec![];
+    iommu.shared_memory(|it| shared.push(it)).unwrap();
+    assert_eq!(shared, [SharedMemory { memory: outputs(MEMORY_B + PAGE, PAGE), cells: [a, b] }]);
+    assert_eq!(shared[0].to_string(), "0x70001000..=0x70001fff is shared by cell 0 and cell 1");
 }
 
 #[test]
-fn only_what_the_other_cell_owns_alone_is_reported() {
+fn what_both_cells_share_is_not_reported() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled(&machine);
     let (a, source) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 3));
-    // The fourth and the last page of the other's memory are this cell's, too.
-    iommu.map(a, region(0, MEMORY_B + 3 * PAGE, PAGE, RW)).unwrap();
-    iommu.map(a, region(PAGE, MEMORY_B + LARGE - PAGE, PAGE, RW)).unwrap();
+    // The third and the last page of the other's memory are this cell's, too.
+    iommu.map_shared(a, region(0, MEMORY_B + 3 * PAGE, PAGE, RW)).unwrap();
+    iommu.map_shared(a, region(PAGE, MEMORY_B + LARGE - PAGE, PAGE, RW)).unwrap();
     iommu.map(a, region(INPUT, MEMORY_A, LARGE, RW)).unwrap();
     iommu.assign(source, a).unwrap();
     let b = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(b, region(INPUT, MEMORY_B + PAGE, LARGE, RW)).unwrap();
+    iommu.map_shared(b, region(INPUT, MEMORY_B + PAGE, LARGE, RW)).unwrap();
     machine.flip(entry_over(&machine, 3, INPUT, 2), MEMORY_A ^ MEMORY_B);
     let mut crossed = audit(&iommu);
     crossed.retain(|difference| matches!(difference, Difference::CrossesCells { .. }));
-    let memory = [(1, 2), (4, 510)]
-        .map(|(first, last)| [MEMORY_B + first * PAGE, MEMORY_B + (last + 1) * PAGE - 1].map(PhysAddr::new));
-    let expected =
-        memory.map(|[first, last]| Difference::CrossesCells { source, cell: Some(a), owner: b, memory: (first, last) });
+    let pages = [(1, 2), (4, 507)].map(|(first, count)| outputs(MEMORY_B + first * PAGE, count * PAGE));
+    let expected = pages.map(|memory| Difference::CrossesCells { source, cell: Some(a), owner: b, memory });
     assert_eq!(crossed, expected);
 }
 
@@ -101,7 +104,7 @@ fn a_function_of_no_cell_is_reported_with_all_that_it_reaches() {
         machine.flip(context(&machine, 9) + half, word);
     }
     let source = function(0, 9);
-    let memory = (PhysAddr::new(MEMORY_A), PhysAddr::new(MEMORY_A + PAGE - 1));
+    let memory = outputs(MEMORY_A, PAGE);
     let expected = [
         Difference::UnassignedSource { source },
         Difference::ExtraMapping { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
@@ -119,7 +122,7 @@ fn requests_that_pass_without_a_table_reach_everything() {
     assert!(matches!(found[0], Difference::PageTable { found: None, .. }), "{found:?}");
     let whole = region(INPUT + PAGE, INPUT + PAGE, (1 << 39) - INPUT - PAGE, RW);
     assert!(found.contains(&Difference::ExtraMapping { source, region: whole }), "{found:?}");
-    let memory = (PhysAddr::new(MEMORY_B), PhysAddr::new(MEMORY_B + PAGE - 1));
+    let memory = outputs(MEMORY_B, PAGE);
     let crossing = Difference::CrossesCells { source, cell: Some(a), owner: b, memory };
     assert!(found.contains(&crossing), "{found:?}");
 }

@@ -19,6 +19,7 @@ mod groups;
 mod known_faults;
 mod moves;
 mod nmi;
+mod outputs;
 mod policies;
 mod properties;
 mod quirks;

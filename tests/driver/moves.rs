@@ -168,7 +168,7 @@ fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
     machine.add_express(device);
     let [one, two] = [device, function(0, 0)].map(|device| {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY + u64::from(device.bus()) * PAGE, PAGE, RW)).unwrap();
         iommu.assign(device, cell).unwrap();
         cell
     });

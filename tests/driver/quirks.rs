@@ -39,7 +39,7 @@ fn invalidations_stay_small_where_large_ones_do_not_work() {
         let machine = machine([UnitConfig::server()]);
         host_bridge(&machine, device, 6);
         let iommu = enabled(&machine);
-        let other = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 4));
+        let other = cell_with(&iommu, region(0, 0x5000_0000, PAGE, Rights::all()), function(1, 4));
         let cell = cell_with(&iommu, region(0, 0x6000_0000, 4 * LARGE, Rights::all()), function(1, 3));
         iommu.unmap(cell, range(0, 4 * LARGE)).unwrap();
         let journal = machine.journal(30);

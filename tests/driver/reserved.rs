@@ -1,7 +1,7 @@
 //! Memory that firmware reserves for devices, and what a cell may say about it (R66).
 
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::iommu::{Error, Refusal};
+use cofferdam::iommu::{Error, Owner, Refusal};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -172,10 +172,20 @@ fn a_root_cell_may_have_all_memory_with_what_is_reserved_in_it() {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.map(cell, region(0, RESERVED - PAGE, 4 * PAGE, RW)).assign(third, cell);
+    let refused =
+        Error::Owned { memory: outputs(RESERVED, PAGE), owner: Owner::Reserved { device: owner, cell: root } };
+    assert_eq!(change.commit().unwrap_err(), refused);
+    let mut change = iommu.change();
+    change.map(cell, region(0, RESERVED - PAGE, PAGE, RW)).map(cell, region(PAGE, RESERVED + PAGE, PAGE, RW));
+    change.assign(third, cell);
     change.commit().unwrap();
     let reached =
         [RESERVED - PAGE, RESERVED, RESERVED + PAGE].map(|at| [owner, other].map(|it| write(&machine, it, at, 3)));
-    assert_eq!(reached, [[false, false], [true, false], [false, false]], "the device keeps what is reserved for it");
+    assert_eq!(
+        reached,
+        [[false, false], [true, true], [false, false]],
+        "the root cell keeps what is reserved for its device"
+    );
     assert_nothing_differs(&iommu, "a cell has the pages around it");
     iommu.destroy_cell(cell).unwrap();
     assert!(write(&machine, other, RESERVED, 4) && write(&machine, owner, RESERVED + PAGE, 4));

@@ -43,7 +43,7 @@ fn with(reset: ResetPolicy) -> CellConfig {
 /// A cell with a page and these devices.
 fn cell_of(iommu: &Front<&Machine>, reset: ResetPolicy, devices: &[SourceId]) -> CellId {
     let cell = iommu.create_cell(with(reset)).unwrap();
-    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    iommu.map_shared(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     for device in devices {
         iommu.assign(*device, cell).unwrap();
     }
@@ -252,8 +252,8 @@ fn nobody_else_looks_at_a_device_that_is_reset() {
         ("mute", &|| iommu.mute(other, true).unwrap()),
     ];
     for (name, call) in calls {
-        cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
-        round.fetch_add(1, Ordering::Relaxed);
+        let number = round.fetch_add(1, Ordering::Relaxed) as u64;
+        cell_with(&iommu, region(INPUT, MEMORY + number * PAGE, PAGE, RW), device);
         waits.store(false, Ordering::Relaxed);
         std::thread::scope(|scope| {
             let go_on = stop.halt(scope, || iommu.release(device));

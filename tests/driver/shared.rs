@@ -3,7 +3,7 @@
 use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{Difference, Error, MapError, Reach};
+use cofferdam::iommu::{Difference, Error, MapError, Owner, Reach};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -118,7 +118,7 @@ fn sharing_begins_and_ends_without_a_gap_for_the_cell() {
 }
 
 #[test]
-fn the_root_cell_loses_what_one_cell_has_and_another_shares() {
+fn nobody_has_for_itself_what_another_cell_shares() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled(&machine);
     let (disk, card) = (function(0, 1), function(0, 2));
@@ -129,9 +129,16 @@ fn the_root_cell_loses_what_one_cell_has_and_another_shares() {
     let root = root_with(&iommu, disk);
     assert!(write(&machine, disk, at(0), 1) && write(&machine, card, INPUT, 1));
     let owner = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(owner, region(INPUT, at(1), PAGE, RW)).unwrap();
+    let taken = Err(Error::Owned { memory: outputs(at(1), PAGE), owner: Owner::Cell(cell) });
+    assert_eq!(iommu.map(owner, region(INPUT, at(1), PAGE, RW)), taken);
+    iommu.map_shared(owner, region(INPUT, at(1), PAGE, RW)).unwrap();
+    assert!(write(&machine, disk, at(1), 1) && write(&machine, card, INPUT + PAGE, 1), "three share it");
+    iommu.unmap(owner, range(INPUT, PAGE)).unwrap();
+    let mut change = iommu.change();
+    change.map(owner, region(INPUT, at(1), PAGE, RW)).unmap(cell, range(INPUT + PAGE, PAGE));
+    change.commit().unwrap();
     assert!(write(&machine, disk, at(0), 1) && !write(&machine, disk, at(1), 1));
-    assert!(write(&machine, card, INPUT + PAGE, 1), "it has its own grant");
+    assert!(!write(&machine, card, INPUT + PAGE, 1));
     iommu.destroy_cell(owner).unwrap();
     assert!(write(&machine, disk, at(1), 1));
     // Of itself the root cell keeps nothing.
@@ -201,7 +208,8 @@ fn after_any_history_the_root_cell_has_what_nobody_owns() {
         let (page, output, shared) = (random.below(16) as usize, random.below(16), random.one_in(2));
         let input = INPUT + page as u64 * PAGE;
         let mut change = iommu.change();
-        if pages[page].take().is_some() {
+        let before = pages[page].take();
+        if before.is_some() {
             change.unmap(cell, range(input, PAGE));
         }
         if !random.one_in(3) {
@@ -213,7 +221,18 @@ fn after_any_history_the_root_cell_has_what_nobody_owns() {
             };
             pages[page] = Some((output, shared));
         }
-        change.commit().unwrap();
+        let granted = pages[page];
+        let is_taken = |(output, shared)| {
+            let theirs = cells[1 - which].1.iter().flatten();
+            theirs.clone().any(|theirs| theirs.0 == output && !(theirs.1 && shared))
+        };
+        match change.commit() {
+            Ok(_) => assert!(!granted.is_some_and(is_taken), "step {step}"),
+            Err(error) => {
+                assert!(matches!(error, Error::Owned { .. }) && granted.is_some_and(is_taken), "step {step}: {error}");
+                cells[which].1[page] = before;
+            }
+        }
         if step % 50 == 49 {
             iommu.destroy_cell(cell).unwrap();
             cells[which] = new(devices[which]);

@@ -34,14 +34,14 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
         let (slow, quick) = (function(1, 0), function(0, 0));
         let [one, two] = [slow, quick].map(|device| {
             let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-            iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+            iommu.map_shared(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
             iommu.assign(device, cell).unwrap();
             cell
         });
         assert!(!write(&machine, quick, 0, 1));
         let more = region(INPUT + LARGE, MEMORY, PAGE, RW);
         let changed = stop.meanwhile(
-            || if maps { iommu.map(one, more) } else { iommu.unmap(one, range(INPUT, PAGE)) },
+            || if maps { iommu.map_shared(one, more) } else { iommu.unmap(one, range(INPUT, PAGE)) },
             || {
                 iommu.unmap(two, range(INPUT, PAGE)).unwrap();
                 assert_eq!(iommu.faults(|_| ()).records, 1);
@@ -67,7 +67,7 @@ fn cell_of_eight<H: Hal>(iommu: &Front<H>, device: SourceId) -> CellId {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     for n in 0..8 {
-        change.map(cell, region(far_apart(n), MEMORY + n * PAGE, PAGE, RW));
+        change.map_shared(cell, region(far_apart(n), MEMORY + n * PAGE, PAGE, RW));
     }
     change.assign(device, cell);
     change.commit().unwrap();
@@ -177,7 +177,7 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
         let iommu = enabled_front(&hal, &table_with_ats(&machine), PATIENT);
         let cells: Vec<_> = (0..FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
         let own = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(own, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
+        iommu.map_shared(own, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
         machine.add_ats(device, 32);
         let assign = || iommu.assign_with(device, own, DeviceConfig { device_tlb: true });
         if comes {

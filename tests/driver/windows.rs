@@ -160,10 +160,10 @@ fn on_conventional_pci_the_owner_of_an_address_takes_requests() {
             assert_eq!(machine.taken_by(of(5, 3, 0), at), Some(bridge));
             assert_eq!(refused(iommu.map(cell, page(at)).unwrap_err()).1.bridge, bridge, "{kind:?}");
         }
-        iommu.map(cell, page(0x9010_0000)).unwrap();
+        iommu.map_shared(cell, page(0x9010_0000)).unwrap();
         assert!(write(&machine, of(5, 3, 0), 0x9010_0000, 1));
         let beside = self::cell(&iommu);
-        iommu.map(beside, page(UPSTREAM.0)).unwrap();
+        iommu.map_shared(beside, page(UPSTREAM.0)).unwrap();
         iommu.assign(function(0, 3), beside).unwrap();
         assert!(write(&machine, function(0, 3), UPSTREAM.0, 1), "the root complex translates first");
     }

@@ -209,3 +209,27 @@ fn the_root_cell_loses_nothing_that_nobody_may_reach() {
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     assert!(write(&machine, disk, MEMORY + 10 * LARGE, 2), "nobody else ever had it");
 }
+
+/// A unit fails while it takes memory from one cell; what another cell gave up in the same change was confirmed by its own.
+#[test]
+fn the_root_cell_gets_what_no_failed_unit_may_reach() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let (disk, card, broken) = (function(0, 1), function(0, 2), function(1, 0));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let one = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+    let two = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), broken);
+    machine.break_unit(0, Defect::QueueDead);
+    let mut change = iommu.change();
+    change.unmap(one, range(INPUT, PAGE)).unmap(two, range(INPUT, PAGE));
+    assert!(matches!(change.commit(), Err(Error::Unit(_))));
+    // A change that the root cell has part in.
+    iommu.map(root, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, PAGE, RW)).unwrap();
+    assert!(!write(&machine, card, INPUT, 1) && !write(&machine, disk, MEMORY + LARGE, 2));
+    let back = write(&machine, disk, MEMORY, 3);
+    machine.abandon();
+    assert!(back, "each unit behind which its cell has a device has confirmed");
+}

@@ -108,6 +108,9 @@ impl History<'_> {
                 found.is_some()
             }
         };
+        if let Some(memory) = memory.filter(|_| reached) {
+            self.check_alone(index, memory);
+        }
         let carries = self.oracle.devices[index].function.carries;
         // What looks like an interrupt is none of the requests that are muted, and who asks before is no fault.
         if !reached && !through && (!self.oracle.muted.contains(&carries) || is_message(page, page + 1)) {
@@ -133,13 +136,38 @@ impl History<'_> {
                 if write(self.machine, id, at, !token) {
                     let written = allowed.iter().filter(|memory| peek(self.machine, **memory) == !token).count();
                     assert_eq!(written, 1, "{id} writes {at:#x}, which it was never granted");
+                    let memory = allowed.into_iter().find(|memory| peek(self.machine, *memory) == !token);
+                    self.check_alone(index, memory.expect("it was written"));
                 }
             }
             Access::Read(read) => {
                 if let Some(found) = read(self.machine, id, at) {
-                    let known = (0..allowed.len()).any(|number| found == token ^ number as u64);
-                    assert!(known, "{id} reads {at:#x}, which it was never granted");
+                    let known = (0..allowed.len()).find(|number| found == token ^ *number as u64);
+                    let known = known.unwrap_or_else(|| panic!("{id} reads {at:#x}, which it was never granted"));
+                    let memory = allowed.into_iter().nth(known).expect("it is below the length");
+                    self.check_alone(index, memory);
                 }
+            }
+        }
+    }
+
+    /// Fails if memory that a device reaches is reached by a device of another cell, too, by whatever that was ever granted,
+    /// unless both cells share it. Looked at where something is broken: else each device reaches just what its cell has.
+    fn check_alone(&mut self, index: usize, memory: u64) {
+        let Some(own) = self.oracle.cell_of(index).filter(|_| self.broken.is_some()) else { return };
+        let page = memory >> 12;
+        let shared = self.oracle.shares(index, page);
+        for other in 0..self.oracle.devices.len() {
+            if self.oracle.cell_of(other) == Some(own) {
+                continue;
+            }
+            for input in self.oracle.inputs_of(other, page, shared).into_iter().take(4) {
+                let (id, token) = (self.oracle.devices[other].id, self.random.word());
+                poke(self.machine, memory, !token);
+                let at = input << 12 | memory & 0xfff;
+                let reaches = write(self.machine, id, at, token) && peek(self.machine, memory) == token;
+                let first = self.oracle.devices[index].id;
+                assert!(!reaches, "{first} and {id} (at {at:#x}) both reach {memory:#x}, and are of different cells");
             }
         }
     }

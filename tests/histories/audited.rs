@@ -34,7 +34,7 @@ impl History<'_> {
         let tell = |reach: cofferdam::iommu::Reach| {
             let (region, first) = (reach.region, reach.region.input.start().as_u64() >> 12);
             let end = (region.input.last().as_u64() >> 12) + 1;
-            let extent = Extent { end, output: region.output.as_u64() >> 12, rights: region.rights };
+            let extent = Extent { end, output: region.output.as_u64() >> 12, rights: region.rights, shared: false };
             let (pages, snoops) = found.entry(reach.source).or_default();
             assert!(snoops.is_none_or(|snoops| snoops == reach.snoop), "{reach}: snooped, and not");
             *snoops = Some(reach.snoop);
@@ -57,7 +57,7 @@ impl History<'_> {
     /// Compares what the source-ids of a device reach with what it is granted.
     fn compare(&self, device: &Device, found: &Reached) {
         let Some(cell) = device.cell.map(|slot| self.oracle.cell(slot)) else { return };
-        let granted = crate::oracle::Oracle::with_reserved(device, &cell.pages);
+        let granted = crate::oracle::Oracle::with_reserved(device, &cell.pages.in_tables());
         for source in &device.function.requesters {
             let (reached, snoops) = found.get(source).cloned().unwrap_or_default();
             assert!(reached == granted || cell.short, "{source} reaches {reached:x?} instead of {granted:x?}");

@@ -66,9 +66,6 @@ impl History<'_> {
         if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
             return self.silence();
         }
-        if self.rooted {
-            return;
-        }
         let failed = self.has_failed();
         let Some(broken) = &mut self.broken else { return };
         let unit = self.random.below(failed.len() as u64) as usize;
@@ -219,6 +216,10 @@ impl History<'_> {
         });
         let Some(broken) = &mut self.broken else { return };
         broken.residues.iter_mut().zip(&suspects).for_each(|(residue, suspect)| *residue |= suspect);
+        // What is withheld from the root cell follows from when the unit failed.
+        if let Some(root) = self.oracle.root().and_then(|root| self.oracle.cells[root].as_mut()) {
+            root.short = true;
+        }
         let stuck = self.oracle.devices.iter().filter(|device| device.stuck);
         stuck.for_each(|device| broken.residues[device.unit] = true);
     }

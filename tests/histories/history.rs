@@ -31,7 +31,7 @@ pub(crate) struct History<'m> {
     /// Frames of queues and root tables.
     first_frames: BTreeSet<u64>,
     kind: Kind,
-    /// There may be a root cell. No unit is broken then: what the root cell is kept from follows from when a unit failed.
+    /// There may be a root cell.
     pub(crate) rooted: bool,
     /// Each step is told.
     traced: bool,
@@ -69,7 +69,7 @@ impl<'m> History<'m> {
             })
             .collect();
         let reserved =
-            |id| plan.reserved.iter().find(|(.., owner)| *owner == id).map(|(first, last, _)| (*first, *last));
+            |id| plan.reserved.iter().find(|(.., owners)| owners.contains(&id)).map(|(first, last, _)| (*first, *last));
         let device = |function: &Function| Device {
             id: function.id,
             unit: function.unit,

@@ -17,6 +17,7 @@ pub(crate) type Slot = usize;
 /// One edit, in pages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Edit {
+    /// Shared with others, or for the cell alone, as the extent says.
     Map(Slot, u64, Extent),
     Unmap(Slot, u64, u64),
     Protect(Slot, u64, u64, Rights),
@@ -109,7 +110,7 @@ impl Oracle {
     pub(crate) fn with_reserved(device: &Device, pages: &Pages) -> Pages {
         let mut all = pages.clone();
         if let Some((first, last)) = device.reserved {
-            all.add(first, Extent { end: last + 1, output: first, rights: Rights::all() });
+            all.add(first, Extent { end: last + 1, output: first, rights: Rights::all(), shared: false });
         }
         all
     }
@@ -134,6 +135,38 @@ impl Oracle {
             Some((first, last)) if (first..=last).contains(&page) => Some((page, Rights::all())),
             _ => self.cell(device.cell?).pages.at(page),
         }
+    }
+
+    /// The cell whose memory a function reaches, if any.
+    pub(crate) fn cell_of(&self, index: usize) -> Option<Slot> {
+        self.behind(index).and_then(|device| device.cell)
+    }
+
+    /// The extents by which a function reaches a page of memory, or did once.
+    fn leading_to(&self, index: usize, page: u64) -> impl Iterator<Item = (u64, Extent)> + '_ {
+        let now = self.cell_of(index).map(|slot| self.of_cell(slot, &self.cell(slot).pages));
+        let all: Vec<Pages> = self.loose(index).cloned().chain(now).collect();
+        let all: Vec<_> = all.iter().flat_map(Pages::iter).collect();
+        all.into_iter().filter(move |(first, extent)| extent.outputs(*first).contains(&page))
+    }
+
+    /// The pages by which a function reaches a page of memory, or did once, without those by which others may, too.
+    pub(crate) fn inputs_of(&self, index: usize, page: u64, shared: bool) -> BTreeSet<u64> {
+        let leading = self.leading_to(index, page).filter(|(_, extent)| !(shared && extent.shared));
+        leading.map(|(first, extent)| first + (page - extent.output)).collect()
+    }
+
+    /// True if others may reach a page of memory that a function reaches, or did once.
+    pub(crate) fn shares(&self, index: usize, page: u64) -> bool {
+        self.leading_to(index, page).any(|(_, extent)| extent.shared)
+    }
+
+    /// What devices of a cell reach with these pages: of the root cell, others may have it, too.
+    fn of_cell(&self, slot: Slot, pages: &Pages) -> Pages {
+        let mut all = Pages::default();
+        let is_root = self.cell(slot).whole.is_some();
+        pages.iter().for_each(|(first, extent)| all.add(first, Extent { shared: extent.shared || is_root, ..extent }));
+        all
     }
 
     /// True if a function may reach less than is granted.
@@ -209,8 +242,9 @@ impl Oracle {
             let cells = cells.map(|cell| cell.filter(|cell| after.touched[*cell]));
             if suspects[self.devices[index].unit] && cells.iter().any(Option::is_some) {
                 let device = &self.devices[index];
-                let had = cells[0].map(|cell| Self::with_reserved(device, &self.cell(cell).pages));
-                let gets = cells[1].map(|cell| Self::with_reserved(device, &pages[cell]));
+                let of = |cell, pages| Self::with_reserved(device, &self.of_cell(cell, pages));
+                let had = cells[0].map(|cell| of(cell, &self.cell(cell).pages));
+                let gets = cells[1].map(|cell| of(cell, &pages[cell]));
                 self.loosen(index, had.into_iter().chain(gets));
             }
             let device = &mut self.devices[index];
@@ -236,7 +270,7 @@ impl Oracle {
     pub(crate) fn quarantine(&mut self, index: usize, suspect: bool) {
         let device = &self.devices[index];
         if let Some(cell) = device.cell.filter(|_| suspect) {
-            let had = Self::with_reserved(device, &self.cell(cell).pages);
+            let had = Self::with_reserved(device, &self.of_cell(cell, &self.cell(cell).pages));
             self.loosen(index, [had]);
         }
         self.devices[index].stuck = true;

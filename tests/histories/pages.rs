@@ -1,6 +1,7 @@
 //! What a cell is granted, as plain extents of pages.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use cofferdam::addr::Rights;
 
@@ -12,6 +13,8 @@ pub(crate) struct Extent {
     /// The page that its first page leads to.
     pub(crate) output: u64,
     pub(crate) rights: Rights,
+    /// Others may have the memory, too.
+    pub(crate) shared: bool,
 }
 
 impl Extent {
@@ -19,6 +22,16 @@ impl Extent {
     pub(crate) fn output_end(&self, first: u64) -> u64 {
         self.output + (self.end - first)
     }
+
+    /// Its memory as a range of pages.
+    pub(crate) fn outputs(&self, first: u64) -> Range<u64> {
+        self.output..self.output_end(first)
+    }
+}
+
+/// True if two ranges have a page in common.
+pub(crate) fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
 }
 
 /// Extents by their first page. No two overlap, and none continues another.
@@ -38,6 +51,18 @@ impl Pages {
     pub(crate) fn at(&self, page: u64) -> Option<(u64, Rights)> {
         let (first, extent) = self.0.range(..=page).next_back()?;
         (page < extent.end).then(|| (extent.output + (page - first), extent.rights))
+    }
+
+    /// True if just this extent begins here.
+    pub(crate) fn has(&self, first: u64, extent: Extent) -> bool {
+        self.0.get(&first) == Some(&extent)
+    }
+
+    /// The same pages, as tables have them: they do not know what is shared.
+    pub(crate) fn in_tables(&self) -> Self {
+        let mut all = Self::default();
+        self.iter().for_each(|(first, extent)| all.add(first, Extent { shared: false, ..extent }));
+        all
     }
 
     /// True if a page from `first` up to `end` is granted.
@@ -122,7 +147,7 @@ impl Pages {
             && let Some((&first, low)) = self.0.range_mut(..page).next_back()
             && low.end == page
             && low.output + (page - first) == high.output
-            && low.rights == high.rights
+            && (low.rights, low.shared) == (high.rights, high.shared)
         {
             low.end = high.end;
             self.0.remove(&page);

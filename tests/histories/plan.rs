@@ -43,8 +43,8 @@ pub(crate) struct Plan {
     /// The functions behind it cannot be distinguished.
     bridge: Option<(SourceId, BridgeKind, RangeInclusive<u8>)>,
     pub(crate) functions: Vec<Function>,
-    /// Memory that firmware reserves for a device: its first and last page, and the device, which is on bus 0.
-    pub(crate) reserved: Vec<(u64, u64, SourceId)>,
+    /// Memory that firmware reserves for devices: its first and last page, and the devices, which are on bus 0.
+    pub(crate) reserved: Vec<(u64, u64, Vec<SourceId>)>,
     /// Of the model's caches.
     pub(crate) seed: Option<u64>,
 }
@@ -81,8 +81,12 @@ impl Plan {
         for function in functions.iter_mut().filter(|function| with_ats(function)) {
             function.ats = random.one_in(2).then(|| random.of(&[1, 2, 7, 32]));
         }
-        let reserved =
-            if random.one_in(3) { vec![(0x3_0000, 0x3_0000 + random.below(700), functions[1].id)] } else { vec![] };
+        // Beside all memory of cells, or in the middle of it.
+        let first = random.of(&[0x3_0000, 0x6_0100, 0x6_4300]);
+        let count = random.between(1, 2) as usize;
+        let devices =
+            functions.iter().rev().skip(functions.len() - 2).take(count).map(|function| function.id).collect();
+        let reserved = if random.one_in(3) { vec![(first, first + random.below(700), devices)] } else { vec![] };
         buses.pop();
         units.iter_mut().zip(&buses).for_each(|(unit, buses)| *unit = unit.clone().serving(buses));
         let seed = (!random.one_in(2)).then(|| random.word());
@@ -104,8 +108,9 @@ impl Plan {
     /// What firmware says of it: devices behind all root ports may use ATS.
     pub(crate) fn table(&self, machine: &Machine) -> Vec<u8> {
         let buses: Vec<&[u8]> = self.buses.iter().map(Vec::as_slice).collect();
-        let reserved = self.reserved.iter().fold(of_machine(machine, &buses), |table, (first, last, device)| {
-            table.rmrr(0, first << 12, (last << 12) + 0xfff, &[endpoint(device.device(), device.function())])
+        let reserved = self.reserved.iter().fold(of_machine(machine, &buses), |table, (first, last, devices)| {
+            let scopes: Vec<_> = devices.iter().map(|it| endpoint(it.device(), it.function())).collect();
+            table.rmrr(0, first << 12, (last << 12) + 0xfff, &scopes)
         });
         reserved.atsr(1, 0, &[]).table()
     }

@@ -33,6 +33,7 @@ impl Oracle {
     fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<Committed, Error> {
         let id = |cell| self.cell(cell).id;
         match edit {
+            Edit::Map(cell, first, extent) if extent.shared => iommu.map_shared(id(cell), region(first, extent)),
             Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
             Edit::Unmap(cell, first, end) => iommu.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => iommu.protect(id(cell), range(first, end), rights),
@@ -52,6 +53,7 @@ impl Oracle {
     fn add(&self, change: &mut Change<'_, '_>, edit: Edit) {
         let id = |cell| self.cell(cell).id;
         match edit {
+            Edit::Map(cell, first, extent) if extent.shared => change.map_shared(id(cell), region(first, extent)),
             Edit::Map(cell, first, extent) => change.map(id(cell), region(first, extent)),
             Edit::Unmap(cell, first, end) => change.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => change.protect(id(cell), range(first, end), rights),

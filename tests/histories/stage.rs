@@ -1,11 +1,11 @@
 //! Where edits lead, or why they are refused, looked up in the plain maps.
 
-use cofferdam::iommu::{Error, Incompatibility, MapError, Refusal};
+use cofferdam::iommu::{Error, Incompatibility, MapError, Owner, Refusal};
 use cofferdam::limits::Limits;
 use cofferdam::{CoherencyPolicy, Sharing};
 
 use crate::oracle::{CELLS, Cell, Device, Edit, Oracle, Slot};
-use crate::pages::Pages;
+use crate::pages::{Extent, Pages, overlap};
 
 const ADDRESS_BITS: u8 = 39;
 /// Pages of addresses that are interrupts.
@@ -52,6 +52,7 @@ impl Oracle {
             self.stage_one(&mut after, *edit)?;
         }
         self.carve(&mut after)?;
+        self.check_outputs(&after)?;
         self.check_room_if_it_fails(&after)?;
         for (index, device) in self.devices.iter().enumerate() {
             if self.sharing(index).any(|other| after.splits(index, other)) {
@@ -67,9 +68,6 @@ impl Oracle {
             let bits = self.units[device.unit].input_bits - 12;
             if pages.iter().any(|(_, extent)| (extent.end - 1) >> bits != 0) {
                 return Err("the unit translates no such address");
-            }
-            if pages.iter().any(|(first, extent)| (extent.output_end(first) - 1) >> (ADDRESS_BITS - 12) != 0) {
-                return Err("there is no such memory");
             }
             if device.reserved.is_some_and(|(first, last)| pages.any(first, last + 1) || last >> bits != 0) {
                 return Err("firmware reserves it");
@@ -91,8 +89,11 @@ impl Oracle {
         let (now, whole) = (self.cell(root), after.whole[root].clone().unwrap_or_default());
         let without_others = |mut left: Pages| {
             let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
-            for (first, extent) in others.flat_map(|(_, pages)| pages.iter()) {
+            for (first, extent) in others.flat_map(|(_, pages)| pages.iter()).filter(|(_, extent)| !extent.shared) {
                 left.remove(extent.output, extent.output_end(first));
+            }
+            for (index, _) in after.cells.iter().enumerate().filter(|(_, cell)| cell.is_some_and(|cell| cell != root)) {
+                self.devices[index].reserved.into_iter().for_each(|(first, last)| left.remove(first, last + 1));
             }
             left
         };
@@ -102,16 +103,62 @@ impl Oracle {
         if check_room(&left).is_err() && is_no_more {
             left = without_others(now.pages.without_grants(&whole));
         }
-        check_room(&left)?;
+        // What it has already is less than that, if a unit failed before.
+        if !now.short {
+            check_room(&left)?;
+        }
         after.pages[root] = left;
         Ok(())
+    }
+
+    /// No page of memory is for two cells, unless both share it. The root cell has what is left.
+    fn check_outputs(&self, after: &After) -> Result<(), &'static str> {
+        let root = self.root();
+        let slots = || self.slots().filter(|slot| Some(*slot) != root);
+        for slot in slots().filter(|slot| after.touched[*slot]) {
+            let before = &self.cell(slot).pages;
+            for (first, extent) in after.pages[slot].iter().filter(|(first, extent)| !before.has(*first, *extent)) {
+                let memory = extent.outputs(first);
+                let meets = |(first, other): (u64, Extent)| {
+                    !(extent.shared && other.shared) && overlap(&memory, &other.outputs(first))
+                };
+                if slots().filter(|other| *other != slot).any(|other| after.pages[other].iter().any(meets)) {
+                    return Err("another cell has the memory");
+                }
+                if self.reserved(after).any(|(_, cell, reserved)| cell != slot && overlap(&memory, &reserved)) {
+                    return Err("the memory is reserved for a device of another cell");
+                }
+            }
+        }
+        for (index, cell, memory) in self.reserved(after).filter(|(index, ..)| after.arrives[*index]) {
+            let meets = |(first, other): (u64, Extent)| overlap(&memory, &other.outputs(first));
+            if slots().filter(|other| *other != cell).any(|other| after.pages[other].iter().any(meets)) {
+                return Err("another cell has the memory that is reserved for it");
+            }
+            let mut others = self.reserved(after).filter(|(other, theirs, _)| *other != index && *theirs != cell);
+            if others.any(|(.., reserved)| overlap(&memory, &reserved)) {
+                return Err("the memory that is reserved for it is reserved for a device of another cell, too");
+            }
+        }
+        Ok(())
+    }
+
+    /// The memory that is reserved for each device with a cell.
+    fn reserved<'a>(&'a self, after: &'a After) -> impl Iterator<Item = (usize, Slot, std::ops::Range<u64>)> + 'a {
+        let devices = self.devices.iter().zip(&after.cells).enumerate();
+        devices.filter_map(|(index, (device, cell))| {
+            let (first, last) = device.reserved?;
+            Some((index, (*cell)?, first..last + 1))
+        })
     }
 
     /// A change that fails grants nothing, and what it leaves has to fit as well.
     fn check_room_if_it_fails(&self, after: &After) -> Result<(), &'static str> {
         for slot in self.slots().filter(|slot| after.touched[*slot]) {
             let cell = self.cell(slot);
-            check_room(&cell.pages.without_grants(&after.pages[slot]))?;
+            if cell.whole.is_none() || !cell.short {
+                check_room(&cell.pages.without_grants(&after.pages[slot]))?;
+            }
             if let (Some(before), Some(whole)) = (&cell.whole, &after.whole[slot]) {
                 check_room(&before.without_grants(whole))?;
             }
@@ -127,8 +174,10 @@ impl Oracle {
         };
         let root = self.root();
         let concerns_root = match edit {
-            Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => true,
-            Edit::Assign(device, ..) => self.devices[device].cell == root,
+            Edit::Map(_, _, extent) => !extent.shared,
+            Edit::Unmap(..) | Edit::Destroy(_) => true,
+            Edit::Assign(device, ..) => self.devices[device].cell == root || self.devices[device].reserved.is_some(),
+            Edit::Release(device) => self.devices[device].reserved.is_some(),
             _ => false,
         };
         for cell in cell.into_iter().chain(root.filter(|_| concerns_root)) {
@@ -149,7 +198,10 @@ impl Oracle {
                 if pages.any(first, extent.end) {
                     return Err("the cell has memory there");
                 }
-                pages.add(first, extent);
+                if (extent.output_end(first) - 1) >> (ADDRESS_BITS - 12) != 0 {
+                    return Err("there is no such memory");
+                }
+                pages.add(first, Extent { shared: extent.shared && Some(cell) != root, ..extent });
             }
             Edit::Unmap(cell, first, end) | Edit::Protect(cell, first, end, _)
                 if !after.pages_of(cell).all(first, end) =>
@@ -213,7 +265,15 @@ impl Oracle {
                 let reserved = self.devices.iter().any(|device| device.reserved.is_some());
                 let kinds = self.units.len() * (1 + usize::from(reserved));
                 let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * Limits::DEFAULT.domains);
+                let is_short = |root: Slot| after.touched[root] && self.cell(root).short;
                 edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > Limits::DEFAULT.domains || few)
+                    || self.root().is_some_and(is_short)
+            }
+            Error::Owned { memory, owner: Owner::Withheld(_) }
+            | Error::Refused { reason: Refusal::Owned { memory, owner: Owner::Withheld(_) }, .. } => {
+                let memory = memory.first().as_u64() >> 12..(memory.last().as_u64() >> 12) + 1;
+                let loose = self.devices.iter().flat_map(|device| &device.loose).flat_map(Pages::iter);
+                loose.into_iter().any(|(first, extent)| overlap(&memory, &extent.outputs(first)))
             }
             Error::Map(MapError::InputTooHigh { .. })
             | Error::Incompatible { reason: Incompatibility::Map(MapError::InputTooHigh { .. }), .. } => {

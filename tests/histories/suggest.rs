@@ -61,6 +61,7 @@ impl History<'_> {
         let device = self.random.below(self.oracle.devices.len() as u64) as usize;
         let rights = self.random.of(&[Rights::READ, Rights::WRITE, Rights::all(), Rights::all()]);
         let full = self.oracle.cell(cell).pages.len() > 40;
+        let shared = self.random.one_in(4);
         match self.random.below(if full { 16 } else { 40 }) {
             0..4 => {
                 let (first, end, _) = self.part(cell);
@@ -81,14 +82,14 @@ impl History<'_> {
                     false => first,
                 };
                 edits.push(Edit::Unmap(cell, first, end));
-                edits.push(Edit::Map(other, to, Extent { end: to + (end - first), output, rights }));
+                edits.push(Edit::Map(other, to, Extent { end: to + (end - first), output, rights, shared }));
             }
             10 => {
                 // The same addresses lead elsewhere.
                 let (first, end, _) = self.part(cell);
                 edits.push(Edit::Unmap(cell, first, end));
                 let output = self.output(cell, first);
-                edits.push(Edit::Map(cell, first, Extent { end, output, rights }));
+                edits.push(Edit::Map(cell, first, Extent { end, output, rights, shared }));
             }
             // Those that share a source-id leave together, or not at all.
             11..14 => {
@@ -104,12 +105,13 @@ impl History<'_> {
                 // Memory that other cells have, too.
                 let (first, end) = self.anywhere();
                 let output = self.output(other, first);
-                edits.push(Edit::Map(cell, output, Extent { end: output + (end - first), output, rights }));
+                edits.push(Edit::Map(cell, output, Extent { end: output + (end - first), output, rights, shared }));
             }
             _ => {
                 let (first, end) = self.anywhere();
-                let output = self.output(cell, first);
-                edits.push(Edit::Map(cell, first, Extent { end, output, rights }));
+                // What is shared is memory that another cell may share as well.
+                let output = self.output(if shared { other } else { cell }, first);
+                edits.push(Edit::Map(cell, first, Extent { end, output, rights, shared }));
             }
         }
     }
@@ -179,7 +181,7 @@ impl History<'_> {
             return self.random.of(&[(1 << 27) - 0x20, 0xfee00]);
         }
         if first >= 0x4_0000 {
-            return 0x10_0000 + (first & 0xf_ffff);
+            return 0x10_0000 * (1 + cell as u64) + (first & 0xf_ffff);
         }
         let base = 0x6_0000 + 0x4000 * cell as u64 + first;
         match self.random.below(4) {

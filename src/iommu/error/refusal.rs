@@ -3,7 +3,8 @@
 
 use core::fmt;
 
-use crate::addr::{Region, SourceId};
+use super::Owner;
+use crate::addr::{PhysRange, Region, SourceId};
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
 
@@ -44,6 +45,13 @@ pub enum Refusal {
     /// Firmware reserves this memory for it, which it would have to reach in every cell; but this cell has memory at the
     /// same input addresses, and not [the same](crate::CellConfig::allow_identical_reserved).
     ReservedMemory(Region),
+    /// Firmware reserves this memory for it, which it would have to reach in every cell; but another may reach that.
+    Owned {
+        /// The first part of it that is not free.
+        memory: PhysRange,
+        /// Who may reach it.
+        owner: Owner,
+    },
     /// The firmware's table names no unit for it, and part of the table could not be read: the unit that takes all the rest
     /// may not be its own.
     UncertainUnit,
@@ -76,6 +84,10 @@ impl fmt::Display for Refusal {
             Self::ReservedMemory(region) => {
                 write!(f, "firmware reserves {region} for it, where the cell has memory of its own")
             }
+            Self::Owned { memory, owner: Owner::Reserved { device, cell } } => {
+                write!(f, "firmware reserves {memory} for it, but it is reserved for {device} of {cell}, too")
+            }
+            Self::Owned { memory, owner } => write!(f, "firmware reserves {memory} for it, but {owner}"),
             Self::UncertainUnit => f.write_str("the table names no unit for it, and part of the table was lost"),
             Self::NeedsDeviceTlb => f.write_str("it does not work without a device-TLB, which it is not to have"),
             Self::NoDeviceTlb(reason) => write!(f, "it cannot have a device-TLB: {reason}"),

@@ -2,18 +2,22 @@
 #![forbid(unsafe_code)]
 
 mod auditor;
+mod holdings;
 
 use crate::audit::{Difference, Findings, LiveRegisters, LiveTables, Mode, Reach, Seen};
 use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
 use crate::iommu::lock::Guard;
-use crate::iommu::state::Config;
-use crate::topology::UnitIndex;
+use crate::iommu::state::{Config, WithheldRange};
+use crate::topology::{ReservedMemory, UnitIndex};
 use crate::unit::Unit;
 use auditor::{Auditor, frames, is_from};
 
+use holdings::Holdings;
+
 pub use auditor::Audit;
+pub use holdings::SharedMemory;
 
 impl<'s, H: Hal> Iommu<'s, H> {
     /// Compares what each source-id reaches by the live tables with what is granted, and calls `each` for every difference;
@@ -36,7 +40,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// [`Error::NotEnabled`]; or [`Error::InChange`] if a change did not end in time. Nothing was compared.
     pub fn audit(&self, mut each: impl FnMut(Difference)) -> Result<Audit, Error> {
         let config = self.at_rest()?;
-        let mut audit = Audit::default();
+        let quarantined_frames = config.quarantined.len() as u64;
+        let mut audit =
+            Audit { quarantined_frames, withheld: config.withheld.iter().count() as u64, ..Audit::default() };
         for (id, cell) in config.cells.iter() {
             if cell.config.allow_unsafe_interrupts {
                 audit.unsafe_interrupts.add(id);
@@ -46,7 +52,8 @@ impl<'s, H: Hal> Iommu<'s, H> {
             }
         }
         let strangers = page_tables(&config);
-        let findings = Findings::new(&mut each);
+        let mut findings = Findings::new(&mut each);
+        not_confirmed(&config, self.topology.reserved_memory(), &mut findings);
         let mut auditor = Auditor { iommu: self, config: &config, findings, audit, strangers };
         for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
             auditor.unit(index, unit);
@@ -85,7 +92,8 @@ impl<'s, H: Hal> Iommu<'s, H> {
     }
 
     fn at_rest(&self) -> Result<Guard<'_, 's>, Error> {
-        let config = self.between_changes()?;
+        let mut config = self.between_changes()?;
+        config.release_withheld(&self.units);
         if config.enabled { Ok(config) } else { Err(Error::NotEnabled) }
     }
 
@@ -97,6 +105,20 @@ impl<'s, H: Hal> Iommu<'s, H> {
                 Some(LiveTables::new(&self.hal, unit.window(), registers, root, host_bits))
             }
             _ => None,
+        }
+    }
+}
+
+/// Reports memory that is withheld from others and that another cell has all the same.
+#[inline(never)]
+fn not_confirmed(config: &Config<'_>, all_reserved: &[ReservedMemory], findings: &mut Findings<'_>) {
+    for WithheldRange { cell, memory, shared } in config.withheld.iter().copied() {
+        for (owner, _) in config.cells.iter().filter(|(id, _)| *id != cell) {
+            for theirs in Holdings::of(config, all_reserved, owner).filter(|theirs| !(theirs.shared && shared)) {
+                if let Some(memory) = theirs.memory.intersection(memory) {
+                    findings.report(Difference::NotConfirmed { cell, owner, memory });
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use lock_api::MutexGuard;
 
 use super::outcomes::Outcomes;
 use super::work::Work;
+use crate::addr::SourceId;
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
@@ -36,8 +37,12 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
         front.wait_for(|| {
             let Some(work) = from.iter().chain(below).find_map(|slot| slot.try_lock()) else { return Ok(None) };
             let mut config = front.config.lock();
-            let scope = config.scope_of(edits)?;
-            if config.cells.of(scope).any(|cell| cell.busy) || looks && config.is_any_reset() {
+            if looks && config.is_any_reset() {
+                return Ok(None);
+            }
+            let has_reserved = |device| front.topology.reserved_of(&front.hal, device).next().is_some();
+            let scope = config.scope_of(edits, has_reserved)?;
+            if config.cells.of(scope).any(|cell| cell.busy) {
                 return Ok(None);
             }
             let mut change = Self { front, work, config, scope };
@@ -110,14 +115,14 @@ impl Config<'_> {
 
     /// The cells that edits are about: those that they name, that of a device to be released, and the root cell if that may
     /// lose something or get it back.
-    fn scope_of(&self, edits: &[Edit]) -> Result<CellSet, Error> {
+    fn scope_of(&self, edits: &[Edit], has_reserved: impl Fn(SourceId) -> bool) -> Result<CellSet, Error> {
         let mut scope = CellSet::NONE;
         for edit in edits {
             let cell = match *edit {
                 Edit::Release(device) => self.devices.iter().find(|it| it.device == device).map(|it| it.cell),
                 _ => edit.cell(),
             };
-            for id in cell.into_iter().chain(self.root_behind(edit)) {
+            for id in cell.into_iter().chain(self.root_behind(edit, &has_reserved)) {
                 self.cell(id)?;
                 scope.add(id);
             }

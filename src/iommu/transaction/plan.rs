@@ -15,6 +15,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Makes the edits in what is staged.
     #[inline(never)]
     pub(super) fn plan(&mut self, edits: &[Edit]) -> Result<(), Error> {
+        self.config.release_withheld(&self.front.units);
         for cell in self.config.cells.of(self.scope) {
             cell.staged.copy_from(&cell.regions);
         }
@@ -23,9 +24,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
         edits.iter().try_for_each(|edit| self.plan_edit(edit))?;
         let get = self.root_can_get();
-        self.config.stage_root(self.scope, get, &mut self.work.left)?;
-        rules::groups::check(&self.config, self.scope)?;
         let reserved = self.front.topology.reserved_memory();
+        self.config.stage_root(self.scope, get, reserved, &mut self.work.left)?;
+        rules::groups::check(&self.config, self.scope)?;
+        rules::outputs::check(&self.config, self.scope, reserved, self.front.topology.units())?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
@@ -57,7 +59,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     #[inline(never)]
     fn plan_map(&mut self, cell: CellId, region: Region, shared: bool) -> Result<(), Error> {
+        let topology = &self.front.topology;
         paging::check(region)?;
+        rules::outputs::check_region(region, topology.host_address_width(), topology.units())?;
         rules::root_cell::check_one_to_one(&self.config, cell, region)?;
         // The root cell shares nothing with itself.
         let shared = shared && !self.config.root.is(cell);

@@ -7,7 +7,7 @@ use super::Transaction;
 use crate::addr::Rights;
 use crate::cell::{Cell, RegionDifference, RegionDifferences, without_grants};
 use crate::hal::{FrameList, Hal};
-use crate::iommu::state::{Stay, Withheld};
+use crate::iommu::state::{Phase, Stay};
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
@@ -27,10 +27,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// Ends the change, with as much revoked as was to be, and nothing granted. If a unit failed, be it now, its devices may
-    /// still reach that: it is kept from the root cell. A device that does not answer or does not come to rest is blocked by
+    /// still reach that: it is withheld from all other cells. A device that does not answer or does not come to rest is blocked by
     /// its unit, for certain, which has done all else that it was asked.
     #[inline(never)]
-    pub(super) fn roll_back(&mut self, reachable: Withheld) {
+    pub(super) fn roll_back(&mut self, phase: Phase) {
         let failed_before = self.work.outcomes.any_unit_failed();
         self.free_frames_left();
         self.drop_arriving();
@@ -41,7 +41,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.flush();
         let failed = failed_before || self.work.outcomes.any_unit_failed();
         if failed {
-            self.config.withhold(self.scope, reachable);
+            self.config.withhold(&self.front.units, self.scope, phase);
         }
         self.withdraw_grants();
         self.give_back_freed(failed);

@@ -9,7 +9,7 @@ use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{
     Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach, RemappingUnit,
-    Statistics,
+    SharedMemory, Statistics,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, Topology};
@@ -100,4 +100,5 @@ calls! {
     fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit, Error> { iommu.audit(|difference| each(&difference)) }
     fn audit_cells(audit: &Audit, cell: &CellId) -> [bool; 2] { [audit.allows_unsafe_interrupts(*cell), audit.shares(*cell)] }
     fn reach(iommu: &Front, each: Each<Reach>) -> Result<(), Error> { iommu.reach(|reach| each(&reach)) }
+    fn shared_memory(iommu: &Front, each: Each<SharedMemory>) -> Result<(), Error> { iommu.shared_memory(|memory| each(&memory)) }
 }

@@ -1,6 +1,6 @@
 //! Machines of the model, and the addresses of their memory and functions.
 
-use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam_model::{Config, Machine, UnitConfig};
 
@@ -47,6 +47,11 @@ pub fn function(bus: u8, device: u8) -> SourceId {
 /// Memory from `output` on that is seen from `input` on.
 pub fn region(input: u64, output: u64, bytes: u64, rights: Rights) -> Region {
     Region::new(Iova::new(input), PhysAddr::new(output), bytes, rights).unwrap()
+}
+
+/// Memory, as the CPU sees it.
+pub fn outputs(first: u64, bytes: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(first), bytes).unwrap()
 }
 
 /// Addresses of devices.

@@ -1,17 +1,16 @@
 //! A unit's live tables next to what its devices are granted.
 #![forbid(unsafe_code)]
 
-use crate::addr::{Iova, Region, Requester, SourceId};
-use crate::audit::{
-    Comparison, Difference, Findings, LiveRegisters, LiveTables, LiveTarget, Mode, Reach, Seen, owned, unowned,
-};
+use super::holdings::{Holdings, not_shared};
+use crate::addr::{Iova, PhysRange, Region, Requester, SourceId};
+use crate::audit::{Comparison, Difference, Findings, LiveRegisters, LiveTables, LiveTarget, Mode, Reach, Seen};
 use crate::cell::{Cell, CellId, Reserved};
 use crate::contract::{DomainId, Stage};
 use crate::domain::{Coherency, Domain};
 use crate::hal::Hal;
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Assignment, CellSet, Config, behind};
-use crate::topology::UnitIndex;
+use crate::topology::{ReservedMemory, UnitIndex};
 use crate::unit::Unit;
 
 /// What an audit went through.
@@ -29,6 +28,11 @@ pub struct Audit {
     pub ranges: u64,
     /// Page tables that were read, once for each source-id that uses them.
     pub tables: u64,
+    /// Ranges of memory that devices of a cell may still reach although it was taken from the cell, since a unit has not
+    /// confirmed that. No other cell is granted them.
+    pub withheld: u64,
+    /// Frames of the driver's tables that are not given back, since a unit that failed may still read them.
+    pub quarantined_frames: u64,
     pub(super) unsafe_interrupts: CellSet,
     pub(super) sharing: CellSet,
 }
@@ -187,6 +191,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         device: Option<&Assignment>,
     ) {
         let config = self.config;
+        let all_reserved = self.iommu.topology.reserved_memory();
         let reserved = self.iommu.reserved(device.map_or(0, |device| device.reserved));
         let id = device.map(|device| device.cell);
         let owner = id.and_then(|id| config.cell(id).ok());
@@ -202,7 +207,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
             Seen::Run(run) => {
                 *ranges += 1;
                 comparison.run(run, findings);
-                crossings(config, run, id, owner, reserved, findings);
+                crossings(config, all_reserved, run, id, findings);
             }
             Seen::Wrong(difference) => findings.report(difference),
             _ => {}
@@ -248,27 +253,40 @@ fn granted_from(cell: Option<&Cell<'_>>, reserved: Reserved<'_>, at: Iova) -> Op
     lowest
 }
 
-/// Tells what of a run belongs to another cell and not to this one. Nothing belongs to the root cell that another cell has for
-/// itself, whatever the root cell was granted.
+/// Reports what of a run another cell has, unless both cells share it. Nothing is looked at of what its own cell was granted
+/// for itself: that excuses nothing.
 #[inline(never)]
 fn crossings(
     config: &Config<'_>,
+    all_reserved: &[ReservedMemory],
     run: Reach,
     id: Option<CellId>,
-    cell: Option<&Cell<'_>>,
-    reserved: Reserved<'_>,
     findings: &mut Findings<'_>,
 ) {
-    let is_root = id.is_some_and(|id| config.root.is(id));
-    for (owner, other) in config.cells.iter().filter(|(other, _)| Some(*other) != id) {
-        for part in other.regions.parts() {
-            let granted = cell.into_iter().filter(|_| !is_root || part.shared).flat_map(|cell| cell.regions.iter());
-            let own = granted.chain(reserved.iter()).map(|region| owned(&region));
-            for memory in unowned(owned(&run.region), owned(&part.region), own) {
-                findings.report(Difference::CrossesCells { source: run.source, cell: id, owner, memory });
+    let Some(reached) = run.region.outputs() else { return };
+    for (owner, _) in config.cells.iter().filter(|(other, _)| Some(*other) != id) {
+        for theirs in Holdings::of(config, all_reserved, owner) {
+            let mut left = reached.intersection(theirs.memory);
+            while let Some(part) = left {
+                let crossed = if theirs.shared { not_shared(config, all_reserved, id, part) } else { left };
+                let Some(memory) = crossed else { break };
+                report_crossing(findings, run.source, id, owner, memory);
+                left = part.above(memory);
             }
         }
     }
+}
+
+// Its stack is free again before the next part is looked at.
+#[inline(never)]
+fn report_crossing(
+    findings: &mut Findings<'_>,
+    source: SourceId,
+    cell: Option<CellId>,
+    owner: CellId,
+    memory: PhysRange,
+) {
+    findings.report(Difference::CrossesCells { source, cell, owner, memory });
 }
 
 /// True if this requester of a unit is the device's.

@@ -28,33 +28,25 @@ fn a_grant_of_the_root_cell_excuses_no_crossing() {
     }
     let source = SourceId::new(0, 0, 1, 0).unwrap();
     let run = Reach { source, region: region(0, 16), snoop: true };
-    let reached_by = |id| {
+    let reached_by = |config: &Config<'_>, id| {
         let mut all = std::vec::Vec::new();
-        let own = config.cell(id).ok();
-        crossings(
-            config,
-            run,
-            Some(id),
-            own,
-            Reserved::NONE,
-            &mut Findings::new(&mut |difference| all.push(difference)),
-        );
+        let mut push = |difference| all.push(difference);
+        crossings(config, &[], run, Some(id), &mut Findings::new(&mut push));
         all
     };
-    let crosses = Difference::CrossesCells { source, cell: Some(root), owner: cell, memory: owned(&region(3, 2)) };
-    assert_eq!(reached_by(root), [crosses], "but for what is shared with it");
+    let crosses = |by, owner, (first, count): (u64, u64)| {
+        let memory = region(first, count).outputs().unwrap();
+        Difference::CrossesCells { source, cell: Some(by), owner, memory }
+    };
+    let of_cell = crosses(root, cell, (3, 2));
+    assert_eq!(reached_by(config, root), [of_cell], "it shares what the sharer has");
+    let of_root = [(0, 8), (10, 6)].map(|memory| crosses(sharer, root, memory));
+    let mut expected = std::vec::Vec::from(of_root);
+    expected.push(crosses(sharer, cell, (3, 2)));
+    assert_eq!(reached_by(config, sharer), expected, "the run is more than what the two share");
     let mut whole = fresh_regions(1);
-    whole.insert(region(0, 16), true).unwrap();
+    whole.insert(region(0, 16), false).unwrap();
     config.cell_mut(sharer).unwrap().regions.copy_from(&whole);
-    let mut all = std::vec::Vec::new();
-    let own = config.cell(sharer).ok();
-    crossings(
-        config,
-        run,
-        Some(sharer),
-        own,
-        Reserved::NONE,
-        &mut Findings::new(&mut |difference| all.push(difference)),
-    );
-    assert_eq!(all, [], "two cells may be granted the same");
+    let expected = [crosses(cell, root, (0, 16)), crosses(cell, sharer, (0, 16))];
+    assert_eq!(reached_by(config, cell), expected, "a grant excuses nothing");
 }

@@ -1,0 +1,57 @@
+//! When memory is withheld: from a change that a unit did not confirm until the unit has confirmed all that it owes.
+#![forbid(unsafe_code)]
+
+use super::{CellSet, Config, WithheldRange, behind};
+use crate::cell::{Part, RegionDifferences, Reserved};
+use crate::topology::UnitIndex;
+use crate::unit::Unit;
+
+/// The phase in which a change fails.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::iommu) enum Phase {
+    Revoke,
+    Grant,
+}
+
+impl Config<'_> {
+    /// Withholds what a change has taken from its cells, or has granted and taken back, as far as a unit has not confirmed
+    /// that their devices do not reach it.
+    #[inline(never)]
+    pub(in crate::iommu) fn withhold(&mut self, units: &[Unit], scope: CellSet, phase: Phase) {
+        let Self { root, cells, devices, withheld, .. } = self;
+        for (id, cell) in cells.iter().filter(|(id, _)| scope.has(*id)) {
+            if !any_unit_owes(units, |unit| behind(devices, unit).any(|device| device.cell == id)) {
+                continue;
+            }
+            for difference in RegionDifferences::new(&cell.regions, &cell.staged, Reserved::NONE) {
+                let (moved, from) = match phase {
+                    Phase::Revoke => (difference.revoked(), &cell.regions),
+                    Phase::Grant => (difference.granted(), &cell.staged),
+                };
+                if let Some(region) = moved
+                    && let Some(memory) = region.outputs()
+                {
+                    let own = |part: &Part| !part.shared && part.region.input.overlaps(region.input);
+                    // The root cell has nothing for itself that another cell shares.
+                    let shared = root.is(id) || !from.parts().iter().any(own);
+                    withheld.add(WithheldRange { cell: id, memory, shared });
+                }
+            }
+        }
+    }
+
+    /// Withholds no longer what no device reaches any more: each unit behind which the cell has a device has confirmed all
+    /// that it was to invalidate.
+    pub(in crate::iommu) fn release_withheld(&mut self, units: &[Unit]) {
+        let Self { devices, withheld, .. } = self;
+        withheld
+            .retain(|range| any_unit_owes(units, |unit| behind(devices, unit).any(|device| device.cell == range.cell)));
+    }
+}
+
+/// True if any of some units may still have something cached that it was to invalidate.
+fn any_unit_owes(units: &[Unit], is_concerned: impl Fn(UnitIndex) -> bool) -> bool {
+    let owing =
+        units.iter().zip(UnitIndex::all()).filter(|(unit, _)| unit.needs_full_flush() || unit.check_on().is_err());
+    owing.map(|(_, index)| index).any(is_concerned)
+}
