@@ -21,7 +21,9 @@ pub struct Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
-    /// One PCI function, and its virtual functions.
+    /// One PCI function. A [unit](Role::Unit) that serves it also serves its virtual functions and the extended functions of
+    /// its device, and its [properties](Role::Properties) are theirs (VT-d 5.10, sections 8.3.2 and 8.3.3); its reserved
+    /// memory is not.
     Function,
     /// The functions from this one to the one with the requester-id `last`.
     Range {
@@ -67,6 +69,25 @@ impl Role {
     pub(super) fn is_server(self) -> bool {
         matches!(self, Self::Unit(_) | Self::UnusableUnit)
     }
+
+    /// True if what a scope says of a function that it names holds for `source`, too. VT-d 5.10, sections 8.3.2 and 8.3.3: the
+    /// unit of a function serves its virtual functions and the extended functions of its device; properties hold for its
+    /// virtual functions. Reserved memory and all else is for the named function alone.
+    fn extends(self, config: &impl ConfigSpace, named: SourceId, source: SourceId) -> bool {
+        let is_virtual = || pci::is_virtual_function_of(config, source, named);
+        match self {
+            Self::Unit(_) | Self::UnusableUnit => is_extended(config, named, source) || is_virtual(),
+            // What is forbidden to a function is no more allowed to those that it is split into.
+            Self::Properties(_) | Self::NoAts => is_virtual(),
+            Self::Reserved(_) | Self::AtsPort | Self::Alias(_) | Self::Settings(_) => false,
+        }
+    }
+}
+
+/// True for a function beyond the eighth of the device that `named` is one of the first eight of.
+fn is_extended(config: &impl ConfigSpace, named: SourceId, source: SourceId) -> bool {
+    let is_beyond = named.bus() == source.bus() && named.device() == 0 && source.device() != 0;
+    is_beyond && pci::has_extended_functions(config, source.segment(), source.bus())
 }
 
 /// How well a scope fits a device: the highest counts.
@@ -88,7 +109,7 @@ impl Scope {
         }
         match self.target {
             Target::Function | Target::Subtree | Target::Acpi(_) if self.source == source => Some(NAMED),
-            Target::Function => self.is_related(config, source).then_some(RELATED),
+            Target::Function => self.role.extends(config, self.source, source).then_some(RELATED),
             Target::Range { last } => {
                 let first = self.source.requester();
                 (first..=last).contains(&source.requester()).then(|| NAMED - Rank::from(last - first))
@@ -101,13 +122,6 @@ impl Scope {
             Target::Segment => Some(REST),
             Target::Acpi(_) | Target::IoApic(_) | Target::Hpet(_) => None,
         }
-    }
-
-    /// VT-d 5.10, sections 8.3.2 and 8.3.3: extended and virtual functions follow the one that is named.
-    fn is_related(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
-        let extended = self.source.bus() == source.bus() && self.source.device() == 0 && source.device() != 0;
-        extended && pci::has_extended_functions(config, source.segment(), source.bus())
-            || pci::is_virtual_function_of(config, source, self.source)
     }
 
     /// True if two scopes have a function in common.

@@ -36,6 +36,7 @@ mod take_over;
 mod threads;
 mod unlinked;
 mod unresponsive_devices;
+mod virtual_functions;
 mod waits;
 mod windows;
 mod withheld;

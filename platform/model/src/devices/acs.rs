@@ -4,9 +4,8 @@
 /// Where the capability is that the model gives a function: the header, then capability and control register in one word.
 pub(crate) const HEADER: u16 = 0x180;
 pub(crate) const REGISTERS: u16 = HEADER + 4;
-/// Id of the extended capability, and version 1.
-pub(crate) const ID: u32 = 0xd;
-pub(crate) const FIRST_VERSION: u32 = 1 << 16 | ID;
+/// Id of the extended capability.
+pub(crate) const ID: u16 = 0xd;
 /// P2P Request Redirect and P2P Egress Control, enabled.
 pub(crate) const REDIRECT: u32 = 1 << (16 + 2);
 pub(crate) const EGRESS: u32 = 1 << (16 + 5);

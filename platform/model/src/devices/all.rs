@@ -39,11 +39,16 @@ impl Devices {
         self.bridges.push(bridge);
     }
 
-    /// The id that a request of `source` carries when it reaches a unit: the topmost bridge has the last word.
+    /// The bridge that is nearest above a function.
+    pub(crate) fn port_above(&self, source: SourceId) -> Option<&Bridge> {
+        self.bridges.iter().filter(|bridge| bridge.is_above(source)).max_by_key(|bridge| *bridge.buses.start())
+    }
+
+    /// The id that a request of `source` carries when it reaches a unit: each bridge on the way up may put another there.
     pub(crate) fn requester(&self, source: SourceId) -> SourceId {
-        let mut id = source;
-        while let Some(renamed) = self.bridges.iter().find_map(|bridge| bridge.renames(id)).filter(|new| *new != id) {
-            id = renamed;
+        let (mut id, mut at) = (source, source);
+        while let Some(bridge) = self.port_above(at) {
+            (id, at) = (bridge.rename(id), bridge.function);
         }
         id
     }

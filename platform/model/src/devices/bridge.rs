@@ -66,15 +66,14 @@ impl Bridge {
         source.segment() == self.function.segment() && self.buses.contains(&source.bus())
     }
 
-    /// The id that a request of `source` carries above the bridge, if it comes from behind it.
-    pub(crate) fn renames(&self, source: SourceId) -> Option<SourceId> {
-        if !self.is_above(source) {
-            return None;
-        }
-        Some(match self.kind {
-            BridgeKind::ExpressToPci => SourceId::from_requester(source.segment(), u16::from(*self.buses.start()) << 8),
+    /// The id that a request from behind the bridge carries above it, by the one that it carries below.
+    pub(crate) fn rename(&self, below: SourceId) -> SourceId {
+        match self.kind {
+            BridgeKind::ExpressToPci => {
+                SourceId::from_requester(self.function.segment(), u16::from(*self.buses.start()) << 8)
+            }
             BridgeKind::Conventional => self.function,
-            _ => source,
-        })
+            BridgeKind::RootPort | BridgeKind::UpstreamPort | BridgeKind::DownstreamPort => below,
+        }
     }
 }

@@ -55,12 +55,26 @@ impl Function {
 
     /// Gives it Access Control Services that can do this much; an extended capability behind all that it has.
     pub(crate) fn add_acs(&mut self, capability: u16) {
-        self.config.entry(0).or_insert(0x0003_8086);
-        let last = if self.config.contains_key(&tlb::HEADER) { tlb::HEADER } else { 0x100 };
-        let header = self.config.entry(last).or_insert(1 << 16);
-        *header = *header & 0xf_ffff | u32::from(acs::HEADER) << 20;
-        self.config.insert(acs::HEADER, acs::FIRST_VERSION);
+        self.add_extended(acs::ID, acs::HEADER);
         self.config.insert(acs::REGISTERS, capability.into());
+    }
+
+    /// Appends an extended capability at an offset; a function without any other gets a vendor and an empty first one.
+    pub(crate) fn add_extended(&mut self, id: u16, at: u16) {
+        self.config.entry(0).or_insert(0x0003_8086);
+        self.config.entry(0x100).or_insert(1 << 16);
+        let mut last = 0x100;
+        while let Some(next) = self.next_extended(last) {
+            last = next;
+        }
+        *self.config.entry(last).or_default() |= u32::from(at) << 20;
+        self.config.insert(at, 1 << 16 | u32::from(id));
+    }
+
+    /// Where the extended capability behind the one at an offset is.
+    fn next_extended(&self, at: u16) -> Option<u16> {
+        let next = (self.config.get(&at)? >> 20) as u16;
+        (next > at).then_some(next)
     }
 
     /// Has it be reset in one way more, which takes that long.

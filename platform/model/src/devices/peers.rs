@@ -5,14 +5,14 @@ use cofferdam::addr::SourceId;
 
 use crate::devices::acs;
 use crate::devices::all::Devices;
-use crate::devices::bridge::{Bridge, BridgeKind};
+use crate::devices::bridge::BridgeKind;
 use crate::devices::endpoint::{CAPABILITY, INTEGRATED};
 
 /// True if a request of `from` reaches `to` without a look at it by a remapping unit.
 pub(crate) fn reaches(devices: &Devices, from: SourceId, to: SourceId) -> bool {
     let mut at = from;
     loop {
-        let port = port_above(devices, at);
+        let port = devices.port_above(at);
         // All that the root complex sends itself is translated first.
         let integrated = port.is_none() && (devices.config(at, CAPABILITY) >> 20) & 0xf == INTEGRATED;
         let same_device = |other: SourceId| {
@@ -28,7 +28,7 @@ pub(crate) fn reaches(devices: &Devices, from: SourceId, to: SourceId) -> bool {
             BridgeKind::ExpressToPci | BridgeKind::Conventional => port.is_above(to) || port.function == to,
             BridgeKind::RootPort => port.is_above(to) && !redirects(devices, port.function),
             BridgeKind::DownstreamPort => {
-                let switch = port_above(devices, port.function);
+                let switch = devices.port_above(port.function);
                 switch.is_none_or(|switch| switch.is_above(to)) && !redirects(devices, port.function)
             }
             BridgeKind::UpstreamPort => false,
@@ -44,7 +44,7 @@ pub(crate) fn reaches(devices: &Devices, from: SourceId, to: SourceId) -> bool {
 pub(crate) fn taken_by(devices: &Devices, from: SourceId, address: u64) -> Option<SourceId> {
     let (mut at, mut redirected) = (from, false);
     loop {
-        let port = port_above(devices, at)?;
+        let port = devices.port_above(at)?;
         // Where others look at the request.
         let bus = match port.kind {
             BridgeKind::RootPort => return None,
@@ -79,12 +79,7 @@ fn has_in_window(devices: &Devices, bridge: SourceId, address: u64) -> bool {
     read(4) & 2 != 0 && (in_mib(read(0x20), (0, 0)) || in_mib(read(0x24), high))
 }
 
-/// The bridge that is nearest above a function.
-fn port_above(devices: &Devices, source: SourceId) -> Option<&Bridge> {
-    devices.bridges().filter(|bridge| bridge.is_above(source)).max_by_key(|bridge| *bridge.buses.start())
-}
-
 fn redirects(devices: &Devices, function: SourceId) -> bool {
-    let has = devices.config(function, acs::HEADER) & 0xffff == acs::ID;
+    let has = devices.config(function, acs::HEADER) as u16 == acs::ID;
     has && devices.config(function, acs::REGISTERS) & (acs::REDIRECT | acs::EGRESS) == acs::REDIRECT
 }

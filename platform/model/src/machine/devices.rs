@@ -43,6 +43,12 @@ impl Machine {
         self.state().board.devices.of(function).add_acs(capability);
     }
 
+    /// Appends an extended capability of a function, of version 1, behind all that it has; its registers are zero until they
+    /// are [set](Self::set_config).
+    pub fn add_extended(&self, function: SourceId, id: u16, at: u16) {
+        self.state().board.devices.of(function).add_extended(id, at);
+    }
+
     /// Has a function of [`add_express`](Self::add_express), or a conventional one, be reset in this way, which takes that many
     /// nanoseconds; nobody may look at it for 100 ms.
     pub fn add_reset(&self, function: SourceId, reset: Reset, takes_ns: u64) {
