@@ -33,17 +33,25 @@ impl Requesters {
         {
             self.add_shared(buses(bridge))?;
         }
-        for bridge in pci::bridges_above(config, source.segment(), source.bus()) {
-            if is_conventional(config, bridge.function) {
+        let mut bridges = pci::bridges_above(config, source.segment(), source.bus()).peekable();
+        while let Some(bridge) = bridges.next() {
+            let is_conventional = is_conventional(config, bridge.function);
+            // One without the capability right below a port can only be a bridge from PCI Express.
+            let is_to_pci = match pci::port_type(config, bridge.function) {
+                None => bridges.peek().is_some_and(|above| is_express_below(config, above.function)),
+                kind => kind == Some(PortType::ToPci),
+            };
+            if is_conventional {
                 // Section 3.12.2: the bridge puts its own id.
                 self.add(bridge.function)?;
-            } else if pci::port_type(config, bridge.function) == Some(PortType::ToPci) {
+            }
+            if is_to_pci {
                 // Section 3.12.1: the bridge may put (secondary bus, 0.0) in place of the requester.
                 self.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
-            } else {
-                continue;
             }
-            self.add_shared(buses(bridge))?;
+            if is_conventional || is_to_pci {
+                self.add_shared(buses(bridge))?;
+            }
         }
         Ok(())
     }
@@ -117,6 +125,11 @@ fn phantom_mask(config: &impl ConfigSpace, function: SourceId) -> Option<u16> {
 /// True for a bridge that is no PCI Express port, or one from PCI to PCI Express.
 fn is_conventional(config: &impl ConfigSpace, bridge: SourceId) -> bool {
     matches!(pci::port_type(config, bridge), None | Some(PortType::FromPci))
+}
+
+/// True if what is right below a port is PCI Express.
+fn is_express_below(config: &impl ConfigSpace, port: SourceId) -> bool {
+    pci::port_type(config, port).is_some_and(|kind| kind != PortType::ToPci)
 }
 
 /// All functions behind a bridge.

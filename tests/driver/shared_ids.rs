@@ -119,3 +119,57 @@ fn a_device_that_needs_a_table_of_its_own_is_refused() {
         iommu.destroy_cell(cell).unwrap();
     }
 }
+
+/// F7: a bridge to PCI that hides its PCI Express capability below a port may put (secondary, 0.0) into a request, or its own
+/// id: all three are the device's, and it reaches its memory whichever comes.
+#[test]
+fn a_bridge_that_hides_its_capability_has_all_three_ids() {
+    for port_first in [false, true] {
+        for hidden in [false, true] {
+            let machine = machine([UnitConfig::client()]);
+            let port = || machine.add_bridge(of(0, 0x1c, 0), BridgeKind::RootPort, 3..=4);
+            if port_first {
+                port();
+            }
+            machine.add_bridge(of(3, 0, 0), BridgeKind::ExpressToPci, 4..=4);
+            if !port_first {
+                port();
+            }
+            if hidden {
+                machine.set_config(of(3, 0, 0), 0x04, 0);
+            }
+            let devices = [of(4, 0, 0), of(4, 1, 0)];
+            devices.iter().for_each(|device| machine.set_config(*device, 0, 0x0001_1412));
+            let iommu = enabled(&machine);
+            let ids = iommu.device_info(devices[1]).unwrap().requesters;
+            let expected: &[_] =
+                if hidden { &[devices[1], of(3, 0, 0), devices[0]] } else { &[devices[1], devices[0]] };
+            assert_eq!(ids.ids(), expected, "hidden: {hidden}");
+            let cell = alone(&iommu, devices[1]).unwrap();
+            iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+            assert!(write(&machine, devices[1], INPUT, 1), "hidden: {hidden}, port first: {port_first}");
+            assert!(matches!(
+                alone(&iommu, devices[0]),
+                Err(Error::Refused { reason: Refusal::SharesRequester(_), .. })
+            ));
+        }
+    }
+}
+
+/// F7: a bridge that is part of the root complex has its own id alone, and so has one below a bridge to PCI.
+#[test]
+fn a_conventional_bridge_on_pci_has_its_own_id() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(4, 2, 0), BridgeKind::Conventional, 5..=5);
+    machine.add_bridge(of(0, 0x1c, 0), BridgeKind::RootPort, 3..=5);
+    machine.add_bridge(of(3, 0, 0), BridgeKind::ExpressToPci, 4..=5);
+    machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 6..=6);
+    let iommu = enabled(&machine);
+    for (device, expected) in [(of(6, 1, 0), vec![of(0, 0x1e, 0)]), (of(5, 1, 0), vec![of(4, 2, 0), of(4, 0, 0)])] {
+        machine.set_config(device, 0, 0x0001_1412);
+        assert_eq!(iommu.device_info(device).unwrap().requesters.ids(), [vec![device], expected].concat());
+        let cell = alone(&iommu, device).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        assert!(write(&machine, device, INPUT, 1), "{device}");
+    }
+}
