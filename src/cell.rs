@@ -42,6 +42,10 @@ pub struct CellConfig {
     /// mapped one to one, with all rights that the device needs. The device keeps what is reserved when the cell loses its
     /// own. Without it, such memory or such a device is refused.
     pub allow_identical_reserved: bool,
+    /// Devices may be assigned that use the same reserved memory as devices of other cells which say so, too: through it they
+    /// read what the others write. Without it, such a device is refused
+    /// ([`Refusal::SharesReserved`](crate::iommu::Refusal)).
+    pub allow_shared_reserved: bool,
     /// Memory that firmware reserves for USB host controllers and for graphics is not mapped for them
     /// ([`DeviceInfo::relaxable`](crate::iommu::DeviceInfo)): once a driver has taken such a device over from firmware, it does
     /// without. Otherwise it is mapped like any other reserved memory.
@@ -59,12 +63,13 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped, snooping enforced for each device that can be
+    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped and shared with no other cell, snooping enforced for each device that can be
     /// made to, tables shared by those alike, and devices reset that can be.
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
         allow_identical_reserved: false,
+        allow_shared_reserved: false,
         leave_out_relaxable: false,
         allow_shared_reserved: false,
         coherency: CoherencyPolicy::PerDevice,

@@ -24,6 +24,7 @@ pub use crate::pci::{ConfigSpace, NoConfigSpace};
 pub use group::{Group, Isolation};
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
+pub(crate) use reserved::overlapping;
 pub use scope::{Role, Scope, Target};
 pub use unit::{AmdUnit, UnitIndex, UnitInfo, UnitKind};
 pub use window::BridgeWindow;
@@ -234,6 +235,18 @@ impl<'s> Topology<'s> {
         self.reserved.iter().zip(0_u16..).filter_map(move |(memory, index)| {
             let mut scopes = self.scopes.iter().filter(|scope| scope.role == Role::Reserved(index));
             scopes.any(|scope| scope.covers(config, source).is_some()).then_some((index, *memory))
+        })
+    }
+
+    /// Who else firmware reserves memory for that a device uses, or memory that overlaps it: the scopes that say so, of which
+    /// one of a bridge stands for all behind it. Whatever such a device writes there, this one can read: they are not isolated
+    /// from each other.
+    pub fn reserved_with(&self, config: &impl ConfigSpace, source: SourceId) -> impl Iterator<Item = Scope> {
+        let own = self.reserved_of(config, source).fold(0, |mask, (index, _)| mask | 1 << index);
+        let shared = overlapping(&self.reserved, own);
+        self.scopes.iter().copied().filter(move |scope| {
+            let is_own = scope.source == source && matches!(scope.target, Target::Function | Target::Acpi(_));
+            !is_own && matches!(scope.role, Role::Reserved(index) if shared >> index & 1 == 1)
         })
     }
 

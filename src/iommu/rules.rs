@@ -5,6 +5,7 @@ pub(super) mod admission;
 pub(super) mod groups;
 pub(super) mod outputs;
 pub(super) mod overlap;
+pub(super) mod reserved_owners;
 pub(super) mod room;
 pub(super) mod root_cell;
 pub(super) mod windows;

@@ -1,4 +1,4 @@
-use crate::addr::Region;
+use crate::addr::{IovaRange, Region};
 
 /// Memory that firmware or hardware set up for a device before the driver came, and that the device goes on using:
 /// mapped one to one as long as the device is active, in whichever cell it is.
@@ -10,4 +10,11 @@ pub struct ReservedMemory {
     pub region: Region,
     /// Where in the table it is defined.
     pub offset: u32,
+}
+
+/// Those of `all` that overlap one of a set, itself among them: bit n for the n-th.
+pub(crate) fn overlapping(all: &[ReservedMemory], set: u64) -> u64 {
+    let inputs = || all.iter().map(|memory| memory.region.input).zip(0..u64::BITS);
+    let meets = |range: IovaRange| inputs().any(|(own, bit)| set >> bit & 1 == 1 && own.overlaps(range));
+    inputs().filter(|(range, _)| meets(*range)).fold(0, |found, (_, bit)| found | 1 << bit)
 }

@@ -1,12 +1,13 @@
 //! Memory that firmware reserves for devices, and what a cell may say about it (R66).
 
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::iommu::{Error, Owner, Refusal};
+use cofferdam::iommu::{Error, Options, Owner, Refusal};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::tables::{endpoint, of_machine};
 
 use crate::audit::{INPUT, RW, assert_nothing_differs};
 
@@ -191,4 +192,113 @@ fn a_root_cell_may_have_all_memory_with_what_is_reserved_in_it() {
     assert!(write(&machine, other, RESERVED, 4) && write(&machine, owner, RESERVED + PAGE, 4));
     assert_nothing_differs(&iommu, "the cell is gone");
     iommu.destroy_cell(root).unwrap();
+}
+
+fn others(error: Error) -> (SourceId, Vec<SourceId>) {
+    match error {
+        Error::Refused { device, reason: Refusal::SharesReserved(others) } => (device, others.first().collect()),
+        error => panic!("{error}"),
+    }
+}
+
+/// Machines where two devices have reserved memory in common: listed together, or in two structures that overlap.
+fn in_common(machine: &Machine) -> [Vec<u8>; 3] {
+    let page = |number: u64| RESERVED + number * PAGE;
+    let table = || of_machine(machine, &[]);
+    [
+        table().rmrr(0, page(0), page(2) - 1, &[endpoint(3, 0), endpoint(4, 0)]).table(),
+        table()
+            .rmrr(0, page(0), page(2) - 1, &[endpoint(3, 0)])
+            .rmrr(0, page(0), page(2) - 1, &[endpoint(4, 0)])
+            .table(),
+        table()
+            .rmrr(0, page(0), page(2) - 1, &[endpoint(4, 0)])
+            .rmrr(0, page(1), page(3) - 1, &[endpoint(3, 0)])
+            .table(),
+    ]
+}
+
+/// A front, whatever overlaps in its table.
+fn any_front<'m>(machine: &'m Machine, table: &[u8]) -> Front<&'m Machine> {
+    let mut iommu = front_with_findings(machine, table, Options::default(), |_| ()).unwrap();
+    iommu.enable().unwrap();
+    iommu
+}
+
+/// I3: devices with reserved memory in common are kept in one cell, since one reads there what the other writes.
+#[test]
+fn devices_that_share_reserved_memory_share_a_cell() {
+    let (a, b) = (function(0, 3), function(0, 4));
+    let shared = RESERVED + PAGE;
+    for number in 0..3 {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = any_front(&machine, &in_common(&machine)[number]);
+        for (first, second) in [(a, b), (b, a)] {
+            let with: Vec<_> = iommu.device_info(first).unwrap().reserved_with.first().collect();
+            assert_eq!(with, [second], "table {number}");
+            let [own, other] = [(); 2].map(|()| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+            iommu.assign(first, own).unwrap();
+            let before = machine.snapshot();
+            assert_eq!(others(iommu.assign(second, other).unwrap_err()), (second, vec![first]), "table {number}");
+            assert_eq!(machine.snapshot(), before, "nothing changed");
+            // In one change, too.
+            iommu.release(first).unwrap();
+            let mut change = iommu.change();
+            change.assign(first, own).assign(second, other);
+            assert_eq!(others(change.commit().unwrap_err()), (first, vec![second]), "table {number}");
+            // Both in one cell, and both move on at once.
+            let mut change = iommu.change();
+            change.assign(first, own).assign(second, own);
+            change.commit().unwrap();
+            assert!(write(&machine, first, shared, 5) && read(&machine, second, shared) == Some(5));
+            let mut change = iommu.change();
+            change.release(first).assign(first, other);
+            assert_eq!(others(change.commit().unwrap_err()), (first, vec![second]), "table {number}");
+            let mut change = iommu.change();
+            change.release(first).release(second).assign(first, other).assign(second, other);
+            change.commit().unwrap();
+            assert_nothing_differs(&iommu, format_args!("table {number}"));
+            iommu.destroy_cell(own).unwrap();
+            iommu.destroy_cell(other).unwrap();
+        }
+    }
+}
+
+/// I3: cells that both know may share reserved memory; one that knows alone may not.
+#[test]
+fn cells_share_reserved_memory_if_both_allow_it() {
+    const KNOWS: CellConfig = CellConfig { allow_shared_reserved: true, ..UNSAFE_INTERRUPTS };
+    let (a, b) = (function(0, 3), function(0, 4));
+    for (first, second) in [(KNOWS, KNOWS), (KNOWS, UNSAFE_INTERRUPTS), (UNSAFE_INTERRUPTS, KNOWS)] {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = any_front(&machine, &in_common(&machine)[0]);
+        cell_of(&iommu, first, &[a]);
+        let second_cell = iommu.create_cell(second).unwrap();
+        let result = iommu.assign(b, second_cell);
+        if first == second {
+            result.unwrap();
+            assert!(write(&machine, a, RESERVED, 9) && read(&machine, b, RESERVED) == Some(9));
+        } else {
+            assert_eq!(others(result.unwrap_err()), (b, vec![a]));
+        }
+    }
+}
+
+/// I3: what a cell leaves out leads nowhere.
+#[test]
+fn reserved_memory_that_is_left_out_is_not_shared() {
+    let (a, b) = (function(0, 3), function(0, 4));
+    let machine = machine([UnitConfig::server()]);
+    for usb in [a, b] {
+        machine.set_config(usb, 0, 0x1234_8086);
+        machine.set_config(usb, 0x08, 0x0c03_3001);
+    }
+    let iommu = any_front(&machine, &in_common(&machine)[0]);
+    cell_of(&iommu, UNSAFE_INTERRUPTS, &[a]);
+    cell_of(&iommu, CellConfig { leave_out_relaxable: true, ..UNSAFE_INTERRUPTS }, &[b]);
+    assert!(write(&machine, a, RESERVED, 1) && !write(&machine, b, RESERVED, 1));
+    let text = "0000:00:04.0 is refused: firmware reserves memory for it and for 0000:00:03.0, which another cell has";
+    iommu.release(b).unwrap();
+    let refused = iommu.assign(b, iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).unwrap_err();
+    assert_eq!(refused.to_string(), text);
 }

@@ -65,6 +65,10 @@ pub enum Refusal {
     /// Its requests may reach these devices without passing a remapping unit, or theirs may reach it, and they belong to
     /// other cells ([`Group`](crate::topology::Group)).
     SharesGroup(Others),
+    /// Firmware reserves memory for it that these devices use, too, all of it or a part, and they belong to other cells. What
+    /// helps is one cell for all of them, a cell that [leaves it out](crate::CellConfig::leave_out_relaxable), or cells that
+    /// [know](crate::CellConfig::allow_shared_reserved).
+    SharesReserved(Others),
     /// It cannot be reset, as its cell has it when it leaves.
     NoReset,
     /// Configuration space does not show it, so its group is unknown, and the cell does not allow that.
@@ -94,6 +98,9 @@ impl fmt::Display for Refusal {
             Self::SharesRequester(other) => write!(f, "its requests cannot be distinguished from those of {other}"),
             Self::SharesGroup(others) => {
                 write!(f, "nothing isolates it from {others}, which another cell has")
+            }
+            Self::SharesReserved(others) => {
+                write!(f, "firmware reserves memory for it and for {others}, which another cell has")
             }
             Self::NoReset => f.write_str("it cannot be reset when it leaves the cell"),
             Self::UnknownIsolation => f.write_str("configuration space does not show what isolates it"),

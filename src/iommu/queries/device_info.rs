@@ -5,7 +5,7 @@ use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::contract::{DeviceTlbFeatures, Features};
 use crate::hal::{Hal, RegisterWindow};
-use crate::iommu::error::{Error, NoDeviceTlb, Refusal};
+use crate::iommu::error::{Error, NoDeviceTlb, Others, Refusal};
 use crate::iommu::front::Iommu;
 use crate::pci::{self, Ats, Reset};
 use crate::topology::{BridgeWindow, Group, Requesters};
@@ -35,6 +35,11 @@ pub struct DeviceInfo {
     /// The functions that nothing keeps apart from it, and what isolates it from all others: all of the group belong to one
     /// cell.
     pub group: Group,
+    /// Who else may use memory that firmware reserves for it: the devices that the table names, of which a bridge stands for
+    /// all behind it ([`Topology::reserved_with`](crate::topology::Topology::reserved_with) lists them all). They are not
+    /// isolated from it, and belong to the same cell unless all their cells
+    /// [allow that](crate::CellConfig::allow_shared_reserved).
+    pub reserved_with: Others,
     /// Whether it can have a device-TLB, if its assignment asks for one ([`DeviceConfig`](crate::iommu::DeviceConfig)): what that is
     /// like, or why not.
     pub ats: Result<AtsInfo, NoDeviceTlb>,
@@ -88,6 +93,8 @@ impl<H: Hal> Iommu<'_, H> {
         let ats = self.ats_of(device, features, &requesters);
         let needs_device_tlb = self.needs_device_tlb(device);
         let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
+        let mut reserved_with = Others::default();
+        self.topology.reserved_with(&self.hal, device).for_each(|scope| reserved_with.add(scope.source));
         let cell = config.devices.iter().find(|other| other.device == device).map(|other| other.cell);
         Ok(DeviceInfo {
             unit: unit.window(),
@@ -102,6 +109,7 @@ impl<H: Hal> Iommu<'_, H> {
             refusal: self.refusal(device, index, &requesters).or(missing),
             requesters,
             group: self.topology.group(&self.hal, device),
+            reserved_with,
         })
     }
 

@@ -28,6 +28,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.config.stage_root(self.scope, get, reserved, &mut self.work.left)?;
         rules::groups::check(&self.config, self.scope)?;
         rules::outputs::check(&self.config, self.scope, reserved, self.front.topology.units())?;
+        rules::reserved_owners::check(&self.config, self.scope, reserved)?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
