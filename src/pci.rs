@@ -16,7 +16,7 @@ mod reset;
 mod sr_iov;
 mod window;
 
-pub(crate) use acs::{isolate_all, isolates};
+pub(crate) use acs::{isolate_all, isolate_bus, isolates};
 pub(crate) use ats::Ats;
 pub(crate) use bridge::{
     Bridge, bridge, bridges_above, bridges_on, forwards_extended_functions, has_extended_functions,

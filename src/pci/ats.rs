@@ -112,6 +112,7 @@ mod tests {
                 (physical, 0x100, 0x1400_0000 | HEADER),
                 (physical, 0x104, register),
                 (physical, 0x140, 0x0001_0010),
+                (physical, 0x148, 1),
                 (physical, 0x150, 1),
                 (physical, 0x154, 8),
                 (virtual_one, 0, u32::MAX),

@@ -21,6 +21,9 @@ pub(crate) fn is_virtual_function_of(config: &impl ConfigSpace, function: Source
         return false;
     }
     let Some(at) = extended_capabilities(config, physical, ID, BYTES).next() else { return false };
+    if config.read(physical, at + CONTROL) & ENABLE == 0 {
+        return false;
+    }
     let count = config.read(physical, at + COUNT) as u16;
     let routing = config.read(physical, at + ROUTING);
     let (first, stride) = (routing as u16, (routing >> 16) as u16);
@@ -64,8 +67,13 @@ mod tests {
     fn a_physical_function_is_on_the_same_bus_or_an_earlier_one() {
         let physical = function(3);
         let there = (physical, 0, 0x1234_8086);
-        let registers =
-            [there, (physical, 0x100, 0x0001_0010), (physical, 0x110, 4), (physical, 0x114, 0x80 << 16 | 0x100)];
+        let registers = [
+            there,
+            (physical, 0x100, 0x0001_0010),
+            (physical, 0x108, 1),
+            (physical, 0x110, 4),
+            (physical, 0x114, 0x80 << 16 | 0x100),
+        ];
         let config = FewRegisters(&registers);
         let of = |requester| physical_function(&config, SourceId::from_requester(0, requester));
         assert_eq!(of(0x18), Some(physical), "its own");

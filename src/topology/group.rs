@@ -26,15 +26,23 @@ const RANGES: usize = 16;
 /// so no two cells may have one each.
 ///
 /// Read from configuration space as it is now; [`Iommu::enable`](crate::Iommu::enable) switches Access Control Services on
-/// wherever there are any. A port or a function isolates, if Source Validation, P2P Request Redirect, P2P Completion Redirect
-/// and Upstream Forwarding are on as far as it has them, and neither P2P Egress Control nor Direct Translated P2P is. Then
+/// wherever there are any, and [`Iommu::isolate`](crate::Iommu::isolate) does so again. A port or a function isolates, if Source
+/// Validation, P2P Request Redirect, P2P Completion Redirect and Upstream Forwarding are on as far as it has them, and neither
+/// P2P Egress Control nor Direct Translated P2P is. A downstream port has to have all four, a root port the first (PCIe 6.0,
+/// section 6.12.1.1). Then
 ///
 /// - a switch has all that is below it in one group, unless all its downstream ports isolate;
 /// - so has a root port that does not isolate, and a bridge to or from conventional PCI;
 /// - a device of several functions has them in one group, and what is behind them, unless all isolate or are endpoints that
 ///   are integrated in the root complex.
 ///
-/// Virtual functions are taken for isolated from each other and from the other functions of their device.
+/// Virtual functions count as functions of the device whose number they have, and share its group if that does not isolate.
+/// Otherwise, and where they have numbers of their own, they are taken for isolated from each other and from the physical ones.
+///
+/// It is mutual: a function belongs to the group of another if that belongs to its own.
+///
+/// A port with enhanced control also redirects what is sent to its own memory, or to that of the switch's upstream port, and
+/// blocks I/O requests; a port without it does not, and a device below may reach the registers of the ports above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     isolation: Isolation,
@@ -52,25 +60,43 @@ impl Group {
     pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Self {
         let mut group = Self { isolation: Isolation::RootComplex, segment: source.segment(), ranges: Vec::new() };
         group.add((source.requester(), source.requester()));
-        let Some(physical) = pci::physical_function(config, source) else {
+        if pci::physical_function(config, source).is_none() {
             group.isolation = Isolation::Unknown;
             return group;
-        };
-        let mut bridges = pci::bridges_above(config, source.segment(), source.bus()).peekable();
-        if physical == source {
+        }
+        let own = pci::bridge(config, source);
+        let above = pci::bridges_above(config, source.segment(), source.bus());
+        // A bridge shares with what is behind it what that shares with the bridge.
+        let mut bridges = own.into_iter().chain(above).peekable();
+        if own.is_none() {
             group.join_device(config, source, bridges.peek());
         }
         while let Some(bridge) = bridges.next() {
-            if group.isolation == Isolation::RootComplex {
+            let is_own = bridge.function == source;
+            if group.isolation == Isolation::RootComplex && !is_own {
                 group.isolation = Isolation::AccessControl;
             }
             match pci::port_type(config, bridge.function) {
-                Some(PortType::Downstream) if !ports_isolate(config, bridge.function) => {
-                    let above = bridges.peek().map(|above| buses(*above));
-                    // Without a port above, nobody knows where the switch ends.
-                    group.join(above.unwrap_or((0, u16::MAX)));
+                Some(PortType::Upstream) if is_own => {}
+                Some(PortType::Upstream) => {
+                    if !ports_isolate(config, bridge.function.segment(), bridge.secondary) {
+                        group.join(buses(bridge));
+                    }
                 }
-                Some(PortType::Downstream | PortType::Upstream) => {}
+                Some(PortType::Downstream) => {
+                    let above = bridges.peek();
+                    let is_switch = |above: &&Bridge| {
+                        above.secondary == bridge.function.bus()
+                            && pci::port_type(config, above.function) == Some(PortType::Upstream)
+                    };
+                    // An upstream port has all of the switch behind it, and comes next. Without one, nobody knows where the
+                    // switch ends.
+                    if above.filter(is_switch).is_none()
+                        && !ports_isolate(config, bridge.function.segment(), bridge.function.bus())
+                    {
+                        group.join(above.map_or((0, u16::MAX), |above| buses(*above)));
+                    }
+                }
                 Some(PortType::Root) if pci::isolates(config, bridge.function) => {}
                 _ => {
                     group.join(buses(bridge));
@@ -138,9 +164,8 @@ impl Group {
 }
 
 /// True if all functions on the bus within a switch are downstream ports that isolate.
-fn ports_isolate(config: &impl ConfigSpace, port: SourceId) -> bool {
-    let bus = u16::from(port.bus()) << 8;
-    let devices = (0..32).map(|device| SourceId::from_requester(port.segment(), bus | device << 3));
+fn ports_isolate(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
+    let devices = (0..32).map(|device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3));
     let mut functions = devices.flat_map(|first| pci::functions_of(config, first));
     functions.all(|function| {
         let isolates =

@@ -275,6 +275,34 @@ fn random_acs(machine: &Machine, random: &mut Random, function: SourceId) {
     }
 }
 
+/// Functions with virtual ones, on a bus below a port that forwards extended functions or does not.
+fn add_virtual(machine: &Machine, random: &mut Random, port: SourceId, bus: u8, all: &mut Topologies) {
+    machine.set_config(port, 0x68, u32::from(random.below(2) == 0) << 5);
+    let physical: Vec<SourceId> = (0..1 + random.below(3) as u8).map(|function| of(bus, 0, function)).collect();
+    let first = [1, 3, 0x80, 0x100][random.below(4) as usize];
+    for function in &physical {
+        let acs = (random.below(2) == 0).then_some(REDIRECTS);
+        crate::virtual_functions::physical(machine, *function, acs, 3, first);
+        if physical.len() == 1 {
+            machine.set_config(*function, 0x0c, 0);
+        }
+        let number = |count: u16| function.requester().wrapping_add(first as u16 + 2 * count);
+        all.others.extend((0..3).map(|count| SourceId::from_requester(0, number(count))));
+    }
+    // One number may be a physical function's, too.
+    all.others.retain(|other| !physical.contains(other));
+    all.devices.extend(physical);
+}
+
+/// Functions of a random machine.
+#[derive(Default)]
+struct Topologies {
+    /// Those that are given to cells.
+    devices: Vec<SourceId>,
+    /// Bridges and virtual functions.
+    others: Vec<SourceId>,
+}
+
 /// A device with one function to three, below a port or in the root complex.
 fn add_device(machine: &Machine, random: &mut Random, bus: u8, device: u8, all: &mut Vec<SourceId>) {
     let count = 1 + random.below(3) as u8;
@@ -290,9 +318,10 @@ fn add_device(machine: &Machine, random: &mut Random, bus: u8, device: u8, all: 
 }
 
 /// Root ports, some of them of one device, with a device or a switch below each; devices in the root complex; bridges to PCI.
-fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
+fn random_machine(random: &mut Random) -> (Machine, Topologies) {
     let machine = machine([UnitConfig::server()]);
-    let mut all = Vec::new();
+    let mut functions = Topologies::default();
+    let all = &mut functions.devices;
     let mut bus = 1;
     for number in 0..4 {
         let port = of(0, 1 + number / 2, number % 2);
@@ -301,13 +330,13 @@ fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
             0 => {
                 machine.add_bridge(port, BridgeKind::RootPort, below..=below);
                 random_acs(&machine, random, port);
-                add_device(&machine, random, below, 0, &mut all);
+                add_device(&machine, random, below, 0, all);
                 bus += 1;
             }
             1 => {
                 machine.add_bridge(port, BridgeKind::ExpressToPci, below..=below);
-                add_device(&machine, random, below, 1, &mut all);
-                add_device(&machine, random, below, 2, &mut all);
+                add_device(&machine, random, below, 1, all);
+                add_device(&machine, random, below, 2, all);
                 bus += 1;
             }
             _ => {
@@ -319,26 +348,32 @@ fn random_machine(random: &mut Random) -> (Machine, Vec<SourceId>) {
                     let at = of(below + 1, down, 0);
                     machine.add_bridge(at, BridgeKind::DownstreamPort, below + 2 + down..=below + 2 + down);
                     random_acs(&machine, random, at);
-                    add_device(&machine, random, below + 2 + down, 0, &mut all);
+                    add_device(&machine, random, below + 2 + down, 0, all);
                 }
                 bus += 2 + ports;
             }
         }
         machine.set_config(port, 0x0c, 1 << 23 | 1 << 16);
     }
-    add_device(&machine, random, 0, 5, &mut all);
-    add_device(&machine, random, 0, 6, &mut all);
-    (machine, all)
+    add_device(&machine, random, 0, 5, all);
+    add_device(&machine, random, 0, 6, all);
+    // Two buses for virtual functions behind a port.
+    let port = of(0, 7, 0);
+    machine.add_bridge(port, BridgeKind::RootPort, bus..=bus + 1);
+    random_acs(&machine, random, port);
+    add_virtual(&machine, random, port, bus, &mut functions);
+    functions.others.extend(machine.bridges());
+    (machine, functions)
 }
 
+/// F5: groups are mutual, with virtual and extended functions and bridges in them; and what cells have are no two of a group.
 #[test]
 fn no_device_reaches_another_cells_past_the_units() {
     let mut random = Random::new(0x853c_49e6_748f_ea9b);
-    let (mut assigned, mut refused, mut apart) = (0, 0, 0);
+    let (mut assigned, mut refused, mut apart, mut together) = (0, 0, 0, 0);
     for round in 0..150 {
-        let (machine, all) = random_machine(&mut random);
+        let (machine, Topologies { devices: all, others }) = random_machine(&mut random);
         let iommu = enabled(&machine);
-        let groups: Vec<_> = all.iter().map(|device| iommu.topology().group(&&machine, *device)).collect();
         let cells: Vec<CellId> = (0..3).map(|_| iommu.create_cell(CELL).unwrap()).collect();
         let mut of_cell = Vec::new();
         for device in &all {
@@ -358,11 +393,15 @@ fn no_device_reaches_another_cells_past_the_units() {
                 assert!(own == other || !machine.reaches(from, to), "round {round}: {from} reaches {to}");
             }
         }
-        for (device, group) in all.iter().zip(&groups) {
-            for (other, others) in all.iter().zip(&groups) {
+        let everybody: Vec<_> = all.into_iter().chain(others).collect();
+        let groups: Vec<_> = everybody.iter().map(|device| iommu.topology().group(&&machine, *device)).collect();
+        for (device, group) in everybody.iter().zip(&groups) {
+            for (other, others) in everybody.iter().zip(&groups) {
                 assert_eq!(group.contains(*other), others.contains(*device), "round {round}: {device} and {other}");
+                together += usize::from(device != other && group.contains(*other));
             }
         }
     }
+    assert!(together > 1000, "{together}");
     assert!(assigned > 500 && refused > 500 && apart > 2000, "{assigned}, {refused}, {apart}");
 }

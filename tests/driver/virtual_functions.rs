@@ -1,6 +1,8 @@
 //! Virtual functions (SR-IOV) and extended functions (ARI): whose memory, whose group and whose cache is theirs, too.
 
 use cofferdam::addr::SourceId;
+use cofferdam::iommu::{Error, Refusal};
+use cofferdam::topology::Isolation;
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -69,5 +71,60 @@ fn reserved_memory_of_a_bridge_is_for_all_behind_it() {
     for device in [of(1, 0, 0), of(1, 0x10, 0)] {
         iommu.assign(device, cell).unwrap();
         assert!(write(&machine, device, RESERVED, 1), "{device}");
+    }
+}
+
+/// F5: a device whose functions do not isolate has its virtual functions in its group, in whichever order they are assigned.
+#[test]
+fn virtual_functions_share_the_group_of_their_device() {
+    for ari in [false, true] {
+        for acs in [None, Some(REDIRECTS)] {
+            let machine = machine([UnitConfig::server()]);
+            port(&machine, ari);
+            let [first, second] = [of(1, 0, 0), of(1, 0, 1)];
+            // Numbers within the first eight, or beyond.
+            physical(&machine, first, acs, 2, 2);
+            physical(&machine, second, acs, 2, 0x7f);
+            let [near, far] = [of(1, 0, 2), of(1, 0x10, 0)];
+            let iommu = enabled(&machine);
+            for (it, other, shares) in
+                [(first, second, true), (first, near, true), (second, near, true), (first, far, ari), (near, far, ari)]
+            {
+                for (it, other) in [(it, other), (other, it)] {
+                    let shares = acs.is_none() && shares;
+                    let group = iommu.device_info(it).unwrap().group;
+                    assert_eq!(group.contains(other), shares, "{it} with {other}, ARI: {ari}, {acs:?}");
+                    let cell = alone(&iommu, it).unwrap();
+                    let second = alone(&iommu, other);
+                    assert_eq!(second.is_err(), shares, "{it}, then {other}, ARI: {ari}, {acs:?}");
+                    for cell in second.into_iter().chain([cell]) {
+                        iommu.destroy_cell(cell).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// F10: numbers of virtual functions that are not enabled are nobody's.
+#[test]
+fn virtual_functions_are_there_once_they_are_enabled() {
+    let machine = machine([UnitConfig::server()]);
+    port(&machine, true);
+    physical(&machine, of(1, 0, 0), Some(REDIRECTS), 2, 0x80);
+    let device = of(1, 0x10, 0);
+    let iommu = enabled(&machine);
+    for enabled in [false, true, false] {
+        machine.set_config(of(1, 0, 0), SR_IOV + 8, enabled.into());
+        let expected = if enabled { Isolation::AccessControl } else { Isolation::Unknown };
+        assert_eq!(iommu.device_info(device).unwrap().group.isolation(), expected);
+        match alone(&iommu, device) {
+            Ok(cell) => {
+                iommu.destroy_cell(cell).unwrap();
+            }
+            Err(error) => {
+                assert_eq!((error, enabled), (Error::Refused { device, reason: Refusal::UnknownIsolation }, false))
+            }
+        }
     }
 }

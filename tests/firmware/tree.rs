@@ -65,6 +65,7 @@ impl Tree {
     pub(crate) fn virtual_functions(self, at: SourceId, count: u32, first: u16, stride: u16) -> Self {
         self.with(at, 0x100, 0x0001 | 1 << 16 | 0x140 << 20)
             .with(at, 0x140, 0x0010 | 1 << 16)
+            .with(at, 0x148, 1)
             .with(at, 0x150, count)
             .with(at, 0x154, u32::from(first) | u32::from(stride) << 16)
     }

@@ -30,7 +30,9 @@ pub(in crate::iommu) fn check(config: &Config<'_>, scope: CellSet) -> Result<(),
             return refused(Refusal::UnknownIsolation);
         }
         let mut elsewhere = Others::default();
-        let members = others().filter(|other| other.cell != own.cell && group.contains(other.device));
+        // Either may have been looked at when the other was not there yet.
+        let is_member = |other: &Assignment| group.contains(other.device) || other.group.contains(own.device);
+        let members = others().filter(|other| other.cell != own.cell && is_member(other));
         members.for_each(|other| elsewhere.add(other.device));
         if elsewhere.count() != 0 {
             return refused(Refusal::SharesGroup(elsewhere));

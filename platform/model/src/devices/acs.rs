@@ -6,6 +6,15 @@ pub(crate) const HEADER: u16 = 0x180;
 pub(crate) const REGISTERS: u16 = HEADER + 4;
 /// Id of the extended capability.
 pub(crate) const ID: u16 = 0xd;
-/// P2P Request Redirect and P2P Egress Control, enabled.
-pub(crate) const REDIRECT: u32 = 1 << (16 + 2);
-pub(crate) const EGRESS: u32 = 1 << (16 + 5);
+/// P2P Request Redirect and P2P Egress Control.
+pub(crate) const REDIRECT: u32 = 1 << 2;
+pub(crate) const EGRESS: u32 = 1 << 5;
+/// Where root ports of some chipsets have their control register, of 32 bits behind a capability register of 32 bits.
+pub(crate) const WIDE_CONTROL: u16 = HEADER + 8;
+
+/// Where the registers of a function are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    Usual,
+    Wide,
+}

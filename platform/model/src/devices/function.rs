@@ -15,6 +15,8 @@ pub(crate) struct Function {
     pub(crate) tlb: DeviceTlb,
     /// It has the PCI Express capability.
     express: bool,
+    /// It has Access Control Services.
+    acs: Option<acs::Layout>,
     late: Vec<LateWrite>,
     /// How it can be reset, and how long that takes.
     reset: Option<(Reset, u64)>,
@@ -54,9 +56,30 @@ impl Function {
     }
 
     /// Gives it Access Control Services that can do this much; an extended capability behind all that it has.
-    pub(crate) fn add_acs(&mut self, capability: u16) {
+    pub(crate) fn add_acs(&mut self, capability: u16, layout: acs::Layout) {
+        self.acs = Some(layout);
         self.add_extended(acs::ID, acs::HEADER);
         self.config.insert(acs::REGISTERS, capability.into());
+    }
+
+    /// What Access Control Services are set to, if it has them.
+    pub(crate) fn acs_control(&self) -> Option<u32> {
+        Some(match self.acs? {
+            acs::Layout::Usual => self.read(acs::REGISTERS) >> 16,
+            acs::Layout::Wide => self.read(acs::WIDE_CONTROL),
+        })
+    }
+
+    /// What a register holds after a write to it, as far as Access Control Services are concerned. What is not in the capability
+    /// cannot be switched on; a wide capability register can still be written, as firmware does once.
+    fn after_acs_write(&self, offset: u16, value: u32) -> u32 {
+        let capability = self.read(acs::REGISTERS) & 0xffff;
+        match (self.acs, offset & !3) {
+            (Some(acs::Layout::Usual), acs::REGISTERS) => value & capability << 16 | capability,
+            (Some(acs::Layout::Wide), acs::REGISTERS) => value & 0xffff,
+            (Some(acs::Layout::Wide), acs::WIDE_CONTROL) => value & capability,
+            _ => value,
+        }
     }
 
     /// Appends an extended capability at an offset; a function without any other gets a vendor and an empty first one.
@@ -109,11 +132,7 @@ impl Function {
             // The upper half is Status, which does not take what is written.
             let is_command = (self.express || self.reset.is_some()) && offset & !3 == COMMAND;
             let value = if is_command { self.read(offset) & !0xffff | value & 0xffff } else { value };
-            // What is not in the capability cannot be switched on.
-            let is_acs = self.config.contains_key(&acs::HEADER) && offset & !3 == acs::REGISTERS;
-            let capability = self.read(offset) & 0xffff;
-            let value = if is_acs { value & capability << 16 | capability } else { value };
-            self.set_config(offset, value);
+            self.set_config(offset, self.after_acs_write(offset, value));
             return None;
         };
         let old = self.config.get(&tlb::REGISTERS).copied().unwrap_or(0);

@@ -7,6 +7,7 @@ use crate::devices::acs;
 use crate::devices::all::Devices;
 use crate::devices::bridge::BridgeKind;
 use crate::devices::endpoint::{CAPABILITY, INTEGRATED};
+use crate::devices::function::Function;
 
 /// True if a request of `from` reaches `to` without a look at it by a remapping unit.
 pub(crate) fn reaches(devices: &Devices, from: SourceId, to: SourceId) -> bool {
@@ -80,6 +81,6 @@ fn has_in_window(devices: &Devices, bridge: SourceId, address: u64) -> bool {
 }
 
 fn redirects(devices: &Devices, function: SourceId) -> bool {
-    let has = devices.config(function, acs::HEADER) as u16 == acs::ID;
-    has && devices.config(function, acs::REGISTERS) & (acs::REDIRECT | acs::EGRESS) == acs::REDIRECT
+    let control = devices.get(function).and_then(Function::acs_control);
+    control.is_some_and(|control| control & (acs::REDIRECT | acs::EGRESS) == acs::REDIRECT)
 }

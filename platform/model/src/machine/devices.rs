@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use cofferdam::addr::SourceId;
 
+use crate::devices::acs::Layout;
 use crate::devices::bridge::{Bridge, BridgeKind};
 use crate::devices::reset::Reset;
 use crate::devices::tlb::Answer;
@@ -40,7 +41,13 @@ impl Machine {
     /// Gives a function Access Control Services that can do as much as the bits of `capability` say, all of it off; call it
     /// after [`add_ats`](Self::add_ats).
     pub fn add_acs(&self, function: SourceId, capability: u16) {
-        self.state().board.devices.of(function).add_acs(capability);
+        self.state().board.devices.of(function).add_acs(capability, Layout::Usual);
+    }
+
+    /// The same for a root port whose registers have 32 bits each, Capability and then Control. Firmware has left Capability
+    /// open, so that a write changes it.
+    pub fn add_wide_acs(&self, port: SourceId, capability: u16) {
+        self.state().board.devices.of(port).add_acs(capability, Layout::Wide);
     }
 
     /// Appends an extended capability of a function, of version 1, behind all that it has; its registers are zero until they
@@ -65,6 +72,11 @@ impl Machine {
     /// for devices behind such a one.
     pub fn add_bridge(&self, function: SourceId, kind: BridgeKind, buses: RangeInclusive<u8>) {
         self.state().board.devices.add_bridge(Bridge { function, kind, buses });
+    }
+
+    /// The bridges that were put there.
+    pub fn bridges(&self) -> Vec<SourceId> {
+        self.state().board.devices.bridges().map(|bridge| bridge.function).collect()
     }
 
     /// Opens the memory windows of a bridge, from the first to the last address of whole MiB: that for memory below 4 GiB, and
