@@ -5,6 +5,7 @@ mod device;
 mod edit;
 mod error;
 mod front;
+mod isolation;
 mod lock;
 mod memory;
 mod options;

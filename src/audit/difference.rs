@@ -187,6 +187,29 @@ pub enum Difference {
         /// Which memory.
         memory: PhysRange,
     },
+    /// A device may reach one of another cell without passing a unit, by configuration space as it is now: ports have lost
+    /// Access Control Services. [`Iommu::isolate`](crate::Iommu::isolate) switches them on again.
+    NotIsolated {
+        /// Who.
+        source: SourceId,
+        /// Its cell.
+        cell: CellId,
+        /// Whom it may reach.
+        other: SourceId,
+        /// That one's cell.
+        owner: CellId,
+    },
+    /// Memory that firmware reserves for the device was noted and mapped when it arrived, and configuration space as it is now
+    /// does not say that it is the device's; or the reverse. A bridge has lost its bus numbers, or has others. What the device
+    /// reaches is compared with what was noted.
+    OtherReserved {
+        /// Who.
+        source: SourceId,
+        /// What.
+        region: Region,
+        /// It was noted, and is mapped.
+        mapped: bool,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -279,6 +302,21 @@ impl fmt::Display for Difference {
                     write!(f, " of {cell}")?;
                 }
                 write!(f, " reaches {memory}, which belongs to {owner}")
+            }
+            Self::NotIsolated { source, cell, other, owner } => {
+                write!(f, "nothing isolates {source} of {cell} from {other} of {owner}")
+            }
+            Self::OtherReserved { source, region, mapped: true } => {
+                write!(
+                    f,
+                    "{region} is mapped for {source} as reserved, but configuration space does not lead to it any more"
+                )
+            }
+            Self::OtherReserved { source, region, mapped: false } => {
+                write!(
+                    f,
+                    "firmware reserves {region} for {source} by configuration space as it is now, which is not mapped"
+                )
             }
         }
     }

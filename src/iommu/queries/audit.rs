@@ -3,6 +3,7 @@
 
 mod auditor;
 mod holdings;
+mod machine;
 
 use crate::audit::{Difference, Findings, LiveRegisters, LiveTables, Mode, Reach, Seen};
 use crate::hal::Hal;
@@ -31,6 +32,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// that does not snoop, and what a unit still has cached, is not found. Nor is a pointer to another page table that says
     /// the same, since no device reaches anything else by it.
     ///
+    /// Configuration space is held against what was noted of each device when it arrived: what isolates it from devices of other
+    /// cells, and which memory firmware reserves for it.
+    ///
     /// Waits until no change is under way, then keeps all others out until it is through. It reads each page table once for
     /// every source-id that uses it, and no more of them than the driver made, however tables are linked. A unit that failed
     /// is compared like any other, so what it did not do is reported.
@@ -58,6 +62,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
         for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
             auditor.unit(index, unit);
         }
+        auditor.machine();
         Ok(Audit { differences: auditor.findings.count(), ..auditor.audit })
     }
 

@@ -1,0 +1,56 @@
+//! What isolates devices from each other, switched on again.
+#![forbid(unsafe_code)]
+
+use super::error::Error;
+use super::front::Iommu;
+use crate::hal::Hal;
+use crate::pci;
+use crate::unit::Unit;
+
+impl<H: Hal> Iommu<'_, H> {
+    /// Switches Access Control Services on in all ports and functions that have them, as [`enable`](Self::enable) does, and
+    /// looks at the group of each assigned device again. To be called whenever ports may have lost them, or new ones are there:
+    /// after the machine slept, after a port or a bus was reset, after hot-plug. Bridges have their bus numbers by then.
+    ///
+    /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) tells which.
+    /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment.
+    ///
+    /// The lock on the configuration is taken for the functions of a bus, and for a device, at a time. While a device is reset
+    /// as it leaves its cell, the call waits: nobody may look at that device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEnabled`]; or a reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`].
+    /// What comes after is as it was then; the call may be repeated.
+    pub fn isolate(&self) -> Result<(), Error> {
+        for (index, segment) in self.units.iter().map(Unit::segment).enumerate() {
+            if self.units.iter().position(|unit| unit.segment() == segment) == Some(index) {
+                (0..=u8::MAX).try_for_each(|bus| self.isolate_bus(segment, bus))?;
+            }
+        }
+        let mut index = 0;
+        while self.note_group(index)? {
+            index += 1;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn isolate_bus(&self, segment: u16, bus: u8) -> Result<(), Error> {
+        let config = self.between_resets()?;
+        if !config.enabled {
+            return Err(Error::NotEnabled);
+        }
+        pci::isolate_bus(&self.hal, segment, bus);
+        Ok(())
+    }
+
+    /// Notes the group of the n-th device as it is now. False if there is none.
+    #[inline(never)]
+    fn note_group(&self, index: usize) -> Result<bool, Error> {
+        let mut config = self.between_resets()?;
+        let Some(device) = config.devices.get_mut(index) else { return Ok(false) };
+        device.group = self.topology.group(&self.hal, device.device);
+        Ok(true)
+    }
+}

@@ -1,0 +1,161 @@
+//! Access Control Services: where their registers are, who loses them, and how they come back.
+
+use cofferdam::CellId;
+use cofferdam::addr::SourceId;
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{Difference, Error, Refusal};
+use cofferdam::topology::Isolation;
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::{bridge, of_machine};
+
+use crate::groups::{alone, of, switch};
+
+const ACS: u16 = 0x1d;
+/// Capability and control, where the model has them.
+const REGISTERS: u16 = 0x184;
+const RESERVED: u64 = 0x7800_0000;
+
+fn differences(iommu: &Front<&Machine>) -> Vec<Difference> {
+    let mut all = Vec::new();
+    iommu.audit(|difference| all.push(difference)).unwrap();
+    all
+}
+
+fn shares_group<T>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Refused { reason: Refusal::SharesGroup(_), .. }))
+}
+
+/// Each device reaches the other without passing a unit.
+fn each_other(devices: [SourceId; 2], cells: [CellId; 2]) -> Vec<Difference> {
+    let pair = |from: usize, to: usize| Difference::NotIsolated {
+        source: devices[from],
+        cell: cells[from],
+        other: devices[to],
+        owner: cells[to],
+    };
+    vec![pair(0, 1), pair(1, 0)]
+}
+
+/// I11: ports that lost control are told by the audit, and a call on a front that is shared switches it on again.
+#[test]
+fn control_that_was_lost_is_told_and_comes_back() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
+    let iommu = enabled(&machine);
+    let cells = devices.map(|device| alone(&iommu, device).unwrap());
+    assert_eq!(differences(&iommu), []);
+    for lost in [vec![of(2, 0, 0)], vec![of(2, 0, 0), of(2, 1, 0), of(0, 1, 0)], vec![of(0, 1, 0)]] {
+        lost.iter().for_each(|port| machine.set_config(*port, REGISTERS, ACS.into()));
+        let reached = machine.reaches(devices[0], devices[1]) || machine.reaches(devices[1], devices[0]);
+        assert!(reached, "{lost:?}");
+        let told = differences(&iommu);
+        assert_eq!(told, each_other(devices, cells), "{lost:?}");
+        assert_eq!(
+            told[0].to_string(),
+            format!("nothing isolates {} of {} from {} of {}", devices[0], cells[0], devices[1], cells[1])
+        );
+        (&iommu).isolate().unwrap();
+        assert_eq!(differences(&iommu), [], "{lost:?}");
+        assert!(!machine.reaches(devices[0], devices[1]) && !machine.reaches(devices[1], devices[0]));
+    }
+}
+
+/// I11: a switch that is plugged in later isolates from the call on; what was refused before is not any more.
+#[test]
+fn ports_that_are_plugged_in_are_switched_on_by_the_call() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[]).unwrap();
+    assert_eq!(iommu.isolate(), Err(Error::NotEnabled));
+    iommu.enable().unwrap();
+    let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
+    alone(&iommu, devices[0]).unwrap();
+    assert!(shares_group(alone(&iommu, devices[1])));
+    iommu.isolate().unwrap();
+    let second = alone(&iommu, devices[1]).unwrap();
+    assert_eq!(differences(&iommu), []);
+    assert_eq!(iommu.device_info(devices[1]).unwrap().group.isolation(), Isolation::AccessControl);
+    // A port that has none is beyond help: the audit goes on telling.
+    machine.set_config(of(2, 1, 0), 0x180, 0);
+    iommu.isolate().unwrap();
+    assert_eq!(differences(&iommu).len(), 2);
+    iommu.release(devices[1]).unwrap();
+    assert!(shares_group(iommu.assign(devices[1], second)));
+}
+
+/// F9: root ports of Intel's 100 and 200 series have two wide registers. Control is switched on at its place, and Capability,
+/// which firmware may have left open, keeps what it says.
+#[test]
+fn wide_registers_are_set_at_their_place() {
+    for (id, wide) in [
+        (0xa110, true),
+        (0xa11f, true),
+        (0xa167, true),
+        (0xa16a, true),
+        (0xa290, true),
+        (0xa2ee, true),
+        (0x9d10, true),
+        (0x9d1b, true),
+        (0xa120, false),
+        (0xa166, false),
+        (0x9d0f, false),
+        (0x9d1c, false),
+    ] {
+        let machine = machine([UnitConfig::server()]);
+        let ports = [of(0, 0x1c, 0), of(0, 0x1c, 4)];
+        for (port, bus) in ports.iter().zip([1, 2]) {
+            machine.add_bridge(*port, BridgeKind::RootPort, bus..=bus);
+            machine.set_config(*port, 0, id << 16 | 0x8086);
+            machine.set_config(*port, 0x0c, 1 << 23 | 1 << 16);
+            machine.add_wide_acs(*port, 0x0f);
+        }
+        let devices = [of(1, 0, 0), of(2, 0, 0)];
+        devices.iter().for_each(|device| machine.add_express(*device));
+        let iommu = enabled(&machine);
+        assert_eq!(machine.config_read(ports[0], REGISTERS), 0x0f, "{id:#x}: Capability");
+        assert_eq!(machine.config_read(ports[0], REGISTERS + 4), if wide { 0x0d } else { 0 }, "{id:#x}: Control");
+        alone(&iommu, devices[0]).unwrap();
+        let second = alone(&iommu, devices[1]);
+        assert_eq!(machine.reaches(devices[1], devices[0]), !wide, "{id:#x}");
+        assert_eq!(second.is_ok(), wide, "{id:#x}");
+        assert!(wide || shares_group(second));
+    }
+}
+
+/// F9: a port whose capability says nothing does not isolate.
+#[test]
+fn a_port_with_an_empty_capability_does_not_isolate() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [Some(0), Some(0)]);
+    let iommu = enabled(&machine);
+    assert!(machine.reaches(devices[0], devices[1]));
+    alone(&iommu, devices[0]).unwrap();
+    assert!(shares_group(alone(&iommu, devices[1])));
+}
+
+/// F6: what was noted for a device is what the audit expects. That configuration space says otherwise now is told once, and by
+/// that name.
+#[test]
+fn reserved_memory_that_configuration_space_lost_is_told_as_that() {
+    let machine = machine([UnitConfig::server()]);
+    let port = of(0, 1, 0);
+    machine.add_bridge(port, BridgeKind::RootPort, 5..=6);
+    machine.add_acs(port, ACS);
+    let devices = [of(5, 0, 0), of(7, 0, 0)];
+    devices.iter().for_each(|device| machine.add_express(*device));
+    let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + 0x1fff, &[bridge(1, 0)]).table();
+    let iommu = enabled_front(&machine, &table, Default::default());
+    let cell = alone(&iommu, devices[0]).unwrap();
+    iommu.assign(devices[1], cell).unwrap();
+    assert_eq!(differences(&iommu), []);
+    let memory = region(RESERVED, RESERVED, 0x2000, cofferdam::addr::Rights::all());
+    let told = |device: usize, mapped| Difference::OtherReserved { source: devices[device], region: memory, mapped };
+    // The bridge has lost its numbers, and then it has others.
+    machine.set_config(port, 0x18, 0);
+    assert_eq!(differences(&iommu), [told(0, true)]);
+    machine.set_config(port, 0x18, 7 << 16 | 7 << 8);
+    assert_eq!(differences(&iommu), [told(0, true), told(1, false)]);
+    let text = "firmware reserves 0x78000000..=0x78001fff";
+    assert!(told(1, false).to_string().starts_with(text), "{}", told(1, false));
+}
