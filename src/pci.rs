@@ -4,6 +4,7 @@
 //! makes no sense is not there.
 
 mod acs;
+mod alias;
 mod ats;
 mod bridge;
 mod capability;
@@ -18,6 +19,7 @@ mod window;
 
 pub(crate) use acs::{isolate_all, isolate_bus, isolates};
 pub(crate) use ats::Ats;
+pub(crate) use alias::{alias, functions_with_alias};
 pub(crate) use bridge::{
     Bridge, bridge, bridges_above, bridges_on, forwards_extended_functions, has_extended_functions,
 };

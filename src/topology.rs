@@ -16,7 +16,7 @@ mod window;
 
 use core::mem::MaybeUninit;
 
-use crate::addr::{Region, SourceId};
+use crate::addr::{Region, Requester, SourceId};
 use crate::firmware::{Finding, Flaw, TableError, dmar};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 
@@ -218,6 +218,22 @@ impl<'s> Topology<'s> {
 
     /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.
     pub fn group(&self, config: &impl ConfigSpace, source: SourceId) -> Group {
+    /// Takes in that the requests of a function may carry this id, too, as a caller knows who knows the device: it is one of
+    /// [`requesters`](Self::requesters) from then on, and whoever shares it belongs to the same cell. What is known of a device by
+    /// its vendor and device id needs no call. An alias that is known already is left alone.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for one more scope.
+    pub fn add_alias(&mut self, function: SourceId, alias: Requester) -> Result<(), Full> {
+        let role = Role::Alias(alias.in_segment(function.segment()));
+        if self.scopes.iter().any(|scope| scope.source == function && scope.role == role) {
+            return Ok(());
+        }
+        let full = Full { what: "device scopes", capacity: self.scopes.capacity() };
+        self.scopes.push(Scope { source: function, target: Target::Function, role, offset: 0 }).map_err(|_| full)
+    }
+
         Group::of(config, source)
     }
 

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::edit::DeviceConfig;
-use super::error::{NoDeviceTlb, Refusal};
+use super::error::{Error, NoDeviceTlb, Refusal};
 use super::front::Iommu;
-use crate::addr::SourceId;
+use super::state::Assignment;
+use crate::addr::{Requester, SourceId};
 use crate::contract::Features;
 use crate::firmware::dmar::Properties;
 use crate::hal::Hal;
@@ -12,6 +13,25 @@ use crate::pci::{self, Ats};
 use crate::topology::{Requesters, UnitIndex};
 
 impl<H: Hal> Iommu<'_, H> {
+    /// Takes in that the requests of a device may carry this id, too ([`Topology::add_alias`](crate::topology::Topology)): it
+    /// gets an entry with the device's own, and whoever shares it belongs to the same cell. The id is the unit's that serves the
+    /// device, or the device is refused from then on. After [`probe_acpi`](Self::probe_acpi), before the device is assigned.
+    ///
+    /// # Errors
+    ///
+    /// A device with either id has a cell ([`Error::Busy`]), or there is no room for one more scope ([`Error::Full`]): nothing
+    /// changed.
+    pub fn add_alias(&mut self, device: SourceId, alias: Requester) -> Result<(), Error> {
+        let is_concerned = |other: &&Assignment| {
+            let ids = [device.into(), alias];
+            other.device.segment() == device.segment() && ids.iter().any(|id| other.requesters.contains(id))
+        };
+        if let Some(other) = self.config.get_mut().devices.iter().find(is_concerned) {
+            return Err(Error::Busy { device: other.device, cell: other.cell });
+        }
+        Ok(self.topology.add_alias(device, alias)?)
+    }
+
     /// Why a device that this unit serves is given to no cell.
     #[inline(never)]
     pub(super) fn refusal(&self, device: SourceId, unit: UnitIndex, requesters: &Requesters) -> Option<Refusal> {

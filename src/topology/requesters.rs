@@ -27,6 +27,7 @@ impl Requesters {
     pub(super) fn add_all(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
         self.add(source)?;
         self.add_phantom_functions(config, source)?;
+        self.add_known_alias(config, source)?;
         // What is behind a conventional bridge carries the bridge's id.
         if let Some(bridge) = pci::bridge(config, source)
             && is_conventional(config, source)
@@ -85,6 +86,19 @@ impl Requesters {
             } else if same(source) {
                 // What should be nobody's number is a function all the same.
                 self.add_shared((function.requester(), function.requester()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the id of another function, if the device is known to use that, and the functions that are known to use one of these
+    /// ids.
+    fn add_known_alias(&mut self, config: &impl ConfigSpace, source: SourceId) -> Result<(), Full> {
+        let alias = pci::alias(config, source);
+        alias.map_or(Ok(()), |alias| self.add(alias))?;
+        for id in alias.into_iter().chain([source]) {
+            for other in pci::functions_with_alias(config, id).filter(|other| *other != source) {
+                self.add_shared((other.requester(), other.requester()))?;
             }
         }
         Ok(())

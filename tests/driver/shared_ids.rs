@@ -173,3 +173,59 @@ fn a_conventional_bridge_on_pci_has_its_own_id() {
         assert!(write(&machine, device, INPUT, 1), "{device}");
     }
 }
+
+/// F8: a device that is known to use another function's id gets an entry with that, too, and shares a cell with that function.
+#[test]
+fn a_device_that_uses_another_functions_id_reaches_its_memory() {
+    for both in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        let [device, beside] = [of(0, 5, 0), of(0, 5, 1)];
+        machine.add_express(device);
+        machine.set_config(device, 0, 0x9230_1b4b);
+        if both {
+            machine.add_express(beside);
+            [device, beside].iter().for_each(|it| machine.set_config(*it, 0x0c, 1 << 23));
+            [device, beside].iter().for_each(|it| machine.add_acs(*it, 0x0c));
+        }
+        let iommu = enabled(&machine);
+        assert_eq!(iommu.device_info(device).unwrap().requesters.ids(), [device, beside]);
+        let cell = alone(&iommu, device).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        assert!(write(&machine, beside, INPUT, 1), "its requests come as function 1's");
+        if both {
+            let refused = Error::Refused { device: beside, reason: Refusal::SharesRequester(device) };
+            assert_eq!(alone(&iommu, beside).unwrap_err(), refused);
+            assert!(iommu.device_info(beside).unwrap().requesters.shared_with(device));
+        }
+        iommu.release(device).unwrap();
+        assert!(!write(&machine, beside, INPUT, 1));
+    }
+}
+
+/// F8: a caller who knows of another id says so, before any device with either has a cell.
+#[test]
+fn a_caller_may_state_an_alias() {
+    let machine = machine([UnitConfig::server()]);
+    let [device, other, third] = [of(0, 5, 0), of(0, 9, 0), of(0, 10, 0)];
+    [device, other, third].iter().for_each(|it| machine.add_express(*it));
+    let mut iommu = enabled(&machine);
+    iommu.add_alias(device, other.into()).unwrap();
+    iommu.add_alias(device, other.into()).unwrap();
+    let cell = alone(&iommu, device).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    assert!(write(&machine, device, INPUT, 1) && write(&machine, other, INPUT, 1));
+    let refused = Error::Refused { device: other, reason: Refusal::SharesRequester(device) };
+    assert_eq!(alone(&iommu, other).unwrap_err(), refused);
+    for (source, alias) in [(device, third), (third, other)] {
+        assert_eq!(iommu.add_alias(source, alias.into()), Err(Error::Busy { device, cell }));
+    }
+    iommu.release(device).unwrap();
+    iommu.add_alias(third, other.into()).unwrap();
+    iommu.assign(third, cell).unwrap();
+    assert!(matches!(alone(&iommu, device), Err(Error::Refused { reason: Refusal::SharesRequester(_), .. })));
+    // There is room for so many.
+    let full = (0..=u8::MAX).find_map(|bus| iommu.add_alias(device, of(bus, 30, 0).into()).err());
+    let before = iommu.device_info(third).unwrap();
+    assert!(full.is_none() || matches!(full, Some(Error::Full(_))));
+    assert_eq!(before.requesters.ids(), [third, other]);
+}
