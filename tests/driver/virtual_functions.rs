@@ -128,3 +128,33 @@ fn virtual_functions_are_there_once_they_are_enabled() {
         }
     }
 }
+
+/// F4: what function 0 says of CXL.cache holds for all functions of its device, unless its map excludes them.
+#[test]
+fn function_0_says_for_its_device_that_it_caches_memory() {
+    const DEVICE: u16 = 0x200;
+    const MAP: u16 = 0x280;
+    for ari in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        port(&machine, ari);
+        let all = [of(1, 0, 0), of(1, 0, 1), of(1, 0, 2), of(1, 5, 0)];
+        for function in all {
+            machine.add_express(function);
+            machine.set_config(function, 0x0c, 1 << 23);
+        }
+        machine.add_extended(all[0], 0x23, DEVICE);
+        machine.set_config(all[0], DEVICE + 4, 0x03c0_1e98);
+        machine.set_config(all[0], DEVICE + 8, 1 << 16);
+        machine.add_extended(all[0], 0x23, MAP);
+        machine.set_config(all[0], MAP + 4, 0x02c0_1e98);
+        machine.set_config(all[0], MAP + 8, 2);
+        // Function 2 is excluded: by its number, or as the second of device 0.
+        let (register, bit) = if ari { (0, 2) } else { (2, 0) };
+        machine.set_config(all[0], MAP + 0x0c + 4 * register, 1 << bit);
+        let iommu = enabled(&machine);
+        let needs = all.map(|function| iommu.device_info(function).unwrap().needs_device_tlb);
+        assert_eq!(needs, [true, true, false, ari], "ARI: {ari}");
+        let refused = Error::Refused { device: all[1], reason: Refusal::NeedsDeviceTlb };
+        assert_eq!(alone(&iommu, all[1]).unwrap_err(), refused);
+    }
+}
