@@ -14,6 +14,7 @@ mod cxl;
 mod express;
 mod header;
 mod reset;
+mod resizable;
 mod sr_iov;
 mod window;
 

@@ -32,15 +32,17 @@ impl CoherencyPolicy {
 /// What a cell has had a device do, it may still do in its next cell, as soon as that switches bus mastering on: to
 /// addresses that mean something else there. A reset makes it forget. It takes 100 ms, for eight devices of a change at a time.
 ///
-/// Afterwards the device has its base addresses and the rest of its header as before, with bus mastering off; of its
-/// capabilities only Device Control, Device Control 2 and Access Control Services. Interrupts (MSI, MSI-X), power management,
+/// Afterwards the device has its base addresses, their sizes and the rest of its header as before, with bus mastering off, and
+/// what its virtual functions are to have; of its other capabilities only Device Control, Device Control 2 and Access Control
+/// Services. Interrupts (MSI, MSI-X), power management,
 /// error reporting and the like are up to its next driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResetPolicy {
     /// If it can be. A bridge cannot, nor can a function while it has virtual functions, which it would take with it.
     #[default]
     IfPossible,
-    /// A device that cannot be is refused; one that cannot be any more when it is to leave stays, blocked.
+    /// A device that cannot be is refused; one that cannot be any more when it is to leave stays, blocked. One that is not there
+    /// any more has nothing to be reset.
     Required,
     /// Whoever gives it to another cell resets it before.
     Never,

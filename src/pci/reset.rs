@@ -4,7 +4,7 @@
 use heapless::Vec;
 
 use super::capability::capability;
-use super::{ConfigSpace, acs, express, header, sr_iov};
+use super::{ConfigSpace, acs, express, header, resizable, sr_iov};
 use crate::addr::SourceId;
 use crate::hal::Hal;
 
@@ -30,6 +30,9 @@ const FEATURES_PENDING: u32 = 1 << 8;
 
 /// Command; cache line size and latency timer; six base addresses; that of the ROM; interrupt line.
 const HEADER: [u16; 10] = [CACHE_LINE, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30, 0x3c, COMMAND];
+/// Device Control and Device Control 2, control of Access Control Services, and what is above; sizes of base addresses, and what
+/// virtual functions are to have.
+const SAVED: usize = 3 + HEADER.len() + 2 * resizable::MAX + sr_iov::SET_UP;
 const COMMAND: u16 = 0x04;
 const CACHE_LINE: u16 = 0x0c;
 
@@ -72,7 +75,7 @@ pub(crate) struct Reset {
     at: u16,
     start: u32,
     /// Registers that are to be as they were, Command last.
-    saved: Vec<(u16, u32), 13>,
+    saved: Vec<(u16, u32), SAVED>,
 }
 
 impl Reset {
@@ -93,8 +96,11 @@ impl Reset {
             }
             Capability::Features(at) => (at + FEATURES_CONTROL, FEATURES_RESET),
         };
-        let acs = acs::control(config, function);
-        for (at, value) in acs.into_iter().chain(HEADER.map(word)) {
+        // Base addresses come after their sizes.
+        let sizes = |kind| resizable::sizes(config, function, kind);
+        let others = acs::control(config, function).into_iter().chain(sizes(resizable::OWN));
+        let virtual_ones = sizes(resizable::VIRTUAL).chain(sr_iov::set_up(config, function));
+        for (at, value) in others.chain(virtual_ones).chain(HEADER.map(word)) {
             // No bit of Status is cleared, and no self-test started.
             let value = if at == COMMAND || at == CACHE_LINE { value & 0xffff } else { value };
             let _ = saved.push((at, value));
@@ -146,5 +152,45 @@ mod tests {
             assert!(reset.saved.contains(&saved), "{:x?}", reset.saved);
         }
         assert_eq!((reset.at, reset.start, reset.saved.last()), (0x44, 1, Some(&(COMMAND, 0x0007))));
+    }
+
+    /// F19: sizes are set before the base addresses, and what virtual functions are to have is set without VF Enable.
+    #[test]
+    fn sizes_come_before_base_addresses() {
+        let registers = [
+            (0, 0x1234_8086),
+            (COMMAND, 0x0010_0007),
+            (0x10, 0xfebf_0000),
+            (0x34, 0x40),
+            (0x40, FEATURES_CAN | u32::from(FEATURES)),
+            (0x100, 0x2000_0000 | 1 << 16 | 0x15),
+            (0x108, 2 << 5 | 5 << 8),
+            (0x110, 7 << 8 | 2),
+            (0x200, 0x3000_0000 | 1 << 16 | 0x24),
+            (0x208, 1 << 5 | 6 << 8),
+            (0x300, 1 << 16 | 0x10),
+            (0x308, 0x0001_0018),
+            (0x310, 0x0007_0004),
+            (0x320, 0x10),
+            (0x324, 0xe000_0004),
+            (0x338, 9),
+        ];
+        let registers: Vec<_, 16> = registers.into_iter().map(|(at, it)| (function(1), at, it)).collect();
+        let saved = Reset::of(&FewRegisters(&registers), function(1)).unwrap().saved;
+        let place =
+            |of: (u16, u32)| saved.iter().position(|it| *it == of).unwrap_or_else(|| panic!("{of:x?}: {saved:x?}"));
+        let order = [
+            (0x108, 2 << 5 | 5 << 8),
+            (0x110, 7 << 8 | 2),
+            (0x208, 1 << 5 | 6 << 8),
+            (0x320, 0x10),
+            (0x324, 0xe000_0004),
+            (0x338, 9),
+            (0x308, 0x18),
+            (0x310, 4),
+            (0x10, 0xfebf_0000),
+            (COMMAND, 7),
+        ];
+        assert!(order.map(place).is_sorted(), "{saved:x?}");
     }
 }

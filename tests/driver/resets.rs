@@ -308,3 +308,65 @@ fn a_device_that_is_still_reset_is_given_to_no_other_cell() {
     iommu.release(device).unwrap();
     assert_eq!(machine.config_read(device, 0x10), 0xfe00_0000, "base addresses are as they were");
 }
+
+/// F19: a reset of a function loses the sizes of its base addresses and what its virtual functions are to have, and the driver
+/// sets them as they were.
+#[test]
+fn sizes_and_virtual_functions_are_as_before_a_reset() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 3);
+    resettable(&machine, device, Reset::Express, 0);
+    for (id, at) in [(0x15, 0x200), (0x24, 0x220), (0x10, 0x240)] {
+        machine.add_extended(device, id, at);
+    }
+    let registers = [
+        (0x10, 0xe000_0000),
+        // Two base addresses of a size, and one of virtual functions.
+        (0x208, 2 << 5 | 8 << 8),
+        (0x210, 0x5 << 8 | 2),
+        (0x228, 1 << 5 | 4 << 8),
+        // ARI Capable Hierarchy; NumVFs; System Page Size; two base addresses.
+        (0x248, 0x10),
+        (0x250, 4),
+        (0x260, 0x10),
+        (0x264, 0xd000_000c),
+        (0x268, 0x30),
+    ];
+    registers.iter().for_each(|&(at, value)| machine.set_config(device, at, value));
+    let iommu = enabled(&machine);
+    let cell = cell_of(&iommu, ResetPolicy::Required, &[device]);
+    iommu.destroy_cell(cell).unwrap();
+    assert_eq!(machine.resets(device), 1);
+    for (at, value) in registers {
+        assert_eq!(machine.config_read(device, at), value, "{at:#x}");
+    }
+}
+
+/// U10: a device that was pulled out, with a device-TLB and in need of a reset, does not keep its cell.
+#[test]
+fn a_device_that_was_pulled_out_leaves_its_cell() {
+    for (name, unit) in presets_with_device_tlbs() {
+        for first in [false, true] {
+            let machine = machine([unit.clone()]);
+            let (device, other) = (function(0, 2), function(0, 4));
+            resettable(&machine, device, Reset::Express, 0);
+            machine.add_ats(device, 32);
+            let iommu = enabled_with_ats(&machine);
+            let cell = cell_of(&iommu, ResetPolicy::Required, &[]);
+            iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+            machine.pull_out(device);
+            if first {
+                // Whoever changes the cell before notices, and the device is blocked.
+                let error = iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+                assert!(matches!(error, Error::Unit(_)), "{name}: {error}");
+            }
+            let before = machine.now_ns();
+            iommu.destroy_cell(cell).unwrap();
+            assert!(machine.now_ns() - before < MILLISECOND, "{name}: it was not waited for");
+            assert!(!write(&machine, device, INPUT, 1));
+            let cell = cell_of(&iommu, ResetPolicy::Never, &[other]);
+            assert!(write(&machine, other, INPUT, 1), "{name}");
+            iommu.destroy_cell(cell).unwrap();
+        }
+    }
+}

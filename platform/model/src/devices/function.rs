@@ -15,6 +15,7 @@ pub(crate) struct Function {
     pub(crate) tlb: DeviceTlb,
     /// It has the PCI Express capability.
     express: bool,
+    pulled_out: bool,
     /// It has Access Control Services.
     acs: Option<acs::Layout>,
     late: Vec<LateWrite>,
@@ -26,9 +27,18 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    /// True if it is there: a test has set one of its registers, or given it a capability.
+    /// True if it is there: a test has set one of its registers, or given it a capability, and has not pulled it out.
     pub(crate) fn is_there(&self) -> bool {
-        !self.config.is_empty()
+        !self.config.is_empty() && !self.pulled_out
+    }
+
+    /// It is gone, and answers nothing any more.
+    pub(crate) fn pull_out(&mut self) {
+        self.pulled_out = true;
+        self.tlb.answer = tlb::Answer::Never;
+        self.tlb.ats = self.tlb.ats.map(|_| Ats::Done);
+        self.tlb.cached.clear();
+        self.late.clear();
     }
 
     pub(crate) fn set_config(&mut self, offset: u16, value: u32) {
@@ -92,6 +102,15 @@ impl Function {
         }
         *self.config.entry(last).or_default() |= u32::from(at) << 20;
         self.config.insert(at, 1 << 16 | u32::from(id));
+    }
+
+    /// Where it has an extended capability.
+    fn extended(&self, id: u16) -> Option<u16> {
+        let mut at = 0x100;
+        while *self.config.get(&at)? as u16 != id {
+            at = self.next_extended(at)?;
+        }
+        Some(at)
     }
 
     /// Where the extended capability behind the one at an offset is.
@@ -162,6 +181,11 @@ impl Function {
         self.tlb.cached.clear();
         self.tlb.ats = self.tlb.ats.map(|_| Ats::Done);
         self.config.iter_mut().for_each(|(offset, value)| *value = reset::after(*offset, *value));
+        for id in [reset::SR_IOV].into_iter().chain(reset::RESIZABLE) {
+            let Some(at) = self.extended(id) else { continue };
+            let registers = self.config.iter_mut().filter(|(offset, _)| (at..at + 0x40).contains(*offset));
+            registers.for_each(|(offset, value)| *value = reset::after_in(id, offset - at, *value));
+        }
         let takes = self.reset.map_or(0, |(_, takes)| takes);
         self.in_reset = Some((now, now.saturating_add(takes)));
         self.resets += 1;

@@ -28,6 +28,24 @@ pub(crate) const FEATURES_START: u32 = 1;
 /// Transactions Pending of its status register.
 pub(crate) const FEATURES_PENDING: u32 = 1 << 8;
 
+/// Extended capabilities that a reset touches beyond fixed places: SR-IOV, and resizable base addresses of a function and of its
+/// virtual functions.
+pub(crate) const SR_IOV: u16 = 0x10;
+pub(crate) const RESIZABLE: [u16; 2] = [0x15, 0x24];
+
+/// What a register of such a capability holds after a reset, by its offset there.
+pub(crate) fn after_in(id: u16, offset: u16, value: u32) -> u32 {
+    match (id, offset) {
+        // Control, NumVFs; the smallest page; base addresses.
+        (SR_IOV, 0x08 | 0x10) => value & 0xffff_0000,
+        (SR_IOV, 0x20) => 1,
+        (SR_IOV, 0x24..=0x38) => 0,
+        // The size.
+        (0x15 | 0x24, 0x08..=0x30) if offset % 8 == 0 => value & !0x3f00,
+        _ => value,
+    }
+}
+
 /// What a register holds after a reset of its function: what a driver may set is gone.
 pub(crate) fn after(offset: u16, value: u32) -> u32 {
     match offset {

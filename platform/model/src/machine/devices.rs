@@ -74,6 +74,12 @@ impl Machine {
         self.state().board.devices.add_bridge(Bridge { function, kind, buses });
     }
 
+    /// Pulls a function out while it is in use: its configuration space reads as all ones, it answers no invalidation, and sends
+    /// nothing by itself.
+    pub fn pull_out(&self, function: SourceId) {
+        self.state().board.devices.of(function).pull_out();
+    }
+
     /// The bridges that were put there.
     pub fn bridges(&self) -> Vec<SourceId> {
         self.state().board.devices.bridges().map(|bridge| bridge.function).collect()
