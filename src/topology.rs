@@ -27,7 +27,7 @@ pub use reserved::ReservedMemory;
 pub(crate) use reserved::overlapping;
 pub use scope::{Role, Scope, Target};
 pub use unit::{AmdUnit, UnitIndex, UnitInfo, UnitKind};
-pub use window::BridgeWindow;
+pub use window::{BridgeWindow, WindowKind};
 
 /// What the firmware's table says about the machine. It lies in memory that its user hands over.
 #[derive(Debug)]

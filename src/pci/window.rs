@@ -6,6 +6,7 @@
 //! | 0x20 | 15:4, 31:20 | bits 31:20 of the first and of the last address of the memory window |
 //! | 0x24 | 15:4, 31:20 | the same of the prefetchable one; 3:0 is 1 if that has addresses of 64 bits |
 //! | 0x28, 0x2c | 31:0 | bits 63:32 of its first and of its last address, if it has |
+//! | 0x3c | 19 | VGA Enable of Bridge Control: 0xa0000 to 0xbffff is a window, too |
 #![forbid(unsafe_code)]
 
 use super::ConfigSpace;
@@ -18,15 +19,21 @@ const WINDOW: u16 = 0x20;
 const PREFETCHABLE: u16 = 0x24;
 const UPPER: [u16; 2] = [0x28, 0x2c];
 const HAS_UPPER: u32 = 1;
+const BRIDGE_CONTROL: u16 = 0x3c;
+const VGA: u32 = 1 << 19;
+const VGA_FIRST: Iova = Iova::new(0xa_0000);
+const VGA_BYTES: u64 = 0x2_0000;
 
-/// A bridge's windows that are open: the memory window, and the prefetchable one.
-pub(crate) fn windows(config: &impl ConfigSpace, bridge: SourceId) -> [Option<IovaRange>; 2] {
+/// A bridge's windows that are open: the memory window, the prefetchable one, and that of VGA.
+pub(crate) fn windows(config: &impl ConfigSpace, bridge: SourceId) -> [Option<IovaRange>; 3] {
     if config.read(bridge, COMMAND) & MEMORY == 0 {
-        return [None; 2];
+        return [None; 3];
     }
+    let has_vga = config.read(bridge, BRIDGE_CONTROL) & VGA != 0;
+    let vga = IovaRange::new(VGA_FIRST, VGA_BYTES).filter(|_| has_vga);
     let prefetchable = config.read(bridge, PREFETCHABLE);
     let upper = if prefetchable & 0xf == HAS_UPPER { UPPER.map(|at| config.read(bridge, at)) } else { [0; 2] };
-    [window(config.read(bridge, WINDOW), [0; 2]), window(prefetchable, upper)]
+    [window(config.read(bridge, WINDOW), [0; 2]), window(prefetchable, upper), vga]
 }
 
 /// Whole MiB; none if the first is above the last.
@@ -41,10 +48,24 @@ mod tests {
     use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
-    fn of(registers: &[(u16, u32)]) -> [Option<(u64, u64)>; 2] {
+    fn all(registers: &[(u16, u32)]) -> [Option<(u64, u64)>; 3] {
         let registers: Vec<_> = registers.iter().map(|(at, value)| (function(1), *at, *value)).collect();
         let ends = |range: IovaRange| (range.start().as_u64(), range.last().as_u64());
         windows(&FewRegisters(&registers), function(1)).map(|window| window.map(ends))
+    }
+
+    fn of(registers: &[(u16, u32)]) -> [Option<(u64, u64)>; 2] {
+        let [memory, prefetchable, vga] = all(registers);
+        assert_eq!(vga, None);
+        [memory, prefetchable]
+    }
+
+    /// F19: addresses of VGA are a window where the bridge forwards them.
+    #[test]
+    fn vga_enable_opens_the_addresses_of_vga() {
+        let vga = (0x3c, 0x0008_0000);
+        assert_eq!(all(&[(COMMAND, 0x0010_0006), (0x20, 1 << 4), vga])[2], Some((0xa_0000, 0xb_ffff)));
+        assert_eq!(all(&[(COMMAND, 0x0010_0004), vga])[2], None, "memory is not enabled");
     }
 
     #[test]

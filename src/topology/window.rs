@@ -20,10 +20,22 @@ use crate::pci::{self, Bridge, ConfigSpace, PortType};
 pub struct BridgeWindow {
     /// The bridge.
     pub bridge: SourceId,
-    /// It is the window for prefetchable memory, not the one for all other.
-    pub prefetchable: bool,
+    /// Which of its windows.
+    pub kind: WindowKind,
     /// The addresses.
     pub range: IovaRange,
+}
+
+/// What a window of a bridge is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WindowKind {
+    /// Memory below 4 GiB.
+    Memory,
+    /// Prefetchable memory.
+    Prefetchable,
+    /// The addresses of VGA, 0xa0000 to 0xbffff (VGA Enable).
+    Vga,
 }
 
 impl BridgeWindow {
@@ -51,9 +63,10 @@ impl BridgeWindow {
                 _ => (bridge.secondary, Some(bridge)),
             };
             for bridge in above.into_iter().chain(pci::bridges_on(config, source.segment(), bus)) {
-                for (range, prefetchable) in pci::windows(config, bridge.function).into_iter().zip([false, true]) {
+                let kinds = [WindowKind::Memory, WindowKind::Prefetchable, WindowKind::Vga];
+                for (range, kind) in pci::windows(config, bridge.function).into_iter().zip(kinds) {
                     let Some(range) = range else { continue };
-                    each(Self { bridge: bridge.function, prefetchable, range });
+                    each(Self { bridge: bridge.function, kind, range });
                 }
             }
         }
@@ -62,7 +75,11 @@ impl BridgeWindow {
 
 impl fmt::Display for BridgeWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.prefetchable { "prefetchable memory" } else { "memory" };
+        let kind = match self.kind {
+            WindowKind::Memory => "memory",
+            WindowKind::Prefetchable => "prefetchable memory",
+            WindowKind::Vga => "VGA",
+        };
         write!(f, "the {kind} window {} of {}", self.range, self.bridge)
     }
 }

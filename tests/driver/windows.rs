@@ -4,7 +4,7 @@ use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::{Error, Options, Refusal};
 use cofferdam::limits::{Full, Limits};
-use cofferdam::topology::BridgeWindow;
+use cofferdam::topology::{BridgeWindow, WindowKind};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -52,7 +52,11 @@ fn refused(error: Error) -> (Option<SourceId>, BridgeWindow) {
 }
 
 fn told(window: BridgeWindow) -> (SourceId, bool, (u64, u64)) {
-    (window.bridge, window.prefetchable, (window.range.start().as_u64(), window.range.last().as_u64()))
+    (
+        window.bridge,
+        window.kind == WindowKind::Prefetchable,
+        (window.range.start().as_u64(), window.range.last().as_u64()),
+    )
 }
 
 #[test]
@@ -117,7 +121,8 @@ fn no_cell_has_memory_where_a_switch_passes_requests_on() {
         iommu.map(cell, page(INNER.0)).unwrap();
         iommu.destroy_cell(cell).unwrap();
     }
-    let window = BridgeWindow { bridge: upstream, prefetchable: true, range: range(PREFETCHABLE.0, 2 << 32) };
+    let window =
+        BridgeWindow { bridge: upstream, kind: WindowKind::Prefetchable, range: range(PREFETCHABLE.0, 2 << 32) };
     assert_eq!(
         Error::Window(window).to_string(),
         format!(
@@ -263,6 +268,7 @@ fn there_is_room_for_so_many_windows_and_no_more() {
     iommu.assign(of(201, 0, 0), cell).unwrap();
 }
 
+/// F19: and addresses of VGA are among it.
 #[test]
 fn what_the_driver_reports_is_what_bridges_do() {
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
@@ -299,12 +305,18 @@ fn what_the_driver_reports_is_what_bridges_do() {
                 if random.below(8) == 0 {
                     machine.set_config(bridge, 4, 1 << 20);
                 }
+                if random.below(4) == 0 {
+                    machine.set_config(bridge, 0x3c, 8 << 16);
+                }
             }
         }
         let iommu = enabled(&machine);
         let device = of(4, 3, 0);
         let windows = windows(&iommu, device);
-        for at in (0..24).flat_map(|mib| [mib * MIB, mib * MIB + MIB - 1]).flat_map(|at| [at, at + (1 << 36)]) {
+        let vga = [0x9_f000, 0xa_0000, 0xb_ffff, 0xc_0000];
+        for at in
+            (0..24).flat_map(|mib| [mib * MIB, mib * MIB + MIB - 1]).flat_map(|at| [at, at + (1 << 36)]).chain(vga)
+        {
             let inside = windows.iter().any(|it| it.range.contains(range(at, 1)));
             assert_eq!(
                 inside,

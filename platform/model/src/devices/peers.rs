@@ -69,7 +69,7 @@ pub(crate) fn taken_by(devices: &Devices, from: SourceId, address: u64) -> Optio
     }
 }
 
-/// PCI-to-PCI bridge 1.2, section 3.2.5: Command, the two windows, and the upper halves of the second.
+/// PCI-to-PCI bridge 1.2, section 3.2.5: Command, the two windows, the upper halves of the second, and VGA.
 fn has_in_window(devices: &Devices, bridge: SourceId, address: u64) -> bool {
     let read = |at| u64::from(devices.config(bridge, at));
     let in_mib = |register: u64, high: (u64, u64)| {
@@ -77,7 +77,9 @@ fn has_in_window(devices: &Devices, bridge: SourceId, address: u64) -> bool {
         (first..=last).contains(&(address >> 20))
     };
     let high = if read(0x24) & 0xf == 1 { (read(0x28), read(0x2c)) } else { (0, 0) };
-    read(4) & 2 != 0 && (in_mib(read(0x20), (0, 0)) || in_mib(read(0x24), high))
+    // VGA Enable of Bridge Control.
+    let vga = read(0x3c) & 8 << 16 != 0 && (0xa_0000..=0xb_ffff).contains(&address);
+    read(4) & 2 != 0 && (vga || in_mib(read(0x20), (0, 0)) || in_mib(read(0x24), high))
 }
 
 fn redirects(devices: &Devices, function: SourceId) -> bool {
