@@ -7,6 +7,9 @@ use crate::addr::SourceId;
 /// The register with the header type in bits 23:16 (section 6.2.1); bit 7 of it says that the device has other functions.
 const TYPE: u16 = 0x0c;
 
+/// Command and Status (section 6.2.2).
+const COMMAND: u16 = 0x04;
+
 /// The register with the class in bits 31:8: base class, class, interface (section 6.2.1).
 const CLASS: u16 = 0x08;
 /// Base class of display controllers; base class and class of USB host controllers (PCI Code and ID Assignment 1.11).
@@ -24,14 +27,24 @@ pub(crate) fn is_there(config: &impl ConfigSpace, function: SourceId) -> bool {
     config.read(function, 0) as u16 != u16::MAX
 }
 
+/// True if nothing of a function answers, virtual or not, as after it was pulled out. A function that is reset is silent for as
+/// long as that takes.
+pub(crate) fn is_gone(config: &impl ConfigSpace, function: SourceId) -> bool {
+    config.read(function, COMMAND) == u32::MAX
+}
+
 /// True for the header of a bridge, type 1.
 pub(super) fn is_bridge(config: &impl ConfigSpace, function: SourceId) -> bool {
     (config.read(function, TYPE) >> 16) & 0x7f == 1
 }
 
-/// The functions that a device may have, by its first: eight, if that says that there are others, or it alone.
+/// The functions that a device may have, by its first: eight, if that says that there are others, it alone, or none.
 pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl Iterator<Item = SourceId> {
-    let count = if is_there(config, first) && has_other_functions(config, first) { 8 } else { 1 };
+    let count = match is_there(config, first) {
+        false => 0,
+        true if has_other_functions(config, first) => 8,
+        true => 1,
+    };
     (0..count).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
 }
 
@@ -50,6 +63,6 @@ mod tests {
         let first = function(3);
         let count = |registers: &[_]| functions_of(&FewRegisters(registers), first).count();
         let there = (first, 0, 0x1234_8086);
-        assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [1, 1, 8]);
+        assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [0, 1, 8]);
     }
 }

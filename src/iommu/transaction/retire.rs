@@ -57,7 +57,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             }
             match device.reset {
                 Some(_) => any = true,
-                None if policy == ResetPolicy::Required => {
+                None if policy == ResetPolicy::Required && !pci::is_gone(&front.hal, device.device) => {
                     device.quarantined = true;
                     outcomes.note_device(Error::NotReset { device: device.device, waited_ns: 0 });
                 }
