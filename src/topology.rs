@@ -25,6 +25,7 @@ pub use group::{Group, Isolation};
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub(crate) use reserved::overlapping;
+use scope::Device;
 pub use scope::{Role, Scope, Target};
 pub use unit::{AmdUnit, UnitIndex, UnitInfo, UnitKind};
 pub use window::{BridgeWindow, WindowKind};
@@ -169,9 +170,9 @@ impl<'s> Topology<'s> {
 
     /// What says best who serves a device; the first of several.
     fn server(&self, config: &impl ConfigSpace, source: SourceId) -> Option<&Scope> {
-        let mut best = None;
+        let (mut best, device) = (None, Device::of(config, source));
         for scope in self.scopes.iter().filter(|scope| scope.role.is_server()) {
-            let Some(rank) = scope.covers(config, source) else { continue };
+            let Some(rank) = scope.covers(config, device) else { continue };
             if best.is_none_or(|(highest, _)| rank > highest) {
                 best = Some((rank, scope));
             }
@@ -199,13 +200,14 @@ impl<'s> Topology<'s> {
         all: &mut Requesters,
     ) -> Result<(), Full> {
         all.add_all(config, source)?;
+        let device = Device::of(config, source);
         let aliases = || {
             self.scopes.iter().filter_map(|scope| match scope.role {
                 Role::Alias(alias) => Some((scope, alias)),
                 _ => None,
             })
         };
-        for (_, alias) in aliases().filter(|(scope, _)| scope.covers(config, source).is_some()) {
+        for (_, alias) in aliases().filter(|(scope, _)| scope.covers(config, device).is_some()) {
             all.add(alias)?;
         }
         for (scope, alias) in aliases() {
@@ -216,8 +218,6 @@ impl<'s> Topology<'s> {
         Ok(())
     }
 
-    /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.
-    pub fn group(&self, config: &impl ConfigSpace, source: SourceId) -> Group {
     /// Takes in that the requests of a function may carry this id, too, as a caller knows who knows the device: it is one of
     /// [`requesters`](Self::requesters) from then on, and whoever shares it belongs to the same cell. What is known of a device by
     /// its vendor and device id needs no call. An alias that is known already is left alone.
@@ -234,6 +234,8 @@ impl<'s> Topology<'s> {
         self.scopes.push(Scope { source: function, target: Target::Function, role, offset: 0 }).map_err(|_| full)
     }
 
+    /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.
+    pub fn group(&self, config: &impl ConfigSpace, source: SourceId) -> Group {
         Group::of(config, source)
     }
 
@@ -248,9 +250,10 @@ impl<'s> Topology<'s> {
         config: &impl ConfigSpace,
         source: SourceId,
     ) -> impl Iterator<Item = (u16, ReservedMemory)> {
+        let device = Device::of(config, source);
         self.reserved.iter().zip(0_u16..).filter_map(move |(memory, index)| {
             let mut scopes = self.scopes.iter().filter(|scope| scope.role == Role::Reserved(index));
-            scopes.any(|scope| scope.covers(config, source).is_some()).then_some((index, *memory))
+            scopes.any(|scope| scope.covers(config, device).is_some()).then_some((index, *memory))
         })
     }
 
@@ -273,10 +276,10 @@ impl<'s> Topology<'s> {
 
     /// Restrictions on a device, from SIDP, or from SATC where there is no SIDP (VT-d 5.10, section 8.9).
     pub fn properties(&self, config: &impl ConfigSpace, source: SourceId) -> dmar::Properties {
-        let mut all = dmar::Properties::empty();
+        let (mut all, device) = (dmar::Properties::empty(), Device::of(config, source));
         for scope in &self.scopes {
             if let Role::Properties(properties) = scope.role
-                && scope.covers(config, source).is_some()
+                && scope.covers(config, device).is_some()
             {
                 all |= properties;
             }
@@ -288,7 +291,8 @@ impl<'s> Topology<'s> {
     /// a device of the SoC with a validated cache; for AMD-Vi, its unit supports it and its entry does not forbid it.
     /// Whether the device and, for VT-d, the unit can is not looked at.
     pub fn ats_allowed(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
-        let has = |role| self.scopes.iter().any(|scope| scope.role == role && scope.covers(config, source).is_some());
+        let device = Device::of(config, source);
+        let has = |role| self.scopes.iter().any(|scope| scope.role == role && scope.covers(config, device).is_some());
         match self.unit_of(config, source).and_then(|index| self.units.get(index.get())).map(|unit| unit.kind) {
             Some(UnitKind::VtD) => {
                 has(Role::AtsPort) || self.properties(config, source).contains(dmar::Properties::ATC_HARDENED)
@@ -300,10 +304,10 @@ impl<'s> Topology<'s> {
 
     /// AMD: bits that firmware wants set in a device's entry of the device table (field DTE Setting).
     pub fn device_settings(&self, config: &impl ConfigSpace, source: SourceId) -> u8 {
-        let mut all = 0;
+        let (mut all, device) = (0, Device::of(config, source));
         for scope in &self.scopes {
             if let Role::Settings(settings) = scope.role
-                && scope.covers(config, source).is_some()
+                && scope.covers(config, device).is_some()
             {
                 all |= settings;
             }

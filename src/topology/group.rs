@@ -149,7 +149,7 @@ impl Group {
             requester => (requester & !7, requester | 7),
         };
         let of = |requester| SourceId::from_requester(function.segment(), requester);
-        if pci::functions_of(config, of(first)).count() == 1 {
+        if pci::functions_of(config, of(first)).count() <= 1 {
             return;
         }
         let found = || (first..=last).map(of).filter(|function| pci::is_there(config, *function));

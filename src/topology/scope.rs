@@ -70,11 +70,12 @@ impl Role {
         matches!(self, Self::Unit(_) | Self::UnusableUnit)
     }
 
-    /// True if what a scope says of a function that it names holds for `source`, too. VT-d 5.10, sections 8.3.2 and 8.3.3: the
+    /// True if what a scope says of a function that it names holds for a device, too. VT-d 5.10, sections 8.3.2 and 8.3.3: the
     /// unit of a function serves its virtual functions and the extended functions of its device; properties hold for its
     /// virtual functions. Reserved memory and all else is for the named function alone.
-    fn extends(self, config: &impl ConfigSpace, named: SourceId, source: SourceId) -> bool {
-        let is_virtual = || pci::is_virtual_function_of(config, source, named);
+    fn extends(self, config: &impl ConfigSpace, named: SourceId, device: Device) -> bool {
+        let Device { source, is_hidden } = device;
+        let is_virtual = || is_hidden && pci::is_virtual_function_of(config, source, named);
         match self {
             Self::Unit(_) | Self::UnusableUnit => is_extended(config, named, source) || is_virtual(),
             // What is forbidden to a function is no more allowed to those that it is split into.
@@ -101,26 +102,43 @@ const RELATED: Rank = 0x300;
 const BEHIND: Rank = 0x100;
 const REST: Rank = 0;
 
+/// A device that scopes are held against: looked at once, not for each of them.
+#[derive(Clone, Copy)]
+pub(super) struct Device {
+    source: SourceId,
+    /// Configuration space does not show it, as it does not show virtual functions.
+    is_hidden: bool,
+}
+
+impl Device {
+    pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Self {
+        Self { source, is_hidden: !pci::is_there(config, source) }
+    }
+}
+
 impl Scope {
-    /// Whether the scope covers a device that does DMA, and how well.
-    pub(super) fn covers(&self, config: &impl ConfigSpace, source: SourceId) -> Option<Rank> {
+    /// Whether the scope covers a device that does DMA, and how well. Configuration space is read for scopes on a bus above the
+    /// device's, of a function of the same bus, and of what may be its physical function.
+    pub(super) fn covers(&self, config: &impl ConfigSpace, device: Device) -> Option<Rank> {
+        let source = device.source;
         if self.source.segment() != source.segment() {
             return None;
         }
         match self.target {
             Target::Function | Target::Subtree | Target::Acpi(_) if self.source == source => Some(NAMED),
-            Target::Function => self.role.extends(config, self.source, source).then_some(RELATED),
+            Target::Function => self.role.extends(config, self.source, device).then_some(RELATED),
             Target::Range { last } => {
                 let first = self.source.requester();
                 (first..=last).contains(&source.requester()).then(|| NAMED - Rank::from(last - first))
             }
-            Target::Subtree => {
+            // A bridge is on a lower bus than what is behind it.
+            Target::Subtree if self.source.bus() < source.bus() => {
                 let bridge = pci::bridge(config, self.source)?;
                 let buses = bridge.secondary..=bridge.subordinate;
                 buses.contains(&source.bus()).then_some(BEHIND + Rank::from(bridge.secondary))
             }
             Target::Segment => Some(REST),
-            Target::Acpi(_) | Target::IoApic(_) | Target::Hpet(_) => None,
+            Target::Subtree | Target::Acpi(_) | Target::IoApic(_) | Target::Hpet(_) => None,
         }
     }
 

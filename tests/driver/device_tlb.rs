@@ -178,8 +178,13 @@ fn where_units_throttle_a_virtual_function_names_its_physical() {
         machine.add_ats(device, 32);
         machine.set_config(device, 0, u32::MAX);
         // SR-IOV behind the ATS capability: two functions, the first 0x80 behind the physical one, then each next one.
-        let registers =
-            [(0x140, 0x1800_0000 | 1 << 16 | 0xf), (0x180, 1 << 16 | 0x10), (0x190, 2), (0x194, 1 << 16 | 0x80)];
+        let registers = [
+            (0x140, 0x1800_0000 | 1 << 16 | 0xf),
+            (0x180, 1 << 16 | 0x10),
+            (0x188, 1),
+            (0x190, 2),
+            (0x194, 1 << 16 | 0x80),
+        ];
         registers.iter().for_each(|&(offset, value)| machine.set_config(physical, offset, value));
         for (register, global) in [(7, false), (1 << 6 | 7, true)] {
             machine.set_config(physical, ATS, register);

@@ -11,6 +11,7 @@ mod bring_up;
 mod capacities;
 mod cells;
 mod changes;
+mod config_reads;
 mod device_tlb;
 mod differences;
 mod failures;
