@@ -44,7 +44,7 @@ const WIDE: [(u16, u16); 5] =
 const WIDE_CONTROL: u16 = 0x08;
 
 /// What is in the registers of a function.
-struct Registers {
+struct AccessControl {
     /// Where Control is.
     at: u16,
     /// Both registers are in one word.
@@ -53,7 +53,7 @@ struct Registers {
     on: u32,
 }
 
-impl Registers {
+impl AccessControl {
     fn of(config: &impl ConfigSpace, function: SourceId) -> Option<Self> {
         let header = extended_capabilities(config, function, ID, BYTES).next()?;
         let first = config.read(function, header + REGISTERS);
@@ -94,13 +94,13 @@ fn required(kind: Option<PortType>) -> u32 {
 
 /// Where the control register of a function is, and the word that sets it as it is.
 pub(super) fn control(config: &impl ConfigSpace, function: SourceId) -> Option<(u16, u32)> {
-    Registers::of(config, function).map(|registers| (registers.at, registers.word(registers.on)))
+    AccessControl::of(config, function).map(|registers| (registers.at, registers.word(registers.on)))
 }
 
 /// True if a function has the capability, and all that it can of what isolates is on: what the capability of a root port or of
 /// an endpoint's function leaves out is always so, or does not concern it (section 7.7.11.2).
 pub(crate) fn isolates(config: &impl ConfigSpace, function: SourceId) -> bool {
-    Registers::of(config, function).is_some_and(|Registers { can, on, .. }| {
+    AccessControl::of(config, function).is_some_and(|AccessControl { can, on, .. }| {
         on & can & ISOLATING == can & ISOLATING
             && on & OPENING == 0
             && required(port_type(config, function)) & !can == 0
@@ -117,7 +117,7 @@ pub(crate) fn isolate_bus(hal: &impl Hal, segment: u16, bus: u8) {
     let devices = (0..32).map(|device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3));
     for first in devices {
         for function in functions_of(hal, first).filter(|function| is_there(hal, *function)) {
-            let Some(registers) = Registers::of(hal, function) else { continue };
+            let Some(registers) = AccessControl::of(hal, function) else { continue };
             let wanted = registers.wanted(port_type(hal, function));
             if wanted != registers.on {
                 // SAFETY: the register is the function's own, and Capability beside it is written as it is. What is switched on
@@ -176,7 +176,7 @@ mod tests {
     /// F19: what is enhanced redirects requests to the ports' own memory, where a port has it.
     #[test]
     fn enhanced_control_redirects_what_is_for_the_ports_themselves() {
-        let wanted = |kind, can, on| Registers { at: 0, shared: true, can, on }.wanted(kind);
+        let wanted = |kind, can, on| AccessControl { at: 0, shared: true, can, on }.wanted(kind);
         assert_eq!(wanted(Some(PortType::Root), 0x1d, 0), 0x1d);
         assert_eq!(wanted(Some(PortType::Root), 0x9d, 0), 0x29d);
         assert_eq!(wanted(Some(PortType::Downstream), 0x9d, 0x0560), 0x1a9d);

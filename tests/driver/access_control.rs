@@ -56,7 +56,7 @@ fn control_that_was_lost_is_told_and_comes_back() {
             told[0].to_string(),
             format!("nothing isolates {} of {} from {} of {}", devices[0], cells[0], devices[1], cells[1])
         );
-        (&iommu).isolate().unwrap();
+        iommu.isolate().unwrap();
         assert_eq!(differences(&iommu), [], "{lost:?}");
         assert!(!machine.reaches(devices[0], devices[1]) && !machine.reaches(devices[1], devices[0]));
     }

@@ -41,7 +41,7 @@ pub(crate) fn after_in(id: u16, offset: u16, value: u32) -> u32 {
         (SR_IOV, 0x20) => 1,
         (SR_IOV, 0x24..=0x38) => 0,
         // The size.
-        (0x15 | 0x24, 0x08..=0x30) if offset % 8 == 0 => value & !0x3f00,
+        (0x15 | 0x24, 0x08..=0x30) if offset.is_multiple_of(8) => value & !0x3f00,
         _ => value,
     }
 }
