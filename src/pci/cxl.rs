@@ -37,10 +37,14 @@ fn capabilities(
 ///
 /// Function 0 says it for all functions of its device, except those that its map excludes (CXL 3.1, section 8.1.4).
 pub(crate) fn caches_memory(config: &impl ConfigSpace, function: SourceId) -> bool {
+    // A virtual function is as its physical one.
+    caches_as_physical(config, physical_function(config, function).unwrap_or(function))
+}
+
+#[inline(never)]
+fn caches_as_physical(config: &impl ConfigSpace, function: SourceId) -> bool {
     let says =
         |function| capabilities(config, function, DEVICE, DEVICE_BYTES).any(|(_, capability)| capability & CACHE != 0);
-    // A virtual function is as its physical one.
-    let function = physical_function(config, function).unwrap_or(function);
     if says(function) {
         return true;
     }

@@ -79,33 +79,53 @@ pub(crate) struct Reset {
 }
 
 impl Reset {
-    /// `None` if the function cannot be reset, or only with others: a bridge, or a function with virtual functions.
-    pub(crate) fn of(config: &impl ConfigSpace, function: SourceId) -> Option<Self> {
-        let capability = Capability::of(config, function)?;
-        let word = |at: u16| (at, config.read(function, at));
-        let mut saved = Vec::new();
+    /// Notes how a function can be reset, and what its registers hold. Nothing is noted if it cannot be reset, or only with
+    /// others: a bridge, or a function with virtual functions.
+    #[inline(never)]
+    pub(crate) fn prepare(slot: &mut Option<Self>, config: &impl ConfigSpace, function: SourceId) {
+        let Some(capability) = Capability::of(config, function) else { return };
         let (at, start) = match capability {
+            // Status, in the upper half, is cleared by writing 1.
             Capability::Express(at) => {
-                // Status, in the upper half, is cleared by writing 1.
                 let control = config.read(function, at + EXPRESS_CONTROL) & 0x7fff;
-                let _ = saved.push((at + EXPRESS_CONTROL, control));
-                if let Some(control) = express::express_register(config, function, EXPRESS_CONTROL_2) {
-                    let _ = saved.push((at + EXPRESS_CONTROL_2, control & 0xffff));
-                }
                 (at + EXPRESS_CONTROL, control | EXPRESS_RESET)
             }
             Capability::Features(at) => (at + FEATURES_CONTROL, FEATURES_RESET),
         };
-        // Base addresses come after their sizes.
-        let sizes = |kind| resizable::sizes(config, function, kind);
-        let others = acs::control(config, function).into_iter().chain(sizes(resizable::OWN));
-        let virtual_ones = sizes(resizable::VIRTUAL).chain(sr_iov::set_up(config, function));
-        for (at, value) in others.chain(virtual_ones).chain(HEADER.map(word)) {
-            // No bit of Status is cleared, and no self-test started.
-            let value = if at == COMMAND || at == CACHE_LINE { value & 0xffff } else { value };
-            let _ = saved.push((at, value));
+        let reset = slot.insert(Self { function, at, start, saved: Vec::new() });
+        if let Capability::Express(_) = capability {
+            reset.save_express(config);
         }
-        Some(Self { function, at, start, saved })
+        if let Some((at, value)) = acs::control(config, function) {
+            reset.save(at, value);
+        }
+        // Base addresses come after their sizes.
+        resizable::each_size(config, function, resizable::OWN, &mut |at, value| reset.save(at, value));
+        resizable::each_size(config, function, resizable::VIRTUAL, &mut |at, value| reset.save(at, value));
+        sr_iov::each_set_up(config, function, &mut |at, value| reset.save(at, value));
+        reset.save_header(config);
+    }
+
+    fn save(&mut self, at: u16, value: u32) {
+        let _ = self.saved.push((at, value));
+    }
+
+    #[inline(never)]
+    fn save_express(&mut self, config: &impl ConfigSpace) {
+        self.save(self.at, self.start & !EXPRESS_RESET);
+        if let Some(control) = express::express_register(config, self.function, EXPRESS_CONTROL_2) {
+            let second = self.at - EXPRESS_CONTROL + EXPRESS_CONTROL_2;
+            self.save(second, control & 0xffff);
+        }
+    }
+
+    #[inline(never)]
+    fn save_header(&mut self, config: &impl ConfigSpace) {
+        for at in HEADER {
+            let value = config.read(self.function, at);
+            // No bit of Status is cleared, and no self-test started.
+            self.save(at, if at == COMMAND || at == CACHE_LINE { value & 0xffff } else { value });
+        }
     }
 
     /// True if the function can be reset, and no other with it.
@@ -140,6 +160,12 @@ mod tests {
     use super::super::config_space::tests::{FewRegisters, function};
     use super::*;
 
+    fn saved(registers: &[(SourceId, u16, u32)]) -> Reset {
+        let mut slot = None;
+        Reset::prepare(&mut slot, &FewRegisters(registers), function(1));
+        slot.unwrap()
+    }
+
     #[test]
     fn neither_status_nor_self_test_is_among_what_is_written_back() {
         let registers =
@@ -147,7 +173,7 @@ mod tests {
         let features = [(0x40, FEATURES_CAN | u32::from(FEATURES)), (0x44, 0)];
         let registers: Vec<_, 8> =
             registers.into_iter().chain(features).map(|(at, it)| (function(1), at, it)).collect();
-        let reset = Reset::of(&FewRegisters(&registers), function(1)).unwrap();
+        let reset = saved(&registers);
         for saved in [(COMMAND, 0x0007), (CACHE_LINE, 0x4010), (0x10, 0xfebf_0000)] {
             assert!(reset.saved.contains(&saved), "{:x?}", reset.saved);
         }
@@ -176,7 +202,7 @@ mod tests {
             (0x338, 9),
         ];
         let registers: Vec<_, 16> = registers.into_iter().map(|(at, it)| (function(1), at, it)).collect();
-        let saved = Reset::of(&FewRegisters(&registers), function(1)).unwrap().saved;
+        let saved = saved(&registers).saved;
         let place =
             |of: (u16, u32)| saved.iter().position(|it| *it == of).unwrap_or_else(|| panic!("{of:x?}: {saved:x?}"));
         let order = [

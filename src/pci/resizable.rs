@@ -20,12 +20,12 @@ pub(super) const MAX: usize = 6;
 /// The header and one pair of registers.
 const BYTES: u16 = 12;
 
-/// The control registers that a function has of one kind: where they are, and what they hold.
-pub(super) fn sizes(config: &impl ConfigSpace, function: SourceId, kind: u16) -> impl Iterator<Item = (u16, u32)> {
-    let at = extended_capabilities(config, function, kind, BYTES).next();
-    at.into_iter().flat_map(move |at| {
-        let count = ((config.read(function, at + 8) >> 5) & 7) as u16;
-        let controls = (0..count.min(MAX as u16)).map(move |number| at + 8 + 8 * number);
-        controls.filter(|control| *control < 4096).map(move |control| (control, config.read(function, control)))
-    })
+/// Calls `each` with the control registers that a function has of one kind: where they are, and what they hold.
+#[inline(never)]
+pub(super) fn each_size(config: &impl ConfigSpace, function: SourceId, kind: u16, each: &mut dyn FnMut(u16, u32)) {
+    let Some(at) = extended_capabilities(config, function, kind, BYTES).next() else { return };
+    let count = ((config.read(function, at + 8) >> 5) & 7) as u16;
+    for control in (0..count.min(MAX as u16)).map(|number| at + 8 + 8 * number).filter(|control| *control < 4096) {
+        each(control, config.read(function, control));
+    }
 }

@@ -43,22 +43,30 @@ pub(crate) fn has_virtual_functions(config: &impl ConfigSpace, physical: SourceI
     capabilities.any(|at| config.read(physical, at + CONTROL) & ENABLE != 0)
 }
 
-/// System Page Size, and the six base addresses of virtual functions (sections 9.3.3.13 and 9.3.3.14).
-const PAGE_SIZE: u16 = 0x20;
-const BASES: [u16; 6] = [0x24, 0x28, 0x2c, 0x30, 0x34, 0x38];
+/// System Page Size, the six base addresses of virtual functions (sections 9.3.3.13 and 9.3.3.14), Control and NumVFs, in the
+/// order in which they are set; and which bits. VF Enable is clear in a function that can be reset alone.
+const SET_UP_REGISTERS: [(u16, u32); SET_UP] = [
+    (0x20, u32::MAX),
+    (0x24, u32::MAX),
+    (0x28, u32::MAX),
+    (0x2c, u32::MAX),
+    (0x30, u32::MAX),
+    (0x34, u32::MAX),
+    (0x38, u32::MAX),
+    (CONTROL, 0xffff & !ENABLE),
+    (COUNT, 0xffff),
+];
 
 /// How many registers say what virtual functions a physical function is to have.
-pub(super) const SET_UP: usize = 3 + BASES.len();
+pub(super) const SET_UP: usize = 9;
 
-/// The registers that say what virtual functions a function is to have, in the order in which they are set: where they are, and
-/// what they hold. Status and VF Enable are zero, as they are in a function that can be reset alone.
-pub(super) fn set_up(config: &impl ConfigSpace, physical: SourceId) -> impl Iterator<Item = (u16, u32)> {
-    let at = extended_capabilities(config, physical, ID, BYTES).next();
-    at.into_iter().flat_map(move |at| {
-        let registers = [PAGE_SIZE].into_iter().chain(BASES).map(|offset| (offset, u32::MAX));
-        let all = registers.chain([(CONTROL, 0xffff & !ENABLE), (COUNT, 0xffff)]);
-        all.map(move |(offset, mask)| (at + offset, config.read(physical, at + offset) & mask))
-    })
+/// Calls `each` with the registers that say what virtual functions a function is to have: where they are, and what they hold.
+#[inline(never)]
+pub(super) fn each_set_up(config: &impl ConfigSpace, physical: SourceId, each: &mut dyn FnMut(u16, u32)) {
+    let Some(at) = extended_capabilities(config, physical, ID, BYTES).next() else { return };
+    for &(offset, mask) in &SET_UP_REGISTERS {
+        each(at + offset, config.read(physical, at + offset) & mask);
+    }
 }
 
 /// The physical function that has `function` as a virtual one; `function` itself if it is none. `None` if nobody has it.

@@ -105,7 +105,7 @@ impl<H: Hal> Iommu<'_, H> {
             relaxable: pci::is_display_or_usb(&self.hal, device),
             ats: ats.map(|ats| AtsInfo::of(&ats, features)),
             needs_device_tlb,
-            resettable: Reset::of(&self.hal, device).is_some(),
+            resettable: Reset::is_possible(&self.hal, device),
             refusal: self.refusal(device, index, &requesters).or(missing),
             requesters,
             group: self.topology.group(&self.hal, device),

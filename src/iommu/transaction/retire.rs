@@ -52,7 +52,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             }
             // One that was given up before may still be under way: it is waited for again.
             if device.reset.is_none() {
-                device.reset = Reset::of(&front.hal, device.device);
+                Reset::prepare(&mut device.reset, &front.hal, device.device);
                 device.reset.iter().for_each(|reset| reset.begin(&front.hal));
             }
             match device.reset {

@@ -3,7 +3,7 @@
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 
-use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
+use cofferdam::addr::{IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
@@ -53,6 +53,10 @@ calls! {
     fn words(limits: &Limits) -> usize { limits.words() }
     fn enable(iommu: &mut Front) -> Result<(), Error> { iommu.enable() }
     fn disable(iommu: &mut Front) -> Result<(), Error> { iommu.disable() }
+    fn isolate(iommu: &Front) -> Result<(), Error> { iommu.isolate() }
+    fn add_alias(iommu: &mut Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {
+        iommu.add_alias(*device, *alias)
+    }
     fn units(iommu: &Front, each: Each<RemappingUnit>) -> () { iommu.units().for_each(|unit| each(&unit)) }
     fn topology(iommu: &'static Front) -> &'static Topology<'static> { iommu.topology() }
     fn hal(iommu: &'static Front) -> &'static Platform { iommu.hal() }
