@@ -42,17 +42,14 @@ pub struct CellConfig {
     /// mapped one to one, with all rights that the device needs. The device keeps what is reserved when the cell loses its
     /// own. Without it, such memory or such a device is refused.
     pub allow_identical_reserved: bool,
-    /// Devices may be assigned that use the same reserved memory as devices of other cells which say so, too: through it they
-    /// read what the others write. Without it, such a device is refused
-    /// ([`Refusal::SharesReserved`](crate::iommu::Refusal)).
-    pub allow_shared_reserved: bool,
     /// Memory that firmware reserves for USB host controllers and for graphics is not mapped for them
     /// ([`DeviceInfo::relaxable`](crate::iommu::DeviceInfo)): once a driver has taken such a device over from firmware, it does
     /// without. Otherwise it is mapped like any other reserved memory.
     pub leave_out_relaxable: bool,
     /// Memory that firmware reserves for its devices may be reached by other cells: by one that has it mapped as
     /// [shared](crate::iommu::Edit::MapShared), by the root cell, and by devices of a cell that allows this as well and for which
-    /// firmware reserves the same memory. Without it, that memory is this cell's alone while it has the device.
+    /// firmware reserves the same memory. Without it, that memory is this cell's alone while it has the device, and a device of
+    /// another cell with reserved memory in common is refused ([`Refusal::SharesReserved`](crate::iommu::Refusal)).
     pub allow_shared_reserved: bool,
     /// Which page tables its devices are given.
     pub coherency: CoherencyPolicy,
@@ -63,13 +60,12 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped and shared with no other cell, snooping enforced for each device that can be
-    /// made to, tables shared by those alike, and devices reset that can be.
+    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped and shared with no other cell, snooping enforced
+    /// for each device that can be made to, tables shared by those alike, and devices reset that can be.
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
         allow_identical_reserved: false,
-        allow_shared_reserved: false,
         leave_out_relaxable: false,
         allow_shared_reserved: false,
         coherency: CoherencyPolicy::PerDevice,

@@ -27,8 +27,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let reserved = self.front.topology.reserved_memory();
         self.config.stage_root(self.scope, get, reserved, &mut self.work.left)?;
         rules::groups::check(&self.config, self.scope)?;
-        rules::outputs::check(&self.config, self.scope, reserved, self.front.topology.units())?;
+        // Before who owns what memory: this one names all devices.
         rules::reserved_owners::check(&self.config, self.scope, reserved)?;
+        rules::outputs::check(&self.config, self.scope, reserved, self.front.topology.units())?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
