@@ -1,6 +1,7 @@
 //! The smallest platform for unit tests: frames, and a journal of what was done to them.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::cell::RefCell;
 use std::vec::Vec;
 
@@ -146,13 +147,13 @@ unsafe impl Hal for Fake {
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
         self.state.borrow_mut().journal.push(Deed::Store { at: self.physical(entry), value });
         // SAFETY: as the caller says.
-        unsafe { entry.write_volatile(value) }
+        unsafe { AtomicU64::from_ptr(entry.as_ptr()) }.store(value, Ordering::Release);
     }
 
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
         self.state.borrow_mut().loads += 1;
         // SAFETY: as the caller says.
-        unsafe { entry.read_volatile() }
+        unsafe { AtomicU64::from_ptr(entry.as_ptr()) }.load(Ordering::Relaxed)
     }
 
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {

@@ -73,7 +73,7 @@ pub(crate) struct Frames {
 
 // SAFETY: the frames belong to this value alone, and each access to a word is one aligned load or store.
 unsafe impl Send for Frames {}
-// SAFETY: as above; a shared reference allows only such loads and stores, which are volatile.
+// SAFETY: as above; a shared reference allows only such loads and stores, which are atomic.
 unsafe impl Sync for Frames {}
 
 impl Frames {
@@ -232,7 +232,7 @@ pub(crate) struct Frame {
 
 // SAFETY: each access to a word is one aligned load or store through the `Hal`; what it means is the owner's business.
 unsafe impl Send for Frame {}
-// SAFETY: as above; a shared reference allows only such loads and stores, which are volatile.
+// SAFETY: as above; a shared reference allows only such loads and stores, which are atomic.
 unsafe impl Sync for Frame {}
 
 impl Frame {

@@ -1,6 +1,7 @@
 //! What a platform does for the driver.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache;
 use super::register_window::RegisterWindow;
@@ -108,11 +109,13 @@ pub unsafe trait Hal {
     ///
     /// # Implementation safety
     ///
-    /// One single 64-bit store, not reordered with other stores of this trait.
+    /// One single **atomic** 64-bit store, not reordered with other stores of this trait: another CPU may load the entry at
+    /// the same time, and hardware may read or write it.
     #[inline(always)]
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
-        // SAFETY: the caller says that the entry is aligned and in a live frame, so it is valid for a write.
-        unsafe { entry.write_volatile(value) }
+        // SAFETY: the caller says that the entry is aligned and in a live frame, so it is valid for a write. Whoever else
+        // accesses it does so through this trait, so atomically.
+        unsafe { AtomicU64::from_ptr(entry.as_ptr()) }.store(value, Ordering::Release);
     }
 
     /// Loads an entry of a structure that hardware reads or writes.
@@ -126,11 +129,13 @@ pub unsafe trait Hal {
     ///
     /// # Implementation safety
     ///
-    /// One single 64-bit load, made again at each call.
+    /// One single **atomic** 64-bit load, made again at each call: another CPU may store the entry at the same time, and
+    /// hardware may write it.
     #[inline(always)]
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
-        // SAFETY: the caller says that the entry is aligned and in a live frame, so it is valid for a read.
-        unsafe { entry.read_volatile() }
+        // SAFETY: the caller says that the entry is aligned and in a live frame, so it is valid for a read. Whoever else
+        // accesses it does so through this trait, so atomically.
+        unsafe { AtomicU64::from_ptr(entry.as_ptr()) }.load(Ordering::Relaxed)
     }
 
     /// Reads a 64-bit word of physical memory for an [audit](crate::Iommu::audit), which follows the live tables wherever
