@@ -108,14 +108,15 @@ pub(crate) enum Stage {
 pub enum UnitState {
     /// It was not switched on yet, or was handed back: devices reach what firmware lets them reach.
     Off,
-    /// It translates: devices reach what their cells were granted, and nothing else.
+    /// It translates, and its registers show that: devices reach what their cells were granted, and nothing else.
     On,
     /// It failed, and takes no change any more.
     Failed {
         /// Why.
         error: UnitError,
-        /// True if it translates with the driver's tables all the same: what they did not grant stays blocked. False if
-        /// that was never confirmed: **its devices may reach all memory**, that of other units' cells among it.
+        /// True if it translates with the driver's tables all the same, as its registers show: what they did not grant stays
+        /// blocked. False if that was never confirmed, or is not so any more: **its devices may reach all memory**, that of
+        /// other units' cells among it.
         blocking: bool,
     },
 }
@@ -125,6 +126,8 @@ pub enum UnitState {
 pub(crate) struct Found {
     /// Firmware had left translation on.
     pub translating: bool,
+    /// It had left interrupt remapping on.
+    pub remapping_interrupts: bool,
     /// Devices were neither translated nor kept out of memory for a moment, although translation had been on.
     pub gap: bool,
 }
@@ -150,6 +153,8 @@ pub(crate) struct UnitConfig {
     pub timeout_ns: u64,
     pub device_timeout_ns: u64,
     pub queue_slots: u16,
+    /// The highest level of a table whose entries are pages.
+    pub max_leaf_level: u8,
     /// So many device-TLBs there may be behind it.
     pub device_tlbs: usize,
 }

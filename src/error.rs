@@ -32,6 +32,17 @@ pub enum UnitError {
         /// What it reads.
         value: u64,
     },
+    /// A register of a unit that was switched on does not show what the driver put there: the unit was reset, as in a sleep
+    /// state, or somebody else has programmed it. Its devices may reach all memory until
+    /// [`enable`](crate::Iommu::enable) programs it again.
+    Reset {
+        /// The unit's registers.
+        unit: RegisterWindow,
+        /// The register, by its abbreviation in the specification.
+        register: &'static str,
+        /// The bit or field, by its name there.
+        bit: &'static str,
+    },
     /// The unit lacks something that the driver needs.
     Unsupported {
         /// The unit's registers.
@@ -111,6 +122,12 @@ impl fmt::Display for UnitError {
             }
             Self::Dead { unit, register, value } => {
                 write!(f, "unit {unit}: {register} reads {value:#x}, so no unit answers there")
+            }
+            Self::Reset { unit, register, bit } => {
+                write!(
+                    f,
+                    "unit {unit}: {register}.{bit} is not as it was set, so the unit was reset or programmed by others"
+                )
             }
             Self::Unsupported { unit, register, bit, missing } => {
                 write!(f, "unit {unit}: no {missing} ({register}.{bit})")

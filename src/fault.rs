@@ -106,4 +106,7 @@ pub struct FaultLog {
     /// Faults came in while others were read and are left for the next call. Until it is made, their unit sends no fault
     /// event, so nobody learns of them.
     pub pending: bool,
+    /// A unit is gone: its registers read all ones, so nothing of it was read, and what it does to the requests of its devices
+    /// is not known. [`units`](crate::Iommu::units) says which unit it is.
+    pub unresponsive: bool,
 }

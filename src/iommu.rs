@@ -21,7 +21,7 @@ pub use crate::contract::{
 pub use crate::paging::{Geometry, Hole, MapError};
 pub use crate::unit::UnitDetails;
 pub use edit::{DeviceConfig, Edit};
-pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal};
+pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal, Unblocked};
 pub use front::Iommu;
 pub use options::Options;
 pub use queries::{AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics};

@@ -85,20 +85,26 @@ macro_rules! of_vendor {
 }
 
 impl Unit {
-    /// Looks at a unit and changes nothing. It takes its place in `units`, if there is one.
+    /// Looks at a unit and changes nothing. It takes its place in `units`, if there is one, also if it cannot be used.
+    /// `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDriven::Failed`]: it has its place, and has failed. Or it has none.
     pub(crate) fn probe(
         hal: &impl Hal,
         info: &UnitInfo,
+        for_graphics: bool,
         config: UnitConfig,
         units: &mut List<'_, Self>,
     ) -> Result<(), NotDriven> {
         let full = Full { what: "remapping units", capacity: units.capacity() };
         match info.kind {
             UnitKind::VtD => {
-                let capabilities = vtd::VtdUnit::look(hal, info.window).map_err(NotDriven::Failed)?;
-                let pushed =
-                    units.push_with(|| Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config, capabilities)));
-                pushed.map_err(|_| NotDriven::Full(full))
+                let looked = vtd::VtdUnit::look(hal, info.window, for_graphics, config);
+                let made = || Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config, looked));
+                units.push_with(made).map_err(|_| NotDriven::Full(full))?;
+                looked.map(drop).map_err(NotDriven::Failed)
             }
             _ => Err(NotDriven::UnknownKind),
         }
@@ -124,8 +130,9 @@ impl Unit {
         }
     }
 
-    pub(crate) fn state(&self) -> UnitState {
-        of_vendor!(unit in self => unit.state())
+    /// What it does to requests, by its registers as they are now.
+    pub(crate) fn state(&self, hal: &impl Hal) -> UnitState {
+        of_vendor!(unit in self => unit.state(hal))
     }
 
     pub(crate) fn found(&self) -> Found {
@@ -136,9 +143,9 @@ impl Unit {
         of_vendor!(unit in self => unit.counts())
     }
 
-    /// Fails if the unit failed before, or is not switched on.
-    pub(crate) fn check_on(&self) -> Result<(), UnitError> {
-        of_vendor!(unit in self => unit.check_on())
+    /// Fails if the unit failed before, or is not switched on, by its registers as they are now.
+    pub(crate) fn check_on(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.check_on(hal))
     }
 
     /// Gets ready to invalidate, and leaves translation as it is. All units go through this before any goes through
@@ -147,7 +154,8 @@ impl Unit {
         of_vendor!(unit in self => unit.start_invalidation(hal))
     }
 
-    /// Switches translation on, by tables in which every device is blocked. Does nothing to a unit that is on.
+    /// Switches translation on: by tables in which every device is blocked, or, in a unit that was reset, by those that it had.
+    /// Does nothing to a unit that is on.
     pub(crate) fn start_translation(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.start_translation(hal, memory))
     }

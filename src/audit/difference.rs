@@ -75,6 +75,11 @@ pub enum Difference {
         /// Who uses it.
         source: SourceId,
     },
+    /// No unit serves the function, which configuration space shows: it may reach all memory.
+    Unserved {
+        /// Who.
+        source: SourceId,
+    },
     /// The source-id belongs to no device of a cell, but its requests are let through. What it reaches is reported too.
     UnassignedSource {
         /// Who.
@@ -250,6 +255,7 @@ impl fmt::Display for Difference {
             Self::TooManyTables { source } => {
                 write!(f, "{source}: its page table has more tables than the driver made")
             }
+            Self::Unserved { source } => write!(f, "{source}: no remapping unit serves it, so it may reach all memory"),
             Self::UnassignedSource { source } => {
                 write!(f, "{source} belongs to no cell, but its requests are let through")
             }

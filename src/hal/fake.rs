@@ -52,7 +52,7 @@ impl Fake {
         let memory = Vec::leak(std::vec![0u64; (frames + 1) * WORDS]);
         // Frames are aligned to their size; one more was allocated to make up for the vector's own alignment.
         let skip = memory.as_ptr().align_offset(4096);
-        let memory = NonNull::from(&mut memory[skip]);
+        let memory = NonNull::from(&mut memory[skip..]).cast();
         let free = (0..frames).rev().collect();
         Self {
             memory,
@@ -104,7 +104,7 @@ impl Fake {
 }
 
 // SAFETY: frames are handed out once until they come back, zeroed, and aligned as far as the tests need it; the memory lives
-// for ever. There are no registers; the clock stands.
+// for ever. All registers read 0; the clock stands.
 unsafe impl Hal for Fake {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         let mut state = self.state.borrow_mut();
@@ -165,13 +165,13 @@ unsafe impl Hal for Fake {
     }
 
     unsafe fn read32(&self, _: RegisterWindow, _: u32) -> u32 {
-        u32::MAX
+        0
     }
 
     unsafe fn write32(&self, _: RegisterWindow, _: u32, _: u32) {}
 
     unsafe fn read64(&self, _: RegisterWindow, _: u32) -> u64 {
-        u64::MAX
+        0
     }
 
     unsafe fn write64(&self, _: RegisterWindow, _: u32, _: u64) {}

@@ -106,8 +106,13 @@ impl Frames {
         self.mask + 1
     }
 
+    /// How many frames there are: a power of two.
+    pub(crate) fn count(&self) -> u32 {
+        (self.words() / WORDS) as u32
+    }
+
     fn order(&self) -> u8 {
-        (self.words() / WORDS).trailing_zeros() as u8
+        self.count().trailing_zeros() as u8
     }
 
     fn word(&self, index: usize) -> NonNull<u64> {

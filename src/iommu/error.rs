@@ -2,6 +2,7 @@
 
 mod owner;
 mod refusal;
+mod unblocked;
 
 use core::fmt;
 
@@ -16,6 +17,7 @@ use crate::topology::BridgeWindow;
 
 pub use owner::Owner;
 pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
+pub use unblocked::Unblocked;
 
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
 /// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left.
@@ -36,6 +38,10 @@ pub enum Error {
     NoFrame(NoFrame),
     /// The front knows its units already.
     Probed,
+    /// The front knows of no unit: no firmware's table was read yet.
+    NotProbed,
+    /// All units are on, but devices are left that nothing blocks.
+    Unblocked(Unblocked),
     /// The units are not switched on.
     NotEnabled,
     /// There is no such cell.
@@ -122,6 +128,8 @@ impl fmt::Display for Error {
             Self::Full(full) => full.fmt(f),
             Self::NoFrame(reason) => reason.fmt(f),
             Self::Probed => f.write_str("the front knows its remapping units already"),
+            Self::NotProbed => f.write_str("the front knows of no remapping unit yet"),
+            Self::Unblocked(unblocked) => unblocked.fmt(f),
             Self::NotEnabled => f.write_str("the remapping units are not switched on"),
             Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
             Self::NoSuchDevice(device) => write!(f, "no remapping unit serves {device}"),

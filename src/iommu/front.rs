@@ -3,12 +3,13 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use super::error::Error;
+use super::error::{Error, Unblocked};
 use super::lock::Mutex;
 use super::memory::Parts;
 use super::options::Options;
 use super::state::Config;
 use super::transaction::Work;
+use crate::addr::SourceId;
 use crate::cell::Reserved;
 use crate::contract::UnitConfig;
 use crate::firmware::Finding;
@@ -17,6 +18,9 @@ use crate::limits::{Limits, List};
 use crate::pci;
 use crate::topology::{Topology, UnitIndex};
 use crate::unit::{NotDriven, Unit};
+
+/// The graphics of Intel's chipsets.
+const GRAPHICS: SourceId = SourceId::from_requester(0, 2 << 3);
 
 /// All remapping units of a machine, and its cells.
 ///
@@ -58,13 +62,17 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// Reads the firmware's table, a DMAR or an IVRS, and looks at the units that it names; writes nothing to them. Once for a
     /// front, before anything else.
     ///
+    /// A unit that does not answer, or shows what no unit can be, has [failed](crate::iommu::UnitState) from then on, and costs
+    /// itself alone: [`units`](Self::units) says why, and its devices are refused.
+    ///
     /// `memory` takes [`Limits::words`]; what is over is not used. It is the front's from now on. Findings go to `report`, a
     /// few for each structure at most; each costs what it names and no more.
     ///
     /// # Errors
     ///
     /// The bytes are no such table, or describe no unit that can be used ([`Error::Firmware`]). A unit is none that this driver
-    /// can drive ([`Error::UnknownUnit`]), does not answer, or shows what no unit can be ([`Error::Unit`]). A capacity is out
+    /// can drive ([`Error::UnknownUnit`]); or one does not answer, or shows what no unit can be, and
+    /// [all are required](Options::require_all_units) ([`Error::Unit`]). A capacity is out
     /// of its bounds or too small, or so is the memory ([`Error::Full`]). Or it is not the first call that succeeds
     /// ([`Error::Probed`]). The front knows of no unit then, as before, and the memory is lost to it.
     pub fn probe_acpi(
@@ -96,21 +104,27 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     #[inline(never)]
     fn probe_units(&mut self) -> Result<(), Error> {
-        let Options { timeout_ns, device_timeout_ns, queue_slots, .. } = self.options;
+        let Options { timeout_ns, device_timeout_ns, queue_slots, max_leaf_level, .. } = self.options;
         let host_bits = self.topology.host_address_width();
         let device_tlbs = self.limits.device_tlbs;
-        let config = UnitConfig { host_bits, timeout_ns, device_timeout_ns, queue_slots, device_tlbs };
-        for info in self.topology.units() {
-            Unit::probe(&self.hal, info, config, &mut self.units).map_err(|reason| match reason {
-                NotDriven::UnknownKind => Error::UnknownUnit(info.window),
-                NotDriven::Full(full) => Error::Full(full),
-                NotDriven::Failed(error) => Error::Unit(error),
-            })?;
+        let config = UnitConfig { host_bits, timeout_ns, device_timeout_ns, queue_slots, max_leaf_level, device_tlbs };
+        let graphics = self.topology.unit_of(&self.hal, GRAPHICS);
+        for (info, index) in self.topology.units().iter().zip(UnitIndex::all()) {
+            let for_graphics = graphics == Some(index) && !info.include_all;
+            match Unit::probe(&self.hal, info, for_graphics, config, &mut self.units) {
+                Err(NotDriven::UnknownKind) => return Err(Error::UnknownUnit(info.window)),
+                Err(NotDriven::Full(full)) => return Err(Error::Full(full)),
+                Err(NotDriven::Failed(error)) if self.options.require_all_units => return Err(Error::Unit(error)),
+                Ok(()) | Err(NotDriven::Failed(_)) => {}
+            }
         }
         Ok(())
     }
 
-    /// Switches all units on. Every device is blocked from then on.
+    /// Switches all units on. Every device is blocked from then on, except for what the result says.
+    ///
+    /// Looks at the registers of units that are on already. One that was reset since, as in a sleep state, is programmed again
+    /// with the tables that it had, its queue and its fault event; until then its devices may reach all memory.
     ///
     /// A unit that firmware left on goes on with firmware's tables until all is ready;
     /// [`RemappingUnit::gap`](crate::iommu::RemappingUnit::gap) says whether its devices could reach memory for a moment then.
@@ -120,16 +134,18 @@ impl<'s, H: Hal> Iommu<'s, H> {
     ///
     /// # Errors
     ///
-    /// Units failed, cannot be used, or found no frames; the error is that of the first. All others are on and can be used,
-    /// and [`units`](Self::units) has the state of each. Devices behind a unit that did not come up are refused, **but may
-    /// not be blocked**: until it translates they may reach all memory. So a caller who wants no such device on the machine
-    /// stops here; one who goes on has to keep their bus mastering off. May be repeated.
-    pub fn enable(&mut self) -> Result<(), Error> {
-        for (index, segment) in self.units.iter().map(Unit::segment).enumerate() {
-            if self.units.iter().position(|unit| unit.segment() == segment) == Some(index) {
-                pci::isolate_all(&self.hal, segment);
-            }
+    /// [`Error::NotProbed`]: nothing was done.
+    ///
+    /// Units failed, cannot be used, or found no frames; the error is that of the first. Or all are on, and devices are left
+    /// that none of them serves ([`Error::Unblocked`]). All units that did not fail are on and can be used, and
+    /// [`units`](Self::units) has the state of each. Devices that no unit blocks are refused, **and may reach all memory**, as
+    /// [`unblocked`](Self::unblocked) tells. So a caller who wants no such device on the machine stops here; one who goes on
+    /// has to keep their bus mastering off. With [`Options::accept_unblocked`] neither is an error. May be repeated.
+    pub fn enable(&mut self) -> Result<Unblocked, Error> {
+        if self.units.is_empty() {
+            return Err(Error::NotProbed);
         }
+        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
         let mut result = Ok(());
         for unit in self.units.iter_mut() {
             result = result.and(unit.start_invalidation(&self.hal));
@@ -139,7 +155,13 @@ impl<'s, H: Hal> Iommu<'s, H> {
             result = result.and(unit.start_translation(&self.hal, self.options.memory));
         }
         self.config.get_mut().enabled = true;
-        Ok(result?)
+        let unblocked = self.find_unblocked(&mut |_| ());
+        if self.options.accept_unblocked {
+            return Ok(unblocked);
+        }
+        // One may have gone since.
+        result.and(self.units.iter().try_for_each(|unit| unit.check_on(&self.hal)))?;
+        if unblocked.is_nothing() { Ok(unblocked) } else { Err(Error::Unblocked(unblocked)) }
     }
 
     /// Switches all units off and gives their frames back, once no device has a cell: **from then on every device reaches

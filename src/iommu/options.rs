@@ -23,14 +23,31 @@ pub struct Options {
     /// How many descriptors the queue of each unit has room for; rounded up to a power of two from 256 to 2^15. At most half
     /// of them are in use. A queue takes a frame for every 128 of them.
     pub queue_slots: u16,
+    /// The largest page that page tables may have, as the level of its entry: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB. Units
+    /// that can do less are given less, and so are those whose large pages are [known not to work](crate::vtd::Effect).
+    pub max_leaf_level: u8,
+    /// [`Iommu::probe_acpi`](crate::Iommu::probe_acpi) fails if any unit does not answer or cannot be used. Otherwise that unit
+    /// has failed, its devices are refused, and all others can be used.
+    pub require_all_units: bool,
+    /// [`Iommu::enable`](crate::Iommu::enable) succeeds although devices are left that nothing blocks, and says which. The caller
+    /// answers for them: they may reach all memory.
+    pub accept_unblocked: bool,
 }
 
 impl Options {
     /// One second: far more than any unit needs, far less than anybody waits. Three minutes for device-TLBs: PCI Express lets
-    /// a device answer within a minute and a half. No memory is known. And the smallest queue, which has room for the calls of
-    /// more than a dozen CPUs at a time.
-    pub const DEFAULT: Self =
-        Self { timeout_ns: 1_000_000_000, device_timeout_ns: 180_000_000_000, memory: None, queue_slots: 256 };
+    /// a device answer within a minute and a half. No memory is known. The smallest queue, which has room for the calls of
+    /// more than a dozen CPUs at a time. Pages as large as units can do. One unit that cannot be used costs itself alone, and
+    /// nothing is left unblocked without an error.
+    pub const DEFAULT: Self = Self {
+        timeout_ns: 1_000_000_000,
+        device_timeout_ns: 180_000_000_000,
+        memory: None,
+        queue_slots: 256,
+        max_leaf_level: 3,
+        require_all_units: false,
+        accept_unblocked: false,
+    };
 }
 
 impl Default for Options {

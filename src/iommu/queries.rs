@@ -5,6 +5,7 @@ mod device_info;
 mod faults;
 mod input_ranges;
 mod statistics;
+mod unblocked;
 
 pub use audit::{Audit, SharedMemory};
 pub use device_info::{AtsInfo, DeviceInfo};

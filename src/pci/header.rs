@@ -48,6 +48,12 @@ pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl I
     (0..count).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
 }
 
+/// All functions of a segment that answer with a vendor.
+pub(crate) fn functions_in(config: &impl ConfigSpace, segment: u16) -> impl Iterator<Item = SourceId> {
+    let devices = (0..=u16::MAX).step_by(8).map(move |requester| SourceId::from_requester(segment, requester));
+    devices.flat_map(|first| functions_of(config, first)).filter(|function| is_there(config, *function))
+}
+
 /// True if the device of function 0 has others.
 pub(super) fn has_other_functions(config: &impl ConfigSpace, first: SourceId) -> bool {
     config.read(first, TYPE) & 1 << 23 != 0

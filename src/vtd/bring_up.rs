@@ -7,10 +7,11 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::Command;
 use super::counters::Counters;
+use super::faults::event;
 use super::invalidation::queue::Queue;
 use super::invalidation::register_based;
 use super::protected;
-use super::registers::{FSTS, GSTS, RTADDR};
+use super::registers::{FSTS, GSTS, RTADDR, Status};
 use super::tables::Tables;
 use super::unit::{Invalidator, VtdUnit};
 use crate::contract::{Found, MainMemory};
@@ -37,12 +38,16 @@ impl VtdUnit {
     /// and cleared (R14, R16, R69). Leaves translation as it is.
     ///
     /// All units go through this before any goes through [`start_translation`](Self::start_translation) (R11). Does nothing
-    /// to a unit that is on.
+    /// to a unit that is on, as its registers show.
+    ///
+    /// Interrupt remapping that somebody left on is switched off before its queue is (R61, R69): its table is not the driver's.
+    /// Events are masked, so that nobody gets those of a former owner (R64b).
     ///
     /// # Errors
     ///
     /// The unit cannot be used, failed before, fails now, or found no frames. Devices reach what they reached before.
     pub(crate) fn start_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.notice_reset(hal);
         self.forgive_lack_of_frames()?;
         if self.on {
             return Ok(());
@@ -51,29 +56,32 @@ impl VtdUnit {
         self.guard_present(hal, result)
     }
 
-    /// [`guard`](Self::guard), but a unit that is gone says only that, and what becomes of its devices' requests is not known.
+    /// [`guard`](Self::guard), but a unit that is gone says only that.
     fn guard_present(&mut self, hal: &impl Hal, result: Result<(), UnitError>) -> Result<(), UnitError> {
-        let present = self.registers(hal).status();
-        if let Err(gone) = present {
-            self.blocking = false;
-            *self.failure.get_mut() = Some(gone);
+        if let Err(gone) = self.registers(hal).status() {
+            *self.failure.get_mut() = None;
+            return self.guard(Err(gone));
         }
-        self.guard(present.and(result))
+        self.guard(result)
     }
 
     /// A unit that found no frames may try again; one that failed otherwise may not.
     fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
-        let failure = self.failure.get_mut();
-        if matches!(failure, Some(UnitError::NoFrame { .. })) {
-            *failure = None;
+        self.unusable.map_or(Ok(()), Err)?;
+        if matches!(self.failure.get_mut(), Some(UnitError::NoFrame { .. })) {
+            self.forgive();
         }
         self.check_alive()
     }
 
+    /// Makes its queue, if it has one: of wide descriptors where it may abort DMA meanwhile, or was left in another mode than
+    /// legacy, in which no others are valid (S 6.5.2, table 26).
     #[inline(never)]
-    fn make_invalidator(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+    fn make_invalidator(&mut self, hal: &impl Hal, status: Status) -> Result<(), UnitError> {
         self.invalidator = Some(if self.capabilities.queued_invalidation {
-            let queue = Queue::new(hal, self.config.queue_slots, self.config.host_bits);
+            let other_mode = self.registers(hal).rtaddr().read(RTADDR::TTM) != RTADDR::TTM::Legacy.value;
+            let wide = self.capabilities.can_abort_meanwhile() || status.is_set(GSTS::RTPS) && other_mode;
+            let queue = Queue::new(hal, self.config.queue_slots, self.config.host_bits, wide);
             Invalidator::Queue(queue.map_err(UnitError::no_frame(self.window))?)
         } else {
             Invalidator::Registers
@@ -85,29 +93,37 @@ impl VtdUnit {
         self.check_usable()?;
         let registers = self.registers(hal);
         let status = registers.status()?;
-        if self.invalidator.is_none() {
-            let protected = protected::is_on(&registers);
-            self.found = Found { translating: status.is_set(GSTS::TES), gap: false };
-            self.found_protected = protected;
+        if !self.met {
+            let (translating, remapping_interrupts) = (status.is_set(GSTS::TES), status.is_set(GSTS::IRES));
+            self.found = Found { translating, remapping_interrupts, gap: false };
+            self.found_protected = protected::is_on(&registers);
+            self.met = true;
         }
+        event::mask_all(&registers, &self.capabilities);
+        if status.is_set(GSTS::IRES) {
+            self.command(hal, Command::INTERRUPTS_OFF)?;
+        }
+        self.queue_on = false;
         if status.is_set(GSTS::QIES) {
             Queue::stop(&registers, self.config.timeout_ns)?;
         }
         // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
         let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
-        registers.fsts().set(registers.fsts().get() & errors);
+        registers.fsts().set(registers.fault_status()?.get() & errors);
         self.read_faults(hal, &mut FaultLog::default(), |_| ());
         self.counters = Counters::new();
         if self.capabilities.has_invalidation_registers() {
             register_based::wait_idle(&registers, &self.capabilities, self.config.timeout_ns)?;
         }
         if self.invalidator.is_none() {
-            self.make_invalidator(hal)?;
+            self.make_invalidator(hal, status)?;
         }
-        match &self.invalidator {
-            Some(Invalidator::Queue(queue)) => queue.start(&registers, self.config.timeout_ns),
-            _ => Ok(()),
+        if let Some(Invalidator::Queue(queue)) = &self.invalidator {
+            queue.start(&registers, self.config.timeout_ns)?;
+            self.queue_on = true;
+            queue.wait_for_all(&registers, self.config.timeout_ns)?;
         }
+        Ok(())
     }
 
     /// Gives the unit an empty root table and switches translation on: from then on every request is blocked (R7, R8,
@@ -132,8 +148,8 @@ impl VtdUnit {
     fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         let registers = self.registers(hal);
         let translates = || registers.status().map(|status| status.is_set(GSTS::TES));
-        // Changing the mode while translation is on takes ESRTPS (R9).
-        if self.capabilities.abort_mode && self.capabilities.root_pointer_invalidates {
+        // In which only wide descriptors are valid.
+        if self.capabilities.can_abort_meanwhile() && self.queue().is_some_and(Queue::is_wide) {
             self.set_root(hal, RTADDR::TTM::Abort.value)?;
             if !translates()? {
                 self.command(hal, Command::TRANSLATION_ON)?;
@@ -155,6 +171,10 @@ impl VtdUnit {
             self.command(hal, Command::TRANSLATION_ON)?;
         }
         (self.blocking, self.on) = (true, true);
+        let wanted = *self.event.get_mut();
+        if wanted.is_some() {
+            event::set(&registers, &self.capabilities, wanted)?;
+        }
         if protected::is_on(&registers) { protected::switch(&registers, false, self.config.timeout_ns) } else { Ok(()) }
     }
 
@@ -171,11 +191,12 @@ impl VtdUnit {
     }
 
     /// Has the unit take over a root table, or none in abort mode, and drop what it cached from the last one.
-    fn set_root(&self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
+    fn set_root(&mut self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
         if self.capabilities.write_buffer_flush {
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
         }
         self.registers(hal).rtaddr().set(value);
+        self.root_set = value;
         self.command(hal, Command::SET_ROOT_TABLE)?;
         if self.capabilities.root_pointer_invalidates { Ok(()) } else { self.invalidate_everything(hal) }
     }
@@ -191,6 +212,7 @@ impl VtdUnit {
     /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
     /// never given back, and it is out of service.
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.notice_reset(hal);
         self.forgive_lack_of_frames()?;
         let result = self.switch_off(hal);
         self.guard_present(hal, result)
@@ -206,12 +228,14 @@ impl VtdUnit {
             self.command(hal, Command::TRANSLATION_OFF)?;
             (self.blocking, self.on) = (false, false);
         }
-        if let Some(Invalidator::Queue(queue)) = &self.invalidator {
+        if let Some(Invalidator::Queue(queue)) = self.invalidator.as_ref().filter(|_| self.queue_on) {
             // R14: the last that was done is a wait.
-            let last = queue.begin(&registers, core::iter::empty(), core::iter::empty(), self.config.timeout_ns)?;
-            queue.wait(&registers, last, self.config.timeout_ns)?;
+            queue.wait_for_all(&registers, self.config.timeout_ns)?;
             Queue::stop(&registers, self.config.timeout_ns)?;
+            self.queue_on = false;
         }
+        self.met = false;
+        *self.event.get_mut() = None;
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
             for frame in queue.into_frames() {
                 // SAFETY: the unit has confirmed that its queue is off, and that it has done all that was in it.

@@ -58,6 +58,8 @@ pub struct Capabilities {
     pub device_tlb: bool,
     /// Invalidations of device-TLBs are throttled for each physical function, which has to be named (DIT).
     pub device_tlb_throttling: bool,
+    /// Page requests of devices are supported (PRS).
+    pub page_requests: bool,
     /// Interrupts can be remapped (IR).
     pub interrupt_remapping: bool,
     /// Interrupts can go to CPUs with ids above 255 (EIM).
@@ -71,6 +73,38 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Those of a unit that cannot be used.
+    pub(super) const NONE: Self = Self {
+        major_version: 0,
+        minor_version: 0,
+        domain_ids: 1 << 4,
+        write_buffer_flush: false,
+        protected_low: false,
+        protected_high: false,
+        caching_mode: false,
+        three_levels: false,
+        four_levels: false,
+        five_levels: false,
+        input_bits: 0,
+        fault_offset: 0,
+        fault_records: 0,
+        max_leaf_level: 1,
+        page_selective: None,
+        write_draining: false,
+        read_draining: false,
+        root_pointer_invalidates: false,
+        coherent: false,
+        queued_invalidation: false,
+        device_tlb: false,
+        device_tlb_throttling: false,
+        page_requests: false,
+        interrupt_remapping: false,
+        extended_interrupts: false,
+        snoop_control: false,
+        iotlb_offset: 0,
+        abort_mode: false,
+    };
+
     /// Reads and checks them.
     ///
     /// # Errors
@@ -119,6 +153,7 @@ impl Capabilities {
             queued_invalidation: ecap.is_set(ECAP::QI),
             device_tlb: ecap.is_set(ECAP::DT),
             device_tlb_throttling: ecap.is_set(ECAP::DIT),
+            page_requests: ecap.is_set(ECAP::PRS),
             interrupt_remapping: ecap.is_set(ECAP::IR),
             extended_interrupts: ecap.is_set(ECAP::EIM),
             snoop_control: ecap.is_set(ECAP::SC),
@@ -145,6 +180,11 @@ impl Capabilities {
     /// Caches can be invalidated through registers (R5).
     pub(super) fn has_invalidation_registers(&self) -> bool {
         self.major_version < 6
+    }
+
+    /// The unit can abort all DMA until it is given tables: changing to them while translation is on takes ESRTPS (R9).
+    pub(super) fn can_abort_meanwhile(&self) -> bool {
+        self.abort_mode && self.root_pointer_invalidates && self.queued_invalidation
     }
 
     /// The same, as far as it matters to those who do not know who made the unit.
@@ -242,6 +282,7 @@ pub(super) mod tests {
         queued_invalidation: true,
         device_tlb: false,
         device_tlb_throttling: false,
+        page_requests: false,
         interrupt_remapping: true,
         extended_interrupts: false,
         snoop_control: false,

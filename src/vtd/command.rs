@@ -22,6 +22,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) const TRANSLATION_ON: Self = Self::level(31, true, "TES");
     pub(super) const TRANSLATION_OFF: Self = Self::level(31, false, "TES");
+    pub(super) const INTERRUPTS_OFF: Self = Self::level(25, false, "IRES");
     pub(super) const QUEUE_ON: Self = Self::level(26, true, "QIES");
     pub(super) const QUEUE_OFF: Self = Self::level(26, false, "QIES");
     pub(super) const SET_ROOT_TABLE: Self = Self::level(30, true, "RTPS");
@@ -35,30 +36,28 @@ impl Command {
     pub(super) fn run<H: Hal>(self, registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
         let carried = registers.status()?.get() & CARRIED & !(1 << self.bit);
         registers.gcmd().set(carried | u32::from(self.value) << self.bit);
-        let mut last = Ok(());
         wait_until(registers, timeout_ns, "GSTS_REG", self.status, || {
-            let status = registers.status();
-            last = status.map(drop);
-            status.map_or(true, |status| (status.get() >> self.bit & 1 == 1) == self.confirmed)
-        })?;
-        last
+            Ok((registers.status()?.get() >> self.bit & 1 == 1) == self.confirmed)
+        })
     }
 }
 
-/// Looks until `done`, at most for `timeout_ns` (R6). The last look comes after the deadline, so being slow is no error.
+/// Looks until `done`, at most for `timeout_ns` (R6). The last look comes after the deadline, so being slow is no error. A
+/// unit that is gone is not waited for.
 pub(super) fn wait_until<H: Hal>(
     registers: &Registers<'_, H>,
     timeout_ns: u64,
     register: &'static str,
     bit: &'static str,
-    mut done: impl FnMut() -> bool,
+    mut done: impl FnMut() -> Result<bool, UnitError>,
 ) -> Result<(), UnitError> {
     let mut deadline = Deadline::new(registers.hal.now_ns(), timeout_ns);
     loop {
         let passed = deadline.passed(registers.hal.now_ns());
-        if done() {
+        if done()? {
             return Ok(());
         }
+        registers.status()?;
         if let Some(waited_ns) = passed {
             return Err(UnitError::Timeout { unit: registers.window, register, bit, waited_ns });
         }
@@ -80,14 +79,14 @@ mod tests {
         let mut looks = 0;
         let third = || {
             looks += 1;
-            looks == 3
+            Ok(looks == 3)
         };
         assert_eq!(wait_until(&Registers { hal: &hal, window }, 0, "", "", third), Ok(()));
     }
     #[test]
     fn a_wait_ends_though_the_clock_stands_still() {
         let (hal, window) = (Fake::new(1), RegisterWindow { base: PhysAddr::zero(), bytes: 4096 });
-        let ended = wait_until(&Registers { hal: &hal, window }, 1, "GSTS_REG", "TES", || false);
+        let ended = wait_until(&Registers { hal: &hal, window }, 1, "GSTS_REG", "TES", || Ok(false));
         assert_eq!(ended, Err(UnitError::Timeout { unit: window, register: "GSTS_REG", bit: "TES", waited_ns: 0 }));
     }
 }

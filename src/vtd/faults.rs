@@ -1,10 +1,13 @@
 //! What a unit records of the requests that it blocks (S 7).
 #![forbid(unsafe_code)]
 
-mod event;
+pub(super) mod event;
 mod reason;
 mod record;
 
+use core::sync::atomic::Ordering;
+
+use super::invalidation::queue::Queue;
 use super::unit::VtdUnit;
 use crate::addr::SourceId;
 use crate::error::UnitError;
@@ -15,18 +18,28 @@ pub use reason::FaultReason;
 
 impl VtdUnit {
     /// Reads and clears the pending fault records. Takes no lock that a change holds; if another CPU, or what an NMI
-    /// interrupted, is reading already, it leaves them to it.
+    /// interrupted, is reading already, it leaves them to it. Of a unit that is gone nothing is read, nor of one that cannot be
+    /// used.
     pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, mut each: impl FnMut(Fault)) {
+        if let Some(error) = self.unusable {
+            log.unresponsive |= matches!(error, UnitError::Dead { .. });
+            return;
+        }
         match self.reader.try_lock() {
             Some(_reading) => {
                 let registers = self.registers(hal);
-                if let Some(queue) = self.queue() {
-                    queue.clear_completion_error(&registers);
-                }
-                record::drain(&registers, self.segment, &self.capabilities, log, |fault| {
-                    self.counters.fault(fault.source.requester());
-                    each(fault);
+                let served = match self.queue() {
+                    Some(_) if self.failed.load(Ordering::Acquire) => Queue::abandon(&registers),
+                    Some(queue) => queue.clear_completion_error(&registers),
+                    None => Ok(()),
+                };
+                let read = served.and_then(|()| {
+                    record::drain(&registers, self.segment, &self.capabilities, log, |fault| {
+                        self.counters.fault(fault.source.requester());
+                        each(fault);
+                    })
                 });
+                log.unresponsive |= read.is_err();
             }
             None => log.busy = true,
         }
@@ -37,8 +50,13 @@ impl VtdUnit {
         self.counters.faults().map(|(requester, faults)| (SourceId::from_requester(self.segment, requester), faults))
     }
 
-    /// Has the unit send its fault event there, or none.
+    /// Has the unit send its fault event there, or none, also when it is switched on later. One that cannot be used sends none.
     pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
-        event::set(&self.registers(hal), &self.capabilities, to)
+        if self.unusable.is_some() {
+            return Ok(());
+        }
+        event::set(&self.registers(hal), &self.capabilities, to)?;
+        *self.event.lock() = to;
+        Ok(())
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn is_on<H: Hal>(registers: &Registers<'_, H>) -> bool {
 pub(super) fn switch<H: Hal>(registers: &Registers<'_, H>, on: bool, timeout_ns: u64) -> Result<(), UnitError> {
     let others = registers.pmen().get() & !PMEN::EPM::SET.mask();
     registers.pmen().set(others | PMEN::EPM.val(on.into()).value);
-    wait_until(registers, timeout_ns, "PMEN_REG", "PRS", || is_on(registers) == on)
+    wait_until(registers, timeout_ns, "PMEN_REG", "PRS", || Ok(is_on(registers) == on))
 }
 
 /// Protects `memory`, as far as the unit can. True if no byte of it is left out.

@@ -39,6 +39,8 @@ pub enum Effect {
     /// Page-selective invalidations are of at most 2^9 pages whatever CAP.MAMV says.
     // R27
     SmallAddressMasks,
+    /// The unit that serves the chipset's graphics alone is given pages of 4 KiB only, whatever CAP.SSLPS says.
+    SmallGraphicsPages,
 }
 
 const INTEL: u16 = 0x8086;
@@ -51,6 +53,8 @@ const fn quirk(device: u16, revisions: RangeInclusive<u8>, effect: Effect, sourc
 const SERIES_4: &str = "4 series chipsets neglect to set RWBF but need it (Linux, drivers/iommu/intel/iommu.c)";
 const E23: &str = "Intel 5400 chipset, erratum 23 (FreeBSD, sys/x86/iommu/intel_quirks.c)";
 const E47: &str = "Intel 5500 and 5520 chipsets, errata 47 and 53 (FreeBSD, sys/x86/iommu/intel_quirks.c)";
+const SUPERPAGE: &str =
+    "graphics units of Skylake, Broxton and Gemini Lake fault on large pages (V. Syrjälä, 2021, intel-gfx)";
 const BT176: &str = "Xeon E5, erratum BT176 (FreeBSD, sys/x86/iommu/intel_quirks.c, by the CPU's model)";
 
 /// All that are known.
@@ -69,6 +73,16 @@ pub(super) const QUIRKS: &[Quirk] = &[
     quirk(0x3405, 0x22..=0x22, Effect::NoInterruptRemapping, E47),
     quirk(0x3406, 0..=0x13, Effect::NoInterruptRemapping, E47),
     quirk(0x3c00, ALL, Effect::SmallAddressMasks, BT176),
+    quirk(0x1900, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x1904, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x1908, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x190c, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x190f, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x1910, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x1918, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x191f, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x5af0, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
+    quirk(0x31f0, ALL, Effect::SmallGraphicsPages, SUPERPAGE),
 ];
 
 /// What this machine's chipset is known to get wrong. The [`Capabilities`] of its units account for it.
@@ -84,8 +98,10 @@ fn matching(id: u32, revision: u8) -> impl Iterator<Item = &'static Quirk> {
 }
 
 impl Effect {
-    pub(super) fn apply(self, unit: &mut Capabilities) {
+    pub(super) fn apply(self, unit: &mut Capabilities, for_graphics: bool) {
         match self {
+            Self::SmallGraphicsPages if !for_graphics => {}
+            Self::SmallGraphicsPages => unit.max_leaf_level = 1,
             Self::FlushWriteBuffers => unit.write_buffer_flush = true,
             Self::NoProtectedMemory => (unit.protected_low, unit.protected_high) = (false, false),
             Self::NoInterruptRemapping => (unit.interrupt_remapping, unit.extended_interrupts) = (false, false),
@@ -114,7 +130,7 @@ mod tests {
     #[test]
     fn each_effect_is_seen_in_the_capabilities() {
         let after = |effect: Effect, mut unit: Capabilities| {
-            effect.apply(&mut unit);
+            effect.apply(&mut unit, true);
             unit
         };
         let able = Capabilities { protected_low: true, protected_high: true, extended_interrupts: true, ..QEMU };
@@ -124,6 +140,10 @@ mod tests {
         let plain = after(Effect::NoInterruptRemapping, able);
         assert!(!plain.interrupt_remapping && !plain.extended_interrupts);
         assert_eq!(after(Effect::SmallAddressMasks, able).page_selective, Some(9));
+        assert_eq!((able.max_leaf_level, after(Effect::SmallGraphicsPages, able).max_leaf_level), (3, 1));
+        let mut other = able;
+        Effect::SmallGraphicsPages.apply(&mut other, false);
+        assert_eq!(other, able, "another unit of the same machine");
     }
 
     #[test]
@@ -132,7 +152,8 @@ mod tests {
         for quirk in QUIRKS {
             for unit in [QEMU, able, Capabilities { page_selective: Some(3), ..able }] {
                 let mut changed = unit;
-                quirk.effect.apply(&mut changed);
+                quirk.effect.apply(&mut changed, true);
+                assert!(changed.max_leaf_level <= unit.max_leaf_level);
                 assert!(changed.write_buffer_flush >= unit.write_buffer_flush);
                 assert!(changed.protected_low <= unit.protected_low && changed.protected_high <= unit.protected_high);
                 assert!(changed.interrupt_remapping <= unit.interrupt_remapping);
@@ -145,6 +166,7 @@ mod tests {
                     interrupt_remapping: unit.interrupt_remapping,
                     extended_interrupts: unit.extended_interrupts,
                     page_selective: unit.page_selective,
+                    max_leaf_level: unit.max_leaf_level,
                     ..changed
                 };
                 assert_eq!(rest, unit, "nothing else changes");

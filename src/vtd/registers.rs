@@ -45,7 +45,7 @@ mod fields {
         pub(crate) ECAP [
             C OFFSET(0) NUMBITS(1), QI OFFSET(1) NUMBITS(1), DT OFFSET(2) NUMBITS(1), IR OFFSET(3) NUMBITS(1),
             EIM OFFSET(4) NUMBITS(1), PT OFFSET(6) NUMBITS(1), SC OFFSET(7) NUMBITS(1), IRO OFFSET(8) NUMBITS(10),
-            DIT OFFSET(41) NUMBITS(1), ADMS OFFSET(52) NUMBITS(1)
+            PRS OFFSET(29) NUMBITS(1), DIT OFFSET(41) NUMBITS(1), ADMS OFFSET(52) NUMBITS(1)
         ],
         /// Context command (S 11.4.6.1).
         pub(crate) CCMD [ CAIG OFFSET(59) NUMBITS(2), ICC OFFSET(63) NUMBITS(1) ],
@@ -63,6 +63,9 @@ mod fields {
         pub(crate) IQERCD [ IQEI OFFSET(0) NUMBITS(4), ITESID OFFSET(32) NUMBITS(16), ICESID OFFSET(48) NUMBITS(16) ]
     }
 }
+
+/// What GSTS_REG reads.
+pub(super) type Status = LocalRegisterCopy<u32, GSTS::Register>;
 
 /// One register of one unit, reached through the [`Hal`].
 pub(super) struct Register<'h, H, T, R> {
@@ -142,12 +145,22 @@ impl<'h, H: Hal> Registers<'h, H> {
     }
 
     /// What `gsts` reads, unless no unit answers any more (R4): its lower bits are always zero.
-    pub(super) fn status(&self) -> Result<LocalRegisterCopy<u32, GSTS::Register>, UnitError> {
+    pub(super) fn status(&self) -> Result<Status, UnitError> {
         let status = self.gsts().extract();
         if status.get() == u32::MAX {
             return Err(UnitError::Dead { unit: self.window, register: "GSTS_REG", value: status.get().into() });
         }
         Ok(status)
+    }
+
+    /// Fails if the queue is not on, which only a reset does to one that is in use.
+    pub(super) fn check_queue(&self) -> Result<(), UnitError> {
+        if self.status()?.is_set(GSTS::QIES) { Ok(()) } else { Err(self.was_reset("GSTS_REG", "QIES")) }
+    }
+
+    /// What is said of a register that does not show what was put there.
+    pub(super) fn was_reset(&self, register: &'static str, bit: &'static str) -> UnitError {
+        UnitError::Reset { unit: self.window, register, bit }
     }
 
     pub(super) fn rtaddr(&self) -> Register<'h, H, u64, RTADDR::Register> {
@@ -160,6 +173,15 @@ impl<'h, H: Hal> Registers<'h, H> {
 
     pub(super) fn fsts(&self) -> Register<'h, H, u32, FSTS::Register> {
         self.at(0x34)
+    }
+
+    /// What `fsts` reads, unless no unit answers any more: its upper half is always zero.
+    pub(super) fn fault_status(&self) -> Result<LocalRegisterCopy<u32, FSTS::Register>, UnitError> {
+        let status = self.fsts().extract();
+        if status.get() == u32::MAX {
+            return Err(UnitError::Dead { unit: self.window, register: "FSTS_REG", value: status.get().into() });
+        }
+        Ok(status)
     }
 
     pub(super) fn fectl(&self) -> Register<'h, H, u32, FECTL::Register> {
@@ -211,6 +233,17 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0x88)
     }
 
+    /// The lower halves of `iqh` and `iqt`, which have all of their fields: for an NMI, in which nothing is accessed but registers
+    /// of 32 bits.
+    pub(super) fn iqh_lower(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x80)
+    }
+
+    /// That of `iqt`.
+    pub(super) fn iqt_lower(&self) -> Register<'h, H, u32, ()> {
+        self.at(0x88)
+    }
+
     pub(super) fn iqa(&self) -> Register<'h, H, u64, IQA::Register> {
         self.at(0x90)
     }
@@ -218,6 +251,16 @@ impl<'h, H: Hal> Registers<'h, H> {
     /// Invalidation completion status (S 11.4.9.4).
     pub(super) fn ics(&self) -> Register<'h, H, u32, ()> {
         self.at(0x9c)
+    }
+
+    /// Invalidation event control, with the fields of fault event control (S 11.4.9.5).
+    pub(super) fn iectl(&self) -> Register<'h, H, u32, FECTL::Register> {
+        self.at(0xa0)
+    }
+
+    /// Page request event control, likewise (S 11.4.11.5).
+    pub(super) fn pectl(&self) -> Register<'h, H, u32, FECTL::Register> {
+        self.at(0xe0)
     }
 
     pub(super) fn iqercd(&self) -> Register<'h, H, u64, IQERCD::Register> {

@@ -1,7 +1,8 @@
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use heapless::Vec;
 use spin::{Mutex, MutexGuard};
+use tock_registers::interfaces::Readable;
 
 use super::command::Command;
 use super::counters::Counters;
@@ -10,13 +11,14 @@ use super::invalidation::descriptor::Encoder;
 use super::invalidation::list::{CommandList, EVERYTHING};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
-use super::registers::Registers;
+use super::registers::{GSTS, Registers};
 use super::tables::Tables;
 use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};
 use crate::contract::{DomainId, Features, Found, Translation, UnitConfig, UnitCounts, UnitState};
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
+use crate::interrupt::Destination;
 use crate::invalidation::{DeviceTlb, Flush};
 
 /// What is left of a flush that was begun.
@@ -55,16 +57,29 @@ pub(crate) struct VtdUnit {
     pub(super) found: Found,
     /// Firmware had left protected memory regions on.
     pub(super) found_protected: bool,
+    /// Both were noted, and the unit was neither reset nor handed back since.
+    pub(super) met: bool,
+    /// Where its fault event is to go.
+    pub(super) event: Mutex<Option<Destination>>,
     /// Both from the moment when the unit first learned of them until it has confirmed that it does not use them.
     pub(super) invalidator: Option<Invalidator>,
     pub(super) tables: Option<Tables>,
-    /// Translation was confirmed to be on, with nothing that the driver did not grant.
+    /// The queue is on, and is the driver's.
+    pub(super) queue_on: bool,
+    /// What RTADDR_REG was set to last.
+    pub(super) root_set: u64,
+    /// Translation was confirmed to be on, with nothing that the driver did not grant. Whether it still is, only registers
+    /// say.
     pub(super) blocking: bool,
     /// All of bring-up went well.
     pub(super) on: bool,
     /// Why the unit takes no change any more. If a command or an invalidation was not confirmed, what the unit has cached is
     /// not known.
     pub(super) failure: Mutex<Option<UnitError>>,
+    /// The same for who must not wait for a lock.
+    pub(super) failed: AtomicBool,
+    /// Why nothing is done with the unit at all.
+    pub(super) unusable: Option<UnitError>,
     /// Flushes that failed although the unit goes on, and how many of them were made up for.
     pub(super) failed_flushes: AtomicU64,
     pub(super) made_up: AtomicU64,
@@ -75,17 +90,29 @@ pub(crate) struct VtdUnit {
 }
 
 impl VtdUnit {
-    /// Looks at a unit and changes nothing.
+    /// Looks at a unit and changes nothing. `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
     #[inline(never)]
-    pub(crate) fn look(hal: &impl Hal, window: RegisterWindow) -> Result<Capabilities, UnitError> {
+    pub(crate) fn look(
+        hal: &impl Hal,
+        window: RegisterWindow,
+        for_graphics: bool,
+        config: UnitConfig,
+    ) -> Result<Capabilities, UnitError> {
         let mut capabilities = Capabilities::read(&Registers { hal, window })?;
-        quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities));
+        quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities, for_graphics));
+        capabilities.max_leaf_level = capabilities.max_leaf_level.min(config.max_leaf_level.max(1));
         Ok(capabilities)
     }
 
-    /// A unit that can do this, and that nothing was done to yet.
+    /// A unit that nothing was done to yet, and that can do what was seen of it, or nothing.
     #[inline(never)]
-    pub(crate) fn new(window: RegisterWindow, segment: u16, config: UnitConfig, capabilities: Capabilities) -> Self {
+    pub(crate) fn new(
+        window: RegisterWindow,
+        segment: u16,
+        config: UnitConfig,
+        looked: Result<Capabilities, UnitError>,
+    ) -> Self {
+        let (capabilities, unusable) = (looked.unwrap_or(Capabilities::NONE), looked.err());
         let device_timeout_ns = config.device_timeout_ns.max(config.timeout_ns);
         Self {
             window,
@@ -95,11 +122,17 @@ impl VtdUnit {
             features: capabilities.features(config.host_bits),
             found: Found::default(),
             found_protected: false,
+            met: false,
+            event: Mutex::new(None),
+            queue_on: false,
+            root_set: 0,
             invalidator: None,
             tables: None,
             blocking: false,
             on: false,
-            failure: Mutex::new(None),
+            failure: Mutex::new(unusable),
+            failed: AtomicBool::new(unusable.is_some()),
+            unusable,
             failed_flushes: AtomicU64::new(0),
             made_up: AtomicU64::new(0),
             turn: Mutex::new(()),
@@ -124,12 +157,50 @@ impl VtdUnit {
         &self.features
     }
 
-    pub(crate) fn state(&self) -> UnitState {
-        match *self.failure.lock() {
-            Some(error) => UnitState::Failed { error, blocking: self.blocking },
+    /// What the unit does to requests, by its registers as they are now.
+    pub(crate) fn state(&self, hal: &impl Hal) -> UnitState {
+        let blocking = if self.blocking { self.check_translating(hal) } else { Ok(()) };
+        let lost = blocking.and_then(|()| self.check_registers(hal)).err();
+        match (*self.failure.lock()).or(lost) {
+            Some(error) => UnitState::Failed { error, blocking: self.blocking && blocking.is_ok() },
             None if self.on => UnitState::On,
             None => UnitState::Off,
         }
+    }
+
+    /// Fails if translation by the driver's tables is not on, or by none of them in abort mode.
+    fn check_translating(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        let status = registers.status()?;
+        match () {
+            () if !status.is_set(GSTS::TES) => Err(registers.was_reset("GSTS_REG", "TES")),
+            () if !status.is_set(GSTS::RTPS) => Err(registers.was_reset("GSTS_REG", "RTPS")),
+            () if registers.rtaddr().get() == self.root_set => Ok(()),
+            // If it is gone by now, it says only that.
+            () => registers.status().and_then(|_| Err(registers.was_reset("RTADDR_REG", "RTA"))),
+        }
+    }
+
+    /// Fails if the unit is gone, or does not show any more what was switched on.
+    pub(super) fn check_registers(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        if self.queue_on {
+            self.registers(hal).check_queue()?;
+        }
+        if self.blocking { self.check_translating(hal) } else { Ok(()) }
+    }
+
+    /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
+    pub(super) fn notice_reset(&mut self, hal: &impl Hal) {
+        if matches!(self.check_registers(hal), Err(UnitError::Reset { .. })) {
+            self.blocking = self.blocking && self.check_translating(hal).is_ok();
+            (self.on, self.queue_on, self.met) = (false, false, self.blocking);
+            self.forgive();
+        }
+    }
+
+    pub(super) fn forgive(&mut self) {
+        *self.failure.get_mut() = None;
+        *self.failed.get_mut() = false;
     }
 
     pub(crate) fn found(&self) -> Found {
@@ -157,6 +228,7 @@ impl VtdUnit {
             }
             Err(error) => {
                 self.failure.lock().get_or_insert(*error);
+                self.failed.store(true, Ordering::Release);
             }
         }
         result
@@ -166,10 +238,10 @@ impl VtdUnit {
         if self.failure.lock().is_some() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
     }
 
-    /// Fails if the unit failed before, or is not switched on.
-    pub(crate) fn check_on(&self) -> Result<(), UnitError> {
+    /// Fails if the unit failed before, or is not switched on, by its registers as they are now.
+    pub(crate) fn check_on(&self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_alive()?;
-        if self.on { Ok(()) } else { Err(UnitError::Failed { unit: self.window }) }
+        if self.on { self.check_registers(hal) } else { Err(UnitError::Failed { unit: self.window }) }
     }
 
     pub(super) fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
@@ -245,7 +317,9 @@ impl VtdUnit {
             (Submitted::Registers(list), _) => {
                 let _turn = self.take_turn()?;
                 let list = list.iter().copied();
-                self.guard(register_based::run(&registers, &self.capabilities, list, self.config.timeout_ns))?;
+                let run = register_based::run(&registers, &self.capabilities, list, self.config.timeout_ns);
+                // A unit that was reset does so, too, and lets everything through.
+                self.guard(run.and_then(|()| self.check_registers(hal)))?;
             }
             _ => {}
         }
@@ -363,7 +437,7 @@ impl VtdUnit {
         flush: &mut Flush<'_>,
     ) -> Result<(), UnitError> {
         // Without an entry the fault is that of the root entry, which cannot be muted (table 30).
-        self.check_on()?;
+        self.check_on(hal)?;
         let Some(tables) = &self.tables else { return Ok(()) };
         let needed = tables.frames_needed(hal, core::iter::once(requester));
         if !muted && needed != 0 {

@@ -3,6 +3,7 @@ use std::cell::Cell;
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
+use cofferdam::interrupt::Destination;
 use cofferdam::iommu::UnitState;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::limits::{Full, Limits};
@@ -18,13 +19,14 @@ use cofferdam_support::watched::{Call, Watched};
 fn every_usable_unit_comes_up_and_blocks_everything() {
     for (name, unit) in presets() {
         let has_queue = unit.ecap & 2 != 0;
-        let machine = machine([unit]);
+        let machine = machine([unit.clone()]);
         let mut iommu = discover(&machine, &[]).unwrap();
         assert_eq!(states(&iommu), [UnitState::Off], "{name}");
         assert!(write(&machine, function(0, 3), 0x1000, 1), "{name}: DMA is free before");
         iommu.enable().unwrap();
         assert_eq!(read(&machine, function(0, 3), 0x1000), None, "{name}");
-        let frames = if has_queue { 3 } else { 1 };
+        // A queue for abort mode has wide descriptors.
+        let frames = if has_queue { 3 + usize::from(unit.ecap >> 52 & 1 != 0) } else { 1 };
         assert_eq!(machine.frames_in_use(), frames, "{name}: queue, status words, root table");
         assert_eq!(iommu.statistics().table_frames, frames as u64, "{name}");
         assert_eq!(states(&iommu), [UnitState::On], "{name}");
@@ -117,7 +119,87 @@ fn a_unit_that_reads_all_ones_is_refused_by_name() {
     machine.break_unit(0, Defect::AllOnes);
     let unit = machine.windows()[0];
     let dead = UnitError::Dead { unit, register: "VER_REG", value: u64::from(u32::MAX) };
-    assert_eq!(discover(&machine, &[]).unwrap_err(), Error::Unit(dead));
+    let insisting = Options { require_all_units: true, ..Options::default() };
+    let table = of_machine(&machine, &[]).table();
+    assert_eq!(front(&machine, &table, insisting).map(drop), Err(Error::Unit(dead)));
+    let mut iommu = discover(&machine, &[]).unwrap();
+    assert_eq!(states(&iommu), [UnitState::Failed { error: dead, blocking: false }]);
+    assert_eq!(iommu.enable(), Err(Error::Unit(dead)));
+    machine.mend_unit(0);
+    assert_eq!(iommu.enable(), Err(Error::Unit(dead)), "nobody knows what it can do");
+    assert_eq!(iommu.disable(), Err(Error::Unit(dead)));
+}
+
+/// U3: a unit that does not answer, or shows what no unit can be, costs itself and its devices; all others work.
+#[test]
+fn a_unit_that_is_dead_at_first_costs_itself_alone() {
+    let strange = UnitConfig { cap: UnitConfig::client().cap | 0b111, ..UnitConfig::client() };
+    let outside = UnitConfig { cap: UnitConfig::client().cap | 0x3ff << 24, ..UnitConfig::client() };
+    for (unit, gone, register, bit) in [
+        (UnitConfig::client(), true, "VER_REG", ""),
+        (strange, false, "CAP_REG", "ND"),
+        (outside, false, "CAP_REG", "FRO"),
+    ] {
+        let machine = machine([unit.serving(&[1]), UnitConfig::client()]);
+        // Or else the model expects that its queue is switched on, which nobody can.
+        machine.break_unit(0, if gone { Defect::AllOnes } else { Defect::Slow(0) });
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let error = iommu.enable().unwrap_err();
+        match error {
+            Error::Unit(UnitError::Dead { unit, register: named, .. }) if gone => {
+                assert_eq!((unit, named), (machine.windows()[0], register));
+            }
+            Error::Unit(UnitError::Unsupported { unit, register: named, bit: field, .. }) => {
+                assert_eq!((unit, named, field), (machine.windows()[0], register, bit));
+            }
+            other => panic!("{other}"),
+        }
+        let [UnitState::Failed { error: told, blocking: false }, UnitState::On] = states(&iommu)[..] else { panic!() };
+        assert_eq!(Error::Unit(told), error);
+        let (free, kept) = (function(1, 3), function(0, 3));
+        assert!(write(&machine, free, 0x1000, 1) && !write(&machine, kept, 0x1000, 1));
+        let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), kept);
+        assert!(write(&machine, kept, 0, 1));
+        assert_eq!(iommu.assign(free, cell), Err(Error::NoSuchDevice(free)), "no unit that translates");
+        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 })).unwrap();
+        assert!(!write(&machine, function(0, 9), 0, 1));
+        let log = iommu.faults(|_| ());
+        assert_eq!((log.records, log.unresponsive, machine.messages().len()), (1, gone, 1), "{register}");
+        iommu.unmap(cell, range(0, PAGE)).unwrap();
+        iommu.destroy_cell(cell).unwrap();
+        assert_eq!(iommu.disable(), Err(error));
+        assert_eq!(states(&iommu)[1], UnitState::Off);
+    }
+}
+
+/// I9: `enable` before any unit is known is an error, and nothing is claimed.
+#[test]
+fn a_front_that_knows_no_unit_is_not_enabled() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = empty_front(&machine, Options::DEFAULT);
+    assert_eq!(iommu.enable(), Err(Error::NotProbed));
+    assert_eq!(iommu.unblocked(&mut |_| ()), Err(Error::NotProbed));
+    assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::NotEnabled);
+}
+
+/// U11: a queue that serves nothing is found when its unit is switched on, also where setting the root table needs no
+/// invalidation; firmware's translation is still as it was.
+#[test]
+fn a_dead_queue_is_found_when_its_unit_is_switched_on() {
+    for unit in [UnitConfig::qemu_11_1(false), UnitConfig::everything(), UnitConfig::server().found_running()] {
+        let machine = machine([unit.clone()]);
+        machine.break_unit(0, Defect::QueueDead);
+        let mut iommu = discover(&machine, &[]).unwrap();
+        match iommu.enable().unwrap_err() {
+            Error::Unit(UnitError::Timeout { register, bit, .. }) => {
+                assert_eq!((register, bit), ("IQ status word", "invalidation wait"));
+            }
+            other => panic!("{other}"),
+        }
+        assert!(matches!(states(&iommu)[..], [UnitState::Failed { blocking: false, .. }]));
+        assert_eq!(write(&machine, function(0, 3), 0x1000, 1), !unit.found_running, "as before");
+        machine.abandon();
+    }
 }
 
 #[test]
@@ -184,7 +266,7 @@ fn without_frames_a_unit_does_not_come_up_and_says_so() {
         let unit = machine.windows()[0];
         assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::NoFrame { unit, reason: NoFrame::NoneLeft })), "{count}");
         machine.allow_allocations(None);
-        assert_eq!(iommu.enable(), Ok(()), "with memory it does, {count}");
+        assert_eq!(iommu.enable().map(drop), Ok(()), "with memory it does, {count}");
         assert_eq!(machine.frames_in_use(), 3);
         assert_eq!(read(&machine, function(0, 0), 0), None);
     }
@@ -192,8 +274,9 @@ fn without_frames_a_unit_does_not_come_up_and_says_so() {
 
 #[test]
 fn a_frame_too_high_is_never_given_to_the_unit() {
-    for (name, unit) in presets() {
-        let (queue, aborts) = (usize::from(unit.ecap & 2 != 0) * 2, unit.ecap >> 52 & 1 != 0);
+    // A queue for abort mode is in two frames at a time.
+    for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 52 & 1 == 0) {
+        let queue = usize::from(unit.ecap & 2 != 0) * 2;
         for count in 0..=queue {
             let machine = machine_with_a_frame_too_high(unit.clone());
             frames_before_too_high(&machine, count as u64);
@@ -201,10 +284,10 @@ fn a_frame_too_high_is_never_given_to_the_unit() {
             let error = UnitError::NoFrame { unit: machine.windows()[0], reason: TOO_HIGH };
             assert_eq!(iommu.enable(), Err(Error::Unit(error)), "{name}, {count}");
             // Once its queue is on, it keeps that.
-            let (kept, blocking) = if count == queue { (queue, aborts) } else { (0, false) };
+            let kept = if count == queue { queue } else { 0 };
             assert_eq!(machine.frames_in_use(), kept, "{name}, {count}");
-            assert_eq!(states(&iommu), [UnitState::Failed { error, blocking }], "{name}, {count}");
-            assert_eq!(iommu.enable(), Ok(()), "with the frames that come then it does: {name}, {count}");
+            assert_eq!(states(&iommu), [UnitState::Failed { error, blocking: false }], "{name}, {count}");
+            assert_eq!(iommu.enable().map(drop), Ok(()), "with the frames that come then it does: {name}, {count}");
             iommu.disable().unwrap();
             assert_eq!(machine.frames_in_use(), 0, "{name}, {count}");
         }
@@ -215,7 +298,7 @@ fn a_frame_too_high_is_never_given_to_the_unit() {
 fn a_slow_unit_is_waited_for() {
     let machine = machine([UnitConfig::server()]);
     machine.break_unit(0, Defect::Slow(900_000_000));
-    assert_eq!(discover(&machine, &[]).unwrap().enable(), Ok(()));
+    assert!(discover(&machine, &[]).unwrap().enable().unwrap().is_nothing());
 }
 
 #[test]
@@ -280,7 +363,7 @@ fn a_cell_beyond_the_units_domain_ids_is_refused_by_name() {
 fn a_front_is_completed_in_place_and_only_once() {
     let machine = machine([UnitConfig::server(), UnitConfig::server()]);
     let table = of_machine(&machine, &[&[1]]).table();
-    let mut iommu = empty_front(&machine, Options::DEFAULT);
+    let mut iommu = empty_front(&machine, Options { require_all_units: true, ..Options::DEFAULT });
     assert_eq!(iommu.units().count(), 0);
     let probe = |iommu: &mut Front<&Machine>, bytes: &[u8]| {
         let limits = Limits::DEFAULT;
@@ -304,7 +387,7 @@ fn a_front_is_completed_in_place_and_only_once() {
 fn a_handle_from_before_a_failed_probe_names_no_later_cell() {
     let machine = machine([UnitConfig::server(), UnitConfig::server()]);
     let table = of_machine(&machine, &[&[1]]).table();
-    let mut iommu = empty_front(&machine, Options::default());
+    let mut iommu = empty_front(&machine, Options { require_all_units: true, ..Options::DEFAULT });
     let limits = Limits::DEFAULT;
     machine.break_unit(1, Defect::AllOnes);
     iommu.probe_acpi(memory(&limits).leak(), &limits, &table, |_| ()).unwrap_err();

@@ -92,8 +92,8 @@ fn a_queue_that_dies_is_reported_and_no_frame_is_freed() {
 
 #[test]
 fn an_error_of_the_queue_fails_its_batch_alone_wherever_it_is() {
-    // The batch is an invalidation and a wait; before it came two invalidations and a wait.
-    for (bad, at) in [(0, 3), (1, 4)] {
+    // The batch is an invalidation and a wait; before it came a wait, and two invalidations and a wait.
+    for (bad, at) in [(0, 4), (1, 5)] {
         let machine = machine([UnitConfig::server()]);
         let iommu = enabled(&machine);
         let device = function(0, 3);
@@ -402,7 +402,7 @@ fn the_next_assignment_flushes_a_failed_ones_root_entry() {
     machine.allow_allocations(Some(1));
     assert_eq!(iommu.assign(device, cell), Err(Error::NoFrame(NoFrame::NoneLeft)));
     machine.allow_allocations(None);
-    let global_context = format!("descriptor 3: {:#018x}", 0x11);
+    let global_context = format!("descriptor 4: {:#018x}", 0x11);
     assert!(!machine.journal(50).contains(&global_context));
     iommu.assign(device, cell).unwrap();
     assert!(machine.journal(50).contains(&global_context), "{}", machine.journal(50));

@@ -73,7 +73,7 @@ fn a_unit_with_any_capabilities_works_or_is_refused_by_name() {
         if random.below(2) == 0 {
             protect(&machine, &unit);
         }
-        let result = discover(&machine, &[]).and_then(|mut iommu| iommu.enable().map(|()| iommu));
+        let result = discover(&machine, &[]).and_then(|mut iommu| iommu.enable().map(|_| iommu));
         match result {
             Ok(mut iommu) => {
                 assert!(usable(&unit), "{text}");
@@ -121,7 +121,7 @@ fn any_stuck_status_bit_is_named_with_what_it_blocks() {
                     let reached = write(&machine, function(0, 3), MEMORY, 1);
                     let text = format!("{name}, found on: {}, {defect:x?}", unit.found_running);
                     match result {
-                        Ok(()) => assert_eq!(states(&iommu), [UnitState::On], "{text}"),
+                        Ok(_) => assert_eq!(states(&iommu), [UnitState::On], "{text}"),
                         Err(Error::Unit(error @ UnitError::Timeout { unit, register, bit, .. })) => {
                             assert_eq!((unit, register, bit), (machine.windows()[0], "GSTS_REG", status), "{text}");
                             let [UnitState::Failed { error: kept, blocking }] = states(&iommu)[..] else { panic!() };
@@ -153,7 +153,7 @@ fn whatever_else_the_driver_waits_for_is_named_too() {
     assert!(protect(&machine, &UnitConfig::client()));
     machine.break_unit(0, Defect::ProtectionStuck);
     let mut iommu = discover(&machine, &[]).unwrap();
-    assert_eq!(timeout(iommu.enable()), ("PMEN_REG", "PRS"));
+    assert_eq!(timeout(iommu.enable().map(drop)), ("PMEN_REG", "PRS"));
     assert!(matches!(states(&iommu)[..], [UnitState::Failed { blocking: true, .. }]));
     assert!(!write(&machine, function(0, 3), MEMORY, 1) && !write(&machine, function(0, 3), 0x1000, 1));
 

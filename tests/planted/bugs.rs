@@ -186,8 +186,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "unlinked tables are freed although a unit is out of service",
         "R31",
         "src/iommu/transaction/settle.rs",
-        "unit.check_on().is_ok()",
-        "unit.check_on().is_ok() || true",
+        "unit.check_on(hal).is_ok()",
+        "unit.check_on(hal).is_ok() || true",
     ),
     bug(
         "unmap without an IOTLB invalidation",

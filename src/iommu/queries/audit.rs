@@ -34,6 +34,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     ///
     /// Configuration space is held against what was noted of each device when it arrived: what isolates it from devices of other
     /// cells, and which memory firmware reserves for it.
+    /// Functions that configuration space shows and that no unit serves are told as well.
     ///
     /// Waits until no change is under way, then keeps all others out until it is through. It reads each page table once for
     /// every source-id that uses it, and no more of them than the driver made, however tables are linked. A unit that failed
@@ -63,6 +64,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
             auditor.unit(index, unit);
         }
         auditor.machine();
+        self.each_unserved(&mut |source| {
+            auditor.findings.report(Difference::Unserved { source });
+        });
         Ok(Audit { differences: auditor.findings.count(), ..auditor.audit })
     }
 
@@ -98,7 +102,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     fn at_rest(&self) -> Result<Guard<'_, 's>, Error> {
         let mut config = self.between_changes()?;
-        config.release_withheld(&self.units);
+        config.release_withheld(&self.hal, &self.units);
         if config.enabled { Ok(config) } else { Err(Error::NotEnabled) }
     }
 

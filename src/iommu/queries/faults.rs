@@ -41,16 +41,16 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`Error::Vector`]: nothing changed. Or a unit cannot reach that CPU. Units before it, in the order of the firmware's
-    /// table, send their events there.
+    /// [`Error::Vector`]: nothing changed. Or a unit cannot reach that CPU, or is gone; the error is that of the first, and all
+    /// others send their events there.
     pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
         if let Some(Destination { vector, .. }) = to.filter(|to| to.vector < FIRST_VECTOR) {
             return Err(Error::Vector(vector));
         }
         // One at a time: the message is several registers.
         let _config = self.config.lock();
-        self.units.iter().try_for_each(|unit| unit.set_fault_event(&self.hal, to))?;
-        Ok(())
+        let each = self.units.iter().map(|unit| unit.set_fault_event(&self.hal, to));
+        Ok(each.fold(Ok(()), Result::and)?)
     }
 
     /// Has no faults of a device recorded any more, so that it cannot crowd out those of others, or has them recorded

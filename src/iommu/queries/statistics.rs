@@ -20,10 +20,12 @@ pub struct RemappingUnit {
     pub features: Features,
     /// What its vendor's registers say, with all that is particular to the vendor.
     pub details: UnitDetails,
-    /// What it does to the requests of its devices.
+    /// What it does to the requests of its devices, by its registers as they are now.
     pub state: UnitState,
     /// Firmware had left it translating when it was last switched on.
     pub found_on: bool,
+    /// Interrupt remapping was on when it was last switched on, by a table that is not the driver's: it was switched off then.
+    pub found_remapping_interrupts: bool,
     /// Its devices could reach all memory for a moment when it was switched on, although firmware had left it translating.
     pub gap: bool,
 }
@@ -58,8 +60,9 @@ impl<H: Hal> Iommu<'_, H> {
             segment: unit.segment(),
             features: *unit.features(),
             details: unit.details(),
-            state: unit.state(),
+            state: unit.state(&self.hal),
             found_on: unit.found().translating,
+            found_remapping_interrupts: unit.found().remapping_interrupts,
             gap: unit.found().gap,
         })
     }

@@ -3,6 +3,7 @@
 
 use super::{CellSet, Config, WithheldRange, behind};
 use crate::cell::{Part, RegionDifferences, Reserved};
+use crate::hal::Hal;
 use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
@@ -17,10 +18,10 @@ impl Config<'_> {
     /// Withholds what a change has taken from its cells, or has granted and taken back, as far as a unit has not confirmed
     /// that their devices do not reach it.
     #[inline(never)]
-    pub(in crate::iommu) fn withhold(&mut self, units: &[Unit], scope: CellSet, phase: Phase) {
+    pub(in crate::iommu) fn withhold(&mut self, hal: &impl Hal, units: &[Unit], scope: CellSet, phase: Phase) {
         let Self { root, cells, devices, withheld, .. } = self;
         for (id, cell) in cells.iter().filter(|(id, _)| scope.has(*id)) {
-            if !any_unit_owes(units, |unit| behind(devices, unit).any(|device| device.cell == id)) {
+            if !any_unit_owes(hal, units, |unit| behind(devices, unit).any(|device| device.cell == id)) {
                 continue;
             }
             for difference in RegionDifferences::new(&cell.regions, &cell.staged, Reserved::NONE) {
@@ -42,16 +43,17 @@ impl Config<'_> {
 
     /// Withholds no longer what no device reaches any more: each unit behind which the cell has a device has confirmed all
     /// that it was to invalidate.
-    pub(in crate::iommu) fn release_withheld(&mut self, units: &[Unit]) {
+    pub(in crate::iommu) fn release_withheld(&mut self, hal: &impl Hal, units: &[Unit]) {
         let Self { devices, withheld, .. } = self;
-        withheld
-            .retain(|range| any_unit_owes(units, |unit| behind(devices, unit).any(|device| device.cell == range.cell)));
+        withheld.retain(|range| {
+            any_unit_owes(hal, units, |unit| behind(devices, unit).any(|device| device.cell == range.cell))
+        });
     }
 }
 
 /// True if any of some units may still have something cached that it was to invalidate.
-fn any_unit_owes(units: &[Unit], is_concerned: impl Fn(UnitIndex) -> bool) -> bool {
+fn any_unit_owes(hal: &impl Hal, units: &[Unit], is_concerned: impl Fn(UnitIndex) -> bool) -> bool {
     let owing =
-        units.iter().zip(UnitIndex::all()).filter(|(unit, _)| unit.needs_full_flush() || unit.check_on().is_err());
+        units.iter().zip(UnitIndex::all()).filter(|(unit, _)| unit.needs_full_flush() || unit.check_on(hal).is_err());
     owing.map(|(_, index)| index).any(is_concerned)
 }

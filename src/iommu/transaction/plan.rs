@@ -15,7 +15,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Makes the edits in what is staged.
     #[inline(never)]
     pub(super) fn plan(&mut self, edits: &[Edit]) -> Result<(), Error> {
-        self.config.release_withheld(&self.front.units);
+        self.config.release_withheld(&self.front.hal, &self.front.units);
         for cell in self.config.cells.of(self.scope) {
             cell.staged.copy_from(&cell.regions);
         }
@@ -39,7 +39,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn root_can_get(&self) -> bool {
         let Some(root) = self.config.root.cell().filter(|root| self.scope.has(*root)) else { return true };
         let its = self.config.devices.iter().filter(|device| device.cell == root);
-        its.map(|device| self.front.unit(device.unit)).all(|unit| unit.is_some_and(|unit| unit.check_on().is_ok()))
+        let mut units = its.map(|device| self.front.unit(device.unit));
+        units.all(|unit| unit.is_some_and(|unit| unit.check_on(&self.front.hal).is_ok()))
     }
 
     #[inline(never)]

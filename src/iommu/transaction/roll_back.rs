@@ -41,7 +41,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.flush();
         let failed = failed_before || self.work.outcomes.any_unit_failed();
         if failed {
-            self.config.withhold(&self.front.units, self.scope, phase);
+            self.config.withhold(&self.front.hal, &self.front.units, self.scope, phase);
         }
         self.withdraw_grants();
         self.give_back_freed(failed);

@@ -1,4 +1,5 @@
-//! The interrupt that a unit sends when it records a fault or its queue stops (S 7.3, 11.4.7.2 to 11.4.7.5, 5.1.6).
+//! The interrupt that a unit sends when it records a fault or its queue stops (S 7.3, 11.4.7.2 to 11.4.7.5, 5.1.6), and two
+//! others that it can send, which the driver has no use for (S 11.4.9.5, 11.4.11.5).
 #![forbid(unsafe_code)]
 
 use tock_registers::interfaces::{Readable, Writeable};
@@ -7,11 +8,15 @@ use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::interrupt::{Destination, Message};
 use crate::vtd::Capabilities;
-use crate::vtd::registers::{FECTL, Registers};
+use crate::vtd::registers::{FECTL, Register, Registers};
 
 /// Has the unit send its fault event there, or send none. The unit's own interrupts are never remapped.
 ///
 /// The event is masked while its message changes (R64b). One that was held back meanwhile is sent at the end.
+///
+/// # Errors
+///
+/// The unit cannot reach that CPU, or is gone: nothing was written.
 pub(in crate::vtd) fn set<H: Hal>(
     registers: &Registers<'_, H>,
     unit: &Capabilities,
@@ -23,8 +28,8 @@ pub(in crate::vtd) fn set<H: Hal>(
         let (bit, missing) = ("EIM", "extended interrupt mode, so that it reaches no CPU above 255");
         return Err(UnitError::Unsupported { unit: registers.window, register: "ECAP_REG", bit, missing });
     }
-    let kept = registers.fectl().get() & !FECTL::IM::SET.mask();
-    registers.fectl().set(kept | FECTL::IM::SET.mask());
+    registers.status()?;
+    let kept = mask(&registers.fectl());
     let Some(Message { address, data }) = to else { return Ok(()) };
     registers.fedata().set(data);
     registers.feaddr().set(address as u32);
@@ -33,4 +38,22 @@ pub(in crate::vtd) fn set<H: Hal>(
     }
     registers.fectl().set(kept);
     Ok(())
+}
+
+/// Masks all events of a unit: of faults, of waits and of page requests, as far as it has them.
+pub(in crate::vtd) fn mask_all<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities) {
+    mask(&registers.fectl());
+    if unit.queued_invalidation {
+        mask(&registers.iectl());
+    }
+    if unit.page_requests {
+        mask(&registers.pectl());
+    }
+}
+
+/// Masks an event. Returns what its control register is to have when it is not masked.
+fn mask<H: Hal>(control: &Register<'_, H, u32, FECTL::Register>) -> u32 {
+    let kept = control.get() & !FECTL::IM::SET.mask();
+    control.set(kept | FECTL::IM::SET.mask());
+    kept
 }

@@ -5,6 +5,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::FaultReason;
 use crate::addr::{Iova, SourceId};
+use crate::error::UnitError;
 use crate::fault::{Access, Fault, FaultLog};
 use crate::hal::{Hal, RegisterWindow};
 use crate::vtd::Capabilities;
@@ -12,14 +13,18 @@ use crate::vtd::registers::{FSTS, Registers};
 
 /// Reads and clears the pending records of one unit, oldest first, and the overflow; each record at most once a call, so
 /// a device that never stops faulting cannot hold the caller (R62 to R64). Queue errors are left alone.
+///
+/// # Errors
+///
+/// The unit is gone: from then on its registers read all ones, which are no faults.
 pub(in crate::vtd) fn drain<H: Hal>(
     registers: &Registers<'_, H>,
     segment: u16,
     unit: &Capabilities,
     log: &mut FaultLog,
     mut each: impl FnMut(Fault),
-) {
-    let status = registers.fsts().extract();
+) -> Result<(), UnitError> {
+    let status = registers.fault_status()?;
     if status.is_set(FSTS::PPF) {
         let (first, count) = (status.read(FSTS::FRI), u32::from(unit.fault_records));
         for index in (first..first + count).map(|index| index % count) {
@@ -32,6 +37,10 @@ pub(in crate::vtd) fn drain<H: Hal>(
             }
             let word = |index| registers.frcd(offset, index).get();
             let (low, high) = (u64::from(word(0)) | u64::from(word(1)) << 32, word(2));
+            // Each has bits that are always zero. The rest was read before the last of them.
+            if top_value == u32::MAX || high == u32::MAX {
+                registers.fault_status()?;
+            }
             top.set(F);
             log.records += 1;
             each(decode(registers.window, segment, low, high, top_value));
@@ -42,7 +51,8 @@ pub(in crate::vtd) fn drain<H: Hal>(
         registers.fsts().write(FSTS::PFO::SET);
     }
     // An event comes only when both were clear (S 7.3).
-    log.pending |= registers.fsts().any_matching_bits_set(FSTS::PPF::SET + FSTS::PFO::SET);
+    log.pending |= registers.fault_status()?.any_matching_bits_set(FSTS::PPF::SET + FSTS::PFO::SET);
+    Ok(())
 }
 
 /// Bit 127 of a record, in its top doubleword.

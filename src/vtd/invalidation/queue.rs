@@ -14,7 +14,7 @@ mod failures;
 #[path = "queue/recovery.rs"]
 mod recovery;
 
-use core::fmt;
+use core::{fmt, iter};
 
 use tock_registers::interfaces::{Readable, Writeable};
 
@@ -81,15 +81,18 @@ pub(in crate::vtd) struct Queue {
     completion_errors: AtomicU64,
     /// The number of slots, a power of two, less one.
     mask: u64,
+    /// Descriptors have 256 bits, of which the upper 128 stay zero (S 6.5.2, table 26).
+    wide: bool,
 }
 
 impl Queue {
     /// An empty queue that no unit knows yet, with this many slots, rounded up to a power of two from 256 to 2^15,
-    /// in frames that take `host_bits` bits to address.
-    pub(in crate::vtd) fn new(hal: &impl Hal, slots: u16, host_bits: u8) -> Result<Self, NoFrame> {
+    /// in frames that take `host_bits` bits to address. A `wide` one also serves a unit in abort mode, takes twice the frames,
+    /// and has 2^14 slots at most (R15).
+    pub(in crate::vtd) fn new(hal: &impl Hal, slots: u16, host_bits: u8, wide: bool) -> Result<Self, NoFrame> {
         let pages = u32::from(slots).div_ceil(SLOTS_A_PAGE.into()).next_power_of_two();
-        let order = pages.trailing_zeros().min(LARGEST) as u8;
-        let ring = Frames::allocate(hal, order, host_bits)?;
+        let order = pages.trailing_zeros().min(LARGEST - u32::from(wide)) as u8;
+        let ring = Frames::allocate(hal, order + u8::from(wide), host_bits)?;
         match Frames::allocate(hal, order, host_bits) {
             Ok(status) => {
                 let state = QueueState {
@@ -109,6 +112,7 @@ impl Queue {
                     failed,
                     completion_errors: AtomicU64::new(0),
                     mask: (u64::from(SLOTS_A_PAGE) << order) - 1,
+                    wide,
                 })
             }
             Err(error) => {
@@ -120,12 +124,17 @@ impl Queue {
 
     /// Frames that it takes.
     pub(in crate::vtd) fn frames(&self) -> u32 {
-        2 << self.order()
+        [&self.ring, &self.status].iter().map(|frames| frames.count()).sum()
     }
 
-    /// QS.
-    fn order(&self) -> u32 {
-        self.mask.count_ones() - SLOTS_A_PAGE.trailing_zeros()
+    /// True if it serves a unit in abort mode as well.
+    pub(in crate::vtd) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// The slot that IQH shows.
+    fn head<H: Hal>(&self, registers: &Registers<'_, H>) -> u64 {
+        registers.iqh().read(IQH::QH) >> u8::from(self.wide)
     }
 
     /// A batch of this length fits into any queue that is empty. What is for a device counts twice: a wait may come between.
@@ -146,8 +155,8 @@ impl Queue {
             state.skew = state.tail.wrapping_neg();
         }
         registers.iqt().set(0);
-        let (base, size) = (self.ring.base().as_u64() >> 12, u64::from(self.order()));
-        registers.iqa().write(IQA::IQA.val(base) + IQA::DW::CLEAR + IQA::QS.val(size));
+        let (base, size) = (self.ring.base().as_u64() >> 12, self.ring.count().trailing_zeros());
+        registers.iqa().write(IQA::IQA.val(base) + IQA::DW.val(self.wide.into()) + IQA::QS.val(size.into()));
         registers.hal.fence();
         Command::QUEUE_ON.run(registers, timeout_ns)
     }
@@ -156,13 +165,13 @@ impl Queue {
     /// not fetched from one that an error stopped is dropped: all caches are invalidated before a table is used.
     pub(in crate::vtd) fn stop<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
         let empty = || {
-            let stopped = registers.fsts().get() & (FSTS::IQE::SET + FSTS::ITE::SET).mask();
+            let stopped = registers.fault_status()?.get() & (FSTS::IQE::SET + FSTS::ITE::SET).mask();
             if stopped != 0 {
                 // In this order: as long as the error stands, nothing is fetched (S 6.5.2.11).
                 registers.iqt().write(IQT::QT.val(registers.iqh().read(IQH::QH)));
                 registers.fsts().set(stopped);
             }
-            registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT)
+            Ok(registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT))
         };
         wait_until(registers, timeout_ns, "IQH_REG", "QH", empty)?;
         Command::QUEUE_OFF.run(registers, timeout_ns)
@@ -193,6 +202,21 @@ impl Queue {
         }
     }
 
+    /// Waits until all that was submitted is done: nothing, of a queue that was just switched on, whose unit is proven to serve
+    /// it then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    pub(in crate::vtd) fn wait_for_all<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        timeout_ns: u64,
+    ) -> Result<(), UnitError> {
+        let last = self.begin(registers, iter::empty(), iter::empty(), timeout_ns)?;
+        self.wait(registers, last, timeout_ns)
+    }
+
     /// Waits until a batch of this length would fit, of which what is for devices counts twice.
     pub(in crate::vtd) fn wait_for_room<H: Hal>(
         &self,
@@ -200,9 +224,10 @@ impl Queue {
         length: usize,
         timeout_ns: u64,
     ) -> Result<(), UnitError> {
+        registers.check_queue()?;
         wait_until(registers, timeout_ns, "IQH_REG", "QH", || {
-            self.recover(registers);
-            self.has_room(registers.hal, &self.state.lock(), length)
+            self.recover(registers)?;
+            Ok(self.has_room(registers.hal, &self.state.lock(), length))
         })
     }
 
@@ -277,11 +302,11 @@ impl Queue {
         state.doorbells += 1;
         registers.hal.fence();
         let slot = state.tail.wrapping_add(state.skew) & self.mask;
-        registers.iqt().set(IQT::QT.val(slot).value);
+        registers.iqt().set(IQT::QT.val(slot << u8::from(self.wide)).value);
     }
 
     fn slots_from(&self, skew: u64) -> Slots<'_> {
-        Slots { ring: self.ring.pairs(), skew }
+        Slots { ring: self.ring.pairs(), skew, wide: self.wide }
     }
 
     /// The wait descriptor of this number: what it stores says that all before it are done, and no other number's does.
@@ -328,11 +353,15 @@ impl Queue {
         registers: &Registers<'_, H>,
         ticket: &Ticket,
     ) -> Option<Result<(), UnitError>> {
-        let done = self.is_done(registers.hal, ticket) || {
-            self.recover(registers);
-            self.is_done(registers.hal, ticket)
-        };
-        done.then(|| self.outcome(registers, ticket))
+        if !self.is_done(registers.hal, ticket) {
+            if let Err(gone) = self.recover(registers) {
+                return Some(Err(gone));
+            }
+            if !self.is_done(registers.hal, ticket) {
+                return None;
+            }
+        }
+        Some(self.outcome(registers, ticket))
     }
 
     /// Waits until a batch is done.
@@ -340,7 +369,7 @@ impl Queue {
     /// # Errors
     ///
     /// One of its descriptors was refused, or a device did not answer one, so that nothing of it is known to be
-    /// invalidated. Or the unit does not confirm in time.
+    /// invalidated. Or the unit is gone, was reset, or does not confirm in time.
     #[inline]
     pub(in crate::vtd) fn wait<H: Hal>(
         &self,
@@ -359,11 +388,12 @@ impl Queue {
         if soon {
             return self.outcome(registers, &ticket);
         }
+        registers.check_queue()?;
         let mut result = Ok(());
         wait_until(registers, timeout_ns, "IQ status word", "invalidation wait", || {
             let outcome = self.poll(registers, &ticket);
             result = outcome.unwrap_or(result);
-            outcome.is_some()
+            Ok(outcome.is_some())
         })?;
         result
     }
@@ -379,11 +409,32 @@ impl Queue {
 
     /// Counts and clears a completion error: a device answered without a request, and the queue runs (R22). Nobody may be
     /// waiting, and as long as it stands, no fault event comes (S 7.3). Takes no lock.
-    pub(in crate::vtd) fn clear_completion_error<H: Hal>(&self, registers: &Registers<'_, H>) {
-        if registers.fsts().is_set(FSTS::ICE) {
+    ///
+    /// # Errors
+    ///
+    /// The unit is gone.
+    pub(in crate::vtd) fn clear_completion_error<H: Hal>(&self, registers: &Registers<'_, H>) -> Result<(), UnitError> {
+        if registers.fault_status()?.is_set(FSTS::ICE) {
             registers.fsts().write(FSTS::ICE::SET);
             self.completion_errors.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Lets go of a queue whose unit is out of service: what was not fetched is dropped, and no error is left standing, since as
+    /// long as one does, no fault event comes (S 7.3). Takes no lock, and may be repeated.
+    ///
+    /// # Errors
+    ///
+    /// The unit is gone.
+    pub(in crate::vtd) fn abandon<H: Hal>(registers: &Registers<'_, H>) -> Result<(), UnitError> {
+        let errors = registers.fault_status()?.get() & (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
+        if errors != 0 {
+            // In this order: as long as the error stands, nothing is fetched (S 6.5.2.11).
+            registers.iqt_lower().set(registers.iqh_lower().get());
+            registers.fsts().set(errors);
+        }
+        Ok(())
     }
 
     /// What was submitted so far.
@@ -399,17 +450,23 @@ impl Queue {
 struct Slots<'q> {
     ring: Pairs<'q>,
     skew: u64,
+    wide: bool,
 }
 
 impl Slots<'_> {
+    /// The index of a descriptor's pair of words.
+    fn slot(self, number: u64) -> usize {
+        (number.wrapping_add(self.skew) << u8::from(self.wide)) as usize
+    }
+
     fn put(self, hal: &impl Hal, number: u64, descriptor: Descriptor) {
-        let slot = number.wrapping_add(self.skew) as usize;
+        let slot = self.slot(number);
         self.ring.store_first(hal, slot, descriptor.lower);
         self.ring.store_second(hal, slot, descriptor.upper);
     }
 
     fn get(self, hal: &impl Hal, number: u64) -> Descriptor {
-        let slot = number.wrapping_add(self.skew) as usize;
+        let slot = self.slot(number);
         Descriptor { lower: self.ring.load_first(hal, slot), upper: self.ring.load_second(hal, slot) }
     }
 }

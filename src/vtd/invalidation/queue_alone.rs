@@ -33,7 +33,7 @@ impl QueueAlone {
     pub fn switch_on(hal: &impl Hal, window: RegisterWindow) -> Result<Self, UnitError> {
         let registers = Registers { hal, window };
         let capabilities = Capabilities::read(&registers)?;
-        let queue = Queue::new(hal, SLOTS, HOST_BITS).map_err(UnitError::no_frame(window))?;
+        let queue = Queue::new(hal, SLOTS, HOST_BITS, false).map_err(UnitError::no_frame(window))?;
         queue.start(&registers, TIMEOUT_NS)?;
         let (encoder, mut page) = (Encoder::of(&capabilities), 0);
         let batch = [(); 16].map(|()| {

@@ -99,11 +99,11 @@ pub(in crate::vtd) fn wait_idle<H: Hal>(
 }
 
 fn wait_context<H: Hal>(registers: &Registers<'_, H>, timeout_ns: u64) -> Result<(), UnitError> {
-    wait_until(registers, timeout_ns, "CCMD_REG", "ICC", || !registers.ccmd().is_set(CCMD::ICC))
+    wait_until(registers, timeout_ns, "CCMD_REG", "ICC", || Ok(!registers.ccmd().is_set(CCMD::ICC)))
 }
 
 fn wait_iotlb<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities, timeout_ns: u64) -> Result<(), UnitError> {
-    let done = || !registers.iotlb(unit.iotlb_offset).is_set(IOTLB::IVT);
+    let done = || Ok(!registers.iotlb(unit.iotlb_offset).is_set(IOTLB::IVT));
     wait_until(registers, timeout_ns, "IOTLB_REG", "IVT", done)
 }
 

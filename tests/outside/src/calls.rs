@@ -9,7 +9,7 @@ use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{
     Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach, RemappingUnit,
-    SharedMemory, Statistics,
+    SharedMemory, Statistics, Unblocked,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, Topology};
@@ -51,7 +51,10 @@ calls! {
         iommu.probe_acpi(handed_over(memory), limits, table, |finding| each(&finding))
     }
     fn words(limits: &Limits) -> usize { limits.words() }
-    fn enable(iommu: &mut Front) -> Result<(), Error> { iommu.enable() }
+    fn enable(iommu: &mut Front) -> Result<Unblocked, Error> { iommu.enable() }
+    fn unblocked(iommu: &Front, each: Each<SourceId>) -> Result<Unblocked, Error> {
+        iommu.unblocked(&mut |function| each(&function))
+    }
     fn disable(iommu: &mut Front) -> Result<(), Error> { iommu.disable() }
     fn isolate(iommu: &Front) -> Result<(), Error> { iommu.isolate() }
     fn add_alias(iommu: &mut Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {

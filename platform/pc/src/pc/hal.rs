@@ -10,8 +10,8 @@ use super::Pc;
 use crate::memory::{allocate_zeroed, is_free_at_boot};
 
 // SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and cells get their
-// memory from the same one. Memory is mapped one to one and cached, devices uncached, and each access is a volatile one
-// of its width. The clock counts the time-stamp counter of the only CPU.
+// memory from the same one. Memory is mapped one to one and cached, devices uncached, and each access is a volatile or
+// an atomic one of its width. The clock counts the time-stamp counter of the only CPU.
 unsafe impl Hal for Pc {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         allocate_zeroed(&self.frames, order).map(|first| PhysAddr::new_truncate(first.addr().get() as u64))

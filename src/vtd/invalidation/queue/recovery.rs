@@ -13,8 +13,8 @@ use core::ops::Range;
 use tock_registers::interfaces::{Readable, Writeable};
 
 use super::failures::Failure;
-use super::{Hal, Ordering, Queue, QueueState, Registers};
-use crate::vtd::registers::{FSTS, IQERCD, IQH};
+use super::{Hal, Ordering, Queue, QueueState, Registers, UnitError};
+use crate::vtd::registers::{FSTS, IQERCD};
 
 /// How often a device may be unresponsive. A unit waits long before it reports that, and all others wait as long.
 const SECOND_CHANCES: u64 = 1;
@@ -26,19 +26,23 @@ const STRIKE: u64 = 1 << 32;
 
 impl Queue {
     /// Lets a queue go on that stopped.
-    pub(in crate::vtd) fn recover<H: Hal>(&self, registers: &Registers<'_, H>) {
+    ///
+    /// # Errors
+    ///
+    /// The unit is gone.
+    pub(in crate::vtd) fn recover<H: Hal>(&self, registers: &Registers<'_, H>) -> Result<(), UnitError> {
         let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
-        if registers.fsts().get() & errors == 0 {
-            return;
+        if registers.fault_status()?.get() & errors == 0 {
+            return Ok(());
         }
         let state = &mut *self.state.lock();
         // Another waiter may have seen to it meanwhile.
-        let status = registers.fsts().get() & errors;
+        let status = registers.fault_status()?.get() & errors;
         let has = |bit: u32| status & bit != 0;
         let (refused, timed_out) = (has(FSTS::IQE::SET.mask()), has(FSTS::ITE::SET.mask()));
         if refused || timed_out {
             let (hal, record) = (registers.hal, registers.iqercd().extract());
-            let head = registers.iqh().read(IQH::QH);
+            let head = self.head(registers);
             if refused {
                 self.replace_refused(hal, state, head, record.read(IQERCD::IQEI) as u8);
             }
@@ -47,7 +51,7 @@ impl Queue {
                 // then never will be by itself.
                 registers.ics().get();
                 if !self.issue_again(hal, state, head, record.read(IQERCD::ITESID) as u16) {
-                    return;
+                    return Ok(());
                 }
             }
             hal.fence();
@@ -61,6 +65,7 @@ impl Queue {
         if refused || timed_out {
             self.ring(registers, state);
         }
+        Ok(())
     }
 
     /// Replaces the descriptor at which the unit stands, and notes that its batch failed (R19).

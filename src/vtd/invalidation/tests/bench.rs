@@ -35,7 +35,7 @@ pub(super) struct Sent {
 impl Bench {
     pub(super) fn new(slots: u16, seed: u64, manners: Manners) -> Self {
         let unit = FakeUnit::new(slots.into(), seed, manners, || ());
-        let queue = Queue::new(&unit, slots, 52).unwrap();
+        let queue = Queue::new(&unit, slots, 52, false).unwrap();
         queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
         Self { unit, queue, last_id: 0 }
     }

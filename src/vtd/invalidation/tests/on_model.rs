@@ -107,7 +107,7 @@ impl Bench {
     fn new() -> Self {
         let hal = OnModel(Machine::new(Config::new([UnitConfig::server()])));
         let window = RegisterWindow { base: hal.0.windows()[0].base, bytes: hal.0.windows()[0].bytes };
-        let queue = Queue::new(&hal, 256, 52).unwrap();
+        let queue = Queue::new(&hal, 256, 52, false).unwrap();
         let root = Frames::allocate(&hal, 0, 52).unwrap();
         let bench = Self { hal, window, queue };
         let registers = bench.registers();

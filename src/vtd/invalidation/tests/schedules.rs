@@ -49,7 +49,7 @@ struct Bench {
 impl Bench {
     fn new(manners: Manners) -> Arc<Self> {
         let unit = FakeUnit::new(256, thread_rng().r#gen(), manners, thread::yield_now);
-        let queue = Queue::new(&unit, 256, 52).unwrap();
+        let queue = Queue::new(&unit, 256, 52, false).unwrap();
         queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
         Arc::new(Self { unit, queue })
     }

@@ -10,6 +10,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     let iommu: &mut Iommu<'static, H> = any_mut();
     show(iommu.probe_acpi(any_memory(), any(), any::<&[u8]>(), show));
     show(iommu.enable());
+    show(iommu.unblocked(&mut show));
     show(iommu.disable());
     iommu.units().for_each(show);
     cofferdam::vtd::quirks_of_machine(iommu.hal()).for_each(show);
