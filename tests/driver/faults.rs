@@ -7,7 +7,7 @@ use cofferdam::hal::NoFrame;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::limits;
-use cofferdam_model::{Answer, BridgeKind, Machine, UnitConfig};
+use cofferdam_model::{Answer, BridgeKind, Defect, GIVES_UP_NS, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -283,4 +283,37 @@ fn faults_count_by_device_and_together_when_room_ends() {
     iommu.disable().unwrap();
     iommu.enable().unwrap();
     assert_eq!((iommu.faults_by_device().count(), iommu.statistics().other_faults), (0, 0));
+}
+
+/// U7: a unit that is out of service goes on sending fault events: an error of its queue, which nobody uses any more, does not
+/// stay.
+#[test]
+fn a_unit_out_of_service_still_sends_fault_events() {
+    for dies in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        let options = Options { timeout_ns: 1_000_000, device_timeout_ns: 2_000_000, ..Options::default() };
+        let iommu = enabled_front(&machine, &table_with_ats(&machine), options);
+        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 })).unwrap();
+        let device = function(0, 3);
+        machine.add_ats(device, 32);
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(0, 0x6000_0000, 4 * PAGE, Rights::all())).unwrap();
+        iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+        machine.set_device_tlb(device, Answer::Never, 32);
+        assert!(matches!(iommu.unmap(cell, range(0, PAGE)), Err(Error::Unit(UnitError::Timeout { .. }))));
+        if dies {
+            machine.break_unit(0, Defect::QueueErrorAfter(0));
+        }
+        // Until the unit gives up on the device.
+        machine.pass(2 * GIVES_UP_NS);
+        let told = machine.messages().len();
+        assert_eq!(told, 1, "that the device did not answer");
+        assert_eq!(iommu.faults(|fault| panic!("{fault}")), FaultLog::default());
+        for round in 1..=3 {
+            assert!(!write(&machine, function(0, 9), 0, 1));
+            assert_eq!(machine.messages().len(), told + round);
+            assert_eq!(iommu.faults(|fault| assert_eq!(fault.source, function(0, 9))).records, 1);
+        }
+        machine.take_violations();
+    }
 }

@@ -241,3 +241,175 @@ fn a_unit_that_does_not_confirm_to_be_off_keeps_its_frames() {
         machine.take_violations();
     }
 }
+
+/// U5, U14: a unit in abort mode that found no frame is handed back, with all of its frames; the mode is entered with a queue
+/// that is valid in it.
+#[test]
+fn a_unit_in_abort_mode_is_handed_back() {
+    const IQA: u32 = 0x90;
+    for unit in [UnitConfig::everything(), UnitConfig::everything().found_running()] {
+        let machine = machine([unit]);
+        let mut iommu = discover(&machine, &[]).unwrap();
+        machine.allow_allocations(Some(2));
+        assert!(matches!(iommu.enable(), Err(Error::Unit(UnitError::NoFrame { .. }))));
+        assert!(matches!(states(&iommu)[..], [UnitState::Failed { blocking: true, .. }]));
+        // SAFETY: the machine takes any access and reports a wrong one.
+        let queue = unsafe { machine.read64(machine.windows()[0], IQA) };
+        assert_eq!(queue >> 11 & 1, 1, "descriptors of 256 bits");
+        machine.allow_allocations(None);
+        iommu.disable().unwrap();
+        assert_eq!((states(&iommu), machine.frames_in_use()), (vec![UnitState::Off], 0));
+        iommu.enable().unwrap();
+        assert_eq!(states(&iommu), [UnitState::On]);
+    }
+}
+
+/// U14: a queue of 256-bit descriptors serves its unit as one of 128 bits does, round and round, and goes on after errors.
+#[test]
+fn a_queue_of_wide_descriptors_goes_round_and_recovers() {
+    for slots in [256, 512, 1 << 15] {
+        let machine = machine([UnitConfig::everything()]);
+        let options = Options { queue_slots: slots, ..Options::default() };
+        let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
+        let frames = iommu.statistics().table_frames - 1;
+        assert_eq!(frames, u64::from(slots.min(1 << 14)) / 256 * 3, "and the root table");
+        let cell = cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 3));
+        for page in 1..400 {
+            iommu.map(cell, region(page * PAGE, MEMORY, PAGE, Rights::all())).unwrap();
+            if page % 50 == 0 {
+                machine.break_unit(0, Defect::QueueErrorAfter(page % 100 / 50));
+                assert!(matches!(
+                    iommu.unmap(cell, range(page * PAGE, PAGE)),
+                    Err(Error::Unit(UnitError::Queue { .. }))
+                ));
+            } else {
+                iommu.unmap(cell, range(page * PAGE, PAGE)).unwrap();
+            }
+            assert!(!write(&machine, function(0, 3), page * PAGE, 1) || page % 50 == 0);
+        }
+        machine.take_violations();
+        iommu.destroy_cell(cell).unwrap();
+    }
+}
+
+/// FECTL, IECTL and PECTL.
+const EVENTS: [u32; 3] = [0x38, 0xa0, 0xe0];
+
+/// U6: no event of a unit that somebody else had programmed is sent after the unit is taken over.
+#[test]
+fn the_events_of_a_former_owner_are_masked() {
+    // With page requests.
+    let units = presets().into_iter().chain([("page requests", UnitConfig::server())]);
+    for (name, unit) in units {
+        let ecap = unit.ecap | u64::from(name == "page requests") << 29;
+        let unit = UnitConfig { ecap, ..unit };
+        let machine = machine([unit.clone()]);
+        let window = machine.windows()[0];
+        let has = [true, ecap & 2 != 0, ecap >> 29 & 1 != 0];
+        let own = || EVENTS.into_iter().zip(has).filter(|(_, has)| *has).map(|(at, _)| at);
+        for at in own() {
+            // Vector 0x31 of CPU 0, not masked.
+            for (offset, value) in [(4, 0x31), (8, 0xfee0_0000), (12, 0), (0, 0)] {
+                // SAFETY: the machine takes any access and reports a wrong one.
+                unsafe { machine.write32(window, at + offset, value) };
+            }
+        }
+        let iommu = enabled(&machine);
+        for at in own() {
+            // SAFETY: as above.
+            assert_eq!(unsafe { machine.read32(window, at) } >> 31, 1, "{name}: {at:#x}");
+        }
+        assert!(!write(&machine, function(0, 3), 0x1000, 1), "{name}");
+        machine.pass(1_000_000);
+        assert_eq!(machine.messages().len(), 0, "{name}");
+        assert_eq!(iommu.faults(|_| ()).records, 1, "{name}");
+    }
+}
+
+/// Has a machine's first unit remap interrupts by a table and a queue that are not the driver's.
+fn remap_interrupts(machine: &Machine) -> [PhysAddr; 2] {
+    let window = machine.windows()[0];
+    let [queue, table] = [(); 2].map(|()| machine.allocate(0).unwrap());
+    let command = |value: u32, bit: u32| {
+        // SAFETY: the machine takes any access and reports a wrong one.
+        unsafe { machine.write32(window, 0x18, value | bit) };
+        // SAFETY: as above.
+        while unsafe { machine.read32(window, 0x1c) } & bit == 0 {
+            machine.pause();
+        }
+    };
+    // IQA, QIE; IRTA with 256 entries, SIRTP; an invalidation of all entries and a wait; IRE.
+    // SAFETY: as above.
+    unsafe { machine.write64(window, 0x90, queue.as_u64()) };
+    command(0, 1 << 26);
+    // SAFETY: as above.
+    unsafe { machine.write64(window, 0xb8, table.as_u64() | 7) };
+    command(1 << 26, 1 << 24);
+    for (word, value) in [4, 0, 5, 0].into_iter().enumerate() {
+        // SAFETY: the frame has just been allocated.
+        let first = unsafe { machine.phys_to_virt(queue) };
+        // SAFETY: a frame has 512 words.
+        let word = unsafe { first.add(word) };
+        // SAFETY: the word is in the frame.
+        unsafe { machine.store(word, value) };
+    }
+    for frame in [queue, table] {
+        // SAFETY: the frame is allocated.
+        let first = unsafe { machine.phys_to_virt(frame) };
+        // SAFETY: a frame has 4096 bytes.
+        unsafe { machine.write_back(first, 4096) };
+    }
+    machine.fence();
+    // SAFETY: as above.
+    unsafe { machine.write64(window, 0x88, 32) };
+    machine.pass(1_000_000);
+    command(1 << 26, 1 << 25);
+    [queue, table]
+}
+
+/// I12: interrupt remapping that is found on is told, and switched off before its queue is; it stays off afterwards.
+#[test]
+fn interrupt_remapping_that_is_found_on_is_switched_off() {
+    for unit in [UnitConfig::server(), UnitConfig::qemu_10_0(false), UnitConfig::everything()] {
+        let machine = machine([unit]);
+        let frames = remap_interrupts(&machine);
+        machine.take_violations();
+        let mut iommu = discover(&machine, &[]).unwrap();
+        iommu.enable().unwrap();
+        assert!(iommu.units().all(|unit| unit.found_remapping_interrupts && unit.state == UnitState::On));
+        // SAFETY: the machine takes any access and reports a wrong one.
+        let status = || unsafe { machine.read32(machine.windows()[0], 0x1c) };
+        assert_eq!(status() >> 25 & 0b11, 0b10, "the queue is on, remapping is not");
+        // SAFETY: the unit uses neither any more.
+        frames.into_iter().for_each(|frame| unsafe { machine.free(frame, 0) });
+        cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 3));
+        assert!(write(&machine, function(0, 3), 0, 1));
+        iommu.release(function(0, 3)).unwrap();
+        iommu.disable().unwrap();
+        assert_eq!(status() >> 25 & 0b11, 0);
+        iommu.enable().unwrap();
+        assert!(iommu.units().all(|unit| !unit.found_remapping_interrupts), "not this time");
+    }
+}
+
+/// U11: a unit that somebody left in another mode than legacy is taken over: its queue serves that mode as well, until the
+/// driver's root table is set.
+#[test]
+fn a_unit_in_scalable_mode_is_taken_over() {
+    let server = UnitConfig::server();
+    let machine = machine([UnitConfig { ecap: server.ecap | 1 << 43, ..server }.found_running()]);
+    let window = machine.windows()[0];
+    // The same table, in scalable mode.
+    // SAFETY: the machine takes any access and reports a wrong one.
+    unsafe { machine.write64(window, 0x20, 0x0800_0400) };
+    // SAFETY: as above.
+    unsafe { machine.write32(window, 0x18, 0xc400_0000) };
+    machine.pass(1_000_000);
+    // SAFETY: as above.
+    assert_eq!(unsafe { machine.read32(window, 0x1c) }, 0xc400_0000);
+    machine.take_violations();
+    let iommu = enabled(&machine);
+    assert_eq!(states(&iommu), [UnitState::On]);
+    cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 4));
+    assert!(write(&machine, function(0, 4), 0, 1) && !write(&machine, function(0, 3), 0, 1));
+}

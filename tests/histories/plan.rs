@@ -76,7 +76,9 @@ impl Plan {
         let last = size.buses - 1;
         let kind = random.of(&[BridgeKind::ExpressToPci, BridgeKind::Conventional]);
         let bridge = random.one_in(2).then(|| (function(0, 0x1e), kind, random.between(1, last.into()) as u8..=last));
-        let mut functions = functions(&buses, bridge.as_ref(), size.devices, random);
+        // Two units share bus 0: a function of it is behind the first.
+        let named = (count > 1 && random.one_in(3)).then(|| function(0, 4));
+        let mut functions = functions(&buses, named, bridge.as_ref(), size.devices, random);
         let with_ats = |function: &Function| function.requesters.len() == 1 && !function.is_behind(bridge.as_ref());
         for function in functions.iter_mut().filter(|function| with_ats(function)) {
             function.ats = random.one_in(2).then(|| random.of(&[1, 2, 7, 32]));
@@ -89,6 +91,10 @@ impl Plan {
         let reserved = if random.one_in(3) { vec![(first, first + random.below(700), devices)] } else { vec![] };
         buses.pop();
         units.iter_mut().zip(&buses).for_each(|(unit, buses)| *unit = unit.clone().serving(buses));
+        if let (Some(named), Some(first)) = (named, units.first_mut()) {
+            names.push(format!("{named} behind the first"));
+            *first = first.clone().serving_functions(&[(named.bus(), named.requester() as u8)]);
+        }
         let seed = (!random.one_in(2)).then(|| random.word());
         Self { name: names.join(" + "), size, units, buses, bridge, functions, reserved, seed }
     }
@@ -127,10 +133,18 @@ impl Function {
     }
 }
 
-/// Some functions of these buses: neighbours, two that cannot be distinguished, and others.
-fn functions(buses: &[Vec<u8>], bridge: Bridge<'_>, count: usize, random: &mut Random) -> Vec<Function> {
-    let unit_of =
-        |id: SourceId| buses.iter().position(|buses| buses.contains(&id.bus())).expect("all buses have a unit");
+/// Some functions of these buses, of which one is `named` as the first unit's: neighbours, two that cannot be distinguished, and others.
+fn functions(
+    buses: &[Vec<u8>],
+    named: Option<SourceId>,
+    bridge: Bridge<'_>,
+    count: usize,
+    random: &mut Random,
+) -> Vec<Function> {
+    let unit_of = |id: SourceId| match named {
+        Some(named) if named == id => 0,
+        _ => buses.iter().position(|buses| buses.contains(&id.bus())).expect("all buses have a unit"),
+    };
     let mut ids = vec![function(0, 3), function(0, 4)];
     if let Some((bridge, _, behind)) = bridge {
         ids.extend([function(*behind.end(), 0), function(*behind.start(), 2)]);

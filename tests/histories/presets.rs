@@ -1,4 +1,4 @@
-//! One history of cells and devices on each kind of unit, against a plain map of what each device may reach. How long it is
+//! One history of cells and devices on each board, against a plain map of what each device may reach. How long it is
 //! does not depend on what is asked for.
 
 use std::collections::BTreeMap;
@@ -25,12 +25,19 @@ struct Expected {
     devices: BTreeMap<SourceId, usize>,
     /// Devices may have device-TLBs.
     device_tlbs: bool,
+    /// Each has the same source-ids.
+    segments: u16,
+}
+
+fn any_device(random: &mut Random, segments: u16) -> SourceId {
+    let (segment, bus) = (random.below(segments.into()) as u16, random.below(2) as u8);
+    SourceId::new(segment, bus, random.below(DEVICES.into()) as u8, 0).unwrap()
 }
 
 fn step(random: &mut Random, iommu: &Front<&Machine>, expected: &mut Expected) {
     let cell_index = random.below(CELLS as u64) as usize;
     let (cell, pages) = &mut expected.cells[cell_index];
-    let device = function(random.below(2) as u8, random.below(DEVICES.into()) as u8);
+    let device = any_device(random, expected.segments);
     let first = random.below(PAGES);
     let count = 1 + if random.one_in(3) { random.below(PAGES - first) } else { random.below(3) };
     let count = count.min(PAGES - first);
@@ -87,7 +94,7 @@ fn step(random: &mut Random, iommu: &Front<&Machine>, expected: &mut Expected) {
 
 fn check(random: &mut Random, machine: &Machine, expected: &Expected) {
     for _ in 0..4 {
-        let device = function(random.below(2) as u8, random.below(DEVICES.into()) as u8);
+        let device = any_device(random, expected.segments);
         let page = random.below(PAGES);
         let cell = expected.devices.get(&device).map(|&index| &expected.cells[index].1);
         let target = cell.and_then(|pages| pages.get(&page));
@@ -110,16 +117,20 @@ fn check(random: &mut Random, machine: &Machine, expected: &Expected) {
 }
 
 /// Runs one history on a machine whose caches are as `seed` says: all that they may hold at any time if there is none.
-fn run(name: &str, unit: UnitConfig, seed: Option<u64>, steps: u32) {
-    let device_tlbs = unit.ecap & 0b110 == 0b110;
-    let machine = Machine::new(Config { seed, ..Config::new([unit]) });
-    for (bus, device) in (0..2).flat_map(|bus| (0..DEVICES).map(move |device| (bus, device))) {
-        machine.add_ats(function(bus, device), 32 >> device);
+fn run(name: &str, units: Vec<UnitConfig>, seed: Option<u64>, steps: u32) {
+    let device_tlbs = units.iter().all(|unit| unit.ecap & 0b110 == 0b110);
+    let segments = units.iter().map(|unit| unit.segment + 1).max().unwrap();
+    let count = units.len();
+    let machine = Machine::new(Config { seed, ..Config::new(units) });
+    for segment in 0..segments {
+        for (bus, device) in (0..2).flat_map(|bus| (0..DEVICES).map(move |device| (bus, device))) {
+            machine.add_ats(SourceId::new(segment, bus, device, 0).unwrap(), 32 >> device);
+        }
     }
     let iommu = enabled_with_ats(&machine);
     let mut random = Random::new(seed.unwrap_or_default() << 32 | name.len() as u64);
     let cells = (0..CELLS).map(|_| (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), BTreeMap::new())).collect();
-    let mut expected = Expected { cells, devices: BTreeMap::new(), device_tlbs };
+    let mut expected = Expected { cells, devices: BTreeMap::new(), device_tlbs, segments };
     for _ in 0..steps {
         step(&mut random, &iommu, &mut expected);
         machine.settle();
@@ -130,22 +141,24 @@ fn run(name: &str, unit: UnitConfig, seed: Option<u64>, steps: u32) {
     }
     machine.settle();
     // Queue, status words, root table, and the context tables of two buses.
-    assert!(machine.frames_in_use() <= 5, "{name}: {} frames are left", machine.frames_in_use());
+    // (A queue for abort mode takes one more.)
+    assert!(machine.frames_in_use() <= count * 6, "{name}: {} frames are left", machine.frames_in_use());
     machine.check();
 }
 
+/// U15, T1: among the boards is one of two units that share a bus, and one of two segments whose source-ids are the same.
 #[test]
 fn every_history_leaves_each_device_with_what_its_cell_has() {
-    for (name, unit) in presets() {
-        run(name, unit, None, 1000);
+    for (name, units) in boards() {
+        run(name, units, None, 1000);
     }
 }
 
 #[test]
 fn what_hardware_sees_early_or_forgets_late_changes_nothing() {
-    for (name, unit) in presets() {
+    for (name, units) in boards() {
         for seed in 1..4 {
-            run(name, unit.clone(), Some(seed), 300);
+            run(name, units.clone(), Some(seed), 300);
         }
     }
 }

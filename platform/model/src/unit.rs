@@ -94,6 +94,13 @@ impl Unit {
         }
     }
 
+    /// It comes out of reset.
+    pub(crate) fn reset(&mut self, board: &mut Board) {
+        match self {
+            Self::Vtd(unit) => run::reset(unit, board),
+        }
+    }
+
     /// A DMA request of a device, within one page.
     pub(crate) fn request(&mut self, source: SourceId, at: u64, write: bool, board: &mut Board) -> Result<u64, Fault> {
         match self {

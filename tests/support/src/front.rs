@@ -134,14 +134,17 @@ pub fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Front<&'m M
     front(machine, &of_machine(machine, buses).table(), Options::default())
 }
 
-/// A front over a machine of one unit, switched on.
+/// A front over a machine of one unit, or of several that name what they serve, switched on.
 pub fn enabled(machine: &Machine) -> Front<&Machine> {
     enabled_front(machine, &of_machine(machine, &[]).table(), Options::default())
 }
 
-/// The table of a machine of one unit that lets devices behind all root ports use ATS.
+/// The table of a machine of one unit, or of several that name what they serve, that lets devices behind all root ports use
+/// ATS.
 pub fn table_with_ats(machine: &Machine) -> Vec<u8> {
-    of_machine(machine, &[]).atsr(1, 0, &[]).table()
+    let mut segments: Vec<u16> = (0..).map_while(|unit| machine.unit_config(unit)).map(|unit| unit.segment).collect();
+    segments.dedup();
+    segments.into_iter().fold(of_machine(machine, &[]), |table, segment| table.atsr(1, segment, &[])).table()
 }
 
 /// A front over a machine of one unit, switched on, whose firmware lets devices behind all root ports use ATS.

@@ -29,6 +29,23 @@ pub fn presets() -> Vec<(&'static str, UnitConfig)> {
     ]
 }
 
+/// The machines that a driver is to work on: a unit of each kind alone, and boards on which the number of a bus, or a source-id,
+/// does not say which unit it is about.
+pub fn boards() -> Vec<(&'static str, Vec<UnitConfig>)> {
+    let alone = presets().into_iter().map(|(name, unit)| (name, vec![unit]));
+    alone.chain([("client's two units on one bus", client_board()), ("two segments", two_segments())]).collect()
+}
+
+/// The usual board of a client: graphics are behind one unit, and the rest of their bus is behind another.
+pub fn client_board() -> Vec<UnitConfig> {
+    vec![UnitConfig::client_graphics().serving_functions(&[(0, 2 << 3)]), UnitConfig::client()]
+}
+
+/// Two segments, in which the same source-ids are different devices.
+pub fn two_segments() -> Vec<UnitConfig> {
+    vec![UnitConfig::server(), UnitConfig::server().in_segment(1)]
+}
+
 /// Those of them that support device-TLBs (ECAP.DT).
 pub fn presets_with_device_tlbs() -> Vec<(&'static str, UnitConfig)> {
     presets().into_iter().filter(|(_, unit)| unit.ecap & 1 << 2 != 0).collect()

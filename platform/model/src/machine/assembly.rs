@@ -9,7 +9,7 @@ use cofferdam::hal::RegisterWindow;
 
 use crate::board::Board;
 use crate::devices::all::Devices;
-use crate::devices::scope::Scope;
+use crate::devices::scope::{Named, Scope};
 use crate::judge::journal::Journal;
 use crate::machine::config::Config;
 use crate::machine::dmar;
@@ -54,7 +54,8 @@ impl Machine {
                 unit.base = REGISTERS_BASE + number * REGISTERS_STEP;
             }
         }
-        let scopes: Vec<(u16, &[u8])> = configs.iter().map(|unit| (unit.segment, unit.buses.as_slice())).collect();
+        let scopes: Vec<Named<'_>> =
+            configs.iter().map(|unit| (unit.segment, unit.buses.as_slice(), unit.functions.as_slice())).collect();
         let scopes = Scope::all(&scopes);
         let units = (0..).zip(configs).zip(scopes);
         let units: Vec<Unit> = units
@@ -86,6 +87,11 @@ impl Machine {
     /// Where the registers of the units are, in the order of the configuration.
     pub fn windows(&self) -> &[RegisterWindow] {
         &self.windows
+    }
+
+    /// What a unit is, with its place.
+    pub fn unit_config(&self, unit: usize) -> Option<UnitConfig> {
+        self.state().units.get(unit).map(|unit| unit.config().clone())
     }
 
     /// The DMAR table that firmware would give: the units with what they serve, and an IOAPIC with id 0 as ff:00.0 where

@@ -23,6 +23,16 @@ impl Machine {
         state.plan();
     }
 
+    /// Lets a unit lose power and get it back, as in a sleep state: its registers are those of one that has come out of reset, its
+    /// caches are empty, and nothing is under way. Memory and devices keep what they have, and so do its [`Defect`]s.
+    pub fn reset_unit(&self, unit: usize) {
+        let state = &mut *self.state();
+        if let Some(unit) = state.units.get_mut(unit) {
+            unit.reset(&mut state.board);
+        }
+        state.plan();
+    }
+
     /// Lets the next `count` allocations succeed and all later ones fail; `None` lifts the limit.
     pub fn allow_allocations(&self, count: Option<u64>) {
         self.state().board.memory.allocations_left = count;

@@ -3,25 +3,26 @@
 
 use crate::unit::UnitConfig;
 
-/// The DMAR table of a machine with these units: a DRHD structure each, those for buses of their own first.
+/// The DMAR table of a machine with these units: a DRHD structure each, those for buses or functions of their own first.
 pub(crate) fn table(units: &[&UnitConfig], host_address_width: u8, interrupts: bool) -> Vec<u8> {
     let mut structures = Vec::new();
     let (mut explicit, rest): (Vec<&UnitConfig>, Vec<&UnitConfig>) =
-        units.iter().copied().partition(|unit| !unit.buses.is_empty());
+        units.iter().copied().partition(|unit| !unit.takes_rest());
     explicit.extend(rest);
     for unit in explicit {
         // Every function of every bus: PCI endpoint, 8 bytes, no flags, no enumeration id, bus, device, function.
         let functions = unit.buses.iter().flat_map(|bus| (0..=255_u8).map(move |devfn| (*bus, devfn)));
+        let functions = functions.chain(unit.functions.iter().copied());
         let scopes: Vec<u8> = functions.flat_map(|(bus, devfn)| [1, 8, 0, 0, 0, bus, devfn >> 3, devfn & 7]).collect();
         // The IOAPIC with id 0, where interrupts can be remapped.
-        let ioapic = if unit.buses.is_empty() && interrupts { &[3, 8, 0, 0, 0, 0xff, 0, 0][..] } else { &[] };
+        let ioapic = if unit.takes_rest() && interrupts { &[3, 8, 0, 0, 0, 0xff, 0, 0][..] } else { &[] };
         let scopes = [&scopes, ioapic].concat();
         let length = 16 + scopes.len() as u16;
         let pages = (unit.bytes / 4096).ilog2() as u8;
         structures.extend([0, 0]);
         structures.extend(length.to_le_bytes());
         // INCLUDE_PCI_ALL where nothing is listed, then the size as a power of two.
-        structures.extend([u8::from(unit.buses.is_empty()), pages]);
+        structures.extend([u8::from(unit.takes_rest()), pages]);
         structures.extend(unit.segment.to_le_bytes());
         structures.extend(unit.base.to_le_bytes());
         structures.extend(scopes);

@@ -93,7 +93,7 @@ impl State {
         let source = self.board.devices.requester(source);
         let result = match taken {
             Some(_) => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
-            None => self.at_unit(source, at, write, |unit, board| unit.request(source, at, write, board)),
+            None => self.at_unit(source, at, |unit, board| unit.request(source, at, write, board)),
         };
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
@@ -103,7 +103,8 @@ impl State {
     /// An interrupt request of a device.
     pub(super) fn interrupt(&mut self, source: SourceId, address: u64, data: u32) -> Result<(u64, u32), Fault> {
         let source = self.board.devices.requester(source);
-        let result = self.at_unit(source, address, true, |unit, board| unit.interrupt(source, address, data, board));
+        let free = (address, data);
+        let result = self.at_unit(source, free, |unit, board| unit.interrupt(source, address, data, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address, write: true, reason });
         if let Ok((address, data)) = result {
@@ -119,7 +120,7 @@ impl State {
         }
         let right = if write { Rights::WRITE } else { Rights::READ };
         let cached = self.board.devices.of(source).tlb.lookup(at, right);
-        let result = self.at_unit(source, at, write, |unit, board| unit.translated(source, at, write, cached, board));
+        let result = self.at_unit(source, at, |unit, board| unit.translated(source, at, write, cached, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
         result
@@ -163,19 +164,18 @@ impl State {
         Ok(())
     }
 
-    /// Puts a request to the unit that serves its source.
+    /// Puts a request to the unit that serves its source. Where none does, nothing holds it back, and it ends as `free`.
     fn at_unit<T>(
         &mut self,
         source: SourceId,
-        at: u64,
-        write: bool,
+        free: T,
         question: impl FnOnce(&mut Unit, &mut Board) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         self.tick(REGISTER_NS);
         self.evict();
         match self.units.iter_mut().find(|unit| unit.serves(source)) {
             Some(unit) => question(unit, &mut self.board),
-            None => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
+            None => Ok(free),
         }
     }
 }

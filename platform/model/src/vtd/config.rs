@@ -15,8 +15,11 @@ pub struct UnitConfig {
     pub bytes: u32,
     /// PCI segment.
     pub segment: u16,
-    /// Buses that the unit serves; all of the segment that no other unit serves if it is empty.
+    /// Buses that the unit serves, but for functions that another unit names.
     pub buses: Vec<u8>,
+    /// Functions that the unit serves, each as its bus, and its device in bits 7:3 and function in bits 2:0. A unit that names
+    /// neither serves all of the segment that no other unit does.
+    pub functions: Vec<(u8, u8)>,
     /// VER_REG (section 11.4.1).
     pub version: u32,
     /// CAP_REG (section 11.4.2).
@@ -33,13 +36,14 @@ pub struct UnitConfig {
 
 impl UnitConfig {
     fn new(version: u32, cap: u64, ecap: u64) -> Self {
-        let (buses, forgives) = (Vec::new(), Vec::new());
+        let (buses, functions, forgives) = (Vec::new(), Vec::new(), Vec::new());
         let (found_running, unsaid_write_buffers) = (false, false);
         Self {
             base: 0,
             bytes: 4096,
             segment: 0,
             buses,
+            functions,
             version,
             cap,
             ecap,
@@ -134,6 +138,21 @@ impl UnitConfig {
     /// The same unit for these buses only.
     pub fn serving(self, buses: &[u8]) -> Self {
         Self { buses: buses.to_vec(), ..self }
+    }
+
+    /// The same unit for these functions only, as [`functions`](Self::functions) has them.
+    pub fn serving_functions(self, functions: &[(u8, u8)]) -> Self {
+        Self { functions: functions.to_vec(), ..self }
+    }
+
+    /// The same unit for the devices of this PCI segment.
+    pub fn in_segment(self, segment: u16) -> Self {
+        Self { segment, ..self }
+    }
+
+    /// True if it serves all of its segment that no other unit does.
+    pub fn takes_rest(&self) -> bool {
+        self.buses.is_empty() && self.functions.is_empty()
     }
 
     /// The same unit, not held to what QEMU's emulation forgives, so that it accepts what QEMU accepts.

@@ -60,6 +60,8 @@ pub(crate) struct VtdUnit {
     pub(crate) outstanding: Vec<Outstanding>,
     pub(crate) completion: u32,
     pub(crate) completion_event: Message,
+    /// That of page requests, of which there are none.
+    pub(crate) page_event: Message,
     pub(crate) faults: Faults,
     pub(crate) protected: Protected,
     pub(crate) protect_at: Option<u64>,
@@ -103,6 +105,7 @@ impl VtdUnit {
             outstanding: Vec::new(),
             completion: 0,
             completion_event: Message::default(),
+            page_event: Message::default(),
             faults,
             protected: Protected::default(),
             protect_at: None,

@@ -356,14 +356,61 @@ fn what_goes_wrong_with_invalidation_registers_shows() {
 #[test]
 fn abort_mode_may_take_over_from_what_firmware_left() {
     let mut driver = Driver::new(UnitConfig::everything().found_running());
+    assert_eq!(driver.reads(0x1000).unwrap_err().reason, Reason::RootNotPresent);
+    driver.clear(QIE);
+    // Faults are pending, as they may be at any time while translation is on.
+    start_wide_queue(&driver);
     driver.write64(RTADDR, 3 << 10);
     driver.command(SRTP);
     assert_eq!(driver.reads(0x1000).unwrap_err().reason, Reason::AbortMode);
-    driver.clear(QIE);
-    // Faults are pending, as they may be at any time while translation is on.
-    driver.start_queue();
     driver.set_root();
     assert_eq!(driver.reads(0x1000).unwrap_err().reason, Reason::RootNotPresent);
+    driver.machine.check();
+}
+
+/// A queue of 256-bit descriptors.
+fn start_wide_queue(driver: &Driver) {
+    driver.write64(IQT, 0);
+    driver.write64(IQA, driver.allocate().as_u64() | 1 << 11);
+    driver.command(QIE);
+}
+
+#[test]
+fn abort_mode_has_no_narrow_descriptors() {
+    let driver = Driver::new(UnitConfig::everything().found_running());
+    driver.write64(RTADDR, 3 << 10);
+    driver.command(SRTP);
+    assert_eq!(driver.rules(), ["R15"]);
+}
+
+#[test]
+fn interrupt_remapping_keeps_its_queue() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    driver.write64(IRTA, driver.allocate().as_u64() | 7);
+    driver.command(SIRTP);
+    driver.submit(&[[4, 0]]);
+    driver.command(IRE);
+    driver.machine.check();
+    driver.clear(QIE);
+    assert_eq!(driver.rules(), ["R61"]);
+}
+
+#[test]
+fn a_unit_that_is_reset_forgets_all_but_memory() {
+    let mut driver = Driver::up(UnitConfig::everything());
+    let (frames, window) = (driver.machine.frames_in_use(), driver.machine.windows()[0]);
+    assert!(driver.reads(0x1000).is_err());
+    driver.machine.reset_unit(0);
+    assert_eq!([GSTS, FSTS].map(|at| driver.read(at)), [0, 0]);
+    assert_eq!([RTADDR, IQA, IQT].map(|at| driver.read64(at)), [0; 3]);
+    assert_eq!(driver.read(0x38) >> 31, 1, "the fault event is masked");
+    assert!(driver.reads(0x1000).is_ok(), "nothing is translated");
+    assert_eq!((driver.machine.frames_in_use(), driver.machine.windows()[0]), (frames, window));
+    driver.start_queue();
+    driver.set_root();
+    driver.enable();
+    assert!(driver.reads(0x1000).is_err());
     driver.machine.check();
 }
 

@@ -4,16 +4,20 @@ use cofferdam_model::Machine;
 
 use super::{Table, dmar, scope};
 
-/// The DMAR that firmware would give for the machine, with `buses[n]` for unit n; the last takes the rest. Interrupts are not
-/// remapped.
+/// The DMAR that firmware would give for the machine, with `buses[n]` for unit n, and the functions that the unit's
+/// configuration names; the last of each segment takes the rest. Interrupts are not remapped.
 pub fn of_machine(machine: &Machine, buses: &[&[u8]]) -> Table {
     let windows = machine.windows();
     let without_flags = dmar().set(37, 0);
+    let segment_of = |index: usize| machine.unit_config(index).map_or(0, |unit| unit.segment);
     windows.iter().enumerate().fold(without_flags, |table, (index, window)| {
-        let all = u8::from(index + 1 == windows.len());
+        let segment = segment_of(index);
+        let all = u8::from((index + 1..windows.len()).all(|later| segment_of(later) != segment));
         let size = (window.bytes / 4096).ilog2() as u8;
         let own = buses.get(index).copied().unwrap_or_default();
-        let functions = own.iter().flat_map(|bus| (0..32).map(|device| scope(1, 0, *bus, &[(device, 0)])));
-        table.sized_drhd(all, size, 0, window.base.as_u64(), &functions.collect::<Vec<_>>())
+        let named = machine.unit_config(index).map(|unit| unit.functions).unwrap_or_default();
+        let named = named.into_iter().map(|(bus, devfn)| scope(1, 0, bus, &[(devfn >> 3, devfn & 7)]));
+        let functions = own.iter().flat_map(|bus| (0..32).map(|device| scope(1, 0, *bus, &[(device, 0)]))).chain(named);
+        table.sized_drhd(all, size, segment, window.base.as_u64(), &functions.collect::<Vec<_>>())
     })
 }

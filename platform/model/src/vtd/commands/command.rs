@@ -38,6 +38,9 @@ fn check(unit: &mut VtdUnit, bit: u32, set: bool, board: &mut Board) {
             if unit.translates() && unit.root == FIRMWARE_TABLES && !aborts {
                 journal.violation("R69", "a root table is set while the translation that firmware left is on");
             }
+            if aborts && unit.global.on(global::QIE) && !unit.queue.wide() {
+                journal.violation("R15", "abort mode is entered with a queue of 128-bit descriptors");
+            }
             let mode_changes = (unit.root ^ unit.root_register) >> 10 & 3 != 0;
             if unit.translates() && mode_changes && !unit.capability.root_table_flushes() {
                 journal.violation("R9", "RTADDR.TTM changes while translation is on");
@@ -57,7 +60,12 @@ fn check(unit: &mut VtdUnit, bit: u32, set: bool, board: &mut Board) {
                 journal.violation("R16", format_args!("the queue is switched on with FSTS = {status:#x}"));
             }
         }
-        (global::QIE, false) => unit.queue.check_disable(journal),
+        (global::QIE, false) => {
+            unit.queue.check_disable(journal);
+            if unit.remaps() {
+                journal.violation("R61", "the queue is switched off while interrupt remapping is on");
+            }
+        }
         (global::IRE, true) => {
             match unit.interrupt_state {
                 InterruptState::NotSet => {

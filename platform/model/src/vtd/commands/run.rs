@@ -1,8 +1,12 @@
 //! What a unit does by itself, as time moves on.
 #![forbid(unsafe_code)]
 
+use std::mem;
+
 use crate::board::Board;
+use crate::vtd::caches::buffer;
 use crate::vtd::commands::{command, device_tlb, protected, queue, register_based};
+use crate::vtd::config::UnitConfig;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::defect::Defects;
 
@@ -39,6 +43,18 @@ pub(crate) fn next_event(unit: &VtdUnit) -> Option<u64> {
     let commands = [command, unit.protect_at, register_based::next(unit)];
     let queue = [unit.queue.fetch_at, queue::next_effect(unit), device_tlb::next_answer(unit)];
     commands.into_iter().chain(queue).flatten().min()
+}
+
+/// Power is lost and comes back. What was on its way to memory arrives there.
+pub(crate) fn reset(unit: &mut VtdUnit, board: &mut Board) {
+    buffer::flush(unit, board);
+    let config = UnitConfig { found_running: false, ..unit.config.clone() };
+    let frames = board.memory.frames();
+    let mut fresh = VtdUnit::new(unit.number, config, unit.scope.clone(), unit.capability.haw, frames);
+    fresh.queue.fetched = unit.queue.fetched;
+    fresh.defects = mem::take(&mut unit.defects);
+    fresh.buffer = unit.buffer.take();
+    *unit = fresh;
 }
 
 pub(crate) fn heal(unit: &mut VtdUnit, board: &mut Board) {

@@ -102,6 +102,11 @@ impl Capability {
         self.cap(55, 1) != 0
     }
 
+    /// ECAP.PRS: devices may request pages.
+    pub(crate) fn has_page_requests(&self) -> bool {
+        self.ecap(29, 1) != 0
+    }
+
     /// CAP.ESIRTPS: a new interrupt table drops all cached entries.
     pub(crate) fn interrupt_table_flushes(&self) -> bool {
         self.cap(62, 1) != 0

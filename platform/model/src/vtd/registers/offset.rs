@@ -26,6 +26,8 @@ pub(crate) const IECTL: u32 = 0xa0;
 pub(crate) const IEUADDR: u32 = 0xac;
 pub(crate) const IQERCD: u32 = 0xb0;
 pub(crate) const IRTA: u32 = 0xb8;
+pub(crate) const PECTL: u32 = 0xe0;
+pub(crate) const PEUADDR: u32 = 0xec;
 
 /// Registers of 64 bits at fixed places; all others there have 32.
 pub(crate) const WIDE: [u32; 11] = [CAP, ECAP, RTADDR, CCMD, PHMBASE, PHMLIMIT, IQH, IQT, IQA, IQERCD, IRTA];
@@ -49,6 +51,7 @@ fn name(at: u32) -> Option<&'static str> {
         IQA => "IQA",
         ICS => "ICS",
         IECTL..=IEUADDR => "completion event",
+        PECTL..=PEUADDR => "page request event",
         IQERCD => "IQERCD",
         IRTA => "IRTA",
         _ => return None,

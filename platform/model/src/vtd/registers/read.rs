@@ -35,6 +35,9 @@ pub(crate) fn read(unit: &mut VtdUnit, at: u32) -> u32 {
         offset::PLMLIMIT => unit.protected.low.1,
         offset::ICS => unit.completion,
         offset::IECTL..=offset::IEUADDR if queue => unit.completion_event.read((at - offset::IECTL) / 4),
+        offset::PECTL..=offset::PEUADDR if unit.capability.has_page_requests() => {
+            unit.page_event.read((at - offset::PECTL) / 4)
+        }
         _ => 0,
     }
 }

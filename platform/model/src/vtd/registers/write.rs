@@ -86,6 +86,9 @@ pub(crate) fn write(unit: &mut VtdUnit, at: u32, value: u32, board: &mut Board) 
         }
         offset::FECTL..=offset::FEUADDR => event(&mut unit.faults.event, offset::FECTL, board),
         offset::IECTL..=offset::IEUADDR => event(&mut unit.completion_event, offset::IECTL, board),
+        offset::PECTL..=offset::PEUADDR if unit.capability.has_page_requests() => {
+            event(&mut unit.page_event, offset::PECTL, board);
+        }
         offset::ICS => {
             unit.completion &= !(value & 1);
             if unit.completion == 0 {

@@ -1,0 +1,121 @@
+//! Devices that no unit blocks.
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::error::UnitError;
+use cofferdam::iommu::{Difference, Error, Options, UnitState};
+use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+use cofferdam_support::tables::{dmar, endpoint, of_machine};
+
+const ACCEPTS: Options = Options { accept_unblocked: true, ..Options::DEFAULT };
+
+/// A machine whose only unit serves 00:03.0.
+fn for_one_function() -> Machine {
+    machine([UnitConfig::server().serving_functions(&[(0, 3 << 3)])])
+}
+
+/// Its table: nothing takes the rest.
+fn table_for_one(machine: &Machine) -> Vec<u8> {
+    dmar().set(37, 0).drhd(0, 0, machine.windows()[0].base.as_u64(), &[endpoint(3, 0)]).table()
+}
+
+fn unblocked(iommu: &Front<&Machine>) -> (Vec<SourceId>, cofferdam::iommu::Unblocked) {
+    let mut functions = Vec::new();
+    let found = iommu.unblocked(&mut |function| functions.push(function)).unwrap();
+    assert_eq!(usize::from(found.functions.count()), functions.len());
+    (functions, found)
+}
+
+/// I5: where no unit takes what the table does not list, `enable` is no success: it names what is left, and all else is
+/// blocked. The audit names each of these devices.
+#[test]
+fn what_no_unit_serves_is_told_and_not_accepted() {
+    let machine = for_one_function();
+    let (named, others) = (function(0, 3), [function(0, 2), function(0, 4), function(9, 0)]);
+    [named].iter().chain(&others).for_each(|device| machine.add_express(*device));
+    let table = table_for_one(&machine);
+    let mut iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
+    let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
+    assert_eq!((told.units, told.open_segment, told.table_incomplete), (0, Some(0), false));
+    assert!(told.functions.first().eq(others));
+    assert_eq!(states(&iommu), [UnitState::On]);
+    assert!(!write(&machine, named, 0x1000, 1) && others.iter().all(|it| write(&machine, *it, 0x1000, 1)));
+    assert_eq!(unblocked(&iommu), (others.to_vec(), told));
+    let mut found = Vec::new();
+    iommu.audit(|difference| found.push(difference)).unwrap();
+    assert_eq!(found, others.map(|source| Difference::Unserved { source }));
+    // What is served can be used.
+    let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), named);
+    assert!(write(&machine, named, 0, 1));
+    assert_eq!(iommu.assign(others[0], cell), Err(Error::NoSuchDevice(others[0])));
+}
+
+/// I5: an option accepts it, by name, and the result says what is accepted.
+#[test]
+fn what_no_unit_serves_can_be_accepted() {
+    let machine = for_one_function();
+    machine.add_express(function(0, 4));
+    let table = table_for_one(&machine);
+    let mut iommu = front_with_findings(&machine, &table, ACCEPTS, |_| ()).unwrap();
+    let accepted = iommu.enable().unwrap();
+    assert!(accepted.functions.first().eq([function(0, 4)]));
+    assert_eq!(accepted.to_string(), "not blocked: 0000:00:04.0; what the firmware's table does not list in segment 0");
+}
+
+/// I5: a unit at address 0 cannot be used, and what it serves is told, as on a machine whose unit for all the rest is there.
+#[test]
+fn what_an_unusable_unit_was_to_serve_is_told() {
+    let machine = for_one_function();
+    machine.add_express(function(0, 4));
+    let base = machine.windows()[0].base.as_u64();
+    let table = dmar().set(37, 0).drhd(0, 0, base, &[endpoint(3, 0)]).drhd(1, 0, 0, &[]).table();
+    let mut iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
+    let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
+    assert!(told.open_segment == Some(0) && told.functions.first().eq([function(0, 4)]), "{told}");
+}
+
+/// I5: a table of which a part was lost leaves devices uncertain, which is told.
+#[test]
+fn a_table_that_lost_a_part_is_not_accepted() {
+    let machine = machine([UnitConfig::server()]);
+    let table = of_machine(&machine, &[]).structure(0, &[0; 4]).table();
+    let mut iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
+    let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
+    assert!(told.table_incomplete && told.functions.count() == 0 && told.open_segment.is_none());
+    assert_eq!(states(&iommu), [UnitState::On]);
+}
+
+/// I5: functions behind a unit that is not on are among what is not blocked; a unit error comes first, unless accepted.
+#[test]
+fn what_a_failed_unit_serves_is_told() {
+    for options in [Options::DEFAULT, ACCEPTS] {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        [function(1, 3), function(0, 3)].iter().for_each(|device| machine.add_express(*device));
+        machine.break_unit(0, Defect::AllOnes);
+        let mut iommu = front(&machine, &of_machine(&machine, &[&[1]]).table(), options).unwrap();
+        let enabled = iommu.enable();
+        let (functions, found) = unblocked(&iommu);
+        assert_eq!((functions, found.units, found.open_segment), (vec![function(1, 3)], 1, None));
+        match enabled {
+            Ok(accepted) => assert!(options.accept_unblocked && accepted == found),
+            Err(Error::Unit(UnitError::Dead { .. })) => assert!(!options.accept_unblocked),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// I5: where a unit of each segment takes the rest, and all are on, nothing is left, and no function is looked at.
+#[test]
+fn nothing_is_left_where_units_take_the_rest() {
+    for (name, units) in boards() {
+        let machine = machine(units);
+        machine.add_express(function(0, 3));
+        let mut iommu = discover(&machine, &[]).unwrap();
+        assert_eq!(unblocked(&iommu).0.len(), 1, "{name}: before");
+        assert!(iommu.enable().unwrap().is_nothing(), "{name}");
+        assert_eq!(unblocked(&iommu).0, [], "{name}");
+        iommu.audit(|difference| panic!("{name}: {difference}")).unwrap();
+    }
+}
