@@ -15,6 +15,7 @@ mod inspect;
 mod judge;
 mod layers;
 mod matrix;
+mod miri;
 mod panics;
 mod process;
 mod qemu;
@@ -108,6 +109,13 @@ enum Verb {
     ///
     /// Exit status: 0 if no call is above its bar, 1 if one is, or the client lacks a call.
     Stack(stack::Options),
+    /// Runs host tests under Miri, which finds undefined behaviour and data races.
+    ///
+    /// Takes those that need no foreign code and end in a few minutes. Where rustup has no nightly toolchain with Miri, that is
+    /// said, and nothing is run.
+    ///
+    /// Exit status: 0 if nothing is found or nothing is run, 1 if something is found.
+    Miri,
     /// Measures how fast the driver is, beside other page-table crates in one run, and which bars it holds.
     ///
     /// Times are medians on one CPU, so the machine should have nothing else to do; instructions are counted by Callgrind.
@@ -151,6 +159,7 @@ fn main() -> ExitCode {
         Verb::Panics => panics::verb(),
         Verb::Size => size::verb(),
         Verb::Stack(options) => stack::verb(&options),
+        Verb::Miri => miri::verb(),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };

@@ -6,3 +6,4 @@ mod on_model;
 mod queue;
 mod recovery;
 mod schedules;
+mod two_cpus;

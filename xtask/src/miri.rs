@@ -1,0 +1,42 @@
+//! `cargo xtask miri`: host tests under an interpreter that finds undefined behaviour and data races.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::Result;
+
+use crate::{Verdict, cargo, process, show};
+
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The toolchain with the interpreter.
+const TOOLCHAIN: &str = "nightly";
+/// Names of tests begin with these: of memory that is handed over and shared between CPUs, and what it is filled with. They end
+/// in a few minutes, and none of them runs foreign code or machine instructions.
+const TESTS: &[&str] = &["addr::", "cell::", "vtd::invalidation::tests::two_cpus"];
+
+pub fn verb() -> Result<Verdict> {
+    let mut miri = Command::new("rustup");
+    miri.args(["run", TOOLCHAIN, "cargo", "miri"]).current_dir(crate::root()).env_remove("RUSTUP_TOOLCHAIN");
+    let Some(version) = which::which("rustup").ok().and_then(|_| process::answer(miri.arg("--version"))) else {
+        let how = format!("rustup component add --toolchain {TOOLCHAIN} miri rust-src");
+        println!("{} the tests under Miri, which is not installed: {how}", console::style("LEFT OUT:").yellow().bold());
+        return Ok(Verdict::Held);
+    };
+    println!("{}", version.trim());
+    let mut tests = Command::new("rustup");
+    tests.args(["run", TOOLCHAIN, "cargo", "miri", "test", "--package", "cofferdam", "--lib", "--"]).args(TESTS);
+    // What the interpreter runs was built for it alone.
+    tests.current_dir(crate::root()).env("CARGO_TARGET_DIR", cargo::target()?.join("miri"));
+    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        tests.env_remove(name);
+    }
+    let ran = process::quietly("Tests under Miri", &mut tests, LIMIT);
+    let words = "no undefined behaviour and no data race is found under Miri";
+    println!("{} {words}", show::mark(ran.is_ok()));
+    match ran {
+        Ok(()) => Ok(Verdict::Held),
+        Err(error) => {
+            println!("{error:#}");
+            Ok(Verdict::Failed)
+        }
+    }
+}
