@@ -173,6 +173,7 @@ fn register(address: u64, value: u64) -> String {
         0x38 => "FECTL".into(),
         0x88 => "IQT".into(),
         0x90 => "IQA".into(),
+        0xa0 => "IECTL".into(),
         _ => format!("register {address:#x}"),
     }
 }
