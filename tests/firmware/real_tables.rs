@@ -79,9 +79,10 @@ fn a_block_of_type_40h_is_read_as_the_bytes_say() {
 
 #[test]
 fn an_amd_unit_with_counters_has_more_registers() {
-    // Attributes 00048000h, two counters in two banks; and 00040200h, no counters.
+    // Attributes 00048000h, two counters in two banks, of a block of type 10h; and 00040200h, no counters, of one of type 40h,
+    // whose features have them (PCSup).
     for (file, window) in
-        [("ivrs-03db289a1dcd.bin", (0xf770_0000, 0x8_0000)), ("ivrs-005f1a61406e.bin", (0xa040_0000, 0x4000))]
+        [("ivrs-03db289a1dcd.bin", (0xf770_0000, 0x8_0000)), ("ivrs-005f1a61406e.bin", (0xa040_0000, 0x8_0000))]
     {
         let (topology, _) = topology_of(&table(file));
         let unit = topology.units()[0].window;

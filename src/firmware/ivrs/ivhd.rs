@@ -43,6 +43,9 @@ struct IvhdFeatures {
 
 const _: () = assert!(size_of::<IvhdFields>() + size_of::<IvhdFeatures>() == 40);
 
+/// PCSup of the Extended Feature Register: performance counters.
+const PC_SUP: u64 = 1 << 9;
+
 /// I/O virtualization hardware definition: one remapping unit (section 5.2).
 #[derive(Clone, Copy, Debug)]
 pub struct Ivhd<'a> {
@@ -122,11 +125,16 @@ impl<'a> Ivhd<'a> {
         self.features.map(|image| image.features2.get())
     }
 
-    /// Size of its register set: 512 KiB with performance counters (PNCounters in bits 16:13 and PNBanks in 22:17 of the
-    /// attributes are not 0), else 16 KiB.
+    /// Size of its register set: 512 KiB with performance counters, else 16 KiB.
+    ///
+    /// The image of the features says whether it has them (PCSup, bit 9). In a block of type 10h, which has none, the
+    /// attributes do: PNCounters in bits 16:13 and PNBanks in 22:17 are not 0. Blocks of other types often have zeros there.
     pub fn bytes(&self) -> u32 {
         let attributes = self.attributes();
-        let counters = attributes >> 13 & 0xf != 0 && attributes >> 17 & 0x3f != 0;
+        let counters = match self.features() {
+            Some(features) => features & PC_SUP != 0,
+            None => attributes >> 13 & 0xf != 0 && attributes >> 17 & 0x3f != 0,
+        };
         if counters { 0x8_0000 } else { 0x4000 }
     }
 
