@@ -8,6 +8,7 @@ mod builder;
 mod from_dmar;
 mod from_ivrs;
 mod group;
+mod numbers;
 mod requesters;
 mod reserved;
 mod scope;
@@ -19,6 +20,8 @@ use core::mem::MaybeUninit;
 use crate::addr::{Region, Requester, SourceId};
 use crate::firmware::{Finding, Flaw, TableError, dmar};
 use crate::limits::{Carver, Full, Limits, List, words_of};
+use crate::pci;
+use numbers::Numbers;
 
 pub use crate::pci::{ConfigSpace, NoConfigSpace};
 pub use group::{Group, Isolation};
@@ -36,7 +39,12 @@ pub struct Topology<'s> {
     units: List<'s, UnitInfo>,
     scopes: List<'s, Scope>,
     reserved: List<'s, ReservedMemory>,
-    is_complete: bool,
+    /// A part was lost that may define a unit.
+    lost_units: bool,
+    /// A part was lost that says what a unit serves.
+    lost_scopes: bool,
+    /// Where scopes were lost for want of room.
+    lost_buses: Numbers,
     host_address_width: u8,
     interrupt_remapping: bool,
     x2apic_opt_out: bool,
@@ -57,7 +65,9 @@ impl<'s> Topology<'s> {
             units: List::without_room(),
             scopes: List::without_room(),
             reserved: List::without_room(),
-            is_complete: true,
+            lost_units: false,
+            lost_scopes: false,
+            lost_buses: Numbers::NONE,
             host_address_width: 0,
             interrupt_remapping: false,
             x2apic_opt_out: false,
@@ -73,8 +83,9 @@ impl<'s> Topology<'s> {
     ///
     /// # Errors
     ///
-    /// The bytes are no such table, describe no unit that can be used, or hold more than the capacities; or there is too
-    /// little memory.
+    /// The bytes are no such table, describe no unit that can be used, or more units than there is room for; or there is
+    /// too little memory. Scopes and reserved memory beyond a capacity are lost alone, by a finding, and their devices with
+    /// them: no cell is given one.
     pub fn read(
         memory: &'s mut [MaybeUninit<u64>],
         limits: &Limits,
@@ -106,17 +117,21 @@ impl<'s> Topology<'s> {
         self.scopes = carver.list(limits.scopes).map_err(no_room)?;
         self.reserved = carver.list(limits.reserved).map_err(no_room)?;
         self.clear();
-        let mut is_complete = true;
+        let (mut lost_units, mut lost_scopes, mut has_unusable) = (false, false, false);
         let mut watched = |finding: Finding| {
-            is_complete &= !finding.flaw.hides_units();
+            let flaw = finding.flaw;
+            lost_scopes |= flaw.hides_scopes();
+            lost_units |= flaw.hides_units() && !flaw.hides_scopes();
+            has_unusable |= flaw.makes_unusable();
             report(finding);
         };
         let result = if table.starts_with(b"IVRS") {
-            self.read_ivrs(table, &mut watched)
+            self.read_ivrs(table, config, &mut watched)
         } else {
             self.read_dmar(table, config, &mut watched)
         };
-        self.is_complete = is_complete;
+        // What an unusable unit serves may be among the lost scopes, too, and no list has that unit.
+        (self.lost_units, self.lost_scopes) = (lost_units || lost_scopes && has_unusable, lost_scopes);
         match result {
             Ok(()) => Ok(carver.into_rest()),
             Err(error) => {
@@ -136,7 +151,7 @@ impl<'s> Topology<'s> {
     /// A device may then be behind a unit that is not among [`units`](Self::units), and its DMA unchecked, although
     /// [`unit_of`](Self::unit_of) has an answer: that of the unit that takes all the rest.
     pub fn is_complete(&self) -> bool {
-        self.is_complete
+        !self.lost_units && !self.lost_scopes && self.lost_buses == Numbers::NONE
     }
 
     /// All scopes: which device has which role, in the order of the table.
@@ -162,10 +177,29 @@ impl<'s> Topology<'s> {
         }
     }
 
-    /// False if another unit than [`unit_of`](Self::unit_of) says may serve a device: it has only what is left over, and
-    /// part of the table was lost ([`is_complete`](Self::is_complete)). Such a device must not be assigned.
+    /// False if another unit than [`unit_of`](Self::unit_of) says may serve a device, or if there was no room for all that is
+    /// said of it: part of the table was lost ([`is_complete`](Self::is_complete)). Such a device must not be assigned.
+    ///
+    /// A device that a scope names alone or with all behind a bridge is certain, and so are all of a segment with one unit
+    /// where only a scope was lost.
     pub fn is_certain(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
-        self.is_complete || self.server(config, source).is_some_and(|scope| scope.target != Target::Segment)
+        let physical = || pci::physical_function(config, source).unwrap_or(source);
+        if self.lost_buses != Numbers::NONE
+            && (self.lost_buses.contains(source.bus()) || self.lost_buses.contains(physical().bus()))
+        {
+            return false;
+        }
+        let Some(server) = self.server(config, source) else { return self.is_complete() };
+        let is_only = || self.units.iter().filter(|unit| unit.segment == source.segment()).count() == 1;
+        server.is_exact() || !self.lost_units && (!self.lost_scopes || is_only())
+    }
+
+    /// True if firmware reserves memory for a device that cannot be mapped for it ([R66](crate::guide::rules#r66)), or that
+    /// there was no room for. Such a device must not be assigned, unless its cell leaves that memory out.
+    #[inline(never)]
+    pub fn loses_reserved(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
+        let mut scopes = self.scopes.iter().filter(|scope| scope.role == Role::LostReserved);
+        scopes.any(|scope| scope.covers(config, source).is_some())
     }
 
     /// What says best who serves a device; the first of several.

@@ -7,6 +7,7 @@
 )]
 
 mod firmware {
+    mod cases;
     mod defects_dmar;
     mod defects_ivrs;
     mod iasl;

@@ -27,6 +27,12 @@ impl<'t> Reserved<'t> {
         Self { all, mask }
     }
 
+    /// True if a device is to reach reserved memory in such a cell that cannot be mapped.
+    pub(crate) fn is_lost(topology: &Topology<'_>, hal: &impl Hal, device: SourceId, cell: &CellConfig) -> bool {
+        let is_left_out = cell.leave_out_relaxable && pci::is_display_or_usb(hal, device);
+        !is_left_out && topology.loses_reserved(hal, device)
+    }
+
     /// Which of all reserved memory a device is to reach in such a cell.
     pub(crate) fn mask_of(topology: &Topology<'_>, hal: &impl Hal, device: SourceId, cell: &CellConfig) -> u64 {
         if cell.leave_out_relaxable && pci::is_display_or_usb(hal, device) {

@@ -122,6 +122,9 @@ impl<'a> Dmar<'a> {
         if flags != 0 {
             report(Finding::reserved(37, "DMAR", u64::from(flags)));
         }
+        if self.flags().contains(Flags::X2APIC_OPT_OUT) && !self.flags().contains(Flags::INTR_REMAP) {
+            report(Finding::new(37, Flaw::OptOutWithoutRemapping));
+        }
         if self.fields.reserved.iter().any(|byte| *byte != 0) {
             let value = self.fields.reserved.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
             report(Finding::reserved(38, "DMAR", value));

@@ -32,7 +32,8 @@ pub enum TableError {
         /// Where the structures start.
         offset: u32,
     },
-    /// The table holds more than the topology was made for.
+    /// The table holds more units than there is room for, or there is too little memory. What else there is no room for is
+    /// lost by a finding.
     Full {
         /// The structure that has no room.
         offset: u32,

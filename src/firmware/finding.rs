@@ -79,18 +79,29 @@ impl fmt::Display for Finding {
 impl Flaw {
     /// True if something could not be read that may define a unit, or say what a unit serves.
     pub fn hides_units(&self) -> bool {
-        matches!(
-            self,
-            Self::TableCut { .. }
-                | Self::NoProgress { .. }
-                | Self::Overrun { .. }
-                | Self::Short { .. }
-                | Self::BadPath { .. }
-                | Self::BadHop { .. }
-                | Self::PathThroughNoBridge { .. }
-                | Self::ReversedDevices { .. }
-                | Self::StartWithoutEnd { .. }
-        )
+        self.hides_scopes()
+            || matches!(
+                self,
+                Self::TableCut { .. }
+                    | Self::NoProgress { .. }
+                    | Self::Overrun { .. }
+                    | Self::Short { .. }
+                    | Self::BadPath { .. }
+                    | Self::BadHop { .. }
+                    | Self::PathThroughNoBridge { .. }
+                    | Self::ReversedDevices { .. }
+                    | Self::StartWithoutEnd { .. }
+            )
+    }
+
+    /// True for a unit that cannot be used.
+    pub(crate) fn makes_unusable(&self) -> bool {
+        matches!(self, Self::NoBase | Self::BadBase { .. } | Self::ConflictingUnit { .. })
+    }
+
+    /// True if something could not be read that may say what a unit serves, though all units are known.
+    pub(crate) fn hides_scopes(&self) -> bool {
+        matches!(self, Self::UnknownScope { .. } | Self::UnknownEntry { .. })
     }
 }
 
@@ -151,6 +162,9 @@ flaws! {
     /// A host address width that no x86 machine has.
     AddressWidth { bits: u16 } = Warning,
         ("host address width of {bits} bits"), "52 bits are assumed";
+    /// A flag that has a meaning with interrupt remapping only (VT-d 5.10, section 8.1).
+    OptOutWithoutRemapping = Note,
+        ("X2APIC_OPT_OUT is set without INTR_REMAP"), "it has no meaning";
 
     // Any structure.
 
@@ -163,6 +177,13 @@ flaws! {
     /// A structure is shorter than its fixed fields.
     Short { structure: &'static str, length: usize, needed: usize } = Error,
         ("{structure} of {length} bytes; its fields alone have {needed}"), "it is ignored";
+    /// Zeros from where a structure should start to the end of what would hold it.
+    Zeros { bytes: usize } = Warning,
+        ("{bytes} bytes of zeros up to the end"), "they are taken for room that nothing uses";
+    /// A device scope for which the topology has no room.
+    NoRoomForScope { capacity: usize } = Error,
+        ("no room for more device scopes: the capacity is {capacity}"),
+        "this one and all later ones are lost, and no device on their buses can be assigned; a larger capacity keeps them";
     /// Bytes that belong to nothing.
     LeftOver { bytes: usize } = Note,
         ("{bytes} bytes are left over"), "they are ignored";
@@ -192,17 +213,31 @@ flaws! {
         ("device scope: its path leads through {at}, which is no bridge with a bus"), "it is ignored";
     /// A kind of scope that has no place in this structure.
     WrongScope { structure: &'static str, kind: ScopeKind } = Warning,
-        ("{structure} with a scope of kind {kind}, which it may not have"), "it is used as far as it makes sense";
+        ("{structure} with a scope for the wrong kind of device: {kind}"), "it is used as far as it makes sense";
+    /// A kind of scope that no specification of this driver's time defines, at a unit.
+    UnknownScope { kind: u8 } = Error,
+        ("unit with a scope of unknown kind {kind}"),
+        "no device can be assigned that no unit names, unless the segment has one unit alone";
+    /// A device of the SoC that is behind a bridge (VT-d 5.10, sections 8.8 and 8.9).
+    IntegratedBehindBridge { structure: &'static str } = Warning,
+        ("{structure} lists a device behind a bridge, but may list integrated ones only"), "it is used as it is";
+    /// A scope for one function leads to a bridge.
+    EndpointIsBridge { at: SourceId } = Warning,
+        ("device scope: {at} is named as an endpoint, but is a bridge"), "it counts without what is behind it";
+    /// A scope for a bridge leads to another function.
+    BridgeIsEndpoint { at: SourceId } = Warning,
+        ("device scope: {at} is named as a bridge, but is none"), "it counts alone";
 
     // Units.
 
     /// A unit at address 0.
     NoBase = Error,
-        ("unit with register base 0"), "it stays unused, and no device that it serves can be assigned";
+        ("unit with register base 0"),
+        "it stays unused: nothing translates what it serves, which reaches all memory and cannot be assigned";
     /// A unit at an address that is not page aligned or passes what a CPU can reach.
     BadBase { base: u64 } = Error,
         ("unit with register base {base:#x}, which is no address of a page"),
-        "it stays unused, and no device that it serves can be assigned";
+        "it stays unused: nothing translates what it serves, which reaches all memory and cannot be assigned";
     /// A register set that is not aligned to its size.
     UnalignedWindow { base: u64, bytes: u32 } = Warning,
         ("unit with {bytes:#x} bytes of registers at {base:#x}, not aligned to that size"), "it is used as it is";
@@ -212,7 +247,14 @@ flaws! {
     /// Two definitions of one unit that cannot both be true.
     ConflictingUnit { base: u64, segment: u16 } = Error,
         ("unit {base:#x} is defined a second time, for segment {segment}"),
-        "the first counts; no device that the second serves can be assigned";
+        "the first counts: nothing translates what the second serves, which reaches all memory and cannot be assigned";
+    /// A segment without a unit that takes all.
+    NoIncludeAll { segment: u16 } = Warning,
+        ("no unit takes all other devices of segment {segment}"),
+        "nothing translates a device there that no unit names: it reaches all memory and cannot be assigned";
+    /// A unit without a device.
+    ServesNobody { base: u64 } = Warning,
+        ("unit {base:#x} is said to serve no device"), "it is used all the same";
     /// Two units' registers overlap.
     OverlappingUnits { base: u64, other: u64 } = Error,
         ("the registers of unit {base:#x} overlap those of unit {other:#x}"), "both are used as they are";
@@ -258,6 +300,10 @@ flaws! {
     /// The end of a range of devices that does not start.
     EndWithoutStart { last: u16 } = Warning,
         ("a range of devices ends at {last:#06x}, but none started"), "it is ignored";
+    /// A device entry of a type that no specification of this driver's time defines.
+    UnknownEntry { number: u8 } = Error,
+        ("device entry of unknown type {number:#x}"),
+        "it is skipped; no device can be assigned that no entry names alone, unless the segment has one unit alone";
     /// A special device that is neither IOAPIC nor HPET.
     UnknownVariety { variety: u8 } = Note,
         ("special device of unknown variety {variety}"), "it is ignored";
@@ -271,9 +317,12 @@ flaws! {
     UselessRange { flags: u8 } = Note,
         ("reserved memory whose flags ({flags:#x}) let no device reach it"), "it is ignored";
 
-    /// Reserved memory whose end is not behind its start.
+    /// Reserved memory whose end is before its start.
     ReversedRange { base: u64, limit: u64 } = Error,
-        ("reserved memory from {base:#x} to {limit:#x} ends before it starts"), "it is ignored";
+        ("reserved memory from {base:#x} to {limit:#x} ends before it starts"), "its devices cannot be assigned";
+    /// Reserved memory of one byte (VT-d 5.10, section 8.4: the limit is greater than the base).
+    OneByte { base: u64 } = Warning,
+        ("reserved memory of one byte at {base:#x}"), "its page is mapped";
     /// Reserved memory that is not made of whole pages.
     UnalignedRange { base: u64, limit: u64 } = Warning,
         ("reserved memory {base:#x}..={limit:#x} is not made of whole pages"), "it is widened to whole pages";
@@ -281,6 +330,16 @@ flaws! {
     UnmappableRange { base: u64, limit: u64 } = Error,
         ("reserved memory {base:#x}..={limit:#x} reaches the interrupt range or passes the address width"),
         "its devices cannot be assigned";
+    /// Reserved memory for which the topology has no room.
+    NoRoomForRange { base: u64, capacity: usize } = Error,
+        ("no room for reserved memory at {base:#x}: the capacity is {capacity}"), "its devices cannot be assigned";
+    /// Reserved memory at the registers of a unit.
+    ReservedRegisters { base: u64, limit: u64, unit: u64 } = Error,
+        ("reserved memory {base:#x}..={limit:#x} holds registers of unit {unit:#x}"), "its devices cannot be assigned";
+    /// Reserved memory of a device that no unit serves.
+    ReservedForUnserved { device: SourceId } = Warning,
+        ("reserved memory is for {device}, which no unit serves"),
+        "nothing translates the device: it reaches all memory and cannot be assigned";
     /// Reserved memory that overlaps another.
     OverlappingRange { base: u64, limit: u64 } = Warning,
         ("reserved memory {base:#x}..={limit:#x} overlaps another"), "both are honoured";
@@ -297,6 +356,9 @@ flaws! {
     /// Affinity of a unit that is not there.
     AffinityOfNoUnit { base: u64 } = Warning,
         ("RHSA names unit {base:#x}, which is not there"), "it is ignored";
+    /// A unit without affinity, where others have one (VT-d 5.10, section 8.6).
+    NoAffinity { base: u64 } = Note,
+        ("no RHSA names unit {base:#x}, though there are some"), "its node is unknown";
     /// A structure of a segment without a unit.
     SegmentWithoutUnit { structure: &'static str, segment: u16 } = Warning,
         ("{structure} for segment {segment}, which has no unit"), "it has no effect";

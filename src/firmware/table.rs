@@ -81,6 +81,11 @@ impl<'a> Piece<'a> {
     }
 }
 
+/// What is wrong with bytes that start with a length that leads nowhere: some firmware blanks structures that it takes out.
+pub(super) fn no_progress(rest: &[u8], length: u16) -> Flaw {
+    if rest.iter().all(|byte| *byte == 0) { Flaw::Zeros { bytes: rest.len() } } else { Flaw::NoProgress { length } }
+}
+
 /// Cuts a table's body into its structures (R65). In both tables the 16-bit length is at offset 2 of each structure.
 ///
 /// Ends at the first structure whose length leads nowhere, since nobody knows where the next one starts; each turn takes
@@ -113,7 +118,7 @@ impl<'a> Iterator for Pieces<'a> {
         };
         let length = u16::from_le_bytes([low, high]);
         if length < 4 {
-            return self.end_with(Flaw::NoProgress { length });
+            return self.end_with(no_progress(self.rest, length));
         }
         let Some((bytes, rest)) = self.rest.split_at_checked(usize::from(length)) else {
             return self.end_with(Flaw::Overrun { length, left });

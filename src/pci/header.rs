@@ -14,6 +14,8 @@ const COMMAND: u16 = 0x04;
 const CLASS: u16 = 0x08;
 /// Base class of display controllers; base class and class of USB host controllers (PCI Code and ID Assignment 1.11).
 const DISPLAY: u32 = 0x03;
+/// Base class of bridges.
+const BRIDGE: u32 = 0x06;
 const USB: u32 = 0x0c03;
 
 /// True for a display controller, or a USB host controller of any kind.
@@ -34,8 +36,14 @@ pub(crate) fn is_gone(config: &impl ConfigSpace, function: SourceId) -> bool {
 }
 
 /// True for the header of a bridge, type 1.
-pub(super) fn is_bridge(config: &impl ConfigSpace, function: SourceId) -> bool {
+pub(crate) fn is_bridge(config: &impl ConfigSpace, function: SourceId) -> bool {
     (config.read(function, TYPE) >> 16) & 0x7f == 1
+}
+
+/// True for a bridge of any kind by its header or its base class: a host bridge, or one that is not transparent, has the
+/// header of an endpoint.
+pub(crate) fn is_any_bridge(config: &impl ConfigSpace, function: SourceId) -> bool {
+    is_bridge(config, function) || config.read(function, CLASS) >> 24 == BRIDGE
 }
 
 /// The functions that a device may have, by its first: eight, if that says that there are others, it alone, or none.

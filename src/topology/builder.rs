@@ -1,11 +1,13 @@
 //! What both tables need: units, scopes and reserved memory taken in one by one, each checked against those before.
 
+use super::numbers::Numbers;
 use super::{ReservedMemory, Role, Scope, Target, Topology, UnitIndex, UnitInfo, UnitKind};
 use crate::addr::{Iova, PAGE_BYTES, PhysAddr, Region, Rights, SourceId, is_page_aligned, meets_interrupts};
 use crate::firmware::dmar::ScopeKind;
 use crate::firmware::{Finding, Flaw, TableError};
 use crate::hal::RegisterWindow;
 use crate::limits::Full;
+use crate::pci::{self, ConfigSpace};
 
 /// Bits of a physical address that x86 machines can have.
 const WIDEST: u8 = 52;
@@ -33,7 +35,8 @@ impl Topology<'_> {
         self.units.clear();
         self.scopes.clear();
         self.reserved.clear();
-        (self.is_complete, self.host_address_width) = (true, 0);
+        (self.lost_units, self.lost_scopes, self.lost_buses) = (false, false, Numbers::NONE);
+        self.host_address_width = 0;
         (self.interrupt_remapping, self.x2apic_opt_out, self.dma_opt_in) = (false, false, false);
     }
 
@@ -76,6 +79,7 @@ impl Topology<'_> {
             let other = other.window.base.as_u64();
             report(Finding::new(offset, Flaw::OverlappingUnits { base, other }));
         }
+        // Not lost alone: all that it serves would stay free.
         let full = TableError::Full { offset, full: Full { what: "units", capacity: self.units.capacity() } };
         let index = u16::try_from(self.units.len()).map_err(|_| full)?;
         self.units.push(unit).map_err(|_| full)?;
@@ -83,14 +87,14 @@ impl Topology<'_> {
     }
 
     /// Takes in that a unit serves a device, unless another does already: the first counts.
-    pub(super) fn add_served(&mut self, scope: Scope, report: &mut dyn FnMut(Finding)) -> Result<(), TableError> {
+    pub(super) fn add_served(&mut self, scope: Scope, config: &impl ConfigSpace, report: &mut dyn FnMut(Finding)) {
         let flaw = self.scopes.iter().filter(|known| known.role.is_server()).find_map(|known| clash(known, &scope));
         if let Some(flaw) = flaw {
             report(Finding::new(scope.offset, flaw));
         }
         match flaw {
-            Some(Flaw::NamedTwice { .. } | Flaw::ServedTwice { .. }) => Ok(()),
-            _ => self.add_scope(scope),
+            Some(Flaw::NamedTwice { .. } | Flaw::ServedTwice { .. }) => {}
+            _ => self.add_scope(scope, config, report),
         }
     }
 
@@ -100,13 +104,14 @@ impl Topology<'_> {
         role: Role,
         segment: u16,
         (base, offset): (u64, u32),
+        config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), TableError> {
+    ) {
         if let Some(first) = self.include_all(segment) {
             if first != role {
                 report(Finding::new(offset, Flaw::SecondIncludeAll { base, first: self.base_of(first) }));
             }
-            return Ok(());
+            return;
         }
         if let Role::Unit(index) = role
             && let Some(unit) = self.units.get_mut(index.get())
@@ -114,7 +119,7 @@ impl Topology<'_> {
             unit.include_all = true;
         }
         let source = SourceId::from_requester(segment, 0);
-        self.add_scope(Scope { source, target: Target::Segment, role, offset })
+        self.add_scope(Scope { source, target: Target::Segment, role, offset }, config, report);
     }
 
     /// The role of what no unit of the segment names.
@@ -131,45 +136,75 @@ impl Topology<'_> {
         }
     }
 
-    /// Takes reserved memory in, widened to whole pages. `None` if it is no range at all.
-    pub(super) fn add_reserved(
-        &mut self,
-        range: Range,
-        report: &mut dyn FnMut(Finding),
-    ) -> Result<Option<Role>, TableError> {
+    /// Takes reserved memory in, widened to whole pages. The role of its devices: they use it, or what cannot be honoured.
+    pub(super) fn add_reserved(&mut self, range: Range, report: &mut dyn FnMut(Finding)) -> Role {
         let Range { base, limit, rights, offset } = range;
-        if limit <= base {
+        if limit < base {
             report(Finding::new(offset, Flaw::ReversedRange { base, limit }));
-            return Ok(None);
+            return Role::LostReserved;
         }
-        if !is_page_aligned(base) || !is_page_aligned(limit.wrapping_add(1)) {
+        if limit == base {
+            report(Finding::new(offset, Flaw::OneByte { base }));
+        } else if !is_page_aligned(base) || !is_page_aligned(limit.wrapping_add(1)) {
             report(Finding::new(offset, Flaw::UnalignedRange { base, limit }));
         }
         let (first, last) = (base & !(PAGE_BYTES - 1), limit | (PAGE_BYTES - 1));
+        let is_within = |unit: &&UnitInfo| {
+            let (start, bytes) = (unit.window.base.as_u64(), u64::from(unit.window.bytes));
+            first < start + bytes && start <= last
+        };
         if meets_interrupts(first, last) || last >> self.host_address_width != 0 {
             report(Finding::new(offset, Flaw::UnmappableRange { base, limit }));
+        } else if let Some(unit) = self.units.iter().find(is_within) {
+            let unit = unit.window.base.as_u64();
+            report(Finding::new(offset, Flaw::ReservedRegisters { base, limit, unit }));
+            return Role::LostReserved;
         }
         // An address that no CPU has stays what it is as the device sees it, so that mapping it is refused.
         // There is no number for all 2^64; without their last page they cannot be mapped either.
         let bytes = (last - first).checked_add(1).unwrap_or(!(PAGE_BYTES - 1));
         let input = Iova::new(first);
         let Some(region) = Region::new(input, PhysAddr::new_truncate(first), bytes, rights) else {
-            return Ok(None);
+            return Role::LostReserved;
         };
         if self.reserved.iter().any(|known| known.region.input.overlaps(region.input)) {
             report(Finding::new(offset, Flaw::OverlappingRange { base, limit }));
         }
-        let full =
-            TableError::Full { offset, full: Full { what: "reserved memory", capacity: self.reserved.capacity() } };
-        let index = u16::try_from(self.reserved.len()).map_err(|_| full)?;
-        self.reserved.push(ReservedMemory { region, offset }).map_err(|_| full)?;
-        Ok(Some(Role::Reserved(index)))
+        let index = u16::try_from(self.reserved.len()).ok();
+        let index = index.filter(|_| self.reserved.push(ReservedMemory { region, offset }).is_ok());
+        if let Some(index) = index {
+            return Role::Reserved(index);
+        }
+        report(Finding::new(offset, Flaw::NoRoomForRange { base, capacity: self.reserved.capacity() }));
+        Role::LostReserved
     }
 
-    pub(super) fn add_scope(&mut self, scope: Scope) -> Result<(), TableError> {
-        let full = Full { what: "device scopes", capacity: self.scopes.capacity() };
-        let offset = scope.offset;
-        self.scopes.push(scope).map_err(|_| TableError::Full { offset, full })
+    /// Takes in what is said of a device. Where there is no room, the buses of the device are remembered instead.
+    pub(super) fn add_scope(&mut self, scope: Scope, config: &impl ConfigSpace, report: &mut dyn FnMut(Finding)) {
+        if matches!(scope.role, Role::Reserved(_) | Role::LostReserved)
+            && matches!(scope.target, Target::Function | Target::Subtree | Target::Acpi(_))
+            && self.include_all(scope.source.segment()).is_none()
+            && self.units.iter().any(|unit| unit.segment == scope.source.segment())
+            && self.server(config, scope.source).is_none()
+        {
+            report(Finding::new(scope.offset, Flaw::ReservedForUnserved { device: scope.source }));
+        }
+        if self.scopes.push(scope).is_ok() {
+            return;
+        }
+        if self.lost_buses == Numbers::NONE {
+            report(Finding::new(scope.offset, Flaw::NoRoomForScope { capacity: self.scopes.capacity() }));
+        }
+        let bus = |requester: u16| (requester >> 8) as u8;
+        let (first, last) = match scope.target {
+            Target::Segment => (0, u8::MAX),
+            Target::Range { last } => (scope.source.bus(), bus(last)),
+            Target::Subtree => {
+                (scope.source.bus(), pci::bridge(config, scope.source).map_or(u8::MAX, |it| it.subordinate))
+            }
+            _ => (scope.source.bus(), scope.source.bus()),
+        };
+        (first..=last).for_each(|bus| self.lost_buses.insert(bus));
     }
 
     /// Reports a structure whose segment has no unit.

@@ -1,27 +1,12 @@
 //! A DMAR table put together, and what is wrong with its structures together.
 
 use super::builder::{Definition, Range};
+use super::numbers::Numbers;
 use super::{Role, Scope, Target, Topology, UnitKind};
 use crate::addr::{Rights, SourceId};
 use crate::firmware::dmar::{self, Atsr, Dmar, Drhd, Flags, Hop, Properties, Rmrr, ScopeKind, Scopes, Structure};
 use crate::firmware::{Finding, Flaw, TableError};
 use crate::pci::{self, ConfigSpace};
-
-/// A set of ACPI device numbers.
-#[derive(Default)]
-struct Numbers([u64; 4]);
-
-impl Numbers {
-    fn insert(&mut self, number: u8) {
-        if let Some(word) = self.0.get_mut(usize::from(number >> 6)) {
-            *word |= 1 << (number & 63);
-        }
-    }
-
-    fn contains(&self, number: u8) -> bool {
-        self.0.get(usize::from(number >> 6)).is_some_and(|word| word >> (number & 63) & 1 != 0)
-    }
-}
 
 impl Topology<'_> {
     /// Takes in what a DMAR table says.
@@ -56,8 +41,8 @@ impl Topology<'_> {
         }
         for structure in dmar.sound() {
             match structure {
-                Structure::Rmrr(rmrr) => self.add_rmrr(&rmrr, config, report)?,
-                Structure::Atsr(atsr) => self.add_atsr(&atsr, config, report)?,
+                Structure::Rmrr(rmrr) => self.add_rmrr(&rmrr, config, report),
+                Structure::Atsr(atsr) => self.add_atsr(&atsr, config, report),
                 Structure::Rhsa(rhsa) => {
                     match self.units.iter_mut().find(|unit| unit.window.base.as_u64() == rhsa.base()) {
                         Some(unit) => unit.proximity = Some(rhsa.proximity()),
@@ -72,17 +57,33 @@ impl Topology<'_> {
                     self.check_segment("SATC", satc.segment(), satc.offset(), report);
                     let required = if satc.required() { Properties::ATC_REQUIRED } else { Properties::empty() };
                     let role = Role::Properties(Properties::ATC_HARDENED | required);
-                    self.add_scopes(satc.segment(), satc.scopes(), |_| role, config, report)?;
+                    self.add_scopes(satc.segment(), satc.scopes(), |_| role, config, report);
                 }
                 Structure::Sidp(sidp) => {
                     self.check_segment("SIDP", sidp.segment(), sidp.offset(), report);
                     let role = |scope: &dmar::DeviceScope<'_>| Role::Properties(scope.properties());
-                    self.add_scopes(sidp.segment(), sidp.scopes(), role, config, report)?;
+                    self.add_scopes(sidp.segment(), sidp.scopes(), role, config, report);
                 }
                 _ => {}
             }
         }
+        self.check_units(report);
         self.check_whole(dmar.structures_offset(), report)
+    }
+
+    /// Reports what is missing at units: affinity, and a unit for all the rest.
+    fn check_units(&self, report: &mut dyn FnMut(Finding)) {
+        let has_affinity = self.units.iter().any(|unit| unit.proximity.is_some());
+        for unit in &self.units {
+            let base = unit.window.base.as_u64();
+            if has_affinity && unit.proximity.is_none() {
+                report(Finding::new(unit.offset, Flaw::NoAffinity { base }));
+            }
+            let is_first = self.units.iter().find(|other| other.segment == unit.segment) == Some(unit);
+            if is_first && self.include_all(unit.segment).is_none() {
+                report(Finding::new(unit.offset, Flaw::NoIncludeAll { segment: unit.segment }));
+            }
+        }
     }
 
     fn add_drhd(
@@ -100,6 +101,9 @@ impl Topology<'_> {
             report(Finding::new(offset, Flaw::IncludeAllNotLast { base: self.base_of(rest) }));
         }
         let role = self.add_unit(Definition { base, bytes, segment, offset, kind: UnitKind::VtD }, report)?;
+        if !drhd.include_all() && drhd.scopes().next().is_none() {
+            report(Finding::new(offset, Flaw::ServesNobody { base }));
+        }
         for scope in drhd.scopes().sound() {
             let Some((source, target)) = resolve(config, segment, &scope, report) else { continue };
             if let Target::Acpi(number) = target {
@@ -108,43 +112,35 @@ impl Topology<'_> {
                     report(Finding::new(scope.offset(), Flaw::Undeclared { number }));
                 }
             }
-            self.add_served(Scope { source, target, role, offset: scope.offset() }, report)?;
+            self.add_served(Scope { source, target, role, offset: scope.offset() }, config, report);
         }
-        if drhd.include_all() { self.add_include_all(role, segment, (base, offset), report) } else { Ok(()) }
+        if drhd.include_all() {
+            self.add_include_all(role, segment, (base, offset), config, report);
+        }
+        Ok(())
     }
 
-    fn add_rmrr(
-        &mut self,
-        rmrr: &Rmrr<'_>,
-        config: &impl ConfigSpace,
-        report: &mut dyn FnMut(Finding),
-    ) -> Result<(), TableError> {
+    fn add_rmrr(&mut self, rmrr: &Rmrr<'_>, config: &impl ConfigSpace, report: &mut dyn FnMut(Finding)) {
         if rmrr.scopes().sound().next().is_none() {
-            return Ok(());
+            return;
         }
         self.check_segment("RMRR", rmrr.segment(), rmrr.offset(), report);
         // Section 3.16: with read and write permissions.
         let rights = Rights::READ | Rights::WRITE;
         let range = Range { base: rmrr.base(), limit: rmrr.limit(), rights, offset: rmrr.offset() };
-        match self.add_reserved(range, report)? {
-            Some(role) => self.add_scopes(rmrr.segment(), rmrr.scopes(), |_| role, config, report),
-            None => Ok(()),
-        }
+        let role = self.add_reserved(range, report);
+        self.add_scopes(rmrr.segment(), rmrr.scopes(), |_| role, config, report);
     }
 
-    fn add_atsr(
-        &mut self,
-        atsr: &Atsr<'_>,
-        config: &impl ConfigSpace,
-        report: &mut dyn FnMut(Finding),
-    ) -> Result<(), TableError> {
+    fn add_atsr(&mut self, atsr: &Atsr<'_>, config: &impl ConfigSpace, report: &mut dyn FnMut(Finding)) {
         let (segment, offset) = (atsr.segment(), atsr.offset());
         self.check_segment("ATSR", segment, offset, report);
         if atsr.all_ports() {
             let source = SourceId::from_requester(segment, 0);
-            return self.add_scope(Scope { source, target: Target::Segment, role: Role::AtsPort, offset });
+            self.add_scope(Scope { source, target: Target::Segment, role: Role::AtsPort, offset }, config, report);
+        } else {
+            self.add_scopes(segment, atsr.scopes(), |_| Role::AtsPort, config, report);
         }
-        self.add_scopes(segment, atsr.scopes(), |_| Role::AtsPort, config, report)
     }
 
     fn add_scopes(
@@ -154,13 +150,12 @@ impl Topology<'_> {
         role: impl Fn(&dmar::DeviceScope<'_>) -> Role,
         config: &impl ConfigSpace,
         report: &mut dyn FnMut(Finding),
-    ) -> Result<(), TableError> {
+    ) {
         for scope in scopes.sound() {
             if let Some((source, target)) = resolve(config, segment, &scope, report) {
-                self.add_scope(Scope { source, target, role: role(&scope), offset: scope.offset() })?;
+                self.add_scope(Scope { source, target, role: role(&scope), offset: scope.offset() }, config, report);
             }
         }
-        Ok(())
     }
 }
 
@@ -190,13 +185,26 @@ fn resolve(
             None => Err(Flaw::PathThroughNothing { at: bridge }),
         };
     }
-    match at {
-        Ok(source) => Some((source, target)),
+    let source = match at {
+        Ok(source) => source,
         Err(flaw) => {
             report(Finding::new(scope.offset(), flaw));
-            None
+            return None;
         }
+    };
+    let mismatch = match target {
+        Target::Function if pci::is_there(config, source) && pci::is_bridge(config, source) => {
+            Some(Flaw::EndpointIsBridge { at: source })
+        }
+        Target::Subtree if pci::is_there(config, source) && !pci::is_any_bridge(config, source) => {
+            Some(Flaw::BridgeIsEndpoint { at: source })
+        }
+        _ => None,
+    };
+    if let Some(flaw) = mismatch {
+        report(Finding::new(scope.offset(), flaw));
     }
+    Some((source, target))
 }
 
 /// The function that one hop leads to.

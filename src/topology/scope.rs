@@ -52,6 +52,8 @@ pub enum Role {
     UnusableUnit,
     /// It uses the reserved memory with this index.
     Reserved(u16),
+    /// It uses reserved memory that cannot be mapped, or that there is no room for.
+    LostReserved,
     /// Devices behind it may use ATS.
     AtsPort,
     /// It may not use ATS, whatever the unit says.
@@ -146,6 +148,16 @@ impl Scope {
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let ((first, last), (other_first, other_last)) = (self.named(), other.named());
         self.source.segment() == other.source.segment() && first <= other_last && other_first <= last
+    }
+
+    /// True if what it covers can be in the scope of no other unit: it does not cover what is left over (section 8.3.1), nor a
+    /// range, within which real tables have narrower ones.
+    pub(super) fn is_exact(&self) -> bool {
+        match self.target {
+            Target::Segment => false,
+            Target::Range { last } => last == self.source.requester(),
+            _ => true,
+        }
     }
 
     /// First and last requester-id that it names.

@@ -20,6 +20,7 @@ mod flipped_bits;
 mod gone;
 mod groups;
 mod known_faults;
+mod lost_parts;
 mod moves;
 mod nmi;
 mod outputs;

@@ -1,12 +1,13 @@
 //! Devices whose requests cannot be distinguished: they belong to one cell, and leave it together.
 
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Error, Refusal};
+use cofferdam::iommu::{Error, Options, Refusal};
 use cofferdam_model::{BridgeKind, Defect, UnitConfig};
 use cofferdam_support::cost::cost;
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::tables::{endpoint, of_machine};
 
 use crate::groups::{CELL, alone, of};
 use crate::moves::{DEVICE_STATUS, PENDING};
@@ -108,7 +109,10 @@ fn a_device_that_needs_a_table_of_its_own_is_refused() {
     let (bridge, behind) = (of(0, 0x1e, 0), of(3, 1, 0));
     machine.add_bridge(bridge, BridgeKind::Conventional, 3..=3);
     machine.add_express(behind);
-    let iommu = enabled_with_reserved(&machine, &[(0x7000_0000, 0x7000_ffff, 0x1e)]);
+    let table = of_machine(&machine, &[]).rmrr(0, 0x7000_0000, 0x7000_ffff, &[endpoint(0x1e, 0)]).table();
+    // The bridge alone, not what is behind it: a finding.
+    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    iommu.enable().unwrap();
     for (first, second) in [(behind, bridge), (bridge, behind)] {
         let cell = alone(&iommu, first).unwrap();
         let plain = of(0, 5, 0);

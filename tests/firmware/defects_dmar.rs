@@ -129,7 +129,10 @@ fn a_unit_at_address_0_costs_its_devices_and_not_the_others() {
 
 #[test]
 fn a_register_set_is_as_large_as_the_table_says() {
-    let table = dmar().sized_drhd(0, 4, 0, 0xfed9_0000, &[]).sized_drhd(1, 0, 0, 0xfeda_0000, &[ioapic(2)]).table();
+    let table = dmar()
+        .sized_drhd(0, 4, 0, 0xfed9_0000, &[endpoint(2, 0)])
+        .sized_drhd(1, 0, 0, 0xfeda_0000, &[ioapic(2)])
+        .table();
     let (topology, findings) = read(&table);
     let sizes: Vec<u32> = topology.unwrap().units().iter().map(|unit| unit.window.bytes).collect();
     assert_eq!(sizes, [0x1_0000, 0x1000]);
@@ -181,7 +184,7 @@ fn segments_are_kept_apart() {
 fn one_bad_rmrr_disables_nothing_else() {
     let table = good()
         .rmrr(0, 0x9000_0000, 0x8fff_ffff, &[endpoint(2, 0)])
-        .rmrr(0, 0, 0, &[endpoint(2, 0)])
+        .rmrr(0, 0xb000_0000, 0xafff_0000, &[endpoint(3, 0)])
         .rmrr(0, 0xa000_0000, 0xa00f_ffff, &[endpoint(0x14, 0)])
         .table();
     let (topology, findings) = read(&table);
@@ -191,7 +194,7 @@ fn one_bad_rmrr_disables_nothing_else() {
         findings,
         [
             Finding { offset: 72, flaw: Flaw::ReversedRange { base: 0x9000_0000, limit: 0x8fff_ffff } },
-            Finding { offset: 104, flaw: Flaw::ReversedRange { base: 0, limit: 0 } },
+            Finding { offset: 104, flaw: Flaw::ReversedRange { base: 0xb000_0000, limit: 0xafff_0000 } },
         ]
     );
     assert_eq!(topology.reserved(&NoConfigSpace, id(0, 2, 0)).count(), 0);

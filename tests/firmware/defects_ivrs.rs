@@ -142,7 +142,7 @@ fn a_device_list_separates_ranges_from_padding() {
         .devices()
         .map(|device| match device {
             Ok((offset, listed)) => format!("{offset:#x} {listed:x?}"),
-            Err(finding) => finding.to_string(),
+            Err(finding) => format!("{:#x} {:x?}", finding.offset, finding.flaw),
         })
         .collect();
     assert_eq!(
@@ -151,8 +151,8 @@ fn a_device_list_separates_ranges_from_padding() {
             "0x5c Range { first: 8, last: 3ffe, alias: None, settings: 1, extended: 0 }",
             "0x68 Range { first: ff00, last: ffff, alias: Some(a4), settings: 0, extended: 0 }",
             "0x74 Range { first: 500, last: 500, alias: None, settings: 0, extended: 80000000 }",
-            "offset 0x7c: structure of unknown type 0x85; it is skipped",
-            "offset 0x8c: structure of unknown type 0xc1; it is skipped",
+            "0x7c UnknownEntry { number: 85 }",
+            "0x8c UnknownEntry { number: c1 }",
             "0xac Range { first: 600, last: 600, alias: Some(601), settings: 0, extended: 0 }",
         ]
     );

@@ -36,6 +36,7 @@ fn a_sound_table_has_no_finding() {
         .rmrr(0, 0xa000_0000, 0xa00f_ffff, &[endpoint(2, 0)])
         .atsr(1, 0, &[])
         .rhsa(0xfed9_0000, 0)
+        .rhsa(0xfed9_1000, 0)
         .andd(1, b"\\_SB.I2C0\0")
         .satc(0, 0, &[endpoint(2, 0)])
         .sidp(0, 0, &[endpoint(2, 0)]);
@@ -44,12 +45,12 @@ fn a_sound_table_has_no_finding() {
 
 #[test]
 fn windows() {
-    let sized = |base| dmar().sized_drhd(0, 4, 0, base, &[]).drhd(1, 0, 0xfec0_0000, &[ioapic(2)]);
+    let sized = |base| dmar().sized_drhd(0, 4, 0, base, &[endpoint(2, 0)]).drhd(1, 0, 0xfec0_0000, &[ioapic(2)]);
     one(sized(0xfed9_1000), 48, Flaw::UnalignedWindow { base: 0xfed9_1000, bytes: 0x1_0000 }, Severity::Warning);
     for base in [0xfed9_0800, 1 << 52, 0xffff_ffff_ffff_f000] {
-        one(good().drhd(0, 1, base, &[]), 72, Flaw::BadBase { base }, Severity::Error);
+        one(good().drhd(0, 1, base, &[endpoint(2, 0)]), 72, Flaw::BadBase { base }, Severity::Error);
     }
-    one(good().drhd(0, 1, 0, &[]), 72, Flaw::NoBase, Severity::Error);
+    one(good().drhd(0, 1, 0, &[endpoint(2, 0)]), 72, Flaw::NoBase, Severity::Error);
 
     let base = 0xfed9_1000;
     let twice = dmar().drhd(0, 0, base, &[endpoint(2, 0)]).drhd(0, 0, base, &[endpoint(3, 0)]);
@@ -59,12 +60,12 @@ fn windows() {
     assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(UnitIndex::new(0)), "the scopes of both count");
     one(twice, 72, Flaw::DuplicateUnit { base }, Severity::Warning);
 
-    let other_segment = good().drhd(0, 1, base, &[]);
+    let other_segment = good().drhd(0, 1, base, &[endpoint(2, 0)]);
     one(other_segment, 72, Flaw::ConflictingUnit { base, segment: 1 }, Severity::Error);
 
-    let overlapping = dmar().sized_drhd(0, 1, 0, 0xfed9_0000, &[]).drhd(1, 0, base, &[ioapic(2)]);
-    one(overlapping, 64, Flaw::OverlappingUnits { base, other: 0xfed9_0000 }, Severity::Error);
-    let neighbours = dmar().sized_drhd(0, 1, 0, 0xfed9_0000, &[]).drhd(1, 0, 0xfed9_2000, &[ioapic(2)]);
+    let overlapping = dmar().sized_drhd(0, 1, 0, 0xfed9_0000, &[endpoint(2, 0)]).drhd(1, 0, base, &[ioapic(2)]);
+    one(overlapping, 72, Flaw::OverlappingUnits { base, other: 0xfed9_0000 }, Severity::Error);
+    let neighbours = dmar().sized_drhd(0, 1, 0, 0xfed9_0000, &[endpoint(2, 0)]).drhd(1, 0, 0xfed9_2000, &[ioapic(2)]);
     assert_eq!(findings(neighbours), []);
 }
 
@@ -76,7 +77,12 @@ fn include_all() {
     assert_eq!(topology.unit_of(&Tree::default(), id(0, 3, 0)), Some(UnitIndex::new(0)));
     assert_eq!(topology.units().iter().map(|unit| unit.include_all).collect::<Vec<_>>(), [true, false]);
     one(second, 72, flaw, Severity::Error);
-    one(good().drhd(0, 0, 0xfed9_2000, &[]), 72, Flaw::IncludeAllNotLast { base: 0xfed9_1000 }, Severity::Note);
+    one(
+        good().drhd(0, 0, 0xfed9_2000, &[endpoint(2, 0)]),
+        72,
+        Flaw::IncludeAllNotLast { base: 0xfed9_1000 },
+        Severity::Note,
+    );
     assert_eq!(findings(good().drhd(1, 1, 0xfed9_2000, &[]).drhd(1, 2, 0xfed9_3000, &[])), []);
 }
 
@@ -92,8 +98,7 @@ fn scopes() {
     let mut reserved = endpoint(2, 0);
     reserved[2] = 4;
     one(first(reserved), 66, Flaw::Reserved { structure: "DRHD", value: 4 }, Severity::Note);
-    let kind = ScopeKind::Unknown(6);
-    one(first(scope(6, 0, 0, &[(1, 0)])), 64, Flaw::WrongScope { structure: "DRHD", kind }, Severity::Warning);
+    one(first(scope(6, 0, 0, &[(1, 0)])), 64, Flaw::UnknownScope { kind: 6 }, Severity::Error);
 
     let twice = dmar().drhd(0, 0, 0xfed9_0000, &[endpoint(2, 0)]).drhd(0, 0, 0xfed9_1000, &[endpoint(2, 0)]);
     let twice = twice.drhd(1, 0, 0xfed9_2000, &[ioapic(2)]);
@@ -271,7 +276,7 @@ fn ivrs_entries_and_blocks() {
     assert_eq!(with(&[&[4, 0, 9, 0]]), at(84, Flaw::EndWithoutStart { last: 0x900 }));
     let flaw = Flaw::ReversedDevices { first: 0x900, last: 0x8ff };
     assert_eq!(with(&[&[3, 0, 9, 0], &[4, 0xff, 8, 0]]), at(84, flaw));
-    assert_eq!(with(&[&[5, 0, 9, 0]]), at(84, Flaw::UnknownStructure { kind: 5 }));
+    assert_eq!(with(&[&[5, 0, 9, 0]]), at(84, Flaw::UnknownEntry { number: 5 }));
     assert_eq!(with(&[&[0x48, 0, 0, 0, 1, 0, 0, 9]]), at(84, Flaw::UnknownVariety { variety: 9 }));
     assert_eq!(with(&[&[0, 0]]), at(84, Flaw::LeftOver { bytes: 2 }));
 
@@ -323,7 +328,8 @@ fn each_finding_says_what_is_wrong_and_what_is_done() {
     );
     assert_eq!(
         found[1].to_string(),
-        "offset 0x48: unit with register base 0; it stays unused, and no device that it serves can be assigned"
+        "offset 0x48: unit with register base 0; it stays unused: nothing translates what it serves, which reaches all \
+         memory and cannot be assigned"
     );
 }
 
@@ -339,7 +345,10 @@ fn real_tables_are_sound_except_for_what_is_known() {
     assert_eq!(unknown_block, 4);
     let others: Vec<&String> = found.iter().filter(|text| !text.contains("0x51")).collect();
     let expected = [
-        " error offset 0x60: unit with register base 0; it stays unused, and no device that it serves can be assigned",
+        " note offset 0x30: no RHSA names unit 0xdfffd000, though there are some; its node is unknown",
+        " error offset 0x60: unit with register base 0; it stays unused: nothing translates what it serves, which reaches \
+         all memory and cannot be assigned",
+        " note offset 0x30: no RHSA names unit 0xfbffd000, though there are some; its node is unknown",
         " warning offset 0x120: devices from 0x4008 to 0xfffe: a range of another unit overlaps them; \
          the narrower range counts for a device in both",
         " warning offset 0x1c8: devices from 0xff00 to 0xffff: a range of another unit overlaps them; \

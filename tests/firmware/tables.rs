@@ -62,3 +62,10 @@ pub(crate) fn good() -> Table {
 pub(crate) fn bases(topology: &Topology) -> Vec<u64> {
     topology.units().iter().map(|unit| unit.window.base.as_u64()).collect()
 }
+
+/// One of the small tables of `tests/firmware-cases`.
+pub(crate) fn case(name: &str) -> Vec<u8> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/firmware-cases/{name}.hex"));
+    let text: Vec<u8> = fs::read(file).unwrap().into_iter().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    text.chunks(2).map(|digits| u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap()).collect()
+}

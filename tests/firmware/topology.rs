@@ -5,7 +5,7 @@ use super::tree::{CONVENTIONAL, PCI_TO_PCIE, PCIE_TO_PCI, ROOT_PORT, Tree, id};
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::topology::{NoConfigSpace, Requesters, Topology, UnitIndex};
-use cofferdam_support::front::topology;
+use cofferdam_support::front::{read_table, topology};
 use cofferdam_support::tables::{bridge, dmar, endpoint, ioapic, ivrs, scope};
 
 /// One unit that takes all.
@@ -82,7 +82,7 @@ fn virtual_functions_follow_their_physical_function() {
         .drhd(1, 0, 0xfed9_1000, &[ioapic(2)])
         .sidp(0, 0, &[sidp.collect()])
         .table();
-    let topology = topology(&table, &tree);
+    let topology = read_table(&table, &tree, |_| {}).unwrap();
     // The first at 01:10.0, then every second function: 01:10.2 and so on, the last at 01:11.6.
     for (source, unit) in [
         (id(1, 0, 0), 0),
@@ -423,7 +423,7 @@ fn sidp_comes_before_satc() {
 fn flags_of_the_platform_are_reported() {
     for flags in 0..8 {
         let table = dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]).set(37, flags).table();
-        let topology = topology(&table, &NoConfigSpace);
+        let topology = read(&table).0.unwrap();
         assert_eq!(topology.host_address_width(), 39);
         assert_eq!(topology.interrupt_remapping(), flags & 1 != 0);
         // Without INTR_REMAP the bit has no meaning.

@@ -3,7 +3,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::super::table::Piece;
 use super::{ScopeKind, Scopes};
-use crate::firmware::Finding;
+use crate::firmware::{Finding, Flaw};
 
 /// Bit 0 of Flags.
 const INCLUDE_PCI_ALL: u8 = 1 << 0;
@@ -75,12 +75,17 @@ impl<'a> Drhd<'a> {
         if self.fields.size & !SIZE != 0 {
             report(Finding::reserved(self.offset + 5, "DRHD", u64::from(self.fields.size & !SIZE)));
         }
-        // Section 8.3.1: a unit that takes all may not name functions and bridges.
-        let fits = if self.include_all() {
-            |kind| matches!(kind, ScopeKind::IoApic | ScopeKind::Hpet | ScopeKind::Acpi)
+        // Section 8.3.1: a unit that takes all may not name functions and bridges. What else it names is its own anyhow.
+        if self.include_all() {
+            let fits = |kind| matches!(kind, ScopeKind::IoApic | ScopeKind::Hpet | ScopeKind::Acpi);
+            self.scopes().lint("DRHD", fits, report);
         } else {
-            |kind| !matches!(kind, ScopeKind::Unknown(_))
-        };
-        self.scopes().lint("DRHD", fits, report);
+            self.scopes().lint("DRHD", |_| true, report);
+            for scope in self.scopes().sound() {
+                if let ScopeKind::Unknown(kind) = scope.kind() {
+                    report(Finding::new(scope.offset(), Flaw::UnknownScope { kind }));
+                }
+            }
+        }
     }
 }

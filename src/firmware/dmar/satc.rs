@@ -64,5 +64,6 @@ impl<'a> Satc<'a> {
             report(Finding::reserved(self.offset + 5, "SATC", u64::from(self.fields.reserved)));
         }
         self.scopes().lint("SATC", |kind| kind == ScopeKind::Endpoint, report);
+        self.scopes().lint_integrated("SATC", report);
     }
 }

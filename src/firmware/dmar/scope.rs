@@ -5,7 +5,7 @@ mod kind;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use crate::firmware::{Finding, Flaw};
+use crate::firmware::{Finding, Flaw, table};
 
 pub use hop::Hop;
 pub use kind::ScopeKind;
@@ -135,6 +135,13 @@ impl<'a> Scopes<'a> {
         }
     }
 
+    /// Reports those with a path over a bridge, in a structure for devices of the SoC (sections 8.8 and 8.9).
+    pub(super) fn lint_integrated(self, structure: &'static str, report: &mut dyn FnMut(Finding)) {
+        for scope in self.sound().filter(|scope| scope.path().len() > 1) {
+            report(Finding::new(scope.offset(), Flaw::IntegratedBehindBridge { structure }));
+        }
+    }
+
     fn end_with(&mut self, flaw: Flaw) -> Option<<Self as Iterator>::Item> {
         self.rest = &[];
         Some(Err(Finding::new(self.offset, flaw)))
@@ -150,7 +157,7 @@ impl<'a> Iterator for Scopes<'a> {
             return if left == 0 { None } else { self.end_with(Flaw::LeftOver { bytes: left }) };
         };
         if usize::from(length) < size_of::<ScopeFields>() {
-            return self.end_with(Flaw::NoProgress { length: u16::from(length) });
+            return self.end_with(table::no_progress(self.rest, u16::from(length)));
         }
         let Some((bytes, rest)) = self.rest.split_at_checked(usize::from(length)) else {
             return self.end_with(Flaw::Overrun { length: u16::from(length), left });

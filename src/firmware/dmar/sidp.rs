@@ -50,5 +50,6 @@ impl<'a> Sidp<'a> {
             report(Finding::reserved(self.offset + 4, "SIDP", u64::from(self.fields.reserved.get())));
         }
         self.scopes().lint("SIDP", |kind| matches!(kind, ScopeKind::Endpoint | ScopeKind::Acpi), report);
+        self.scopes().lint_integrated("SIDP", report);
     }
 }

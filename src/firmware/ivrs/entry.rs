@@ -287,7 +287,7 @@ impl<'a> Iterator for Devices<'a> {
             let listed = match kind {
                 EntryKind::Padding => continue,
                 EntryKind::Unknown { number } => {
-                    return Some(Err(Finding::new(offset, Flaw::UnknownStructure { kind: u16::from(number) })));
+                    return Some(Err(Finding::new(offset, Flaw::UnknownEntry { number })));
                 }
                 EntryKind::All => Listed::All { settings },
                 EntryKind::Select { device } => range(device, None, 0),

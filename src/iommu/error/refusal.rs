@@ -52,6 +52,9 @@ pub enum Refusal {
         /// Who may reach it.
         owner: Owner,
     },
+    /// Firmware reserves memory for it that cannot be mapped, or that the topology has no room for
+    /// ([`Topology::loses_reserved`](crate::topology::Topology::loses_reserved)); and the cell does not leave it out.
+    LostReserved,
     /// The firmware's table names no unit for it, and part of the table could not be read: the unit that takes all the rest
     /// may not be its own.
     UncertainUnit,
@@ -92,6 +95,7 @@ impl fmt::Display for Refusal {
                 write!(f, "firmware reserves {memory} for it, but it is reserved for {device} of {cell}, too")
             }
             Self::Owned { memory, owner } => write!(f, "firmware reserves {memory} for it, but {owner}"),
+            Self::LostReserved => f.write_str("firmware reserves memory for it that cannot be mapped"),
             Self::UncertainUnit => f.write_str("the table names no unit for it, and part of the table was lost"),
             Self::NeedsDeviceTlb => f.write_str("it does not work without a device-TLB, which it is not to have"),
             Self::NoDeviceTlb(reason) => write!(f, "it cannot have a device-TLB: {reason}"),

@@ -95,6 +95,8 @@ impl<H: Hal> Iommu<'_, H> {
         let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
         let mut reserved_with = Others::default();
         self.topology.reserved_with(&self.hal, device).for_each(|scope| reserved_with.add(scope.source));
+        let relaxable = pci::is_display_or_usb(&self.hal, device);
+        let is_lost = !relaxable && self.topology.loses_reserved(&self.hal, device);
         let cell = config.devices.iter().find(|other| other.device == device).map(|other| other.cell);
         Ok(DeviceInfo {
             unit: unit.window(),
@@ -102,11 +104,11 @@ impl<H: Hal> Iommu<'_, H> {
             snoop_enforceable: self.can_enforce_snoop(features, device),
             input_bits: geometry.input_bits(),
             largest_page: geometry.largest_page_bytes(),
-            relaxable: pci::is_display_or_usb(&self.hal, device),
+            relaxable,
             ats: ats.map(|ats| AtsInfo::of(&ats, features)),
             needs_device_tlb,
             resettable: Reset::is_possible(&self.hal, device),
-            refusal: self.refusal(device, index, &requesters).or(missing),
+            refusal: self.refusal(device, index, &requesters).or(missing).or(is_lost.then_some(Refusal::LostReserved)),
             requesters,
             group: self.topology.group(&self.hal, device),
             reserved_with,

@@ -8,7 +8,7 @@ use crate::addr::SourceId;
 use crate::cell::{CellId, Reserved};
 use crate::hal::Hal;
 use crate::iommu::edit::DeviceConfig;
-use crate::iommu::error::Error;
+use crate::iommu::error::{Error, Refusal};
 use crate::iommu::rules;
 use crate::iommu::state::{Assignment, Stay};
 use crate::limits::Full;
@@ -103,7 +103,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn note_reserved(&mut self, device: SourceId, cell: CellId) -> Result<(), Error> {
         let (front, config) = (self.front, &mut *self.config);
-        let reserved = Reserved::mask_of(&front.topology, &front.hal, device, &config.cell(cell)?.config);
+        let cell = &config.cell(cell)?.config;
+        if Reserved::is_lost(&front.topology, &front.hal, device, cell) {
+            return Err(Error::Refused { device, reason: Refusal::LostReserved });
+        }
+        let reserved = Reserved::mask_of(&front.topology, &front.hal, device, cell);
         if let Some(listed) = config.devices.last_mut() {
             listed.reserved = reserved;
         }

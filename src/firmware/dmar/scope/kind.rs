@@ -39,7 +39,7 @@ impl fmt::Display for ScopeKind {
             Self::IoApic => f.write_str("IOAPIC"),
             Self::Hpet => f.write_str("HPET"),
             Self::Acpi => f.write_str("ACPI device"),
-            Self::Unknown(kind) => write!(f, "scope of unknown type {kind}"),
+            Self::Unknown(kind) => write!(f, "unknown kind {kind}"),
         }
     }
 }
