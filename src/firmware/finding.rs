@@ -217,7 +217,7 @@ flaws! {
     /// A kind of scope that no specification of this driver's time defines, at a unit.
     UnknownScope { kind: u8 } = Error,
         ("unit with a scope of unknown kind {kind}"),
-        "no device can be assigned that no unit names, unless the segment has one unit alone";
+        "it is ignored; where the segment has other units, no device can be assigned that none names";
     /// A device of the SoC that is behind a bridge (VT-d 5.10, sections 8.8 and 8.9).
     IntegratedBehindBridge { structure: &'static str } = Warning,
         ("{structure} lists a device behind a bridge, but may list integrated ones only"), "it is used as it is";
@@ -303,7 +303,7 @@ flaws! {
     /// A device entry of a type that no specification of this driver's time defines.
     UnknownEntry { number: u8 } = Error,
         ("device entry of unknown type {number:#x}"),
-        "it is skipped; no device can be assigned that no entry names alone, unless the segment has one unit alone";
+        "it is skipped; where the segment has other units, no device can be assigned that no entry names alone";
     /// A special device that is neither IOAPIC nor HPET.
     UnknownVariety { variety: u8 } = Note,
         ("special device of unknown variety {variety}"), "it is ignored";

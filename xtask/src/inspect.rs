@@ -1,6 +1,7 @@
 //! `cargo xtask inspect`: what a machine's firmware says about its remapping units, and what is wrong with it.
 
 mod dmar;
+mod dump;
 mod input;
 mod ivrs;
 mod machine;
@@ -20,7 +21,7 @@ const SYSFS: &str = "/sys";
 
 #[derive(Args)]
 pub struct Options {
-    /// A DMAR or IVRS table, or the text that acpidump prints. Without it: the table of this machine.
+    /// A DMAR or IVRS table, or what acpidump, iasl, hexdump, od or xxd print of it. Without it: the table of this machine.
     file: Option<PathBuf>,
     /// Prints JSON for programs, as docs/inspect-json.md describes it.
     #[arg(long)]

@@ -23,7 +23,8 @@ pub fn mark(ok: bool) -> impl fmt::Display {
 pub fn bytes(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
-    unit.map_or(format!("{bytes} bytes"), |(shift, name)| format!("{} {name}", bytes >> shift))
+    let plain = || if bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
+    unit.map_or_else(plain, |(shift, name)| format!("{} {name}", bytes >> shift))
 }
 
 /// The units that were found, one a line.
@@ -176,8 +177,14 @@ mod tests {
 
     #[test]
     fn sizes_are_exact() {
-        let sizes =
-            [(0, "0 bytes"), (4095, "4095 bytes"), (4096, "4 KiB"), (1536 << 20, "1536 MiB"), (1 << 32, "4 GiB")];
+        let sizes = [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (4095, "4095 bytes"),
+            (4096, "4 KiB"),
+            (1536 << 20, "1536 MiB"),
+            (1 << 32, "4 GiB"),
+        ];
         for (size, text) in sizes {
             assert_eq!(bytes(size), text);
         }

@@ -8,7 +8,7 @@ use cofferdam::{
     topology::Topology,
 };
 
-use super::report::{Device, DeviceProperties, Platform, Report, Reserved, Unit, all_of, empty, printable};
+use super::report::{Device, DeviceProperties, Platform, Report, Unit, add_unit, all_of, empty, printable, reserved};
 
 pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> {
     let dmar = Dmar::new(bytes, |_| {})?;
@@ -35,7 +35,7 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
             Structure::Drhd(drhd) => {
                 let index = index_of(topology, drhd.base(), drhd.segment());
                 let known = index.and_then(|index| topology?.units().get(index));
-                report.units.push(Unit {
+                let unit = Unit {
                     base: format!("{:#x}", drhd.base()),
                     bytes: drhd.bytes(),
                     segment: drhd.segment(),
@@ -45,23 +45,20 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
                     proximity: known.and_then(|unit| unit.proximity),
                     function: None,
                     serves: devices(drhd.segment(), drhd.scopes()),
-                });
+                };
+                add_unit(&mut report.units, unit);
             }
-            Structure::Rmrr(rmrr) => report.reserved_memory.push(Reserved {
-                first: format!("{:#x}", rmrr.base()),
-                last: format!("{:#x}", rmrr.limit()),
-                bytes: rmrr.limit().wrapping_sub(rmrr.base()).wrapping_add(1),
-                rights: "read write".to_owned(),
-                offset: rmrr.offset(),
-                devices: devices(rmrr.segment(), rmrr.scopes()),
-            }),
+            Structure::Rmrr(rmrr) => {
+                let devices = devices(rmrr.segment(), rmrr.scopes());
+                report.reserved_memory.push(reserved(rmrr.base(), rmrr.limit(), rmrr.offset(), devices));
+            }
             Structure::Atsr(atsr) if atsr.all_ports() => report.ats_root_ports.push(all_of(atsr.segment())),
             Structure::Atsr(atsr) => {
                 report.ats_root_ports.extend::<Vec<Device>>(devices(atsr.segment(), atsr.scopes()))
             }
             Structure::Sidp(sidp) => {
                 for scope in sidp.scopes().sound() {
-                    let device = device(sidp.segment(), &scope, &names).device;
+                    let device = device(sidp.segment(), &scope, &names);
                     report.properties.push(DeviceProperties { device, properties: properties(scope.properties()) });
                 }
             }
@@ -69,7 +66,7 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
             Structure::Satc(satc) if !has_sidp => {
                 let required = if satc.required() { Properties::ATC_REQUIRED } else { Properties::empty() };
                 for scope in satc.scopes().sound() {
-                    let device = device(satc.segment(), &scope, &names).device;
+                    let device = device(satc.segment(), &scope, &names);
                     let properties = properties(Properties::ATC_HARDENED | required);
                     report.properties.push(DeviceProperties { device, properties });
                 }
@@ -102,6 +99,7 @@ fn device(segment: u16, scope: &DeviceScope<'_>, names: &BTreeMap<u8, String>) -
     let (id, name) = match scope.kind() {
         ScopeKind::IoApic | ScopeKind::Hpet => (Some(scope.enumeration_id()), None),
         ScopeKind::Acpi => (None, names.get(&scope.enumeration_id()).cloned()),
+        ScopeKind::Unknown(kind) => (Some(kind), None),
         _ => (None, None),
     };
     Device {

@@ -1,8 +1,10 @@
-//! The bytes of a table, from a binary file or from what acpidump prints.
+//! The bytes of a table: a binary file, or one of the texts that tools print of it.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context, Result, bail};
+
+use super::dump::{self, Dump};
 
 /// How to get a table.
 const HOW: &str = "get one with `sudo cat /sys/firmware/acpi/tables/DMAR > dmar.bin` (AMD: IVRS), or with \
@@ -21,7 +23,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Reads a file of either form.
+    /// Reads a file of any form.
     ///
     /// # Errors
     ///
@@ -43,29 +45,45 @@ impl Input {
         if bytes.is_empty() {
             bail!("{name} is empty; {HOW}");
         }
-        if bytes.starts_with(b"DMAR") && !bytes.starts_with(b"DMAR @")
-            || bytes.starts_with(b"IVRS") && !bytes.starts_with(b"IVRS @")
-        {
+        // The length behind the signature is no text.
+        let is_text = bytes
+            .get(4..8)
+            .is_some_and(|length| length.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')));
+        if (bytes.starts_with(b"DMAR") || bytes.starts_with(b"IVRS")) && !is_text {
             return Ok(Self { name, table: bytes, ioapics: None });
         }
-        let mut tables = std::str::from_utf8(&bytes).map(dumped).unwrap_or_default();
-        let table = tables.remove("DMAR").or_else(|| tables.remove("IVRS"));
-        if let Some(table) = table {
+        let Dump { tables, gap } = dump::read(&dump::text(&bytes));
+        Self::from_tables(name, tables, gap, bytes.get(..bytes.len().min(4)).unwrap_or_default())
+    }
+
+    fn from_tables(
+        name: String,
+        mut tables: BTreeMap<String, Vec<u8>>,
+        gap: Option<(String, usize)>,
+        start: &[u8],
+    ) -> Result<Self> {
+        if let Some(table) = tables.remove("DMAR").or_else(|| tables.remove("IVRS")) {
             let ioapics = tables.get("APIC").map(|madt| ioapics(madt));
             return Ok(Self { name, table, ioapics });
+        }
+        if let Some((table, offset)) = gap {
+            bail!("{name} is a dump of {table} that lacks the bytes from {offset:#x} on; {HOW}");
         }
         if !tables.is_empty() {
             let names: Vec<&str> = tables.keys().map(String::as_str).collect();
             bail!("{name} is a dump of {}, without DMAR or IVRS; {OFF}", names.join(", "));
         }
-        let start = bytes.get(..bytes.len().min(4)).unwrap_or_default();
-        if start.len() == 4 && start.iter().all(u8::is_ascii_uppercase) {
-            bail!("{name} is the ACPI table {}, not DMAR or IVRS; {HOW}", start.escape_ascii());
+        match start {
+            b"DMAR" | b"IVRS" => bail!("{name} names a {}, but has no bytes of it; {HOW}", start.escape_ascii()),
+            [_, _, _, _] if start.iter().all(u8::is_ascii_uppercase) => {
+                bail!("{name} is the ACPI table {}, not DMAR or IVRS; {HOW}", start.escape_ascii())
+            }
+            _ => bail!(
+                "{name} is neither a DMAR or IVRS table nor what acpidump, iasl, hexdump or xxd print of one (it starts with \
+                 \"{}\"); {HOW}",
+                start.escape_ascii()
+            ),
         }
-        bail!(
-            "{name} is neither a DMAR or IVRS table nor the text of acpidump (it starts with \"{}\"); {HOW}",
-            start.escape_ascii()
-        );
     }
 }
 
@@ -83,38 +101,6 @@ pub(super) fn unreadable(name: &str, error: &io::Error) -> anyhow::Error {
         io::ErrorKind::NotFound => anyhow::anyhow!("there is no {name}; {HOW}"),
         _ => anyhow::anyhow!("{name} cannot be read: {error}"),
     }
-}
-
-/// The tables in the text of acpidump, the first of each name: `NAME @ address`, then lines as `0000: 44 4D  DM`.
-fn dumped(text: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut tables = BTreeMap::new();
-    let mut current: Option<(String, Vec<u8>)> = None;
-    for line in text.lines() {
-        if let Some((name, _)) = line.split_once(" @ 0x") {
-            close(&mut tables, current.take());
-            current = Some((name.trim().to_owned(), Vec::new()));
-        } else if let Some((_, bytes)) = &mut current
-            && let Some(row) = row(line)
-        {
-            bytes.extend(row);
-        }
-    }
-    close(&mut tables, current);
-    tables
-}
-
-fn close(tables: &mut BTreeMap<String, Vec<u8>>, table: Option<(String, Vec<u8>)>) {
-    if let Some((name, bytes)) = table.filter(|(_, bytes)| !bytes.is_empty()) {
-        tables.entry(name).or_insert(bytes);
-    }
-}
-
-/// The bytes of one line. Two spaces stand before its text column, where letters could look like bytes.
-fn row(line: &str) -> Option<Vec<u8>> {
-    let (offset, rest) = line.trim_start().split_once(": ")?;
-    u32::from_str_radix(offset, 16).ok()?;
-    let bytes = rest.trim_start().split("  ").next()?;
-    bytes.split(' ').take(16).map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
 /// Ids of the IOAPICs of a MADT (ACPI 6.5, section 5.2.12): structures of type 1 with the id at offset 2.
@@ -163,18 +149,22 @@ APIC @ 0x1
         assert_eq!(input.ioapics, Some(vec![2]));
     }
 
+    /// F13: what is no table, or less than one, is called what it is.
     #[test]
     fn what_is_no_table_gets_an_answer_that_helps() {
         let refusal = |bytes: &[u8]| Input::from_bytes("x".into(), bytes.into()).err().unwrap().to_string();
         assert!(refusal(b"").starts_with("x is empty; get one with"));
         assert!(refusal(b"\xff\xd8\xff\xe0\0\x10JFIF").contains(r#"it starts with "\xff\xd8\xff\xe0""#));
         assert!(refusal(b"FACP\0").starts_with("x is the ACPI table FACP, not DMAR or IVRS"));
-        let dump = DUMP.replace("DMAR @", "SSDT @");
+        assert!(refusal(b"DMAR @ 0x7A5E8000\n").starts_with("x names a DMAR, but has no bytes of it"));
+        let dump = DUMP.replace("DMAR @", "SSDT @").replace("44 4D 41 52", "53 53 44 54");
         let text = refusal(dump.as_bytes());
         assert!(
             text.starts_with("x is a dump of APIC, FACP, SSDT, without DMAR or IVRS; the machine has no IOMMU"),
             "{text}"
         );
+        let lacking = refusal(DUMP.replace("0010: AB", "0020: AB").as_bytes());
+        assert!(lacking.starts_with("x is a dump of DMAR that lacks the bytes from 0x10 on"), "{lacking}");
     }
 
     #[test]

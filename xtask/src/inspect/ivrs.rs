@@ -3,11 +3,11 @@
 use anyhow::Result;
 use cofferdam::{
     addr::SourceId,
-    firmware::ivrs::{Ivhd, Ivrs, IvrsBlock, Listed, Uid, Variety},
-    topology::{Role, Target, Topology, UnitKind},
+    firmware::ivrs::{Ivhd, Ivmd, IvmdDevices, Ivrs, IvrsBlock, Listed, Uid, Variety},
+    topology::{Topology, UnitInfo, UnitKind},
 };
 
-use super::report::{Device, Platform, Report, Reserved, Unit, all_of, empty, printable};
+use super::report::{Device, Platform, Report, Reserved, Unit, add_unit, all_of, empty, printable, reserved};
 
 pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> {
     let ivrs = Ivrs::new(bytes, |_| {})?;
@@ -19,9 +19,20 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
     };
     let mut report = empty("IVRS", ivrs.header(), platform);
     for block in ivrs.sound() {
-        let IvrsBlock::Ivhd(ivhd) = block else { continue };
-        // Of several blocks for one unit, the one that the driver uses.
-        let used = topology.and_then(|topology| topology.units().iter().position(|unit| unit.offset == ivhd.offset()));
+        let ivhd = match block {
+            IvrsBlock::Ivhd(ivhd) => ivhd,
+            IvrsBlock::Ivmd(ivmd) => {
+                report.reserved_memory.push(memory(&ivmd));
+                continue;
+            }
+            _ => continue,
+        };
+        // Of several blocks for one unit, those of the type that the driver uses.
+        let is_used = |unit: &UnitInfo| {
+            let is_of_type = matches!(unit.kind, UnitKind::AmdVi(amd) if amd.described_by == ivhd.kind());
+            unit.window.base.as_u64() == ivhd.base() && unit.segment == ivhd.segment() && is_of_type
+        };
+        let used = topology.and_then(|topology| topology.units().iter().position(is_used));
         let described = topology.is_some_and(|topology| {
             topology.units().iter().any(|unit| {
                 matches!(unit.kind, UnitKind::AmdVi(amd) if amd.device.segment() == ivhd.segment() && amd.device.requester() == ivhd.device())
@@ -30,7 +41,7 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
         if used.is_none() && described {
             continue;
         }
-        report.units.push(Unit {
+        let unit = Unit {
             base: format!("{:#x}", ivhd.base()),
             bytes: ivhd.bytes(),
             segment: ivhd.segment(),
@@ -40,25 +51,21 @@ pub(super) fn read(bytes: &[u8], topology: Option<&Topology>) -> Result<Report> 
             proximity: None,
             function: Some(SourceId::from_requester(ivhd.segment(), ivhd.device()).to_string()),
             serves: listed(&ivhd),
-        });
-    }
-    for (memory, index) in topology.map(Topology::reserved_memory).unwrap_or_default().iter().zip(0_u16..) {
-        let scopes = topology.map(Topology::scopes).unwrap_or_default();
-        let devices =
-            scopes.iter().filter(|scope| scope.role == Role::Reserved(index)).map(|scope| match scope.target {
-                Target::Range { last } => range(scope.source, last),
-                _ => all_of(scope.source.segment()),
-            });
-        report.reserved_memory.push(Reserved {
-            first: format!("{:#x}", memory.region.input.start().as_u64()),
-            last: format!("{:#x}", memory.region.input.last().as_u64()),
-            bytes: memory.region.input.bytes(),
-            rights: memory.region.rights.to_string(),
-            offset: memory.offset,
-            devices: devices.collect(),
-        });
+        };
+        add_unit(&mut report.units, unit);
     }
     Ok(report)
+}
+
+fn memory(ivmd: &Ivmd<'_>) -> Reserved {
+    let at = |requester| SourceId::from_requester(ivmd.segment(), requester);
+    let device = match ivmd.devices() {
+        IvmdDevices::All => all_of(ivmd.segment()),
+        IvmdDevices::One(device) => range(at(device), device),
+        IvmdDevices::Range(first, last) => range(at(first), last),
+    };
+    let last = ivmd.start().wrapping_add(ivmd.bytes()).wrapping_sub(1);
+    Reserved { bytes: ivmd.bytes(), ..reserved(ivmd.start(), last, ivmd.offset(), vec![device]) }
 }
 
 fn range(first: SourceId, last: u16) -> Device {
@@ -80,12 +87,15 @@ fn listed(ivhd: &Ivhd<'_>) -> Vec<Device> {
                 Listed::Range { first, last, alias, .. } => {
                     Device { alias: alias.map(|alias| at(alias).to_string()), ..range(at(first), last) }
                 }
-                Listed::Special { handle, source, variety, .. } => Device {
-                    kind: if variety == Variety::IoApic { "ioapic" } else { "hpet" },
-                    device: at(source).to_string(),
-                    id: Some(handle),
-                    ..Device::default()
-                },
+                Listed::Special { handle, source, variety, .. } => {
+                    let (kind, id) = match variety {
+                        Variety::IoApic => ("ioapic", handle),
+                        Variety::Hpet => ("hpet", handle),
+                        Variety::Unknown(variety) => ("unknown", variety),
+                        _ => ("unknown", 0),
+                    };
+                    Device { kind, device: at(source).to_string(), id: Some(id), ..Device::default() }
+                }
                 Listed::Acpi { device, hid, uid, .. } => {
                     let uid = match uid {
                         Uid::Text(text) => format!(" {}", printable(text)),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use console::style;
 
-use super::report::{Device, Report, Unit};
+use super::report::{Capacities, Device, Report, Reserved, Unit};
 use crate::show::bytes;
 
 /// The whole report, as lines.
@@ -33,7 +33,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
 
     for unit in &report.units {
         heading(out, &title(unit))?;
-        let serves: Vec<String> = unit.serves.iter().map(words).collect();
+        let serves = all_words(&unit.serves);
         list(out, &serves)?;
         match (unit.include_all, serves.is_empty()) {
             (true, _) => writeln!(out, "  all else of segment {}", unit.segment)?,
@@ -41,25 +41,17 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             (false, false) => {}
         }
     }
-    if !report.reserved_memory.is_empty() {
-        heading(out, "Reserved memory, mapped one to one for its devices")?;
-        for memory in &report.reserved_memory {
-            let range = format!("{}..={}", memory.first, memory.last);
-            let devices: Vec<String> = memory.devices.iter().map(words).collect();
-            let devices = if devices.is_empty() { "nobody".to_owned() } else { devices.join(", ") };
-            writeln!(out, "  {range:<28}  {:>10}  {:<10}  {devices}", bytes(memory.bytes), memory.rights)?;
-        }
-    }
+    reserved(out, report)?;
     if !report.ats_root_ports.is_empty() {
         heading(out, "ATS is allowed behind")?;
-        list(out, &report.ats_root_ports.iter().map(words).collect::<Vec<_>>())?;
+        list(out, &all_words(&report.ats_root_ports))?;
     }
     if !report.properties.is_empty() {
         heading(out, "Devices with properties")?;
         for device in &report.properties {
             let properties =
                 if device.properties.is_empty() { "none".to_owned() } else { device.properties.join(", ") };
-            writeln!(out, "  {}  {properties}", device.device)?;
+            writeln!(out, "  {}  {properties}", words(&device.device))?;
         }
     }
     if !report.functions.is_empty() {
@@ -74,6 +66,38 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         }
     }
     findings(out, report)
+}
+
+fn reserved(out: &mut String, report: &Report) -> std::fmt::Result {
+    for (mapped, title) in [
+        (true, "Reserved memory, mapped one to one for its devices"),
+        (false, "Reserved memory that is not mapped; the findings say why"),
+    ] {
+        let mut all = report.reserved_memory.iter().filter(|memory| memory.mapped == mapped).peekable();
+        if all.peek().is_some() {
+            heading(out, title)?;
+        }
+        for memory in all {
+            let range = format!("{}..={}", memory.first, memory.last);
+            let devices = all_words(&memory.devices);
+            let names = if devices.is_empty() { "nobody".to_owned() } else { devices.join(", ") };
+            let size = if memory.bytes == 0 { String::new() } else { bytes(memory.bytes) };
+            writeln!(out, "  {range:<28}  {size:>10}  {:<10}  {names}", memory.rights)?;
+            let others = all_words(&memory.co_owners);
+            if !others.is_empty() {
+                writeln!(out, "    overlaps reserved memory of {}", others.join(", "))?;
+            }
+        }
+    }
+    let is_shared = |memory: &Reserved| {
+        let is_one = |device: &Device| matches!(device.kind, "function" | "acpi");
+        memory.mapped
+            && (memory.devices.len() > 1 || !memory.devices.iter().all(is_one) || !memory.co_owners.is_empty())
+    };
+    if report.reserved_memory.iter().any(is_shared) {
+        writeln!(out, "  Devices that share some of it belong to one cell: each can write there what another reads.")?;
+    }
+    Ok(())
 }
 
 fn heading(out: &mut String, text: &str) -> std::fmt::Result {
@@ -102,7 +126,7 @@ fn words(device: &Device) -> String {
         "hpet" => format!("HPET {id}, interrupts as {at}"),
         "acpi" => format!("{}, as {at}", device.name.as_deref().unwrap_or("ACPI device")),
         "all" => format!("all of segment {}", device.device),
-        "unknown" => format!("{at}, of unknown kind"),
+        "unknown" => format!("{at}, of unknown kind {id}"),
         _ => at,
     };
     if let Some(last) = &device.last {
@@ -112,6 +136,33 @@ fn words(device: &Device) -> String {
         text += &format!(", requests as {alias}");
     }
     text
+}
+
+/// Devices in words. Functions that follow each other are one range.
+fn all_words(devices: &[Device]) -> Vec<String> {
+    let mut all: Vec<(Device, Option<u32>)> = Vec::new();
+    for device in devices {
+        let id =
+            (device.kind == "function" && device.path.is_empty() && device.alias.is_none() && device.last.is_none())
+                .then(|| number(&device.device))
+                .flatten();
+        match all.last_mut() {
+            Some((first, end)) if id.is_some() && end.is_some_and(|end| id == end.checked_add(1)) => {
+                first.last = Some(device.device.clone());
+                *end = id;
+            }
+            _ => all.push((device.clone(), id)),
+        }
+    }
+    all.iter().map(|(device, _)| words(device)).collect()
+}
+
+/// Segment, bus, device and function as one number.
+fn number(device: &str) -> Option<u32> {
+    let (rest, function) = device.split_once('.')?;
+    let mut parts = rest.split(':').map(|part| u32::from_str_radix(part, 16).ok());
+    let (segment, bus, device) = (parts.next()??, parts.next()??, parts.next()??);
+    Some(segment << 16 | bus << 8 | device << 3 | function.parse::<u32>().ok()?)
 }
 
 fn list(out: &mut String, lines: &[String]) -> std::fmt::Result {
@@ -138,10 +189,22 @@ fn findings(out: &mut String, report: &Report) -> std::fmt::Result {
         .filter(|(_, count)| *count != 0)
         .map(|(name, count)| plural(count, name))
         .collect();
-    let findings = if parts.is_empty() { "nothing is wrong".to_owned() } else { parts.join(", ") };
-    let lost = report.units.iter().filter(|unit| unit.index.is_none()).count();
-    let lost = if lost == 0 { String::new() } else { format!(", {lost} of them unusable") };
-    writeln!(out, "\n{}{lost}: {findings}", plural(report.units.len(), "unit"))?;
+    let findings = match (parts.is_empty(), &report.unusable) {
+        (true, None) => "nothing is wrong".to_owned(),
+        (true, Some(_)) => "no finding".to_owned(),
+        (false, _) => parts.join(", "),
+    };
+    let (units, lost) = (report.units.len(), report.units.iter().filter(|unit| unit.index.is_none()).count());
+    let lost = match (units, lost) {
+        (_, 0) => String::new(),
+        (1, _) => ", which cannot be used".to_owned(),
+        (_, lost) if lost == units => ", none of which can be used".to_owned(),
+        (_, lost) => format!(", {lost} of which cannot be used"),
+    };
+    writeln!(out, "\n{}{lost}: {findings}", plural(units, "unit"))?;
+    if let Some(Capacities { units, scopes, reserved }) = &report.capacities {
+        writeln!(out, "capacities that a driver needs: units {units}, scopes {scopes}, reserved {reserved}")?;
+    }
     match &report.unusable {
         Some(why) => writeln!(out, "{} {why}", style("No driver can use this table:").red().bold()),
         None => Ok(()),

@@ -7,14 +7,23 @@ use cofferdam::{
     addr::SourceId,
     firmware::{Finding, Flaw, Header, Severity, Strictness, TableError},
     limits::Limits,
-    topology::{ConfigSpace, NoConfigSpace, Topology, UnitIndex},
+    topology::{ConfigSpace, NoConfigSpace, Role, Target, Topology, UnitIndex},
 };
 use serde::Serialize;
 
 use super::{input::Input, machine::Machine};
 
-/// What a driver holds by default is what counts as too much.
-const LIMITS: Limits = Limits::DEFAULT;
+/// Room for all that a table of so many bytes can hold, as far as there can be room for it.
+fn limits(table: &[u8]) -> Limits {
+    // A unit has 16 bytes at least. An entry of 4 bytes of an IVHD says up to four things.
+    Limits {
+        units: (table.len() / 16).min(0xffff),
+        scopes: table.len().min(1 << 20),
+        cells: 1,
+        changes: 1,
+        ..Limits::DEFAULT
+    }
+}
 
 /// Goes up when a field changes its meaning or goes away; a new field does not raise it.
 const SCHEMA: u32 = 1;
@@ -27,6 +36,8 @@ pub(super) struct Report {
     pub(super) platform: Platform,
     pub(super) units: Vec<Unit>,
     pub(super) reserved_memory: Vec<Reserved>,
+    /// What a driver has to have room for, as `Limits` names it; null if it cannot use the table.
+    pub(super) capacities: Option<Capacities>,
     pub(super) ats_root_ports: Vec<Device>,
     pub(super) properties: Vec<DeviceProperties>,
     /// Functions of this machine; empty for a table from elsewhere.
@@ -46,6 +57,13 @@ pub(super) struct Table {
     pub(super) bytes: u32,
     pub(super) oem: String,
     pub(super) oem_table: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Capacities {
+    pub(super) units: usize,
+    pub(super) scopes: usize,
+    pub(super) reserved: usize,
 }
 
 #[derive(Serialize)]
@@ -72,7 +90,7 @@ pub(super) struct Unit {
     pub(super) serves: Vec<Device>,
 }
 
-#[derive(Clone, Default, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Device {
     pub(super) kind: &'static str,
     /// The source-id; for a path behind bridges, that of the first hop.
@@ -81,7 +99,7 @@ pub(super) struct Device {
     pub(super) last: Option<String>,
     /// Further hops of a path, each as device.function.
     pub(super) path: Vec<String>,
-    /// Id of an IOAPIC, number of an HPET.
+    /// Id of an IOAPIC, number of an HPET, or the value of a kind that is not known.
     pub(super) id: Option<u8>,
     /// Name of a device of the ACPI name space.
     pub(super) name: Option<String>,
@@ -93,15 +111,21 @@ pub(super) struct Device {
 pub(super) struct Reserved {
     pub(super) first: String,
     pub(super) last: String,
+    /// 0 if the range ends before it starts.
     pub(super) bytes: u64,
     pub(super) rights: String,
     pub(super) offset: u32,
     pub(super) devices: Vec<Device>,
+    /// It is mapped for its devices, in whole pages. If not, a finding says why.
+    pub(super) mapped: bool,
+    /// Devices of other reserved memory that overlaps it: one cell has them all.
+    pub(super) co_owners: Vec<Device>,
 }
 
 #[derive(Serialize)]
 pub(super) struct DeviceProperties {
-    pub(super) device: String,
+    #[serde(flatten)]
+    pub(super) device: Device,
     pub(super) properties: Vec<&'static str>,
 }
 
@@ -142,10 +166,12 @@ impl Report {
         let mut findings = Vec::new();
         let report = |finding| findings.push(finding);
         let is_dmar = input.table.starts_with(b"DMAR");
-        let mut memory = vec![MaybeUninit::uninit(); LIMITS.words()];
-        let (topology, unusable) = match Topology::read(&mut memory, &LIMITS, &input.table, config, report) {
+        let limits = limits(&input.table);
+        let mut memory = vec![MaybeUninit::uninit(); limits.words()];
+        let (topology, unusable) = match Topology::read(&mut memory, &limits, &input.table, config, report) {
             Ok(topology) => (Some(topology), None),
-            Err(error @ (TableError::NoUnit { .. } | TableError::Full { .. })) => (None, Some(error.to_string())),
+            Err(TableError::NoUnit { .. }) => (None, Some("it has no unit that can be used".to_owned())),
+            Err(error @ TableError::Full { .. }) => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
         let mut all = if is_dmar {
@@ -164,17 +190,91 @@ impl Report {
             if let Some(is_reserved) = machine.and_then(Machine::is_reserved) {
                 topology.check_memory_map(is_reserved, report);
             }
+            all.capacities = Some(Capacities {
+                units: topology.units().len(),
+                scopes: topology.scopes().len(),
+                reserved: topology.reserved_memory().len(),
+            });
             all.functions = machine.map(|machine| functions(machine, topology)).unwrap_or_default();
         }
         // Without the machine no path over bridges leads anywhere: that is nothing to tell.
         findings
             .retain(|finding: &Finding| machine.is_some() || !matches!(finding.flaw, Flaw::PathThroughNothing { .. }));
         findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity()), finding.offset));
+        mark_reserved(&mut all.reserved_memory, topology.as_ref(), config, &findings);
         all.source.clone_from(&input.name);
         all.findings = findings.iter().map(told).collect();
         all.is_sound = unusable.is_none() && !findings.iter().any(|finding| Strictness::RefuseErrors.refuses(finding));
         all.unusable = unusable;
         Ok(all)
+    }
+}
+
+/// Shows reserved memory as it is mapped, and who shares it.
+fn mark_reserved(
+    all: &mut [Reserved],
+    topology: Option<&Topology<'_>>,
+    config: &impl ConfigSpace,
+    findings: &[Finding],
+) {
+    let cannot =
+        |offset| findings.iter().any(|it| it.offset == offset && matches!(it.flaw, Flaw::UnmappableRange { .. }));
+    // A range or a segment may have a unit for some of it.
+    let is_served = |topology: &Topology<'_>, index| {
+        let mut scopes = topology.scopes().iter().filter(|scope| scope.role == Role::Reserved(index));
+        scopes.any(|scope| match scope.target {
+            Target::Segment | Target::Range { .. } => true,
+            _ => topology.unit_of(config, scope.source).is_some(),
+        })
+    };
+    let known = |offset| {
+        let mut all = topology?.reserved_memory().iter().zip(0_u16..);
+        let (memory, index) = all.find(|(memory, _)| memory.offset == offset)?;
+        is_served(topology?, index).then_some(memory)
+    };
+    let mut mapped = Vec::new();
+    for memory in all.iter_mut() {
+        let Some(known) = known(memory.offset).filter(|_| !cannot(memory.offset)) else { continue };
+        let input = known.region.input;
+        memory.first = format!("{:#x}", input.start().as_u64());
+        memory.last = format!("{:#x}", input.last().as_u64());
+        (memory.bytes, memory.rights, memory.mapped) = (input.bytes(), known.region.rights.to_string(), true);
+        mapped.push((memory.offset, input, memory.devices.clone()));
+    }
+    for memory in all.iter_mut().filter(|memory| memory.mapped) {
+        let Some((_, input, _)) = mapped.iter().find(|(offset, ..)| *offset == memory.offset) else { continue };
+        for (_, other, devices) in &mapped {
+            for device in devices.iter().filter(|_| other.overlaps(*input)) {
+                if !memory.devices.contains(device) && !memory.co_owners.contains(device) {
+                    memory.co_owners.push(device.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Takes in a unit, or what a second definition of one adds to it.
+pub(super) fn add_unit(units: &mut Vec<Unit>, unit: Unit) {
+    match units.iter_mut().find(|known| known.index.is_some() && known.index == unit.index) {
+        Some(known) => {
+            known.include_all |= unit.include_all;
+            known.serves.extend(unit.serves);
+        }
+        None => units.push(unit),
+    }
+}
+
+/// Reserved memory as firmware has it, with both ends.
+pub(super) fn reserved(first: u64, last: u64, offset: u32, devices: Vec<Device>) -> Reserved {
+    Reserved {
+        first: format!("{first:#x}"),
+        last: format!("{last:#x}"),
+        bytes: last.checked_sub(first).map_or(0, |bytes| bytes.saturating_add(1)),
+        rights: "read write".to_owned(),
+        offset,
+        devices,
+        mapped: false,
+        co_owners: Vec::new(),
     }
 }
 
@@ -233,6 +333,7 @@ pub(super) fn empty(signature: &str, header: &Header, platform: Platform) -> Rep
         platform,
         units: Vec::new(),
         reserved_memory: Vec::new(),
+        capacities: None,
         ats_root_ports: Vec::new(),
         properties: Vec::new(),
         functions: Vec::new(),
