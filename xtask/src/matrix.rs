@@ -66,6 +66,8 @@ pub struct Scenario {
     pub memory_mib: Option<u64>,
     #[serde(default = "yes")]
     pub iommu: bool,
+    /// More options of `-machine`.
+    pub machine_options: Option<String>,
     /// More options of `-device intel-iommu`.
     pub iommu_options: Option<String>,
     #[serde(default)]

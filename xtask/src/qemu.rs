@@ -62,11 +62,14 @@ impl Qemu {
     /// The command that boots `image` on `machine`, as `scenario` changes it.
     pub fn command(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path) -> Command {
         let mut command = Command::new(&self.path);
+        let more = scenario.machine_options.iter().map(|more| format!(",{more}")).collect::<String>();
         match self.accel {
             // Time is counted in instructions and waiting skips it, or each transfer of `edu` would take 100 ms.
-            Accel::Tcg => command.args(["-machine", "q35", "-accel", "tcg", "-icount", "shift=10,sleep=off"]),
+            Accel::Tcg => {
+                command.args(["-machine", &format!("q35{more}"), "-accel", "tcg", "-icount", "shift=10,sleep=off"])
+            }
             // Interrupt remapping under KVM needs the IOAPIC in QEMU.
-            Accel::Kvm => command.args(["-machine", "q35,kernel-irqchip=split", "-accel", "kvm"]),
+            Accel::Kvm => command.args(["-machine", &format!("q35,kernel-irqchip=split{more}"), "-accel", "kvm"]),
         };
         command.args(["-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
@@ -164,6 +167,7 @@ mod tests {
         assert!(typed(Accel::Tcg, "refuse_no_dmar").ends_with("-kernel image -append no-dmar"));
         assert!(typed(Accel::Tcg, "refuse_no_translation").contains("caching-mode=on,dma-translation=off "));
         assert!(typed(Accel::Tcg, "refuse_little_memory").contains("-m 96 "));
+        assert!(typed(Accel::Tcg, "platform_without_timers").contains("-machine q35,pit=off,hpet=off -accel"));
     }
 
     #[test]

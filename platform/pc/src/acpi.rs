@@ -13,7 +13,7 @@ use ::acpi::sdt::SdtHeader;
 use ::acpi::{AcpiTable, AcpiTables};
 
 use self::reader::Reader;
-pub use self::reader::{Dmar, Hpet, Ivrs, Mcfg};
+pub use self::reader::{Dmar, Fadt, Hpet, Ivrs, Mcfg};
 
 /// Bytes of the header that all tables start with (section 5.2.6): signature at 0, length at 4.
 const HEADER: usize = size_of::<SdtHeader>();

@@ -1,9 +1,15 @@
 //! Nanoseconds, counted by the time-stamp counter.
 
+mod timer;
+
 use core::arch::x86_64::{__cpuid, __cpuid_count, _mm_lfence, _rdtsc};
+
+use core::ops::RangeInclusive;
 
 use x86_64::instructions::port::Port;
 
+use self::timer::ROUNDS;
+pub(crate) use self::timer::Timers;
 use crate::error::BootError;
 
 /// Input frequency of the interval timer of every PC, in Hz.
@@ -12,8 +18,8 @@ const PIT_HZ: u32 = 1_193_182;
 const PIT_TICKS: u16 = (PIT_HZ / 100) as u16;
 /// Looks at the interval timer before it is given up: each takes some 100 ns at least, so a second in all.
 const PATIENCE: u32 = 10_000_000;
-/// Measurements. A CPU that is held up in one of them counts too much, never too little, so the lowest is the best.
-const ROUNDS: usize = 3;
+/// Frequencies that a time-stamp counter may have, in Hz: any other was measured wrong.
+const PLAUSIBLE: RangeInclusive<u64> = 100_000_000..=20_000_000_000;
 
 /// A clock that starts at 0 and never goes back.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +29,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Finds out how fast the counter counts: from CPUID if it says so in full, else by the interval timer.
-    pub(crate) fn calibrate() -> Result<Self, BootError> {
-        let hz = from_cpuid().or_else(from_pit).filter(|&hz| hz != 0).ok_or(BootError::NoClock)?;
+    /// Finds out how fast the counter counts: from CPUID if it says so in full, else by the timers of the firmware's tables or
+    /// the interval timer, whichever is there, and last from what CPUID says of the CPU's frequency.
+    pub(crate) fn calibrate(timers: &Timers) -> Result<Self, BootError> {
+        let sources: [&dyn Fn() -> Option<u64>; 4] = [&from_cpuid, &|| timers.measure(&ticks), &from_pit, &from_cpu];
+        let hz = first_plausible(&sources).ok_or(BootError::NoClock)?;
         Ok(Self { hz, start: ticks() })
     }
 
@@ -38,6 +46,11 @@ impl Clock {
     pub(crate) fn now_ns(&self) -> u64 {
         nanoseconds(ticks().saturating_sub(self.start), self.hz)
     }
+}
+
+/// What the first source says that says what can be.
+fn first_plausible(sources: &[&dyn Fn() -> Option<u64>]) -> Option<u64> {
+    sources.iter().find_map(|source| source().filter(|hz| PLAUSIBLE.contains(hz)))
 }
 
 /// `ticks` of a counter with `hz`, which is not 0, in nanoseconds; stays at the end of what 64 bits hold.
@@ -66,6 +79,14 @@ fn from_cpuid() -> Option<u64> {
     (u64::from(leaf.ecx) * u64::from(leaf.ebx)).checked_div(u64::from(leaf.eax))
 }
 
+/// Leaf 16h, EAX 15:0: the base frequency in MHz, at which the counter counts if leaf 15h has a ratio.
+fn from_cpu() -> Option<u64> {
+    if __cpuid(0).eax < 0x16 || __cpuid_count(0x15, 0).ebx == 0 {
+        return None;
+    }
+    Some(u64::from(__cpuid(0x16).eax & 0xffff) * 1_000_000)
+}
+
 fn from_pit() -> Option<u64> {
     let mut lowest = None;
     for _ in 0..ROUNDS {
@@ -76,7 +97,7 @@ fn from_pit() -> Option<u64> {
 }
 
 /// What the counter counts while channel 2 of the interval timer (8254), which raises no interrupt, counts
-/// [`PIT_TICKS`] down. `None` if it never gets there.
+/// [`PIT_TICKS`] down. `None` if it never gets there, or is there before it starts, as where no timer is.
 fn ticks_of_pit() -> Option<u64> {
     let (mut control, mut speaker) = (Port::<u8>::new(0x61), Port::<u8>::new(0x61));
     let (mut command, mut channel) = (Port::<u8>::new(0x43), Port::<u8>::new(0x42));
@@ -88,6 +109,8 @@ fn ticks_of_pit() -> Option<u64> {
     unsafe { control.write(before & !3 | 1) };
     // SAFETY: as above. Channel 2, low byte then high byte, mode 0: the output rises when the count ends.
     unsafe { command.write(0xb0) };
+    // SAFETY: reading the port changes nothing.
+    let is_early = unsafe { speaker.read() } & 1 << 5 != 0;
     // SAFETY: as above.
     unsafe { channel.write(low) };
     let start = ticks();
@@ -98,12 +121,22 @@ fn ticks_of_pit() -> Option<u64> {
     let end = ticks();
     // SAFETY: as it was before.
     unsafe { control.write(before) };
-    done.then_some(end.saturating_sub(start))
+    (done && !is_early).then_some(end.saturating_sub(start))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// F15: a frequency that no counter has is not taken, and where there is no other, there is no clock.
+    #[test]
+    fn what_cannot_be_is_not_taken() {
+        let early = || Some(2_900_000);
+        let good = || Some(2_400_000_000);
+        let wild = || Some(u64::MAX);
+        assert_eq!(first_plausible(&[&|| None, &early, &wild, &good]), Some(2_400_000_000));
+        assert_eq!(first_plausible(&[&early, &|| Some(0), &wild]), None);
+    }
 
     #[test]
     fn ticks_become_nanoseconds_without_overflow() {

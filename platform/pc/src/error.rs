@@ -31,7 +31,7 @@ pub enum BootError {
         /// Physical address.
         at: u64,
     },
-    /// Neither CPUID nor the interval timer tells how fast the time-stamp counter counts.
+    /// Neither CPUID nor a timer tells how fast the time-stamp counter counts.
     NoClock,
 }
 

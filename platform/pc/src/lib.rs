@@ -36,7 +36,7 @@ mod pci;
 mod serial;
 mod stack;
 
-pub use acpi::{AcpiError, Dmar, Hpet, Ivrs, Mcfg};
+pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Mcfg};
 pub use error::BootError;
 pub use exit::exit;
 pub use memory::Block;

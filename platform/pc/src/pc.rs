@@ -15,9 +15,10 @@ use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
 use crate::boot::{Boot, MapEntry};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timers};
 use crate::error::BootError;
-use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, is_for_tables};
+use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, is_for_tables, is_memory};
+use crate::mmio::Mmio;
 use crate::pci::Ecam;
 
 /// Free memory below which nothing useful can be done.
@@ -82,9 +83,14 @@ impl Pc {
             unsafe { frames.lock().add(range.start.max(LOW)..range.end) };
         });
 
-        let clock = Clock::calibrate()?;
         let memory = |at, bytes| firmware(boot.map, at, bytes);
         let root = Root::read(boot.rsdp, &memory);
+        let registers = |at| {
+            let first = if is_memory(boot.map, at) { None } else { map.device(at, &frames) };
+            // SAFETY: the firmware says that the timer is there, in no memory, and its registers fill a KiB; it is mapped uncached.
+            first.map(|first| unsafe { Mmio::new(first, 0x400) })
+        };
+        let clock = Clock::calibrate(&Timers::of(root, &memory, &registers))?;
         let mcfg = root.ok().and_then(|root| root.table::<Mcfg>(&memory).ok().flatten());
         let ecam = mcfg.map(Ecam::read).unwrap_or_default();
 

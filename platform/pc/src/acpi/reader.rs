@@ -69,6 +69,8 @@ macro_rules! tables {
 tables! {
     /// The DMA remapping table of Intel's machines.
     Dmar = DMAR;
+    /// The fixed description of the machine, with its power management timer.
+    Fadt = FADT;
     /// The high precision event timer.
     Hpet = HPET;
     /// The I/O virtualization table of AMD's machines.
