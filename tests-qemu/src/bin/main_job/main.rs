@@ -26,8 +26,8 @@ fn run(pc: &'static Pc) -> u32 {
 
 fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let fault = (pc.command_line() == "no-queue").then_some(Fault::NoQueue);
-    let second = Edu::all(pc).nth(1).map(|device| device.source());
-    let forbidden = second.filter(|_| pc.command_line() == "no-snoop");
+    let last = Edu::all(pc).last().map(|device| device.source());
+    let forbidden = last.filter(|_| pc.command_line() == "no-snoop");
     let added_to = forbidden.map(|device| dmar_without_snoop(pc, device)).transpose()?;
     let table = added_to.as_deref().map_or_else(|| dmar(pc), Ok)?;
     let iommu = bring_up(Broken { hal: pc, fault }, table, report)?;

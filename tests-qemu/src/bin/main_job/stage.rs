@@ -55,7 +55,8 @@ impl<'a> Stage<'a> {
         report: &'a Report,
         forbidden: Option<SourceId>,
     ) -> Result<Self, Words> {
-        let mut devices = Edu::all(pc);
+        // The first and the last of the machine: where there are more, the last is behind a port.
+        let mut devices = Edu::all(pc).next().into_iter().chain(Edu::all(pc).skip(1).last());
         // QEMU has no interrupt remapping in this scenario, and `edu` is told to send no interrupts.
         let config = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
         let mut player = |name, mark| {

@@ -284,8 +284,9 @@ impl Stage<'_> {
             self.expect_fault(what.as_str(), &player.device, Access::Read, input(SOURCE));
         }
         let end = self.iommu.statistics();
-        // A root table, the context table of bus 0, and a queue and its status words.
-        let left = if self.has_queue() { 4 } else { 2 };
+        // A root table, a context table for each bus, and a queue and its status words.
+        let buses = if self.a.device.source().bus() == self.b.device.source().bus() { 1 } else { 2 };
+        let left = 1 + buses + if self.has_queue() { 2 } else { 0 };
         let what = "the cells are gone: all page tables were given back";
         let seen = format_args!("{} of {} frames are left", end.table_frames, used.table_frames);
         self.report.expect(end.table_frames == left, what, seen);
