@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use cofferdam::addr::Rights;
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Options};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::UnitConfig;
@@ -143,4 +144,22 @@ fn words_are_enough_for_any_capacities() {
         let read = Front::new(&machine, Options::default()).probe_acpi(memory, &limits, &table, |_| ());
         assert_eq!(read, Ok(()), "{limits:?}");
     }
+}
+
+/// F18: the front is made in place, so that a thread with a small stack takes it from the first call to the last.
+#[test]
+fn a_thread_of_16_kib_is_enough_for_a_front() {
+    let machine = &*Box::leak(Box::new(machine([UnitConfig::server()])));
+    let (table, memory) = (of_machine(machine, &[]).table(), memory(&Limits::DEFAULT).leak());
+    let thread = std::thread::Builder::new().stack_size(16 << 10);
+    let life = thread.spawn(move || {
+        let mut iommu = Front::new(machine, Options::default());
+        iommu.probe_acpi(memory, &Limits::DEFAULT, &table, |finding| panic!("{finding}")).unwrap();
+        iommu.enable().unwrap();
+        let cell = cell_with(&iommu, region(0x10_0000, 0x6000_0000, PAGE, Rights::all()), function(0, 3));
+        assert_eq!(iommu.audit(|_| ()).unwrap().differences, 0);
+        iommu.destroy_cell(cell).unwrap();
+        iommu.disable().unwrap();
+    });
+    life.unwrap().join().unwrap();
 }

@@ -300,6 +300,7 @@ fn a_unit_that_fails_keeps_its_memory_and_grants_nothing() {
     assert_eq!(read(&machine, good, INPUT + PAGE), None);
 }
 
+/// F17: what a client prints says which of the two it is, in words of its own each.
 #[test]
 fn a_change_reports_which_cells_are_not_what_they_were() {
     let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
@@ -318,6 +319,10 @@ fn a_change_reports_which_cells_are_not_what_they_were() {
     change.release(graphics).assign(graphics, other);
     let moved = coherency_changes(&change.commit().unwrap(), &[cell, other]);
     assert_eq!(moved, [(cell, Coherency::Enforced), (other, Coherency::NotEnforced)]);
+    assert_eq!(
+        moved.iter().map(|(_, now)| now.to_string()).collect::<Vec<_>>(),
+        ["snoop enforced", "snoop not enforced"]
+    );
     assert_eq!(coherency_changes(&iommu.destroy_cell(other).unwrap(), &[cell, other]), [], "it is gone");
 }
 
