@@ -1,4 +1,4 @@
-//! Firmware's tables of which a part cannot be honoured: what that costs, and whom.
+//! Firmware's tables of which a part cannot be honoured: what that costs, and whom (R66).
 
 use cofferdam::CellConfig;
 use cofferdam::iommu::{Error, Options, Refusal};
