@@ -82,7 +82,7 @@ impl Role {
             Self::Unit(_) | Self::UnusableUnit => is_extended(config, named, source) || is_virtual(),
             // What is forbidden to a function is no more allowed to those that it is split into.
             Self::Properties(_) | Self::NoAts => is_virtual(),
-            Self::Reserved(_) | Self::AtsPort | Self::Alias(_) | Self::Settings(_) => false,
+            Self::Reserved(_) | Self::LostReserved | Self::AtsPort | Self::Alias(_) | Self::Settings(_) => false,
         }
     }
 }
