@@ -198,8 +198,9 @@ impl<'s> Topology<'s> {
     /// there was no room for. Such a device must not be assigned, unless its cell leaves that memory out.
     #[inline(never)]
     pub fn loses_reserved(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
+        let device = Device::of(config, source);
         let mut scopes = self.scopes.iter().filter(|scope| scope.role == Role::LostReserved);
-        scopes.any(|scope| scope.covers(config, source).is_some())
+        scopes.any(|scope| scope.covers(config, device).is_some())
     }
 
     /// What says best who serves a device; the first of several.
