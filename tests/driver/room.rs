@@ -1,9 +1,10 @@
 //! Cells that have as many regions as they can have: what a change amounts to counts, also if it fails.
 
-use cofferdam::addr::Rights;
+use cofferdam::CellId;
+use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::{DeviceConfig, Error};
 use cofferdam::limits::{Full, Limits};
-use cofferdam_model::{Answer, UnitConfig};
+use cofferdam_model::{Answer, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -11,20 +12,56 @@ use cofferdam_support::machine::*;
 use crate::audit::{INPUT, RW, assert_nothing_differs, reach};
 
 const MEMORY: u64 = 0x6000_0000;
-const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+
+/// A machine's front whose cells have room for two regions.
+fn two_regions(machine: &Machine) -> Front<&Machine> {
+    limited(machine, &Limits { regions: 2, ..Limits::DEFAULT })
+}
+
+/// Four pages from `MEMORY` on, and one page a large page above.
+fn map_two_regions(iommu: &Front<&Machine>, cell: CellId, input: u64) {
+    iommu.map(cell, region(input, MEMORY, 4 * PAGE, RW)).unwrap();
+    iommu.map(cell, region(input + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+}
+
+/// A cell with two regions.
+fn full_cell(iommu: &Front<&Machine>) -> CellId {
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    map_two_regions(iommu, cell, INPUT);
+    cell
+}
+
+/// The same for the root cell.
+fn full_root_cell(iommu: &Front<&Machine>) -> CellId {
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    map_two_regions(iommu, root, MEMORY);
+    root
+}
+
+/// Two cells: one has the second region of the full root cell, the other the second page of its first.
+fn cells_with_parts_of_both(iommu: &Front<&Machine>) -> [CellId; 2] {
+    [LARGE, PAGE].map(|offset| {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY + offset, PAGE, RW)).unwrap();
+        cell
+    })
+}
+
+/// Gives a cell a device with a device-TLB.
+fn assign_with_device_tlb(machine: &Machine, iommu: &Front<&Machine>, device: SourceId, cell: CellId) {
+    machine.add_ats(device, 32);
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+}
 
 /// What was taken from a cell in a change that failed is not in its configuration any more, also when the cell had as many
 /// regions as it can have: a device that comes later must not be given it.
 #[test]
 fn what_a_failed_change_revoked_is_not_given_to_the_next_device() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
+    let iommu = two_regions(&machine);
     let (silent, next) = (function(0, 3), function(0, 4));
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(INPUT, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
-    machine.add_ats(silent, 32);
-    iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
+    let cell = full_cell(&iommu);
+    assign_with_device_tlb(&machine, &iommu, silent, cell);
     machine.set_device_tlb(silent, Answer::Never, 32);
     assert!(ats_write(&machine, silent, INPUT + PAGE, 1));
     // The second region goes, so the first may be split.
@@ -41,14 +78,11 @@ fn what_a_failed_change_revoked_is_not_given_to_the_next_device() {
 #[test]
 fn what_the_root_cell_gave_up_in_a_failed_change_stays_away() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
+    let iommu = two_regions(&machine);
     let (silent, disk) = (function(0, 3), function(0, 1));
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    let root = full_root_cell(&iommu);
     iommu.assign(disk, root).unwrap();
-    machine.add_ats(silent, 32);
-    iommu.assign_with(silent, root, DEVICE_TLB).unwrap();
+    assign_with_device_tlb(&machine, &iommu, silent, root);
     machine.set_device_tlb(silent, Answer::Never, 32);
     assert!(ats_write(&machine, silent, MEMORY + PAGE, 1));
     let mut change = iommu.change();
@@ -69,12 +103,9 @@ fn a_failed_change_in_a_full_cell_leaves_no_difference() {
     let machine = machine([UnitConfig::server()]);
     let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
     let (silent, other) = (function(0, 3), function(0, 4));
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(INPUT, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    let cell = full_cell(&iommu);
     iommu.map(cell, region(INPUT + 2 * LARGE, MEMORY + 2 * LARGE, PAGE, RW)).unwrap();
-    machine.add_ats(silent, 32);
-    iommu.assign_with(silent, cell, DEVICE_TLB).unwrap();
+    assign_with_device_tlb(&machine, &iommu, silent, cell);
     iommu.assign(other, cell).unwrap();
     machine.set_device_tlb(silent, Answer::Never, 32);
     let mut change = iommu.change();
@@ -88,7 +119,7 @@ fn a_failed_change_in_a_full_cell_leaves_no_difference() {
 #[test]
 fn a_change_has_room_for_what_is_left_if_it_fails() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
+    let iommu = two_regions(&machine);
     let [cell, other] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     for (cell, input) in [(cell, INPUT), (root, MEMORY + LARGE)] {
@@ -117,14 +148,10 @@ fn a_change_has_room_for_what_is_left_if_it_fails() {
 #[test]
 fn a_cell_can_be_destroyed_when_the_root_cell_is_full() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    let iommu = two_regions(&machine);
+    let root = full_root_cell(&iommu);
     iommu.assign(function(0, 1), root).unwrap();
-    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
-    iommu.map(a, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
-    iommu.map(b, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    let [a, _] = cells_with_parts_of_both(&iommu);
     iommu.destroy_cell(a).unwrap();
 }
 
@@ -132,27 +159,19 @@ fn a_cell_can_be_destroyed_when_the_root_cell_is_full() {
 #[test]
 fn the_root_cell_is_full_only_if_what_is_left_does_not_fit() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
-    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
-    iommu.map(b, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
-    iommu.map(a, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    let iommu = two_regions(&machine);
+    full_root_cell(&iommu);
+    cells_with_parts_of_both(&iommu);
 }
 
 /// What waits for room in the root cell does not stand in the way of an edit after which there is room for all it had.
 #[test]
 fn the_root_cell_gives_up_memory_while_other_memory_waits() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    let iommu = two_regions(&machine);
+    let root = full_root_cell(&iommu);
     iommu.assign(function(0, 1), root).unwrap();
-    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
-    iommu.map(a, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
-    iommu.map(b, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    let [a, _] = cells_with_parts_of_both(&iommu);
     iommu.destroy_cell(a).unwrap();
     iommu.unmap(root, range(MEMORY + 3 * PAGE, PAGE)).unwrap();
 }
@@ -161,14 +180,10 @@ fn the_root_cell_gives_up_memory_while_other_memory_waits() {
 #[test]
 fn a_cell_is_destroyed_while_the_root_cell_gives_something_up() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 2, ..Limits::DEFAULT });
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, 4 * PAGE, RW)).unwrap();
-    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    let iommu = two_regions(&machine);
+    let root = full_root_cell(&iommu);
     iommu.assign(function(0, 1), root).unwrap();
-    let [a, b] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
-    iommu.map(a, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
-    iommu.map(b, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    let [a, _] = cells_with_parts_of_both(&iommu);
     let mut change = iommu.change();
     change.unmap(root, range(MEMORY + 3 * PAGE, PAGE)).destroy(a);
     change.commit().unwrap();

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use cofferdam::addr::Rights;
+use cofferdam::CellId;
+use cofferdam::addr::{Region, Rights, SourceId};
+use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
@@ -16,6 +18,14 @@ use cofferdam_support::watched::{Call, Watched};
 use crate::audit::{INPUT, RW};
 
 const MEMORY: u64 = 0x6000_0000;
+
+/// A root cell with one region and one device.
+fn root_cell_with<H: Hal>(iommu: &Front<H>, region: Region, device: SourceId) -> CellId {
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region).unwrap();
+    iommu.assign(device, root).unwrap();
+    root
+}
 
 /// A unit fails while a cell is granted memory of the root cell, and then the root cell changes. Its disk and the card of
 /// the cell, which arrives with the grant if it was not there before, cannot both write that memory.
@@ -95,17 +105,13 @@ fn a_second_root_cell_does_not_get_what_is_withheld() {
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (disk, card) = (function(0, 1), function(1, 0));
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, LARGE, RW)).unwrap();
-    iommu.assign(disk, root).unwrap();
+    let root = root_cell_with(&iommu, region(MEMORY, MEMORY, LARGE, RW), disk);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
     assert!(write(&machine, card, INPUT, 1));
     machine.break_unit(0, Defect::QueueDead);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
     iommu.destroy_cell(root).unwrap();
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, LARGE, RW)).unwrap();
-    iommu.assign(disk, root).unwrap();
+    let root = root_cell_with(&iommu, region(MEMORY, MEMORY, LARGE, RW), disk);
     let both = (write(&machine, card, INPUT, 2), write(&machine, disk, MEMORY, 3));
     machine.abandon();
     assert_ne!(both, (true, true), "the cell that had it is not destroyed");
@@ -117,9 +123,7 @@ fn the_root_cell_has_again_what_was_withheld_more_than_once() {
     let machine = machine([UnitConfig::server()]);
     let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
     let (disk, card) = (function(0, 1), function(0, 2));
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY, MEMORY, 8 * PAGE, RW)).unwrap();
-    iommu.assign(disk, root).unwrap();
+    let root = root_cell_with(&iommu, region(MEMORY, MEMORY, 8 * PAGE, RW), disk);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.assign(card, cell).unwrap();
     for _ in 0..5 {
@@ -191,9 +195,7 @@ fn the_root_cell_loses_nothing_that_nobody_may_reach() {
     let limits = Limits { cells: 2, regions: 2, ..Limits::DEFAULT };
     let iommu = limited(&machine, &limits);
     let (disk, card) = (function(0, 1), function(0, 2));
-    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(root, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, 8 * LARGE, RW)).unwrap();
-    iommu.assign(disk, root).unwrap();
+    let root = root_cell_with(&iommu, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, 8 * LARGE, RW), disk);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.assign(card, cell).unwrap();
     // None of it is the root cell's: it lies below and above.
