@@ -10,11 +10,11 @@ use crate::memory::CELL_BYTES;
 use crate::stage::{Player, Stage, input};
 use crate::steps::{SCRATCH, SOURCE, region};
 
-fn words(told: Option<Coherency>) -> &'static str {
-    match told {
-        None => "told nothing",
-        Some(Coherency::NotEnforced) => "told to honour WBINVD from now on",
-        Some(Coherency::Enforced) => "told that it need not honour WBINVD any more",
+fn words(change: Option<Coherency>) -> &'static str {
+    match change {
+        None => "its coherency stays",
+        Some(Coherency::NotEnforced) => "from now on it honours WBINVD",
+        Some(Coherency::Enforced) => "it need not honour WBINVD any more",
     }
 }
 
@@ -122,14 +122,14 @@ impl Stage<'_> {
             let player = if from[0] == to[0] { &self.b } else { &self.a };
             let (device, comes) = (player.device.source(), from < to);
             let committed = if comes { self.iommu.assign(device, cell) } else { self.iommu.release(device) }?;
-            let (told, before, now) = (committed.coherency_change(cell), coherency(from), coherency(to));
+            let (change, before, now) = (committed.coherency_change(cell), coherency(from), coherency(to));
             let does = if comes { "comes" } else { "leaves" };
             let what = Words::new(format_args!(
                 "device {} {does}: the cell is told if that changes its coherency",
                 player.name
             ));
-            let ok = told == (now != before).then_some(now) && self.iommu.coherency(cell)? == now;
-            self.report.expect(ok, what.as_str(), format_args!("{before}, {}", words(told)));
+            let ok = change == (now != before).then_some(now) && self.iommu.coherency(cell)? == now;
+            self.report.expect(ok, what.as_str(), format_args!("{before}, {}", words(change)));
             if to == both {
                 self.the_tables_are_as_granted("both devices in one cell", 2)?;
             }
