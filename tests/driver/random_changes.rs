@@ -12,22 +12,23 @@ use cofferdam_support::tables::of_machine;
 
 use crate::audit::{INPUT, RW, assert_nothing_differs, reach};
 
-const MEMORY: u64 = 0x6000_0000;
-/// Pages that [`any_edits`] map.
-const PAGES: u64 = 6;
+pub(crate) const MEMORY: u64 = 0x6000_0000;
+/// Pages of memory that [`any_edits`] map, and of inputs where they do.
+pub(crate) const PAGES: u64 = 8;
 const SEEDS: u64 = 40;
 const STEPS: u64 = 150;
 
-/// Random edits of few cells, pages and devices.
-pub(crate) fn any_edits(random: &mut Random, cells: &[CellId], root: CellId) -> Vec<Edit> {
+/// Random edits of few cells, pages and devices. The root cell is never destroyed.
+pub(crate) fn any_edits(random: &mut Random, cells: &[CellId], root: Option<CellId>) -> Vec<Edit> {
     let count = random.between(1, 3);
     let mut edits = Vec::new();
     for _ in 0..count {
         let cell = random.of(cells);
-        let (page, device) = (random.below(PAGES), function(random.below(2) as u8, random.below(3) as u8));
-        let pages = random.between(1, 2);
-        let memory = MEMORY + page * PAGE;
-        let input = if cell == root { memory } else { INPUT + page * PAGE };
+        let device = function(random.below(2) as u8, random.below(3) as u8);
+        let pages = random.between(1, 3);
+        let mut page = || random.below(PAGES - pages + 1) * PAGE;
+        let memory = MEMORY + page();
+        let input = if Some(cell) == root { memory } else { INPUT + page() };
         let rights = random.of(&[RW, RW, Rights::READ, Rights::WRITE]);
         let region = region(input, memory, pages * PAGE, rights);
         edits.push(match random.below(12) {
@@ -37,7 +38,7 @@ pub(crate) fn any_edits(random: &mut Random, cells: &[CellId], root: CellId) -> 
             6 => Edit::Protect(cell, region.input, rights),
             7..10 => Edit::Assign(device, cell, DeviceConfig { device_tlb: random.one_in(2) }),
             10 => Edit::Release(device),
-            _ if random.one_in(4) && cell != root => Edit::Destroy(cell),
+            _ if random.one_in(4) && Some(cell) != root => Edit::Destroy(cell),
             _ => Edit::Release(device),
         });
     }
@@ -46,7 +47,7 @@ pub(crate) fn any_edits(random: &mut Random, cells: &[CellId], root: CellId) -> 
 
 /// The same, but cells stay.
 pub(crate) fn edits_that_keep_cells(random: &mut Random, cells: &[CellId], root: CellId) -> Vec<Edit> {
-    any_edits(random, cells, root).into_iter().filter(|edit| !matches!(edit, Edit::Destroy(_))).collect()
+    any_edits(random, cells, Some(root)).into_iter().filter(|edit| !matches!(edit, Edit::Destroy(_))).collect()
 }
 
 /// Two units, of which one may cache what is absent, with devices that have device-TLBs and others.
@@ -96,7 +97,7 @@ fn a_refused_change_leaves_no_trace() {
                 assert_eq!(made.create_cell(UNSAFE_INTERRUPTS), Ok(cell));
                 cells.push(cell);
             }
-            let edits = any_edits(&mut random, &cells, root);
+            let edits = any_edits(&mut random, &cells, Some(root));
             machines[0].allow_allocations(random.one_in(3).then(|| random.below(6)));
             let result = all.commit(&edits);
             machines[0].allow_allocations(None);
@@ -132,7 +133,7 @@ fn after_any_failure_the_tables_are_what_is_committed() {
             while cells.len() < 4 {
                 cells.push(iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
             }
-            let edits = any_edits(&mut random, &cells, root);
+            let edits = any_edits(&mut random, &cells, Some(root));
             for unit in 0..2 {
                 if random.one_in(3) {
                     machine.break_unit(unit, Defect::QueueErrorAfter(random.below(4)));

@@ -111,7 +111,7 @@ fn a_second_root_cell_does_not_get_what_is_withheld() {
     machine.break_unit(0, Defect::QueueDead);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
     iommu.destroy_cell(root).unwrap();
-    let root = root_cell_with(&iommu, region(MEMORY, MEMORY, LARGE, RW), disk);
+    root_cell_with(&iommu, region(MEMORY, MEMORY, LARGE, RW), disk);
     let both = (write(&machine, card, INPUT, 2), write(&machine, disk, MEMORY, 3));
     machine.abandon();
     assert_ne!(both, (true, true), "the cell that had it is not destroyed");
@@ -123,7 +123,7 @@ fn the_root_cell_has_again_what_was_withheld_more_than_once() {
     let machine = machine([UnitConfig::server()]);
     let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
     let (disk, card) = (function(0, 1), function(0, 2));
-    let root = root_cell_with(&iommu, region(MEMORY, MEMORY, 8 * PAGE, RW), disk);
+    root_cell_with(&iommu, region(MEMORY, MEMORY, 8 * PAGE, RW), disk);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.assign(card, cell).unwrap();
     for _ in 0..5 {
@@ -195,7 +195,7 @@ fn the_root_cell_loses_nothing_that_nobody_may_reach() {
     let limits = Limits { cells: 2, regions: 2, ..Limits::DEFAULT };
     let iommu = limited(&machine, &limits);
     let (disk, card) = (function(0, 1), function(0, 2));
-    let root = root_cell_with(&iommu, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, 8 * LARGE, RW), disk);
+    root_cell_with(&iommu, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, 8 * LARGE, RW), disk);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.assign(card, cell).unwrap();
     // None of it is the root cell's: it lies below and above.
