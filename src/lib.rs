@@ -37,6 +37,8 @@
 //! }
 //! ```
 #![cfg_attr(not(test), no_std)]
+// A guard that is dropped at once guards nothing.
+#![deny(let_underscore_drop)]
 #![cfg_attr(
     not(feature = "internals"),
     allow(unreachable_pub, reason = "`internals` exports what is beneath the front")

@@ -132,7 +132,7 @@ impl<F: Format> PageTable<F> {
     #[inline(never)]
     fn fill(&self, hal: &impl Hal, start: u64, last: u64, plan: &Plan, edit: &mut TableEdit<F>) {
         let mut path: Vec<Filling<'_, _>, MAX_LEVELS> = Vec::new();
-        let _ = path.push(self.come_to(hal, self.top(), start, last, edit));
+        drop(path.push(self.come_to(hal, self.top(), start, last, edit)));
         while let Some(filling) = path.last_mut() {
             if filling.full {
                 let full = path.pop().map(|full| full.table());
@@ -165,7 +165,7 @@ impl<F: Format> PageTable<F> {
             filling.full = slot.last == filling.last;
             filling.start = slot.last.wrapping_add(1);
             if let Some(below) = below {
-                let _ = path.push(self.come_to(hal, below, start, slot.last, edit));
+                drop(path.push(self.come_to(hal, below, start, slot.last, edit)));
             }
         }
     }

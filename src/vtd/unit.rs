@@ -1,7 +1,4 @@
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use heapless::Vec;
-use spin::{Mutex, MutexGuard};
 use tock_registers::interfaces::Readable;
 
 use super::command::Command;
@@ -12,6 +9,7 @@ use super::invalidation::list::{CommandList, EVERYTHING};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
 use super::registers::{GSTS, Registers};
+use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use super::tables::Tables;
 use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};

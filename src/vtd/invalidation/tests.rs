@@ -5,5 +5,7 @@ mod fake_unit;
 mod on_model;
 mod queue;
 mod recovery;
+mod registers_unit;
 mod schedules;
 mod two_cpus;
+mod whole_unit;

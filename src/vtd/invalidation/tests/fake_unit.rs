@@ -86,6 +86,8 @@ pub(super) struct Hardware {
     /// How often each invalidation was done.
     pub executed: HashMap<u64, u32>,
     pub refused: HashSet<u64>,
+    /// Both, in the order in which they came: the words of the descriptor, and whether it was executed.
+    pub order: Vec<([u64; 2], bool)>,
     /// What the refused waits would have stored, and whether that was there each time.
     pub refused_waits: HashMap<u32, bool>,
     pub timeouts: u32,
@@ -135,6 +137,7 @@ impl FakeUnit {
             posted: Vec::new(),
             executed: HashMap::new(),
             refused: HashSet::new(),
+            order: Vec::new(),
             refused_waits: HashMap::new(),
             timeouts: 0,
             unanswered: HashMap::new(),
@@ -221,7 +224,7 @@ impl Hardware {
         }
         let at = (self.address & !0xfff) + self.head * 16;
         let words = [at, at + 8].map(|at| unit.memory(at).load(Ordering::SeqCst));
-        if !matches!(kind(words), 2 | 3 | 5) {
+        if !matches!(kind(words), 1 | 2 | 3 | 5) {
             self.wrongs.push(std::format!("slot {} holds {words:x?}", self.head));
         }
         let after = self.manners.refuses_after;
@@ -241,6 +244,7 @@ impl Hardware {
                 *self.refused_waits.entry(data).or_insert(stored) &= stored;
             } else {
                 self.refused.insert(words[1] >> 12);
+                self.order.push((words, false));
             }
             self.record = self.record & !0xf | 4;
             return self.stop(IQE);
@@ -265,11 +269,12 @@ impl Hardware {
             return;
         }
         match kind(words) {
-            2 => {
+            1 | 2 => {
+                self.order.push((words, true));
                 *self.executed.entry(words[1] >> 12).or_default() += 1;
                 self.in_flight[index].1 = Stage::Done;
             }
-            3 if ahead().all(|&(words, stage)| kind(words) != 2 || stage == Stage::Done) => {
+            3 if ahead().all(|&(words, stage)| !matches!(kind(words), 1 | 2) || stage == Stage::Done) => {
                 self.in_flight[index].1 = Stage::Sent;
                 let to = requester(words);
                 let sent = |&&(words, stage): &&([u64; 2], Stage)| stage == Stage::Sent && requester(words) == to;

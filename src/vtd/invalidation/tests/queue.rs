@@ -60,7 +60,7 @@ fn a_full_queue_says_so_writes_nothing_and_has_room_again() {
 fn a_batch_waits_for_all_the_room_that_it_takes() {
     let mut bench = Bench::new(256, 3, Manners { asleep: true, ..Manners::default() });
     let (first, devices) = (bench.batch(119, &[], 0), bench.batch(0, &[7; 4], 0));
-    let _ = bench.submit(&first).unwrap();
+    drop(bench.submit(&first).unwrap());
     // Room for seven, and each of a device counts twice.
     let error = bench.queue.begin(&bench.registers(), empty(), devices.into_iter(), 1000).unwrap_err();
     assert!(matches!(error, UnitError::Timeout { register: "IQH_REG", bit: "QH", .. }), "{error}");

@@ -16,21 +16,22 @@ use queue::Queue;
 
 #[path = "../queue.rs"]
 #[allow(dead_code, clippy::duplicate_mod, reason = "with other locks and atomics, and a part is enough here")]
-mod queue;
+pub(super) mod queue;
 
 /// In place of `vtd::sync`.
-mod sync {
-    pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering, fence};
+pub(super) mod sync {
+    pub(in crate::vtd::invalidation::tests) use shuttle::sync::MutexGuard;
+    pub(in crate::vtd::invalidation::tests) use shuttle::sync::atomic::{AtomicU64, Ordering, fence};
 
     #[derive(Debug)]
-    pub(super) struct Mutex<T>(shuttle::sync::Mutex<T>);
+    pub(in crate::vtd::invalidation::tests) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
-        pub(super) fn new(value: T) -> Self {
+        pub(in crate::vtd::invalidation::tests) fn new(value: T) -> Self {
             Self(shuttle::sync::Mutex::new(value))
         }
 
-        pub(super) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+        pub(in crate::vtd::invalidation::tests) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap()
         }
     }
@@ -89,7 +90,7 @@ impl Bench {
     }
 }
 
-fn explore(test: impl Fn() + Send + Sync + 'static, schedules: usize) {
+pub(super) fn explore(test: impl Fn() + Send + Sync + 'static, schedules: usize) {
     let test = Arc::new(test);
     let again = Arc::clone(&test);
     shuttle::check_random(move || test(), schedules);
