@@ -17,12 +17,12 @@ pub(crate) fn root_table(machine: &Machine) -> u64 {
 }
 
 /// Where the context entry of a function of bus 0 is.
-fn context(machine: &Machine, device: u8) -> PhysAddr {
+pub(crate) fn context(machine: &Machine, device: u8) -> PhysAddr {
     PhysAddr::new((peek(machine, root_table(machine)) & !0xfff) + u64::from(device) * 8 * 16)
 }
 
 /// The entry at `level`, 1 to 3, over an input address of a function of bus 0, in tables of 3 levels.
-fn entry_over(machine: &Machine, device: u8, input: u64, level: u32) -> PhysAddr {
+pub(crate) fn entry_over(machine: &Machine, device: u8, input: u64, level: u32) -> PhysAddr {
     let mut table = peek(machine, context(machine, device).as_u64()) & !0xfff;
     for above in (level..=3).rev() {
         let at = table + (input >> (12 + 9 * (above - 1)) & 0x1ff) * 8;

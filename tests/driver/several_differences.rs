@@ -1,0 +1,140 @@
+//! T3: audits of tables in which several things are wrong at once: each is reported, and counted.
+
+use cofferdam::addr::PhysAddr;
+use cofferdam::iommu::Difference;
+use cofferdam_model::{BridgeKind, UnitConfig};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+
+use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit};
+use crate::differences::{context, entry_over};
+
+/// T3: two regions of a table that two devices use lead to memory of another cell.
+#[test]
+fn each_region_is_reported_of_each_device_and_owner() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let a = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    iommu.map(a, region(INPUT + LARGE, MEMORY_A + LARGE, PAGE, RW)).unwrap();
+    iommu.assign(function(0, 5), a).unwrap();
+    // Each owner has one of the pages.
+    let b = cell_with(&iommu, region(0, MEMORY_B, PAGE, RW), function(0, 4));
+    let c = cell_with(&iommu, region(0, MEMORY_B + LARGE, PAGE, RW), function(0, 6));
+    assert_nothing_differs(&iommu, "before");
+    for offset in [0, LARGE] {
+        machine.flip(entry_over(&machine, 3, INPUT + offset, 1), MEMORY_A ^ MEMORY_B);
+    }
+    let found = audit(&iommu);
+    for (source, (offset, owner)) in
+        [3, 5].iter().flat_map(|device| [(0, b), (LARGE, c)].map(|wrong| (function(0, *device), wrong)))
+    {
+        let memory = (PhysAddr::new(MEMORY_B + offset), PhysAddr::new(MEMORY_B + offset + PAGE - 1));
+        for expected in [
+            Difference::ExtraMapping { source, region: region(INPUT + offset, MEMORY_B + offset, PAGE, RW) },
+            Difference::MissingMapping { source, region: region(INPUT + offset, MEMORY_A + offset, PAGE, RW) },
+            Difference::CrossesCells { source, cell: Some(a), owner, memory },
+        ] {
+            assert!(found.contains(&expected), "{expected} is missing in {found:?}");
+        }
+    }
+    assert_eq!(found.len(), 2 * 2 * 3, "{found:?}");
+}
+
+/// T3: one page of a cell is another cell's first page and its second region's, by a run that crosses both.
+#[test]
+fn a_run_over_memory_of_two_regions_is_reported_for_both() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let a = cell_with(&iommu, region(INPUT, MEMORY_A, 4 * PAGE, RW), function(0, 3));
+    let b = cell_with(&iommu, region(0, MEMORY_B, PAGE, RW), function(0, 4));
+    iommu.map(b, region(LARGE, MEMORY_B + 3 * PAGE, PAGE, RW)).unwrap();
+    for page in 0..4 {
+        machine.flip(entry_over(&machine, 3, INPUT + page * PAGE, 1), MEMORY_A ^ MEMORY_B);
+    }
+    let crossings: Vec<_> =
+        audit(&iommu).into_iter().filter(|it| matches!(it, Difference::CrossesCells { .. })).collect();
+    let expected = [0, 3].map(|page| {
+        let first = MEMORY_B + page * PAGE;
+        let memory = (PhysAddr::new(first), PhysAddr::new(first + PAGE - 1));
+        Difference::CrossesCells { source: function(0, 3), cell: Some(a), owner: b, memory }
+    });
+    assert_eq!(crossings, expected);
+}
+
+/// T3: all source-ids of a device behind a bridge, and each of several devices.
+#[test]
+fn each_source_id_that_is_blocked_is_reported() {
+    let machine = machine([UnitConfig::client()]);
+    machine.add_bridge(function(0, 0x1e), BridgeKind::Conventional, 3..=4);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(3, 5));
+    for device in [3, 4] {
+        iommu.assign(function(0, device), cell).unwrap();
+    }
+    let ids = [function(0, 3), function(0, 4), function(0, 0x1e)];
+    for id in ids {
+        machine.flip(context(&machine, id.device()), 1);
+    }
+    let mut found = audit(&iommu);
+    found.retain(|it| matches!(it, Difference::Blocked { .. }));
+    assert_eq!(found.len(), ids.len(), "{found:?}");
+    for source in ids {
+        assert!(found.contains(&Difference::Blocked { source, cell }), "{source}: {found:?}");
+    }
+}
+
+/// T3: two source-ids of nobody, and what each reaches.
+#[test]
+fn each_source_id_of_nobody_is_reported_with_what_it_reaches() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let a = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    for stranger in [8, 9] {
+        for half in [0, 8] {
+            let word = peek(&machine, context(&machine, 3).as_u64() + half);
+            machine.flip(context(&machine, stranger) + half, word);
+        }
+    }
+    let found = audit(&iommu);
+    let memory = (PhysAddr::new(MEMORY_A), PhysAddr::new(MEMORY_A + PAGE - 1));
+    let expected: Vec<_> = [8, 9]
+        .map(|stranger| function(0, stranger))
+        .into_iter()
+        .flat_map(|source| {
+            [
+                Difference::UnassignedSource { source },
+                Difference::ExtraMapping { source, region: region(INPUT, MEMORY_A, PAGE, RW) },
+                Difference::CrossesCells { source, cell: None, owner: a, memory },
+            ]
+        })
+        .collect();
+    // All tables together are read for strangers: the second one finds that none is left.
+    let cut_short = found.iter().filter(|it| matches!(it, Difference::TooManyTables { .. })).count();
+    let whole: Vec<_> = found.iter().filter(|it| !matches!(it, Difference::TooManyTables { .. })).copied().collect();
+    assert!(whole == expected || (cut_short == 1 && whole == expected[..4]), "{found:?}");
+}
+
+/// T3: each device whose table has no end is reported, and the bound of one is not that of the next.
+#[test]
+fn each_table_without_an_end_is_reported() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    for (device, memory) in [(3, MEMORY_A), (4, MEMORY_B)] {
+        cell_with(&iommu, region(INPUT, memory, PAGE, RW), function(0, device));
+        let root = peek(&machine, context(&machine, device).as_u64()) & !0xfff;
+        for index in 0..512 {
+            let at = PhysAddr::new(root + index * 8);
+            machine.flip(at, peek(&machine, at.as_u64()) ^ (root | 3));
+        }
+    }
+    let whole = cell_with(&iommu, region(INPUT, MEMORY_B + LARGE, PAGE, RW), function(0, 7));
+    let found = audit(&iommu);
+    for source in [3, 4].map(|device| function(0, device)) {
+        let endless = found.iter().filter(|it| **it == Difference::TooManyTables { source }).count();
+        assert_eq!(endless, 1, "{source}: {found:?}");
+    }
+    let of_whole =
+        |it: &&Difference| matches!(it, Difference::MissingMapping { source, .. } if *source == function(0, 7));
+    assert_eq!(found.iter().find(of_whole), None, "{whole:?} is read to its end");
+}
