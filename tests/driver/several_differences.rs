@@ -8,7 +8,7 @@ use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
 use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit};
-use crate::differences::{context, entry_over};
+use crate::differences::{context, entry_over, root_table};
 
 /// T3: two regions of a table that two devices use lead to memory of another cell.
 #[test]
@@ -62,19 +62,20 @@ fn a_run_over_memory_of_two_regions_is_reported_for_both() {
     assert_eq!(crossings, expected);
 }
 
-/// T3: all source-ids of a device behind a bridge, and each of several devices.
+/// T3: all source-ids of a device behind a bridge, and those of another device.
 #[test]
 fn each_source_id_that_is_blocked_is_reported() {
     let machine = machine([UnitConfig::client()]);
-    machine.add_bridge(function(0, 0x1e), BridgeKind::Conventional, 3..=4);
+    machine.add_bridge(function(0, 0x1e), BridgeKind::ExpressToPci, 3..=4);
     let iommu = enabled(&machine);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(3, 5));
-    for device in [3, 4] {
-        iommu.assign(function(0, device), cell).unwrap();
-    }
-    let ids = [function(0, 3), function(0, 4), function(0, 0x1e)];
-    for id in ids {
-        machine.flip(context(&machine, id.device()), 1);
+    iommu.assign(function(0, 3), cell).unwrap();
+    let mut ids = iommu.topology().requesters(iommu.hal(), function(3, 5)).unwrap().ids().to_vec();
+    assert!(ids.len() > 1, "{ids:?}");
+    ids.push(function(0, 3));
+    for id in &ids {
+        let table = peek(&machine, root_table(&machine) + u64::from(id.bus()) * 16) & !0xfff;
+        machine.flip(PhysAddr::new(table + u64::from(id.device()) * 8 * 16), 1);
     }
     let mut found = audit(&iommu);
     found.retain(|it| matches!(it, Difference::Blocked { .. }));
