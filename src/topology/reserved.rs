@@ -1,3 +1,6 @@
+//! Memory that the firmware's table reserves for devices. It is mapped when a new domain is filled: `fill_domain` in
+//! `iommu/transaction/provide.rs`.
+
 use crate::addr::{IovaRange, Region};
 
 /// Memory that firmware or hardware set up for a device before the driver came, and that the device goes on using:
