@@ -21,7 +21,7 @@ pub(super) mod queue;
 /// In place of `vtd::sync`.
 pub(super) mod sync {
     pub(in crate::vtd::invalidation::tests) use shuttle::sync::MutexGuard;
-    pub(in crate::vtd::invalidation::tests) use shuttle::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(in crate::vtd::invalidation::tests) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
     #[derive(Debug)]
     pub(in crate::vtd::invalidation::tests) struct Mutex<T>(shuttle::sync::Mutex<T>);
