@@ -29,7 +29,7 @@ fn each_region_is_reported_of_each_device_and_owner() {
     for (source, (offset, owner)) in
         [3, 5].iter().flat_map(|device| [(0, b), (LARGE, c)].map(|wrong| (function(0, *device), wrong)))
     {
-        let memory = (PhysAddr::new(MEMORY_B + offset), PhysAddr::new(MEMORY_B + offset + PAGE - 1));
+        let memory = outputs(MEMORY_B + offset, PAGE);
         for expected in [
             Difference::ExtraMapping { source, region: region(INPUT + offset, MEMORY_B + offset, PAGE, RW) },
             Difference::MissingMapping { source, region: region(INPUT + offset, MEMORY_A + offset, PAGE, RW) },
@@ -56,7 +56,7 @@ fn a_run_over_memory_of_two_regions_is_reported_for_both() {
         audit(&iommu).into_iter().filter(|it| matches!(it, Difference::CrossesCells { .. })).collect();
     let expected = [0, 3].map(|page| {
         let first = MEMORY_B + page * PAGE;
-        let memory = (PhysAddr::new(first), PhysAddr::new(first + PAGE - 1));
+        let memory = outputs(first, PAGE);
         Difference::CrossesCells { source: function(0, 3), cell: Some(a), owner: b, memory }
     });
     assert_eq!(crossings, expected);
@@ -98,7 +98,7 @@ fn each_source_id_of_nobody_is_reported_with_what_it_reaches() {
         }
     }
     let found = audit(&iommu);
-    let memory = (PhysAddr::new(MEMORY_A), PhysAddr::new(MEMORY_A + PAGE - 1));
+    let memory = outputs(MEMORY_A, PAGE);
     let expected: Vec<_> = [8, 9]
         .map(|stranger| function(0, stranger))
         .into_iter()

@@ -34,6 +34,10 @@ pub(super) mod sync {
         pub(in crate::vtd::invalidation::tests) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap()
         }
+
+        pub(in crate::vtd::invalidation::tests) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().unwrap()
+        }
     }
 }
 

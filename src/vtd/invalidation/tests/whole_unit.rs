@@ -35,8 +35,14 @@ mod invalidation {
 }
 
 const SOON: u64 = 2_000_000;
-const CONFIG: UnitConfig =
-    UnitConfig { host_bits: 52, timeout_ns: SOON, device_timeout_ns: SOON, queue_slots: 256, device_tlbs: 0 };
+const CONFIG: UnitConfig = UnitConfig {
+    host_bits: 52,
+    timeout_ns: SOON,
+    device_timeout_ns: SOON,
+    queue_slots: 256,
+    device_tlbs: 0,
+    max_leaf_level: 3,
+};
 
 struct Bench<H> {
     hal: H,
@@ -45,7 +51,7 @@ struct Bench<H> {
 
 impl<H: Hal> Bench<H> {
     fn new(hal: H, capabilities: Capabilities, invalidator: Invalidator) -> Arc<Self> {
-        let mut unit = VtdUnit::new(WINDOW, 0, CONFIG, capabilities);
+        let mut unit = VtdUnit::new(WINDOW, 0, CONFIG, Ok(capabilities));
         unit.invalidator = Some(invalidator);
         unit.on = true;
         Arc::new(Self { hal, unit })
@@ -165,7 +171,7 @@ fn a_refusal_is_owed_until_a_later_flush_of_everything() {
         move || {
             let manners = Manners { refuses_after: Some(0), ..Manners::default() };
             let hal = FakeUnit::new(256, thread_rng().r#gen(), manners, thread::yield_now);
-            let queue = Queue::new(&hal, 256, 52).unwrap();
+            let queue = Queue::new(&hal, 256, 52, false).unwrap();
             queue.start(&registers::Registers { hal: &hal, window: WINDOW }, SOON).unwrap();
             let bench = Bench::new(hal, QEMU, Invalidator::Queue(queue));
             bench.flush_page(1, 1).unwrap_err();
