@@ -295,7 +295,8 @@ fn reserved_memory_that_is_left_out_is_not_shared() {
     }
     let iommu = any_front(&machine, &in_common(&machine)[0]);
     cell_of(&iommu, UNSAFE_INTERRUPTS, &[a]);
-    cell_of(&iommu, CellConfig { leave_out_relaxable: true, ..UNSAFE_INTERRUPTS }, &[b]);
+    let second = iommu.create_cell(CellConfig { leave_out_relaxable: true, ..UNSAFE_INTERRUPTS }).unwrap();
+    iommu.assign(b, second).unwrap();
     assert!(write(&machine, a, RESERVED, 1) && !write(&machine, b, RESERVED, 1));
     let text = "0000:00:04.0 is refused: firmware reserves memory for it and for 0000:00:03.0, which another cell has";
     iommu.release(b).unwrap();

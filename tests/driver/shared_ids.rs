@@ -175,6 +175,7 @@ fn a_conventional_bridge_on_pci_has_its_own_id() {
         let cell = alone(&iommu, device).unwrap();
         iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
         assert!(write(&machine, device, INPUT, 1), "{device}");
+        iommu.destroy_cell(cell).unwrap();
     }
 }
 
