@@ -30,7 +30,7 @@ impl CoherencyPolicy {
 /// Whether a device is reset when it leaves its cell (Function Level Reset, by PCI Express or by Advanced Features).
 ///
 /// What a cell has had a device do, it may still do in its next cell, as soon as that switches bus mastering on: to
-/// addresses that mean something else there. A reset makes it forget. It takes 100 ms, for eight devices of a change at a time.
+/// addresses that mean something else there. A reset makes it forget. It takes 100 ms, for all devices of a change at a time.
 ///
 /// Afterwards the device has its base addresses, their sizes and the rest of its header as before, with bus mastering off, and
 /// what its virtual functions are to have; of its other capabilities only Device Control, Device Control 2 and Access Control
