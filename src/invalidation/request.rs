@@ -97,7 +97,7 @@ pub(crate) struct Flush<'s> {
     /// All that the unit itself has cached.
     everything: bool,
     /// That, and all that the unit's devices have: whatever else was asked before is asked with it.
-    makes_up: bool,
+    repeats_failed: bool,
     entries: Vec<StaleEntry, ENTRIES>,
     /// All translations.
     translations: bool,
@@ -116,7 +116,7 @@ impl<'s> Flush<'s> {
     pub(crate) fn new(targets: List<'s, StaleDeviceTlb>) -> Self {
         Self {
             everything: false,
-            makes_up: false,
+            repeats_failed: false,
             entries: Vec::new(),
             translations: false,
             domains: Vec::new(),
@@ -138,16 +138,17 @@ impl<'s> Flush<'s> {
         self.not_cached(unit);
     }
 
-    /// All that the unit has, and its devices with these device-TLBs, which are all. That makes up for flushes that failed.
+    /// All that the unit has, and its devices with these device-TLBs, which are all. That repeats flushes that failed.
     pub(crate) fn everything(&mut self, device_tlbs: impl Iterator<Item = DeviceTlb>) {
-        (self.everything, self.makes_up) = (true, true);
+        (self.everything, self.repeats_failed) = (true, true);
         device_tlbs.for_each(|device| self.device_tlb(device));
     }
 
     /// Forgets what was collected.
     pub(crate) fn clear(&mut self) {
-        let Self { everything, makes_up, entries, translations, domains, pages, targets, write_buffer, avoided } = self;
-        (*everything, *makes_up, *translations, *write_buffer, *avoided) = (false, false, false, false, 0);
+        let Self { everything, repeats_failed, entries, translations, domains, pages, targets, write_buffer, avoided } =
+            self;
+        (*everything, *repeats_failed, *translations, *write_buffer, *avoided) = (false, false, false, false, 0);
         entries.clear();
         domains.clear();
         pages.clear();
@@ -278,9 +279,9 @@ impl Flush<'_> {
         self.avoided
     }
 
-    /// True if it makes up for flushes that failed.
-    pub(crate) fn makes_up(&self) -> bool {
-        self.makes_up
+    /// True if it repeats flushes that failed.
+    pub(crate) fn repeats_failed(&self) -> bool {
+        self.repeats_failed
     }
 
     /// True if the write buffer has to be flushed: an invalidation of the unit's own caches does that, too.

@@ -37,7 +37,7 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     change.begin();
 
     // What is revoked comes first, and is flushed before anything is granted. In this order a device leaves its cell:
-    change.make_up_for_failed_flushes();
+    change.repeat_failed_flushes();
     change.empty_device_tlbs(); // its ATS is off, and it has no translations of its own any more;
     change.revoke(); // its entry lets nothing through,
     change.flush(); // and its unit has confirmed that nothing gets through;

@@ -246,7 +246,7 @@ impl VtdUnit {
             // SAFETY: the unit has confirmed that it does not translate.
             unsafe { tables.free(hal) };
         }
-        *self.made_up.get_mut() = *self.failed_flushes.get_mut();
+        *self.repeated.get_mut() = *self.failed_flushes.get_mut();
         Ok(())
     }
 }

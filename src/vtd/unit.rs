@@ -25,8 +25,8 @@ use crate::invalidation::{DeviceTlb, Flush};
 pub(crate) struct VtdBegun {
     write_buffer: bool,
     work: Submitted,
-    /// How many of the flushes that failed it makes up for.
-    makes_up_for: u64,
+    /// How many of the flushes that failed it repeats.
+    repeats: u64,
 }
 
 #[derive(Debug)]
@@ -78,9 +78,9 @@ pub(crate) struct VtdUnit {
     pub(super) failed: AtomicBool,
     /// Why nothing is done with the unit at all.
     pub(super) unusable: Option<UnitError>,
-    /// Flushes that failed although the unit goes on, and how many of them were made up for.
+    /// Flushes that failed although the unit goes on, and how many of them were repeated by one that was confirmed.
     pub(super) failed_flushes: AtomicU64,
-    pub(super) made_up: AtomicU64,
+    pub(super) repeated: AtomicU64,
     /// Commands, and what is done through registers: one at a time.
     turn: Mutex<()>,
     pub(super) reader: Mutex<()>,
@@ -132,7 +132,7 @@ impl VtdUnit {
             failed: AtomicBool::new(unusable.is_some()),
             unusable,
             failed_flushes: AtomicU64::new(0),
-            made_up: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
             turn: Mutex::new(()),
             reader: Mutex::new(()),
             counters: Counters::new(),
@@ -248,7 +248,7 @@ impl VtdUnit {
 
     /// True if a flush failed, and no flush of [everything](Flush::everything) that came after it was confirmed.
     pub(crate) fn needs_full_flush(&self) -> bool {
-        self.failed_flushes.load(Ordering::Acquire) > self.made_up.load(Ordering::Acquire)
+        self.failed_flushes.load(Ordering::Acquire) > self.repeated.load(Ordering::Acquire)
     }
 
     /// Has the unit begin what `flush` lists, without waiting; nothing is left to be done if `None`.
@@ -268,7 +268,7 @@ impl VtdUnit {
             return Ok(None);
         }
         self.check_alive()?;
-        let makes_up_for = if flush.makes_up() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
+        let repeats = if flush.repeats_failed() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
         let work = match &self.invalidator {
             _ if flush.is_empty() => Submitted::Nothing,
             None => return Err(UnitError::Failed { unit: self.window }),
@@ -279,7 +279,7 @@ impl VtdUnit {
             }
             Some(Invalidator::Registers) => Submitted::Registers(list.few()),
         };
-        Ok(Some(VtdBegun { write_buffer, work, makes_up_for }))
+        Ok(Some(VtdBegun { write_buffer, work, repeats }))
     }
 
     /// Does what is left of a flush that was begun, and waits for it. Holds up nobody but others who do so with this unit.
@@ -301,7 +301,7 @@ impl VtdUnit {
     }
 
     fn do_rest(&self, hal: &impl Hal, begun: VtdBegun) -> Result<(), UnitError> {
-        let VtdBegun { write_buffer, work, makes_up_for } = begun;
+        let VtdBegun { write_buffer, work, repeats } = begun;
         if write_buffer {
             let _turn = self.take_turn()?;
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
@@ -321,7 +321,7 @@ impl VtdUnit {
             }
             _ => {}
         }
-        self.made_up.fetch_max(makes_up_for, Ordering::AcqRel);
+        self.repeated.fetch_max(repeats, Ordering::AcqRel);
         Ok(())
     }
 

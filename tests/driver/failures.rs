@@ -157,11 +157,11 @@ fn what_a_refused_flush_left_is_gone_before_the_next_grant() {
         let others = submitted(&|| {
             iommu.assign(elsewhere, other).unwrap();
         });
-        assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit has nothing to make up for");
+        assert_eq!(others, if caching { 3 } else { 0 }, "{name}: the other unit has nothing to repeat");
         machine.break_unit(1, Defect::QueueErrorAfter(1));
         assert!(
             matches!(iommu.assign(new, cell), Err(Error::Unit(UnitError::Queue { .. }))),
-            "{name}: it still has to make up for it"
+            "{name}: it still has to repeat it"
         );
         assert_eq!(read(&machine, new, INPUT + PAGE), None, "{name}");
         let with_everything = submitted(&|| {
@@ -452,7 +452,7 @@ fn beside_a_dead_unit<T>(then: impl FnOnce(&Front<&Machine>, [CellId; 2]) -> T) 
 /// What the guide says to do after `Queue`: a change of the same cell has the unit asked for everything first. The same
 /// `unmap` is refused, since the tables have lost the range.
 #[test]
-fn the_next_change_of_a_cell_makes_up_for_a_failed_unmap() {
+fn the_next_change_of_a_cell_repeats_a_failed_flush() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let card = function(0, 2);

@@ -56,7 +56,7 @@ fn they_stay_for_a_dead_unit_whatever_changes_succeed_later() {
 }
 
 #[test]
-fn they_come_back_when_the_unit_has_made_up_for_a_failed_flush() {
+fn they_come_back_when_the_unit_has_repeated_a_failed_flush() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     let (cell, before) = taken_out_while(Defect::QueueErrorAfter(0), &machine, &iommu);

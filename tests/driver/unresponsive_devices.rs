@@ -157,7 +157,7 @@ fn cells_of<H: Hal, const N: usize>(machine: &Machine, iommu: &Front<H>, devices
     })
 }
 
-/// A change that makes up for what another has left asks each device behind the unit; one of them does not answer that.
+/// A change that repeats a failed flush asks each device behind the unit; one of them does not answer that.
 #[test]
 fn one_that_another_change_releases_is_that_changes_business() {
     let machine = machine([UnitConfig::server()]);

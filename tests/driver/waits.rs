@@ -141,7 +141,7 @@ fn a_change_that_waits_for_room_holds_up_no_other_cell() {
     machine.check();
     let before = iommu.statistics().descriptors;
     iommu.map(cells[0], region(INPUT, MEMORY, PAGE, RW)).unwrap();
-    assert_eq!(iommu.statistics().descriptors, before, "the unit has nothing to make up for");
+    assert_eq!(iommu.statistics().descriptors, before, "the unit has nothing to repeat");
 }
 
 /// The same where nothing is kept of devices with a device-TLB.
@@ -161,9 +161,9 @@ fn a_change_waits_for_room_also_without_device_tlbs() {
 #[test]
 fn a_device_tlb_is_emptied_although_the_queue_was_full() {
     // A device that somebody else had switched on comes, or one that is quarantined goes, but not one that stays;
-    // another call makes up first, or not.
+    // another call repeats the flush first, or not.
     let cases = [(true, false), (false, true), (false, false)].map(|case| [(case, false), (case, true)]);
-    for ((comes, goes), made_up) in cases.into_iter().flatten() {
+    for ((comes, goes), repeated) in cases.into_iter().flatten() {
         let machine = machine([UnitConfig::server()]);
         let stop = Stop::new();
         let device = function(0, 3);
@@ -200,14 +200,14 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
                 _ => iommu.unmap(own, range(INPUT + PAGE, PAGE)).unwrap(),
             },
             || {
-                if made_up {
+                if repeated {
                     machine.mend_unit(0);
                     iommu.mute(function(1, 31), true).unwrap();
                 }
                 assert_eq!(asked.take(), 0);
             },
         );
-        assert_eq!(asked.take() > 0, comes || goes, "{comes}, {goes}, made up: {made_up}");
+        assert_eq!(asked.take() > 0, comes || goes, "{comes}, {goes}, repeated: {repeated}");
     }
 }
 

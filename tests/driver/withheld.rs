@@ -207,7 +207,7 @@ fn the_root_cell_loses_nothing_that_nobody_may_reach() {
         machine.mend_unit(0);
         assert!(write(&machine, disk, MEMORY + 10 * LARGE, 1));
     }
-    // The unit makes up for what failed, and this succeeds.
+    // The unit repeats what failed, and this succeeds.
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     assert!(write(&machine, disk, MEMORY + 10 * LARGE, 2), "nobody else ever had it");
 }

@@ -61,11 +61,10 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// A device of some cell is being reset for too long ([`Error::InChange`]), no unit serves the device, its unit is not on, or
-    /// there is no frame for the table that its entry is in: faults are
-    /// recorded as before, but for those of its source-ids that came before. Or its unit failed, or a device behind
-    /// it did not answer, which is quarantined as in a [change](Self::commit): the unit may have had to make up for an earlier
-    /// flush.
+    /// A device of some cell is being reset for too long ([`Error::InChange`]), no unit serves the device, its unit is not
+    /// on, or there is no frame for the table that its entry is in: faults are recorded as before, except those of its
+    /// source-ids that came before. Or its unit failed, or a device behind it did not answer, which is quarantined as in a
+    /// [change](Self::commit): the unit may have had an earlier flush to repeat.
     pub fn mute(&self, device: SourceId, muted: bool) -> Result<(), Error> {
         let mut call = Transaction::claim(self, &[], true)?;
         if !call.config.enabled {
@@ -87,7 +86,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let index = front.topology.unit_of(&front.hal, source).ok_or(Error::NoSuchDevice(source))?;
             if let Some((unit, flush)) = self.config.flushes.of(&front.units, index) {
                 unit.mute(&front.hal, source.into(), muted, flush)?;
-                self.make_up_for_failed_flush(index);
+                self.repeat_failed_flush(index);
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Asks the units that a change is about for everything, if a flush of theirs failed. Nothing is granted before that is
     /// done: they may still know what a domain-id was before it was free again (R33), and where a page was.
     #[inline(never)]
-    pub(super) fn make_up_for_failed_flushes(&mut self) {
+    pub(super) fn repeat_failed_flushes(&mut self) {
         let (scope, config) = (self.scope, &mut *self.config);
         for (index, unit, flush) in config.flushes.each(&self.front.units) {
             let is_concerned = || behind(&config.devices, index).any(|device| scope.has(device.cell));
@@ -40,7 +40,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// The same for one unit that a call is about which changes no cell.
-    pub(in crate::iommu) fn make_up_for_failed_flush(&mut self, unit: UnitIndex) {
+    pub(in crate::iommu) fn repeat_failed_flush(&mut self, unit: UnitIndex) {
         let (scope, config) = (self.scope, &mut *self.config);
         if let Some((_, flush)) = config.flushes.of(&self.front.units, unit).filter(|(unit, _)| unit.needs_full_flush())
         {
