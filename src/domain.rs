@@ -21,6 +21,8 @@ pub(crate) struct Domain {
     pub table: Table,
     /// A unit may know of it.
     pub published: bool,
+    /// It may lack memory that its cell has: there was no frame to split a page of which a part was to go.
+    pub incomplete: bool,
     /// Frames for the edits of the change that is under way.
     pub prealloc: Prealloc,
 }
@@ -29,7 +31,7 @@ impl Domain {
     /// A domain that maps nothing.
     pub(crate) fn new(hal: &impl Hal, id: DomainId, attributes: Attributes) -> Result<Self, NoFrame> {
         let table = Table::new(hal, &attributes)?;
-        Ok(Self { id, attributes, table, published: false, prealloc: Prealloc::none() })
+        Ok(Self { id, attributes, table, published: false, incomplete: false, prealloc: Prealloc::none() })
     }
 
     /// Maps a region, in a domain that no unit knows yet.
@@ -48,7 +50,11 @@ impl Domain {
     pub(crate) fn revoke_or_more(&mut self, hal: &impl Hal, range: IovaRange, but_for: Option<Rights>) -> Change {
         match (self.table.prepare_edit(hal, range), but_for) {
             (Ok(prealloc), Some(rights)) => self.table.protect(hal, range, rights, prealloc),
-            (prealloc, _) => self.table.unmap(hal, range, prealloc.unwrap_or(Prealloc::none())),
+            (Ok(prealloc), None) => self.table.unmap(hal, range, prealloc),
+            (Err(_), _) => {
+                self.incomplete = true;
+                self.table.unmap(hal, range, Prealloc::none())
+            }
         }
     }
 

@@ -8,7 +8,6 @@ use super::state::{Assignment, Cells, Config, Flushes, Root, Windows, Withheld, 
 use super::transaction::{UnitWork, Work};
 use crate::cell::{Cell, Part, Regions, SLACK};
 use crate::domain::Domain;
-use crate::hal::FrameList;
 use crate::invalidation::{Flush, StaleDeviceTlb};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 use crate::topology::{BridgeWindow, topology_words};
@@ -39,7 +38,6 @@ impl<'s> Parts<'s> {
             windows: Windows::new(carver.list(limits.windows)?),
             flushes: Flushes::new(flushes),
             scratch: Scratch::cut(carver, limits.device_tlbs)?,
-            quarantined: FrameList::new(),
         };
         let changes = carver.each(limits.changes, |carver| {
             let each = carver.each(units, |_| Ok(UnitWork::NONE))?;

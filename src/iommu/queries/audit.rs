@@ -45,7 +45,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// [`Error::NotEnabled`]; or [`Error::InChange`] if a change did not end in time. Nothing was compared.
     pub fn audit(&self, mut each: impl FnMut(Difference)) -> Result<Audit, Error> {
         let config = self.at_rest()?;
-        let quarantined_frames = config.quarantined.len() as u64;
+        let quarantined_frames = config.quarantined_frames() as u64;
         let mut audit =
             Audit { quarantined_frames, withheld: config.withheld.iter().count() as u64, ..Audit::default() };
         for (id, cell) in config.cells.iter() {

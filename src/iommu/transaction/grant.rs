@@ -10,8 +10,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Writes what the change grants, the entries of devices last.
     #[inline(never)]
     pub(super) fn grant(&mut self) {
-        // SAFETY: each unit has confirmed that it has nothing cached that leads to them.
-        unsafe { mem::replace(&mut self.work.freed, FrameList::new()).free(&self.front.hal) };
+        self.free_retired();
         self.grant_memory();
         self.grant_devices();
         self.free_frames_left();

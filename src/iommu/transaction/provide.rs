@@ -72,6 +72,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             cell.config.sharing.shares(&needs, can_enforce, &domain.attributes)
                 && u32::from(domain.id.get()) < features.domain_ids
                 && with.is_none_or(|(id, _)| domain.id == id)
+                && !domain.incomplete
         };
         let fitting = cell.domains.iter().find(fits).map(|domain| domain.id);
         match (fitting, with) {

@@ -44,20 +44,16 @@ impl<H: Hal> Transaction<'_, '_, H> {
             self.config.withhold(&self.front.hal, &self.front.units, self.scope, phase);
         }
         self.withdraw_grants();
-        self.give_back_freed(failed);
+        self.free_retired();
         self.end(false, !failed);
     }
 
-    /// Gives back the frames of domains that were taken out, unless a unit `failed`: it may still reach them.
-    #[inline(never)]
-    fn give_back_freed(&mut self, failed: bool) {
-        let freed = mem::replace(&mut self.work.freed, FrameList::new());
-        if failed {
-            self.config.quarantined.append(&self.front.hal, freed);
-        } else {
-            // SAFETY: each unit has confirmed that it has nothing cached that leads to them.
-            unsafe { freed.free(&self.front.hal) };
-        }
+    /// Gives back the frames of domains that were taken out.
+    pub(super) fn free_retired(&mut self) {
+        let retired = mem::replace(&mut self.work.freed, FrameList::new());
+        // SAFETY: a domain is taken out when its last device is released: each unit that ever knew of it has confirmed that it
+        // has nothing cached that leads to it. One that has not keeps its device, and so the domain.
+        unsafe { retired.free(&self.front.hal) };
     }
 
     /// Forgets devices that arrive, and domains that were made for them.
