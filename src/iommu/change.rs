@@ -19,6 +19,10 @@ impl<H: Hal> Iommu<'_, H> {
     /// those in use, and each unit gets one batch for what is taken away and, only where it caches what is absent, one
     /// for what is granted. Changes of other cells go on meanwhile.
     ///
+    /// If an earlier change failed in a unit that goes on, the unit [owes](super::RemappingUnit::owes_flush) a flush: each change
+    /// of a cell that has a device behind it repeats that first, also one that is refused. A change without edits repeats those
+    /// of all units, and fails if one of them does.
+    ///
     /// # Errors
     ///
     /// An edit cannot be made, or there is no room or no frame: nothing changed, no table and no device. The error is

@@ -32,12 +32,13 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     // what they need is got.
     if let Err(error) = change.plan(edits).and_then(|()| change.provide()) {
         change.unstage();
+        change.repeat_failed_flushes_alone();
         return Err(error);
     }
     change.begin();
 
     // What is revoked comes first, and is flushed before anything is granted. In this order a device leaves its cell:
-    change.repeat_failed_flushes();
+    change.repeat_failed_flushes(edits);
     change.empty_device_tlbs(); // its ATS is off, and it has no translations of its own any more;
     change.revoke(); // its entry lets nothing through,
     change.flush(); // and its unit has confirmed that nothing gets through;

@@ -1,8 +1,8 @@
 use cofferdam::CellId;
-use cofferdam::addr::{Iova, Rights};
+use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{Difference, Error};
+use cofferdam::iommu::{Difference, Edit, Error};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::cost::cost;
@@ -452,22 +452,74 @@ fn beside_a_dead_unit<T>(then: impl FnOnce(&Front<&Machine>, [CellId; 2]) -> T) 
     (machine, result)
 }
 
-/// What the guide says to do after `Queue`: a change of the same cell has the unit asked for everything first. The same
-/// `unmap` is refused, since the tables have lost the range.
-#[test]
-fn the_next_change_of_a_cell_repeats_a_failed_flush() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled(&machine);
-    let card = function(0, 2);
+/// A cell with a card whose memory is unmapped while its unit refuses a command: the card still reaches it.
+fn with_a_flush_owed(machine: &Machine) -> (Front<&Machine>, CellId, SourceId) {
+    let mut iommu = discover(machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let card = function(1, 2);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
-    assert!(write(&machine, card, INPUT, 1));
+    assert!(write(machine, card, INPUT, 1));
     machine.break_unit(0, Defect::QueueErrorAfter(0));
     assert!(matches!(iommu.unmap(cell, range(INPUT, PAGE)), Err(Error::Unit(_))));
     machine.mend_unit(0);
-    assert!(matches!(iommu.unmap(cell, range(INPUT, PAGE)), Err(Error::NotGranted(_))));
-    assert!(write(&machine, card, INPUT, 2), "the unit was not asked yet");
-    iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
-    assert!(!write(&machine, card, INPUT, 3));
+    assert!(write(machine, card, INPUT, 2), "the unit has it cached");
+    assert_eq!(owing(&iommu), [true, false]);
+    (iommu, cell, card)
+}
+
+fn owing(iommu: &Front<&Machine>) -> Vec<bool> {
+    iommu.units().map(|unit| unit.owes_flush).collect()
+}
+
+/// U12: each change of the cell has the unit asked for everything first: also the same `unmap`, which is refused since the
+/// tables have lost the range, and a change without edits.
+#[test]
+fn the_next_change_of_a_cell_repeats_a_failed_flush() {
+    type Change = fn(&Front<&Machine>, CellId) -> Result<(), Error>;
+    let again: Change = |iommu, cell| {
+        let result = iommu.unmap(cell, range(INPUT, PAGE));
+        assert!(matches!(result, Err(Error::NotGranted(_))), "{result:?}");
+        Ok(())
+    };
+    let changes: [Change; 3] = [
+        again,
+        |iommu, _| iommu.commit(&[]).map(drop),
+        |iommu, cell| iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).map(drop),
+    ];
+    for change in changes {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let (iommu, cell, card) = with_a_flush_owed(&machine);
+        // Another cell has nothing to do with that.
+        cell_with(&iommu, region(INPUT, MEMORY + 8 * LARGE, PAGE, RW), function(0, 1));
+        assert_eq!(owing(&iommu), [true, false]);
+        change(&iommu, cell).unwrap();
+        assert!(!write(&machine, card, INPUT, 3));
+        assert_eq!(owing(&iommu), [false, false]);
+        let before = iommu.statistics().descriptors;
+        iommu.commit(&[]).unwrap();
+        assert_eq!(iommu.statistics().descriptors, before, "once");
+        machine.check();
+    }
+}
+
+/// U12: a change without edits says that a unit still owes a flush, and one of a cell that has no device behind it succeeds.
+#[test]
+fn a_flush_that_cannot_be_repeated_fails_only_whom_it_concerns() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let (iommu, cell, card) = with_a_flush_owed(&machine);
+    let other = cell_with(&iommu, region(INPUT, MEMORY + 8 * LARGE, PAGE, RW), function(0, 1));
+    for edits in [&[][..], &[Edit::Map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW))]] {
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        assert!(matches!(iommu.commit(edits), Err(Error::Unit(UnitError::Queue { .. }))));
+        machine.mend_unit(0);
+        assert!(!write(&machine, card, INPUT + LARGE, 3), "nothing is granted");
+        assert_eq!(owing(&iommu), [true, false]);
+    }
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(other, range(INPUT, PAGE)).unwrap();
+    assert!(matches!(iommu.commit(&[]), Err(Error::Unit(UnitError::Timeout { .. }))));
+    iommu.map(other, region(INPUT, MEMORY + 8 * LARGE, PAGE, RW)).unwrap();
+    machine.abandon();
 }
 
 /// U8: without frames a table may lose more than the configuration says; no other device is given that table.

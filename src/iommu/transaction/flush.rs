@@ -1,12 +1,15 @@
 //! How units do what a change asks of them, and what follows if one does not.
 #![forbid(unsafe_code)]
 
+use core::mem;
+
 use super::Transaction;
 use super::outcomes::{Outcome, Outcomes};
 use crate::addr::Requester;
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::invalidation::Flush;
+use crate::iommu::edit::Edit;
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Assignment, CellSet, behind};
 use crate::limits::Limits;
@@ -26,26 +29,45 @@ fn everything(devices: &[Assignment], scope: CellSet, unit: UnitIndex, flush: &m
 }
 
 impl<H: Hal> Transaction<'_, '_, H> {
-    /// Asks the units that a change is about for everything, if a flush of theirs failed. Nothing is granted before that is
-    /// done: they may still know what a domain-id was before it was free again (R33), and where a page was.
+    /// Asks the units that a change is about for everything, if a flush of theirs failed; all units if it has no edits. Nothing
+    /// is granted before that is done: they may still know what a domain-id was before it was free again (R33), and where a
+    /// page was.
     #[inline(never)]
-    pub(super) fn repeat_failed_flushes(&mut self) {
-        let (scope, config) = (self.scope, &mut *self.config);
-        for (index, unit, flush) in config.flushes.each(&self.front.units) {
-            let is_concerned = || behind(&config.devices, index).any(|device| scope.has(device.cell));
-            if unit.needs_full_flush() && is_concerned() {
-                everything(&config.devices, scope, index, flush);
-            }
+    pub(super) fn repeat_failed_flushes(&mut self, edits: &[Edit]) {
+        let scope = self.scope;
+        self.repeat_failed_flushes_of(|devices, unit| {
+            edits.is_empty() || behind(devices, unit).any(|device| scope.has(device.cell))
+        });
+    }
+
+    /// The same for a change that is refused, which may be one that failed before: has its units do that and nothing else.
+    /// Whether they did is theirs to say.
+    #[inline(never)]
+    pub(super) fn repeat_failed_flushes_alone(&mut self) {
+        // Others may change its cells meanwhile.
+        let scope = mem::replace(&mut self.scope, CellSet::NONE);
+        let concerned = |devices: &[Assignment], unit| behind(devices, unit).any(|device| scope.has(device.cell));
+        if self.repeat_failed_flushes_of(concerned) {
+            self.flush();
         }
     }
 
     /// The same for one unit that a call is about which changes no cell.
     pub(in crate::iommu) fn repeat_failed_flush(&mut self, unit: UnitIndex) {
+        self.repeat_failed_flushes_of(|_, other| other == unit);
+    }
+
+    /// False if none of the units owes a flush.
+    fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&[Assignment], UnitIndex) -> bool) -> bool {
         let (scope, config) = (self.scope, &mut *self.config);
-        if let Some((_, flush)) = config.flushes.of(&self.front.units, unit).filter(|(unit, _)| unit.needs_full_flush())
-        {
-            everything(&config.devices, scope, unit, flush);
+        let mut any = false;
+        for (index, unit, flush) in config.flushes.each(&self.front.units) {
+            if unit.needs_full_flush() && is_concerned(&config.devices, index) {
+                everything(&config.devices, scope, index, flush);
+                any = true;
+            }
         }
+        any
     }
 
     /// Has every unit do what is collected for it, and notes what it says unless it failed before.
