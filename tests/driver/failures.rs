@@ -540,4 +540,6 @@ fn a_failed_change_without_frames_leaves_no_difference() {
     iommu.assign(next, cell).unwrap();
     assert_nothing_differs(&iommu, "after the change");
     assert!(write(&machine, next, INPUT + PAGE, 1), "its cell has it");
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    assert!(write(&machine, next, INPUT, 1), "it was gone");
 }

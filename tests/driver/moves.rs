@@ -3,7 +3,7 @@
 use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{Error, Options};
+use cofferdam::iommu::{DeviceConfig, Edit, Error, Options};
 use cofferdam_model::{BridgeKind, Late, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -11,6 +11,8 @@ use cofferdam_support::machine::*;
 use cofferdam_support::stop::Stop;
 use cofferdam_support::tables::of_machine;
 use cofferdam_support::watched::{Call, Watched};
+
+use crate::audit::assert_nothing_differs;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -211,4 +213,29 @@ fn a_device_that_is_gone_is_not_waited_for() {
     let start = machine.now_ns();
     iommu.release(device).unwrap();
     assert!(machine.now_ns() - start < MILLISECOND);
+}
+
+/// U13: edits of one change are as if one came after the other, also where a device is given to the root cell first.
+#[test]
+fn a_device_passes_through_the_root_cell_in_one_change() {
+    for changes in [1, 2] {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = enabled(&machine);
+        let (card, root) = (function(0, 2), iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap());
+        let [first, last] = [0, 1].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+        iommu.map(last, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        iommu.assign(card, first).unwrap();
+        let edits = [
+            Edit::Release(card),
+            Edit::Assign(card, root, DeviceConfig::default()),
+            Edit::Assign(card, last, DeviceConfig::default()),
+        ];
+        let (before, after) = edits.split_at(2 * (changes - 1));
+        for part in [before, after] {
+            iommu.commit(part).unwrap();
+        }
+        assert_eq!(iommu.device_info(card).unwrap().cell, Some(last), "in {changes}");
+        assert!(write(&machine, card, INPUT, 1));
+        assert_nothing_differs(&iommu, "after the changes");
+    }
 }

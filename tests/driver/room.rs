@@ -97,7 +97,7 @@ fn what_the_root_cell_gave_up_in_a_failed_change_stays_away() {
     assert!(!write(&machine, disk, MEMORY + PAGE, 1), "nobody granted it again");
 }
 
-/// After a failed change the configuration and the tables say the same.
+/// U8: after a failed change the configuration and the tables say the same.
 #[test]
 fn a_failed_change_in_a_full_cell_leaves_no_difference() {
     let machine = machine([UnitConfig::server()]);

@@ -240,9 +240,10 @@ impl Oracle {
             return Err("the cell takes no device");
         }
         let root = self.root();
-        if root.is_some_and(|root| root != cell && after.cells[index] == Some(root) && !after.arrives[index]) {
-            // It leaves the root cell without being asked to.
-            (after.cells[index], after.leaves[index]) = (None, true);
+        if root.is_some_and(|root| root != cell && after.cells[index] == Some(root)) {
+            // It leaves the root cell without being asked to, if it is there yet.
+            let arrived = std::mem::take(&mut after.arrives[index]);
+            (after.cells[index], after.leaves[index]) = (None, after.leaves[index] || !arrived);
         }
         if after.cells[index].is_some() {
             return Err("the device has a cell");

@@ -25,11 +25,12 @@ impl Config<'_> {
         concerned.then_some(root)
     }
 
-    /// Has a device of the root cell leave it, if it is going to be another cell's.
+    /// Has a device of the root cell leave it, if it is going to be another cell's; one that is only to arrive there does not.
     pub(in crate::iommu) fn leave_root(&mut self, device: SourceId, cell: CellId) {
         let Some(root) = self.root.cell().filter(|root| *root != cell) else { return };
-        let its = self.devices.iter_mut().filter(|other| other.cell == root && other.device == device);
-        its.filter(|its| its.stay == Stay::Staying).for_each(|its| its.stay = Stay::Leaving);
+        let is_its = |other: &Assignment| other.cell == root && other.device == device;
+        self.devices.retain(|other| !(is_its(other) && other.stay == Stay::Arriving));
+        self.devices.iter_mut().filter(|other| is_its(other)).for_each(|its| its.stay = Stay::Leaving);
     }
 
     /// Has the root cell what no other cell is to have for itself, and what is not withheld.
