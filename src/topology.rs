@@ -304,6 +304,14 @@ impl<'s> Topology<'s> {
         })
     }
 
+    /// The functions that the table names as users of reserved memory, each with the index of that.
+    pub(crate) fn reserved_users(&self) -> impl Iterator<Item = (u16, SourceId)> {
+        self.scopes.iter().filter_map(|scope| match scope.role {
+            Role::Reserved(index) => Some((index, scope.source)),
+            _ => None,
+        })
+    }
+
     /// True if neither SNP nor PGSNP may be set for a device (SIDP, [C2](crate::guide::rules#c2)).
     pub fn snoop_forbidden(&self, config: &impl ConfigSpace, source: SourceId) -> bool {
         self.properties(config, source).contains(dmar::Properties::NO_PAGE_SNOOP)

@@ -33,12 +33,26 @@ impl<'t> Reserved<'t> {
         !is_left_out && topology.loses_reserved(hal, device)
     }
 
-    /// Which of all reserved memory a device is to reach in such a cell.
+    /// Which of all reserved memory a device is to reach in such a cell: its own, and that of all functions that share a
+    /// source-id with it, as there is one entry for all of them.
+    #[inline(never)]
     pub(crate) fn mask_of(topology: &Topology<'_>, hal: &impl Hal, device: SourceId, cell: &CellConfig) -> u64 {
-        if cell.leave_out_relaxable && pci::is_display_or_usb(hal, device) {
+        if topology.reserved_memory().is_empty() {
             return 0;
         }
-        topology.reserved_of(hal, device).fold(0, |mask, (index, _)| mask | 1 << index)
+        let is_left_out = |function| cell.leave_out_relaxable && pci::is_display_or_usb(hal, function);
+        let mut mask = 0;
+        if !is_left_out(device) {
+            topology.reserved_of(hal, device).for_each(|(index, _)| mask |= 1 << index);
+        }
+        // A device with too many source-ids is refused.
+        if let Ok(requesters) = topology.requesters(hal, device)
+            && !requesters.is_alone()
+        {
+            let shared = topology.reserved_users().filter(|(_, user)| *user != device && requesters.shared_with(*user));
+            shared.filter(|(_, user)| !is_left_out(*user)).for_each(|(index, _)| mask |= 1 << index);
+        }
+        mask
     }
 
     /// The first that overlaps a cell's own memory, and may not.

@@ -7,8 +7,9 @@ use cofferdam_support::cost::cost;
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
-use cofferdam_support::tables::{endpoint, of_machine};
+use cofferdam_support::tables::{of_machine, scope};
 
+use crate::audit::assert_nothing_differs;
 use crate::groups::{CELL, alone, of};
 use crate::moves::{DEVICE_STATUS, PENDING};
 
@@ -109,10 +110,9 @@ fn a_device_that_needs_a_table_of_its_own_is_refused() {
     let (bridge, behind) = (of(0, 0x1e, 0), of(3, 1, 0));
     machine.add_bridge(bridge, BridgeKind::Conventional, 3..=3);
     machine.add_express(behind);
-    let table = of_machine(&machine, &[]).rmrr(0, 0x7000_0000, 0x7000_ffff, &[endpoint(0x1e, 0)]).table();
-    // The bridge alone, not what is behind it: a finding.
-    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
-    iommu.enable().unwrap();
+    // Its DMA must not be made to snoop.
+    let named = no_snoop(&[(0x1e, 0), (1, 0)]);
+    let iommu = enabled_front(&machine, &of_machine(&machine, &[]).sidp(0, 0, &[named]).table(), Options::default());
     for (first, second) in [(behind, bridge), (bridge, behind)] {
         let cell = alone(&iommu, first).unwrap();
         let plain = of(0, 5, 0);
@@ -233,4 +233,40 @@ fn a_caller_may_state_an_alias() {
     let before = iommu.device_info(third).unwrap();
     assert!(full.is_none() || matches!(full, Some(Error::Full(_))));
     assert_eq!(before.requesters.ids(), [third, other]);
+}
+
+/// The scope of a device with the property REQ_WO_PASID_PGSNP_NOTALLOWED.
+fn no_snoop(hops: &[(u8, u8)]) -> Vec<u8> {
+    let mut scope = scope(1, 0, 0, hops);
+    scope[2] = 1 << 2;
+    scope
+}
+
+/// L4: what firmware reserves for one of them, all of them reach, in whatever order they come.
+#[test]
+fn all_reach_what_is_reserved_for_one_of_them() {
+    const RESERVED: u64 = 0x3000_0000;
+    for (name, unit) in presets() {
+        for swapped in [false, true] {
+            let machine = machine([unit.clone()]);
+            machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=3);
+            let [user, other] = [of(3, 0, 0), of(3, 1, 0)];
+            [user, other].iter().for_each(|device| machine.set_config(*device, 0, 0x1234_8086));
+            let named = scope(1, 0, 0, &[(0x1e, 0), (0, 0)]);
+            let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + PAGE - 1, &[named]).table();
+            let iommu = enabled_front(&machine, &table, Options::default());
+            let cell = iommu.create_cell(CELL).unwrap();
+            iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+            let order = if swapped { [other, user] } else { [user, other] };
+            order.iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
+            for device in order {
+                assert!(write(&machine, device, INPUT, 1) && write(&machine, device, RESERVED, 1), "{name}: {device}");
+            }
+            assert_nothing_differs(&iommu, name);
+            let overlaps = iommu.map(cell, region(RESERVED, MEMORY + PAGE, PAGE, RW));
+            assert!(matches!(overlaps, Err(Error::Reserved(_))), "{name}: {overlaps:?}");
+            iommu.destroy_cell(cell).unwrap();
+            assert!(!write(&machine, other, RESERVED, 1), "{name}");
+        }
+    }
 }

@@ -68,15 +68,22 @@ impl<'m> History<'m> {
                 }
             })
             .collect();
-        let reserved =
-            |id| plan.reserved.iter().find(|(.., owners)| owners.contains(&id)).map(|(first, last, _)| (*first, *last));
+        // Devices that share a source-id reach what is reserved for any of them.
+        let is_for = |function: &Function, owners: &[SourceId]| {
+            let users = plan.functions.iter().filter(|other| owners.contains(&other.id));
+            users.flat_map(|other| &other.requesters).any(|id| function.requesters.contains(id))
+        };
+        let reserved = |function: &Function| {
+            let memory = plan.reserved.iter().find(|(.., owners)| is_for(function, owners));
+            memory.map(|(first, last, _)| (*first, *last))
+        };
         let device = |function: &Function| Device {
             id: function.id,
             unit: function.unit,
             cell: None,
             tlb: false,
             stuck: false,
-            reserved: reserved(function.id),
+            reserved: reserved(function),
             loose: Vec::new(),
             function: function.clone(),
         };
