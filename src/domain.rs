@@ -1,4 +1,4 @@
-//! A domain: one page table, with the attributes that were fixed when it was made and its id on every unit.
+//! A domain: one page table, with the attributes that were fixed when it was made and its id on the units that use it.
 
 pub(crate) mod attributes;
 mod table;
@@ -15,8 +15,10 @@ pub(crate) use table::Table;
 #[derive(Debug)]
 #[must_use = "a domain that is dropped keeps its frames"]
 pub(crate) struct Domain {
-    /// Its domain-id: the same on each unit ([R38](crate::guide::rules#r38)).
+    /// Its domain-id: the same on each unit that uses it, and no other domain's there ([R38](crate::guide::rules#r38)).
     pub id: DomainId,
+    /// The generation of its cell, in which no other domain has this id.
+    pub owner: u32,
     pub attributes: Attributes,
     pub table: Table,
     /// A unit may know of it.
@@ -29,9 +31,9 @@ pub(crate) struct Domain {
 
 impl Domain {
     /// A domain that maps nothing.
-    pub(crate) fn new(hal: &impl Hal, id: DomainId, attributes: Attributes) -> Result<Self, NoFrame> {
+    pub(crate) fn new(hal: &impl Hal, id: DomainId, owner: u32, attributes: Attributes) -> Result<Self, NoFrame> {
         let table = Table::new(hal, &attributes)?;
-        Ok(Self { id, attributes, table, published: false, incomplete: false, prealloc: Prealloc::none() })
+        Ok(Self { id, owner, attributes, table, published: false, incomplete: false, prealloc: Prealloc::none() })
     }
 
     /// Maps a region, in a domain that no unit knows yet.

@@ -76,31 +76,41 @@ impl<'s> Config<'s> {
 
     /// The domain that a device uses.
     pub(super) fn domain_of(&self, device: &Assignment) -> Option<&Domain> {
-        self.cell(device.cell).ok()?.domains.iter().find(|domain| Some(domain.id) == device.domain)
+        self.cell(device.cell).ok()?.domains.iter().find(|domain| device.uses(domain))
     }
 
     /// Frames of page tables that are only kept since a unit may still read them: those that were taken out of a table, and
     /// tables whose devices are all quarantined.
     pub(super) fn quarantined_frames(&self) -> usize {
         let domains = self.cells.iter().flat_map(|(_, cell)| &cell.domains);
-        let uses = |device: &Assignment, domain: &Domain| device.domain == Some(domain.id) && !device.quarantined;
+        let uses = |device: &Assignment, domain: &Domain| device.uses(domain) && !device.quarantined;
         let is_used = |domain: &Domain| self.devices.iter().any(|device| uses(device, domain));
         let frames = domains.map(|it| it.table.unlinked() + if is_used(it) { 0 } else { it.table.frames() });
         frames.fold(0, usize::saturating_add)
     }
 
-    /// The lowest domain-id that no domain has (R38, R39).
-    pub(super) fn free_domain_id(&self, unit: &Features) -> Result<DomainId, Error> {
-        let used = |id| self.cells.iter().flat_map(|(_, cell)| &cell.domains).any(|domain| domain.id == id);
-        let last = u16::try_from(unit.domain_ids - 1).unwrap_or(u16::MAX);
+    /// A domain-id for a domain of this cell on this unit: the lowest that no domain has, so that other units can use the domain
+    /// as well; or else the lowest that none has on this unit (R38, R39).
+    pub(super) fn free_domain_id(&self, unit: UnitIndex, features: &Features, cell: CellId) -> Result<DomainId, Error> {
+        let has = |cell: &Cell<'_>, id| cell.domains.iter().any(|domain| domain.id == id);
+        let is_free = |id: &DomainId| !self.cells.iter().any(|(_, cell)| has(cell, *id));
+        let own = self.cell(cell)?;
+        let is_free_here = |id: &DomainId| !has(own, *id) && !self.is_used_on(unit, *id, cell);
+        let last = u16::try_from(features.domain_ids - 1).unwrap_or(u16::MAX);
         let full = Full { what: "domain-ids of the unit", capacity: last.into() };
-        (1..=last).filter_map(DomainId::new).find(|&id| !used(id)).ok_or(Error::Full(full))
+        let ids = || (1..=last).filter_map(DomainId::new);
+        ids().find(is_free).or_else(|| ids().find(is_free_here)).ok_or(Error::Full(full))
+    }
+
+    /// True if a unit may know this domain-id as that of a domain of another cell than this one.
+    pub(super) fn is_used_on(&self, unit: UnitIndex, id: DomainId, cell: CellId) -> bool {
+        behind(&self.devices, unit).any(|device| device.domain == Some(id) && device.cell != cell)
     }
 }
 
 /// True if a device uses this domain, or is going to, when the change is done.
-pub(super) fn stays_in_use(devices: &[Assignment], domain: DomainId) -> bool {
-    devices.iter().any(|device| device.domain == Some(domain) && device.stay != Stay::Leaving)
+pub(super) fn stays_in_use(devices: &[Assignment], domain: &Domain) -> bool {
+    devices.iter().any(|device| device.uses(domain) && device.stay != Stay::Leaving)
 }
 
 /// The devices behind a unit.

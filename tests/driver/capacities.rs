@@ -6,12 +6,13 @@ use cofferdam::addr::Rights;
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Options};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::UnitConfig;
+use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::random::Random;
 use cofferdam_support::tables::of_machine;
 
-use crate::audit::{assert_nothing_differs, reach};
+use crate::audit::{INPUT, RW, assert_nothing_differs, reach};
 use crate::random_changes::{edits_that_keep_cells, table_of_two_units, two_units};
 
 const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
@@ -32,6 +33,8 @@ fn device_tlbs_that_leave_count_also_if_the_device_stays() {
     let full = Full { what: "devices with a device-TLB behind this unit", capacity: 1 };
     assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
 }
+
+const MEMORY: u64 = 0x6000_0000;
 
 /// Every field of the capacities.
 const FIELDS: [fn(&mut Limits) -> &mut usize; 10] = [
@@ -162,4 +165,36 @@ fn a_thread_of_16_kib_is_enough_for_a_front() {
         iommu.disable().unwrap();
     });
     life.unwrap().join().unwrap();
+}
+
+/// L2: a unit with 16 domain-ids that uses none is not full since another unit has used as many. No id has two meanings on one
+/// unit, also when a device comes to a cell whose table has an id that another cell uses there.
+#[test]
+fn each_unit_has_domain_ids_of_its_own() {
+    let many = UnitConfig::server();
+    let few = UnitConfig { cap: many.cap & !7, ..many.clone() };
+    let machine = machine([few.serving(&[1]), many]);
+    let limits = Limits { cells: 16, ..Limits::DEFAULT };
+    let iommu = limited_front(&machine, &of_machine(&machine, &[&[1]]).table(), &limits, Options::default());
+    let memory = |n: u64| region(INPUT, MEMORY + n * PAGE, PAGE, RW);
+    let cells: Vec<_> = (0..15).map(|n| cell_with(&iommu, memory(n), function(0, n as u8 + 1))).collect();
+    let last = cell_with(&iommu, memory(15), function(1, 0));
+    for n in 0..14 {
+        // What the cell has on the other unit has an id that is used on this one, or will be.
+        iommu.assign(function(1, n + 1), cells[usize::from(n)]).unwrap();
+    }
+    let full = iommu.assign(function(1, 15), cells[14]).unwrap_err();
+    assert_eq!(full, Error::Full(Full { what: "domain-ids of the unit", capacity: 15 }));
+    iommu.assign(function(0, 31), last).unwrap();
+    for (n, device) in
+        (0..14).map(|n| (n, function(1, n as u8 + 1))).chain([(15, function(1, 0)), (15, function(0, 31))])
+    {
+        poke(&machine, MEMORY + n * PAGE, 0x100 + n);
+        assert_eq!(read(&machine, device, INPUT), Some(0x100 + n), "{device}");
+    }
+    assert_nothing_differs(&iommu, "all ids in use");
+    iommu.unmap(last, range(INPUT, PAGE)).unwrap();
+    assert_eq!([function(0, 31), function(1, 0)].map(|device| read(&machine, device, INPUT)), [None; 2]);
+    assert_eq!(read(&machine, function(1, 1), INPUT), Some(0x100));
+    machine.check();
 }

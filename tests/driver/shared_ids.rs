@@ -258,7 +258,9 @@ fn all_reach_what_is_reserved_for_one_of_them() {
             let cell = iommu.create_cell(CELL).unwrap();
             iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
             let order = if swapped { [other, user] } else { [user, other] };
-            order.iter().for_each(|device| drop(iommu.assign(*device, cell).unwrap()));
+            for device in order {
+                iommu.assign(device, cell).unwrap();
+            }
             for device in order {
                 assert!(write(&machine, device, INPUT, 1) && write(&machine, device, RESERVED, 1), "{name}: {device}");
             }

@@ -13,7 +13,7 @@ use crate::topology::ReservedMemory;
 #[inline(never)]
 pub(in crate::iommu) fn check(config: &Config<'_>, scope: CellSet, all: &[ReservedMemory]) -> Result<(), Error> {
     for (_, cell) in config.cells.iter().filter(|(id, _)| scope.has(*id)) {
-        for domain in cell.domains.iter().filter(|domain| stays_in_use(&config.devices, domain.id)) {
+        for domain in cell.domains.iter().filter(|domain| stays_in_use(&config.devices, domain)) {
             let reserved = Reserved::new(all, domain.attributes.reserved);
             if let Some(memory) = reserved.conflict(&cell.config, &cell.staged) {
                 return Err(Error::Reserved(memory));

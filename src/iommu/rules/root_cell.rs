@@ -23,7 +23,7 @@ pub(in crate::iommu) fn check(config: &Config<'_>, scope: CellSet, all: &[Reserv
     let cell = config.cell(root)?;
     let whole = config.root.staged();
     for domain in &cell.domains {
-        let users = || config.devices.iter().filter(|it| it.domain == Some(domain.id) && it.stay != Stay::Leaving);
+        let users = || config.devices.iter().filter(|it| it.uses(domain) && it.stay != Stay::Leaving);
         if users().next().is_none() {
             continue;
         }

@@ -6,6 +6,7 @@ use super::CellSet;
 use crate::addr::{Requester, SourceId};
 use crate::cell::CellId;
 use crate::contract::DomainId;
+use crate::domain::Domain;
 use crate::invalidation::DeviceTlb;
 use crate::pci::{Ats, Reset};
 use crate::topology::{Group, MAX_REQUESTERS, UnitIndex};
@@ -28,7 +29,7 @@ pub(in crate::iommu) struct Assignment {
     pub(in crate::iommu) cell: CellId,
     /// The unit that serves it.
     pub(in crate::iommu) unit: UnitIndex,
-    /// The domain that it uses, one of its cell's. `None` until one is chosen, in the change by which it arrives.
+    /// The id of the domain that it uses, one of its cell's. `None` until one is chosen, in the change by which it arrives.
     pub(in crate::iommu) domain: Option<DomainId>,
     /// Every requester-id that its requests may carry.
     pub(in crate::iommu) requesters: Vec<Requester, MAX_REQUESTERS>,
@@ -49,6 +50,12 @@ pub(in crate::iommu) struct Assignment {
 }
 
 impl Assignment {
+    /// True if this is the domain that it uses.
+    #[inline]
+    pub(in crate::iommu) fn uses(&self, domain: &Domain) -> bool {
+        self.domain == Some(domain.id) && self.cell.generation == domain.owner
+    }
+
     /// Its device-TLB, if what that has cached is of use to it.
     pub(in crate::iommu) fn device_tlb(&self) -> Option<DeviceTlb> {
         self.ats.as_ref().filter(|_| !self.quarantined).map(DeviceTlb::of)

@@ -35,7 +35,7 @@ impl<'s> Flushes<'s> {
     #[inline(never)]
     pub(in crate::iommu) fn note(&mut self, units: &[Unit], devices: &[Assignment], domain: &Domain, change: &Change) {
         for (index, unit, flush) in self.each(units) {
-            let users = devices.iter().filter(|device| device.unit == index && device.domain == Some(domain.id));
+            let users = devices.iter().filter(|device| device.unit == index && device.uses(domain));
             if users.clone().next().is_some() {
                 // The device-TLB of a device that arrives is switched on later.
                 let present = users.filter(|device| device.stay != Stay::Arriving);

@@ -37,7 +37,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         for device in config.devices.iter().filter(|device| device.arrives(scope)) {
             let domains = config.cells.get(device.cell).map(|cell| &*cell.domains).unwrap_or_default();
-            let domain = domains.iter().find(|domain| Some(domain.id) == device.domain);
+            let domain = domains.iter().find(|domain| device.uses(domain));
             if let Some((domain, (unit, flush))) = domain.zip(config.flushes.of(&front.units, device.unit)) {
                 let translation = domain.translation(device.ats.is_some());
                 let requesters = device.own_requesters(&config.devices);

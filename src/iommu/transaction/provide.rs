@@ -71,6 +71,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let fits = |domain: &&Domain| {
             cell.config.sharing.shares(&needs, can_enforce, &domain.attributes)
                 && u32::from(domain.id.get()) < features.domain_ids
+                && !config.is_used_on(unit, domain.id, cell_id)
                 && with.is_none_or(|(id, _)| domain.id == id)
                 && !domain.incomplete
         };
@@ -92,13 +93,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
         needs: Attributes,
     ) -> Result<DomainId, Error> {
         let (front, config) = (self.front, &mut *self.config);
-        let unit = front.unit(unit).ok_or(Error::NoSuchDevice(device))?;
-        let id = config.free_domain_id(unit.features())?;
+        let features = front.unit(unit).ok_or(Error::NoSuchDevice(device))?.features();
+        let id = config.free_domain_id(unit, features, cell)?;
         let domains = &mut config.cell_mut(cell)?.domains;
         if domains.is_full() {
             return Err(Full { what: "page tables in this cell", capacity: domains.capacity() }.into());
         }
-        let _ = domains.push(Domain::new(&front.hal, id, needs)?);
+        let _ = domains.push(Domain::new(&front.hal, id, cell.generation, needs)?);
         Ok(id)
     }
 
@@ -122,7 +123,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn preallocate(&mut self) -> Result<(), Error> {
         let (front, config) = (self.front, &mut *self.config);
         for Cell { regions, staged, domains, .. } in config.cells.of(self.scope) {
-            let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain.id);
+            let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain);
             for domain in domains.iter_mut().filter(stays) {
                 let reserved = front.reserved(domain.attributes.reserved);
                 domain.prealloc = preallocated(&front.hal, domain, RegionDifferences::new(regions, staged, reserved))?;

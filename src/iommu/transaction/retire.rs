@@ -105,7 +105,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
         config.devices.retain(|device| !device.leaves(scope));
         for cell in config.cells.of(scope) {
-            let unused = |domain: &Domain| !stays_in_use(&config.devices, domain.id);
+            let unused = |domain: &Domain| !stays_in_use(&config.devices, domain);
             cell.remove_domains(&front.hal, unused, |frames| work.freed.append(&front.hal, frames));
         }
     }

@@ -45,7 +45,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn revoke(&mut self) {
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         for Cell { regions, staged, domains, .. } in config.cells.of(scope) {
-            let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain.id);
+            let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain);
             for domain in domains.iter_mut().filter(stays) {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in RegionDifferences::new(regions, staged, reserved).filter(|it| it.revokes()) {

@@ -90,7 +90,7 @@ fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain:
     if domain.table.unlinked() == 0 {
         return;
     }
-    let mut users = devices.iter().filter(|device| device.domain == Some(domain.id));
+    let mut users = devices.iter().filter(|device| device.uses(domain));
     if users.all(|device| units.get(device.unit.get()).is_some_and(|unit| unit.check_on(hal).is_ok())) {
         // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
         // whose devices have left it has confirmed that it has nothing of the domain cached.
