@@ -7,7 +7,7 @@ mod reserved;
 
 pub(crate) use difference::{RegionDifference, RegionDifferences, check_room_without_grants, without_grants};
 pub use policy::{CoherencyPolicy, ResetPolicy, Sharing};
-pub(crate) use regions::{Part, RegionError, Regions, SLACK};
+pub(crate) use regions::{Part, RegionError, Regions, SLACK, cut};
 pub(crate) use reserved::{Reserved, for_each_mapped};
 
 use crate::domain::{Coherency, Domain};

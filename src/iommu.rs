@@ -24,5 +24,5 @@ pub use edit::{DeviceConfig, Edit};
 pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal, Unblocked};
 pub use front::Iommu;
 pub use options::Options;
-pub use queries::{AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics};
+pub use queries::{AssignedDevice, AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics};
 pub use transaction::Committed;

@@ -37,7 +37,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// | release | [`NotAssigned`](Error::NotAssigned) |
     /// | any | [`NoFrame`](Error::NoFrame) |
     ///
-    /// If one of the cells is in another change that does not end in time, [`Error::InChange`]: nothing changed.
+    /// If one of the cells is in another change that does not end in time, [`Error::InChange`], which names it: nothing changed.
+    /// The root cell is one of them if the change takes memory from it or gives some back.
     ///
     /// Or a unit failed ([`Error::Unit`]): nothing is granted; what was to be taken away is gone from the tables, but a
     /// device behind that unit may still reach it, so the memory must not be used for anything else; the root cell does
@@ -68,7 +69,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// There are as many cells as there can be: [`Error::Full`]. Nothing changed.
     pub fn create_cell(&self, cell: CellConfig) -> Result<CellId, Error> {
-        self.config.lock().cells.create(cell)
+        self.locked()?.cells.create(cell)
     }
 
     /// Makes the root cell, without memory or devices; [`Edit::Map`] and [`Edit::Assign`] give it what the hypervisor's first
@@ -76,7 +77,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// All its memory is mapped one to one. What another cell maps, the root cell loses in the same change, and has again
     /// when no other cell maps it any more, or after that, by the next change that concerns the root cell and has
-    /// [room](crate::limits::Limits::regions) for it; a range that is unmapped from the root cell itself does not come back. It keeps
+    /// [room](crate::limits::Limits::regions) and frames for it; a range that is unmapped from the root cell itself does not come back. It keeps
     /// what another cell has by [`Edit::MapShared`] alone. A device that is assigned to another cell leaves the root cell in
     /// the same change. It **never comes back by itself**: when it has left its cell, it is blocked until it is assigned again.
     ///

@@ -84,8 +84,13 @@ pub enum Error {
         /// How long was waited, in nanoseconds; 0 if it cannot be reset.
         waited_ns: u64,
     },
-    /// Another change of one of these cells did not end in time.
-    InChange,
+    /// Another change did not end in time.
+    InChange {
+        /// A cell that it is about, which this one is about as well, or a device of which it resets. `None` if there are as many
+        /// changes as there can be, or the configuration stays locked: by a closure that calls the front although it runs under
+        /// that lock.
+        cell: Option<CellId>,
+    },
     /// The device cannot use a table as this cell needs one: it may suit another cell, or the cell without that memory.
     Incompatible {
         /// The device.
@@ -143,7 +148,10 @@ impl fmt::Display for Error {
             Self::NotReset { device, waited_ns } => {
                 write!(f, "{device} was not reset within {} ms", waited_ns / 1_000_000)
             }
-            Self::InChange => f.write_str("another change of the same cell did not end in time"),
+            Self::InChange { cell: Some(cell) } => write!(f, "another change of {cell} did not end in time"),
+            Self::InChange { cell: None } => {
+                f.write_str("the configuration, or all slots for changes, were in use for too long")
+            }
             Self::NotOneToOne(region) => write!(f, "{region} is not one to one, as all memory of the root cell is"),
             Self::RootExists(cell) => write!(f, "{cell} is the root cell already"),
             Self::Misaligned(range) => write!(f, "{range} is not made of whole 4 KiB pages"),

@@ -1,6 +1,7 @@
 //! What can be asked of the front.
 
 mod audit;
+mod cells;
 mod device_info;
 mod faults;
 mod input_ranges;
@@ -8,5 +9,6 @@ mod statistics;
 mod unblocked;
 
 pub use audit::{Audit, SharedMemory};
+pub use cells::AssignedDevice;
 pub use device_info::{AtsInfo, DeviceInfo};
 pub use statistics::{RemappingUnit, Statistics};

@@ -7,6 +7,7 @@ mod cells;
 mod flushes;
 mod root;
 mod root_memory;
+mod root_part;
 mod windows;
 mod withheld;
 mod withholding;

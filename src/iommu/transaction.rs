@@ -30,7 +30,13 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
 
     // Nothing that hardware knows of is touched yet: the edits are made in what is staged and held against every rule, and
     // what they need is got.
-    if let Err(error) = change.plan(edits).and_then(|()| change.provide()) {
+    let mut prepared = change.plan(edits, true).and_then(|()| change.provide());
+    if matches!(prepared, Err(Error::NoFrame(_))) && change.concerns_root() {
+        // Giving back needs no frame: what the root cell would get by it comes later.
+        change.unstage();
+        prepared = change.plan(edits, false).and_then(|()| change.provide());
+    }
+    if let Err(error) = prepared {
         change.unstage();
         change.repeat_failed_flushes_alone();
         return Err(error);

@@ -150,8 +150,9 @@ fn an_audit_waits_for_a_change_under_way() {
     let changed = stop.meanwhile(
         || iommu.unmap(cell, range(INPUT, PAGE)),
         || {
-            assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::InChange);
-            assert_eq!(iommu.reach(|_| ()), Err(Error::InChange));
+            let in_change = Error::InChange { cell: Some(cell) };
+            assert_eq!(iommu.audit(|_| ()).unwrap_err(), in_change);
+            assert_eq!(iommu.reach(|_| ()), Err(in_change));
         },
     );
     changed.unwrap();

@@ -198,3 +198,31 @@ fn shared_memory_of_the_root_cell_is_memory_of_the_root_cell() {
     iommu.map(root, region(MEMORY, MEMORY, PAGE, RW)).unwrap();
     iommu.map_shared(root, region(MEMORY + PAGE, MEMORY + PAGE, PAGE, RW)).unwrap();
 }
+
+/// L5: destroying a cell, or taking its memory away, needs no frame: what there is no frame for, the root cell has later.
+#[test]
+fn a_cell_can_be_destroyed_without_a_frame() {
+    for destroy in [true, false] {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = enabled(&machine);
+        let (disk, card) = (function(0, 1), function(0, 2));
+        let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+        iommu.assign(disk, root).unwrap();
+        // All of it, so that the root cell has no table there.
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * LARGE, RW), card);
+        iommu.unmap(root, range(MEMORY, PAGE)).unwrap();
+        machine.allow_allocations(Some(0));
+        if destroy {
+            iommu.destroy_cell(cell).unwrap();
+        } else {
+            iommu.unmap(cell, range(INPUT, 8 * LARGE)).unwrap();
+        }
+        assert!(!write(&machine, card, INPUT, 1) && !write(&machine, disk, MEMORY + PAGE, 1));
+        assert_nothing_differs(&iommu, "without a frame");
+        machine.allow_allocations(None);
+        iommu.unmap(root, range(MEMORY + PAGE, PAGE)).unwrap();
+        assert!(!write(&machine, disk, MEMORY + PAGE, 2) && write(&machine, disk, MEMORY + 2 * PAGE, 2));
+        assert_nothing_differs(&iommu, "with frames");
+    }
+}

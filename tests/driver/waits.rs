@@ -17,6 +17,8 @@ use cofferdam_support::stop::Stop;
 use cofferdam_support::tables::of_machine;
 use cofferdam_support::watched::{Call, Watched};
 
+use crate::audit::assert_nothing_differs;
+
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
@@ -45,7 +47,7 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
             || {
                 iommu.unmap(two, range(INPUT, PAGE)).unwrap();
                 assert_eq!(iommu.faults(|_| ()).records, 1);
-                assert_eq!(iommu.map(one, more), Err(Error::InChange), "its own cell waits");
+                assert_eq!(iommu.map(one, more), Err(Error::InChange { cell: Some(one) }), "its own cell waits");
             },
         );
         changed.unwrap();
@@ -53,6 +55,103 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
         assert_eq!(write(&machine, slow, INPUT + LARGE, 1), maps);
         iommu.destroy_cell(one).unwrap();
     }
+}
+
+/// L1: the root cell has part in a change only if that takes memory from it or gives some back; what waits for the root cell is
+/// told so.
+#[test]
+fn changes_wait_for_the_root_cell_only_over_its_memory() {
+    const OWN: u64 = MEMORY + 64 * LARGE;
+    for slow_is_roots in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        let stop = Stop::new();
+        let hal = Watched { machine: &machine, before: stop.looks() };
+        let options = Options { timeout_ns: 1_000_000, ..Options::default() };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
+        let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
+        iommu.assign(function(0, 1), root).unwrap();
+        let cell_of = |number: u64| {
+            let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            iommu.map(cell, region(INPUT, MEMORY + number * LARGE, PAGE, RW)).unwrap();
+            iommu.map(cell, region(INPUT + LARGE, OWN + number * LARGE, PAGE, RW)).unwrap();
+            iommu.assign(function(0, 2 + number as u8), cell).unwrap();
+            cell
+        };
+        let [slow, other, gone] = [0, 1, 2].map(cell_of);
+        iommu.unmap(gone, range(INPUT, PAGE)).unwrap();
+        let at = |roots: bool| range(if roots { INPUT } else { INPUT + LARGE }, PAGE);
+        let changed = stop.meanwhile(
+            || iommu.unmap(slow, at(slow_is_roots)),
+            || {
+                iommu.unmap(other, at(false)).unwrap();
+                iommu.map(other, region(INPUT + 2 * LARGE, OWN + 16 * LARGE, PAGE, RW)).unwrap();
+                iommu.destroy_cell(gone).unwrap();
+                let expected = if slow_is_roots { Err(Error::InChange { cell: Some(root) }) } else { Ok(()) };
+                let taken = region(INPUT + 4 * LARGE, MEMORY + 4 * LARGE, PAGE, RW);
+                assert_eq!(iommu.map(other, taken).map(drop), expected);
+                assert_eq!(iommu.unmap(other, at(true)).map(drop), expected);
+            },
+        );
+        changed.unwrap();
+        let disk = function(0, 1);
+        assert_eq!([0, 1].map(|n| write(&machine, disk, MEMORY + n * LARGE, 1)), [slow_is_roots, !slow_is_roots]);
+        assert_nothing_differs(&iommu, "after the changes");
+    }
+}
+
+/// L1: what another change is giving a cell, the root cell does not get although it has no part in that change.
+#[test]
+fn the_root_cell_gets_nothing_that_is_being_mapped() {
+    for succeeds in [true, false] {
+        let machine = machine([UnitConfig::server().caching_mode(true)]);
+        let stop = Stop::new();
+        let hal = Watched { machine: &machine, before: stop.looks() };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+        let (disk, card) = (function(0, 1), function(0, 2));
+        let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.assign(disk, root).unwrap();
+        let cell = cell_with(&iommu, region(INPUT, MEMORY + 64 * LARGE, PAGE, RW), card);
+        if !succeeds {
+            machine.break_unit(0, Defect::QueueErrorAfter(1));
+        }
+        let changed = stop.meanwhile(
+            || iommu.map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW)),
+            || {
+                let _ = iommu.map(root, region(MEMORY, MEMORY, 2 * PAGE, RW));
+            },
+        );
+        assert_eq!(changed.is_ok(), succeeds);
+        machine.mend_unit(0);
+        let both = [(card, INPUT + LARGE), (disk, MEMORY)].map(|(device, at)| write(&machine, device, at, 1));
+        assert_ne!(both, [true, true]);
+        assert_eq!(both[0], succeeds);
+        iommu.commit(&[]).unwrap();
+        assert_nothing_differs(&iommu, "after the changes");
+    }
+}
+
+/// L6: a closure that calls the front under the configuration's lock gets an error, in time.
+#[test]
+fn a_call_from_a_closure_under_the_lock_fails_in_time() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 2));
+    let locked = Error::InChange { cell: None };
+    let calls = || {
+        assert_eq!(iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).map(drop), Err(locked));
+        assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS), Err(locked));
+        assert_eq!(iommu.device_info(function(0, 2)).map(drop), Err(locked));
+        assert_eq!(iommu.audit(|_| ()).map(drop), Err(locked));
+        assert_eq!(iommu.coherency(cell).map(drop), Err(locked));
+        assert_eq!(iommu.mute(function(0, 2), true), Err(locked));
+        assert_eq!(iommu.set_fault_event(None), Err(locked));
+    };
+    let mut count = 0;
+    iommu.reach(|_| (calls(), count += 1).0).unwrap();
+    iommu.regions(cell, |_| (calls(), count += 1).0).unwrap();
+    assert_eq!(count, 2);
+    iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
 }
 
 /// As many cells as fill a queue with what each has to say to unmap its memory: eight invalidations and a wait, nine of the

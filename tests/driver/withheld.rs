@@ -90,7 +90,7 @@ fn a_root_cell_made_in_the_middle_of_a_change_takes_nothing() {
     let changed = stop.meanwhile(
         || iommu.commit(&edits),
         || {
-            assert_eq!(iommu.create_root_cell(UNSAFE_INTERRUPTS), Err(Error::InChange));
+            assert_eq!(iommu.create_root_cell(UNSAFE_INTERRUPTS), Err(Error::InChange { cell: Some(cell) }));
         },
     );
     changed.unwrap();

@@ -110,7 +110,7 @@ impl History<'_> {
 
     /// Makes a change that may fail in any way.
     pub(crate) fn change_broken(&mut self, edits: &[Edit]) {
-        let before = self.tables();
+        let mut before = self.tables();
         // From no frame at all on until there are enough, or with just some.
         let (first, every) = (self.random.below(10), self.random.one_in(8));
         let limits: Vec<Option<u64>> = match self.random.below(6) {
@@ -129,13 +129,18 @@ impl History<'_> {
             let refused = staged.as_ref().err();
             self.tell(format_args!("{edits:x?}, frames {limit:?}: {:?}, refused: {refused:?}", result.as_ref().err()));
             let changed = match (result, staged) {
-                (Ok(committed), Ok(after)) => {
+                (Ok(committed), Ok(mut after)) => {
+                    if limit.is_some() {
+                        self.wait_for_frames(&mut after);
+                    }
                     self.commit(&after, &committed);
                     true
                 }
                 (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),
                 (Err(Error::NoFrame(NoFrame::NoneLeft)), _) if limit.is_some() => {
-                    assert!(self.tables() == before, "{edits:x?}, frames {limit:?}: tables changed");
+                    let quarantined = self.quarantine_unresponsive(|_| false);
+                    assert!(quarantined || self.tables() == before, "{edits:x?}, frames {limit:?}: tables changed");
+                    before = self.tables();
                     self.done.starved += 1;
                     self.look();
                     self.try_some();
@@ -165,11 +170,21 @@ impl History<'_> {
                 (Err(Error::Unit(error)), Err(why)) => panic!("{edits:x?}: {error}, although {why}"),
                 (Err(_), Err(_)) => false,
             };
-            assert!(changed || self.tables() == before, "{edits:x?}: refused, but tables changed");
+            // A change that is refused repeats a flush that failed before, which a device may not answer.
+            let quarantined = !changed && self.quarantine_unresponsive(|_| false);
+            assert!(changed || quarantined || self.tables() == before, "{edits:x?}: refused, but tables changed");
             break;
         }
         self.look();
         self.try_some();
+    }
+
+    /// What others give back waits if the driver had no frames for it.
+    fn wait_for_frames(&self, after: &mut After) {
+        let Some((root, waiting)) = self.oracle.root_that_waits(after) else { return };
+        if self.listed(root) == waiting {
+            after.pages[root] = waiting;
+        }
     }
 
     /// True if a unit or a device is broken in a way that may lead to this error.
@@ -189,15 +204,19 @@ impl History<'_> {
     }
 
     /// Devices that do not answer are quarantined, if they were asked: those that have a device-TLB, or that `arrives` names.
-    pub(crate) fn quarantine_unresponsive(&mut self, arrives: impl Fn(usize) -> bool) {
-        let Some(broken) = &self.broken else { return };
+    /// False if there are none.
+    pub(crate) fn quarantine_unresponsive(&mut self, arrives: impl Fn(usize) -> bool) -> bool {
+        let Some(broken) = &self.broken else { return false };
+        let mut any = false;
         for index in 0..broken.unresponsive.len() {
             let device = &self.oracle.devices[index];
             let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
             if broken.unresponsive[index] && is_off && (device.tlb || arrives(index)) {
+                any |= !device.stuck;
                 self.oracle.quarantine(index, broken.suspects[device.unit]);
             }
         }
+        any
     }
 
     fn fail(&mut self, after: &After, error: UnitError) {
@@ -210,9 +229,9 @@ impl History<'_> {
         // One that arrives is switched on last.
         self.quarantine_unresponsive(|index| after.arrives[index] && after.tlbs[index]);
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
-        let (iommu, machine) = (&self.iommu, self.machine);
+        let iommu = &self.iommu;
         self.oracle.fail(after, &suspects, &unresponsive, |device, cell| {
-            cells[cell].is_some_and(|cell| is_listed(iommu, machine, device.id, cell))
+            cells[cell].is_some_and(|cell| is_listed(iommu, device.id, cell))
         });
         let Some(broken) = &mut self.broken else { return };
         broken.residues.iter_mut().zip(&suspects).for_each(|(residue, suspect)| *residue |= suspect);

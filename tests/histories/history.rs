@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 
-use cofferdam::addr::SourceId;
+use cofferdam::addr::{Region, SourceId};
 use cofferdam::iommu::{Committed, Error, Options, UnitDetails};
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
@@ -11,8 +11,8 @@ use cofferdam_support::front::{coherency_changes, small_front};
 use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
-use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle};
-use crate::pages::Pages;
+use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle, Slot};
+use crate::pages::{Extent, Pages};
 use crate::plan::{Function, Plan};
 use crate::{Front, Kind, Outcome};
 
@@ -143,9 +143,24 @@ impl<'m> History<'m> {
         let (held, in_tables) = self.frames();
         let kept = self.broken.as_ref().map_or(0, |broken| broken.kept);
         assert_eq!(held, in_tables + kept, "frames that the driver holds, and those in tables or kept back on purpose");
+        for slot in self.oracle.slots() {
+            assert_eq!(self.listed(slot), self.oracle.cell(slot).pages, "what the driver lists for a cell");
+        }
         if self.kind.audits {
             self.audit();
         }
+    }
+
+    /// The pages that the driver lists for a cell.
+    pub(crate) fn listed(&self, slot: Slot) -> Pages {
+        let mut pages = Pages::default();
+        let add = |region: Region| {
+            let first = region.input.start().as_u64() >> 12;
+            let end = (region.input.last().as_u64() >> 12) + 1;
+            pages.add(first, Extent { end, output: region.output.as_u64() >> 12, rights: region.rights });
+        };
+        self.iommu.regions(self.oracle.cell(slot).id, add).unwrap();
+        pages
     }
 
     /// What is in the driver's tables but root tables, which refer to a new table at most: a unit that is slow may still

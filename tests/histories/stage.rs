@@ -86,22 +86,11 @@ impl Oracle {
     /// Takes what all other cells have out of what the root cell has. What others give back waits if there is no room for it.
     fn carve(&self, after: &mut After) -> Result<(), &'static str> {
         let Some(root) = self.root().filter(|root| after.touched[*root]) else { return Ok(()) };
-        let (now, whole) = (self.cell(root), after.whole[root].clone().unwrap_or_default());
-        let without_others = |mut left: Pages| {
-            let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
-            for (first, extent) in others.flat_map(|(_, pages)| pages.iter()).filter(|(_, extent)| !extent.shared) {
-                left.remove(extent.output, extent.output_end(first));
-            }
-            for (index, _) in after.cells.iter().enumerate().filter(|(_, cell)| cell.is_some_and(|cell| cell != root)) {
-                self.devices[index].reserved.into_iter().for_each(|(first, last)| left.remove(first, last + 1));
-            }
-            left
-        };
-        let mut left = without_others(whole.clone());
-        // Unless the change itself gives the root cell something.
-        let is_no_more = now.whole.as_ref().is_some_and(|before| whole.without_grants(before) == whole);
-        if check_room(&left).is_err() && is_no_more {
-            left = without_others(now.pages.without_grants(&whole));
+        let mut left = self.without_others(after, root, after.whole[root].clone().unwrap_or_default());
+        if check_room(&left).is_err()
+            && let Some((_, waiting)) = self.root_that_waits(after)
+        {
+            left = waiting;
         }
         // What it has already is less than that, if a unit failed before.
         if !now.short {
@@ -150,6 +139,26 @@ impl Oracle {
             let (first, last) = device.reserved?;
             Some((index, (*cell)?, first..last + 1))
         })
+    }
+
+    /// What is left of the root cell's pages without those that others have for themselves.
+    fn without_others(&self, after: &After, root: Slot, mut left: Pages) -> Pages {
+        let others = after.pages.iter().enumerate().filter(|(slot, _)| *slot != root);
+        for (first, extent) in others.flat_map(|(_, pages)| pages.iter()).filter(|(_, extent)| !extent.shared) {
+            left.remove(extent.output, extent.output_end(first));
+        }
+        for (index, _) in after.cells.iter().enumerate().filter(|(_, cell)| cell.is_some_and(|cell| cell != root)) {
+            self.devices[index].reserved.into_iter().for_each(|(first, last)| left.remove(first, last + 1));
+        }
+        left
+    }
+
+    /// The root cell, and what it has if what others give back waits; unless the change itself gives the root cell something.
+    pub(crate) fn root_that_waits(&self, after: &After) -> Option<(Slot, Pages)> {
+        let root = self.root().filter(|root| after.touched[*root] && !after.doomed[*root])?;
+        let (now, whole) = (self.cell(root), after.whole[root].clone().unwrap_or_default());
+        let is_no_more = now.whole.as_ref().is_some_and(|before| whole.without_grants(before) == whole);
+        is_no_more.then(|| (root, self.without_others(after, root, now.pages.without_grants(&whole))))
     }
 
     /// A change that fails grants nothing, and what it leaves has to fit as well.

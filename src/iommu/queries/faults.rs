@@ -48,7 +48,7 @@ impl<H: Hal> Iommu<'_, H> {
             return Err(Error::Vector(vector));
         }
         // One at a time: the message is several registers.
-        let _config = self.config.lock();
+        let _config = self.locked()?;
         let each = self.units.iter().map(|unit| unit.set_fault_event(&self.hal, to));
         Ok(each.fold(Ok(()), Result::and)?)
     }

@@ -20,7 +20,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// There is no such cell.
     pub fn input_ranges(&self, cell: CellId, mut each: impl FnMut(IovaRange)) -> Result<(), Error> {
-        let config = self.config.lock();
+        let config = self.locked()?;
         // A table stays as narrow as it was made, for a device perhaps that has left it to others.
         let tables = config.cell(cell)?.domains.iter().map(|domain| domain.attributes.geometry);
         let narrowest = tables.min_by_key(|geometry| geometry.input_bits());

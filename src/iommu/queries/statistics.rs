@@ -78,7 +78,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// There is no such cell.
     pub fn coherency(&self, cell: CellId) -> Result<Coherency, Error> {
-        Ok(self.config.lock().cell(cell)?.coherency())
+        Ok(self.locked()?.cell(cell)?.coherency())
     }
 
     /// What was done, and what is in use.

@@ -37,6 +37,11 @@ impl<'s> Root<'s> {
         &self.staged
     }
 
+    /// Its memory as it is committed, as if there were no other cell.
+    pub(super) fn whole(&self) -> &Regions<'s> {
+        &self.whole
+    }
+
     /// From now on this cell is the root cell.
     pub(in crate::iommu) fn set(&mut self, cell: CellId) {
         self.cell = Some(cell);

@@ -17,7 +17,7 @@ impl Config<'_> {
         let is_its = |device| self.devices.iter().any(|other| other.cell == root && other.device == device);
         let has_noted = |device| self.devices.iter().any(|other| other.reserved != 0 && other.device == device);
         let concerned = match *edit {
-            Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => true,
+            Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
             Edit::Assign(device, ..) => is_its(device) || has_noted(device) || has_reserved(device),
             Edit::Release(device) => has_noted(device),
             Edit::MapShared(..) | Edit::Protect(..) => false,
@@ -80,7 +80,10 @@ impl<'c, 's: 'c, I: Iterator<Item = (CellId, &'c Cell<'s>)> + Clone> Kept<'c, 's
         };
         for (id, cell) in self.others.clone() {
             let regions = if self.scope.has(id) { &cell.staged } else { &cell.regions };
-            regions.parts().iter().filter(|part| !part.shared).for_each(|part| add(part.region.outputs()));
+            // What another change is giving the cell, in which the root cell has no part.
+            let coming = if cell.busy && !self.scope.has(id) { cell.staged.parts() } else { &[] };
+            let parts = regions.parts().iter().chain(coming);
+            parts.filter(|part| !part.shared).for_each(|part| add(part.region.outputs()));
         }
         let cell = |id| self.others.clone().find(|(other, _)| *other == id).map(|(_, cell)| cell);
         for range in self.withheld.iter().filter(|range| !range.shared) {

@@ -7,6 +7,7 @@ use lock_api::MutexGuard;
 use super::outcomes::Outcomes;
 use super::work::Work;
 use crate::addr::SourceId;
+use crate::cell::CellId;
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
@@ -35,19 +36,18 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
         let first = edits.first().and_then(Edit::cell).map_or(0, |cell| usize::from(cell.index));
         let (below, from) = front.changes.split_at_checked(first).unwrap_or((&front.changes, &[]));
         front.wait_for(|| {
-            let Some(work) = from.iter().chain(below).find_map(|slot| slot.try_lock()) else { return Ok(None) };
-            let mut config = front.config.lock();
-            if looks && config.is_any_reset() {
-                return Ok(None);
+            let slot = from.iter().chain(below).find_map(|slot| slot.try_lock());
+            let work = slot.ok_or(Error::InChange { cell: None })?;
+            let config = front.locked()?;
+            if looks {
+                config.check_resets()?;
             }
             let has_reserved = |device| front.topology.reserved_of(&front.hal, device).next().is_some();
             let scope = config.scope_of(edits, has_reserved)?;
-            if config.cells.of(scope).any(|cell| cell.busy) {
-                return Ok(None);
-            }
+            config.check_at_rest(|cell| scope.has(cell))?;
             let mut change = Self { front, work, config, scope };
             change.work.outcomes.clear();
-            Ok(Some(change))
+            Ok(change)
         })
     }
 
@@ -71,46 +71,73 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
 }
 
 impl<'s, H: Hal> Iommu<'s, H> {
+    /// Locks the configuration.
+    ///
+    /// Whoever has the lock gives it back after a bounded piece of work, so the deadline is for a caller that has it itself: a
+    /// closure that runs under it and calls the front.
+    pub(in crate::iommu) fn locked(&self) -> Result<Guard<'_, 's>, Error> {
+        self.config.try_lock().map_or_else(|| self.locked_in_time(), Ok)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn locked_in_time(&self) -> Result<Guard<'_, 's>, Error> {
+        let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
+        loop {
+            let late = deadline.passed(self.hal.now_ns()).is_some();
+            match self.config.try_lock() {
+                Some(config) => return Ok(config),
+                None if late => return Err(Error::InChange { cell: None }),
+                None => core::hint::spin_loop(),
+            }
+        }
+    }
+
     /// Locks the configuration at a moment when no cell is in a change.
     pub(in crate::iommu) fn between_changes(&self) -> Result<Guard<'_, 's>, Error> {
         self.wait_for(|| {
-            let config = self.config.lock();
-            let is_busy = config.cells.iter().any(|(_, cell)| cell.busy);
-            Ok((!is_busy).then_some(config))
+            let config = self.locked()?;
+            config.check_at_rest(|_| true)?;
+            Ok(config)
         })
     }
 
     /// Locks the configuration at a moment when no device is being reset, so that any function may be looked at (R49).
     pub(in crate::iommu) fn between_resets(&self) -> Result<Guard<'_, 's>, Error> {
         self.wait_for(|| {
-            let config = self.config.lock();
-            let ready = !config.is_any_reset();
-            Ok(ready.then_some(config))
+            let config = self.locked()?;
+            config.check_resets()?;
+            Ok(config)
         })
     }
 
-    /// What `ready` has once other changes have ended.
-    fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<Option<R>, Error>) -> Result<R, Error> {
+    /// What `ready` has once the other changes have ended that it names.
+    fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<R, Error>) -> Result<R, Error> {
         // Who need not wait does not ask for the time.
         let mut deadline: Option<Deadline> = None;
         loop {
             let late = deadline.as_mut().is_some_and(|deadline| deadline.passed(self.hal.now_ns()).is_some());
-            match ready()? {
-                Some(ready) => return Ok(ready),
-                None if late => return Err(Error::InChange),
-                None => {
-                    deadline.get_or_insert_with(|| Deadline::new(self.hal.now_ns(), self.options.timeout_ns));
-                    self.hal.pause();
-                }
+            let result = ready();
+            if late || !matches!(result, Err(Error::InChange { .. })) {
+                return result;
             }
+            deadline.get_or_insert_with(|| Deadline::new(self.hal.now_ns(), self.options.timeout_ns));
+            self.hal.pause();
         }
     }
 }
 
 impl Config<'_> {
-    /// True while a device is being reset: nobody else looks at it until that is over (R49), or given up long after.
-    fn is_any_reset(&self) -> bool {
-        self.devices.iter().any(|device| device.reset.is_some() && !device.quarantined)
+    /// Fails if one of some cells is in a change.
+    fn check_at_rest(&self, is_concerned: impl Fn(CellId) -> bool) -> Result<(), Error> {
+        let busy = self.cells.iter().find(|(id, cell)| cell.busy && is_concerned(*id));
+        busy.map_or(Ok(()), |(id, _)| Err(Error::InChange { cell: Some(id) }))
+    }
+
+    /// Fails while a device is being reset: nobody else looks at it until that is over (R49), or given up long after.
+    fn check_resets(&self) -> Result<(), Error> {
+        let reset = self.devices.iter().find(|device| device.reset.is_some() && !device.quarantined);
+        reset.map_or(Ok(()), |device| Err(Error::InChange { cell: Some(device.cell) }))
     }
 
     /// The cells that edits are about: those that they name, that of a device to be released, and the root cell if that may

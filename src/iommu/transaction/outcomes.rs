@@ -155,8 +155,8 @@ mod tests {
         all.fail(at(1), &full);
         assert_eq!(of(&all, 0), (error(full), false, true));
         all.clear();
-        all.note_device(Error::InChange);
+        all.note_device(Error::NotEnabled);
         all.note_device(Error::Probed);
-        assert_eq!((all.failure(), all.any_unit_failed()), (Some(Error::InChange), false));
+        assert_eq!((all.failure(), all.any_unit_failed()), (Some(Error::NotEnabled), false));
     }
 }

@@ -12,18 +12,18 @@ use crate::iommu::state::Stay;
 use crate::paging::{self, MapError};
 
 impl<H: Hal> Transaction<'_, '_, H> {
-    /// Makes the edits in what is staged.
+    /// Makes the edits in what is staged. The root cell does not `get` what others give back, unless that can be.
     #[inline(never)]
-    pub(super) fn plan(&mut self, edits: &[Edit]) -> Result<(), Error> {
+    pub(super) fn plan(&mut self, edits: &[Edit], get: bool) -> Result<(), Error> {
         self.config.release_withheld(&self.front.hal, &self.front.units);
         for cell in self.config.cells.of(self.scope) {
             cell.staged.copy_from(&cell.regions);
         }
-        if self.config.root.cell().is_some_and(|root| self.scope.has(root)) {
+        if self.concerns_root() {
             self.config.root.begin();
         }
         edits.iter().try_for_each(|edit| self.plan_edit(edit))?;
-        let get = self.root_can_get();
+        let get = get && self.root_can_get();
         let reserved = self.front.topology.reserved_memory();
         self.config.stage_root(self.scope, get, reserved, &mut self.work.left)?;
         rules::groups::check(&self.config, self.scope)?;
@@ -33,6 +33,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
+    }
+
+    /// True if the root cell is one of the cells that the change is about.
+    pub(super) fn concerns_root(&self) -> bool {
+        self.config.root.cell().is_some_and(|root| self.scope.has(root))
     }
 
     /// False if a unit behind which the root cell has a device is out of service: it confirms nothing any more.
