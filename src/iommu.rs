@@ -24,5 +24,7 @@ pub use edit::{DeviceConfig, Edit};
 pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal, Unblocked};
 pub use front::Iommu;
 pub use options::Options;
-pub use queries::{AssignedDevice, AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics};
+pub use queries::{
+    AssignedDevice, AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics, WithheldMemory,
+};
 pub use transaction::Committed;

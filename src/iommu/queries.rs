@@ -9,6 +9,6 @@ mod statistics;
 mod unblocked;
 
 pub use audit::{Audit, SharedMemory};
-pub use cells::AssignedDevice;
+pub use cells::{AssignedDevice, WithheldMemory};
 pub use device_info::{AtsInfo, DeviceInfo};
 pub use statistics::{RemappingUnit, Statistics};

@@ -1,9 +1,9 @@
-use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Difference, Edit, Error};
 use cofferdam::limits::{Full, Limits};
+use cofferdam::{CellId, Coherency};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::cost::cost;
 use cofferdam_support::device::*;
@@ -542,4 +542,49 @@ fn a_failed_change_without_frames_leaves_no_difference() {
     assert!(write(&machine, next, INPUT + PAGE, 1), "its cell has it");
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
     assert!(write(&machine, next, INPUT, 1), "it was gone");
+}
+
+/// U9: the coherency of a cell changes with a change that fails, and the hypervisor learns of it, once.
+#[test]
+fn coherency_that_changes_with_a_failure_is_told_once() {
+    let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let told = |iommu: &Front<&Machine>| {
+        let mut all = vec![];
+        iommu.coherency_changes(|cell, now| all.push((cell, now))).unwrap();
+        all
+    };
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
+    assert_eq!((iommu.coherency(cell).unwrap(), told(&iommu)), (Coherency::Enforced, vec![]));
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.assign(function(1, 0), cell).unwrap_err();
+    assert_eq!(iommu.coherency(cell).unwrap(), Coherency::NotEnforced, "the device stays");
+    assert_eq!(told(&iommu), [(cell, Coherency::NotEnforced)]);
+    assert_eq!(told(&iommu), []);
+    machine.abandon();
+}
+
+/// U9: after a failure the front lists the memory that may still be reached, with its cell, and the devices that stay.
+#[test]
+fn what_a_failure_leaves_is_listed() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let (stays, goes) = (function(1, 2), function(0, 2));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * PAGE, RW), stays);
+    iommu.assign(goes, cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    let mut change = iommu.change();
+    change.unmap(cell, range(INPUT + PAGE, PAGE)).release(stays).release(goes);
+    change.commit().unwrap_err();
+    let (mut withheld, mut assigned, mut regions) = (vec![], vec![], vec![]);
+    iommu.withheld(|it| withheld.push((it.cell, it.memory.first().as_u64(), it.memory.last().as_u64()))).unwrap();
+    iommu.assigned(|it| assigned.push((it.device, it.cell, it.quarantined))).unwrap();
+    iommu.regions(cell, |region| regions.push(region)).unwrap();
+    assert_eq!(withheld, [(cell, MEMORY + PAGE, MEMORY + 2 * PAGE - 1)]);
+    assert_eq!(assigned, [(stays, cell, true)]);
+    let left = [region(INPUT, MEMORY, PAGE, RW), region(INPUT + 2 * PAGE, MEMORY + 2 * PAGE, 2 * PAGE, RW)];
+    assert_eq!(regions, left);
+    machine.abandon();
 }

@@ -182,7 +182,7 @@ impl History<'_> {
     /// What others give back waits if the driver had no frames for it.
     fn wait_for_frames(&self, after: &mut After) {
         let Some((root, waiting)) = self.oracle.root_that_waits(after) else { return };
-        if self.listed(root) == waiting {
+        if self.listed(root) == waiting.unshared() {
             after.pages[root] = waiting;
         }
     }

@@ -144,20 +144,21 @@ impl<'m> History<'m> {
         let kept = self.broken.as_ref().map_or(0, |broken| broken.kept);
         assert_eq!(held, in_tables + kept, "frames that the driver holds, and those in tables or kept back on purpose");
         for slot in self.oracle.slots() {
-            assert_eq!(self.listed(slot), self.oracle.cell(slot).pages, "what the driver lists for a cell");
+            assert_eq!(self.listed(slot), self.oracle.cell(slot).pages.unshared(), "what the driver lists for a cell");
         }
         if self.kind.audits {
             self.audit();
         }
     }
 
-    /// The pages that the driver lists for a cell.
+    /// The pages that the driver lists for a cell, which does not say whether others have them, too.
     pub(crate) fn listed(&self, slot: Slot) -> Pages {
         let mut pages = Pages::default();
         let add = |region: Region| {
             let first = region.input.start().as_u64() >> 12;
             let end = (region.input.last().as_u64() >> 12) + 1;
-            pages.add(first, Extent { end, output: region.output.as_u64() >> 12, rights: region.rights });
+            let output = region.output.as_u64() >> 12;
+            pages.add(first, Extent { end, output, rights: region.rights, shared: false });
         };
         self.iommu.regions(self.oracle.cell(slot).id, add).unwrap();
         pages

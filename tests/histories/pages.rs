@@ -47,6 +47,13 @@ impl Pages {
         self.0.iter().map(|(first, extent)| (*first, *extent))
     }
 
+    /// The same, whoever else may have them.
+    pub(crate) fn unshared(&self) -> Self {
+        let mut pages = Self::default();
+        self.iter().for_each(|(first, extent)| pages.add(first, Extent { shared: false, ..extent }));
+        pages
+    }
+
     /// Where a page leads.
     pub(crate) fn at(&self, page: u64) -> Option<(u64, Rights)> {
         let (first, extent) = self.0.range(..=page).next_back()?;

@@ -1,12 +1,15 @@
 //! What each cell has: after a change that failed, too.
 #![forbid(unsafe_code)]
 
-use crate::addr::{Region, SourceId};
+use core::mem;
+
+use crate::addr::{PhysRange, Region, SourceId};
 use crate::cell::CellId;
+use crate::domain::Coherency;
 use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
-use crate::iommu::state::Stay;
+use crate::iommu::state::{Stay, WithheldRange};
 
 /// A device that a cell has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,18 @@ pub struct AssignedDevice {
     /// It is blocked, and stays in its cell until a release succeeds: it did not answer an invalidation of its device-TLB, or
     /// was to leave, and did not come to rest, was not reset, or its unit failed.
     pub quarantined: bool,
+}
+
+/// Memory that is withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WithheldMemory {
+    /// The cell whose devices may still reach it.
+    pub cell: CellId,
+    /// The memory.
+    pub memory: PhysRange,
+    /// The cell had it in common with others, which may still be granted it in common.
+    pub shared: bool,
 }
 
 impl<H: Hal> Iommu<'_, H> {
@@ -50,6 +65,42 @@ impl<H: Hal> Iommu<'_, H> {
         for listed in config.devices.iter().filter(|listed| listed.stay != Stay::Arriving) {
             let (device, cell, quarantined) = (listed.device, listed.cell, listed.quarantined);
             each(AssignedDevice { device, cell, quarantined });
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with memory that devices of a cell may still reach although a change that failed took it from the cell, or was
+    /// to give it: a unit has not confirmed what it was to forget. It must not be used for anything else.
+    ///
+    /// The configuration is locked meanwhile: `each` must not call the front.
+    ///
+    /// # Errors
+    ///
+    /// The configuration stays locked: [`Error::InChange`].
+    pub fn withheld(&self, mut each: impl FnMut(WithheldMemory)) -> Result<(), Error> {
+        let config = self.locked()?;
+        for &WithheldRange { cell, memory, shared, .. } in config.withheld.iter() {
+            each(WithheldMemory { cell, memory, shared });
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the cells whose coherency is another than what the hypervisor was told last, by
+    /// [`Committed`](super::super::Committed) or by this call, and with what it is now. A change that fails tells nothing: a
+    /// device that it leaves in a cell may have changed the cell's coherency. Cells that are in a change are left out.
+    ///
+    /// The configuration is locked meanwhile: `each` must not call the front.
+    ///
+    /// # Errors
+    ///
+    /// The configuration stays locked: [`Error::InChange`].
+    pub fn coherency_changes(&self, mut each: impl FnMut(CellId, Coherency)) -> Result<(), Error> {
+        let mut config = self.locked()?;
+        for (id, cell) in config.cells.iter_mut().filter(|(_, cell)| !cell.busy) {
+            let now = cell.coherency();
+            if mem::replace(&mut cell.coherency_reported, now) != now {
+                each(id, now);
+            }
         }
         Ok(())
     }
