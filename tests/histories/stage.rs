@@ -175,6 +175,21 @@ impl Oracle {
         Ok(())
     }
 
+    /// True if the root cell would have some of this memory if there were no other cell.
+    fn is_memory_of_root(&self, first: u64, end: u64) -> bool {
+        let whole = self.root().and_then(|root| self.cell(root).whole.as_ref());
+        whole.is_some_and(|whole| whole.any(first, end))
+    }
+
+    /// True if a cell has such memory at these pages.
+    fn has_memory_of_root(&self, cell: Slot, first: u64, end: u64) -> bool {
+        let within = |(from, extent): (u64, Extent)| {
+            let (low, high) = (from.max(first), extent.end.min(end));
+            low < high && !extent.shared && self.is_memory_of_root(extent.output + (low - from), extent.output + (high - from))
+        };
+        self.cells[cell].as_ref().is_some_and(|cell| cell.pages.iter().any(within))
+    }
+
     fn stage_one(&self, after: &mut After, edit: Edit) -> Result<(), &'static str> {
         let cell = match edit {
             Edit::Map(cell, ..) | Edit::Unmap(cell, ..) | Edit::Protect(cell, ..) => Some(cell),
@@ -183,8 +198,14 @@ impl Oracle {
         };
         let root = self.root();
         let concerns_root = match edit {
-            Edit::Map(_, _, extent) => !extent.shared,
-            Edit::Unmap(..) | Edit::Destroy(_) => true,
+            Edit::Map(_, first, extent) => {
+                !extent.shared && self.is_memory_of_root(extent.output, extent.output_end(first))
+            }
+            Edit::Unmap(cell, first, end) => self.has_memory_of_root(cell, first, end),
+            Edit::Destroy(cell) => {
+                let mut its = self.devices.iter().filter(|device| device.cell == Some(cell));
+                self.has_memory_of_root(cell, 0, u64::MAX) || its.any(|device| device.reserved.is_some())
+            }
             Edit::Assign(device, ..) => self.devices[device].cell == root || self.devices[device].reserved.is_some(),
             Edit::Release(device) => self.devices[device].reserved.is_some(),
             _ => false,

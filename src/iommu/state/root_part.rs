@@ -17,7 +17,9 @@ impl Config<'_> {
             Edit::Map(_, region) => self.is_memory_of_root(region),
             Edit::Unmap(cell, range) => self.has_memory_of_root(cell, Some(range)),
             Edit::Destroy(cell) => {
-                self.withheld.iter().any(|range| range.cell == cell) || self.has_memory_of_root(cell, None)
+                let is_withheld = self.withheld.iter().any(|range| range.cell == cell);
+                let has_reserved = self.devices.iter().any(|device| device.cell == cell && device.reserved != 0);
+                is_withheld || has_reserved || self.has_memory_of_root(cell, None)
             }
             _ => false,
         }
