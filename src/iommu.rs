@@ -4,6 +4,7 @@ mod change;
 mod device;
 mod edit;
 mod error;
+mod forget;
 mod front;
 mod isolation;
 mod lock;

@@ -50,6 +50,8 @@ pub enum Error {
     Unblocked(Unblocked),
     /// The units are not switched on.
     NotEnabled,
+    /// No unit with these registers is out of service.
+    InService(RegisterWindow),
     /// There is no such cell.
     NoSuchCell(CellId),
     /// No remapping unit serves the device.
@@ -141,6 +143,7 @@ impl fmt::Display for Error {
             Self::Probed => f.write_str("the front knows its remapping units already"),
             Self::NotProbed => f.write_str("the front knows of no remapping unit yet"),
             Self::Unblocked(unblocked) => unblocked.fmt(f),
+            Self::InService(unit) => write!(f, "no unit {unit} is out of service"),
             Self::NotEnabled => f.write_str("the remapping units are not switched on"),
             Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
             Self::NoSuchDevice(device) => write!(f, "no remapping unit serves {device}"),

@@ -588,3 +588,35 @@ fn what_a_failure_leaves_is_listed() {
     assert_eq!(regions, left);
     machine.abandon();
 }
+
+/// U10: a unit that is out of service pins its devices' cells, until somebody who knows that they reach nothing says so.
+#[test]
+fn a_unit_that_is_dead_can_be_forgotten() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let [dead, alive] = [0, 1].map(|unit| machine.windows()[unit]);
+    let before = machine.frames_in_use();
+    let (lost, card) = (function(1, 2), function(0, 2));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * PAGE, RW), lost);
+    let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), card);
+    iommu.assign(card, other).unwrap_err();
+    // SAFETY: nothing is forgotten, since both units work.
+    let refused = [dead, alive].map(|unit| unsafe { iommu.forget_unit(unit) });
+    assert_eq!(refused, [Err(Error::InService(dead)), Err(Error::InService(alive))]);
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+    iommu.destroy_cell(cell).unwrap_err();
+    // SAFETY: the device does nothing any more in this test.
+    unsafe { iommu.forget_unit(dead) }.unwrap();
+    let mut assigned = vec![];
+    iommu.assigned(|it| assigned.push(it.device)).unwrap();
+    assert_eq!(assigned, [card]);
+    iommu.destroy_cell(cell).unwrap();
+    iommu.destroy_cell(other).unwrap();
+    // A context table for each unit stays.
+    assert_eq!(machine.frames_in_use(), before + 2);
+    let again = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(iommu.assign(lost, again), Err(Error::Unit(UnitError::Failed { unit: dead })));
+    machine.abandon();
+}

@@ -1,0 +1,41 @@
+//! Giving up a unit that is out of service: what its devices had is free again.
+
+use super::error::Error;
+use super::front::Iommu;
+use super::state::stays_in_use;
+use crate::contract::UnitState;
+use crate::hal::{FrameList, Hal, RegisterWindow};
+use crate::topology::UnitIndex;
+use crate::unit::Unit;
+
+impl<H: Hal> Iommu<'_, H> {
+    /// Takes the devices behind a unit that is out of service from their cells, and gives their page tables back, without asking
+    /// the unit, which does not answer any more. Their cells can be destroyed then, and what was withheld for those devices is
+    /// free. The unit stays as it is, and no device behind it is given to a cell.
+    ///
+    /// # Errors
+    ///
+    /// There is no such unit, or it is not out of service ([`Error::InService`]); or a change did not end in time
+    /// ([`Error::InChange`]). Nothing changed.
+    ///
+    /// # Safety
+    ///
+    /// The devices behind the unit reach no memory until the machine is reset: they are without power, for example, or removed, or
+    /// the platform has cut them off. What is freed here may be used for anything at once, and the unit may still have
+    /// translations of it, and walk tables in it.
+    pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
+        let is_failed = |unit: &Unit| unit.window() == window && matches!(unit.state(), UnitState::Failed { .. });
+        let failed = self.units.iter().zip(UnitIndex::all()).find(|(unit, _)| is_failed(unit));
+        let (_, index) = failed.ok_or(Error::InService(window))?;
+        let config = &mut *self.between_changes()?;
+        config.devices.retain(|device| device.unit != index);
+        for (_, cell) in config.cells.iter_mut() {
+            let devices = &config.devices;
+            // SAFETY: each unit that ever knew of the domain has confirmed that it has nothing cached that leads to it, except this
+            // one, whose devices reach nothing, as the caller says.
+            let free = |frames: FrameList| unsafe { frames.free(&self.hal) };
+            cell.remove_domains(&self.hal, |domain| !stays_in_use(devices, domain), free);
+        }
+        Ok(())
+    }
+}
