@@ -1,8 +1,7 @@
 //! Faults that are known: each test fails, and says what ought to be. What they are is in docs/testing.md.
 
-use cofferdam::iommu::Error;
 use cofferdam::limits::Limits;
-use cofferdam_model::{Defect, UnitConfig};
+use cofferdam_model::UnitConfig;
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;

@@ -93,7 +93,7 @@ impl Oracle {
             left = waiting;
         }
         // What it has already is less than that, if a unit failed before.
-        if !now.short {
+        if !self.cell(root).short {
             check_room(&left)?;
         }
         after.pages[root] = left;
@@ -185,7 +185,9 @@ impl Oracle {
     fn has_memory_of_root(&self, cell: Slot, first: u64, end: u64) -> bool {
         let within = |(from, extent): (u64, Extent)| {
             let (low, high) = (from.max(first), extent.end.min(end));
-            low < high && !extent.shared && self.is_memory_of_root(extent.output + (low - from), extent.output + (high - from))
+            low < high
+                && !extent.shared
+                && self.is_memory_of_root(extent.output + (low - from), extent.output + (high - from))
         };
         self.cells[cell].as_ref().is_some_and(|cell| cell.pages.iter().any(within))
     }
