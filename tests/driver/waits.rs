@@ -135,7 +135,8 @@ fn the_root_cell_gets_nothing_that_is_being_mapped() {
 #[test]
 fn a_call_from_a_closure_under_the_lock_fails_in_time() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = enabled(&machine);
+    let options = Options { timeout_ns: 20_000, ..Options::default() };
+    let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 2));
     let locked = Error::InChange { cell: None };
     let calls = || {
