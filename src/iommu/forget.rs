@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::front::Iommu;
-use super::state::stays_in_use;
+use super::state::{behind, stays_in_use};
 use crate::contract::UnitState;
 use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::topology::UnitIndex;
@@ -24,10 +24,19 @@ impl<H: Hal> Iommu<'_, H> {
     /// the platform has cut them off. What is freed here may be used for anything at once, and the unit may still have
     /// translations of it, and walk tables in it.
     pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
-        let is_failed = |unit: &Unit| unit.window() == window && matches!(unit.state(), UnitState::Failed { .. });
+        let is_failed =
+            |unit: &Unit| unit.window() == window && matches!(unit.state(&self.hal), UnitState::Failed { .. });
         let failed = self.units.iter().zip(UnitIndex::all()).find(|(unit, _)| is_failed(unit));
         let (_, index) = failed.ok_or(Error::InService(window))?;
         let config = &mut *self.between_changes()?;
+        // Their entries go first: a unit that is reset is switched on again with the tables that it has.
+        if let Some((unit, flush)) = config.flushes.of(&self.units, index) {
+            for device in behind(&config.devices, index) {
+                unit.block(&self.hal, &device.requesters, device.domain, None, flush);
+                unit.erase(&self.hal, &device.requesters, flush);
+            }
+            flush.clear();
+        }
         config.devices.retain(|device| device.unit != index);
         for (_, cell) in config.cells.iter_mut() {
             let devices = &config.devices;

@@ -618,5 +618,12 @@ fn a_unit_that_is_dead_can_be_forgotten() {
     assert_eq!(machine.frames_in_use(), before + 2);
     let again = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     assert_eq!(iommu.assign(lost, again), Err(Error::Unit(UnitError::Failed { unit: dead })));
+    // Its registers are reset: its tables lead nowhere any more.
+    machine.mend_unit(0);
+    machine.reset_unit(0);
+    iommu.enable().unwrap();
+    assert!(!write(&machine, lost, INPUT, 1));
+    assert_nothing_differs(&iommu, "the unit is back");
+    iommu.assign(lost, again).unwrap();
     machine.abandon();
 }
