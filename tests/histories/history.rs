@@ -138,6 +138,7 @@ impl<'m> History<'m> {
     /// Fails if the driver broke a rule, or if frames are gone that are in no table, or if what is in the tables is not what
     /// it ought to be.
     pub(crate) fn look(&mut self) {
+        self.oracle.say_owners(self.machine);
         let violations = self.machine.violations();
         assert!(violations.is_empty(), "the driver broke rules of the hardware");
         let (held, in_tables) = self.frames();

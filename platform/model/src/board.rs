@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use cofferdam::addr::SourceId;
+
 use crate::devices::all::Devices;
 use crate::judge::journal::Journal;
+use crate::judge::ownership::Ownership;
 use crate::memory::arena::Arena;
 use crate::memory::frames::Memory;
 use crate::memory::ram::Ram;
@@ -16,6 +19,7 @@ pub(crate) struct Board {
     pub(crate) memory: Memory,
     pub(crate) ram: Ram,
     pub(crate) journal: Journal,
+    pub(crate) ownership: Ownership,
     pub(crate) random: Option<Random>,
     pub(crate) devices: Devices,
 }
@@ -33,6 +37,13 @@ impl Board {
                 Some(index) => *byte = (self.arena.get(index) >> (8 * (at & 7))) as u8,
                 None => self.ram.read(at, std::slice::from_mut(byte)),
             }
+        }
+    }
+
+    /// A device reaches memory: OWN, if that is another owner's.
+    pub(crate) fn reached(&mut self, device: SourceId, at: u64) {
+        if let Some(owner) = self.ownership.crossed(device, at) {
+            self.journal.violation("OWN", format_args!("{device} reaches {at:#x}, which {owner} owns"));
         }
     }
 

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod journal;
+pub(crate) mod ownership;
 pub mod rules;
 pub(crate) mod violation;

@@ -1,8 +1,8 @@
 //! Which rules the model holds a driver to.
 //!
 //! The numbers are those of the project's list of rules of a correct VT-d driver, where each has its text and its place in
-//! the specification (R50 does not exist). Two more belong to the model: `HAL`, the contract of the seam, and `REG`, how
-//! registers are accessed (sections 11.2 and 11.3).
+//! the specification (R50 does not exist). Three more belong to the model: `HAL`, the contract of the seam, `OWN`, what all the
+//! others are for, and `REG`, how registers are accessed (sections 11.2 and 11.3).
 #![forbid(unsafe_code)]
 
 /// What the model does about a rule.
@@ -110,6 +110,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("C4", "a table is searched before the device is touched", NotYet("a matter of counting; see the journal")),
     ("C5", "which error says what", NotYet("a matter of the driver's own errors")),
     ("HAL", "the contract of the seam", Checked),
+    ("OWN", "no device reaches memory of another owner", Checked),
     ("REG", "registers are accessed with their width, and only those that exist", Checked),
 ];
 
@@ -150,7 +151,7 @@ mod tests {
             }
         }
         expected.extend((1..=5).map(|number| format!("C{number}")));
-        expected.extend(["HAL", "REG"].map(String::from));
+        expected.extend(["HAL", "OWN", "REG"].map(String::from));
         let numbers: Vec<&str> = RULES.iter().map(|(number, ..)| *number).collect();
         assert_eq!(numbers, expected);
     }

@@ -11,6 +11,7 @@ use crate::board::Board;
 use crate::devices::all::Devices;
 use crate::devices::scope::{Named, Scope};
 use crate::judge::journal::Journal;
+use crate::judge::ownership::Ownership;
 use crate::machine::config::Config;
 use crate::machine::dmar;
 use crate::machine::state::State;
@@ -72,6 +73,7 @@ impl Machine {
             memory,
             ram: Ram::default(),
             journal,
+            ownership: Ownership::default(),
             random,
             devices: Devices::default(),
         };

@@ -90,6 +90,7 @@ impl State {
     /// The physical address behind one address of a request.
     pub(super) fn dma(&mut self, source: SourceId, at: u64, write: bool) -> Result<u64, Fault> {
         let taken = peers::taken_by(&self.board.devices, source, at);
+        let device = source;
         let source = self.board.devices.requester(source);
         let result = match taken {
             Some(_) => Err(Fault { source, address: Iova::new(at), write, reason: Reason::NoTarget }),
@@ -97,7 +98,7 @@ impl State {
         };
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
-        result
+        result.inspect(|memory| self.board.reached(device, *memory))
     }
 
     /// An interrupt request of a device.
@@ -123,7 +124,7 @@ impl State {
         let result = self.at_unit(source, at, |unit, board| unit.translated(source, at, write, cached, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address: at, write, reason });
-        result
+        result.inspect(|memory| self.board.reached(source, *memory))
     }
 
     pub(super) fn transfer_in(

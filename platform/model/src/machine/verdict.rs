@@ -1,10 +1,22 @@
 //! What the machine holds against the driver.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
+use cofferdam::addr::SourceId;
+
+use crate::judge::ownership::Owner;
 use crate::judge::violation::Violation;
 use crate::machine::assembly::Machine;
 
 impl Machine {
+    /// Says who owns which physical memory and which devices from now on. A device that reaches memory of others is a
+    /// violation, `OWN`, however it came there; memory that nobody owns is not looked at.
+    pub fn set_owners(&self, memory: Vec<(Range<u64>, Owner)>, devices: impl IntoIterator<Item = (SourceId, Owner)>) {
+        let ownership = &mut self.state().board.ownership;
+        (ownership.memory, ownership.devices) = (memory, devices.into_iter().collect());
+    }
+
     /// The rules that the driver has broken so far.
     pub fn violations(&self) -> Vec<Violation> {
         self.state().board.journal.violations.clone()

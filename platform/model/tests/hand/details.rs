@@ -298,3 +298,26 @@ fn threads_share_a_machine() {
     driver.submit(&[]);
     driver.machine.check();
 }
+
+/// OWN: what a device reaches by tables that let it, and that another owns.
+#[test]
+fn memory_of_another_owner_is_reported_when_it_is_reached() {
+    let (driver, ..) = mapped(UnitConfig::server());
+    let device = cofferdam::addr::SourceId::new(0, 0, 3, 0).unwrap();
+    let owned = |owner| vec![(OUTPUT..OUTPUT + 0x1000, owner)];
+    driver.machine.set_owners(owned(1), [(device, 1)]);
+    assert_eq!(driver.reads(INPUT).map(drop), Ok(()));
+    driver.machine.set_owners(vec![], []);
+    assert_eq!(driver.reads(INPUT).map(drop), Ok(()), "memory that nobody owns");
+    assert_eq!(said(&driver), [""; 0]);
+    for devices in [vec![(device, 2)], vec![]] {
+        driver.machine.set_owners(owned(1), devices);
+        assert_eq!(driver.reads(INPUT).map(drop), Ok(()));
+        let found = driver.machine.take_violations();
+        let found: Vec<_> = found.iter().map(|it| (it.rule, it.what.as_str())).collect();
+        assert_eq!(found, [("OWN", "0000:00:03.0 reaches 0x80000000, which 1 owns")]);
+    }
+    driver.machine.set_owners([owned(1), owned(2)].concat(), [(device, 2)]);
+    assert_eq!(driver.reads(INPUT).map(drop), Ok(()), "it is shared");
+    assert_eq!(said(&driver), [""; 0]);
+}
