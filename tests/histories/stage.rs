@@ -59,6 +59,13 @@ impl Oracle {
                 return Err("its requests cannot be distinguished from those of another device");
             }
             let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
+            let is_elsewhere = |(other, theirs): (&Device, &Option<Slot>)| {
+                other.function.grouped && theirs.is_some_and(|theirs| theirs != cell)
+            };
+            let mut others = self.devices.iter().zip(&after.cells);
+            if after.arrives[index] && device.function.grouped && others.any(is_elsewhere) {
+                return Err("nothing isolates it from a device of another cell");
+            }
             let enforced = self.cell(cell).config.coherency == CoherencyPolicy::Enforced;
             if after.arrives[index] && enforced && !self.units[device.unit].snoops {
                 return Err("it cannot be made to snoop");
