@@ -91,6 +91,7 @@ impl Unit {
     /// # Errors
     ///
     /// [`NotDriven::Failed`]: it has its place, and has failed. Or it has none.
+    #[inline(never)]
     pub(crate) fn probe(
         hal: &impl Hal,
         info: &UnitInfo,

@@ -72,6 +72,12 @@ impl<'t> Reserved<'t> {
         counted.map(|(_, memory)| memory.region)
     }
 
+    /// The lowest that ends at an address or above it.
+    #[inline(never)]
+    fn lowest_from(self, at: Iova) -> Option<IovaRange> {
+        IovaRange::lowest_from(self.iter().map(|memory| memory.input), at)
+    }
+
     /// Whether an address lies in one, and up to which address that is so.
     pub(crate) fn at(self, at: Iova) -> (bool, u64) {
         if self.mask == 0 {
@@ -96,8 +102,7 @@ pub(crate) fn for_each_mapped<E>(
     mut each: impl FnMut(Region) -> Result<(), E>,
 ) -> Result<(), E> {
     for region in regions.iter() {
-        let hole_from = |at| IovaRange::lowest_from(reserved.iter().map(|memory| memory.input), at);
-        for range in region.input.outside(hole_from) {
+        for range in region.input.outside(|at| reserved.lowest_from(at)) {
             if let Some(part) = cut(region, range) {
                 each(part)?;
             }

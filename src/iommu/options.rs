@@ -24,7 +24,7 @@ pub struct Options {
     /// of them are in use. A queue takes a frame for every 128 of them.
     pub queue_slots: u16,
     /// The largest page that page tables may have, as the level of its entry: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB. Units
-    /// that can do less are given less, and so are those whose large pages are [known not to work](crate::vtd::Effect).
+    /// that can do less are given less, and so are those whose large pages are known not to work on this machine.
     pub max_leaf_level: u8,
     /// [`Iommu::probe_acpi`](crate::Iommu::probe_acpi) fails if any unit does not answer or cannot be used. Otherwise that unit
     /// has failed, its devices are refused, and all others can be used.

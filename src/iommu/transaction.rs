@@ -29,17 +29,16 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     let mut change = Transaction::claim(front, edits, edits.iter().any(Edit::looks_at_functions))?;
 
     // Nothing that hardware knows of is touched yet: the edits are made in what is staged and held against every rule, and
-    // what they need is got.
-    let mut prepared = change.plan(edits, true).and_then(|()| change.provide());
-    if matches!(prepared, Err(Error::NoFrame(_))) && change.concerns_root() {
-        // Giving back needs no frame: what the root cell would get by it comes later.
+    // what they need is got. Giving back needs no frame: what the root cell would get by it comes later if there is none.
+    let mut root_gets = true;
+    while let Err(error) = change.prepare(edits, root_gets) {
         change.unstage();
-        prepared = change.plan(edits, false).and_then(|()| change.provide());
-    }
-    if let Err(error) = prepared {
-        change.unstage();
-        change.repeat_failed_flushes_alone();
-        return Err(error);
+        root_gets = root_gets && matches!(error, Error::NoFrame(_)) && change.concerns_root();
+        if !root_gets {
+            change.repeat_failed_flushes_alone();
+            return Err(error);
+        }
+        root_gets = false;
     }
     change.begin();
 

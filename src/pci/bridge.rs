@@ -46,9 +46,10 @@ pub(crate) fn bridges_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> im
 }
 
 /// True if function numbers of 8 bits are in use on `bus`.
+#[inline(never)]
 pub(crate) fn has_extended_functions(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
-    let port = bridges_above(config, segment, bus).next();
-    port.is_some_and(|port| forwards_extended_functions(config, port.function))
+    let port = bridges_above(config, segment, bus).next().map(|port| port.function);
+    port.is_some_and(|port| forwards_extended_functions(config, port))
 }
 
 /// True if function numbers of 8 bits are in use below a port: it has ARI Forwarding Enable set, bit 5 of Device Control 2

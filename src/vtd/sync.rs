@@ -4,5 +4,5 @@
 pub(super) use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// Its guards have to be kept: a statement that drops one at once does not compile.
-pub(super) type Mutex<T> = lock_api::Mutex<spin::Mutex<()>, T>;
+pub(super) type UnitMutex<T> = lock_api::Mutex<spin::Mutex<()>, T>;
 pub(super) type MutexGuard<'l, T> = lock_api::MutexGuard<'l, spin::Mutex<()>, T>;

@@ -9,7 +9,7 @@ use super::invalidation::list::{CommandList, EVERYTHING};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
 use super::registers::{GSTS, Registers};
-use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicBool, AtomicU64, MutexGuard, Ordering, UnitMutex};
 use super::tables::Tables;
 use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};
@@ -58,7 +58,7 @@ pub(crate) struct VtdUnit {
     /// Both were noted, and the unit was neither reset nor handed back since.
     pub(super) met: bool,
     /// Where its fault event is to go.
-    pub(super) event: Mutex<Option<Destination>>,
+    pub(super) event: UnitMutex<Option<Destination>>,
     /// Both from the moment when the unit first learned of them until it has confirmed that it does not use them.
     pub(super) invalidator: Option<Invalidator>,
     pub(super) tables: Option<Tables>,
@@ -73,7 +73,7 @@ pub(crate) struct VtdUnit {
     pub(super) on: bool,
     /// Why the unit takes no change any more. If a command or an invalidation was not confirmed, what the unit has cached is
     /// not known.
-    pub(super) failure: Mutex<Option<UnitError>>,
+    pub(super) failure: UnitMutex<Option<UnitError>>,
     /// The same for who must not wait for a lock.
     pub(super) failed: AtomicBool,
     /// Why nothing is done with the unit at all.
@@ -82,8 +82,8 @@ pub(crate) struct VtdUnit {
     pub(super) failed_flushes: AtomicU64,
     pub(super) repeated: AtomicU64,
     /// Commands, and what is done through registers: one at a time.
-    turn: Mutex<()>,
-    pub(super) reader: Mutex<()>,
+    turn: UnitMutex<()>,
+    pub(super) reader: UnitMutex<()>,
     pub(super) counters: Counters,
 }
 
@@ -121,20 +121,20 @@ impl VtdUnit {
             found: Found::default(),
             found_protected: false,
             met: false,
-            event: Mutex::new(None),
+            event: UnitMutex::new(None),
             queue_on: false,
             root_set: 0,
             invalidator: None,
             tables: None,
             blocking: false,
             on: false,
-            failure: Mutex::new(unusable),
+            failure: UnitMutex::new(unusable),
             failed: AtomicBool::new(unusable.is_some()),
             unusable,
             failed_flushes: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
-            turn: Mutex::new(()),
-            reader: Mutex::new(()),
+            turn: UnitMutex::new(()),
+            reader: UnitMutex::new(()),
             counters: Counters::new(),
         }
     }

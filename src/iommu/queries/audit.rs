@@ -45,17 +45,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// [`Error::NotEnabled`]; or [`Error::InChange`] if a change did not end in time. Nothing was compared.
     pub fn audit(&self, mut each: impl FnMut(Difference)) -> Result<Audit, Error> {
         let config = self.at_rest()?;
-        let quarantined_frames = config.quarantined_frames() as u64;
-        let mut audit =
-            Audit { quarantined_frames, withheld: config.withheld.iter().count() as u64, ..Audit::default() };
-        for (id, cell) in config.cells.iter() {
-            if cell.config.allow_unsafe_interrupts {
-                audit.unsafe_interrupts.add(id);
-            }
-            if !config.root.is(id) && cell.regions.parts().iter().any(|part| part.shared) {
-                audit.sharing.add(id);
-            }
-        }
+        let audit = Audit::of(&config);
         let strangers = page_tables(&config);
         let mut findings = Findings::new(&mut each);
         not_confirmed(&config, self.topology.reserved_memory(), &mut findings);
@@ -64,9 +54,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
             auditor.unit(index, unit);
         }
         auditor.machine();
-        self.each_unserved(&mut |source| {
-            auditor.findings.report(Difference::Unserved { source });
-        });
+        auditor.unserved();
         Ok(Audit { differences: auditor.findings.count(), ..auditor.audit })
     }
 
@@ -100,6 +88,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
         Ok(())
     }
 
+    #[inline(never)]
     fn at_rest(&self) -> Result<Guard<'_, 's>, Error> {
         let mut config = self.between_changes()?;
         config.release_withheld(&self.hal, &self.units);

@@ -72,10 +72,13 @@ impl<'c, 's: 'c, I: Iterator<Item = (CellId, &'c Cell<'s>)> + Clone> Kept<'c, 's
     /// The lowest of it that ends at an address or above it.
     #[inline(never)]
     fn lowest_from(&self, at: Iova) -> Option<IovaRange> {
-        let mut lowest = None;
+        let mut lowest: Option<IovaRange> = None;
         let mut add = |memory: Option<PhysRange>| {
-            if let Some(range) = memory.and_then(PhysRange::one_to_one) {
-                lowest = IovaRange::lowest_from(lowest.into_iter().chain([range]), at);
+            if let Some(range) = memory.and_then(PhysRange::one_to_one)
+                && range.last() >= at
+                && lowest.is_none_or(|lowest| range.start() < lowest.start())
+            {
+                lowest = Some(range);
             }
         };
         for (id, cell) in self.others.clone() {

@@ -12,9 +12,27 @@ use crate::iommu::state::Stay;
 use crate::paging::{self, MapError};
 
 impl<H: Hal> Transaction<'_, '_, H> {
-    /// Makes the edits in what is staged. The root cell does not `get` what others give back, unless that can be.
+    /// Plans the edits, and provides what they need. The root cell does not `get` what others give back, unless that can be.
     #[inline(never)]
-    pub(super) fn plan(&mut self, edits: &[Edit], get: bool) -> Result<(), Error> {
+    pub(super) fn prepare(&mut self, edits: &[Edit], get: bool) -> Result<(), Error> {
+        self.begin_to_stage();
+        for edit in edits {
+            self.check_exists(edit)?;
+            self.plan(edit)?;
+        }
+        self.judge(get)?;
+        // A domain for each device that arrives.
+        for index in 0..self.config.devices.len() {
+            if self.provide_domain(index)? {
+                self.fill_domain(index)?;
+            }
+        }
+        self.provide_frames()
+    }
+
+    /// Stages what each cell has.
+    #[inline(never)]
+    fn begin_to_stage(&mut self) {
         self.config.release_withheld(&self.front.hal, &self.front.units);
         for cell in self.config.cells.of(self.scope) {
             cell.staged.copy_from(&cell.regions);
@@ -22,7 +40,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
         if self.concerns_root() {
             self.config.root.begin();
         }
-        edits.iter().try_for_each(|edit| self.plan_edit(edit))?;
+    }
+
+    /// Holds what is staged against every rule, once the root cell has what is left over.
+    #[inline(never)]
+    fn judge(&mut self, get: bool) -> Result<(), Error> {
         let get = get && self.root_can_get();
         let reserved = self.front.topology.reserved_memory();
         self.config.stage_root(self.scope, get, reserved, &mut self.work.left)?;
@@ -48,12 +70,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         units.all(|unit| unit.is_some_and(|unit| unit.check_on(&self.front.hal).is_ok()))
     }
 
+    /// Makes an edit in what is staged.
     #[inline(never)]
-    fn plan_edit(&mut self, edit: &Edit) -> Result<(), Error> {
-        let config = &mut *self.config;
-        if let Some(cell) = edit.cell().filter(|cell| config.cell(*cell).is_ok_and(|cell| cell.doomed)) {
-            return Err(Error::NoSuchCell(cell));
-        }
+    fn plan(&mut self, edit: &Edit) -> Result<(), Error> {
         match *edit {
             Edit::Map(cell, region) => self.plan_map(cell, region, false),
             Edit::MapShared(cell, region) => self.plan_map(cell, region, true),
@@ -63,6 +82,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Edit::Destroy(cell) => self.plan_destroy(cell),
             Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
         }
+    }
+
+    /// Fails if the change has destroyed the edit's cell by then.
+    #[inline(never)]
+    fn check_exists(&self, edit: &Edit) -> Result<(), Error> {
+        let doomed = edit.cell().filter(|cell| self.config.cell(*cell).is_ok_and(|cell| cell.doomed));
+        doomed.map_or(Ok(()), |cell| Err(Error::NoSuchCell(cell)))
     }
 
     #[inline(never)]

@@ -22,14 +22,9 @@ enum Choice {
 }
 
 impl<H: Hal> Transaction<'_, '_, H> {
-    /// Gets all that the change needs; what was got until something failed is noted where `unstage` finds it.
+    /// Gets the frames that the change needs. What was got until something failed is noted where `unstage` finds it.
     #[inline(never)]
-    pub(super) fn provide(&mut self) -> Result<(), Error> {
-        for index in 0..self.config.devices.len() {
-            if self.provide_domain(index)? {
-                self.fill_domain(index)?;
-            }
-        }
+    pub(super) fn provide_frames(&mut self) -> Result<(), Error> {
         rules::root_cell::check(&self.config, self.scope, self.front.topology.reserved_memory())?;
         self.preallocate()?;
         self.get_frames_to_attach()
@@ -37,7 +32,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// Finds for a device, if it arrives, a domain of its cell that fits, or makes one. True if it is new, and maps nothing yet.
     #[inline(never)]
-    fn provide_domain(&mut self, index: usize) -> Result<bool, Error> {
+    pub(super) fn provide_domain(&mut self, index: usize) -> Result<bool, Error> {
         let arriving = self.config.devices.get(index).filter(|device| device.arrives(self.scope));
         let Some(own @ &Assignment { device, cell, unit, .. }) = arriving else { return Ok(false) };
         let (id, is_new) = match self.choose_domain(own)? {
@@ -105,7 +100,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// Maps in the domain that was made for a device what its cell has.
     #[inline(never)]
-    fn fill_domain(&mut self, index: usize) -> Result<(), Error> {
+    pub(super) fn fill_domain(&mut self, index: usize) -> Result<(), Error> {
         let (front, config) = (self.front, &mut *self.config);
         let Some(&Assignment { device, cell, domain, .. }) = config.devices.get(index) else { return Ok(()) };
         let Cell { staged, domains, .. } = config.cell_mut(cell)?;

@@ -18,7 +18,7 @@ use core::{fmt, iter};
 
 use tock_registers::interfaces::{Readable, Writeable};
 
-use super::sync::{AtomicU64, Mutex, Ordering, fence};
+use super::sync::{AtomicU64, Ordering, UnitMutex, fence};
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
 use crate::hal::{Frames, Hal, NoFrame, Pairs};
@@ -72,7 +72,7 @@ pub(in crate::vtd) struct Queue {
     /// A pair of words for each descriptor, whose place follows from its number alone: one whose lower half the unit writes,
     /// and a note for ourselves.
     status: Frames,
-    state: Mutex<QueueState>,
+    state: UnitMutex<QueueState>,
     /// The number of the oldest descriptor that is not known to be done. Written under the lock.
     done: AtomicU64,
     /// The end of the last batch that failed, so that those behind it need not look why. Written under the lock.
@@ -107,7 +107,7 @@ impl Queue {
                 Ok(Self {
                     ring,
                     status,
-                    state: Mutex::new(state),
+                    state: UnitMutex::new(state),
                     done,
                     failed,
                     completion_errors: AtomicU64::new(0),

@@ -18,7 +18,7 @@ const LARGE: u64 = 2 << 20;
 /// What a call may take: small hypervisors have stacks of 4 KiB.
 const MOST: u64 = 2048;
 /// Two may take more: one is for before guests run, the other looks at all that the first has made.
-const MOST_OF_TWO: (u64, [&str; 2]) = (2560, ["enable", "audit"]);
+const MOST_OF_TWO: (u64, [&str; 2]) = (2880, ["enable", "audit"]);
 /// What the platform's functions may take beside it: no more than can be told here.
 const MOST_OF_PLATFORM: u64 = 256;
 /// The unit answers nothing any more.

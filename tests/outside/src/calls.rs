@@ -8,8 +8,8 @@ use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{
-    Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach, RemappingUnit,
-    SharedMemory, Statistics, Unblocked,
+    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach,
+    RemappingUnit, SharedMemory, Statistics, Unblocked, WithheldMemory,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, Topology};
@@ -107,5 +107,12 @@ calls! {
     fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit, Error> { iommu.audit(|difference| each(&difference)) }
     fn audit_cells(audit: &Audit, cell: &CellId) -> [bool; 2] { [audit.allows_unsafe_interrupts(*cell), audit.shares(*cell)] }
     fn reach(iommu: &Front, each: Each<Reach>) -> Result<(), Error> { iommu.reach(|reach| each(&reach)) }
+    fn regions(iommu: &Front, cell: &CellId, each: Each<Region>) -> Result<(), Error> { iommu.regions(*cell, |region| each(&region)) }
+    fn assigned(iommu: &Front, each: Each<AssignedDevice>) -> Result<(), Error> { iommu.assigned(|device| each(&device)) }
+    fn withheld(iommu: &Front, each: Each<WithheldMemory>) -> Result<(), Error> { iommu.withheld(|memory| each(&memory)) }
+    fn coherency_changes(iommu: &Front, each: Each<(CellId, Coherency)>) -> Result<(), Error> {
+        iommu.coherency_changes(|cell, now| each(&(cell, now)))
+    }
+    fn is_nothing(unblocked: &Unblocked) -> bool { unblocked.is_nothing() }
     fn shared_memory(iommu: &Front, each: Each<SharedMemory>) -> Result<(), Error> { iommu.shared_memory(|memory| each(&memory)) }
 }

@@ -51,6 +51,24 @@ impl Audit {
     }
 }
 
+impl Audit {
+    /// What the configuration says, before anything is gone through.
+    #[inline(never)]
+    pub(super) fn of(config: &Config<'_>) -> Self {
+        let quarantined_frames = config.quarantined_frames() as u64;
+        let mut audit = Self { quarantined_frames, withheld: config.withheld.iter().count() as u64, ..Self::default() };
+        for (id, cell) in config.cells.iter() {
+            if cell.config.allow_unsafe_interrupts {
+                audit.unsafe_interrupts.add(id);
+            }
+            if !config.root.is(id) && cell.regions.parts().iter().any(|part| part.shared) {
+                audit.sharing.add(id);
+            }
+        }
+        audit
+    }
+}
+
 /// An audit that is under way.
 pub(super) struct Auditor<'a, 's, H> {
     pub(super) iommu: &'a Iommu<'s, H>,
@@ -62,6 +80,13 @@ pub(super) struct Auditor<'a, 's, H> {
 }
 
 impl<H: Hal> Auditor<'_, '_, H> {
+    /// Reports the functions that no unit serves.
+    #[inline(never)]
+    pub(super) fn unserved(&mut self) {
+        let findings = &mut self.findings;
+        self.iommu.each_unserved(&mut |source| findings.report(Difference::Unserved { source }));
+    }
+
     /// Compares what the tables of a unit let its devices do with what the configuration does.
     pub(super) fn unit(&mut self, index: UnitIndex, unit: &Unit) {
         let (window, config) = (unit.window(), self.config);

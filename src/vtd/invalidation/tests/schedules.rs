@@ -24,9 +24,9 @@ pub(super) mod sync {
     pub(in crate::vtd::invalidation::tests) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
     #[derive(Debug)]
-    pub(in crate::vtd::invalidation::tests) struct Mutex<T>(shuttle::sync::Mutex<T>);
+    pub(in crate::vtd::invalidation::tests) struct UnitMutex<T>(shuttle::sync::Mutex<T>);
 
-    impl<T> Mutex<T> {
+    impl<T> UnitMutex<T> {
         pub(in crate::vtd::invalidation::tests) fn new(value: T) -> Self {
             Self(shuttle::sync::Mutex::new(value))
         }
