@@ -7,13 +7,14 @@
 
 use core::fmt::{self, Debug, Display, Write};
 
-use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{NoFrame, RegisterWindow};
 use cofferdam::iommu::{
-    self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, Others, Reach, Refusal, UnitDetails,
+    self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, Others, Owner, Reach, Refusal,
+    SharedMemory, Unblocked, UnitDetails,
 };
 use cofferdam::limits::{Full, Memory};
 use cofferdam::topology::BridgeWindow;
@@ -68,6 +69,10 @@ fn run() {
     say::<NoDeviceTlb>();
     say::<BridgeWindow>();
     say::<Others>();
+    say::<Owner>();
+    say::<PhysRange>();
+    say::<SharedMemory>();
+    say::<Unblocked>();
     say::<Incompatibility>();
     say::<Difference>();
     say::<Reach>();

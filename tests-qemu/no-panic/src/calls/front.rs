@@ -9,7 +9,11 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(Iommu::<H>::new(*any(), *any()));
     let iommu: &mut Iommu<'static, H> = any_mut();
     show(iommu.probe_acpi(any_memory(), any(), any::<&[u8]>(), show));
-    show(iommu.enable());
+    if let Ok(unblocked) = iommu.enable() {
+        show(unblocked.is_nothing());
+    }
+    show(iommu.add_alias(*any(), *any()));
+    show(iommu.isolate());
     show(iommu.unblocked(&mut show));
     show(iommu.disable());
     iommu.units().for_each(show);
@@ -38,6 +42,13 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
         show((audit.allows_unsafe_interrupts(*any()), audit.shares(*any())));
     }
     show(iommu.reach(show));
+    show(iommu.shared_memory(show));
+    show(iommu.regions(*any(), show));
+    show(iommu.assigned(show));
+    show(iommu.withheld(show));
+    show(iommu.coherency_changes(|cell, now| show((cell, now))));
+    // SAFETY: no program of this package is ever run.
+    show(unsafe { iommu.forget_unit(*any()) });
     show(iommu.mute(*any(), *any()));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));

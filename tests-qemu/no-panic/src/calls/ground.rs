@@ -1,4 +1,4 @@
-use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Requester, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
 use cofferdam::interrupt::Destination;
@@ -32,6 +32,10 @@ fn ranges() {
     show((range.start(), range.last(), range.bytes(), range.is_page_aligned()));
     show((range.contains(*other), range.overlaps(*other), range.hull(*other)));
     let output = PhysAddr::new_truncate(any_number());
+    show(PhysRange::new(output, any_number()));
+    let (memory, theirs): (&PhysRange, &PhysRange) = (any(), any());
+    show((memory.first(), memory.last(), memory.intersection(*theirs), memory.overlaps(*theirs)));
+    show(any::<Region>().outputs());
     show(Region::new(range.start(), output, any_number(), Rights::from_bits_retain(any_number() as u8)));
 }
 

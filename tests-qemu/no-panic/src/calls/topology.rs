@@ -2,7 +2,7 @@ use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam::topology::{ConfigSpace, NoConfigSpace, Topology};
 
-use crate::{any, any_memory, any_number, show};
+use crate::{any, any_memory, any_mut, any_number, show};
 
 pub(super) fn calls<H: Hal + 'static>() {
     show(Topology::read(any_memory(), any(), any::<&[u8]>(), any::<H>(), show));
@@ -31,6 +31,9 @@ fn of_a_device(topology: &'static Topology<'static>, config: &impl ConfigSpace) 
     show((topology.properties(config, source), topology.ats_allowed(config, source)));
     show(topology.device_settings(config, source));
     topology.reserved(config, source).for_each(show);
+    topology.reserved_with(config, source).for_each(show);
+    show(topology.loses_reserved(config, source));
+    show(any_mut::<Topology<'static>>().add_alias(source, *any()));
     let group = topology.group(config, source);
     show((group.isolation(), group.contains(*any())));
     group.ranges().for_each(show);
