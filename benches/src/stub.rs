@@ -27,6 +27,7 @@ const EXTENDED_CAPABILITY: u64 = 0x00f0_0fcb;
 #[derive(Debug, Default)]
 struct Unit {
     status: AtomicU32,
+    root: AtomicU64,
     queue: AtomicU64,
     /// Up to where the queue's descriptors are done.
     head: AtomicU64,
@@ -192,6 +193,7 @@ unsafe impl Hal for Machine {
         match offset {
             0x08 => CAPABILITY,
             0x10 => EXTENDED_CAPABILITY,
+            0x20 => unit.root.load(Ordering::Relaxed),
             0x80 => unit.head.load(Ordering::Relaxed),
             0x88 => unit.tail(),
             _ => 0,
@@ -203,6 +205,7 @@ unsafe impl Hal for Machine {
         match offset {
             0x88 if self.apart.load(Ordering::Relaxed) => hardware_runs_the_queue(unit, value),
             0x88 => self.ring(unit, value),
+            0x20 => unit.root.store(value, Ordering::Relaxed),
             0x90 => unit.queue.store(value, Ordering::Relaxed),
             _ => {}
         }

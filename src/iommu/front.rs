@@ -161,7 +161,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
         }
         // One may have gone since.
         result.and(self.units.iter().try_for_each(|unit| unit.check_on(&self.hal)))?;
-        if unblocked.is_nothing() { Ok(unblocked) } else { Err(Error::Unblocked(unblocked)) }
+        let all_listed =
+            unblocked.open_segment.is_none_or(|segment| pci::functions_in(&self.hal, segment).next().is_some());
+        if unblocked.is_nothing_now() && all_listed { Ok(unblocked) } else { Err(Error::Unblocked(unblocked)) }
     }
 
     /// Switches all units off and gives their frames back, once no device has a cell: **from then on every device reaches

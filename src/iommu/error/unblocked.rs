@@ -11,7 +11,8 @@ pub struct Unblocked {
     /// Functions that configuration space shows, and that no unit serves, or one that does not block.
     pub functions: Others,
     /// The first segment in which no unit takes what the firmware's table does not list: whatever is there and not listed is
-    /// blocked by none, whether configuration space shows it or not.
+    /// blocked by none, whether configuration space shows it or not. That alone is no error where configuration space shows
+    /// functions, and units serve all of them: it is what comes later, as by hot-plug, that no unit will block.
     pub open_segment: Option<u16>,
     /// A part of the firmware's table was lost that may have named a unit: what is behind that one is blocked by none
     /// ([`Topology::is_complete`](crate::topology::Topology::is_complete)).
@@ -22,6 +23,11 @@ impl Unblocked {
     /// True if all is blocked.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// True if nothing is known to be free: a segment in which firmware lists each device may be open for those that come later.
+    pub(in crate::iommu) fn is_nothing_now(&self) -> bool {
+        Self { open_segment: None, ..*self }.is_nothing()
     }
 }
 
