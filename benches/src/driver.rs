@@ -216,7 +216,7 @@ impl Edits {
         self.front.statistics().doorbells
     }
 
-    /// Has each thread map 2 MiB in its cell and unmap them, so many times. Nanoseconds for one time, of all threads
+    /// Has each thread map 2 MiB, which all share, in its cell and unmap them, so many times. Nanoseconds for one time, of all threads
     /// together: half as many for two threads that do not hinder each other.
     pub fn run(&self, threads: usize, rounds: u32) -> f64 {
         let memory = region((1 << 30, 2 << 20));
@@ -225,7 +225,7 @@ impl Edits {
             rounds,
             |_| (),
             |cell, _| {
-                self.front.iommu.map(cell, memory).expect("memory that can be mapped");
+                self.front.iommu.map_shared(cell, memory).expect("memory that can be mapped");
                 self.front.iommu.unmap(cell, memory.input).expect("memory of the cell");
             },
         )
@@ -239,7 +239,7 @@ impl Edits {
         let (start, bytes) = (Iova::new(page(0)), page(rounds) - page(0));
         let memory = Region::new(start, PhysAddr::new(page(1)), bytes, Rights::all()).expect("a region");
         let map = |cell| {
-            self.front.iommu.map(cell, memory).expect("memory that can be mapped");
+            self.front.iommu.map_shared(cell, memory).expect("memory that can be mapped");
         };
         self.time(threads, rounds, map, |cell, round| {
             let range = IovaRange::new(Iova::new(page(round)), 4096).expect("a page");

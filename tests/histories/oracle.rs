@@ -144,24 +144,18 @@ impl Oracle {
         self.behind(index).and_then(|device| device.cell)
     }
 
-    /// Says to the machine who owns which memory: cells by their slots. Where a unit failed, the root cell may have less than
-    /// all that is left, so it is not said to own anything then but what others share.
+    /// Says to the machine who owns which memory: cells by their slots. What is shared has several owners.
     pub(crate) fn say_owners(&self, machine: &Machine) {
-        let owners = self.slots().filter(|slot| self.cell(*slot).whole.is_none() || !self.cell(*slot).short);
         let bytes = |pages: Range<u64>| pages.start << 12..pages.end << 12;
         let of_cell = |slot: Slot| {
             let extents = self.cell(slot).pages.iter();
             extents.map(move |(first, extent)| (bytes(extent.outputs(first)), slot as u32))
         };
-        let devices = self.devices.iter().filter_map(|device| Some((device, device.cell? as u32)));
-        let reserved = devices.clone().filter_map(|(device, owner)| {
-            let (first, last) = device.reserved?;
-            Some((bytes(first..last + 1), owner))
+        let reserved = self.devices.iter().filter_map(|device| {
+            let ((first, last), owner) = (device.reserved?, device.cell?);
+            Some((bytes(first..last + 1), owner as u32))
         });
-        let root = self.root().map(|root| root as u32);
-        let shared = self.slots().flat_map(|slot| self.cell(slot).pages.iter()).filter(|(_, extent)| extent.shared);
-        let shared = shared.filter_map(|(first, extent)| Some((bytes(extent.outputs(first)), root?)));
-        let memory = owners.flat_map(of_cell).chain(reserved).chain(shared).collect();
+        let memory = self.slots().flat_map(of_cell).chain(reserved).collect();
         // Of those that share a source-id, one may have the cell of which the others reach the memory.
         let indices = 0..self.devices.len();
         let devices = indices.filter_map(|index| Some((self.devices[index].id, self.cell_of(index)? as u32)));
