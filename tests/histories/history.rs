@@ -206,8 +206,16 @@ impl<'m> History<'m> {
                 let (pages, whole) = (Pages::default(), is_root.then(Pages::default));
                 // What devices of others may still reach is withheld from a new root cell as well.
                 let short = is_root && self.oracle.devices.iter().any(|device| !device.loose.is_empty());
-                self.oracle.cells[slot] =
-                    Some(Cell { id, config, pages, whole, told: Coherency::Enforced, narrowest: None, short });
+                self.oracle.cells[slot] = Some(Cell {
+                    id,
+                    config,
+                    pages,
+                    whole,
+                    told: Coherency::Enforced,
+                    narrowest: None,
+                    short,
+                    was_to_share: Vec::new(),
+                });
             }
             (Err(Error::Full(_)), None) => {}
             (result, free) => panic!("{result:?} with a free place {free:?}"),

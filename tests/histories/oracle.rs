@@ -44,6 +44,8 @@ pub(crate) struct Cell {
     pub(crate) narrowest: Option<u8>,
     /// A change failed in a unit when no frame was left to split a page: its devices may reach less than it has.
     pub(crate) short: bool,
+    /// Memory that it was to share by a change that failed: others may reach it, as far as their unit failed.
+    pub(crate) was_to_share: Vec<Range<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,7 +169,19 @@ impl Oracle {
         let now = self.cell_of(index).map(|slot| self.of_cell(slot, &self.cell(slot).pages));
         let all: Vec<Pages> = self.loose(index).cloned().chain(now).collect();
         let all: Vec<_> = all.iter().flat_map(Pages::iter).collect();
-        all.into_iter().filter(move |(first, extent)| extent.outputs(*first).contains(&page))
+        let was_to_share = self.cell_of(index).is_some_and(|slot| self.was_to_share(slot, page));
+        let all = all.into_iter().filter(move |(first, extent)| extent.outputs(*first).contains(&page));
+        all.map(move |(first, extent)| (first, Extent { shared: extent.shared || was_to_share, ..extent }))
+    }
+
+    fn was_to_share(&self, slot: Slot, page: u64) -> bool {
+        self.cell(slot).was_to_share.iter().any(|memory| memory.contains(&page))
+    }
+
+    /// True if a cell had or was to have a page of memory in common with others, and may still reach it although a unit failed.
+    pub(crate) fn may_share(&self, cell: CellId, page: u64) -> bool {
+        let in_cell = |index: &usize| self.cell_of(*index).is_some_and(|slot| self.cell(slot).id == cell);
+        (0..self.devices.len()).filter(in_cell).any(|index| self.shares(index, page))
     }
 
     /// The pages by which a function reaches a page of memory, or did once, without those by which others may, too.
@@ -279,6 +293,10 @@ impl Oracle {
         }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
             if let Some(cell) = &mut self.cells[slot] {
+                let shared = after.pages[slot].iter().filter(|(_, extent)| extent.shared);
+                cell.was_to_share.extend(shared.map(|(first, extent)| extent.outputs(first)));
+                cell.was_to_share.sort_by_key(|memory| (memory.start, memory.end));
+                cell.was_to_share.dedup();
                 cell.pages = cell.pages.without_grants(&after.pages[slot]);
                 let whole = cell.whole.as_ref().zip(after.whole[slot].as_ref());
                 cell.whole = whole.map(|(before, after)| before.without_grants(after));

@@ -306,8 +306,11 @@ impl Oracle {
                 let kinds = self.units.len() * (1 + usize::from(reserved));
                 let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * Limits::DEFAULT.domains);
                 let is_short = |root: Slot| after.touched[root] && self.cell(root).short;
+                // A table that lost more than it was to is given to no other device, so there is one more of its kind.
+                let has_short = |edit: &Edit| matches!(*edit, Edit::Assign(_, cell, _) if self.cell(cell).short);
                 edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > Limits::DEFAULT.domains || few)
                     || self.root().is_some_and(is_short)
+                    || edits.iter().any(has_short)
             }
             Error::Owned { memory, owner: Owner::Withheld(_) }
             | Error::Refused { reason: Refusal::Owned { memory, owner: Owner::Withheld(_) }, .. } => {
