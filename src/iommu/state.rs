@@ -26,7 +26,7 @@ use crate::contract::{DomainId, Features};
 use crate::domain::Domain;
 use crate::limits::{Full, List};
 use crate::topology::UnitIndex;
-use crate::unit::Scratch;
+use crate::unit::{Scratch, Unit};
 
 /// What is committed, and what a change that has the lock works with.
 #[derive(Debug)]
@@ -112,6 +112,17 @@ impl<'s> Config<'s> {
 /// True if a device uses this domain, or is going to, when the change is done.
 pub(super) fn stays_in_use(devices: &[Assignment], domain: &Domain) -> bool {
     devices.iter().any(|device| device.uses(domain) && device.stay != Stay::Leaving)
+}
+
+/// The units behind which any of some devices is, each once, however many devices there are: to look at a unit's registers
+/// takes time.
+pub(super) fn units_of<'u>(
+    units: &'u [Unit],
+    devices: &[Assignment],
+    is_concerned: impl Fn(&Assignment) -> bool,
+) -> impl Iterator<Item = &'u Unit> {
+    let all = units.iter().zip(UnitIndex::all());
+    all.filter(move |(_, index)| behind(devices, *index).any(&is_concerned)).map(|(unit, _)| unit)
 }
 
 /// The devices behind a unit.

@@ -1,10 +1,9 @@
-//! When memory is withheld: from a change that a unit did not confirm until the unit has confirmed all that it owes.
+//! When memory is withheld: from a change that a unit did not confirm until the unit has confirmed a flush of everything.
 #![forbid(unsafe_code)]
 
-use super::{CellSet, Config, WithheldRange, behind};
-use crate::cell::{Part, RegionDifferences, Reserved};
+use super::{Assignment, CellSet, Config, WithheldRange, units_of};
+use crate::cell::{CellId, Part, RegionDifferences, Reserved};
 use crate::hal::Hal;
-use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
 /// The phase in which a change fails.
@@ -21,7 +20,7 @@ impl Config<'_> {
     pub(in crate::iommu) fn withhold(&mut self, hal: &impl Hal, units: &[Unit], scope: CellSet, phase: Phase) {
         let Self { root, cells, devices, withheld, .. } = self;
         for (id, cell) in cells.iter().filter(|(id, _)| scope.has(*id)) {
-            if !any_unit_owes(hal, units, |unit| behind(devices, unit).any(|device| device.cell == id)) {
+            if is_confirmed(hal, units, devices, id) {
                 continue;
             }
             for difference in RegionDifferences::new(&cell.regions, &cell.staged, Reserved::NONE) {
@@ -45,15 +44,12 @@ impl Config<'_> {
     /// that it was to invalidate.
     pub(in crate::iommu) fn release_withheld(&mut self, hal: &impl Hal, units: &[Unit]) {
         let Self { devices, withheld, .. } = self;
-        withheld.retain(|range| {
-            any_unit_owes(hal, units, |unit| behind(devices, unit).any(|device| device.cell == range.cell))
-        });
+        withheld.retain(|range| !is_confirmed(hal, units, devices, range.cell));
     }
 }
 
-/// True if any of some units may still have something cached that it was to invalidate.
-fn any_unit_owes(hal: &impl Hal, units: &[Unit], is_concerned: impl Fn(UnitIndex) -> bool) -> bool {
-    let owing =
-        units.iter().zip(UnitIndex::all()).filter(|(unit, _)| unit.needs_full_flush() || unit.check_on(hal).is_err());
-    owing.map(|(_, index)| index).any(is_concerned)
+/// True if each unit behind which a cell has a device has confirmed all that it was to invalidate.
+fn is_confirmed(hal: &impl Hal, units: &[Unit], devices: &[Assignment], cell: CellId) -> bool {
+    let mut units = units_of(units, devices, |device| device.cell == cell);
+    units.all(|unit| !unit.needs_full_flush() && unit.check_on(hal).is_ok())
 }

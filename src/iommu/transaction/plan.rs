@@ -8,7 +8,7 @@ use crate::hal::Hal;
 use crate::iommu::edit::{DeviceConfig, Edit};
 use crate::iommu::error::Error;
 use crate::iommu::rules;
-use crate::iommu::state::Stay;
+use crate::iommu::state::{Stay, units_of};
 use crate::paging::{self, MapError};
 
 impl<H: Hal> Transaction<'_, '_, H> {
@@ -65,9 +65,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// False if a unit behind which the root cell has a device is out of service: it confirms nothing any more.
     fn root_can_get(&self) -> bool {
         let Some(root) = self.config.root.cell().filter(|root| self.scope.has(*root)) else { return true };
-        let its = self.config.devices.iter().filter(|device| device.cell == root);
-        let mut units = its.map(|device| self.front.unit(device.unit));
-        units.all(|unit| unit.is_some_and(|unit| unit.check_on(&self.front.hal).is_ok()))
+        let (hal, units) = (&self.front.hal, &self.front.units);
+        units_of(units, &self.config.devices, |device| device.cell == root).all(|unit| unit.check_on(hal).is_ok())
     }
 
     /// Makes an edit in what is staged.

@@ -4,7 +4,7 @@ use super::Transaction;
 use crate::cell::CellId;
 use crate::domain::{Coherency, Domain};
 use crate::hal::Hal;
-use crate::iommu::state::{Assignment, CellSet, Stay};
+use crate::iommu::state::{Assignment, CellSet, Stay, units_of};
 use crate::unit::Unit;
 
 /// What a change did beside what was asked for.
@@ -90,8 +90,7 @@ fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain:
     if domain.table.unlinked() == 0 {
         return;
     }
-    let mut users = devices.iter().filter(|device| device.uses(domain));
-    if users.all(|device| units.get(device.unit.get()).is_some_and(|unit| unit.check_on(hal).is_ok())) {
+    if units_of(units, devices, |device| device.uses(domain)).all(|unit| unit.check_on(hal).is_ok()) {
         // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
         // whose devices have left it has confirmed that it has nothing of the domain cached.
         unsafe { domain.table.free_unlinked(hal) };
