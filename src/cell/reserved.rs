@@ -29,8 +29,7 @@ impl<'t> Reserved<'t> {
 
     /// True if a device is to reach reserved memory in such a cell that cannot be mapped.
     pub(crate) fn is_lost(topology: &Topology<'_>, hal: &impl Hal, device: SourceId, cell: &CellConfig) -> bool {
-        let is_left_out = cell.leave_out_relaxable && pci::is_display_or_usb(hal, device);
-        !is_left_out && topology.loses_reserved(hal, device)
+        topology.loses_reserved(hal, device) && !is_left_out(hal, device, cell)
     }
 
     /// Which of all reserved memory a device is to reach in such a cell: its own, and that of all functions that share a
@@ -40,9 +39,8 @@ impl<'t> Reserved<'t> {
         if topology.reserved_memory().is_empty() {
             return 0;
         }
-        let is_left_out = |function| cell.leave_out_relaxable && pci::is_display_or_usb(hal, function);
         let mut mask = 0;
-        if !is_left_out(device) {
+        if !is_left_out(hal, device, cell) {
             topology.reserved_of(hal, device).for_each(|(index, _)| mask |= 1 << index);
         }
         // A device with too many source-ids is refused.
@@ -50,7 +48,7 @@ impl<'t> Reserved<'t> {
             && !requesters.is_alone()
         {
             let shared = topology.reserved_users().filter(|(_, user)| *user != device && requesters.shared_with(*user));
-            shared.filter(|(_, user)| !is_left_out(*user)).for_each(|(index, _)| mask |= 1 << index);
+            shared.filter(|(_, user)| !is_left_out(hal, *user, cell)).for_each(|(index, _)| mask |= 1 << index);
         }
         mask
     }
@@ -93,6 +91,11 @@ impl<'t> Reserved<'t> {
             }
         }
     }
+}
+
+/// True if such a cell leaves out what firmware reserves for a function.
+fn is_left_out(hal: &impl Hal, function: SourceId, cell: &CellConfig) -> bool {
+    cell.leave_out_relaxable && pci::is_display_or_usb(hal, function)
 }
 
 /// Goes through all that a page table with this reserved memory maps for a cell with these regions, until `each` fails.

@@ -33,8 +33,7 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
     let mut root_gets = true;
     while let Err(error) = change.prepare(edits, root_gets) {
         change.unstage();
-        root_gets = root_gets && matches!(error, Error::NoFrame(_)) && change.concerns_root();
-        if !root_gets {
+        if !(root_gets && matches!(error, Error::NoFrame(_)) && change.concerns_root()) {
             change.repeat_failed_flushes_alone();
             return Err(error);
         }

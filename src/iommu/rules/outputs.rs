@@ -39,7 +39,7 @@ pub(in crate::iommu) fn check(
         let shared = config.cell(device.cell)?.config.allow_shared_reserved;
         for memory in owners.reserved_of(device) {
             let claim = Claim { cell: device.cell, memory, shared };
-            if let Some((memory, owner)) = owner_in_machine(memory, units).or_else(|| owners.of(&claim)) {
+            if let Some((memory, owner)) = owner_in_machine(memory, units).or_else(|| owners.of_memory(&claim)) {
                 return Err(Error::Refused { device: device.device, reason: Refusal::Owned { memory, owner } });
             }
         }
@@ -81,9 +81,11 @@ struct Owners<'c, 's> {
 }
 
 impl<'c, 's> Owners<'c, 's> {
+    /// The first part of a region that another cell may reach, and why it may.
     fn of_part(&self, cell: CellId, part: &Part) -> Option<(PhysRange, Owner)> {
         let memory = part.region.outputs()?;
-        self.of(&Claim { cell, memory, shared: part.shared })
+        let claim = Claim { cell, memory, shared: part.shared };
+        self.of_memory(&claim).or_else(|| self.in_reserved(&claim))
     }
 
     /// The memory that firmware reserves for a device, as far as the device is to reach it.
@@ -91,12 +93,13 @@ impl<'c, 's> Owners<'c, 's> {
         Reserved::new(self.all_reserved, device.reserved).iter().filter_map(|region| region.outputs())
     }
 
-    /// The first part of what is claimed that another cell may reach, and why it may.
+    /// The first part of what is claimed that another cell has, or may still reach. What firmware reserves for two devices is the
+    /// matter of `reserved_owners.rs`.
     #[inline(never)]
-    fn of(&self, claim: &Claim) -> Option<(PhysRange, Owner)> {
-        let others = || self.config.cells.iter().filter(|(id, _)| *id != claim.cell && !self.config.root.is(*id));
-        let of_cell = || others().find_map(|(id, cell)| Some((self.in_regions(id, cell, claim)?, Owner::Cell(id))));
-        of_cell().or_else(|| self.in_reserved(claim)).or_else(|| self.in_withheld(claim))
+    fn of_memory(&self, claim: &Claim) -> Option<(PhysRange, Owner)> {
+        let mut others = self.config.cells.iter().filter(|(id, _)| *id != claim.cell && !self.config.root.is(*id));
+        let of_cell = others.find_map(|(id, cell)| Some((self.in_regions(id, cell, claim)?, Owner::Cell(id))));
+        of_cell.or_else(|| self.in_withheld(claim))
     }
 
     /// What another cell has of it, or may have by a change of its own that is under way.
