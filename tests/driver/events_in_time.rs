@@ -20,17 +20,36 @@ fn blocked(machine: &Machine, (device, at): (u8, u64)) {
     assert!(!write(machine, function(0, device), at, 0));
 }
 
+/// Counts accesses, so that something happens before one of them.
+#[derive(Default)]
+struct Countdown(Cell<Option<u32>>);
+
+impl Countdown {
+    fn begin(&self, accesses: u32) {
+        self.0.set(Some(accesses));
+    }
+
+    /// Counts an access. True for the one that was to come.
+    fn ends_now(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.and_then(|left| left.checked_sub(1)));
+        left == Some(0)
+    }
+
+    /// True if there were fewer accesses.
+    fn stop(&self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
 /// T5: faults that come at any access while others are read: each is read once, with its own device and address.
 #[test]
 fn faults_that_come_while_faults_are_read_are_read_once() {
     for access in 0.. {
-        let left = Cell::new(None::<u32>);
+        let countdown = Countdown::default();
         let before = |_: Call, machine: &Machine| {
-            if let Some(count) = left.get() {
-                left.set(count.checked_sub(1));
-                if count == 0 {
-                    LATER.iter().for_each(|&it| blocked(machine, it));
-                }
+            if countdown.ends_now() {
+                LATER.iter().for_each(|&it| blocked(machine, it));
             }
         };
         let machine = machine([UnitConfig::server().fault_records(8)]);
@@ -42,9 +61,9 @@ fn faults_that_come_while_faults_are_read_are_read_once() {
         let note = |fault: cofferdam::fault::Fault| {
             seen.borrow_mut().push((fault.source.device(), fault.address.unwrap().as_u64()));
         };
-        left.set(Some(access));
+        countdown.begin(access);
         let mut log = iommu.faults(note);
-        let came = left.take().is_none();
+        let came = !countdown.stop();
         for _ in 0..2 {
             if log.pending {
                 log = iommu.faults(note);
@@ -70,13 +89,10 @@ fn faults_that_come_while_faults_are_read_are_read_once() {
 fn a_cpu_that_is_away_for_seconds_fails_no_change() {
     for (name, unit) in [("a queue", UnitConfig::server()), ("registers", UnitConfig::first_generation())] {
         for access in 0.. {
-            let left = Cell::new(None::<u32>);
+            let countdown = Countdown::default();
             let before = |_: Call, machine: &Machine| {
-                if let Some(count) = left.get() {
-                    left.set(count.checked_sub(1));
-                    if count == 0 {
-                        machine.pass(30_000_000_000);
-                    }
+                if countdown.ends_now() {
+                    machine.pass(30_000_000_000);
                 }
             };
             let machine = machine([unit.clone()]);
@@ -84,11 +100,11 @@ fn a_cpu_that_is_away_for_seconds_fails_no_change() {
             let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
             let cell = cell_with(&iommu, region(0, 0x6000_0000, 2 * PAGE, Rights::all()), function(0, 1));
             assert!(write(&machine, function(0, 1), 0, 1));
-            left.set(Some(access));
+            countdown.begin(access);
             assert_eq!(iommu.unmap(cell, range(0, PAGE)).map(drop), Ok(()), "{name}, at access {access}");
             assert_eq!(states(&iommu), [UnitState::On], "{name}, at access {access}");
             assert!(!write(&machine, function(0, 1), 0, 2), "{name}, at access {access}");
-            if left.take().is_some() {
+            if countdown.stop() {
                 assert!(access > 10, "{name}: a change takes some accesses: {access}");
                 break;
             }
