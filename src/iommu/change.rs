@@ -19,7 +19,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// those in use, and each unit gets one batch for what is taken away and, only where it caches what is absent, one
     /// for what is granted. Changes of other cells go on meanwhile.
     ///
-    /// If an earlier change failed in a unit that goes on, the unit [owes](super::RemappingUnit::owes_flush) a flush: each change
+    /// If an earlier change failed in a unit that goes on, the unit [needs](super::RemappingUnit::needs_flush) a flush: each change
     /// of a cell that has a device behind it repeats that first, also one that is refused. A change without edits repeats those
     /// of all units, and fails if one of them does.
     ///

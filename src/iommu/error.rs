@@ -21,7 +21,7 @@ pub use unblocked::Unblocked;
 
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
 /// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left; the front lists it: [`Iommu::withheld`],
-/// [`Iommu::assigned`], [`Iommu::regions`], [`Iommu::coherency_changes`], and [`owes_flush`](super::RemappingUnit) of each unit.
+/// [`Iommu::assigned`], [`Iommu::regions`], [`Iommu::coherency_changes`], and [`needs_flush`](super::RemappingUnit) of each unit.
 ///
 /// [`Iommu::withheld`]: super::Iommu::withheld
 /// [`Iommu::assigned`]: super::Iommu::assigned

@@ -139,7 +139,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// Units failed, cannot be used, or found no frames; the error is that of the first. Or all are on, and devices are left
     /// that none of them serves ([`Error::Unblocked`]). All units that did not fail are on and can be used, and
     /// [`units`](Self::units) has the state of each. Devices that no unit blocks are refused, **and may reach all memory**, as
-    /// [`unblocked`](Self::unblocked) tells. So a caller who wants no such device on the machine stops here; one who goes on
+    /// [`unblocked`](Self::unblocked) says. So a caller who wants no such device on the machine stops here; one who goes on
     /// has to keep their bus mastering off. With [`Options::accept_unblocked`] neither is an error. May be repeated.
     pub fn enable(&mut self) -> Result<Unblocked, Error> {
         if self.units.is_empty() {

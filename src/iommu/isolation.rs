@@ -12,7 +12,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// looks at the group of each assigned device again. To be called whenever ports may have lost them, or new ones are there:
     /// after the machine slept, after a port or a bus was reset, after hot-plug. Bridges have their bus numbers by then.
     ///
-    /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) tells which.
+    /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) names them.
     /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment.
     ///
     /// The lock on the configuration is taken for the functions of a bus, and for a device, at a time. While a device is reset

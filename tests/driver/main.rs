@@ -21,6 +21,7 @@ mod flipped_bits;
 mod gone;
 mod groups;
 mod known_faults;
+mod left_behind;
 mod lost_parts;
 mod moves;
 mod nmi;

@@ -34,7 +34,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     ///
     /// Configuration space is held against what was noted of each device when it arrived: what isolates it from devices of other
     /// cells, and which memory firmware reserves for it.
-    /// Functions that configuration space shows and that no unit serves are told as well.
+    /// Functions that configuration space shows and that no unit serves are reported as well.
     ///
     /// Waits until no change is under way, then keeps all others out until it is through. It reads each page table once for
     /// every source-id that uses it, and no more of them than the driver made, however tables are linked. A unit that failed

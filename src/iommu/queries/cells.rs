@@ -85,8 +85,8 @@ impl<H: Hal> Iommu<'_, H> {
         Ok(())
     }
 
-    /// Calls `each` with the cells whose coherency is another than what the hypervisor was told last, by
-    /// [`Committed`](super::super::Committed) or by this call, and with what it is now. A change that fails tells nothing: a
+    /// Calls `each` with the cells whose coherency is another than what the hypervisor learned last, by
+    /// [`Committed`](super::super::Committed) or by this call, and with what it is now. A change that fails reports nothing: a
     /// device that it leaves in a cell may have changed the cell's coherency. Cells that are in a change are left out.
     ///
     /// The configuration is locked meanwhile: `each` must not call the front.

@@ -24,7 +24,7 @@ pub struct RemappingUnit {
     pub state: UnitState,
     /// A flush of it failed, and was not repeated yet: devices behind it may still reach what was taken from their cells. A
     /// change of one of these cells repeats it first, and so does a change without edits ([`Iommu::commit`]).
-    pub owes_flush: bool,
+    pub needs_flush: bool,
     /// Firmware had left it translating when it was last switched on.
     pub found_on: bool,
     /// Interrupt remapping was on when it was last switched on, by a table that is not the driver's: it was switched off then.
@@ -64,7 +64,7 @@ impl<H: Hal> Iommu<'_, H> {
             features: *unit.features(),
             details: unit.details(),
             state: unit.state(&self.hal),
-            owes_flush: unit.needs_full_flush(),
+            needs_flush: unit.needs_full_flush(),
             found_on: unit.found().translating,
             found_remapping_interrupts: unit.found().remapping_interrupts,
             gap: unit.found().gap,

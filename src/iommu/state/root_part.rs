@@ -11,7 +11,7 @@ impl Config<'_> {
     /// True if an edit of another cell takes memory from the root cell, or gives some back, as far as the root cell would have
     /// it if there were no other cell.
     ///
-    /// What earlier edits of the same change have mapped does not count: they were asked themselves.
+    /// What earlier edits of the same change have mapped does not count: each is looked at by itself.
     pub(super) fn moves_memory_of_root(&self, edit: &Edit) -> bool {
         match *edit {
             Edit::Map(_, region) => self.is_memory_of_root(region),

@@ -113,7 +113,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     /// What `ready` has once the other changes have ended that it names.
     fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<R, Error>) -> Result<R, Error> {
-        // Who need not wait does not ask for the time.
+        // The time is read by those alone that wait.
         let mut deadline: Option<Deadline> = None;
         loop {
             let late = deadline.as_mut().is_some_and(|deadline| deadline.passed(self.hal.now_ns()).is_some());

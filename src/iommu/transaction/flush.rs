@@ -57,7 +57,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.repeat_failed_flushes_of(|_, other| other == unit);
     }
 
-    /// False if none of the units owes a flush.
+    /// False if none of the units needs one.
     fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&[Assignment], UnitIndex) -> bool) -> bool {
         let (scope, config) = (self.scope, &mut *self.config);
         let mut any = false;

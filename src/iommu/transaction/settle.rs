@@ -84,7 +84,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
 }
 
 /// Gives back the tables that this change and earlier ones took out of a domain, once this one is confirmed: before it began,
-/// units had repeated flushes that failed. A unit that is out of service is not asked any more, but it may still walk what
+/// units had repeated flushes that failed. A unit that is out of service gets no command any more, but it may still walk what
 /// an earlier change took out.
 fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain: &mut Domain) {
     if domain.table.unlinked() == 0 {

@@ -1,5 +1,5 @@
 //! T2: a whole unit that several CPUs use at a time, over locks and atomics of an explorer of schedules: commands,
-//! invalidation through registers, and the flush of everything that a unit owes after one that it refused.
+//! invalidation through registers, and the flush of everything that a unit needs after one that it refused.
 
 use core::mem::MaybeUninit;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ fn three_cpus_invalidate_through_registers_in_turn() {
 
 /// If nothing is owed, the unit has dropped all that it had after each descriptor that it refused. Nobody uses it now.
 #[track_caller]
-fn assert_all_is_made_up(bench: &Bench<FakeUnit>) {
+fn assert_nothing_is_stale(bench: &Bench<FakeUnit>) {
     let order = &bench.hal.hardware().order;
     let Some(refused) = order.iter().rposition(|(_, executed)| !executed) else { return };
     if bench.unit.needs_full_flush() {
@@ -157,7 +157,7 @@ fn assert_all_is_made_up(bench: &Bench<FakeUnit>) {
     }
 }
 
-/// T2: a unit refuses what one CPU asks for while another makes up for what it refused before.
+/// T2: a unit refuses what one CPU asks for while another repeats what it refused before.
 #[test]
 fn a_refusal_is_owed_until_a_later_flush_of_everything() {
     let each = |bench: &Bench<FakeUnit>, cpu: u16| {
@@ -178,10 +178,10 @@ fn a_refusal_is_owed_until_a_later_flush_of_everything() {
             assert!(bench.unit.needs_full_flush());
             bench.hal.hardware().manners.refuses_one_in = Some((4, 1));
             on_three_cpus(&bench, each);
-            assert_all_is_made_up(&bench);
-            let made_up = (0..2).any(|_| bench.flush(|flush| flush.everything(core::iter::empty())).is_ok());
-            assert!(made_up && !bench.unit.needs_full_flush());
-            assert_all_is_made_up(&bench);
+            assert_nothing_is_stale(&bench);
+            let repeated = (0..2).any(|_| bench.flush(|flush| flush.everything(core::iter::empty())).is_ok());
+            assert!(repeated && !bench.unit.needs_full_flush());
+            assert_nothing_is_stale(&bench);
         },
         400,
     );

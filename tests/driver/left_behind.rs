@@ -1,0 +1,193 @@
+//! What a change that failed leaves behind: a flush that its unit needs, memory that devices may still reach, devices that stay;
+//! and how that ends.
+
+use cofferdam::addr::{Rights, SourceId};
+use cofferdam::error::UnitError;
+use cofferdam::iommu::{Edit, Error};
+use cofferdam::{CellId, Coherency};
+use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_support::device::*;
+use cofferdam_support::front::*;
+use cofferdam_support::machine::*;
+
+use crate::audit::assert_nothing_differs;
+
+const RW: Rights = Rights::all();
+const INPUT: u64 = 0x4000_0000;
+const MEMORY: u64 = 0x6000_0000;
+
+/// A cell with a card whose memory is unmapped while its unit refuses a command: the card still reaches it.
+fn with_a_flush_missing(machine: &Machine) -> (Front<&Machine>, CellId, SourceId) {
+    let mut iommu = discover(machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let card = function(1, 2);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+    assert!(write(machine, card, INPUT, 1));
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    assert!(matches!(iommu.unmap(cell, range(INPUT, PAGE)), Err(Error::Unit(_))));
+    machine.mend_unit(0);
+    assert!(write(machine, card, INPUT, 2), "the unit has it cached");
+    assert_eq!(needing(&iommu), [true, false]);
+    (iommu, cell, card)
+}
+
+fn needing(iommu: &Front<&Machine>) -> Vec<bool> {
+    iommu.units().map(|unit| unit.needs_flush).collect()
+}
+
+/// U12: each change of the cell has the unit asked for everything first: also the same `unmap`, which is refused since the
+/// tables have lost the range, and a change without edits.
+#[test]
+fn the_next_change_of_a_cell_repeats_a_failed_flush() {
+    type Change = fn(&Front<&Machine>, CellId) -> Result<(), Error>;
+    let again: Change = |iommu, cell| {
+        let result = iommu.unmap(cell, range(INPUT, PAGE));
+        assert!(matches!(result, Err(Error::NotGranted(_))), "{result:?}");
+        Ok(())
+    };
+    let changes: [Change; 3] = [
+        again,
+        |iommu, _| iommu.commit(&[]).map(drop),
+        |iommu, cell| iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).map(drop),
+    ];
+    for change in changes {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let (iommu, cell, card) = with_a_flush_missing(&machine);
+        // Another cell has nothing to do with that.
+        cell_with(&iommu, region(INPUT, MEMORY + 8 * LARGE, PAGE, RW), function(0, 1));
+        assert_eq!(needing(&iommu), [true, false]);
+        change(&iommu, cell).unwrap();
+        assert!(!write(&machine, card, INPUT, 3));
+        assert_eq!(needing(&iommu), [false, false]);
+        let before = iommu.statistics().descriptors;
+        iommu.commit(&[]).unwrap();
+        assert_eq!(iommu.statistics().descriptors, before, "once");
+        machine.check();
+    }
+}
+
+/// U12: a change without edits says that a unit still needs a flush, and one of a cell that has no device behind it succeeds.
+#[test]
+fn a_flush_that_cannot_be_repeated_fails_only_whom_it_concerns() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let (iommu, cell, card) = with_a_flush_missing(&machine);
+    let other = cell_with(&iommu, region(INPUT, MEMORY + 8 * LARGE, PAGE, RW), function(0, 1));
+    for edits in [&[][..], &[Edit::Map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW))]] {
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        assert!(matches!(iommu.commit(edits), Err(Error::Unit(UnitError::Queue { .. }))));
+        machine.mend_unit(0);
+        assert!(!write(&machine, card, INPUT + LARGE, 3), "nothing is granted");
+        assert_eq!(needing(&iommu), [true, false]);
+    }
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(other, range(INPUT, PAGE)).unwrap();
+    assert!(matches!(iommu.commit(&[]), Err(Error::Unit(UnitError::Timeout { .. }))));
+    iommu.map(other, region(INPUT, MEMORY + 8 * LARGE, PAGE, RW)).unwrap();
+    machine.abandon();
+}
+
+/// U8: without frames a table may lose more than the configuration says; no other device is given that table.
+#[test]
+fn a_failed_change_without_frames_leaves_no_difference() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let (card, next) = (function(0, 2), function(0, 3));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), card);
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    machine.allow_allocations(Some(0));
+    let mut change = iommu.change();
+    change.unmap(cell, range(INPUT, PAGE)).release(card);
+    let result = change.commit();
+    assert!(matches!(result, Err(Error::Unit(_))), "{result:?}");
+    machine.allow_allocations(None);
+    machine.mend_unit(0);
+    iommu.assign(next, cell).unwrap();
+    assert_nothing_differs(&iommu, "after the change");
+    assert!(write(&machine, next, INPUT + PAGE, 1), "its cell has it");
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    assert!(write(&machine, next, INPUT, 1), "it was gone");
+}
+
+/// U9: the coherency of a cell changes with a change that fails, and the hypervisor learns of it, once.
+#[test]
+fn coherency_that_changes_with_a_failure_is_reported_once() {
+    let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let reported = |iommu: &Front<&Machine>| {
+        let mut all = vec![];
+        iommu.coherency_changes(|cell, now| all.push((cell, now))).unwrap();
+        all
+    };
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
+    assert_eq!((iommu.coherency(cell).unwrap(), reported(&iommu)), (Coherency::Enforced, vec![]));
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.assign(function(1, 0), cell).unwrap_err();
+    assert_eq!(iommu.coherency(cell).unwrap(), Coherency::NotEnforced, "the device stays");
+    assert_eq!(reported(&iommu), [(cell, Coherency::NotEnforced)]);
+    assert_eq!(reported(&iommu), []);
+    machine.abandon();
+}
+
+/// U9: after a failure the front lists the memory that may still be reached, with its cell, and the devices that stay.
+#[test]
+fn what_a_failure_leaves_is_listed() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let (stays, goes) = (function(1, 2), function(0, 2));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * PAGE, RW), stays);
+    iommu.assign(goes, cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    let mut change = iommu.change();
+    change.unmap(cell, range(INPUT + PAGE, PAGE)).release(stays).release(goes);
+    change.commit().unwrap_err();
+    let (mut withheld, mut assigned, mut regions) = (vec![], vec![], vec![]);
+    iommu.withheld(|it| withheld.push((it.cell, it.memory.first().as_u64(), it.memory.last().as_u64()))).unwrap();
+    iommu.assigned(|it| assigned.push((it.device, it.cell, it.quarantined))).unwrap();
+    iommu.regions(cell, |region| regions.push(region)).unwrap();
+    assert_eq!(withheld, [(cell, MEMORY + PAGE, MEMORY + 2 * PAGE - 1)]);
+    assert_eq!(assigned, [(stays, cell, true)]);
+    let left = [region(INPUT, MEMORY, PAGE, RW), region(INPUT + 2 * PAGE, MEMORY + 2 * PAGE, 2 * PAGE, RW)];
+    assert_eq!(regions, left);
+    machine.abandon();
+}
+
+/// U10: a unit that is out of service pins its devices' cells, until somebody who knows that they reach nothing says so.
+#[test]
+fn a_unit_that_is_dead_can_be_forgotten() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let [dead, alive] = [0, 1].map(|unit| machine.windows()[unit]);
+    let before = machine.frames_in_use();
+    let (lost, card) = (function(1, 2), function(0, 2));
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * PAGE, RW), lost);
+    let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), card);
+    iommu.assign(card, other).unwrap_err();
+    // SAFETY: nothing is forgotten, since both units work.
+    let refused = [dead, alive].map(|unit| unsafe { iommu.forget_unit(unit) });
+    assert_eq!(refused, [Err(Error::InService(dead)), Err(Error::InService(alive))]);
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+    iommu.destroy_cell(cell).unwrap_err();
+    // SAFETY: the device does nothing any more in this test.
+    unsafe { iommu.forget_unit(dead) }.unwrap();
+    let mut assigned = vec![];
+    iommu.assigned(|it| assigned.push(it.device)).unwrap();
+    assert_eq!(assigned, [card]);
+    iommu.destroy_cell(cell).unwrap();
+    iommu.destroy_cell(other).unwrap();
+    // A context table for each unit stays.
+    assert_eq!(machine.frames_in_use(), before + 2);
+    let again = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(iommu.assign(lost, again), Err(Error::Unit(UnitError::Failed { unit: dead })));
+    // Its registers are reset: its tables lead nowhere any more.
+    machine.mend_unit(0);
+    machine.reset_unit(0);
+    iommu.enable().unwrap();
+    assert!(!write(&machine, lost, INPUT, 1));
+    assert_nothing_differs(&iommu, "the unit is back");
+    iommu.assign(lost, again).unwrap();
+    machine.abandon();
+}
