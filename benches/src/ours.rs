@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam::internals::{Format, Geometry, Hole, PageTable, SecondStage, V1};
 
@@ -25,6 +25,11 @@ unsafe impl Hal for Memory {
     #[inline]
     unsafe fn free(&self, frames: PhysAddr, _order: u8) {
         POOL.free(frames.as_u64());
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        let (first, bytes) = POOL.memory();
+        PhysRange::new(PhysAddr::new_truncate(first), bytes)?.intersection(memory)
     }
 
     #[inline]

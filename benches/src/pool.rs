@@ -17,7 +17,10 @@ pub static POOL: LazyLock<Pool> = LazyLock::new(Pool::new);
 
 /// Frames whose physical address is where the CPU sees them.
 #[derive(Debug)]
-pub struct Pool(Mutex<Frames>);
+pub struct Pool {
+    first: u64,
+    frames: Mutex<Frames>,
+}
 
 #[derive(Debug)]
 struct Frames {
@@ -42,7 +45,12 @@ impl Pool {
         // SAFETY: as above.
         let _ = unsafe { madvise(start.cast(), bytes, Advice::LinuxPopulateWrite) };
         let free = (0..FRAMES).rev().map(|index| (first + index * FRAME) as u64).collect();
-        Self(Mutex::new(Frames { free, peak: 0 }))
+        Self { first: first as u64, frames: Mutex::new(Frames { free, peak: 0 }) }
+    }
+
+    /// The memory that all frames are from: its first address, and its bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        (self.first, (FRAMES * FRAME) as u64)
     }
 
     /// A frame with whatever was in it: for contenders that zero it themselves.
@@ -52,7 +60,7 @@ impl Pool {
     /// There is none left.
     #[inline]
     pub fn allocate(&self) -> u64 {
-        let mut frames = self.0.lock();
+        let mut frames = self.frames.lock();
         let frame = frames.free.pop().expect("a free frame");
         frames.peak = frames.peak.max(FRAMES - frames.free.len());
         frame
@@ -70,17 +78,17 @@ impl Pool {
     /// Takes a frame back.
     #[inline]
     pub fn free(&self, frame: u64) {
-        self.0.lock().free.push(frame);
+        self.frames.lock().free.push(frame);
     }
 
     /// How many frames are in use.
     pub fn used(&self) -> usize {
-        FRAMES - self.0.lock().free.len()
+        FRAMES - self.frames.lock().free.len()
     }
 
     /// The most frames that were in use at a time since the last call.
     pub fn take_peak(&self) -> usize {
-        let mut frames = self.0.lock();
+        let mut frames = self.frames.lock();
         let used = FRAMES - frames.free.len();
         std::mem::replace(&mut frames.peak, used)
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 use spin::Mutex;
 
@@ -164,6 +164,10 @@ unsafe impl Hal for Machine {
     #[inline]
     unsafe fn free(&self, frames: PhysAddr, _order: u8) {
         POOL.free(frames.as_u64());
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        Memory.own_memory(memory)
     }
 
     #[inline]

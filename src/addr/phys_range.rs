@@ -13,9 +13,12 @@ pub struct PhysRange {
 
 impl PhysRange {
     /// The `bytes` addresses from `first` on, or `None` if that is no address, or passes 2^52.
-    pub fn new(first: PhysAddr, bytes: u64) -> Option<Self> {
-        let last = first.as_u64().checked_add(bytes.checked_sub(1)?)?;
-        Some(Self { first, last: PhysAddr::try_new(last).ok()? })
+    pub const fn new(first: PhysAddr, bytes: u64) -> Option<Self> {
+        let (last, passes) = first.as_u64().overflowing_add(bytes.wrapping_sub(1));
+        match PhysAddr::try_new(last) {
+            Ok(last) if bytes != 0 && !passes => Some(Self { first, last }),
+            _ => None,
+        }
     }
 
     /// The first address.

@@ -192,6 +192,23 @@ pub enum Difference {
         /// Which memory.
         memory: PhysRange,
     },
+    /// The source-id reaches registers of a remapping unit: it may switch translation off.
+    ReachesRegisters {
+        /// Who.
+        source: SourceId,
+        /// The unit.
+        unit: RegisterWindow,
+        /// Which of its registers.
+        memory: PhysRange,
+    },
+    /// The source-id reaches memory that the platform [keeps for itself](crate::hal::Hal::own_memory): frames of the driver's
+    /// tables, or other memory of the hypervisor.
+    ReachesPlatform {
+        /// Who.
+        source: SourceId,
+        /// Which memory: the lowest of a range that it reaches.
+        memory: PhysRange,
+    },
     /// A device may reach one of another cell without passing a unit, by configuration space as it is now: ports have lost
     /// Access Control Services. [`Iommu::isolate`](crate::Iommu::isolate) switches them on again.
     NotIsolated {
@@ -308,6 +325,12 @@ impl fmt::Display for Difference {
                     write!(f, " of {cell}")?;
                 }
                 write!(f, " reaches {memory}, which belongs to {owner}")
+            }
+            Self::ReachesRegisters { source, unit, memory } => {
+                write!(f, "{source} reaches {memory}, where unit {unit} has registers")
+            }
+            Self::ReachesPlatform { source, memory } => {
+                write!(f, "{source} reaches {memory}, which the platform keeps for itself")
             }
             Self::NotIsolated { source, cell, other, owner } => {
                 write!(f, "nothing isolates {source} of {cell} from {other} of {owner}")

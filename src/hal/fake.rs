@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::vec::Vec;
 
 use super::{Hal, RegisterWindow};
-use crate::addr::{PhysAddr, SourceId};
+use crate::addr::{PhysAddr, PhysRange, SourceId};
 
 /// What was done through the seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,11 @@ pub(crate) enum Deed {
 }
 
 const BASE: u64 = 0x10_0000;
+
+fn everything() -> PhysRange {
+    PhysRange::new(PhysAddr::new(0), 1 << 52).unwrap()
+}
+
 const WORDS: usize = 512;
 
 pub(crate) struct Fake {
@@ -42,6 +47,7 @@ struct FakeState {
     free: Vec<usize>,
     used: usize,
     left: Option<usize>,
+    own: PhysRange,
     loads: usize,
     journal: Vec<Deed>,
 }
@@ -57,7 +63,14 @@ impl Fake {
         Self {
             memory,
             frames,
-            state: RefCell::new(FakeState { free, used: 0, left: None, loads: 0, journal: Vec::new() }),
+            state: RefCell::new(FakeState {
+                free,
+                used: 0,
+                left: None,
+                own: everything(),
+                loads: 0,
+                journal: Vec::new(),
+            }),
         }
     }
 
@@ -74,6 +87,11 @@ impl Fake {
     /// Leaves only `count` frames to allocate from now on, or all of them.
     pub(crate) fn limit(&self, count: Option<usize>) {
         self.state.borrow_mut().left = count;
+    }
+
+    /// Keeps only this memory for itself from now on.
+    pub(crate) fn own(&self, memory: PhysRange) {
+        self.state.borrow_mut().own = memory;
     }
 
     /// All frames that are allocated, word for word.
@@ -135,6 +153,10 @@ unsafe impl Hal for Fake {
         }
         state.used -= count;
         state.journal.push(Deed::Free { at: frames.as_u64() });
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        self.state.borrow().own.intersection(memory)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::Hal;
-use crate::addr::{PAGE_BYTES, PhysAddr};
+use crate::addr::{PAGE_BYTES, PhysAddr, PhysRange};
 
 /// Why there is no frame for the hardware's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,14 @@ pub enum NoFrame {
         /// The machine's [host address width](crate::topology::Topology::host_address_width).
         host_bits: u8,
     },
+    /// The platform gave frames of which some are not its [own memory](Hal::own_memory), so a cell may have them. They were
+    /// given back at once, and no hardware has their addresses.
+    NotOwn {
+        /// The first of them.
+        frames: PhysAddr,
+        /// There are 2^`order`.
+        order: u8,
+    },
 }
 
 impl fmt::Display for NoFrame {
@@ -32,6 +40,10 @@ impl fmt::Display for NoFrame {
             Self::TooHigh { frames, order, host_bits } => {
                 let (first, last) = (frames.as_u64(), last_byte(frames, order));
                 write!(f, "the platform's frames {first:#x}..={last:#x} pass the machine's {host_bits} address bits")
+            }
+            Self::NotOwn { frames, order } => {
+                let (first, last) = (frames.as_u64(), last_byte(frames, order));
+                write!(f, "the platform's frames {first:#x}..={last:#x} are not part of its own memory")
             }
         }
     }
@@ -44,17 +56,23 @@ fn last_byte(frames: PhysAddr, order: u8) -> u64 {
     frames.as_u64().saturating_add(PAGE_BYTES.unbounded_shl(order.into()).wrapping_sub(1))
 }
 
-/// 2^`order` frames of the platform that take no more than `host_bits` bits to address. Of a wider address, units ignore the
-/// upper bits in a register (S 11.4.5), and fault on them in an entry (R41).
+/// 2^`order` frames of the platform, of its own memory, that take no more than `host_bits` bits to address. Of a wider address,
+/// units ignore the upper bits in a register (S 11.4.5), and fault on them in an entry (R41).
 #[inline(always)]
 fn allocate_within(hal: &impl Hal, order: u8, host_bits: u8) -> Result<PhysAddr, NoFrame> {
     let frames = hal.allocate(order).ok_or(NoFrame::NoneLeft)?;
-    if last_byte(frames, order).unbounded_shr(host_bits.into()) != 0 {
-        // SAFETY: they have just been allocated with this order, and nobody has their address.
-        unsafe { hal.free(frames, order) };
-        return Err(NoFrame::TooHigh { frames, order, host_bits });
-    }
-    Ok(frames)
+    let last = last_byte(frames, order);
+    let memory = PhysRange::between(frames, PhysAddr::new_truncate(last));
+    let error = if last.unbounded_shr(host_bits.into()) != 0 {
+        NoFrame::TooHigh { frames, order, host_bits }
+    } else if memory.and_then(|memory| hal.own_memory(memory)) != memory {
+        NoFrame::NotOwn { frames, order }
+    } else {
+        return Ok(frames);
+    };
+    // SAFETY: they have just been allocated with this order, and nobody has their address.
+    unsafe { hal.free(frames, order) };
+    Err(error)
 }
 
 /// 64-bit words of one frame.
@@ -367,6 +385,24 @@ mod tests {
         let at = frames.as_u64();
         assert_eq!((hal.journal(), hal.used()), (std::vec![Deed::Allocate { at }, Deed::Free { at }], used));
         assert_eq!(Frame::allocate(&hal, 22).unwrap().base(), frames, "it is there again");
+    }
+
+    /// I7: a cell may have memory that is not the platform's own, so no table is made of it.
+    #[test]
+    fn frames_that_a_cell_may_have_are_given_back() {
+        let hal = Fake::new(8);
+        let first = Frames::allocate(&hal, 1, 52).unwrap().base();
+        let next = PhysAddr::new(first.as_u64() + 2 * PAGE_BYTES);
+        for own in [(first, 3), (PhysAddr::new(next.as_u64() + PAGE_BYTES), 8), (first, 2)] {
+            hal.own(PhysRange::new(own.0, own.1 * PAGE_BYTES).unwrap());
+            let used = hal.used();
+            let error = Frames::allocate(&hal, 1, 52).unwrap_err();
+            assert_eq!((error, hal.used()), (NoFrame::NotOwn { frames: next, order: 1 }, used));
+            let words = "the platform's frames 0x102000..=0x103fff are not part of its own memory";
+            assert_eq!(error.to_string(), words);
+        }
+        hal.own(PhysRange::new(first, 4 * PAGE_BYTES).unwrap());
+        assert_eq!(Frames::allocate(&hal, 1, 52).unwrap().base(), next, "the last of its own");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache;
 use super::register_window::RegisterWindow;
-use crate::addr::{PhysAddr, SourceId};
+use crate::addr::{PhysAddr, PhysRange, SourceId};
 
 /// What the driver needs from the platform: frames for the hardware's tables, registers, configuration space, and a clock in
 /// nanoseconds. The repository has one for a bare x86-64 PC (`platform/pc/src/pc.rs`).
@@ -29,6 +29,7 @@ use crate::addr::{PhysAddr, SourceId};
 /// | method | called by | locks of the front that are held | in an NMI |
 /// |---|---|---|---|
 /// | [`allocate`](Self::allocate), [`free`](Self::free) | `enable`, `disable`, changes, `mute` | configuration; none in `enable` and `disable` | no |
+/// | [`own_memory`](Self::own_memory) | the same, and `audit` | the same | no |
 /// | [`phys_to_virt`](Self::phys_to_virt), [`write_back`](Self::write_back) | the same | the same | no |
 /// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none in `enable`, in `disable` and while a change waits | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
@@ -68,8 +69,8 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// The frames are aligned to their total size, filled with zeros as the CPU reads them, used by nobody else until
-    /// they come back through [`free`](Self::free), and outside of every memory that a cell is granted. They need not be
-    /// written back from the CPU's caches.
+    /// they come back through [`free`](Self::free), and part of the platform's [own memory](Self::own_memory). They need not
+    /// be written back from the CPU's caches.
     fn allocate(&self, order: u8) -> Option<PhysAddr>;
 
     /// Takes frames back.
@@ -81,6 +82,23 @@ pub unsafe trait Hal {
     /// `frames` came from [`allocate`](Self::allocate) with the same `order`, and neither the driver nor hardware
     /// reaches them any more.
     unsafe fn free(&self, frames: PhysAddr, order: u8);
+
+    /// The lowest part of `memory` that the platform keeps for itself, so that **no cell is granted it** and no device of any
+    /// cell reaches it: at least all memory that [`allocate`](Self::allocate) takes frames from, and best also the
+    /// hypervisor's code, data and stacks. `None` if none of it is.
+    ///
+    /// For a hypervisor that lives in one range, this is the intersection of two ranges. What is granted is refused by name
+    /// ([`Owner::Platform`](crate::iommu::Owner)) if part of it is such memory. Frames from elsewhere are given back at once,
+    /// and the call fails with [`NoFrame::NotOwn`](super::NoFrame::NotOwn). An [audit](crate::Iommu::audit) reports each
+    /// source-id that reaches such memory.
+    ///
+    /// Called by one CPU at a time for one front, under the configuration's lock: once for each frame that is allocated, each
+    /// region that is mapped, and each range that an audit finds to be reached; never in an NMI.
+    ///
+    /// # Implementation safety
+    ///
+    /// Memory that is the platform's own stays so while the driver has frames there, and is no memory that a cell has.
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange>;
 
     /// Where the CPU sees a frame. Called often, so a fixed offset or a direct map suits it best.
     ///
@@ -289,6 +307,10 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         // SAFETY: passed on from the caller.
         unsafe { (**self).free(frames, order) }
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        (**self).own_memory(memory)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

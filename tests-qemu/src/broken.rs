@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 
 const VER: u32 = 0x00;
@@ -43,6 +43,10 @@ unsafe impl<H: Hal> Hal for Broken<H> {
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         // SAFETY: passed on from the caller.
         unsafe { self.hal.free(frames, order) }
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        self.hal.own_memory(memory)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -75,6 +75,33 @@ fn memory_of_another_cell_is_reported_with_its_owner() {
     assert_eq!(shared[0].to_string(), "0x70001000..=0x70001fff is shared by cell 0 and cell 1");
 }
 
+/// I7: a page table that leads to the hypervisor's memory, or to a unit's registers, is reported as that.
+#[test]
+fn what_is_no_cells_memory_is_reported_by_its_name() {
+    let machine = machine([UnitConfig::client()]);
+    let (iommu, ..) = neighbours(&machine);
+    let (source, unit) = (function(0, 3), machine.windows()[0]);
+    let table = entry_over(&machine, 3, INPUT, 1).as_u64() & !(PAGE - 1);
+    let (table, registers) = (outputs(table, PAGE), outputs(unit.base.as_u64(), PAGE));
+    let found = [
+        Difference::ReachesPlatform { source, memory: table },
+        Difference::ReachesRegisters { source, unit, memory: registers },
+    ];
+    for (memory, difference) in [table, registers].into_iter().zip(found) {
+        let flipped = MEMORY_A ^ memory.first().as_u64();
+        machine.flip(entry_over(&machine, 3, INPUT, 1), flipped);
+        assert_eq!(audit(&iommu)[2..], [difference]);
+        machine.flip(entry_over(&machine, 3, INPUT, 1), flipped);
+    }
+    let words = found.map(|difference| difference.to_string());
+    let spoken = [
+        format!("0000:00:03.0 reaches {table}, which the platform keeps for itself"),
+        format!("0000:00:03.0 reaches {registers}, where unit {unit} has registers"),
+    ];
+    assert_eq!(words, spoken);
+    assert_nothing_differs(&iommu, "flipped back");
+}
+
 #[test]
 fn what_both_cells_share_is_not_reported() {
     let machine = machine([UnitConfig::client()]);

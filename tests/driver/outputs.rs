@@ -2,6 +2,7 @@
 
 use cofferdam::CellConfig;
 use cofferdam::addr::{Iova, PhysAddr, Region, Rights};
+use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, MapError, Options, Owner, Refusal};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -188,6 +189,39 @@ fn registers_of_a_unit_are_no_memory() {
         let assigned = iommu.assign(function(0, 3), cell);
         assert!(matches!(assigned, Err(Error::Refused { reason: Refusal::LostReserved, .. })), "{assigned:?}");
     }
+}
+
+/// I7: the driver's tables, and all that the platform keeps for itself, are no cell's memory, nor can they be reserved for a
+/// device.
+#[test]
+fn what_the_platform_keeps_for_itself_is_no_memory() {
+    let machine = machine([UnitConfig::server()]);
+    let frame = machine.allocate(0).unwrap().as_u64();
+    let table = of_machine(&machine, &[]).rmrr(0, frame, frame + 0xfff, &[endpoint(3, 0)]).table();
+    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    iommu.enable().unwrap();
+    let [root, cell] =
+        [iommu.create_root_cell(UNSAFE_INTERRUPTS), iommu.create_cell(UNSAFE_INTERRUPTS)].map(Result::unwrap);
+    let own = machine.own_memory(outputs(0, 1 << 46)).unwrap();
+    let (first, last, owner) = (own.first().as_u64(), own.last().as_u64(), Owner::Platform);
+    for (at, pages, own) in [
+        (first - PAGE, 2, outputs(first, PAGE)),
+        (last + 1 - PAGE, 2, outputs(last + 1 - PAGE, PAGE)),
+        (frame, 1, outputs(frame, PAGE)),
+        (first - PAGE, 2 + (last - first).div_ceil(PAGE), own),
+    ] {
+        let refused = Err(Error::Owned { memory: own, owner });
+        assert_eq!(iommu.map(cell, region(INPUT, at, pages * PAGE, RW)), refused);
+        assert_eq!(iommu.map_shared(cell, region(INPUT, at, pages * PAGE, Rights::READ)), refused);
+        assert_eq!(iommu.map(root, region(at, at, pages * PAGE, RW)), refused);
+    }
+    for cell in [root, cell] {
+        let reason = Refusal::Owned { memory: outputs(frame, PAGE), owner };
+        assert_eq!(iommu.assign(function(0, 3), cell), Err(Error::Refused { device: function(0, 3), reason }));
+        iommu.map(cell, region(first - PAGE, first - PAGE, PAGE, RW)).unwrap();
+        iommu.unmap(cell, range(first - PAGE, PAGE)).unwrap();
+    }
+    assert_eq!(owner.to_string(), "the platform keeps it for itself");
 }
 
 /// I1: memory that was granted when a unit failed is granted to nobody else until the unit has confirmed that it is gone.

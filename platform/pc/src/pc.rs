@@ -8,7 +8,7 @@ use core::ops::Range;
 use core::{ptr, slice};
 
 use ::acpi::AcpiTable;
-use cofferdam::addr::PhysAddr;
+use cofferdam::addr::{PhysAddr, PhysRange};
 use cofferdam::hal::Hal;
 use spin::Once;
 use spin::mutex::SpinMutex;
@@ -23,6 +23,9 @@ use crate::pci::Ecam;
 
 /// Free memory below which nothing useful can be done.
 const NEEDED: u64 = 4 << 20;
+/// The driver's frames are this part of the free memory, and no more than 2^13.
+const FRAMES_PART: u64 = 16;
+const MOST_FRAMES: u64 = 1 << 13;
 
 /// The PC under the image. There is one.
 ///
@@ -36,6 +39,10 @@ pub struct Pc {
     memory_bytes: u64,
     usable_top: PhysAddr,
     frames: SpinMutex<Frames>,
+    /// The driver's.
+    own_frames: SpinMutex<Frames>,
+    /// What no cell gets: the image, and where the driver's frames are.
+    own: [PhysRange; 2],
     map: IdentityMap,
     root: Result<Root, AcpiError>,
     ecam: Ecam,
@@ -82,6 +89,8 @@ impl Pc {
             // SAFETY: as above, and all memory is mapped now.
             unsafe { frames.lock().add(range.start.max(LOW)..range.end) };
         });
+        let (own_frames, pool) =
+            own_frames(&frames, bytes).ok_or(BootError::ShortOfMemory { bytes, needed: NEEDED })?;
 
         let memory = |at, bytes| firmware(boot.map, at, bytes);
         let root = Root::read(boot.rsdp, &memory);
@@ -96,11 +105,13 @@ impl Pc {
 
         Ok(PC.call_once(|| Self {
             boot,
-            image,
+            image: image.clone(),
             clock,
             memory_bytes: bytes,
             usable_top: PhysAddr::new_truncate(top),
             frames,
+            own_frames,
+            own: [phys_range(&image).unwrap_or(pool), pool],
             map,
             root,
             ecam,
@@ -123,9 +134,14 @@ impl Pc {
         self.usable_top
     }
 
-    /// Memory that is free now, in bytes; not all of it in one piece.
+    /// Memory that is free for blocks now, in bytes; not all of it in one piece.
     pub fn free_bytes(&self) -> u64 {
         self.frames.lock().free_bytes()
+    }
+
+    /// Memory that is free for the driver's frames now, in bytes.
+    pub fn free_own_bytes(&self) -> u64 {
+        self.own_frames.lock().free_bytes()
     }
 
     /// Frequency of the time-stamp counter, in Hz.
@@ -172,6 +188,22 @@ impl Pc {
         // SAFETY: the block came from the allocator with this order; on the CPU's side nobody else had it.
         unsafe { self.frames.lock().free(block.first().cast(), block.order()) };
     }
+}
+
+/// Sets memory aside for the driver's frames, as much as a machine with so many bytes can spare.
+fn own_frames(frames: &SpinMutex<Frames>, bytes: u64) -> Option<(SpinMutex<Frames>, PhysRange)> {
+    let most = (bytes / FRAMES_PART / PAGE as u64).min(MOST_FRAMES).checked_ilog2()? as u8;
+    let (first, order) = (0..=most).rev().find_map(|order| Some((frames.lock().allocate(order)?, order)))?;
+    let start = first.addr().get() as u64;
+    let memory = start..start + ((PAGE as u64) << order);
+    let mut own = Frames::new();
+    // SAFETY: the memory was just allocated, so it is mapped, and nobody else's.
+    unsafe { own.add(memory.clone()) };
+    Some((SpinMutex::new(own), phys_range(&memory)?))
+}
+
+fn phys_range(range: &Range<u64>) -> Option<PhysRange> {
+    PhysRange::new(PhysAddr::try_new(range.start).ok()?, range.end.checked_sub(range.start)?)
 }
 
 /// The first physical address that does not exist or that no canonical address of the lower half equals: CPUID leaf

@@ -25,6 +25,9 @@ pub enum Owner {
     Withheld(CellId),
     /// A remapping unit: these are its registers.
     Registers(RegisterWindow),
+    /// The platform, which [keeps it for itself](crate::hal::Hal::own_memory): frames of the driver's tables, or other memory
+    /// of the hypervisor.
+    Platform,
 }
 
 impl fmt::Display for Owner {
@@ -36,6 +39,7 @@ impl fmt::Display for Owner {
                 write!(f, "devices of {cell} may still reach it, until a unit that failed confirms a change")
             }
             Self::Registers(unit) => write!(f, "it has registers of unit {unit}"),
+            Self::Platform => f.write_str("the platform keeps it for itself"),
         }
     }
 }

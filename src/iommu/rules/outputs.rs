@@ -1,19 +1,24 @@
-//! No physical byte is reached by devices of two cells, unless both cells have it so. What is not memory at all for a device,
-//! as registers of a unit, is reached by none.
+//! No physical byte is reached by devices of two cells, unless both cells have it so. What is no
+//! cell's, as registers of a unit and the platform's own memory, is reached by none.
 #![forbid(unsafe_code)]
 
 use crate::addr::{PhysRange, Region};
 use crate::cell::{Cell, CellId, Part, Reserved};
+use crate::hal::Hal;
 use crate::iommu::error::{Error, Owner, Refusal};
 use crate::iommu::state::{Assignment, CellSet, Config};
 use crate::paging::MapError;
-use crate::topology::{ReservedMemory, UnitInfo};
+use crate::topology::{ReservedMemory, Topology, UnitInfo};
 
-/// Fails if a region cannot be any cell's: it passes the machine's address width, or has registers of a unit.
-pub(in crate::iommu) fn check_region(region: Region, host_bits: u8, units: &[UnitInfo]) -> Result<(), Error> {
+/// Fails if a region cannot be any cell's: it passes the machine's address width, or has registers of a unit or memory that the
+/// platform keeps for itself.
+#[inline(never)]
+pub(in crate::iommu) fn check_region(hal: &impl Hal, region: Region, topology: &Topology<'_>) -> Result<(), Error> {
+    let host_bits = topology.host_address_width();
     let memory = region.outputs().filter(|memory| memory.last().as_u64().unbounded_shr(host_bits.into()) == 0);
     let memory = memory.ok_or(MapError::OutputTooHigh { region, output_bits: host_bits })?;
-    owner_in_machine(memory, units).map_or(Ok(()), |(memory, owner)| Err(Error::Owned { memory, owner }))
+    owner_in_machine(hal, memory, topology.units())
+        .map_or(Ok(()), |(memory, owner)| Err(Error::Owned { memory, owner }))
 }
 
 /// Fails if a cell is granted memory that is another's: a region that it has not had before, or memory that firmware reserves
@@ -22,11 +27,12 @@ pub(in crate::iommu) fn check_region(region: Region, host_bits: u8, units: &[Uni
 /// The root cell's own regions are not looked at: it has what is left over.
 #[inline(never)]
 pub(in crate::iommu) fn check(
+    hal: &impl Hal,
     config: &Config<'_>,
     scope: CellSet,
-    all_reserved: &[ReservedMemory],
-    units: &[UnitInfo],
+    topology: &Topology<'_>,
 ) -> Result<(), Error> {
+    let (all_reserved, units) = (topology.reserved_memory(), topology.units());
     let owners = Owners { config, scope, all_reserved };
     for (id, cell) in config.cells.iter().filter(|(id, _)| scope.has(*id) && !config.root.is(*id)) {
         for part in new_parts(cell) {
@@ -39,7 +45,7 @@ pub(in crate::iommu) fn check(
         let shared = config.cell(device.cell)?.config.allow_shared_reserved;
         for memory in owners.reserved_of(device) {
             let claim = Claim { cell: device.cell, memory, shared };
-            if let Some((memory, owner)) = owner_in_machine(memory, units).or_else(|| owners.of_memory(&claim)) {
+            if let Some((memory, owner)) = owner_in_machine(hal, memory, units).or_else(|| owners.of_memory(&claim)) {
                 return Err(Error::Refused { device: device.device, reason: Refusal::Owned { memory, owner } });
             }
         }
@@ -57,12 +63,13 @@ fn new_parts<'c>(cell: &'c Cell<'_>) -> impl Iterator<Item = &'c Part> {
     })
 }
 
-/// The first part of some memory that is the machine's own.
-fn owner_in_machine(memory: PhysRange, units: &[UnitInfo]) -> Option<(PhysRange, Owner)> {
-    units.iter().find_map(|unit| {
+/// The first part of some memory that is the machine's or the platform's own.
+fn owner_in_machine(hal: &impl Hal, memory: PhysRange, units: &[UnitInfo]) -> Option<(PhysRange, Owner)> {
+    let of_unit = units.iter().find_map(|unit| {
         let registers = PhysRange::new(unit.window.base, unit.window.bytes.into())?;
         Some((registers.intersection(memory)?, Owner::Registers(unit.window)))
-    })
+    });
+    of_unit.or_else(|| Some((hal.own_memory(memory)?, Owner::Platform)))
 }
 
 /// What a cell is granted.

@@ -51,7 +51,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         rules::groups::check(&self.config, self.scope)?;
         // Before who owns what memory: this one names all devices.
         rules::reserved_owners::check(&self.config, self.scope, reserved)?;
-        rules::outputs::check(&self.config, self.scope, reserved, self.front.topology.units())?;
+        rules::outputs::check(&self.front.hal, &self.config, self.scope, &self.front.topology)?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::room::check(&self.config, self.scope, &mut self.work.left)
@@ -92,9 +92,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     #[inline(never)]
     fn plan_map(&mut self, cell: CellId, region: Region, shared: bool) -> Result<(), Error> {
-        let topology = &self.front.topology;
         paging::check(region)?;
-        rules::outputs::check_region(region, topology.host_address_width(), topology.units())?;
+        rules::outputs::check_region(&self.front.hal, region, &self.front.topology)?;
         rules::root_cell::check_one_to_one(&self.config, cell, region)?;
         // The root cell shares nothing with itself.
         let shared = shared && !self.config.root.is(cell);

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 
 use crate::{any_mut, any_number, show};
@@ -20,6 +20,11 @@ unsafe impl Hal for Platform {
 
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         show((frames, order));
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        show(memory);
+        PhysRange::new(PhysAddr::try_new(any_number()).ok()?, any_number())
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -5,7 +5,7 @@
 
 use core::hint::black_box;
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_pc::{Bar, Block, Dmar, Hpet, Ivrs, Pc, entry};
 use cofferdam_tests_qemu::Report;
@@ -88,13 +88,15 @@ fn overlap(one: (u64, u64), other: (u64, u64)) -> bool {
 
 /// What the driver gets for its tables.
 fn frames(pc: &Pc, report: &Report) {
-    let free = pc.free_bytes();
+    let free = pc.free_own_bytes();
     for round in ["fresh frames", "used frames"] {
         let mut taken = Vec::<(u64, u64), 64>::new();
         let (mut are_zero, mut are_good) = (true, true);
         for order in (0..=5).cycle().take(taken.capacity()) {
             let Some(frames) = pc.allocate(order) else { break };
             let span = (frames.as_u64(), frames.as_u64() + (PAGE << order));
+            let memory = PhysRange::new(frames, PAGE << order);
+            are_good &= memory.and_then(|memory| pc.own_memory(memory)) == memory;
             are_good &= frames.is_aligned(PAGE << order) && !taken.iter().any(|&other| overlap(span, other));
             // SAFETY: the frames were allocated just now.
             let first = unsafe { pc.phys_to_virt(frames) };
@@ -114,7 +116,8 @@ fn frames(pc: &Pc, report: &Report) {
             unsafe { pc.free(PhysAddr::new_truncate(start), ((end - start) / PAGE).trailing_zeros() as u8) };
         }
     }
-    report.expect(pc.free_bytes() == free, "freed frames are free", format_args!("{} of {free}", pc.free_bytes()));
+    let left = pc.free_own_bytes();
+    report.expect(left == free, "freed frames are free", format_args!("{left} of {free}"));
     report.expect(pc.allocate(60).is_none(), "no frames of any order too large", format_args!(""));
 }
 
@@ -124,6 +127,7 @@ fn blocks(pc: &Pc, report: &Report) {
     let mut blocks = Vec::<Block, 128>::new();
     let mut are_good = true;
     while let Some(block) = (!blocks.is_full()).then(|| pc.allocate_block(CELL, CELL)).flatten() {
+        are_good &= PhysRange::new(block.base(), CELL).is_some_and(|memory| pc.own_memory(memory).is_none());
         are_good &= block.bytes() == CELL && block.base().is_aligned(CELL);
         for offset in [0, CELL / 2, CELL - 8] {
             block.write(offset, block.base().as_u64() + offset);
@@ -133,13 +137,13 @@ fn blocks(pc: &Pc, report: &Report) {
     for block in &blocks {
         are_good &= [0, CELL / 2, CELL - 8].iter().all(|&offset| block.read(offset) == block.base().as_u64() + offset);
     }
-    // The image, the first MiB and the end of memory each break a piece of the grid.
-    let enough = (pc.memory_bytes() / CELL).saturating_sub(2).min(blocks.capacity() as u64);
+    // The image, the first MiB, the driver's frames and the end of memory each break a piece of the grid.
+    let enough = (pc.memory_bytes() / CELL).saturating_sub(3).min(blocks.capacity() as u64);
     let count = blocks.len() as u64;
     report.expect(are_good && enough <= count, "blocks of 64 MiB", format_args!("{count}, at least {enough}"));
     let highest = blocks.iter().map(|block| block.base().as_u64()).max().unwrap_or(0);
     report.expect(
-        enough == 0 || blocks.is_full() || pc.usable_top().as_u64() < highest + 2 * CELL,
+        enough == 0 || blocks.is_full() || pc.usable_top().as_u64() < highest + 3 * CELL,
         "the highest memory is among them",
         format_args!("{highest:#x}, memory ends at {:#x}", pc.usable_top().as_u64()),
     );
@@ -177,7 +181,14 @@ fn all_memory(pc: &Pc, report: &Report) {
     let seen = hit.map_or("none was hit", |(what, _)| what);
     report.expect(hit.is_none(), "what is needed is never handed out", format_args!("{seen}"));
     report.expect(given == free, "all free memory is handed out", format_args!("{given} of {free} bytes"));
-    report.expect(pc.allocate(0).is_none(), "then there is no frame", format_args!("{} bytes", pc.free_bytes()));
+    let none = pc.allocate_block(PAGE, PAGE).is_none();
+    report.expect(none, "then there is no block", format_args!("{} bytes", pc.free_bytes()));
+    let frame = pc.allocate(0);
+    report.expect(frame.is_some(), "the driver still has frames of its own", format_args!("{frame:x?}"));
+    if let Some(frame) = frame {
+        // SAFETY: it was allocated just now.
+        unsafe { pc.free(frame, 0) };
+    }
     for block in blocks {
         // SAFETY: no device knows its address.
         unsafe { pc.free_block(block) };

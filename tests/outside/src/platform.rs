@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 
 /// Functions of the platform, each a single `ret`.
@@ -25,6 +25,7 @@ macro_rules! platform {
 platform! {
     fn platform_allocate(order: u8) -> u64;
     fn platform_free(frames: u64, order: u8);
+    fn platform_own(first: u64, last: u64) -> u64;
     fn platform_pointer(frame: u64) -> NonNull<u64>;
     fn platform_word_at(at: u64) -> u64;
     fn platform_read32(base: u64, offset: u32) -> u32;
@@ -47,6 +48,11 @@ unsafe impl Hal for Platform {
 
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         platform_free(frames.as_u64(), order);
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        let own = platform_own(memory.first().as_u64(), memory.last().as_u64());
+        PhysRange::new(PhysAddr::try_new(own).ok()?, 1)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ptr::NonNull;
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_model::Machine;
 
@@ -55,6 +55,10 @@ unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         // SAFETY: passed on from the caller.
         unsafe { self.look().free(frames, order) }
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        self.look().own_memory(memory)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 
 use crate::judge::journal::Event;
@@ -41,6 +41,10 @@ unsafe impl Hal for Machine {
                 board.journal.violation("HAL", format_args!("{address:#x}, order {order}, is freed but not allocated"));
             }
         }
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        PhysRange::new(PhysAddr::new_truncate(self.arena.address(0)), self.arena.bytes())?.intersection(memory)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

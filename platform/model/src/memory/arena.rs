@@ -41,6 +41,11 @@ impl Arena {
         self.base + index as u64 * 8
     }
 
+    /// How large it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.words.len() as u64 * 8
+    }
+
     /// Pointer to the word at `index` and to all that follow; dangling past the end.
     pub(crate) fn pointer(&self, index: usize) -> NonNull<u64> {
         let words = self.words.get(index..).unwrap_or_default();

@@ -2,26 +2,31 @@
 
 use core::ptr::{self, NonNull};
 
-use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 use volatile::VolatilePtr;
 
 use super::Pc;
 use crate::memory::{allocate_zeroed, is_free_at_boot};
 
-// SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and cells get their
-// memory from the same one. Memory is mapped one to one and cached, devices uncached, and each access is a volatile or
+// SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and that has memory of
+// its own, which cells get none of. Memory is mapped one to one and cached, devices uncached, and each access is a volatile or
 // an atomic one of its width. The clock counts the time-stamp counter of the only CPU.
 unsafe impl Hal for Pc {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
-        allocate_zeroed(&self.frames, order).map(|first| PhysAddr::new_truncate(first.addr().get() as u64))
+        allocate_zeroed(&self.own_frames, order).map(|first| PhysAddr::new_truncate(first.addr().get() as u64))
     }
 
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         if let Some(first) = NonNull::new(ptr::with_exposed_provenance_mut(frames.as_u64() as usize)) {
             // SAFETY: the caller says that the frames were allocated with that order, and that nobody uses them.
-            unsafe { self.frames.lock().free(first, order) };
+            unsafe { self.own_frames.lock().free(first, order) };
         }
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        let parts = self.own.iter().filter_map(|own| own.intersection(memory));
+        parts.min_by_key(|part| part.first())
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -215,9 +215,9 @@ impl<H: Hal> Auditor<'_, '_, H> {
         target: LiveTarget,
         device: Option<&Assignment>,
     ) {
-        let config = self.config;
-        let all_reserved = self.iommu.topology.reserved_memory();
-        let reserved = self.iommu.reserved(device.map_or(0, |device| device.reserved));
+        let (config, iommu) = (self.config, self.iommu);
+        let all_reserved = iommu.topology.reserved_memory();
+        let reserved = iommu.reserved(device.map_or(0, |device| device.reserved));
         let id = device.map(|device| device.cell);
         let owner = id.and_then(|id| config.cell(id).ok());
         let granted = |at| granted_from(owner, reserved, at);
@@ -233,6 +233,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
                 *ranges += 1;
                 comparison.run(run, findings);
                 crossings(config, all_reserved, run, id, findings);
+                of_the_machine(iommu, run, findings);
             }
             Seen::Wrong(difference) => findings.report(difference),
             _ => {}
@@ -299,6 +300,21 @@ fn crossings(
                 left = part.above(memory);
             }
         }
+    }
+}
+
+/// Reports what of a run is no cell's: registers of units, and the platform's own memory.
+#[inline(never)]
+fn of_the_machine<H: Hal>(iommu: &Iommu<'_, H>, run: Reach, findings: &mut Findings<'_>) {
+    let (Some(reached), source) = (run.region.outputs(), run.source) else { return };
+    for unit in iommu.topology.units().iter().map(|unit| unit.window) {
+        let registers = PhysRange::new(unit.base, unit.bytes.into());
+        if let Some(memory) = registers.and_then(|registers| registers.intersection(reached)) {
+            findings.report(Difference::ReachesRegisters { source, unit, memory });
+        }
+    }
+    if let Some(memory) = iommu.hal.own_memory(reached) {
+        findings.report(Difference::ReachesPlatform { source, memory });
     }
 }
 

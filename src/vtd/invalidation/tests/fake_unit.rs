@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use cofferdam_support::random::Random;
 
-use crate::addr::{PhysAddr, SourceId};
+use crate::addr::{PhysAddr, PhysRange, SourceId};
 use crate::hal::{Hal, RegisterWindow};
 use crate::vtd::invalidation::descriptor::Descriptor;
 
@@ -416,6 +416,10 @@ unsafe impl Hal for FakeUnit {
     }
 
     unsafe fn free(&self, _: PhysAddr, _: u8) {}
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        Some(memory)
+    }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: the frame is within the words.

@@ -7,7 +7,7 @@ use cofferdam_model::hal::Hal as Seam;
 use cofferdam_model::{Answer, Config, Machine, UnitConfig};
 use tock_registers::interfaces::Writeable;
 
-use crate::addr::{PhysAddr, Requester, SourceId};
+use crate::addr::{PhysAddr, PhysRange, Requester, SourceId};
 use crate::error::UnitError;
 use crate::hal::{Frames, Hal, RegisterWindow};
 use crate::vtd::command::Command;
@@ -35,6 +35,10 @@ unsafe impl Hal for OnModel {
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         // SAFETY: passed on from the caller, as in all that follow.
         unsafe { Seam::free(&self.0, frames, order) }
+    }
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        Some(memory)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {

@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use cofferdam_support::random::Random;
 
-use crate::addr::{PhysAddr, SourceId};
+use crate::addr::{PhysAddr, PhysRange, SourceId};
 use crate::hal::{Hal, RegisterWindow};
 
 const TES: u32 = 1 << 31;
@@ -131,6 +131,10 @@ unsafe impl Hal for RegistersUnit {
     }
 
     unsafe fn free(&self, _: PhysAddr, _: u8) {}
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        Some(memory)
+    }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         panic!("no frame at {frame:?}")

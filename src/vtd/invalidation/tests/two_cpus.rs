@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::Mutex;
 use std::vec::Vec;
 
-use crate::addr::{PhysAddr, SourceId};
+use crate::addr::{PhysAddr, PhysRange, SourceId};
 use crate::hal::{Hal, RegisterWindow};
 use crate::internals::QueueAlone;
 
@@ -63,6 +63,10 @@ unsafe impl Hal for Pc {
     }
 
     unsafe fn free(&self, _: PhysAddr, _: u8) {}
+
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        Some(memory)
+    }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // The rest of the words may be reached from the first one.
