@@ -30,8 +30,10 @@ pub struct Limits {
     pub reserved: usize,
     /// Cells that exist at a time: at most 64.
     pub cells: usize,
-    /// Regions of one cell, the root cell's among them.
+    /// Regions of one cell that is not the root cell.
     pub regions: usize,
+    /// Regions of the root cell, of which each piece that another cell takes from the middle of one leaves two.
+    pub root_regions: usize,
     /// Different page tables of one cell: one for each combination of attributes that its devices need.
     pub domains: usize,
     /// Devices assigned at a time, in all cells together.
@@ -55,6 +57,7 @@ impl Limits {
         reserved: 64,
         cells: 16,
         regions: 64,
+        root_regions: 256,
         domains: 4,
         devices: 256,
         device_tlbs: 32,

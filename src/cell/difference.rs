@@ -150,14 +150,14 @@ impl Iterator for RegionDifferences<'_> {
 
 /// Makes `left` what is left if all is revoked that leads from `before` to `after`, but nothing is granted.
 ///
-/// That may be more regions than either has. If they do not fit, `left` has the lowest of them.
+/// That may be more regions than either has. If there are more than `before` has room for, `left` has the lowest of them.
 #[inline(never)]
 pub(crate) fn without_grants(
     before: &Regions<'_>,
     after: &Regions<'_>,
     left: &mut Regions<'_>,
 ) -> Result<(), RegionError> {
-    left.clear();
+    left.clear_like(before);
     let mut both = RegionDifferences::new(before, after, Reserved::NONE);
     while let Some((stretch, _)) = both.stretch() {
         let Some((output, rights)) = stretch.before.filter(|_| !stretch.leads_elsewhere()) else { continue };
@@ -175,7 +175,7 @@ pub(crate) fn check_room_without_grants(
     left: &mut Regions<'_>,
 ) -> Result<(), RegionError> {
     // Each region that is left begins where one of them does.
-    if before.parts().len() + after.parts().len() <= left.capacity() {
+    if before.has_room_for(before.parts().len() + after.parts().len()) {
         return Ok(());
     }
     without_grants(before, after, left)
@@ -185,6 +185,7 @@ pub(crate) fn check_room_without_grants(
 mod tests {
     use super::*;
     use crate::cell::fresh_regions;
+    use crate::limits::Full;
 
     fn none() -> Regions<'static> {
         fresh_regions(8)
@@ -262,12 +263,16 @@ mod tests {
     #[test]
     fn what_is_left_may_be_more_than_before_and_after() {
         // What is granted joins what lies beside it with what is left of another region.
-        let before = map(&[(0, 10, 100, RW), (12, 30, 100, RW)]);
         let after = map(&[(0, 4, 100, RW), (6, 30, 100, RW)]);
-        let mut left = fresh_regions(2);
-        assert!(matches!(check_room_without_grants(&before, &after, &mut left), Err(RegionError::Full(_))));
-        let mut left = fresh_regions(3);
-        assert_eq!(check_room_without_grants(&before, &after, &mut left), Ok(()));
+        let mut left = none();
+        let mut check = |capacity| {
+            let mut before = fresh_regions(capacity);
+            before.copy_from(&map(&[(0, 10, 100, RW), (12, 30, 100, RW)]));
+            check_room_without_grants(&before, &after, &mut left)
+        };
+        // However much room there is to work in.
+        assert!(matches!(check(2), Err(RegionError::Full(Full { capacity: 2, .. }))));
+        assert_eq!(check(3), Ok(()));
         assert_eq!(left.parts(), map(&[(0, 4, 100, RW), (6, 10, 100, RW), (12, 30, 100, RW)]).parts());
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Part {
 pub(crate) struct Regions<'s> {
     /// Two slots of it are for the time of an edit only.
     all: List<'s, Part>,
+    /// How many there can be.
+    capacity: usize,
 }
 
 /// How many regions more than it keeps a list has room for: an edit splits one at either end.
@@ -34,16 +36,22 @@ pub(crate) const SLACK: usize = 2;
 impl<'s> Regions<'s> {
     /// None, in a list that has [room](SLACK) for two more than it is to keep.
     pub(crate) fn new(all: List<'s, Part>) -> Self {
-        Self { all }
+        Self { capacity: all.capacity().saturating_sub(SLACK), all }
     }
 
     /// None, and room for none.
     pub(crate) const fn without_room() -> Self {
-        Self { all: List::without_room() }
+        Self { all: List::without_room(), capacity: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
         self.all.clear();
+    }
+
+    /// None, in a list that is to keep no more than another one, however much room there is.
+    pub(crate) fn clear_like(&mut self, other: &Regions<'_>) {
+        self.clear();
+        self.capacity = self.all.capacity().saturating_sub(SLACK).min(other.capacity);
     }
 
     /// Has the regions of another list of the same capacity.
@@ -71,13 +79,12 @@ impl<'s> Regions<'s> {
         part.is_some_and(|part| part.shared && part.region.input.start() <= at)
     }
 
-    /// How many there can be.
-    pub(crate) fn capacity(&self) -> usize {
-        self.all.capacity().saturating_sub(SLACK)
+    pub(crate) fn has_room_for(&self, regions: usize) -> bool {
+        regions <= self.capacity
     }
 
     fn full(&self) -> RegionError {
-        RegionError::Full(Full { what: "regions in this cell", capacity: self.capacity() })
+        RegionError::Full(Full { what: "regions in this cell", capacity: self.capacity })
     }
 
     /// Adds `region`, whose memory the root cell keeps if it is `shared`.
@@ -90,7 +97,7 @@ impl<'s> Regions<'s> {
         let _ = self.all.insert(index, Part { region, shared });
         self.join_at(index + 1);
         self.join_at(index);
-        if self.all.len() > self.capacity() {
+        if self.all.len() > self.capacity {
             // It was not joined to any, or there would be room.
             self.all.remove(index, index + 1);
             return Err(self.full());
@@ -106,7 +113,7 @@ impl<'s> Regions<'s> {
             *last = joined;
             return Ok(());
         }
-        if self.all.len() >= self.capacity() {
+        if self.all.len() >= self.capacity {
             return Err(self.full());
         }
         self.all.push(part).map_err(|_| self.full())
@@ -159,7 +166,7 @@ impl<'s> Regions<'s> {
     /// Gives each region's part within `range` these rights, or takes it out.
     #[inline(never)]
     fn edit(&mut self, range: IovaRange, rights: Option<Rights>) -> Result<(), RegionError> {
-        if self.count_after(range, rights) > self.capacity() {
+        if self.count_after(range, rights) > self.capacity {
             return Err(self.full());
         }
         self.split_at(range.start());

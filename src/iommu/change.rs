@@ -4,6 +4,7 @@
 use super::edit::{DeviceConfig, Edit};
 use super::error::Error;
 use super::front::Iommu;
+use super::state::Config;
 use super::transaction::{self, Committed};
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::{CellConfig, CellId};
@@ -77,7 +78,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// All its memory is mapped one to one. What another cell maps, the root cell loses in the same change, and has again
     /// when no other cell maps it any more, or after that, by the next change that concerns the root cell and has
-    /// [room](crate::limits::Limits::regions) and frames for it; a range that is unmapped from the root cell itself does not come back. It keeps
+    /// [room](crate::limits::Limits::root_regions) and frames for it; a range that is unmapped from the root cell itself does not come back. It keeps
     /// what another cell has by [`Edit::MapShared`] alone. A device that is assigned to another cell leaves the root cell in
     /// the same change. It **never comes back by itself**: when it has left its cell, it is blocked until it is assigned again.
     ///
@@ -86,13 +87,13 @@ impl<H: Hal> Iommu<'_, H> {
     /// There is a root cell already, or as many cells as there can be. Or a change of any cell did not end in time
     /// ([`Error::InChange`]): what it grants would not be kept from the new cell.
     pub fn create_root_cell(&self, cell: CellConfig) -> Result<CellId, Error> {
-        let config = &mut *self.between_changes()?;
-        if let Some(root) = config.root.cell() {
+        let Config { root, cells, .. } = &mut *self.between_changes()?;
+        if let Some(root) = root.cell() {
             return Err(Error::RootExists(root));
         }
-        let cell = config.cells.create(cell)?;
-        config.root.set(cell);
-        Ok(cell)
+        let id = cells.create(cell)?;
+        root.set(id, cells.get_mut(id)?);
+        Ok(id)
     }
 
     /// [`Edit::Map`], alone.

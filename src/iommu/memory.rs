@@ -24,7 +24,9 @@ impl<'s> Parts<'s> {
     /// Cuts memory for so many units.
     pub(super) fn cut(memory: &'s mut [MaybeUninit<u64>], limits: &Limits, units: usize) -> Result<Self, Full> {
         let carver = &mut Carver::new(memory);
-        let regions = |carver: &mut Carver<'s>| carver.list(limits.regions.saturating_add(SLACK)).map(Regions::new);
+        let list = |carver: &mut Carver<'s>, count: usize| carver.list(count.saturating_add(SLACK)).map(Regions::new);
+        let regions = |carver: &mut Carver<'s>| list(carver, limits.regions);
+        let of_root = |carver: &mut Carver<'s>| list(carver, limits.root_regions);
         let cells = carver.each(limits.cells, |carver| {
             Ok(Cell::none(regions(carver)?, regions(carver)?, carver.list(limits.domains)?))
         })?;
@@ -32,7 +34,8 @@ impl<'s> Parts<'s> {
         let config = Config {
             enabled: false,
             cells: Cells::new(cells),
-            root: Root::new(regions(carver)?, regions(carver)?),
+            root: Root::new([of_root(carver)?, of_root(carver)?, of_root(carver)?, of_root(carver)?]),
+            left: list(carver, most_regions(limits))?,
             withheld: Withheld::new(carver.list(withheld(limits))?),
             devices: carver.list(limits.devices)?,
             windows: Windows::new(carver.list(limits.windows)?),
@@ -41,7 +44,7 @@ impl<'s> Parts<'s> {
         };
         let changes = carver.each(limits.changes, |carver| {
             let each = carver.each(units, |_| Ok(UnitWork::NONE))?;
-            Ok(Mutex::new(Work::new(each, regions(carver)?)))
+            Ok(Mutex::new(Work::new(each)))
         })?;
         Ok(Self { units: carver.list(units)?, changes, config })
     }
@@ -57,7 +60,7 @@ impl Limits {
         let regions = words_of::<Part>(self.regions.saturating_add(SLACK));
         let of_unit = words_of::<StaleDeviceTlb>(self.device_tlbs);
         let of_cell = sum(&[regions, regions, words_of::<Domain>(self.domains)]);
-        let of_change = sum(&[words_of::<UnitWork>(self.units), regions]);
+        let of_root = words_of::<Part>(self.root_regions.saturating_add(SLACK));
         sum(&[
             topology_words(self),
             words_of::<Unit>(self.units),
@@ -66,15 +69,20 @@ impl Limits {
             Scratch::words(self.device_tlbs),
             words_of::<Cell<'_>>(self.cells),
             self.cells.saturating_mul(of_cell),
-            regions,
-            regions,
+            of_root.saturating_mul(4),
+            words_of::<Part>(most_regions(self).saturating_add(SLACK)),
             words_of::<WithheldRange>(withheld(self)),
             words_of::<Assignment>(self.devices),
             words_of::<BridgeWindow>(self.windows),
             words_of::<Mutex<Work<'_>>>(self.changes),
-            self.changes.saturating_mul(of_change),
+            self.changes.saturating_mul(words_of::<UnitWork>(self.units)),
         ])
     }
+}
+
+/// How many regions any cell can have.
+const fn most_regions(limits: &Limits) -> usize {
+    if limits.root_regions > limits.regions { limits.root_regions } else { limits.regions }
 }
 
 /// How many ranges can be withheld: more than two for each cell, whatever the limits.

@@ -34,6 +34,8 @@ pub(super) struct Config<'s> {
     pub(super) enabled: bool,
     pub(super) cells: Cells<'s>,
     pub(super) root: Root<'s>,
+    /// Room to work in, for what is left of a cell's regions.
+    pub(super) left: Regions<'s>,
     pub(super) withheld: Withheld<'s>,
     pub(super) devices: List<'s, Assignment>,
     pub(super) windows: Windows<'s>,
@@ -49,6 +51,7 @@ impl<'s> Config<'s> {
             enabled: false,
             cells: Cells::without_room(),
             root: Root::without_room(),
+            left: Regions::without_room(),
             withheld: Withheld::without_room(),
             devices: List::without_room(),
             windows: Windows::without_room(),

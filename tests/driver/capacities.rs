@@ -37,12 +37,13 @@ fn device_tlbs_that_leave_count_also_if_the_device_stays() {
 const MEMORY: u64 = 0x6000_0000;
 
 /// Every field of the capacities.
-const FIELDS: [fn(&mut Limits) -> &mut usize; 10] = [
+const FIELDS: [fn(&mut Limits) -> &mut usize; 11] = [
     |it| &mut it.units,
     |it| &mut it.scopes,
     |it| &mut it.reserved,
     |it| &mut it.cells,
     |it| &mut it.regions,
+    |it| &mut it.root_regions,
     |it| &mut it.domains,
     |it| &mut it.devices,
     |it| &mut it.device_tlbs,
@@ -57,6 +58,7 @@ const TIGHT: Limits = Limits {
     reserved: 1,
     cells: 3,
     regions: 2,
+    root_regions: 2,
     domains: 1,
     devices: 2,
     device_tlbs: 1,
@@ -103,7 +105,7 @@ fn no_capacity_of_nothing_or_one_breaks_a_call() {
             let memory = memory(&Limits { changes: limits.changes.max(1), ..limits }).leak();
             let mut iommu = Front::new(&machine, Options { accept_unblocked: true, ..Options::default() });
             let Ok(()) = iommu.probe_acpi(memory, &limits, &table, |_| ()) else {
-                assert!([0, 9].contains(&index), "{limits:?}");
+                assert!([0, 10].contains(&index), "{limits:?}");
                 continue;
             };
             iommu.enable().unwrap();
@@ -140,6 +142,7 @@ fn words_are_enough_for_any_capacities() {
             reserved: up_to(64),
             cells: up_to(64),
             regions: up_to(100),
+            root_regions: up_to(100),
             domains: up_to(9),
             devices: up_to(300),
             device_tlbs: up_to(48),

@@ -15,7 +15,7 @@ const MEMORY: u64 = 0x6000_0000;
 #[ignore = "a fault that is known"]
 fn the_root_cell_has_again_what_there_is_room_for() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
+    let iommu = limited(&machine, &Limits { regions: 3, root_regions: 3, ..Limits::DEFAULT });
     let disk = function(0, 1);
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     let at = |page: u64| MEMORY + page * PAGE;

@@ -15,7 +15,7 @@ const MEMORY: u64 = 0x6000_0000;
 
 /// A machine's front whose cells have room for two regions.
 fn two_regions(machine: &Machine) -> Front<&Machine> {
-    limited(machine, &Limits { regions: 2, ..Limits::DEFAULT })
+    limited(machine, &Limits { regions: 2, root_regions: 2, ..Limits::DEFAULT })
 }
 
 /// Four pages from `MEMORY` on, and one page a large page above.
@@ -51,6 +51,41 @@ fn cells_with_parts_of_both(iommu: &Front<&Machine>) -> [CellId; 2] {
 fn assign_with_device_tlb(machine: &Machine, iommu: &Front<&Machine>, device: SourceId, cell: CellId) {
     machine.add_ats(device, 32);
     iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+}
+
+/// L3: the root cell has room for the holes that all other cells make, whichever slot it has, and no other cell has that room.
+#[test]
+fn the_root_cell_has_room_of_its_own() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 2, root_regions: 9, cells: 7, ..Limits::DEFAULT });
+    let full = |capacity| Err(Error::Full(Full { what: "regions in this cell", capacity }));
+    let at = |piece: u64| MEMORY + (2 * piece + 1) * PAGE;
+    // The second time the first slot is another cell's.
+    let mut others = vec![];
+    for disk in [function(0, 1), function(0, 2)] {
+        let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(root, region(MEMORY, MEMORY, LARGE, RW)).unwrap();
+        iommu.assign(disk, root).unwrap();
+        let cells = [(); 4].map(|()| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+        for piece in 0..8 {
+            iommu.map(cells[piece as usize / 2], region(INPUT + at(piece), at(piece), PAGE, RW)).unwrap();
+        }
+        for page in 0..17 {
+            assert_eq!(write(&machine, disk, MEMORY + page * PAGE, page), page % 2 == 0, "page {page}");
+        }
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        assert_eq!(iommu.map(cell, region(INPUT, at(8), PAGE, RW)).map(drop), full(9), "one hole more");
+        assert_nothing_differs(&iommu, "all room is taken");
+        for gone in cells.iter().chain(&[cell, root]).chain(&others) {
+            iommu.destroy_cell(*gone).unwrap();
+        }
+        // The slot that the root cell had is an ordinary one again.
+        let other = full_cell(&iommu);
+        assert_eq!(iommu.map(other, region(INPUT + 2 * LARGE, MEMORY + 8 * PAGE, PAGE, RW)).map(drop), full(2));
+        iommu.destroy_cell(other).unwrap();
+        others = vec![iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()];
+        assert_eq!(reach(&iommu), []);
+    }
 }
 
 /// What was taken from a cell in a change that failed is not in its configuration any more, also when the cell had as many
@@ -101,7 +136,7 @@ fn what_the_root_cell_gave_up_in_a_failed_change_stays_away() {
 #[test]
 fn a_failed_change_in_a_full_cell_leaves_no_difference() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
+    let iommu = limited(&machine, &Limits { regions: 3, root_regions: 3, ..Limits::DEFAULT });
     let (silent, other) = (function(0, 3), function(0, 4));
     let cell = full_cell(&iommu);
     iommu.map(cell, region(INPUT + 2 * LARGE, MEMORY + 2 * LARGE, PAGE, RW)).unwrap();
@@ -193,7 +228,7 @@ fn a_cell_is_destroyed_while_the_root_cell_gives_something_up() {
 #[test]
 fn shared_memory_of_the_root_cell_is_memory_of_the_root_cell() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 1, ..Limits::DEFAULT });
+    let iommu = limited(&machine, &Limits { regions: 1, root_regions: 1, ..Limits::DEFAULT });
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(root, region(MEMORY, MEMORY, PAGE, RW)).unwrap();
     iommu.map_shared(root, region(MEMORY + PAGE, MEMORY + PAGE, PAGE, RW)).unwrap();

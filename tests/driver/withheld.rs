@@ -121,7 +121,7 @@ fn a_second_root_cell_does_not_get_what_is_withheld() {
 #[test]
 fn the_root_cell_has_again_what_was_withheld_more_than_once() {
     let machine = machine([UnitConfig::server()]);
-    let iommu = limited(&machine, &Limits { regions: 3, ..Limits::DEFAULT });
+    let iommu = limited(&machine, &Limits { regions: 3, root_regions: 3, ..Limits::DEFAULT });
     let (disk, card) = (function(0, 1), function(0, 2));
     root_cell_with(&iommu, region(MEMORY, MEMORY, 8 * PAGE, RW), disk);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -192,7 +192,7 @@ fn reached_if_the_unit_fails_at(cleared: u32) -> (bool, bool) {
 #[test]
 fn the_root_cell_loses_nothing_that_nobody_may_reach() {
     let machine = machine([UnitConfig::server()]);
-    let limits = Limits { cells: 2, regions: 2, ..Limits::DEFAULT };
+    let limits = Limits { cells: 2, regions: 2, root_regions: 2, ..Limits::DEFAULT };
     let iommu = limited(&machine, &limits);
     let (disk, card) = (function(0, 1), function(0, 2));
     root_cell_with(&iommu, region(MEMORY + 8 * LARGE, MEMORY + 8 * LARGE, 8 * LARGE, RW), disk);

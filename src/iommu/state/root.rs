@@ -1,8 +1,10 @@
 //! The root cell: it has what no other cell has.
 #![forbid(unsafe_code)]
 
+use core::mem;
+
 use crate::cell::{
-    CellId, RegionDifference, RegionDifferences, RegionError, Regions, Reserved, check_room_without_grants,
+    Cell, CellId, RegionDifference, RegionDifferences, RegionError, Regions, Reserved, check_room_without_grants,
     without_grants,
 };
 
@@ -12,15 +14,20 @@ pub(in crate::iommu) struct Root<'s> {
     cell: Option<CellId>,
     whole: Regions<'s>,
     pub(super) staged: Regions<'s>,
+    /// What is its own in place of its slot's lists, which are here meanwhile: it has more regions than other cells.
+    committed: Regions<'s>,
+    planned: Regions<'s>,
 }
 
 impl<'s> Root<'s> {
     pub(in crate::iommu) const fn without_room() -> Self {
-        Self { cell: None, whole: Regions::without_room(), staged: Regions::without_room() }
+        let [whole, staged, committed, planned] = [const { Regions::without_room() }; 4];
+        Self { cell: None, whole, staged, committed, planned }
     }
 
-    pub(in crate::iommu) fn new(whole: Regions<'s>, staged: Regions<'s>) -> Self {
-        Self { cell: None, whole, staged }
+    /// None, with room for its regions in each of these.
+    pub(in crate::iommu) fn new([whole, staged, committed, planned]: [Regions<'s>; 4]) -> Self {
+        Self { cell: None, whole, staged, committed, planned }
     }
 
     /// Which cell it is, if there is one.
@@ -42,11 +49,18 @@ impl<'s> Root<'s> {
         &self.whole
     }
 
-    /// From now on this cell is the root cell.
-    pub(in crate::iommu) fn set(&mut self, cell: CellId) {
-        self.cell = Some(cell);
-        self.whole.clear();
-        self.staged.clear();
+    /// From now on this cell, which has nothing yet, is the root cell.
+    pub(in crate::iommu) fn set(&mut self, id: CellId, cell: &mut Cell<'s>) {
+        self.cell = Some(id);
+        self.swap_lists(cell);
+        for regions in [&mut self.whole, &mut self.staged, &mut cell.regions, &mut cell.staged] {
+            regions.clear();
+        }
+    }
+
+    fn swap_lists(&mut self, cell: &mut Cell<'s>) {
+        mem::swap(&mut self.committed, &mut cell.regions);
+        mem::swap(&mut self.planned, &mut cell.staged);
     }
 
     /// A change begins.
@@ -76,9 +90,10 @@ impl<'s> Root<'s> {
     }
 
     /// A cell is gone.
-    pub(in crate::iommu) fn forget(&mut self, cell: CellId) {
-        if self.is(cell) {
+    pub(in crate::iommu) fn forget(&mut self, id: CellId, cell: &mut Cell<'s>) {
+        if self.is(id) {
             self.cell = None;
+            self.swap_lists(cell);
         }
     }
 }

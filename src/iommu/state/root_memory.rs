@@ -3,7 +3,7 @@
 
 use super::{Assignment, CellSet, Config, Stay, Withheld};
 use crate::addr::{Iova, IovaRange, PhysRange, SourceId};
-use crate::cell::{Cell, CellId, Regions, Reserved, without_grants};
+use crate::cell::{Cell, CellId, Reserved, without_grants};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
 use crate::topology::ReservedMemory;
@@ -36,16 +36,15 @@ impl Config<'_> {
     /// Has the root cell what no other cell is to have for itself, and what is not withheld.
     ///
     /// What others give back comes with a later change if there is no room for all of it, or if the root cell cannot `get`
-    /// anything now: giving back does not fail for that. `left` is room to work in.
+    /// anything now: giving back does not fail for that.
     #[inline(never)]
     pub(in crate::iommu) fn stage_root(
         &mut self,
         scope: CellSet,
         get: bool,
         all_reserved: &[ReservedMemory],
-        left: &mut Regions<'_>,
     ) -> Result<(), Error> {
-        let Self { root, cells, devices, withheld, .. } = self;
+        let Self { root, cells, devices, withheld, left, .. } = self;
         let Some(root_cell) = root.cell().filter(|root| scope.has(*root)) else { return Ok(()) };
         let (own, others) = cells.one_and_others(root_cell)?;
         let kept = Kept { others, devices, withheld, scope, all_reserved };

@@ -47,14 +47,14 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn judge(&mut self, get: bool) -> Result<(), Error> {
         let get = get && self.root_can_get();
         let reserved = self.front.topology.reserved_memory();
-        self.config.stage_root(self.scope, get, reserved, &mut self.work.left)?;
+        self.config.stage_root(self.scope, get, reserved)?;
         rules::groups::check(&self.config, self.scope)?;
         // Before who owns what memory: this one names all devices.
         rules::reserved_owners::check(&self.config, self.scope, reserved)?;
         rules::outputs::check(&self.front.hal, &self.config, self.scope, &self.front.topology)?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
-        rules::room::check(&self.config, self.scope, &mut self.work.left)
+        rules::room::check(&mut self.config, self.scope)
     }
 
     /// True if the root cell is one of the cells that the change is about.

@@ -7,7 +7,7 @@ use super::Transaction;
 use crate::addr::Rights;
 use crate::cell::{Cell, RegionDifference, RegionDifferences, without_grants};
 use crate::hal::{FrameList, Hal};
-use crate::iommu::state::{Phase, Stay};
+use crate::iommu::state::{Config, Phase, Stay};
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
@@ -77,8 +77,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Stages what is left if nothing is granted.
     #[inline(never)]
     fn withdraw_grants(&mut self) {
-        let left = &mut self.work.left;
-        for Cell { regions, staged, .. } in self.config.cells.of(self.scope) {
+        let Config { cells, left, .. } = &mut *self.config;
+        for Cell { regions, staged, .. } in cells.of(self.scope) {
             // It fits: the plan was held against that.
             let _ = without_grants(regions, staged, left);
             staged.copy_from(left);

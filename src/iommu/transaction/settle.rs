@@ -44,9 +44,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn end(&mut self, succeeded: bool, confirmed: bool) {
         let (front, scope) = (self.front, self.scope);
-        let (config, work) = (&mut *self.config, &mut *self.work);
+        let config = &mut *self.config;
         if config.root.cell().is_some_and(|root| scope.has(root)) {
-            config.root.end(succeeded, &mut work.left);
+            config.root.end(succeeded, &mut config.left);
         }
         let arrived = config.devices.iter_mut().filter(|device| device.arrives(scope));
         arrived.for_each(|device| device.stay = Stay::Staying);
@@ -71,7 +71,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let now = cell.coherency();
             if cell.doomed {
                 cell.end();
-                config.root.forget(id);
+                config.root.forget(id, cell);
             } else if core::mem::replace(&mut cell.coherency_reported, now) != now {
                 committed.changed.add(id);
                 if now == Coherency::Enforced {

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::outcomes::{Outcomes, UnitWork};
-use crate::cell::Regions;
 use crate::hal::FrameList;
 use crate::limits::List;
 
@@ -10,8 +9,6 @@ use crate::limits::List;
 #[derive(Debug)]
 pub(in crate::iommu) struct Work<'s> {
     pub(super) outcomes: Outcomes<'s>,
-    /// Room for what is left of a cell's regions.
-    pub(super) left: Regions<'s>,
     /// Frames for tables that lead to page tables.
     pub(super) frames: FrameList,
     /// Frames of page tables that no entry leads to any more.
@@ -19,7 +16,7 @@ pub(in crate::iommu) struct Work<'s> {
 }
 
 impl<'s> Work<'s> {
-    pub(in crate::iommu) fn new(units: List<'s, UnitWork>, left: Regions<'s>) -> Self {
-        Self { outcomes: Outcomes::new(units), left, frames: FrameList::new(), freed: FrameList::new() }
+    pub(in crate::iommu) fn new(units: List<'s, UnitWork>) -> Self {
+        Self { outcomes: Outcomes::new(units), frames: FrameList::new(), freed: FrameList::new() }
     }
 }

@@ -20,7 +20,7 @@ fn a_grant_of_the_root_cell_excuses_no_crossing() {
     let memory = std::vec![MaybeUninit::uninit(); limits.words()].leak();
     let config = &mut Parts::cut(memory, &limits, 1).unwrap().config;
     let [root, cell, sharer] = [(); 3].map(|()| config.cells.create(CellConfig::DEFAULT).unwrap());
-    config.root.set(root);
+    config.root.set(root, config.cells.get_mut(root).unwrap());
     for (id, region, shared) in
         [(root, region(0, 16), false), (cell, region(3, 2), false), (sharer, region(8, 2), true)]
     {
