@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use cofferdam::CellId;
 use cofferdam::addr::{Region, Rights, SourceId};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Error, Options};
+use cofferdam::iommu::{DeviceConfig, Error, Options, Owner};
 use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::stop::Stop;
-use cofferdam_support::tables::of_machine;
+use cofferdam_support::tables::{endpoint, of_machine};
 use cofferdam_support::watched::{Call, Watched};
 
-use crate::audit::{INPUT, RW};
+use crate::audit::{INPUT, RW, audit};
 
 const MEMORY: u64 = 0x6000_0000;
+const RESERVED: u64 = 0x8000_0000;
 
 /// A root cell with one region and one device.
 fn root_cell_with<H: Hal>(iommu: &Front<H>, region: Region, device: SourceId) -> CellId {
@@ -234,4 +235,65 @@ fn the_root_cell_gets_what_no_failed_unit_may_reach() {
     let back = write(&machine, disk, MEMORY, 3);
     machine.abandon();
     assert!(back, "each unit behind which its cell has a device has confirmed");
+}
+
+/// I1: what is withheld since a cell's devices may reach it stays so while another change destroys the cell: no unit has
+/// confirmed anything yet.
+#[test]
+fn what_is_withheld_stays_so_while_its_cell_is_destroyed() {
+    for dies in [false, true] {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let stop = Stop::new();
+        let hal = Watched { machine: &machine, before: stop.looks() };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
+        let (card, disk) = (function(1, 2), function(0, 1));
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
+        let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), disk);
+        assert!(write(&machine, card, INPUT, 1));
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+        machine.mend_unit(0);
+        if dies {
+            machine.break_unit(0, Defect::QueueDead);
+        }
+        let mut both = (false, false);
+        let mut mapped = None;
+        let destroyed = stop.meanwhile(
+            || iommu.destroy_cell(cell),
+            || {
+                mapped = Some(iommu.map(other, region(INPUT + PAGE, MEMORY, PAGE, RW)));
+                both = (write(&machine, card, INPUT, 2), write(&machine, disk, INPUT + PAGE, 3));
+            },
+        );
+        assert_eq!(destroyed.is_err(), dies);
+        let after = (write(&machine, card, INPUT, 4), write(&machine, disk, INPUT + PAGE, 5));
+        let said = audit(&iommu);
+        machine.abandon();
+        let told = Error::Owned { memory: outputs(MEMORY, PAGE), owner: Owner::Withheld(cell) };
+        assert_eq!(mapped, Some(Err(told)), "dies {dies}, both {both:?}, after {after:?}, audit {said:?}");
+    }
+}
+
+/// I1: the same for memory that firmware reserves for a device which arrives meanwhile.
+#[test]
+fn no_device_gets_what_is_withheld_while_its_cell_ends() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let table = of_machine(&machine, &[&[1]]).rmrr(0, RESERVED, RESERVED + 0xfff, &[endpoint(3, 0)]).table();
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let iommu = enabled_front(&hal, &table, Options::default());
+    let (card, named) = (function(1, 2), function(0, 3));
+    let cell = cell_with(&iommu, region(INPUT, RESERVED, PAGE, RW), card);
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert!(write(&machine, card, INPUT, 1));
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+    machine.mend_unit(0);
+    machine.break_unit(0, Defect::QueueDead);
+    let mut assigned = None;
+    let destroyed = stop.meanwhile(|| iommu.destroy_cell(cell), || assigned = Some(iommu.assign(named, other)));
+    let both = (write(&machine, card, INPUT, 2), write(&machine, named, RESERVED, 3));
+    let said = audit(&iommu);
+    machine.abandon();
+    assert_ne!(both, (true, true), "{destroyed:?} {assigned:?} {said:?}");
 }

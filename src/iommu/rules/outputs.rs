@@ -138,9 +138,9 @@ impl<'c, 's> Owners<'c, 's> {
         kept.find_map(|range| Some((range.memory.intersection(claim.memory)?, Owner::Withheld(range.cell))))
     }
 
-    /// True if the change ends with this cell: before it grants anything, each unit has confirmed that the cell's devices
-    /// reach nothing.
+    /// True if this change, and no other, ends with this cell: before it grants anything, each unit has confirmed that the
+    /// cell's devices reach nothing.
     fn is_destroyed(&self, cell: CellId) -> bool {
-        self.config.cell(cell).is_ok_and(|cell| cell.doomed)
+        self.scope.has(cell) && self.config.cell(cell).is_ok_and(|cell| cell.doomed)
     }
 }

@@ -11,7 +11,7 @@ use crate::topology::ReservedMemory;
 impl Config<'_> {
     /// The root cell, if this edit of another cell may change what it has.
     ///
-    /// `has_reserved` says whether firmware reserves memory for a device.
+    /// `has_reserved` says whether firmware reserves memory for a device, or for one that shares a source-id with it.
     pub(in crate::iommu) fn root_behind(&self, edit: &Edit, has_reserved: impl Fn(SourceId) -> bool) -> Option<CellId> {
         let root = self.root.cell()?;
         let is_its = |device| self.devices.iter().any(|other| other.cell == root && other.device == device);
@@ -89,7 +89,7 @@ impl<'c, 's: 'c, I: Iterator<Item = (CellId, &'c Cell<'s>)> + Clone> Kept<'c, 's
         }
         let cell = |id| self.others.clone().find(|(other, _)| *other == id).map(|(_, cell)| cell);
         for range in self.withheld.iter().filter(|range| !range.shared) {
-            if cell(range.cell).is_some_and(|cell| !cell.doomed) {
+            if cell(range.cell).is_some_and(|cell| !(cell.doomed && self.scope.has(range.cell))) {
                 add(Some(range.memory));
             }
         }
