@@ -3,13 +3,13 @@
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::{Error, Options, Owner, Refusal};
 use cofferdam::{CellConfig, CellId};
-use cofferdam_model::{Machine, UnitConfig};
+use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
-use cofferdam_support::tables::{endpoint, of_machine};
+use cofferdam_support::tables::{endpoint, of_machine, scope};
 
-use crate::audit::{INPUT, RW, assert_nothing_differs};
+use crate::audit::{INPUT, RW, assert_nothing_differs, audit};
 
 const MEMORY: u64 = 0x6000_0000;
 const RESERVED: u64 = 0x7800_0000;
@@ -302,4 +302,50 @@ fn reserved_memory_that_is_left_out_is_not_shared() {
     iommu.release(b).unwrap();
     let refused = iommu.assign(b, iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).unwrap_err();
     assert_eq!(refused.to_string(), text);
+}
+
+/// I2: firmware reserves memory for one of two functions that share a source-id: the root cell loses it when either is assigned.
+#[test]
+fn the_root_cell_loses_what_is_reserved_for_who_shares_an_id() {
+    for partner in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        machine.add_bridge(function(0, 0x1e), BridgeKind::Conventional, 3..=3);
+        let (named, sharing, disk) = (function(3, 1), function(3, 2), function(0, 4));
+        [named, sharing].iter().for_each(|device| machine.add_express(*device));
+        let scopes = [scope(1, 0, 0, &[(0x1e, 0), (1, 0)])];
+        let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + 0xfff, &scopes).table();
+        let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+        iommu.enable().unwrap();
+        let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(root, region(RESERVED - LARGE, RESERVED - LARGE, 2 * LARGE, RW)).unwrap();
+        iommu.assign(disk, root).unwrap();
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let device = if partner { sharing } else { named };
+        let assigned = iommu.assign(device, cell);
+        let both = (write(&machine, device, RESERVED, 2), write(&machine, disk, RESERVED, 3));
+        let said = audit(&iommu);
+        machine.abandon();
+        assert_ne!(both, (true, true), "partner {partner}: {assigned:?} {said:?}");
+        assert!(said.is_empty(), "{said:?}");
+    }
+}
+
+/// I2: the same where the two share an id by `add_alias`.
+#[test]
+fn the_root_cell_loses_what_is_reserved_for_an_alias() {
+    let machine = machine([UnitConfig::server()]);
+    let (named, sharing, disk) = (function(0, 3), function(0, 5), function(0, 4));
+    let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + 0xfff, &[endpoint(3, 0)]).table();
+    let mut iommu = front(&machine, &table, Options::default()).unwrap();
+    iommu.add_alias(sharing, named.into()).unwrap();
+    iommu.enable().unwrap();
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(RESERVED - LARGE, RESERVED - LARGE, 2 * LARGE, RW)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let assigned = iommu.assign(sharing, cell);
+    let both = (write(&machine, sharing, RESERVED, 2), write(&machine, disk, RESERVED, 3));
+    let said = audit(&iommu);
+    machine.abandon();
+    assert_ne!(both, (true, true), "{assigned:?} {said:?}");
 }

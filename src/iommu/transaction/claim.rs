@@ -7,7 +7,7 @@ use lock_api::MutexGuard;
 use super::outcomes::Outcomes;
 use super::work::Work;
 use crate::addr::SourceId;
-use crate::cell::CellId;
+use crate::cell::{CellConfig, CellId, Reserved};
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
@@ -42,7 +42,8 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             if looks {
                 config.check_resets()?;
             }
-            let has_reserved = |device| front.topology.reserved_of(&front.hal, device).next().is_some();
+            let mask = |device| Reserved::mask_of(&front.topology, &front.hal, device, &CellConfig::DEFAULT);
+            let has_reserved = |device| mask(device) != 0;
             let scope = config.scope_of(edits, has_reserved)?;
             config.check_at_rest(|cell| scope.has(cell))?;
             let mut change = Self { front, work, config, scope };
