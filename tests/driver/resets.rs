@@ -15,6 +15,8 @@ use cofferdam_support::stop::Stop;
 use cofferdam_support::tables::of_machine;
 use cofferdam_support::watched::{Call, Watched};
 
+use crate::moves::{DEVICE_STATUS, PENDING};
+
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
@@ -368,5 +370,52 @@ fn a_device_that_was_pulled_out_leaves_its_cell() {
             assert!(write(&machine, other, INPUT, 1), "{name}");
             iommu.destroy_cell(cell).unwrap();
         }
+    }
+}
+
+/// I1: a device that a failed change let in and took back has done what its cell had it do: it comes to rest and is reset before
+/// it is free for another cell.
+#[test]
+fn a_device_that_is_taken_back_is_quiesced_and_reset() {
+    for how in [Late::Unsent, Late::UnderWay] {
+        let unit = UnitConfig::server().caching_mode(true);
+        let machine = machine([unit.clone().serving(&[1]), unit]);
+        let (card, broken) = (function(0, 2), function(1, 2));
+        for device in [card, broken] {
+            machine.add_express(device);
+            machine.add_reset(device, Reset::Express, 1000);
+        }
+        machine.set_config(card, 4, 0x0010_0007);
+        let armed = AtomicBool::new(false);
+        let before = |call: Call, machine: &Machine| {
+            if call == Call::Pause && armed.load(Ordering::Relaxed) && write(machine, card, INPUT, 1) {
+                armed.store(false, Ordering::Relaxed);
+                machine.write_late(card, Iova::new(INPUT), &7_u64.to_le_bytes(), 5_000_000_000, how);
+            }
+        };
+        let hal = Watched { machine: &machine, before };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
+        let config = CellConfig { reset: ResetPolicy::Required, ..UNSAFE_INTERRUPTS };
+        let [one, two] = [(); 2].map(|()| iommu.create_cell(config).unwrap());
+        iommu.map(one, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        iommu.map(two, region(INPUT, MEMORY + LARGE, PAGE, RW)).unwrap();
+        machine.break_unit(0, Defect::QueueDead);
+        armed.store(true, Ordering::Relaxed);
+        let mut change = iommu.change();
+        change.assign(broken, one).assign(card, one);
+        change.commit().unwrap_err();
+        let came = !armed.load(Ordering::Relaxed);
+        let mut listed = vec![];
+        iommu.assigned(|it| listed.push(it.device)).unwrap();
+        let pending = machine.config_read(card, DEVICE_STATUS) & PENDING != 0;
+        let again = iommu.assign(card, two);
+        machine.pass(10_000_000_000);
+        let (resets, there) = (machine.resets(card), peek(&machine, MEMORY + LARGE));
+        machine.abandon();
+        assert!(came, "the card was let in for a moment");
+        assert!(
+            again.is_err() || there == 0 && resets > 0,
+            "{how:?}: listed {listed:?}, pending {pending}, {again:?}, {resets} resets, the other cell's memory has {there}"
+        );
     }
 }

@@ -32,7 +32,8 @@ pub struct WithheldMemory {
     pub cell: CellId,
     /// The memory.
     pub memory: PhysRange,
-    /// The cell had it in common with others, which may still be granted it in common.
+    /// The cell had it in common with others, which may still be granted it in common; or it is the root cell, with which
+    /// every cell shares that maps memory as shared.
     pub shared: bool,
 }
 

@@ -37,6 +37,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.revoke_the_rest();
         self.work.outcomes.clear();
         self.flush();
+        // What was let in leaves as any other device does.
+        self.quiesce();
+        self.reset();
         self.retire();
         self.flush();
         let failed = failed_before || self.work.outcomes.any_unit_failed();
