@@ -9,8 +9,12 @@ mod deadline;
 pub(crate) mod fake;
 mod frame_list;
 mod frames;
+#[cfg(test)]
+pub(crate) mod on_model;
 mod platform;
 mod register_window;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use deadline::Deadline;
 #[doc(hidden)]

@@ -63,6 +63,44 @@ impl Method {
             method
         })
     }
+
+    /// Writes each line back once that holds one of these bytes.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are mapped, and this CPU has the instruction.
+    #[inline]
+    unsafe fn write_back(self, first: NonNull<u8>, bytes: usize) {
+        let lead = first.addr().get() & (self.line - 1);
+        let (mut at, mut rest) = (first.as_ptr().wrapping_sub(lead), bytes.saturating_add(lead));
+        while rest > 0 {
+            // SAFETY: `at` is in a line that holds one of the caller's bytes, which are mapped.
+            unsafe { self.instruction.write_back(at) }
+            at = at.wrapping_add(self.line);
+            rest = rest.saturating_sub(self.line);
+        }
+    }
+}
+
+impl Instruction {
+    /// Writes a line back.
+    ///
+    /// # Safety
+    ///
+    /// The line is mapped, and this CPU has the instruction.
+    #[inline]
+    unsafe fn write_back(self, line: *mut u8) {
+        #[cfg(test)]
+        watch::note(watch::Seen::WriteBack { line: line.addr() });
+        match self {
+            // SAFETY: the caller says that the line is mapped, and that the CPU has the instruction.
+            Self::Clwb => unsafe { asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)) },
+            // SAFETY: as above.
+            Self::Clflushopt => unsafe { asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags)) },
+            // SAFETY: as above.
+            Self::Clflush => unsafe { _mm_clflush(line) },
+        }
+    }
 }
 
 /// Writes the lines that hold these bytes back to memory; done only after a [`store_fence`].
@@ -72,34 +110,50 @@ impl Method {
 /// The bytes are mapped.
 #[inline]
 pub(super) unsafe fn write_back(first: NonNull<u8>, bytes: usize) {
-    let Method { instruction, line } = Method::get();
-    let lead = first.addr().get() & (line - 1);
-    let (mut at, mut rest) = (first.as_ptr().wrapping_sub(lead), bytes.saturating_add(lead));
-    while rest > 0 {
-        match instruction {
-            // SAFETY: `at` is in a line that holds one of the caller's bytes, which are mapped; CPUID has `clwb`.
-            Instruction::Clwb => unsafe { asm!("clwb [{}]", in(reg) at, options(nostack, preserves_flags)) },
-            // SAFETY: as above; CPUID has `clflushopt`.
-            Instruction::Clflushopt => unsafe {
-                asm!("clflushopt [{}]", in(reg) at, options(nostack, preserves_flags))
-            },
-            // SAFETY: as above; every x86-64 CPU has `clflush`.
-            Instruction::Clflush => unsafe { _mm_clflush(at) },
-        }
-        at = at.wrapping_add(line);
-        rest = rest.saturating_sub(line);
-    }
+    // SAFETY: the caller says that the bytes are mapped, and what was found is what this CPU has.
+    unsafe { Method::get().write_back(first, bytes) }
 }
 
 /// Stores and write-backs before it are done before any store after it.
 #[inline]
 pub(super) fn store_fence() {
+    #[cfg(test)]
+    watch::note(watch::Seen::Fence);
     // SAFETY: every x86-64 CPU has `sfence`, and it touches no memory.
     unsafe { _mm_sfence() }
 }
 
+/// What a test sees of this CPU's caches: each instruction here that concerns them.
+#[cfg(test)]
+pub(super) mod watch {
+    use std::cell::RefCell;
+    use std::vec::Vec;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in crate::hal) enum Seen {
+        WriteBack { line: usize },
+        Fence,
+    }
+
+    std::thread_local! {
+        static SEEN: RefCell<Vec<Seen>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(seen: Seen) {
+        SEEN.with_borrow_mut(|all| all.push(seen));
+    }
+
+    /// What this thread has the CPU do to its caches in `run`, in that order.
+    pub(in crate::hal) fn seen(run: impl FnOnce()) -> Vec<Seen> {
+        SEEN.take();
+        run();
+        SEEN.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::watch::{Seen, seen};
     use super::*;
 
     #[test]
@@ -135,14 +189,25 @@ mod tests {
         assert_eq!(Method::unpack(0), None);
     }
 
+    #[repr(align(256))]
+    struct Aligned([u8; 1024]);
+
+    /// T5: whatever the range and the size of a line, each line that holds a byte of it is written back, once.
     #[test]
-    fn every_line_width_and_offset_runs_on_this_cpu() {
-        let mut bytes = [0u8; 4096];
-        for (offset, len) in [(0, 0), (0, 4096), (1, 1), (63, 2), (64, 64)] {
-            let first = NonNull::from(&mut bytes[offset]);
-            // SAFETY: the bytes are part of `bytes`.
-            unsafe { write_back(first, len) };
-            store_fence();
+    fn each_line_that_holds_a_byte_is_written_back_once() {
+        let mut memory = Aligned([0; 1024]);
+        for line in [32, 64, 128] {
+            let method = Method { line, ..Method::detect() };
+            for (offset, bytes) in (0..=line + 1).flat_map(|offset| (1..=3 * line).map(move |bytes| (offset, bytes))) {
+                let first = NonNull::from(&mut memory.0[offset]);
+                // SAFETY: the bytes are part of `memory`, and the instruction is one that the CPU has.
+                let seen = seen(|| unsafe { method.write_back(first, bytes) });
+                let base = first.addr().get() - offset;
+                let holds = |at: &usize| *at < offset + bytes && offset < at + line;
+                let lines = (0..1024).step_by(line).filter(holds);
+                let expected = lines.map(|at| Seen::WriteBack { line: base + at });
+                assert!(seen.iter().copied().eq(expected), "{line}: {bytes} bytes from {offset} on: {seen:x?}");
+            }
         }
     }
 }

@@ -1,14 +1,13 @@
 //! The queue on the hardware model, which judges by the rules what devices' TLBs are asked.
 
 use core::iter::empty;
-use core::ptr::NonNull;
 
-use cofferdam_model::hal::Hal as Seam;
 use cofferdam_model::{Answer, Config, Machine, UnitConfig};
 use tock_registers::interfaces::Writeable;
 
-use crate::addr::{PhysAddr, PhysRange, Requester, SourceId};
+use crate::addr::Requester;
 use crate::error::UnitError;
+use crate::hal::on_model::OnModel;
 use crate::hal::{Frames, Hal, RegisterWindow};
 use crate::vtd::command::Command;
 use crate::vtd::invalidation::descriptor::Descriptor;
@@ -18,87 +17,6 @@ use crate::vtd::registers::Registers;
 const SOON: u64 = 1_000_000_000;
 const A: u16 = 0x18;
 const B: u16 = 0x20;
-
-/// The model's machine. It is built on another instance of this crate than the one that is under test here.
-struct OnModel(Machine);
-
-fn theirs(window: RegisterWindow) -> cofferdam_model::hal::RegisterWindow {
-    cofferdam_model::hal::RegisterWindow { base: window.base, bytes: window.bytes }
-}
-
-// SAFETY: each method is the machine's, which keeps the same contract.
-unsafe impl Hal for OnModel {
-    fn allocate(&self, order: u8) -> Option<PhysAddr> {
-        Seam::allocate(&self.0, order)
-    }
-
-    unsafe fn free(&self, frames: PhysAddr, order: u8) {
-        // SAFETY: passed on from the caller, as in all that follow.
-        unsafe { Seam::free(&self.0, frames, order) }
-    }
-
-    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
-        Some(memory)
-    }
-
-    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
-        // SAFETY: as above.
-        unsafe { Seam::phys_to_virt(&self.0, frame) }
-    }
-
-    unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
-        // SAFETY: as above.
-        unsafe { Seam::store(&self.0, entry, value) }
-    }
-
-    unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
-        // SAFETY: as above.
-        unsafe { Seam::load(&self.0, entry) }
-    }
-
-    unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {
-        // SAFETY: as above.
-        unsafe { Seam::write_back(&self.0, first, bytes) }
-    }
-
-    fn fence(&self) {
-        Seam::fence(&self.0);
-    }
-
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        // SAFETY: as above.
-        unsafe { Seam::read32(&self.0, theirs(window), offset) }
-    }
-
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
-        // SAFETY: as above.
-        unsafe { Seam::write32(&self.0, theirs(window), offset, value) }
-    }
-
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
-        // SAFETY: as above.
-        unsafe { Seam::read64(&self.0, theirs(window), offset) }
-    }
-
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
-        // SAFETY: as above.
-        unsafe { Seam::write64(&self.0, theirs(window), offset, value) }
-    }
-
-    fn config_read(&self, _: SourceId, _: u16) -> u32 {
-        u32::MAX
-    }
-
-    unsafe fn config_write(&self, _: SourceId, _: u16, _: u32) {}
-
-    fn now_ns(&self) -> u64 {
-        Seam::now_ns(&self.0)
-    }
-
-    fn pause(&self) {
-        Seam::pause(&self.0);
-    }
-}
 
 struct Bench {
     hal: OnModel,
