@@ -17,7 +17,7 @@ mod window;
 
 use core::mem::MaybeUninit;
 
-use crate::addr::{Region, Requester, SourceId};
+use crate::addr::{Iova, Region, Requester, SourceId};
 use crate::firmware::{Finding, Flaw, TableError, dmar};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 use crate::pci;
@@ -279,7 +279,22 @@ impl<'s> Topology<'s> {
         self.reserved_of(config, source).map(|(_, memory)| memory)
     }
 
-    /// The same, each with its index in [`reserved_memory`](Self::reserved_memory).
+    /// The reserved memory with this address of whoever sent a request with this source-id: of the function that has it, or of one
+    /// whose requests may carry it. Where a unit blocked a request ([`Fault`](crate::fault::Fault)), this says that the device goes
+    /// on using what firmware set up, and needs a cell for that (VT-d 5.10, section 3.16).
+    #[inline(never)]
+    pub fn reserved_at(&self, config: &impl ConfigSpace, source: SourceId, at: Iova) -> Option<ReservedMemory> {
+        let holds = |memory: &ReservedMemory| memory.region.input.start() <= at && at <= memory.region.input.last();
+        let own = self.reserved(config, source).find(holds);
+        own.or_else(|| {
+            let there = |index: u16| self.reserved.get(usize::from(index)).copied().filter(holds);
+            let carries = |user| self.requesters(config, user).is_ok_and(|all| all.ids().contains(&source));
+            let mut users = self.reserved_users();
+            users.find_map(|(index, user)| there(index).filter(|_| carries(user)))
+        })
+    }
+
+    /// The same as [`reserved`](Self::reserved), each with its index in [`reserved_memory`](Self::reserved_memory).
     pub(crate) fn reserved_of(
         &self,
         config: &impl ConfigSpace,

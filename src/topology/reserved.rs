@@ -1,6 +1,8 @@
 //! Memory that the firmware's table reserves for devices. It is mapped when a new domain is filled: `fill_domain` in
 //! `iommu/transaction/provide.rs`.
 
+use core::fmt;
+
 use crate::addr::{IovaRange, Region};
 
 /// Memory that firmware or hardware set up for a device before the driver came, and that the device goes on using:
@@ -13,6 +15,12 @@ pub struct ReservedMemory {
     pub region: Region,
     /// Where in the table it is defined.
     pub offset: u32,
+}
+
+impl fmt::Display for ReservedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "firmware reserves {} for it, at offset {:#x} of its table", self.region.input, self.offset)
+    }
 }
 
 /// Those of `all` that overlap one of a set, itself among them: bit n for the n-th.
