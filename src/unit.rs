@@ -149,14 +149,30 @@ impl Unit {
         of_vendor!(unit in self => unit.check_on(hal))
     }
 
+    /// Fails if the unit failed before, or is neither [prepared](Self::prepare) nor switched on.
+    pub(crate) fn check_ready(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.check_ready(hal))
+    }
+
+    /// True if the unit is prepared, and was not switched on since.
+    pub(crate) fn is_prepared(&self) -> bool {
+        of_vendor!(unit in self => unit.is_prepared())
+    }
+
+    /// Gets the tables in which every device is blocked, so that devices can be given entries before the unit is switched on.
+    /// Touches no register. Does nothing to a unit that has tables.
+    pub(crate) fn prepare(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.prepare(hal))
+    }
+
     /// Gets ready to invalidate, and leaves translation as it is. All units go through this before any goes through
     /// [`start_translation`](Self::start_translation).
     pub(crate) fn start_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.start_invalidation(hal))
     }
 
-    /// Switches translation on: by tables in which every device is blocked, or, in a unit that was reset, by those that it had.
-    /// Does nothing to a unit that is on.
+    /// Switches translation on: by tables in which every device is blocked, or by those that the unit had, if it was prepared or
+    /// reset. Does nothing to a unit that is on.
     pub(crate) fn start_translation(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.start_translation(hal, memory))
     }

@@ -28,15 +28,15 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 ///
 /// | method | called by | locks of the front that are held | in an NMI |
 /// |---|---|---|---|
-/// | [`allocate`](Self::allocate), [`free`](Self::free) | `enable`, `disable`, changes, `mute` | configuration; none in `enable` and `disable` | no |
+/// | [`allocate`](Self::allocate), [`free`](Self::free) | `prepare`, `enable`, `disable`, changes, `mute` | configuration; none in `prepare`, `enable` and `disable` | no |
 /// | [`own_memory`](Self::own_memory) | the same, and `audit` | the same | no |
 /// | [`phys_to_virt`](Self::phys_to_virt), [`write_back`](Self::write_back) | the same | the same | no |
-/// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none in `enable`, in `disable` and while a change waits | no |
+/// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none in `prepare`, `enable`, `disable` and while a change waits | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
 /// | [`read64`](Self::read64), [`write64`](Self::write64) | the same without `faults` | any, or none | no |
-/// | [`config_read`](Self::config_read) | `probe_acpi`, `enable`, changes, `mute`, `audit`, `device_info`, `windows`, questions of the topology | configuration, or none | no |
-/// | [`config_write`](Self::config_write) | `enable`, changes | configuration; none in `enable` | no |
+/// | [`config_read`](Self::config_read) | `probe_acpi`, `prepare`, `enable`, changes, `mute`, `audit`, `device_info`, `windows`, questions of the topology | configuration, or none | no |
+/// | [`config_write`](Self::config_write) | `prepare`, `enable`, changes | configuration; none in `prepare` and `enable` | no |
 /// | [`now_ns`](Self::now_ns) | all calls that wait | configuration, or none; never a queue's | no |
 /// | [`pause`](Self::pause) | the same | neither the configuration's nor a queue's | no |
 ///
@@ -266,10 +266,10 @@ pub unsafe trait Hal {
     /// Writes the 32-bit configuration register at `offset` (a multiple of 4, below 4096) of a PCI function. Nothing
     /// happens if there is no such function, or no way to reach that offset.
     ///
-    /// Called by [`enable`](crate::Iommu::enable), and under the configuration's lock by changes: one CPU at a time for one
-    /// front; never in an NMI. The driver reads a register, changes a bit and writes it: Command, Device Control, and the
-    /// control registers of ATS and Access Control Services. Whoever else writes those of an assigned device, as a hypervisor
-    /// does for a guest, does so not while a change releases the device.
+    /// Called by [`prepare`](crate::Iommu::prepare) and [`enable`](crate::Iommu::enable), and under the configuration's lock by
+    /// changes: one CPU at a time for one front; never in an NMI. The driver reads a register, changes a bit and writes it:
+    /// Command, Device Control, and the control registers of ATS and Access Control Services. Whoever else writes those of an
+    /// assigned device, as a hypervisor does for a guest, does so not while a change releases the device.
     ///
     /// # Safety
     ///

@@ -48,7 +48,7 @@ pub enum Error {
     NotProbed,
     /// All units are on, but devices are left that nothing blocks.
     Unblocked(Unblocked),
-    /// The units are not switched on.
+    /// The units are not switched on, and not even [prepared](super::Iommu::prepare); or, for a device-TLB, that alone.
     NotEnabled,
     /// No unit with these registers is out of service.
     InService(RegisterWindow),

@@ -24,7 +24,7 @@ const GRAPHICS: SourceId = SourceId::from_requester(0, 2 << 3);
 
 /// All remapping units of a machine, and its cells.
 ///
-/// Until [`enable`](Self::enable) nothing is touched. From then on a device reaches nothing but what the cell that it is
+/// Until [`enable`](Self::enable) no unit is touched. From then on a device reaches nothing but what the cell that it is
 /// assigned to was granted; a device without a cell reaches nothing.
 ///
 /// May be shared between CPUs: changes of the same cell come one after the other, those of different cells wait for their
@@ -121,7 +121,33 @@ impl<'s, H: Hal> Iommu<'s, H> {
         Ok(())
     }
 
-    /// Switches all units on. Every device is blocked from then on, except for what the result says.
+    /// Gets ready for devices to be assigned before [`enable`](Self::enable), which need their memory without a gap: those that
+    /// firmware reserves memory for, or those of a running system. Then [changes](Self::commit) may assign devices, except with
+    /// a device-TLB, and take effect when `enable` switches their units on.
+    ///
+    /// Switches Access Control Services on, as `enable` does, and takes a frame for each unit. Writes to no unit: until `enable`
+    /// devices reach what they reached before. [`disable`](Self::disable) gives the frames back. May be repeated, and is not
+    /// needed before `enable`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotProbed`]: nothing was done. Or units cannot be used, or found no frame; the error is that of the first. All
+    /// others are ready.
+    pub fn prepare(&mut self) -> Result<(), Error> {
+        if self.units.is_empty() {
+            return Err(Error::NotProbed);
+        }
+        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
+        let mut result = Ok(());
+        for unit in self.units.iter_mut() {
+            result = result.and(unit.prepare(&self.hal));
+        }
+        self.config.get_mut().enabled = true;
+        Ok(result?)
+    }
+
+    /// Switches all units on. Every device is blocked from then on, except those that were assigned after
+    /// [`prepare`](Self::prepare), and for what the result says.
     ///
     /// Looks at the registers of units that are on already. One that was reset since, as in a sleep state, is programmed again
     /// with the tables that it had, its queue and its fault event; until then its devices may reach all memory.
@@ -140,7 +166,8 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// that none of them serves ([`Error::Unblocked`]). All units that did not fail are on and can be used, and
     /// [`units`](Self::units) has the state of each. Devices that no unit blocks are refused, **and may reach all memory**, as
     /// [`unblocked`](Self::unblocked) says. So a caller who wants no such device on the machine stops here; one who goes on
-    /// has to keep their bus mastering off. With [`Options::accept_unblocked`] neither is an error. May be repeated.
+    /// has to keep their bus mastering off. With [`Options::accept_unblocked`] neither is an error. Devices that were assigned
+    /// before stay in their cells in any case. May be repeated.
     pub fn enable(&mut self) -> Result<Unblocked, Error> {
         if self.units.is_empty() {
             return Err(Error::NotProbed);

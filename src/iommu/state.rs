@@ -31,6 +31,7 @@ use crate::unit::{Scratch, Unit};
 /// What is committed, and what a change that has the lock works with.
 #[derive(Debug)]
 pub(super) struct Config<'s> {
+    /// Devices can be assigned: units were prepared, or switched on.
     pub(super) enabled: bool,
     pub(super) cells: Cells<'s>,
     pub(super) root: Root<'s>,

@@ -34,6 +34,18 @@ impl VtdUnit {
         Ok(())
     }
 
+    /// Gets the tables in which every device is blocked, so that devices can be given entries before the unit is switched on.
+    /// Touches no register. Does nothing to a unit that has tables.
+    ///
+    /// # Errors
+    ///
+    /// The unit cannot be used, failed before, or found no frame.
+    pub(crate) fn prepare(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.forgive_lack_of_frames()?;
+        let result = self.check_usable().and_then(|()| self.root_table(hal).map(drop));
+        self.guard(result)
+    }
+
     /// Gets ready to invalidate: switches the queue on, if there is one, after what firmware may have left was switched off
     /// and cleared (R14, R16, R69). Leaves translation as it is.
     ///
@@ -126,8 +138,8 @@ impl VtdUnit {
         Ok(())
     }
 
-    /// Gives the unit an empty root table and switches translation on: from then on every request is blocked (R7, R8,
-    /// R10, R12). Does nothing to a unit that is on.
+    /// Gives the unit its root table and switches translation on: from then on every request is blocked, except those of devices
+    /// that were given entries before (R7, R8, R10, R12). Does nothing to a unit that is on.
     ///
     /// A unit that firmware left translating changes over without a gap if it has abort mode, or if it can protect all of
     /// `memory` meanwhile (S 3.4.4, 11.4.8).
@@ -148,8 +160,12 @@ impl VtdUnit {
     fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         let registers = self.registers(hal);
         let translates = || registers.status().map(|status| status.is_set(GSTS::TES));
-        // In which only wide descriptors are valid.
-        if self.capabilities.can_abort_meanwhile() && self.queue().is_some_and(Queue::is_wide) {
+        // Devices that have entries in its tables wait for them no longer than they have to. Only wide descriptors are valid in
+        // abort mode.
+        if (self.tables.is_none() || translates()?)
+            && self.capabilities.can_abort_meanwhile()
+            && self.queue().is_some_and(Queue::is_wide)
+        {
             self.set_root(hal, RTADDR::TTM::Abort.value)?;
             if !translates()? {
                 self.command(hal, Command::TRANSLATION_ON)?;
@@ -243,7 +259,7 @@ impl VtdUnit {
             }
         }
         if let Some(tables) = self.tables.take() {
-            // SAFETY: the unit has confirmed that it does not translate.
+            // SAFETY: the unit has confirmed that it does not translate, or never learned of them.
             unsafe { tables.free(hal) };
         }
         *self.repeated.get_mut() = *self.failed_flushes.get_mut();

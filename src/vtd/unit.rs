@@ -242,6 +242,17 @@ impl VtdUnit {
         if self.on { self.check_registers(hal) } else { Err(UnitError::Failed { unit: self.window }) }
     }
 
+    /// True if the unit has tables that it never learned of, so that nothing of them is cached.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.tables.is_some() && self.invalidator.is_none()
+    }
+
+    /// Fails if devices cannot be given entries, or their entries not be taken: the unit failed before, or is neither on, by its
+    /// registers as they are now, nor prepared.
+    pub(crate) fn check_ready(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        if self.is_prepared() { self.check_alive() } else { self.check_on(hal) }
+    }
+
     pub(super) fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
         self.guard(command.run(&self.registers(hal), self.config.timeout_ns))
     }
@@ -251,7 +262,8 @@ impl VtdUnit {
         self.failed_flushes.load(Ordering::Acquire) > self.repeated.load(Ordering::Acquire)
     }
 
-    /// Has the unit begin what `flush` lists, without waiting; nothing is left to be done if `None`.
+    /// Has the unit begin what `flush` lists, without waiting; nothing is left to be done if `None`, as in a unit that is only
+    /// prepared: it forgets everything when it takes its tables over.
     ///
     /// # Errors
     ///
@@ -268,6 +280,9 @@ impl VtdUnit {
             return Ok(None);
         }
         self.check_alive()?;
+        if self.is_prepared() {
+            return Ok(None);
+        }
         let repeats = if flush.repeats_failed() { self.failed_flushes.load(Ordering::Acquire) } else { 0 };
         let work = match &self.invalidator {
             _ if flush.is_empty() => Submitted::Nothing,

@@ -27,6 +27,7 @@ mod moves;
 mod nmi;
 mod outputs;
 mod policies;
+mod prepared;
 mod properties;
 mod quirks;
 mod random_changes;

@@ -49,8 +49,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
         all: &Requesters,
         device_config: DeviceConfig,
     ) -> Result<Option<Ats>, Error> {
-        let features = self.front.unit(unit).ok_or(Error::NoSuchDevice(device))?.features();
-        let ats = self.front.ats_for(device, features, all, device_config);
+        let unit = self.front.unit(unit).ok_or(Error::NoSuchDevice(device))?;
+        // A unit that does not translate answers no translation request.
+        if device_config.device_tlb && unit.is_prepared() {
+            return Err(Error::NotEnabled);
+        }
+        let ats = self.front.ats_for(device, unit.features(), all, device_config);
         ats.map_err(|reason| Error::Refused { device, reason })
     }
 

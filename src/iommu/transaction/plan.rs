@@ -66,7 +66,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn root_can_get(&self) -> bool {
         let Some(root) = self.config.root.cell().filter(|root| self.scope.has(*root)) else { return true };
         let (hal, units) = (&self.front.hal, &self.front.units);
-        units_of(units, &self.config.devices, |device| device.cell == root).all(|unit| unit.check_on(hal).is_ok())
+        units_of(units, &self.config.devices, |device| device.cell == root).all(|unit| unit.check_ready(hal).is_ok())
     }
 
     /// Makes an edit in what is staged.

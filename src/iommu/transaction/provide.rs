@@ -138,7 +138,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
             let arriving = self.config.devices.iter().filter(|device| device.unit == index && device.arrives(scope));
             if arriving.clone().next().is_some() {
-                unit.check_on(&front.hal)?;
+                unit.check_ready(&front.hal)?;
                 let requesters = arriving.flat_map(|device| device.requesters.iter().copied());
                 needed += unit.frames_to_attach(&front.hal, requesters);
             }

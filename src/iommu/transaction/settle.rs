@@ -90,7 +90,7 @@ fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain:
     if domain.table.unlinked() == 0 {
         return;
     }
-    if units_of(units, devices, |device| device.uses(domain)).all(|unit| unit.check_on(hal).is_ok()) {
+    if units_of(units, devices, |device| device.uses(domain)).all(|unit| unit.check_ready(hal).is_ok()) {
         // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
         // whose devices have left it has confirmed that it has nothing of the domain cached.
         unsafe { domain.table.free_unlinked(hal) };
