@@ -92,6 +92,8 @@ pub(crate) struct Cell<'s> {
     pub staged: Regions<'s>,
     /// A change is under way, and the configuration's lock may be free meanwhile.
     pub busy: bool,
+    /// Which of the calls that wait for it has waited longest; 0 if none waits.
+    pub awaited_by: u64,
     /// The change ends with the cell.
     pub doomed: bool,
     /// What the hypervisor learned last.
@@ -109,6 +111,7 @@ impl<'s> Cell<'s> {
             regions,
             staged,
             busy: false,
+            awaited_by: 0,
             doomed: false,
             coherency_reported: Coherency::Enforced,
             domains,
@@ -123,6 +126,7 @@ impl<'s> Cell<'s> {
     pub(crate) fn begin(&mut self, generation: u32, config: CellConfig) {
         (self.generation, self.config) = (generation, config);
         (self.busy, self.doomed, self.coherency_reported) = (false, false, Coherency::Enforced);
+        self.awaited_by = 0;
         self.regions.clear();
         self.staged.clear();
         self.domains.clear();

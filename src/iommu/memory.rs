@@ -36,6 +36,7 @@ impl<'s> Parts<'s> {
             cells: Cells::new(cells),
             root: Root::new([of_root(carver)?, of_root(carver)?, of_root(carver)?, of_root(carver)?]),
             left: list(carver, most_regions(limits))?,
+            turns: 0,
             withheld: Withheld::new(carver.list(withheld(limits))?),
             devices: carver.list(limits.devices)?,
             windows: Windows::new(carver.list(limits.windows)?),

@@ -34,6 +34,8 @@ pub(super) struct Config<'s> {
     /// Devices can be assigned: units were prepared, or switched on.
     pub(super) enabled: bool,
     pub(super) cells: Cells<'s>,
+    /// How many calls ever waited for cells.
+    pub(super) turns: u64,
     pub(super) root: Root<'s>,
     /// Room to work in, for what is left of a cell's regions.
     pub(super) left: Regions<'s>,
@@ -51,6 +53,7 @@ impl<'s> Config<'s> {
         Self {
             enabled: false,
             cells: Cells::without_room(),
+            turns: 0,
             root: Root::without_room(),
             left: Regions::without_room(),
             withheld: Withheld::without_room(),

@@ -11,6 +11,7 @@ mod retire;
 mod revoke;
 mod roll_back;
 mod settle;
+mod turn;
 mod work;
 
 pub(super) use claim::Transaction;

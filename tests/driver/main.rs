@@ -43,6 +43,7 @@ mod sleep;
 
 mod take_over;
 mod threads;
+mod turns;
 mod two_cpus;
 mod two_units;
 mod unblocked;

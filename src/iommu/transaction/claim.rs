@@ -5,6 +5,7 @@
 use lock_api::MutexGuard;
 
 use super::outcomes::Outcomes;
+use super::turn::Turn;
 use super::work::Work;
 use crate::addr::SourceId;
 use crate::cell::{CellConfig, CellId, Reserved};
@@ -28,24 +29,24 @@ pub(in crate::iommu) struct Transaction<'t, 's, H> {
 }
 
 impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
-    /// Waits until there is a slot, none of the edits' cells is in another change, and no device is being reset if the change
-    /// `looks` at the functions of the machine.
+    /// Waits until there is a slot, none of the edits' cells is in another change or another's turn, and no device is being reset
+    /// if the change `looks` at the functions of the machine.
     #[inline(never)]
     pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit], looks: bool) -> Result<Self, Error> {
         // Changes of different cells do not look at each other's slots first.
         let first = edits.first().and_then(Edit::cell).map_or(0, |cell| usize::from(cell.index));
         let (below, from) = front.changes.split_at_checked(first).unwrap_or((&front.changes, &[]));
-        front.wait_for(|| {
+        front.wait_for(|turn| {
             let slot = from.iter().chain(below).find_map(|slot| slot.try_lock());
             let work = slot.ok_or(Error::InChange { cell: None })?;
-            let config = front.locked()?;
+            let mut config = front.locked()?;
             if looks {
                 config.check_resets()?;
             }
             let mask = |device| Reserved::mask_of(&front.topology, &front.hal, device, &CellConfig::DEFAULT);
             let has_reserved = |device| mask(device) != 0;
             let scope = config.scope_of(edits, has_reserved)?;
-            config.check_at_rest(|cell| scope.has(cell))?;
+            config.check_at_rest(turn, |cell| scope.has(cell))?;
             let mut change = Self { front, work, config, scope };
             change.work.outcomes.clear();
             Ok(change)
@@ -96,16 +97,16 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     /// Locks the configuration at a moment when no cell is in a change.
     pub(in crate::iommu) fn between_changes(&self) -> Result<Guard<'_, 's>, Error> {
-        self.wait_for(|| {
-            let config = self.locked()?;
-            config.check_at_rest(|_| true)?;
+        self.wait_for(|turn| {
+            let mut config = self.locked()?;
+            config.check_at_rest(turn, |_| true)?;
             Ok(config)
         })
     }
 
     /// Locks the configuration at a moment when no device is being reset, so that any function may be looked at (R49).
     pub(in crate::iommu) fn between_resets(&self) -> Result<Guard<'_, 's>, Error> {
-        self.wait_for(|| {
+        self.wait_for(|_| {
             let config = self.locked()?;
             config.check_resets()?;
             Ok(config)
@@ -113,13 +114,17 @@ impl<'s, H: Hal> Iommu<'s, H> {
     }
 
     /// What `ready` has once the other changes have ended that it names.
-    fn wait_for<R>(&self, mut ready: impl FnMut() -> Result<R, Error>) -> Result<R, Error> {
+    fn wait_for<R>(&self, mut ready: impl FnMut(&mut Turn) -> Result<R, Error>) -> Result<R, Error> {
+        let mut turn = Turn::default();
         // The time is read by those alone that wait.
         let mut deadline: Option<Deadline> = None;
         loop {
             let late = deadline.as_mut().is_some_and(|deadline| deadline.passed(self.hal.now_ns()).is_some());
-            let result = ready();
+            let result = ready(&mut turn);
             if late || !matches!(result, Err(Error::InChange { .. })) {
+                if result.is_err() && turn.is_waiting() {
+                    self.locked()?.leave(&turn);
+                }
                 return result;
             }
             deadline.get_or_insert_with(|| Deadline::new(self.hal.now_ns(), self.options.timeout_ns));
@@ -129,12 +134,6 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl Config<'_> {
-    /// Fails if one of some cells is in a change.
-    fn check_at_rest(&self, is_concerned: impl Fn(CellId) -> bool) -> Result<(), Error> {
-        let busy = self.cells.iter().find(|(id, cell)| cell.busy && is_concerned(*id));
-        busy.map_or(Ok(()), |(id, _)| Err(Error::InChange { cell: Some(id) }))
-    }
-
     /// Fails while a device is being reset: nobody else looks at it until that is over (R49), or given up long after.
     fn check_resets(&self) -> Result<(), Error> {
         let reset = self.devices.iter().find(|device| device.reset.is_some() && !device.quarantined);
