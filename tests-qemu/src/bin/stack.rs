@@ -106,6 +106,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
         }};
     }
     measured!("probe_acpi", iommu.probe_acpi(front, &LIMITS, dmar, |_| ()));
+    measured!("prepare", iommu.prepare());
     measured!("enable", iommu.enable());
     let iommu = &mut iommu;
     let root = measured!("create_root_cell", iommu.create_root_cell(config));

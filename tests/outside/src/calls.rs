@@ -3,7 +3,7 @@
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 
-use cofferdam::addr::{IovaRange, Region, Requester, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
@@ -12,7 +12,7 @@ use cofferdam::iommu::{
     RemappingUnit, SharedMemory, Statistics, Unblocked, WithheldMemory,
 };
 use cofferdam::limits::Limits;
-use cofferdam::topology::{BridgeWindow, Topology};
+use cofferdam::topology::{BridgeWindow, ReservedMemory, Topology};
 use cofferdam::{CellConfig, CellId, Coherency, Iommu};
 
 use crate::platform::Platform;
@@ -51,6 +51,7 @@ calls! {
         iommu.probe_acpi(handed_over(memory), limits, table, |finding| each(&finding))
     }
     fn words(limits: &Limits) -> usize { limits.words() }
+    fn prepare(iommu: &mut Front) -> Result<(), Error> { iommu.prepare() }
     fn enable(iommu: &mut Front) -> Result<Unblocked, Error> { iommu.enable() }
     fn unblocked(iommu: &Front, each: Each<SourceId>) -> Result<Unblocked, Error> {
         iommu.unblocked(&mut |function| each(&function))
@@ -61,6 +62,9 @@ calls! {
         iommu.add_alias(*device, *alias)
     }
     fn units(iommu: &Front, each: Each<RemappingUnit>) -> () { iommu.units().for_each(|unit| each(&unit)) }
+    fn reserved_at(iommu: &Front, source: &SourceId, at: &Iova) -> Option<ReservedMemory> {
+        iommu.topology().reserved_at(iommu.hal(), *source, *at)
+    }
     fn topology(iommu: &'static Front) -> &'static Topology<'static> { iommu.topology() }
     fn hal(iommu: &'static Front) -> &'static Platform { iommu.hal() }
     fn statistics(iommu: &Front) -> Statistics { iommu.statistics() }

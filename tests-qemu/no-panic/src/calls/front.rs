@@ -9,6 +9,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(Iommu::<H>::new(*any(), *any()));
     let iommu: &mut Iommu<'static, H> = any_mut();
     show(iommu.probe_acpi(any_memory(), any(), any::<&[u8]>(), show));
+    show(iommu.prepare());
     if let Ok(unblocked) = iommu.enable() {
         show(unblocked.is_nothing());
     }

@@ -33,6 +33,7 @@ fn of_a_device(topology: &'static Topology<'static>, config: &impl ConfigSpace) 
     topology.reserved(config, source).for_each(show);
     topology.reserved_with(config, source).for_each(show);
     show(topology.loses_reserved(config, source));
+    show(topology.reserved_at(config, source, *any()));
     show(any_mut::<Topology<'static>>().add_alias(source, *any()));
     let group = topology.group(config, source);
     show((group.isolation(), group.contains(*any())));
