@@ -8,7 +8,7 @@ use super::outcomes::Outcomes;
 use super::turn::Turn;
 use super::work::Work;
 use crate::addr::SourceId;
-use crate::cell::{CellConfig, CellId, Reserved};
+use crate::cell::{CellConfig, Reserved};
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
