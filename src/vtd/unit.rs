@@ -192,6 +192,10 @@ impl VtdUnit {
         if matches!(self.check_registers(hal), Err(UnitError::Reset { .. })) {
             self.blocking = self.blocking && self.check_translating(hal).is_ok();
             (self.on, self.queue_on, self.met) = (false, false, self.blocking);
+            // What it did not do since it failed: its own caches are empty now, and device-TLBs are not.
+            if self.failure.get_mut().is_some() {
+                self.failed_flushes.fetch_add(1, Ordering::AcqRel);
+            }
             self.forgive();
         }
     }

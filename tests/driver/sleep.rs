@@ -4,7 +4,7 @@ use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::Destination;
-use cofferdam::iommu::{Difference, Error, UnitState};
+use cofferdam::iommu::{DeviceConfig, Difference, Error, Owner, UnitState};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -78,6 +78,43 @@ fn enable_after_a_reset_gives_a_unit_all_that_it_had() {
             iommu.destroy_cell(cell).unwrap();
             iommu.disable().unwrap();
             assert_eq!(machine.frames_in_use(), 0, "{name}");
+        }
+    }
+}
+
+/// I10: what a change could not have a device-TLB forget while its unit was reset is withheld until it was asked again.
+#[test]
+fn a_device_tlb_is_asked_again_after_a_reset() {
+    for (name, unit) in presets_with_device_tlbs() {
+        for fails_before in [false, true] {
+            let machine = machine([unit.clone()]);
+            let mut iommu = enabled_with_ats(&machine);
+            let (device, other) = (function(0, 3), function(0, 4));
+            machine.add_ats(device, 32);
+            let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            iommu.map(cell, region(0, MEMORY, 4 * PAGE, RW)).unwrap();
+            iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+            let next = cell_with(&iommu, region(LARGE, MEMORY + LARGE, PAGE, RW), other);
+            assert!(ats_write(&machine, device, 0, 1), "{name}: it caches where the page is");
+            if fails_before {
+                machine.break_unit(0, Defect::QueueDead);
+            } else {
+                machine.reset_unit(0);
+            }
+            iommu.unmap(cell, range(0, PAGE)).unwrap_err();
+            if fails_before {
+                machine.mend_unit(0);
+                machine.reset_unit(0);
+            }
+            iommu.enable().unwrap();
+            assert!(iommu.units().all(|unit| unit.needs_flush), "{name}");
+            let same = region(0, MEMORY, PAGE, RW);
+            let owned = iommu.map(next, same).unwrap_err();
+            assert!(matches!(owned, Error::Owned { owner: Owner::Withheld(_), .. }), "{name}: {owned}");
+            iommu.commit(&[]).unwrap();
+            iommu.map(next, same).unwrap();
+            assert!(!ats_write(&machine, device, 0, 1), "{name}: the page is another cell's");
+            machine.check();
         }
     }
 }
