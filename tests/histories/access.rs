@@ -67,6 +67,9 @@ impl History<'_> {
     }
 
     pub(crate) fn dma_at(&mut self, index: usize, at: u64, writes: bool) {
+        if self.oracle.is_open(index) {
+            return;
+        }
         let device = &self.oracle.devices[index];
         let (id, page, offset, token) = (device.id, at >> 12, at & 0xfff, self.random.word());
         // Through its device-TLB, if it has one, or past it. What looks like an interrupt is never translated.
@@ -158,7 +161,7 @@ impl History<'_> {
         let page = memory >> 12;
         let shared = self.oracle.shares(index, page);
         for other in 0..self.oracle.devices.len() {
-            if self.oracle.cell_of(other) == Some(own) {
+            if self.oracle.cell_of(other) == Some(own) || self.oracle.is_open(other) {
                 continue;
             }
             for input in self.oracle.inputs_of(other, page, shared).into_iter().take(4) {

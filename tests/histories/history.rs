@@ -65,6 +65,7 @@ impl<'m> History<'m> {
                     domain_ids: can.domain_ids,
                     max_leaf_level: can.max_leaf_level,
                     device_tlbs: can.device_tlb && can.queued_invalidation,
+                    open: false,
                 }
             })
             .collect();
@@ -89,7 +90,14 @@ impl<'m> History<'m> {
         };
         let large = units.iter().all(|unit| unit.max_leaf_level > 1);
         let devices = plan.functions.iter().map(device).collect();
-        let oracle = Oracle { units, cells: vec![None; CELLS], gone: Vec::new(), devices, muted: BTreeSet::new() };
+        let oracle = Oracle {
+            units,
+            cells: vec![None; CELLS],
+            gone: Vec::new(),
+            devices,
+            muted: BTreeSet::new(),
+            moved: BTreeSet::new(),
+        };
         let (recent, blocked) = (vec![0], BTreeSet::new());
         let first_frames = machine.snapshot().into_iter().map(|(address, _)| address).collect();
         let done = Outcome::default();
@@ -129,6 +137,7 @@ impl<'m> History<'m> {
                 self.machine.settle();
             }
             5 if self.broken.is_some() => self.break_or_mend(),
+            6 if self.random.one_in(4) => self.sleep(),
             6..28 => self.change(),
             28..46 if self.kind.audits => self.change(),
             _ => self.dma(),
@@ -263,7 +272,7 @@ impl<'m> History<'m> {
         }
     }
 
-    fn change(&mut self) {
+    pub(crate) fn change(&mut self) {
         let edits = self.edits();
         if self.broken.is_some() {
             return self.change_broken(&edits);

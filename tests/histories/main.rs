@@ -20,6 +20,7 @@ mod history;
 mod oracle;
 mod pages;
 mod plan;
+mod power;
 mod presets;
 mod request;
 mod stage;
@@ -55,6 +56,9 @@ pub(crate) struct Outcome {
     /// Frames that the driver never frees, and units that are out of service.
     kept: u64,
     units: u64,
+    /// How often units lost power and were switched on again, and how often one of them owed a flush then.
+    sleeps: u64,
+    owing: u64,
 }
 
 impl Outcome {
@@ -66,6 +70,8 @@ impl Outcome {
         self.starved += other.starved;
         self.kept += other.kept;
         self.units += other.units;
+        self.sleeps += other.sleeps;
+        self.owing += other.owing;
     }
 
     /// Changes that were made, or failed for another reason than what was asked for.
@@ -179,6 +185,10 @@ fn run_all(kind: Kind) {
              and {} frames kept back",
             all.failed, all.unanswered, all.starved, all.units, all.kept
         );
+    }
+    text += &format!("; {} times units were reset", all.sleeps);
+    if kind.breaks {
+        text += &format!(", of which {} owed a flush", all.owing);
     }
     tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
 }

@@ -72,6 +72,8 @@ pub(crate) struct Facts {
     pub(crate) domain_ids: u32,
     pub(crate) max_leaf_level: u8,
     pub(crate) device_tlbs: bool,
+    /// It translates nothing: what devices behind it reach is not looked at.
+    pub(crate) open: bool,
 }
 
 pub(crate) struct Oracle {
@@ -81,6 +83,8 @@ pub(crate) struct Oracle {
     pub(crate) devices: Vec<Device>,
     /// Source-ids of which no fault is recorded.
     pub(crate) muted: BTreeSet<SourceId>,
+    /// Pages of memory that a change which failed was to take from a cell, or to give it, and what else the cell had.
+    pub(crate) moved: BTreeSet<(u64, u64)>,
 }
 
 impl Oracle {
@@ -203,6 +207,11 @@ impl Oracle {
         all
     }
 
+    /// True if nobody looks at what a function reaches: its unit translates nothing.
+    pub(crate) fn is_open(&self, index: usize) -> bool {
+        self.units[self.devices[index].function.meets].open
+    }
+
     /// True if a function may reach less than is granted.
     pub(crate) fn is_short(&self, index: usize) -> bool {
         self.behind(index).and_then(|device| device.cell).is_some_and(|slot| self.cell(slot).short)
@@ -293,6 +302,8 @@ impl Oracle {
         }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
             if let Some(cell) = &mut self.cells[slot] {
+                let all = cell.pages.iter().chain(after.pages[slot].iter());
+                self.moved.extend(all.map(|(first, extent)| (extent.output, extent.output_end(first))));
                 let shared = after.pages[slot].iter().filter(|(_, extent)| extent.shared);
                 cell.was_to_share.extend(shared.map(|(first, extent)| extent.outputs(first)));
                 cell.was_to_share.sort_by_key(|memory| (memory.start, memory.end));
@@ -312,6 +323,12 @@ impl Oracle {
             self.loosen(index, [had]);
         }
         self.devices[index].stuck = true;
+    }
+
+    /// A unit has cached nothing any more, and is given what its tables say: only device-TLBs may have more than that.
+    pub(crate) fn forget_loose(&mut self, unit: usize) {
+        let rid = self.devices.iter_mut().filter(|device| device.unit == unit && !device.tlb && !device.stuck);
+        rid.for_each(|device| device.loose.clear());
     }
 
     fn loosen(&mut self, index: usize, pages: impl IntoIterator<Item = Pages>) {

@@ -27,6 +27,8 @@ pub(crate) struct Function {
     /// The source-ids that its requests may carry, and the one that they do.
     pub(crate) requesters: Vec<SourceId>,
     pub(crate) carries: SourceId,
+    /// Index of the unit that its requests meet: another one than its own only if it is `split`.
+    pub(crate) meets: usize,
     /// It is the machine's bridge, or behind it: nothing isolates these from each other.
     pub(crate) grouped: bool,
     /// They are behind several units, so that no cell is given the function.
@@ -169,7 +171,8 @@ fn functions(
         requesters.extend(alias.filter(|alias| *alias != id));
         let split = requesters.iter().any(|requester| unit_of(*requester) != unit_of(id));
         let grouped = bridge.is_some_and(|(bridge, _, behind)| behind.contains(&id.bus()) || *bridge == id);
-        Function { id, unit: unit_of(id), requesters, carries: alias.unwrap_or(id), grouped, split, ats: None }
+        let carries = alias.unwrap_or(id);
+        Function { id, unit: unit_of(id), requesters, carries, meets: unit_of(carries), grouped, split, ats: None }
     };
     ids.into_iter().map(with).collect()
 }

@@ -315,8 +315,7 @@ impl Oracle {
             Error::Owned { memory, owner: Owner::Withheld(_) }
             | Error::Refused { reason: Refusal::Owned { memory, owner: Owner::Withheld(_) }, .. } => {
                 let memory = memory.first().as_u64() >> 12..(memory.last().as_u64() >> 12) + 1;
-                let loose = self.devices.iter().flat_map(|device| &device.loose).flat_map(Pages::iter);
-                loose.into_iter().any(|(first, extent)| overlap(&memory, &extent.outputs(first)))
+                self.moved.iter().any(|(first, end)| overlap(&memory, &(*first..*end)))
             }
             Error::Map(MapError::InputTooHigh { .. })
             | Error::Incompatible { reason: Incompatibility::Map(MapError::InputTooHigh { .. }), .. } => {

@@ -136,8 +136,12 @@ fn set_root(unit: &mut VtdUnit, board: &mut Board) {
     let old = std::mem::replace(&mut unit.root, unit.root_register);
     contexts::unlink_root(unit, old, board);
     contexts::link_root(unit, board);
+    // Abort mode has no table, blocks everything and caches nothing.
+    let aborts = [old, unit.root].iter().any(|root| root >> 10 & 3 == 3);
     let stale = &unit.stale.contexts;
-    if stale.iter().any(|(source, entry)| entry.unwrap_or_default() != translate::current(unit, *source, board)) {
+    if !aborts
+        && stale.iter().any(|(source, entry)| entry.unwrap_or_default() != translate::current(unit, *source, board))
+    {
         board.journal.violation("R9", "a root table is set while translation is on, and it translates differently");
     }
     if unit.capability.root_table_flushes() {
