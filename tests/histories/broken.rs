@@ -9,7 +9,7 @@ use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
 use crate::history::History;
-use crate::oracle::{Device, Edit};
+use crate::oracle::{Device, Edit, Facts};
 use crate::plan::Plan;
 use crate::request::is_listed;
 use crate::stage::After;
@@ -26,6 +26,8 @@ pub(crate) struct Broken {
     units: Vec<UnitConfig>,
     /// Units with something wrong, or that the driver has given up.
     pub(crate) suspects: Vec<bool>,
+    /// Units whose registers read all ones.
+    pub(crate) dark: Vec<bool>,
     /// Units that a change has failed in: what is left of an entry is not cleared before its unit has forgotten it.
     pub(crate) residues: Vec<bool>,
     /// Units that could not be switched on again after a reset: they stay out of service.
@@ -42,9 +44,11 @@ impl Broken {
         let unresponsive = vec![false; plan.functions.len()];
         let patient = plan.functions.iter().any(|function| function.ats.is_some());
         let (units, none) = (plan.units.clone(), vec![false; plan.units.len()]);
+        let lost: Vec<bool> = (0..units.len()).map(|unit| plan.lost == Some(unit)).collect();
         Self {
             units,
-            suspects: none.clone(),
+            suspects: lost.clone(),
+            dark: lost,
             residues: none.clone(),
             beyond_repair: none,
             kept: 0,
@@ -76,13 +80,18 @@ impl History<'_> {
         if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
             return self.silence();
         }
+        if self.random.one_in(2) && self.forget_one() {
+            return;
+        }
         let failed = self.has_failed();
         let Some(broken) = &mut self.broken else { return };
         let unit = self.random.below(failed.len() as u64) as usize;
         if broken.suspects[unit] {
             self.machine.mend_unit(unit);
+            broken.dark[unit] = false;
+            let failed = self.has_failed();
             // What the driver has given up stays so.
-            broken.suspects[unit] = failed[unit];
+            self.broken.iter_mut().for_each(|broken| broken.suspects[unit] = failed[unit]);
             return;
         }
         if !self.random.one_in(4) {
@@ -91,8 +100,9 @@ impl History<'_> {
         let config = &broken.units[unit];
         let (queue, buffer) = (config.ecap >> 1 & 1 == 1, config.cap >> 4 & 1 == 1);
         let slow = Defect::Slow(self.random.of(&[500, 20_000, 300_000, 5_000_000, 200_000_000]));
-        let defect = match self.random.below(12) {
+        let defect = match self.random.below(16) {
             0..2 => slow,
+            12..16 => Defect::AllOnes,
             2 if buffer => Defect::StatusStuckHigh(WRITE_BUFFER),
             3..5 if queue => Defect::QueueDead,
             _ if queue => Defect::QueueErrorAfter(self.random.below(6)),
@@ -101,6 +111,8 @@ impl History<'_> {
             _ => Defect::RegistersCoarse,
         };
         broken.suspects[unit] = true;
+        broken.dark[unit] = defect == Defect::AllOnes;
+        self.done.vanished += u64::from(broken.dark[unit]);
         self.tell(format_args!("unit {unit}: {defect:?}"));
         self.machine.break_unit(unit, defect);
     }
@@ -177,6 +189,7 @@ impl History<'_> {
                 }
                 (Err(error), Ok(after)) if self.oracle.may_refuse(edits, &after, error) => false,
                 (Err(error), Ok(_)) => panic!("{edits:x?}: {error}"),
+                (Err(Error::Unit(_)), Err(_)) if self.oracle.names_lost(edits) => false,
                 (Err(Error::Unit(error)), Err(why)) => panic!("{edits:x?}: {error}, although {why}"),
                 (Err(_), Err(_)) => false,
             };
@@ -266,6 +279,7 @@ impl History<'_> {
         }
         let failed = self.has_failed();
         if let Some(broken) = &mut self.broken {
+            broken.dark.fill(false);
             broken.suspects.clone_from(&failed);
             broken.unresponsive.fill(false);
         }
@@ -285,13 +299,16 @@ impl History<'_> {
         let Some(Broken { kept, .. }) = self.broken else { unreachable!() };
         let units = failed.iter().filter(|failed| **failed).count() as u64;
         // One that could not be switched on again, but did not fail for ever, has no devices that could not be released.
-        let is_out = |state: UnitState| matches!(state, UnitState::Failed { .. });
+        let is_out = |(state, unit): (UnitState, &Facts)| matches!(state, UnitState::Failed { .. }) && !unit.open;
         let is_left = |device: &Device| device.cell.is_some();
-        if states.into_iter().any(is_out) || self.oracle.devices.iter().any(is_left) {
+        let has_to_fail = states.into_iter().zip(&self.oracle.units).any(is_out);
+        if has_to_fail || self.oracle.devices.iter().any(is_left) {
             assert!(result.is_err());
-        } else {
-            result.unwrap();
+        } else if result.is_ok() {
             assert_eq!(self.machine.frames_in_use(), kept, "frames are left that no failed unit can reach");
+        } else {
+            // One that was reset is handed back, unless it failed when it was to be switched on again.
+            assert!(self.oracle.units.iter().any(|unit| unit.open), "{result:?}");
         }
         assert!(self.machine.violations().is_empty(), "the driver broke rules of the hardware");
         Outcome { kept: kept as u64, units, ..self.done }

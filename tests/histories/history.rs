@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 
 use cofferdam::addr::{Region, SourceId};
-use cofferdam::iommu::{Committed, Error, Options, UnitDetails};
+use cofferdam::iommu::{Committed, Error, Options, RemappingUnit, UnitDetails, UnitState};
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
-use cofferdam_support::front::{coherency_changes, small_front};
+use cofferdam_support::front::{SMALL, coherency_changes};
 use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
@@ -39,6 +39,24 @@ pub(crate) struct History<'m> {
     pub(crate) broken: Option<Broken>,
 }
 
+/// What the driver says of a unit, which is nothing of one that is `lost`.
+fn facts(unit: &RemappingUnit, lost: bool) -> Facts {
+    let UnitDetails::Vtd(can) = unit.details else { unreachable!() };
+    assert_eq!(matches!(unit.state, UnitState::Failed { blocking: false, .. }), lost, "{:?}", unit.state);
+    let widths = [(can.three_levels, 39), (can.four_levels, 48), (can.five_levels, 57)];
+    let widest = widths.into_iter().filter(|(has, _)| *has).map(|(_, width)| width).max();
+    assert_eq!(widest.is_none(), lost);
+    Facts {
+        input_bits: can.input_bits.min(widest.unwrap_or(0)),
+        snoops: can.snoop_control,
+        domain_ids: can.domain_ids,
+        max_leaf_level: can.max_leaf_level,
+        device_tlbs: can.device_tlb && can.queued_invalidation,
+        lost,
+        open: lost,
+    }
+}
+
 impl<'m> History<'m> {
     pub(crate) fn new(
         plan: &Plan,
@@ -52,23 +70,12 @@ impl<'m> History<'m> {
         let broken = kind.breaks.then(|| Broken::new(plan));
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
         let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() };
-        let iommu = small_front(machine, memory, &plan.table(machine), options);
-        let units: Vec<Facts> = iommu
-            .units()
-            .map(|unit| {
-                let UnitDetails::Vtd(can) = unit.details else { unreachable!() };
-                let widths = [(can.three_levels, 39), (can.four_levels, 48), (can.five_levels, 57)];
-                let widest = widths.into_iter().filter(|(has, _)| *has).map(|(_, width)| width).max().unwrap();
-                Facts {
-                    input_bits: can.input_bits.min(widest),
-                    snoops: can.snoop_control,
-                    domain_ids: can.domain_ids,
-                    max_leaf_level: can.max_leaf_level,
-                    device_tlbs: can.device_tlb && can.queued_invalidation,
-                    open: false,
-                }
-            })
-            .collect();
+        let mut iommu = Front::new(machine, options);
+        iommu.probe_acpi(memory, &SMALL, &plan.table(machine), |finding| panic!("{finding}")).unwrap();
+        let enabled = iommu.enable();
+        assert_eq!(enabled.is_err(), plan.lost.is_some(), "{enabled:?}");
+        let units: Vec<Facts> =
+            iommu.units().enumerate().map(|(index, unit)| facts(&unit, plan.lost == Some(index))).collect();
         // Devices that share a source-id reach what is reserved for any of them.
         let is_for = |function: &Function, owners: &[SourceId]| {
             let users = plan.functions.iter().filter(|other| owners.contains(&other.id));
@@ -88,7 +95,7 @@ impl<'m> History<'m> {
             loose: Vec::new(),
             function: function.clone(),
         };
-        let large = units.iter().all(|unit| unit.max_leaf_level > 1);
+        let large = units.iter().filter(|unit| !unit.lost).all(|unit| unit.max_leaf_level > 1);
         let devices = plan.functions.iter().map(device).collect();
         let oracle = Oracle {
             units,
@@ -100,7 +107,7 @@ impl<'m> History<'m> {
         };
         let (recent, blocked) = (vec![0], BTreeSet::new());
         let first_frames = machine.snapshot().into_iter().map(|(address, _)| address).collect();
-        let done = Outcome::default();
+        let done = Outcome { lost: u64::from(plan.lost.is_some()), ..Outcome::default() };
         Self {
             machine,
             iommu,
@@ -258,6 +265,7 @@ impl<'m> History<'m> {
         match (self.iommu.mute(device.id, muted), &self.broken) {
             (Ok(()), _) if muted => self.oracle.muted.extend(&device.function.requesters),
             (Ok(()), _) => self.oracle.muted.retain(|id| !device.function.requesters.contains(id)),
+            (Err(Error::Unit(_)), _) if self.oracle.requesters_of(index).any(|unit| self.oracle.units[unit].lost) => {}
             (Err(Error::Unit(error)), Some(_)) if device.function.split || self.may_fail_alone(device.unit, error) => {
                 self.quarantine_unresponsive(|_| false);
             }
@@ -285,6 +293,7 @@ impl<'m> History<'m> {
         match (result, staged) {
             (Ok(committed), Ok(after)) => self.commit(&after, &committed),
             (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),
+            (Err(Error::Unit(_)), Err(_)) if self.oracle.names_lost(&edits) => {}
             (Err(Error::Unit(error)), _) => panic!("{edits:x?}: {error}"),
             (Err(error), Ok(after)) if self.oracle.may_refuse(&edits, &after, error) => {}
             (Err(error), Ok(_)) => panic!("{edits:x?}: {error}"),
@@ -323,7 +332,8 @@ impl<'m> History<'m> {
             self.dma_at(index, page << 12, index % 2 == 0);
         }
         self.machine.check();
-        self.iommu.disable().unwrap();
+        let is_lost = self.oracle.units.iter().any(|unit| unit.lost);
+        assert_eq!(self.iommu.disable().is_err(), is_lost, "one that is lost is told of");
         assert_eq!(self.machine.frames_in_use(), 0, "frames are left");
         self.done
     }

@@ -59,6 +59,11 @@ pub(crate) struct Outcome {
     /// How often units lost power and were switched on again, and how often one of them owed a flush then.
     sleeps: u64,
     owing: u64,
+    /// Units that were gone, and that the driver was told to forget.
+    vanished: u64,
+    forgotten: u64,
+    /// Histories with a unit that was not there at first.
+    lost: u64,
 }
 
 impl Outcome {
@@ -72,6 +77,9 @@ impl Outcome {
         self.units += other.units;
         self.sleeps += other.sleeps;
         self.owing += other.owing;
+        self.vanished += other.vanished;
+        self.forgotten += other.forgotten;
+        self.lost += other.lost;
     }
 
     /// Changes that were made, or failed for another reason than what was asked for.
@@ -110,8 +118,9 @@ fn run(kind: Kind, number: u64, traced: bool) -> Option<Outcome> {
     let mut random = Random::new(number + 1);
     let mut plan = Plan::new(number, &mut random, kind.size);
     if kind.breaks {
-        // A unit that did not forget in time has pages of another size, whatever the driver does from then on.
-        plan.units.iter_mut().for_each(|unit| unit.forgives.push("R32"));
+        // A unit that did not forget in time has pages of another size, whatever the driver does from then on; and one that is
+        // gone is seen to be when it was written to.
+        plan.units.iter_mut().for_each(|unit| unit.forgives.extend(["R32", "R4"]));
     }
     let machine = plan.machine();
     let mut steps = 0;
@@ -186,9 +195,10 @@ fn run_all(kind: Kind) {
             all.failed, all.unanswered, all.starved, all.units, all.kept
         );
     }
-    text += &format!("; {} times units were reset", all.sleeps);
+    text += &format!("; {} histories without one of the units; units were reset {} times", all.lost, all.sleeps);
     if kind.breaks {
-        text += &format!(", of which {} owed a flush", all.owing);
+        text += &format!(", of which {} while one owed a flush; {} were gone", all.owing, all.vanished);
+        text += &format!(", and {} were forgotten", all.forgotten);
     }
     tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
 }

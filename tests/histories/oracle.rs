@@ -72,6 +72,8 @@ pub(crate) struct Facts {
     pub(crate) domain_ids: u32,
     pub(crate) max_leaf_level: u8,
     pub(crate) device_tlbs: bool,
+    /// It was not there when the driver looked for it, and is never used.
+    pub(crate) lost: bool,
     /// It translates nothing: what devices behind it reach is not looked at.
     pub(crate) open: bool,
 }
@@ -207,6 +209,12 @@ impl Oracle {
         all
     }
 
+    /// The units that a function's requests may meet.
+    pub(crate) fn requesters_of(&self, index: usize) -> impl Iterator<Item = usize> {
+        let function = &self.devices[index].function;
+        [function.unit, function.meets].into_iter()
+    }
+
     /// True if nobody looks at what a function reaches: its unit translates nothing.
     pub(crate) fn is_open(&self, index: usize) -> bool {
         self.units[self.devices[index].function.meets].open
@@ -323,6 +331,14 @@ impl Oracle {
             self.loosen(index, [had]);
         }
         self.devices[index].stuck = true;
+    }
+
+    /// A unit is out of service, and its devices are without power: they belong to nobody.
+    pub(crate) fn forget(&mut self, unit: usize) {
+        for device in self.devices.iter_mut().filter(|device| device.unit == unit) {
+            (device.cell, device.tlb, device.stuck) = (None, false, false);
+            device.loose.clear();
+        }
     }
 
     /// A unit has cached nothing any more, and is given what its tables say: only device-TLBs may have more than that.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use cofferdam::addr::SourceId;
-use cofferdam_model::{BridgeKind, Config, Machine, UnitConfig};
+use cofferdam_model::{BridgeKind, Config, Defect, Machine, UnitConfig};
 use cofferdam_support::machine::{behind_write_buffers, function, presets};
 use cofferdam_support::random::Random;
 use cofferdam_support::tables::{endpoint, of_machine};
@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) functions: Vec<Function>,
     /// Memory that firmware reserves for devices: its first and last page, and the devices, which are on bus 0.
     pub(crate) reserved: Vec<(u64, u64, Vec<SourceId>)>,
+    /// A unit whose registers read all ones when the driver looks for it.
+    pub(crate) lost: Option<usize>,
     /// Of the model's caches.
     pub(crate) seed: Option<u64>,
 }
@@ -99,13 +101,16 @@ impl Plan {
             names.push(format!("{named} behind the first"));
             *first = first.clone().serving_functions(&[(named.bus(), named.requester() as u8)]);
         }
+        let lost = (units.len() > 1 && random.one_in(6)).then(|| random.index(units.len()));
+        names.extend(lost.map(|unit| format!("unit {unit} lost")));
         let seed = (!random.one_in(2)).then(|| random.word());
-        Self { name: names.join(" + "), size, units, buses, bridge, functions, reserved, seed }
+        Self { name: names.join(" + "), size, units, buses, bridge, functions, reserved, lost, seed }
     }
 
     pub(crate) fn machine(&self) -> Machine {
         let machine =
             Machine::new(Config { seed: self.seed, frames: self.size.frames, ..Config::new(self.units.clone()) });
+        self.lost.into_iter().for_each(|unit| machine.break_unit(unit, Defect::AllOnes));
         if let Some((function, kind, buses)) = self.bridge.clone() {
             machine.add_bridge(function, kind, buses);
         }

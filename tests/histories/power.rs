@@ -38,11 +38,13 @@ impl History<'_> {
         }
         let states: Vec<UnitState> = self.iommu.units().map(|unit| unit.state).collect();
         for (unit, state) in states.iter().enumerate().filter(|(unit, _)| resets[*unit]) {
-            assert!(matches!(state, UnitState::Failed { blocking: false, .. }), "unit {unit} was reset: {state:?}");
+            // Or one that could not be switched on when it woke before.
+            let is_open = matches!(state, UnitState::Failed { blocking: false, .. } | UnitState::Off);
+            assert!(is_open, "unit {unit} was reset: {state:?}");
         }
         let mut open = Vec::new();
         let is_open = |difference| match difference {
-            Difference::NotTranslating { unit } => open.push(unit),
+            Difference::NotTranslating { unit } | Difference::Unresponsive { unit } => open.push(unit),
             _ => {}
         };
         self.iommu.audit(is_open).unwrap();
@@ -71,6 +73,7 @@ impl History<'_> {
             }
         }
         if mends {
+            self.broken.iter_mut().for_each(|broken| broken.dark.fill(false));
             (0..resets.len()).for_each(|unit| self.machine.mend_unit(unit));
         }
         let failed = self.has_failed();
@@ -82,6 +85,9 @@ impl History<'_> {
 
     /// Switches all units on again.
     fn wake(&mut self, resets: &[bool]) {
+        // Those too that were reset before and could not be switched on.
+        let resets: Vec<bool> =
+            self.oracle.units.iter().zip(resets).map(|(unit, resets)| unit.open || *resets).collect();
         let mut result = self.iommu.enable();
         if result.is_err() {
             // A unit that has refused a descriptor is off, and may be asked again.
@@ -89,7 +95,9 @@ impl History<'_> {
         }
         let failed = self.has_failed();
         self.tell(format_args!("enable: {result:?}, out of service: {failed:?}"));
-        let is_suspect = |unit: usize| self.broken.as_ref().is_some_and(|broken| broken.suspects[unit]);
+        let is_lost = |unit: usize| self.oracle.units[unit].lost;
+        let is_suspect =
+            |unit: usize| is_lost(unit) || self.broken.as_ref().is_some_and(|broken| broken.suspects[unit]);
         assert!((0..failed.len()).all(|unit| !failed[unit] || is_suspect(unit)), "{result:?}, and nothing is broken");
         assert_eq!(result.is_err(), failed.contains(&true), "{result:?}: {failed:?}");
         for unit in (0..failed.len()).filter(|unit| resets[*unit]) {
@@ -114,5 +122,29 @@ impl History<'_> {
             self.oracle.devices.iter().filter(|device| device.stuck && device.tlb).map(|device| device.unit);
         let owing = self.iommu.units().enumerate().filter(|(_, unit)| unit.needs_flush).map(|(unit, _)| unit);
         quarantined.chain(owing).for_each(|unit| self.machine.break_unit(unit, Defect::Slow(0)));
+    }
+
+    /// A unit that is out of service loses power, with all devices behind it, and the driver is told so: they belong to nobody
+    /// any more, until the unit is switched on again. False if there is none.
+    pub(crate) fn forget_one(&mut self) -> bool {
+        let is_out = |state| matches!(state, UnitState::Failed { .. });
+        let failed: Vec<usize> =
+            self.iommu.units().enumerate().filter(|(_, unit)| is_out(unit.state)).map(|(unit, _)| unit).collect();
+        let Some(broken) = self.broken.as_mut().filter(|_| !failed.is_empty()) else { return false };
+        let unit = self.random.of(&failed);
+        (broken.suspects[unit], broken.dark[unit]) = (true, true);
+        self.oracle.units[unit].open = true;
+        self.done.steps += 1;
+        self.done.forgotten += 1;
+        self.machine.break_unit(unit, Defect::AllOnes);
+        self.machine.reset_unit(unit);
+        let behind = self.oracle.devices.iter().filter(|device| device.unit == unit);
+        behind.for_each(|device| self.machine.cut_power(device.id));
+        self.tell(format_args!("forget unit {unit}"));
+        // SAFETY: devices of units that are open do no DMA here.
+        unsafe { self.iommu.forget_unit(self.machine.windows()[unit]) }.unwrap();
+        self.oracle.forget(unit);
+        self.look();
+        true
     }
 }

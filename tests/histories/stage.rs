@@ -290,11 +290,20 @@ impl Oracle {
         if device.function.split {
             return Err("its requests pass several units");
         }
+        if self.units[device.unit].lost {
+            return Err("its unit is lost");
+        }
         if tlb && !(self.units[device.unit].device_tlbs && device.function.ats.is_some()) {
             return Err("it can have no device-TLB");
         }
         (after.cells[index], after.arrives[index], after.tlbs[index]) = (Some(cell), true, tlb);
         Ok(())
+    }
+
+    /// True if a device is to arrive whose unit is lost.
+    pub(crate) fn names_lost(&self, edits: &[Edit]) -> bool {
+        let is_lost = |index: usize| self.units[self.devices[index].unit].lost;
+        edits.iter().any(|edit| matches!(*edit, Edit::Assign(index, ..) if is_lost(index)))
     }
 
     /// True if the driver may refuse the edits although [`stage`](Self::stage) does not: tables of a cell are as many as its
@@ -304,7 +313,8 @@ impl Oracle {
             Error::Full(_) => {
                 let reserved = self.devices.iter().any(|device| device.reserved.is_some());
                 let kinds = self.units.len() * (1 + usize::from(reserved));
-                let few = self.units.iter().any(|unit| (unit.domain_ids as usize) <= CELLS * Limits::DEFAULT.domains);
+                let mut units = self.units.iter().filter(|unit| !unit.lost);
+                let few = units.any(|unit| (unit.domain_ids as usize) <= CELLS * Limits::DEFAULT.domains);
                 let is_short = |root: Slot| after.touched[root] && self.cell(root).short;
                 // A table that lost more than it was to is given to no other device, so there is one more of its kind.
                 let has_short = |edit: &Edit| matches!(*edit, Edit::Assign(_, cell, _) if self.cell(cell).short);

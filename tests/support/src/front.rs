@@ -112,19 +112,6 @@ pub fn limited_front<H: Hal>(hal: H, table: &[u8], limits: &Limits, options: Opt
     iommu
 }
 
-/// A small front over a platform with a sound table, switched on.
-pub fn small_front<'s, H: Hal>(
-    hal: H,
-    memory: &'s mut [MaybeUninit<u64>],
-    table: &[u8],
-    options: Options,
-) -> Iommu<'s, H> {
-    let mut iommu = Iommu::new(hal, options);
-    iommu.probe_acpi(memory, &SMALL, table, |finding| panic!("{finding}")).unwrap();
-    iommu.enable().unwrap();
-    iommu
-}
-
 /// A front over a machine whose units serve these buses.
 ///
 /// # Errors

@@ -41,6 +41,16 @@ impl Function {
         self.late.clear();
     }
 
+    /// It has forgotten what it was to do.
+    pub(crate) fn cut_power(&mut self) {
+        self.tlb.cached.clear();
+        self.tlb.ats = self.tlb.ats.map(|_| Ats::Done);
+        self.late.clear();
+        for (offset, bit) in [(tlb::REGISTERS, tlb::ENABLE), (COMMAND, BUS_MASTER)] {
+            self.config.entry(offset).and_modify(|value| *value &= !bit);
+        }
+    }
+
     pub(crate) fn set_config(&mut self, offset: u16, value: u32) {
         self.config.insert(offset & !3, value);
         if self.tlb.ats.is_some() && offset & !3 == tlb::REGISTERS {

@@ -1,7 +1,7 @@
 //! What goes wrong at the request of a test.
 #![forbid(unsafe_code)]
 
-use cofferdam::addr::PhysAddr;
+use cofferdam::addr::{PhysAddr, SourceId};
 
 use crate::machine::assembly::Machine;
 use crate::unit::Defect;
@@ -31,6 +31,12 @@ impl Machine {
             unit.reset(&mut state.board);
         }
         state.plan();
+    }
+
+    /// Lets a function lose power and get it back: its device-TLB is empty and off, and it is no bus master. What else is in its
+    /// configuration space stays.
+    pub fn cut_power(&self, function: SourceId) {
+        self.state().board.devices.of(function).cut_power();
     }
 
     /// Lets the next `count` allocations succeed and all later ones fail; `None` lifts the limit.
