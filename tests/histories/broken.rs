@@ -152,8 +152,8 @@ impl History<'_> {
             self.tell(format_args!("{edits:x?}, frames {limit:?}: {:?}, refused: {refused:?}", result.as_ref().err()));
             let changed = match (result, staged) {
                 (Ok(committed), Ok(mut after)) => {
-                    if limit.is_some() {
-                        self.wait_for_frames(&mut after);
+                    if limit.is_some() || failed.contains(&true) {
+                        self.let_root_wait(&mut after);
                     }
                     self.commit(&after, &committed);
                     true
@@ -203,8 +203,9 @@ impl History<'_> {
         self.sleep_on_what_is_owed();
     }
 
-    /// What others give back waits if the driver had no frames for it.
-    fn wait_for_frames(&self, after: &mut After) {
+    /// What others give back waits if the driver had no frames for it, or if a unit is out of service behind which the root cell
+    /// has a device.
+    fn let_root_wait(&self, after: &mut After) {
         let Some((root, waiting)) = self.oracle.root_that_waits(after) else { return };
         if self.listed(root) == waiting.unshared() {
             after.pages[root] = waiting;

@@ -11,6 +11,7 @@ use cofferdam_support::front::{SMALL, coherency_changes};
 use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
+use crate::express;
 use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle, Slot};
 use crate::pages::{Extent, Pages};
 use crate::plan::{Function, Plan};
@@ -307,6 +308,11 @@ impl<'m> History<'m> {
 
     pub(crate) fn commit(&mut self, after: &crate::stage::After, committed: &Committed) {
         self.done.commits += 1;
+        let arrived = self.oracle.devices.iter().zip(&after.arrives).filter(|(_, arrives)| **arrives);
+        for device in arrived.map(|(device, _)| device) {
+            self.done.virtual_ones += u64::from(express::is_virtual(device.id));
+            self.done.physical_ones += u64::from(device.id == express::PHYSICAL && device.reserved.is_some());
+        }
         let ids: Vec<_> = self.oracle.slots().map(|slot| self.oracle.cell(slot).id).collect();
         let told = coherency_changes(committed, &ids);
         let iommu = &self.iommu;

@@ -16,6 +16,7 @@
 mod access;
 mod audited;
 mod broken;
+mod express;
 mod history;
 mod oracle;
 mod pages;
@@ -64,6 +65,9 @@ pub(crate) struct Outcome {
     forgotten: u64,
     /// Histories with a unit that was not there at first.
     lost: u64,
+    /// How often a virtual function came to a cell, and how often the physical one with memory that firmware reserves for it.
+    virtual_ones: u64,
+    physical_ones: u64,
 }
 
 impl Outcome {
@@ -80,6 +84,8 @@ impl Outcome {
         self.vanished += other.vanished;
         self.forgotten += other.forgotten;
         self.lost += other.lost;
+        self.virtual_ones += other.virtual_ones;
+        self.physical_ones += other.physical_ones;
     }
 
     /// Changes that were made, or failed for another reason than what was asked for.
@@ -200,6 +206,10 @@ fn run_all(kind: Kind) {
         text += &format!(", of which {} while one owed a flush; {} were gone", all.owing, all.vanished);
         text += &format!(", and {} were forgotten", all.forgotten);
     }
+    text += &format!(
+        "; virtual functions came to a cell {} times, and physical ones with reserved memory {} times",
+        all.virtual_ones, all.physical_ones
+    );
     tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
 }
 

@@ -8,6 +8,8 @@ use cofferdam_support::machine::{behind_write_buffers, function, presets};
 use cofferdam_support::random::Random;
 use cofferdam_support::tables::{endpoint, of_machine};
 
+use crate::express;
+
 /// How large a machine is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
@@ -47,7 +49,9 @@ pub(crate) struct Plan {
     /// The functions behind it cannot be distinguished.
     bridge: Option<(SourceId, BridgeKind, RangeInclusive<u8>)>,
     pub(crate) functions: Vec<Function>,
-    /// Memory that firmware reserves for devices: its first and last page, and the devices, which are on bus 0.
+    /// There is what `express.rs` says, with ARI or without.
+    pub(crate) express: Option<bool>,
+    /// Memory that firmware reserves for devices: its first and last page, and the devices: on bus 0, or the physical function.
     pub(crate) reserved: Vec<(u64, u64, Vec<SourceId>)>,
     /// A unit whose registers read all ones when the driver looks for it.
     pub(crate) lost: Option<usize>,
@@ -84,17 +88,29 @@ impl Plan {
         let bridge = random.one_in(2).then(|| (function(0, 0x1e), kind, random.between(1, last.into()) as u8..=last));
         // Two units share bus 0: a function of it is behind the first.
         let named = (count > 1 && random.one_in(3)).then(|| function(0, 4));
-        let mut functions = functions(&buses, named, bridge.as_ref(), size.devices, random);
+        let express = random.one_in(2).then(|| random.one_in(2));
+        let mut functions = functions(&buses, named, bridge.as_ref(), express.is_some(), size.devices, random);
         let with_ats = |function: &Function| function.requesters.len() == 1 && !function.is_behind(bridge.as_ref());
         for function in functions.iter_mut().filter(|function| with_ats(function)) {
             function.ats = random.one_in(2).then(|| random.of(&[1, 2, 7, 32]));
         }
+        let physical_ats = functions.iter().find(|function| function.id == express::PHYSICAL).and_then(|it| it.ats);
+        for function in functions.iter_mut().filter(|function| express::is_virtual(function.id)) {
+            function.ats = function.ats.and(physical_ats);
+        }
         // Beside all memory of cells, or in the middle of it.
         let first = random.of(&[0x3_0000, 0x6_0100, 0x6_4300]);
         let count = random.between(1, 2) as usize;
-        let devices =
+        let mut devices: Vec<_> =
             functions.iter().rev().skip(functions.len() - 2).take(count).map(|function| function.id).collect();
-        let reserved = if random.one_in(3) { vec![(first, first + random.below(700), devices)] } else { vec![] };
+        let physical = express.filter(|_| random.one_in(2)).map(|_| express::PHYSICAL);
+        let mut reserved = Vec::new();
+        if random.one_in(3) {
+            devices.extend(physical);
+            reserved.push((first, first + random.below(700), devices));
+        } else if let Some(physical) = physical {
+            reserved.push((first + 0x400, first + 0x400 + random.below(700), vec![physical]));
+        }
         buses.pop();
         units.iter_mut().zip(&buses).for_each(|(unit, buses)| *unit = unit.clone().serving(buses));
         if let (Some(named), Some(first)) = (named, units.first_mut()) {
@@ -104,7 +120,7 @@ impl Plan {
         let lost = (units.len() > 1 && random.one_in(6)).then(|| random.index(units.len()));
         names.extend(lost.map(|unit| format!("unit {unit} lost")));
         let seed = (!random.one_in(2)).then(|| random.word());
-        Self { name: names.join(" + "), size, units, buses, bridge, functions, reserved, lost, seed }
+        Self { name: names.join(" + "), size, units, buses, bridge, functions, express, reserved, lost, seed }
     }
 
     pub(crate) fn machine(&self) -> Machine {
@@ -114,9 +130,11 @@ impl Plan {
         if let Some((function, kind, buses)) = self.bridge.clone() {
             machine.add_bridge(function, kind, buses);
         }
+        self.express.into_iter().for_each(|ari| express::add(&machine, ari));
         for function in &self.functions {
-            function.ats.into_iter().for_each(|depth| machine.add_ats(function.id, depth));
+            function.ats.into_iter().for_each(|depth| express::add_ats(&machine, function.id, depth));
         }
+        self.express.into_iter().for_each(|_| express::add_virtual_ones(&machine));
         machine
     }
 
@@ -124,7 +142,11 @@ impl Plan {
     pub(crate) fn table(&self, machine: &Machine) -> Vec<u8> {
         let buses: Vec<&[u8]> = self.buses.iter().map(Vec::as_slice).collect();
         let reserved = self.reserved.iter().fold(of_machine(machine, &buses), |table, (first, last, devices)| {
-            let scopes: Vec<_> = devices.iter().map(|it| endpoint(it.device(), it.function())).collect();
+            let scope_of = |it: &SourceId| match *it {
+                express::PHYSICAL => express::physical_scope(),
+                it => endpoint(it.device(), it.function()),
+            };
+            let scopes: Vec<_> = devices.iter().map(scope_of).collect();
             table.rmrr(0, first << 12, (last << 12) + 0xfff, &scopes)
         });
         reserved.atsr(1, 0, &[]).table()
@@ -147,18 +169,21 @@ fn functions(
     buses: &[Vec<u8>],
     named: Option<SourceId>,
     bridge: Bridge<'_>,
+    express: bool,
     count: usize,
     random: &mut Random,
 ) -> Vec<Function> {
     let unit_of = |id: SourceId| match named {
         Some(named) if named == id => 0,
-        _ => buses.iter().position(|buses| buses.contains(&id.bus())).expect("all buses have a unit"),
+        // The last has all the rest.
+        _ => buses.iter().position(|buses| buses.contains(&id.bus())).unwrap_or(buses.len() - 1),
     };
     let mut ids = vec![function(0, 3), function(0, 4)];
     if let Some((bridge, _, behind)) = bridge {
         ids.extend([function(*behind.end(), 0), function(*behind.start(), 2)]);
         ids.extend(random.one_in(2).then_some(*bridge));
     }
+    ids.extend(express.then(express::functions).into_iter().flatten());
     let all: Vec<u8> = buses.iter().flatten().copied().collect();
     while ids.len() < count {
         // Not 00:00.0, which a unit names that does not say who did not answer.
