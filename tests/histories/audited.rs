@@ -24,6 +24,9 @@ impl History<'_> {
         let dark = self.broken.iter().flat_map(|broken| &broken.dark).filter(|dark| **dark).count();
         let unresponsive = differences.iter().filter(|it| matches!(it, Difference::Unresponsive { .. })).count();
         assert_eq!(unresponsive, dark, "units that are not there");
+        let is_isolation = |it: &Difference| matches!(it, Difference::NotIsolated { .. });
+        let (isolation, differences): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_isolation);
+        self.compare_exposed(&isolation);
         for difference in differences {
             match difference {
                 Difference::MissingMapping { .. } if self.oracle.slots().any(|slot| self.oracle.cell(slot).short) => {}

@@ -94,15 +94,16 @@ impl History<'_> {
             self.broken.iter_mut().for_each(|broken| broken.suspects[unit] = failed[unit]);
             return;
         }
-        if !self.random.one_in(4) {
+        let vanishes = self.random.one_in(8);
+        if !vanishes && !self.random.one_in(4) {
             return;
         }
         let config = &broken.units[unit];
         let (queue, buffer) = (config.ecap >> 1 & 1 == 1, config.cap >> 4 & 1 == 1);
         let slow = Defect::Slow(self.random.of(&[500, 20_000, 300_000, 5_000_000, 200_000_000]));
-        let defect = match self.random.below(16) {
+        let defect = match self.random.below(12) {
             0..2 => slow,
-            12..16 => Defect::AllOnes,
+            _ if vanishes => Defect::AllOnes,
             2 if buffer => Defect::StatusStuckHigh(WRITE_BUFFER),
             3..5 if queue => Defect::QueueDead,
             _ if queue => Defect::QueueErrorAfter(self.random.below(6)),

@@ -27,6 +27,11 @@ pub(crate) fn is_virtual(id: SourceId) -> bool {
     (0..VIRTUAL_ONES).any(|number| id == of(0x44, 0x10 + number))
 }
 
+/// True of all that do DMA here.
+pub(crate) fn is_express(id: SourceId) -> bool {
+    functions().any(|function| function == id)
+}
+
 /// All that do DMA.
 pub(crate) fn functions() -> impl Iterator<Item = SourceId> {
     BELOW_SWITCH.into_iter().chain([PHYSICAL]).chain((0..VIRTUAL_ONES).map(|number| of(0x44, 0x10 + number)))

@@ -34,6 +34,8 @@ pub(crate) struct History<'m> {
     kind: Kind,
     /// There may be a root cell.
     pub(crate) rooted: bool,
+    /// There is what `express.rs` says.
+    express: bool,
     /// Each step is told.
     traced: bool,
     /// What is broken on purpose; nothing is, if `None`.
@@ -94,6 +96,7 @@ impl<'m> History<'m> {
             stuck: false,
             reserved: reserved(function),
             loose: Vec::new(),
+            noted: BTreeSet::new(),
             function: function.clone(),
         };
         let large = units.iter().filter(|unit| !unit.lost).all(|unit| unit.max_leaf_level > 1);
@@ -104,6 +107,7 @@ impl<'m> History<'m> {
             gone: Vec::new(),
             devices,
             muted: BTreeSet::new(),
+            peers: BTreeSet::new(),
             moved: BTreeSet::new(),
         };
         let (recent, blocked) = (vec![0], BTreeSet::new());
@@ -121,6 +125,7 @@ impl<'m> History<'m> {
             first_frames,
             kind,
             rooted,
+            express: plan.express.is_some(),
             traced,
             broken,
         }
@@ -144,8 +149,9 @@ impl<'m> History<'m> {
                 self.tell(format_args!("settle"));
                 self.machine.settle();
             }
-            5 if self.broken.is_some() => self.break_or_mend(),
+            5 | 9 if self.broken.is_some() => self.break_or_mend(),
             6 if self.random.one_in(4) => self.sleep(),
+            7 if self.express && self.random.one_in(3) => self.open_or_isolate(),
             6..28 => self.change(),
             28..46 if self.kind.audits => self.change(),
             _ => self.dma(),

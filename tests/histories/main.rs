@@ -21,6 +21,7 @@ mod history;
 mod oracle;
 mod pages;
 mod plan;
+mod ports;
 mod power;
 mod presets;
 mod request;
@@ -68,6 +69,9 @@ pub(crate) struct Outcome {
     /// How often a virtual function came to a cell, and how often the physical one with memory that firmware reserves for it.
     virtual_ones: u64,
     physical_ones: u64,
+    /// How often ports lost what isolates devices, and how often devices of two cells reached each other then.
+    ports_open: u64,
+    exposed: u64,
 }
 
 impl Outcome {
@@ -86,6 +90,8 @@ impl Outcome {
         self.lost += other.lost;
         self.virtual_ones += other.virtual_ones;
         self.physical_ones += other.physical_ones;
+        self.ports_open += other.ports_open;
+        self.exposed += other.exposed;
     }
 
     /// Changes that were made, or failed for another reason than what was asked for.
@@ -210,6 +216,7 @@ fn run_all(kind: Kind) {
         "; virtual functions came to a cell {} times, and physical ones with reserved memory {} times",
         all.virtual_ones, all.physical_ones
     );
+    text += &format!("; ports lost control {} times, of two cells' devices {} times", all.ports_open, all.exposed);
     tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
 }
 

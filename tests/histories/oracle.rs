@@ -60,6 +60,8 @@ pub(crate) struct Device {
     pub(crate) stuck: bool,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
+    /// The devices that nothing isolated from it when it came to its cell, or when the driver last looked.
+    pub(crate) noted: BTreeSet<usize>,
     /// What it may still reach behind a unit that failed in a change of its cell; it may be blocked as well.
     pub(crate) loose: Vec<Pages>,
 }
@@ -85,6 +87,8 @@ pub(crate) struct Oracle {
     pub(crate) devices: Vec<Device>,
     /// Source-ids of which no fault is recorded.
     pub(crate) muted: BTreeSet<SourceId>,
+    /// Pairs of devices, in both orders, of which one reaches the other without a unit now.
+    pub(crate) peers: BTreeSet<(usize, usize)>,
     /// Pages of memory that a change which failed was to take from a cell, or to give it, and what else the cell had.
     pub(crate) moved: BTreeSet<(u64, u64)>,
 }
@@ -242,7 +246,9 @@ impl Oracle {
         for index in 0..self.devices.len() {
             self.devices[index].cell = after.cells[index];
             if after.arrives[index] || after.leaves[index] {
+                let noted = self.peers_of(index);
                 let device = &mut self.devices[index];
+                device.noted = noted;
                 (device.tlb, device.stuck) = (after.tlbs[index], false);
                 device.loose.clear();
                 let sharing: Vec<usize> = self.sharing(index).collect();
@@ -298,9 +304,14 @@ impl Oracle {
                 let gets = cells[1].map(|cell| of(cell, &pages[cell]));
                 self.loosen(index, had.into_iter().chain(gets));
             }
+            let noted = self.peers_of(index);
             let device = &mut self.devices[index];
             if after.leaves[index] || after.arrives[index] {
+                let before = device.cell;
                 device.cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
+                if before != device.cell || before.is_none() {
+                    device.noted = noted;
+                }
                 // It may be listed as it was, or as it was to be.
                 device.tlb = device.cell.is_some() && (device.tlb || after.tlbs[index]);
                 device.stuck = device.cell.is_some();
@@ -331,6 +342,16 @@ impl Oracle {
             self.loosen(index, [had]);
         }
         self.devices[index].stuck = true;
+    }
+
+    /// The devices that nothing isolates from one now.
+    fn peers_of(&self, index: usize) -> BTreeSet<usize> {
+        self.peers.iter().filter(|(one, _)| *one == index).map(|(_, other)| *other).collect()
+    }
+
+    /// True if nothing isolates two devices, or nothing did when the driver looked at one that has its cell already.
+    pub(crate) fn are_peers(&self, arrives: usize, other: usize, other_arrives: bool) -> bool {
+        self.peers.contains(&(arrives, other)) || !other_arrives && self.devices[other].noted.contains(&arrives)
     }
 
     /// A unit is out of service, and its devices are without power: they belong to nobody.

@@ -111,6 +111,8 @@ impl History<'_> {
             }
         }
         self.excuse_device_tlbs();
+        self.look_at_peers();
+        assert!(self.oracle.peers.is_empty(), "ports isolate again: {:?}", self.oracle.peers);
         self.look();
         (0..4).for_each(|_| self.dma());
     }

@@ -66,6 +66,13 @@ impl Oracle {
             if after.arrives[index] && device.function.grouped && others.any(is_elsewhere) {
                 return Err("nothing isolates it from a device of another cell");
             }
+            let is_peer = |other: usize| {
+                let is_there = after.cells[other].is_some_and(|theirs| theirs != cell);
+                is_there && self.are_peers(index, other, after.arrives[other])
+            };
+            if after.arrives[index] && (0..self.devices.len()).any(is_peer) {
+                return Err("ports let it reach a device of another cell");
+            }
             let enforced = self.cell(cell).config.coherency == CoherencyPolicy::Enforced;
             if after.arrives[index] && enforced && !self.units[device.unit].snoops {
                 return Err("it cannot be made to snoop");

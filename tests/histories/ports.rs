@@ -1,0 +1,83 @@
+//! Ports that lose Access Control Services, and have them again: whom devices reach then without a unit.
+
+use std::collections::BTreeSet;
+
+use cofferdam::hal::Hal as _;
+use cofferdam::iommu::Difference;
+
+use crate::express;
+use crate::history::History;
+
+/// Capability and Control, where the model has them.
+const REGISTERS: u16 = 0x184;
+
+impl History<'_> {
+    /// Some ports lose what isolates devices, as by a reset, or all of them have it again.
+    pub(crate) fn open_or_isolate(&mut self) {
+        self.done.steps += 1;
+        if !self.oracle.peers.is_empty() && self.random.one_in(2) {
+            return self.isolate();
+        }
+        let ports: Vec<_> = express::PORTS.into_iter().filter(|_| self.random.one_in(2)).collect();
+        for port in &ports {
+            self.machine.set_config(*port, REGISTERS, self.machine.config_read(*port, REGISTERS) & 0xffff);
+        }
+        self.look_at_peers();
+        self.done.ports_open += u64::from(!ports.is_empty());
+        self.done.exposed += u64::from(!self.exposed().is_empty());
+        self.tell(format_args!("ports lose control: {ports:?}, exposed: {:?}", self.exposed()));
+        self.check_exposed();
+    }
+
+    fn isolate(&mut self) {
+        self.tell(format_args!("isolate"));
+        self.iommu.isolate().unwrap();
+        self.look_at_peers();
+        assert!(self.oracle.peers.is_empty(), "these reach each other: {:?}", self.oracle.peers);
+        self.oracle.devices.iter_mut().for_each(|device| device.noted.clear());
+        self.check_exposed();
+    }
+
+    /// Which devices reach each other without a unit, as the machine is now.
+    pub(crate) fn look_at_peers(&mut self) {
+        let mut peers = BTreeSet::new();
+        let express = || self.oracle.devices.iter().enumerate().filter(|(_, device)| express::is_express(device.id));
+        for (one, own) in express() {
+            for (other, theirs) in express().filter(|(other, _)| *other != one) {
+                if self.machine.reaches(own.id, theirs.id) {
+                    peers.extend([(one, other), (other, one)]);
+                }
+            }
+        }
+        self.oracle.peers = peers;
+    }
+
+    /// What the audit has to say of that: each of two cells' devices that reach each other.
+    fn exposed(&self) -> Vec<Difference> {
+        let mut all = Vec::new();
+        for &(one, other) in &self.oracle.peers {
+            let [own, theirs] = [one, other].map(|index| &self.oracle.devices[index]);
+            if let (Some(cell), Some(owner)) = (own.cell, theirs.cell)
+                && cell != owner
+            {
+                let [cell, owner] = [cell, owner].map(|slot| self.oracle.cell(slot).id);
+                all.push(Difference::NotIsolated { source: own.id, cell, other: theirs.id, owner });
+            }
+        }
+        all
+    }
+
+    /// Fails unless the audit tells of those, and of no others.
+    fn check_exposed(&self) {
+        let mut told = Vec::new();
+        let is_about = |difference: &Difference| matches!(difference, Difference::NotIsolated { .. });
+        self.iommu.audit(|difference| told.extend(Some(difference).filter(is_about))).unwrap();
+        self.compare_exposed(&told);
+    }
+
+    pub(crate) fn compare_exposed(&self, told: &[Difference]) {
+        let exposed = self.exposed();
+        let fits = told.len() == exposed.len() && exposed.iter().all(|one| told.contains(one));
+        assert!(fits, "the audit tells that {told:?}, and these reach each other: {exposed:?}");
+    }
+}
