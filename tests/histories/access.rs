@@ -86,7 +86,8 @@ impl History<'_> {
             if writes { "writes" } else { "reads" }
         ));
         if self.oracle.loose(index).next().is_some() {
-            return self.dma_loose(index, at, access);
+            let reached = self.dma_loose(index, at, access);
+            return self.note_blocked(index, page, reached || through);
         }
         let allowed = target.is_some_and(|(_, rights)| rights.contains(access.right()));
         let may_fail = !allowed || self.oracle.is_short(index);
@@ -114,15 +115,12 @@ impl History<'_> {
         if let Some(memory) = memory.filter(|_| reached) {
             self.check_alone(index, memory);
         }
-        let carries = self.oracle.devices[index].function.carries;
-        // What looks like an interrupt is none of the requests that are muted, and who asks before is no fault.
-        if !reached && !through && (!self.oracle.muted.contains(&carries) || is_message(page, page + 1)) {
-            self.blocked.insert(carries);
-        }
+        // Who asks before is no fault.
+        self.note_blocked(index, page, reached || through);
     }
 
     /// The same behind a unit that failed: the device is blocked, or reaches what it had before or was to have.
-    fn dma_loose(&mut self, index: usize, at: u64, access: Access) {
+    fn dma_loose(&mut self, index: usize, at: u64, access: Access) -> bool {
         let (id, page, offset) = (self.oracle.devices[index].id, at >> 12, at & 0xfff);
         let had = self.oracle.loose(index).map(|pages| pages.at(page));
         let targets = had.chain([self.oracle.granted(index, page)]).flatten();
@@ -136,21 +134,33 @@ impl History<'_> {
         }
         match access {
             Access::Write(write) => {
-                if write(self.machine, id, at, !token) {
+                let reached = write(self.machine, id, at, !token);
+                if reached {
                     let written = allowed.iter().filter(|memory| peek(self.machine, **memory) == !token).count();
                     assert_eq!(written, 1, "{id} writes {at:#x}, which it was never granted");
                     let memory = allowed.into_iter().find(|memory| peek(self.machine, *memory) == !token);
                     self.check_alone(index, memory.expect("it was written"));
                 }
+                reached
             }
             Access::Read(read) => {
-                if let Some(found) = read(self.machine, id, at) {
+                let found = read(self.machine, id, at);
+                if let Some(found) = found {
                     let known = (0..allowed.len()).find(|number| found == token ^ *number as u64);
                     let known = known.unwrap_or_else(|| panic!("{id} reads {at:#x}, which it was never granted"));
                     let memory = allowed.into_iter().nth(known).expect("it is below the length");
                     self.check_alone(index, memory);
                 }
+                found.is_some()
             }
+        }
+    }
+
+    /// Notes a request that was blocked, unless it is one of those that are muted. What looks like an interrupt is none of them.
+    fn note_blocked(&mut self, index: usize, page: u64, reached: bool) {
+        let carries = self.oracle.devices[index].function.carries;
+        if !reached && (!self.oracle.muted.contains(&carries) || is_message(page, page + 1)) {
+            self.blocked.insert(carries);
         }
     }
 
@@ -168,7 +178,9 @@ impl History<'_> {
                 let (id, token) = (self.oracle.devices[other].id, self.random.word());
                 poke(self.machine, memory, !token);
                 let at = input << 12 | memory & 0xfff;
-                let reaches = write(self.machine, id, at, token) && peek(self.machine, memory) == token;
+                let written = write(self.machine, id, at, token);
+                let reaches = written && peek(self.machine, memory) == token;
+                self.note_blocked(other, input, written);
                 let first = self.oracle.devices[index].id;
                 assert!(!reaches, "{first} and {id} (at {at:#x}) both reach {memory:#x}, and are of different cells");
             }

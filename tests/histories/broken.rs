@@ -9,7 +9,7 @@ use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
 use crate::history::History;
-use crate::oracle::{Device, Edit, Facts};
+use crate::oracle::{Cell, Device, Edit, Facts};
 use crate::plan::Plan;
 use crate::request::is_listed;
 use crate::stage::After;
@@ -28,6 +28,8 @@ pub(crate) struct Broken {
     pub(crate) suspects: Vec<bool>,
     /// Units whose registers read all ones.
     pub(crate) dark: Vec<bool>,
+    /// Units with which something was wrong at some time, or with a device behind them.
+    pub(crate) ever: Vec<bool>,
     /// Units that a change has failed in: what is left of an entry is not cleared before its unit has forgotten it.
     pub(crate) residues: Vec<bool>,
     /// Units that could not be switched on again after a reset: they stay out of service.
@@ -49,6 +51,7 @@ impl Broken {
             units,
             suspects: lost.clone(),
             dark: lost,
+            ever: none.clone(),
             residues: none.clone(),
             beyond_repair: none,
             kept: 0,
@@ -126,6 +129,7 @@ impl History<'_> {
         let many = broken.unresponsive.iter().filter(|unresponsive| **unresponsive).count() >= UNRESPONSIVE;
         let unresponsive = !broken.unresponsive[index] && !many;
         broken.unresponsive[index] = unresponsive;
+        broken.ever[self.oracle.devices[index].unit] = true;
         let answer = if unresponsive { Answer::Never } else { Answer::After(1_000) };
         self.machine.set_device_tlb(self.oracle.devices[index].id, answer, depth);
         self.tell(format_args!("{}: {answer:?}", self.oracle.devices[index].id));
@@ -176,7 +180,10 @@ impl History<'_> {
                     let devices = self.oracle.devices.iter().zip(&after.arrives);
                     let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit]);
                     if !refused {
+                        let of = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.pages.clone());
+                        let before: Vec<_> = self.oracle.cells.iter().map(of).collect();
                         self.fail(&after, error);
+                        self.look_at_withheld(&before, &after, error);
                         let cells = self.oracle.cells.iter_mut().zip(&after.touched).filter(|(_, touched)| **touched);
                         cells.filter_map(|(cell, _)| cell.as_mut()).for_each(|cell| cell.short |= limit.is_some());
                         let most = in_tables + tables_for(&after);
@@ -216,7 +223,7 @@ impl History<'_> {
     /// True if a unit or a device is broken in a way that may lead to this error.
     fn may_fail(&self, error: UnitError, after: &After) -> bool {
         let Some(broken) = &self.broken else { return false };
-        let UnitError::Device { requester, .. } = error else { return broken.suspects.contains(&true) };
+        let UnitError::Device { requester, .. } = error else { return self.names_suspect(error) };
         let named = self.oracle.devices.iter().position(|device| requester == device.id.into());
         named.is_some_and(|index| broken.unresponsive[index] && (self.oracle.devices[index].tlb || after.tlbs[index]))
     }

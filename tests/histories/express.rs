@@ -27,6 +27,11 @@ pub(crate) fn is_virtual(id: SourceId) -> bool {
     (0..VIRTUAL_ONES).any(|number| id == of(0x44, 0x10 + number))
 }
 
+/// True of those that have a Command register.
+pub(crate) fn has_command(id: SourceId) -> bool {
+    id == PHYSICAL || BELOW_SWITCH.contains(&id)
+}
+
 /// True of all that do DMA here.
 pub(crate) fn is_express(id: SourceId) -> bool {
     functions().any(|function| function == id)

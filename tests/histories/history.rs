@@ -1,9 +1,10 @@
 //! One history: a machine, and what happens to it step by step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 
 use cofferdam::addr::{Region, SourceId};
+use cofferdam::hal::Hal as _;
 use cofferdam::iommu::{Committed, Error, Options, RemappingUnit, UnitDetails, UnitState};
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
@@ -15,6 +16,7 @@ use crate::express;
 use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle, Slot};
 use crate::pages::{Extent, Pages};
 use crate::plan::{Function, Plan};
+use crate::visible::{BUS_MASTER, COMMAND};
 use crate::{Front, Kind, Outcome};
 
 pub(crate) struct History<'m> {
@@ -29,6 +31,10 @@ pub(crate) struct History<'m> {
     pub(crate) recent: Vec<u64>,
     /// Source-ids that were blocked since faults were read last.
     pub(crate) blocked: BTreeSet<SourceId>,
+    /// Source-ids of which a fault may be recorded or not: a call that was to say so failed.
+    unsure: BTreeSet<SourceId>,
+    /// How many faults of each were read, since its unit was switched on.
+    pub(crate) told: BTreeMap<SourceId, u64>,
     /// Frames of queues and root tables.
     first_frames: BTreeSet<u64>,
     kind: Kind,
@@ -96,6 +102,7 @@ impl<'m> History<'m> {
             stuck: false,
             reserved: reserved(function),
             loose: Vec::new(),
+            master: (plan.express.is_some() && express::has_command(function.id)).then_some(true),
             noted: BTreeSet::new(),
             function: function.clone(),
         };
@@ -122,6 +129,8 @@ impl<'m> History<'m> {
             large,
             recent,
             blocked,
+            unsure: BTreeSet::new(),
+            told: BTreeMap::new(),
             first_frames,
             kind,
             rooted,
@@ -151,6 +160,7 @@ impl<'m> History<'m> {
             }
             5 | 9 if self.broken.is_some() => self.break_or_mend(),
             6 if self.random.one_in(4) => self.sleep(),
+            8 if self.express => self.make_bus_master(),
             7 if self.express && self.random.one_in(3) => self.open_or_isolate(),
             6..28 => self.change(),
             28..46 if self.kind.audits => self.change(),
@@ -174,6 +184,7 @@ impl<'m> History<'m> {
         for slot in self.oracle.slots().filter(|slot| !self.oracle.cell(*slot).short) {
             assert_eq!(self.listed(slot), self.oracle.cell(slot).pages.unshared(), "what the driver lists for a cell");
         }
+        self.look_at_all();
         if self.kind.audits {
             self.audit();
         }
@@ -251,17 +262,42 @@ impl<'m> History<'m> {
         self.tell(format_args!("read faults"));
         let (mut seen, mut last) = (BTreeSet::new(), String::new());
         let log = self.iommu.faults(|fault| {
-            if !self.blocked.contains(&fault.source) {
+            if !self.blocked.contains(&fault.source) && !self.unsure.contains(&fault.source) {
                 last = fault.to_string();
             }
+            *self.told.entry(fault.source).or_default() += 1;
             seen.insert(fault.source);
         });
-        if self.broken.is_some() {
-            return;
+        let is_known = |id: &&SourceId| !self.unsure.contains(id);
+        let unknown: Vec<_> = seen.iter().filter(is_known).filter(|id| !self.blocked.contains(id)).collect();
+        assert!(unknown.is_empty(), "a fault of a device that was not blocked, or is muted: {last}");
+        let is_read = |id: &&SourceId| {
+            self.oracle.devices.iter().any(|device| {
+                let unit = device.function.meets;
+                let is_dark = self.broken.as_ref().is_some_and(|broken| broken.dark[unit]);
+                device.function.carries == **id && !is_dark && !self.oracle.units[unit].open
+            })
+        };
+        let read: BTreeSet<SourceId> = self.blocked.iter().filter(is_read).copied().collect();
+        // Where something is broken, what is muted may have been let through, or not, as what looks like an interrupt.
+        let is_muted = |id: &&SourceId| self.broken.is_some() && self.oracle.muted.contains(*id);
+        let due = read.iter().filter(is_known).filter(|id| !is_muted(id));
+        let missing: Vec<_> = due.filter(|id| !seen.contains(id)).collect();
+        assert!(log.overflowed || missing.is_empty(), "{read:?} were blocked, {seen:?} are told");
+        self.blocked.retain(|id| !read.contains(id));
+    }
+
+    /// Somebody lets a device master the bus, as a guest or the hypervisor does.
+    fn make_bus_master(&mut self) {
+        self.done.steps += 1;
+        let index = self.random.index(self.oracle.devices.len());
+        let device = &mut self.oracle.devices[index];
+        // One that is quarantined is left alone.
+        if device.master.is_some() && !device.stuck {
+            let command = self.machine.config_read(device.id, COMMAND);
+            self.machine.set_config(device.id, COMMAND, command | BUS_MASTER);
+            device.master = Some(true);
         }
-        assert!(seen.is_subset(&self.blocked), "a fault of a device that was not blocked, or is muted: {last}");
-        assert!(log.overflowed || seen == self.blocked, "{:?} were blocked, {seen:?} are told", self.blocked);
-        self.blocked.clear();
     }
 
     fn mute(&mut self) {
@@ -269,7 +305,13 @@ impl<'m> History<'m> {
         let (index, muted) = (self.random.below(self.oracle.devices.len() as u64) as usize, self.random.one_in(2));
         let device = &self.oracle.devices[index];
         self.tell(format_args!("mute {} {muted}", device.id));
-        match (self.iommu.mute(device.id, muted), &self.broken) {
+        let requesters = device.function.requesters.clone();
+        let result = self.iommu.mute(device.id, muted);
+        match result {
+            Ok(()) => self.unsure.retain(|id| !requesters.contains(id)),
+            Err(_) => self.unsure.extend(requesters),
+        }
+        match (result, &self.broken) {
             (Ok(()), _) if muted => self.oracle.muted.extend(&device.function.requesters),
             (Ok(()), _) => self.oracle.muted.retain(|id| !device.function.requesters.contains(id)),
             (Err(Error::Unit(_)), _) if self.oracle.requesters_of(index).any(|unit| self.oracle.units[unit].lost) => {}

@@ -27,6 +27,7 @@ mod presets;
 mod request;
 mod stage;
 mod suggest;
+mod visible;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

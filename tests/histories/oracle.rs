@@ -60,6 +60,8 @@ pub(crate) struct Device {
     pub(crate) stuck: bool,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
+    /// It may be a bus master, as the driver or somebody else left it; `None` of a function whose register is not there.
+    pub(crate) master: Option<bool>,
     /// The devices that nothing isolated from it when it came to its cell, or when the driver last looked.
     pub(crate) noted: BTreeSet<usize>,
     /// What it may still reach behind a unit that failed in a change of its cell; it may be blocked as well.
@@ -249,6 +251,7 @@ impl Oracle {
                 let noted = self.peers_of(index);
                 let device = &mut self.devices[index];
                 device.noted = noted;
+                device.master = device.master.map(|master| master && !after.leaves[index]);
                 (device.tlb, device.stuck) = (after.tlbs[index], false);
                 device.loose.clear();
                 let sharing: Vec<usize> = self.sharing(index).collect();
@@ -307,6 +310,7 @@ impl Oracle {
             let noted = self.peers_of(index);
             let device = &mut self.devices[index];
             if after.leaves[index] || after.arrives[index] {
+                device.master = device.master.map(|master| master && !after.leaves[index]);
                 let before = device.cell;
                 device.cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
                 if before != device.cell || before.is_none() {
@@ -341,7 +345,8 @@ impl Oracle {
             let had = Self::with_reserved(device, &self.of_cell(cell, &self.cell(cell).pages));
             self.loosen(index, [had]);
         }
-        self.devices[index].stuck = true;
+        let device = &mut self.devices[index];
+        (device.stuck, device.master) = (true, device.master.map(|_| false));
     }
 
     /// The devices that nothing isolates from one now.
@@ -358,6 +363,7 @@ impl Oracle {
     pub(crate) fn forget(&mut self, unit: usize) {
         for device in self.devices.iter_mut().filter(|device| device.unit == unit) {
             (device.cell, device.tlb, device.stuck) = (None, false, false);
+            device.master = device.master.map(|_| false);
             device.loose.clear();
         }
     }

@@ -134,6 +134,21 @@ impl Pages {
         left
     }
 
+    /// Memory that is behind these pages, and not behind the same pages of `other`.
+    pub(crate) fn elsewhere_in(&self, other: &Self) -> Vec<Range<u64>> {
+        let with_all = |pages: &Self| {
+            let mut all = Self::default();
+            pages
+                .iter()
+                .for_each(|(first, extent)| all.add(first, Extent { rights: Rights::all(), shared: false, ..extent }));
+            all
+        };
+        let mut left = with_all(self);
+        let same = left.without_grants(&with_all(other));
+        same.iter().for_each(|(first, extent)| left.remove(first, extent.end));
+        left.iter().map(|(first, extent)| extent.outputs(first)).collect()
+    }
+
     fn starts(&self, first: u64, end: u64) -> Vec<u64> {
         if first >= end { Vec::new() } else { self.0.range(first..end).map(|(start, _)| *start).collect() }
     }

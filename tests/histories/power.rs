@@ -106,6 +106,8 @@ impl History<'_> {
                 |id| self.oracle.devices.iter().any(|it| it.function.carries == id && it.function.meets == unit);
             let forgotten: Vec<_> = self.blocked.iter().copied().filter(|id| meets(*id)).collect();
             self.blocked.retain(|id| !forgotten.contains(id));
+            let gone: Vec<_> = self.told.keys().copied().filter(|id| meets(*id)).collect();
+            self.told.retain(|id, _| !gone.contains(id));
             if !failed[unit] {
                 self.oracle.forget_loose(unit);
             }
@@ -145,6 +147,9 @@ impl History<'_> {
         self.tell(format_args!("forget unit {unit}"));
         // SAFETY: devices of units that are open do no DMA here.
         unsafe { self.iommu.forget_unit(self.machine.windows()[unit]) }.unwrap();
+        let meets = |id| self.oracle.devices.iter().any(|it| it.function.carries == id && it.function.meets == unit);
+        let lost: Vec<_> = self.blocked.iter().copied().filter(|id| meets(*id)).collect();
+        self.blocked.retain(|id| !lost.contains(id));
         self.oracle.forget(unit);
         self.look();
         true
