@@ -18,7 +18,8 @@ use crate::tables::{endpoint, of_machine};
 pub type Front<H> = Iommu<'static, H>;
 
 /// The capacities of a front that is soon full.
-pub const SMALL: Limits = Limits { units: 4, cells: SMALL_CELLS, devices: 40, ..Limits::DEFAULT };
+pub const SMALL: Limits =
+    Limits { units: 4, cells: SMALL_CELLS, devices: 40, root_regions: Limits::DEFAULT.regions, ..Limits::DEFAULT };
 /// Cells of a small front.
 pub const SMALL_CELLS: usize = 8;
 
