@@ -13,6 +13,7 @@ use crate::oracle::{Cell, Device, Edit, Facts};
 use crate::plan::Plan;
 use crate::request::is_listed;
 use crate::stage::After;
+use crate::visible::{BUS_MASTER, COMMAND};
 
 /// GSTS.WBFS.
 const WRITE_BUFFER: u32 = 1 << 27;
@@ -266,6 +267,11 @@ impl History<'_> {
         self.oracle.fail(after, &suspects, &unresponsive, |device, cell| {
             cells[cell].is_some_and(|cell| is_listed(iommu, device.id, cell))
         });
+        // What was let in and taken back was stopped.
+        for (device, _) in self.oracle.devices.iter_mut().zip(&after.arrives).filter(|(_, arrives)| **arrives) {
+            let found = self.machine.config_read(device.id, COMMAND) & BUS_MASTER != 0;
+            device.master = device.master.map(|master| master && found);
+        }
         let Some(broken) = &mut self.broken else { return };
         broken.residues.iter_mut().zip(&suspects).for_each(|(residue, suspect)| *residue |= suspect);
         // What is withheld from the root cell follows from when the unit failed.

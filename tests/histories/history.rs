@@ -33,6 +33,8 @@ pub(crate) struct History<'m> {
     pub(crate) blocked: BTreeSet<SourceId>,
     /// Source-ids of which a fault may be recorded or not: a call that was to say so failed.
     unsure: BTreeSet<SourceId>,
+    /// Those that are sure again, and were blocked before that.
+    unsure_before: BTreeSet<SourceId>,
     /// How many faults of each were read, since its unit was switched on.
     pub(crate) told: BTreeMap<SourceId, u64>,
     /// Frames of queues and root tables.
@@ -130,6 +132,7 @@ impl<'m> History<'m> {
             recent,
             blocked,
             unsure: BTreeSet::new(),
+            unsure_before: BTreeSet::new(),
             told: BTreeMap::new(),
             first_frames,
             kind,
@@ -260,15 +263,16 @@ impl<'m> History<'m> {
     fn read_faults(&mut self) {
         self.done.steps += 1;
         self.tell(format_args!("read faults"));
+        let unsure = &self.unsure | &self.unsure_before;
         let (mut seen, mut last) = (BTreeSet::new(), String::new());
         let log = self.iommu.faults(|fault| {
-            if !self.blocked.contains(&fault.source) && !self.unsure.contains(&fault.source) {
+            if !self.blocked.contains(&fault.source) && !unsure.contains(&fault.source) {
                 last = fault.to_string();
             }
             *self.told.entry(fault.source).or_default() += 1;
             seen.insert(fault.source);
         });
-        let is_known = |id: &&SourceId| !self.unsure.contains(id);
+        let is_known = |id: &&SourceId| !unsure.contains(*id);
         let unknown: Vec<_> = seen.iter().filter(is_known).filter(|id| !self.blocked.contains(id)).collect();
         assert!(unknown.is_empty(), "a fault of a device that was not blocked, or is muted: {last}");
         let is_read = |id: &&SourceId| {
@@ -279,12 +283,10 @@ impl<'m> History<'m> {
             })
         };
         let read: BTreeSet<SourceId> = self.blocked.iter().filter(is_read).copied().collect();
-        // Where something is broken, what is muted may have been let through, or not, as what looks like an interrupt.
-        let is_muted = |id: &&SourceId| self.broken.is_some() && self.oracle.muted.contains(*id);
-        let due = read.iter().filter(is_known).filter(|id| !is_muted(id));
-        let missing: Vec<_> = due.filter(|id| !seen.contains(id)).collect();
+        let missing: Vec<_> = read.iter().filter(is_known).filter(|id| !seen.contains(id)).collect();
         assert!(log.overflowed || missing.is_empty(), "{read:?} were blocked, {seen:?} are told");
         self.blocked.retain(|id| !read.contains(id));
+        self.unsure_before.retain(|id| self.blocked.contains(id));
     }
 
     /// Somebody lets a device master the bus, as a guest or the hypervisor does.
@@ -308,7 +310,11 @@ impl<'m> History<'m> {
         let requesters = device.function.requesters.clone();
         let result = self.iommu.mute(device.id, muted);
         match result {
-            Ok(()) => self.unsure.retain(|id| !requesters.contains(id)),
+            Ok(()) => {
+                // What was blocked meanwhile is recorded, or is not.
+                let settled = requesters.iter().filter(|id| self.unsure.remove(id) && self.blocked.contains(id));
+                self.unsure_before.extend(settled);
+            }
             Err(_) => self.unsure.extend(requesters),
         }
         match (result, &self.broken) {

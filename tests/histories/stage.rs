@@ -59,6 +59,10 @@ impl Oracle {
                 return Err("its requests cannot be distinguished from those of another device");
             }
             let Some(cell) = after.cells[index].filter(|cell| after.touched[*cell]) else { continue };
+            // One that leaves again in the same change needs none.
+            if after.arrives[index] && self.units[device.unit].lost {
+                return Err("its unit is lost");
+            }
             let is_elsewhere = |(other, theirs): (&Device, &Option<Slot>)| {
                 other.function.grouped && theirs.is_some_and(|theirs| theirs != cell)
             };
@@ -296,9 +300,6 @@ impl Oracle {
         }
         if device.function.split {
             return Err("its requests pass several units");
-        }
-        if self.units[device.unit].lost {
-            return Err("its unit is lost");
         }
         if tlb && !(self.units[device.unit].device_tlbs && device.function.ats.is_some()) {
             return Err("it can have no device-TLB");
