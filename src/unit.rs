@@ -154,6 +154,11 @@ impl Unit {
         of_vendor!(unit in self => unit.check_ready(hal))
     }
 
+    /// Has the unit be out of service from now on, for this reason unless it failed before.
+    pub(crate) fn give_up(&self, error: UnitError) {
+        of_vendor!(unit in self => unit.give_up(error))
+    }
+
     /// True if the unit is prepared, and was not switched on since.
     pub(crate) fn is_prepared(&self) -> bool {
         of_vendor!(unit in self => unit.is_prepared())

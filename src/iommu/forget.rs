@@ -6,12 +6,12 @@ use super::state::{behind, stays_in_use};
 use crate::contract::UnitState;
 use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::topology::UnitIndex;
-use crate::unit::Unit;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Takes the devices behind a unit that is out of service from their cells, and gives their page tables back, without asking
     /// the unit, which does not answer any more. Their cells can be destroyed then, and what was withheld for those devices is
-    /// free. The unit stays as it is, and no device behind it is given to a cell.
+    /// free. The unit stays out of service, and no device behind it is given to a cell, until it is reset and
+    /// [switched on](Self::enable) again.
     ///
     /// # Errors
     ///
@@ -24,11 +24,13 @@ impl<H: Hal> Iommu<'_, H> {
     /// the platform has cut them off. What is freed here may be used for anything at once, and the unit may still have
     /// translations of it, and walk tables in it.
     pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
-        let is_failed =
-            |unit: &Unit| unit.window() == window && matches!(unit.state(&self.hal), UnitState::Failed { .. });
-        let failed = self.units.iter().zip(UnitIndex::all()).find(|(unit, _)| is_failed(unit));
-        let (_, index) = failed.ok_or(Error::InService(window))?;
+        let mut units = self.units.iter().zip(UnitIndex::all());
+        let found = units.find(|(unit, _)| unit.window() == window).ok_or(Error::InService(window))?;
+        let (unit, index) = found;
+        let UnitState::Failed { error, .. } = unit.state(&self.hal) else { return Err(Error::InService(window)) };
         let config = &mut *self.between_changes()?;
+        // It may be back in a moment, as if nothing had been.
+        unit.give_up(error);
         // Their entries go first: a unit that is reset is switched on again with the tables that it has.
         if let Some((unit, flush)) = config.flushes.of(&self.units, index) {
             for device in behind(&config.devices, index) {

@@ -228,12 +228,15 @@ impl VtdUnit {
             Err(UnitError::Queue { .. } | UnitError::Device { .. } | UnitError::NoRoom { .. }) => {
                 self.failed_flushes.fetch_add(1, Ordering::AcqRel);
             }
-            Err(error) => {
-                self.failure.lock().get_or_insert(*error);
-                self.failed.store(true, Ordering::Release);
-            }
+            Err(error) => self.give_up(*error),
         }
         result
+    }
+
+    /// Notes why the unit takes no change any more, unless it failed before.
+    pub(crate) fn give_up(&self, error: UnitError) {
+        self.failure.lock().get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
     }
 
     pub(super) fn check_alive(&self) -> Result<(), UnitError> {

@@ -191,3 +191,24 @@ fn a_unit_that_is_dead_can_be_forgotten() {
     iommu.assign(lost, again).unwrap();
     machine.abandon();
 }
+
+/// U10: a unit that was forgotten while it was gone, and that no change ever failed in, is out of service also when it is back:
+/// it may have cached what was freed.
+#[test]
+fn a_unit_that_was_forgotten_is_not_back_by_itself() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = enabled(&machine);
+    let (device, unit) = (function(0, 3), machine.windows()[0]);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
+    machine.break_unit(0, Defect::AllOnes);
+    // SAFETY: the device does nothing any more in this test.
+    unsafe { iommu.forget_unit(unit) }.unwrap();
+    machine.mend_unit(0);
+    assert_eq!(iommu.assign(device, cell), Err(Error::Unit(UnitError::Failed { unit })));
+    machine.reset_unit(0);
+    iommu.enable().unwrap();
+    iommu.assign(device, cell).unwrap();
+    assert!(write(&machine, device, INPUT, 1));
+    assert_nothing_differs(&iommu, "the unit is back");
+    machine.abandon();
+}
