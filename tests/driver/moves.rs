@@ -154,6 +154,31 @@ fn a_device_that_does_not_come_to_rest_is_named_and_blocked() {
     }
 }
 
+/// Two devices of one cell do not come to rest: the first is named, both stay blocked and in their cell.
+#[test]
+fn each_device_that_does_not_come_to_rest_stays_in_its_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let busy = [function(0, 3), function(0, 4)];
+    let (iommu, cell) = with_endpoint(&machine, busy[0]);
+    machine.add_express(busy[1]);
+    iommu.assign(busy[1], cell).unwrap();
+    busy.iter().for_each(|device| machine.set_config(*device, DEVICE_STATUS, PENDING));
+    let error = iommu.destroy_cell(cell).unwrap_err();
+    assert!(matches!(error, Error::NotIdle { device, .. } if device == busy[0]), "{error}");
+    let mut quarantined = Vec::new();
+    iommu.assigned(|it| quarantined.push((it.device, it.cell, it.quarantined))).unwrap();
+    assert_eq!(quarantined, busy.map(|device| (device, cell, true)));
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    for device in busy {
+        assert_eq!(iommu.assign(device, other).map(drop), Err(Error::Busy { device, cell }));
+        machine.set_config(device, DEVICE_STATUS, 0);
+    }
+    iommu.destroy_cell(cell).unwrap();
+    for device in busy {
+        iommu.assign(device, other).unwrap();
+    }
+}
+
 /// While one cell waits for a device, another cell changes.
 #[test]
 fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {

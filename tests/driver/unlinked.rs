@@ -9,6 +9,8 @@ use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
+use crate::moves::{DEVICE_STATUS, PENDING};
+
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
@@ -55,6 +57,54 @@ fn they_stay_for_a_dead_unit_whatever_changes_succeed_later() {
     iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
     assert_eq!(frames(&machine, &iommu), before + 4, "all but the top one are new");
     machine.abandon();
+}
+
+/// Two units walk one table: whichever of them is dead, what was taken out stays for it.
+#[test]
+fn they_stay_whichever_of_two_units_is_dead() {
+    for dead in 0..2 {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(0, 3));
+        let with_one = frames(&machine, &iommu);
+        iommu.assign(function(1, 0), cell).unwrap();
+        let before = frames(&machine, &iommu);
+        assert_eq!(before, with_one + 1, "a context table: they have one page table");
+        machine.break_unit(dead, Defect::QueueDead);
+        iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+        assert_eq!(frames(&machine, &iommu), before);
+        // No unit is asked: nothing was present there.
+        iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
+        assert_eq!(frames(&machine, &iommu), before + 4, "unit {dead} may still walk the tables");
+        machine.abandon();
+    }
+}
+
+/// The audit counts the frames that are not given back: tables that were taken out, and those of quarantined devices alone.
+#[test]
+fn an_audit_counts_the_frames_that_a_unit_may_still_read() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let counted = || iommu.audit(|difference| panic!("{difference}")).unwrap().quarantined_frames;
+    let (device, beside) = (function(0, 3), function(0, 4));
+    machine.add_express(device);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), device);
+    let tables = iommu.statistics().table_frames;
+    machine.set_config(device, DEVICE_STATUS, PENDING);
+    assert_eq!(counted(), 0);
+    iommu.release(device).unwrap_err();
+    // A top table and one of each level below; a device that is not quarantined uses them as well.
+    assert_eq!(counted(), 5);
+    iommu.assign(beside, cell).unwrap();
+    assert_eq!((counted(), iommu.statistics().table_frames), (0, tables));
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+    machine.mend_unit(0);
+    assert_eq!(counted(), 4, "all but the top one");
+    iommu.commit(&[]).unwrap();
+    iommu.map(cell, region(FAR, MEMORY, PAGE, RW)).unwrap();
+    assert_eq!(counted(), 0);
 }
 
 #[test]

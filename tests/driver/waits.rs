@@ -57,6 +57,41 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
     }
 }
 
+/// A change of two cells waits for a unit: nobody else changes either of them, whichever the change names first.
+#[test]
+fn each_cell_of_a_change_that_waits_is_in_that_change() {
+    for order in [[0_usize, 1], [1, 0]] {
+        let machine = machine([UnitConfig::server()]);
+        let stop = Stop::new();
+        let hal = Watched { machine: &machine, before: stop.looks() };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+        let cells = [0, 1].map(|n| {
+            let own = region(INPUT, MEMORY + u64::from(n) * LARGE, PAGE, RW);
+            cell_with(&iommu, own, function(0, n))
+        });
+        let changed = stop.meanwhile(
+            || {
+                let mut change = iommu.change();
+                for n in order {
+                    change.unmap(cells[n], range(INPUT, PAGE));
+                }
+                change.commit()
+            },
+            || {
+                for (cell, n) in cells.into_iter().zip(2..) {
+                    let more = region(INPUT + LARGE, MEMORY + n * LARGE, PAGE, RW);
+                    assert_eq!(iommu.map(cell, more), Err(Error::InChange { cell: Some(cell) }));
+                }
+            },
+        );
+        changed.unwrap();
+        for (cell, n) in cells.into_iter().zip(2..) {
+            iommu.map(cell, region(INPUT + LARGE, MEMORY + n * LARGE, PAGE, RW)).unwrap();
+        }
+        assert_nothing_differs(&iommu, "both cells are as committed");
+    }
+}
+
 /// L1: the root cell has part in a change only if that takes memory from it or gives some back; what waits for the root cell is
 /// told so.
 #[test]
@@ -330,6 +365,25 @@ fn the_longest_wait_is_reported() {
     assert!((5 * MILLISECOND..6 * MILLISECOND).contains(&longest), "{longest}");
     machine.set_device_tlb(device, Answer::After(0), 32);
     assert_eq!(unmap(), longest, "shorter ones change nothing");
+}
+
+/// Of several units it is the longest wait of any.
+#[test]
+fn the_longest_wait_is_that_of_whichever_unit_is_slow() {
+    const SLOWER: u64 = 5_000_000;
+    for slow in 0..2 {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let cells = [0, 1]
+            .map(|n: u8| cell_with(&iommu, region(INPUT, MEMORY + u64::from(n) * LARGE, PAGE, RW), function(1 - n, 0)));
+        assert!(iommu.statistics().longest_wait_ns < SLOWER);
+        machine.break_unit(slow, Defect::Slow(SLOWER));
+        for cell in cells {
+            iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+        }
+        assert!(iommu.statistics().longest_wait_ns >= SLOWER, "unit {slow}");
+    }
 }
 
 /// No limit of time is too short or too long.
