@@ -3,14 +3,18 @@
 use cofferdam::CellConfig;
 use cofferdam::addr::{Iova, PhysAddr, Region, Rights};
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{Error, MapError, Options, Owner, Refusal};
+use cofferdam::iommu::{Difference, Error, MapError, Options, Owner, Refusal};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
 use cofferdam_support::tables::{endpoint, of_machine};
+use cofferdam_support::watched::Watched;
 
 use crate::audit::{INPUT, RW, assert_nothing_differs, audit};
+use crate::differences::entry_over;
+use crate::moves::{DEVICE_STATUS, PENDING};
 
 const MEMORY: u64 = 0x6000_0000;
 const RESERVED: u64 = 0x8000_0000;
@@ -98,6 +102,24 @@ fn reserved_memory_of_a_device_is_no_other_cells() {
 }
 
 /// I2: the root cell loses what firmware reserves for a device of another cell, and has it again when the device is gone.
+/// Each memory that is reserved for a device is held against what other cells have, wherever it is in the table.
+#[test]
+fn each_reserved_memory_of_a_device_is_no_other_cells() {
+    let all = [RESERVED, RESERVED + LARGE];
+    for taken in all {
+        let machine = machine([UnitConfig::server()]);
+        let iommu = enabled_with_reserved(&machine, &all.map(|first| (first, first + 0xfff, 3)));
+        let owner = cell_with(&iommu, region(INPUT, taken, PAGE, RW), function(0, 4));
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let reason = Refusal::Owned { memory: outputs(taken, PAGE), owner: Owner::Cell(owner) };
+        assert_eq!(iommu.assign(function(0, 3), cell), Err(Error::Refused { device: function(0, 3), reason }));
+        iommu.unmap(owner, range(INPUT, PAGE)).unwrap();
+        iommu.assign(function(0, 3), cell).unwrap();
+        let owned = Error::Owned { memory: outputs(taken, PAGE), owner: reserved_for(3, cell) };
+        assert_eq!(iommu.map(owner, region(INPUT, taken, PAGE, RW)), Err(owned));
+    }
+}
+
 #[test]
 fn the_root_cell_has_no_memory_of_another_cells_device() {
     for first in [true, false] {
@@ -168,6 +190,29 @@ fn memory_beyond_the_machines_addresses_is_refused() {
         assert_eq!([iommu.map(cell, region), iommu.map_shared(cell, region)], [refused, refused]);
     }
     iommu.map(cell, at((1 << output_bits) - 2 * PAGE)).unwrap();
+}
+
+/// Memory that is reserved for a quarantined device is still its cell's: the audit names another's device that reaches it.
+#[test]
+fn reserved_memory_of_a_quarantined_device_has_an_owner() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = with_reserved(&machine, &[3]);
+    let (quarantined, source) = (function(0, 3), function(0, 4));
+    machine.add_express(quarantined);
+    let owner = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(quarantined, owner).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), source);
+    machine.set_config(quarantined, DEVICE_STATUS, PENDING);
+    iommu.release(quarantined).unwrap_err();
+    assert_nothing_differs(&iommu, "it is blocked");
+    assert_eq!(
+        iommu.map(cell, region(INPUT + PAGE, RESERVED, PAGE, RW)),
+        Err(Error::Owned { memory: outputs(RESERVED, PAGE), owner: reserved_for(3, owner) })
+    );
+    machine.flip(entry_over(&machine, 4, INPUT, 1), MEMORY ^ RESERVED);
+    let crosses = Difference::CrossesCells { source, cell: Some(cell), owner, memory: outputs(RESERVED, PAGE) };
+    let found = audit(&iommu);
+    assert!(found.contains(&crosses), "{found:?}");
 }
 
 /// I7: registers of a unit are no cell's memory, nor can they be reserved for a device.
@@ -282,6 +327,74 @@ fn what_a_failed_revocation_left_is_withheld_from_all_others() {
         iommu.map(other, memory).unwrap();
         assert!(!write(&machine, function(0, 3), INPUT, 1) && write(&machine, function(0, 4), INPUT, 2));
         assert_nothing_differs(&iommu, "it is the other's");
+    }
+}
+
+/// What is withheld can be shared only with who shared it: both rules are those of memory that a cell has.
+#[test]
+fn what_is_withheld_is_shared_only_if_both_shared_it() {
+    for (was_shared, shared) in [(false, false), (false, true), (true, false), (true, true)] {
+        let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let memory = region(INPUT, MEMORY, PAGE, RW);
+        let map = |cell, region, shared| if shared { iommu.map_shared(cell, region) } else { iommu.map(cell, region) };
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        map(cell, memory, was_shared).unwrap();
+        iommu.assign(function(1, 0), cell).unwrap();
+        let other = cell_with(&iommu, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW), function(0, 4));
+        machine.break_unit(0, Defect::QueueDead);
+        iommu.unmap(cell, memory.input).unwrap_err();
+        let withheld = Error::Owned { memory: outputs(MEMORY, PAGE), owner: Owner::Withheld(cell) };
+        let expected = if was_shared && shared { Ok(()) } else { Err(withheld) };
+        assert_eq!(map(other, memory, shared).map(drop), expected, "{was_shared}, {shared}");
+        machine.abandon();
+    }
+}
+
+/// What a change that waits for its unit is giving its cell is that cell's already: nobody else gets it meanwhile.
+#[test]
+fn what_a_change_that_waits_gives_is_no_other_cells() {
+    let machine = machine([UnitConfig::server()]);
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+    let old = region(INPUT, MEMORY, PAGE, RW);
+    let new = region(INPUT + LARGE, MEMORY + LARGE, 4 * PAGE, RW);
+    let cell = cell_with(&iommu, old, function(0, 3));
+    let other = cell_with(&iommu, region(INPUT, RESERVED, PAGE, RW), function(0, 4));
+    let part = region(INPUT + LARGE, MEMORY + LARGE + 3 * PAGE, 2 * PAGE, RW);
+    let owned = Error::Owned { memory: outputs(MEMORY + LARGE + 3 * PAGE, PAGE), owner: Owner::Cell(cell) };
+    let changed = stop.meanwhile(
+        || iommu.change().unmap(cell, old.input).map(cell, new).commit(),
+        || {
+            assert_eq!(iommu.map(other, part), Err(owned));
+            assert_eq!(iommu.map_shared(other, part), Err(owned));
+        },
+    );
+    changed.unwrap();
+    assert_eq!(iommu.map(other, part), Err(owned));
+    assert_nothing_differs(&iommu, "one cell has it");
+}
+
+/// What two units may still reach is withheld until both have confirmed, whichever of them failed.
+#[test]
+fn what_a_second_unit_may_reach_is_withheld_too() {
+    for dead in 0..2 {
+        let machine =
+            machine([UnitConfig::server().serving(&[1]), UnitConfig::server().serving(&[2]), UnitConfig::server()]);
+        let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+        iommu.enable().unwrap();
+        let memory = region(INPUT, MEMORY, PAGE, RW);
+        let cell = cell_with(&iommu, memory, function(1, 0));
+        iommu.assign(function(2, 0), cell).unwrap();
+        let other = cell_with(&iommu, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW), function(0, 4));
+        machine.break_unit(dead, Defect::QueueDead);
+        iommu.unmap(cell, memory.input).unwrap_err();
+        let withheld = Error::Owned { memory: outputs(MEMORY, PAGE), owner: Owner::Withheld(cell) };
+        assert_eq!(iommu.map(other, memory), Err(withheld), "unit {dead}");
+        assert_eq!(iommu.audit(|_| ()).unwrap().withheld, 1, "unit {dead}");
+        machine.abandon();
     }
 }
 
