@@ -10,7 +10,7 @@ use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::tables::{bridge, of_machine};
 
-use crate::groups::{alone, of, switch};
+use crate::groups::{alone, functions, of, switch};
 
 const ACS: u16 = 0x1d;
 /// Capability and control, where the model has them.
@@ -59,6 +59,45 @@ fn control_that_was_lost_is_told_and_comes_back() {
         iommu.isolate().unwrap();
         assert_eq!(differences(&iommu), [], "{lost:?}");
         assert!(!machine.reaches(devices[0], devices[1]) && !machine.reaches(devices[1], devices[0]));
+    }
+}
+
+/// Three functions of one device are in three cells when one loses control: each is named beside each other.
+#[test]
+fn each_device_that_nothing_isolates_is_told() {
+    let machine = machine([UnitConfig::server()]);
+    let all = [0, 1, 2].map(|number| of(0, 3, number));
+    functions(&machine, &all, Some(0x0c));
+    let iommu = enabled(&machine);
+    let cells = all.map(|device| alone(&iommu, device).unwrap());
+    assert_eq!(differences(&iommu), []);
+    machine.set_config(all[1], REGISTERS, 0x0c);
+    let told = differences(&iommu);
+    let pairs = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
+    let expected = pairs.map(|(one, two)| Difference::NotIsolated {
+        source: all[one],
+        cell: cells[one],
+        other: all[two],
+        owner: cells[two],
+    });
+    assert_eq!(told, expected);
+    iommu.isolate().unwrap();
+    assert_eq!(differences(&iommu), []);
+}
+
+/// A port that is plugged in later is switched on in whichever segment it is.
+#[test]
+fn ports_of_each_segment_are_switched_on_by_the_call() {
+    for segment in 0..2 {
+        let machine = machine(two_segments());
+        let mut iommu = discover(&machine, &[]).unwrap();
+        iommu.enable().unwrap();
+        let port = SourceId::new(segment, 0, 1, 0).unwrap();
+        machine.add_bridge(port, BridgeKind::RootPort, 1..=1);
+        machine.add_acs(port, ACS);
+        assert_eq!(machine.config_read(port, REGISTERS), ACS.into());
+        iommu.isolate().unwrap();
+        assert_eq!(machine.config_read(port, REGISTERS), u32::from(ACS) << 16 | u32::from(ACS), "segment {segment}");
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn switch(machine: &Machine, root: Option<u16>, downstream: [Option<u
 }
 
 /// A device of several functions.
-fn functions(machine: &Machine, all: &[SourceId], acs: Option<u16>) {
+pub(crate) fn functions(machine: &Machine, all: &[SourceId], acs: Option<u16>) {
     for function in all {
         machine.add_express(*function);
         machine.set_config(*function, 0x0c, 1 << 23);

@@ -174,6 +174,27 @@ fn on_conventional_pci_the_owner_of_an_address_takes_requests() {
     }
 }
 
+/// Two windows that overlap are two: each part of both is refused.
+#[test]
+fn windows_that_overlap_are_kept_free_each_whole() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 2, 0), BridgeKind::Conventional, 5..=6);
+    machine.add_bridge(of(5, 1, 0), BridgeKind::Conventional, 6..=6);
+    let outer = (UPSTREAM.1 - MIB + 1, UPSTREAM.1 + MIB);
+    machine.set_windows(of(0, 2, 0), UPSTREAM, CLOSED);
+    machine.set_windows(of(5, 1, 0), outer, CLOSED);
+    let iommu = enabled(&machine);
+    let (cell, device) = (cell(&iommu), of(5, 3, 0));
+    iommu.assign(device, cell).unwrap();
+    for at in [UPSTREAM.0, UPSTREAM.1 - 0xfff, outer.1 - 0xfff] {
+        assert!(machine.taken_by(device, at).is_some());
+        assert_eq!(refused(iommu.map(cell, page(at)).unwrap_err()).0, None);
+    }
+    iommu.map(cell, page(outer.1 + 1)).unwrap();
+    let ranges = input_ranges(&iommu, cell).unwrap();
+    assert!(!ranges.iter().any(|it| it.overlaps(range(UPSTREAM.0, outer.1 + 1 - UPSTREAM.0))));
+}
+
 #[test]
 fn a_root_cells_device_has_to_suit_what_another_gives_back() {
     let machine = machine([UnitConfig::server()]);
