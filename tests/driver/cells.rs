@@ -329,3 +329,31 @@ fn a_device_behind_a_bridge_comes_and_goes_with_all_its_ids() {
         }
     }
 }
+
+/// The id of a cell that was destroyed names no cell, in a call that changes something or in one that asks, though another cell
+/// has its place by now.
+#[test]
+fn the_id_of_a_destroyed_cell_names_no_other_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let gone = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    iommu.destroy_cell(gone).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    assert_ne!(cell, gone);
+    assert_eq!(cell.to_string(), gone.to_string(), "it has the same place");
+    let none = Error::NoSuchCell(gone);
+    let more = region(INPUT + LARGE, MEMORY_A + LARGE, PAGE, RW);
+    let changes = [
+        iommu.map(gone, more),
+        iommu.map_shared(gone, more),
+        iommu.unmap(gone, range(INPUT, PAGE)),
+        iommu.protect(gone, range(INPUT, PAGE), Rights::READ),
+        iommu.assign(function(0, 4), gone),
+        iommu.destroy_cell(gone),
+    ];
+    assert_eq!(changes.map(|result| result.map(drop)), [Err(none); 6]);
+    assert_eq!(iommu.regions(gone, |region| panic!("{region}")), Err(none));
+    assert_eq!(iommu.input_ranges(gone, |range| panic!("{range}")), Err(none));
+    assert_eq!(iommu.coherency(gone), Err(none));
+    assert!(write(&machine, function(0, 3), INPUT, 1));
+}
