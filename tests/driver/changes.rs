@@ -1,6 +1,7 @@
 //! Edits that take effect as a whole or not at all.
 
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
 use cofferdam::iommu::{Error, Refusal};
 use cofferdam::{CellConfig, CellId, Coherency, CoherencyPolicy};
@@ -364,4 +365,22 @@ fn flushes_that_nobody_needs_are_counted() {
         iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
         assert_eq!([unused, assigned, mapped, counted()], expected);
     }
+}
+
+/// A flush that nobody needs is counted also where the unit cannot be asked for what is needed beside it.
+#[test]
+fn a_flush_that_nobody_needs_counts_in_a_change_that_fails() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, Rights::READ)).unwrap();
+    iommu.assign(function(0, 3), cell).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, range(INPUT + PAGE, PAGE)).unwrap_err();
+    let before = iommu.statistics().flushes_avoided;
+    let mut change = iommu.change();
+    change.protect(cell, range(INPUT, PAGE), RW).map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW));
+    assert!(matches!(change.commit(), Err(Error::Unit(UnitError::Failed { .. }))));
+    assert_eq!(iommu.statistics().flushes_avoided, before + 1);
+    machine.abandon();
 }

@@ -85,7 +85,11 @@ impl<H: Hal> Bench<H> {
 
 /// Has each of three CPUs do this, by its number from 1 on.
 fn on_three_cpus<H: Hal + Send + Sync + 'static>(bench: &Arc<Bench<H>>, each: fn(&Bench<H>, u16)) {
-    let threads: Vec<_> = (1..=3)
+    on_cpus(bench, 3, each);
+}
+
+fn on_cpus<H: Hal + Send + Sync + 'static>(bench: &Arc<Bench<H>>, count: u16, each: fn(&Bench<H>, u16)) {
+    let threads: Vec<_> = (1..=count)
         .map(|cpu| {
             let bench = Arc::clone(bench);
             thread::spawn(move || each(&bench, cpu))
@@ -184,5 +188,32 @@ fn a_refusal_is_owed_until_a_later_flush_of_everything() {
             assert_nothing_is_stale(&bench);
         },
         400,
+    );
+}
+
+/// T2: a flush that is refused behind a repetition is owed after it: only what was refused before it was submitted is repeated.
+#[test]
+fn what_is_refused_behind_a_repetition_is_owed() {
+    let each = |bench: &Bench<FakeUnit>, cpu: u16| {
+        let result = match cpu {
+            1 => bench.flush(|flush| flush.everything(core::iter::empty())),
+            _ => bench.flush_page(2, 2),
+        };
+        assert!(matches!(result, Ok(()) | Err(UnitError::Queue { bit: "IQE", .. })), "{result:?}");
+    };
+    // One switch at the worst of places is enough, which drawing them all seldom finds.
+    shuttle::check_pct(
+        move || {
+            // The page that comes behind what is repeated and its wait. Nobody yields, so that one CPU may come far at once.
+            let manners = Manners { refuses_after: Some(3), ..Manners::default() };
+            let hal = FakeUnit::new(256, thread_rng().r#gen(), manners, || ());
+            let queue = Queue::new(&hal, 256, 52, false).unwrap();
+            queue.start(&registers::Registers { hal: &hal, window: WINDOW }, SOON).unwrap();
+            let bench = Bench::new(hal, QEMU, Invalidator::Queue(queue));
+            on_cpus(&bench, 2, each);
+            assert_nothing_is_stale(&bench);
+        },
+        1500,
+        2,
     );
 }
