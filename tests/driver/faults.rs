@@ -116,6 +116,21 @@ fn a_fault_interrupts_the_cpu_that_was_named_and_no_other() {
     }
 }
 
+/// A message that moves to another CPU has nothing of the address that it had before.
+#[test]
+fn a_fault_event_that_moves_has_its_own_address_whole() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let messages =
+        [(0x1_2345, (0x0001_2300_fee4_5000, 0x41)), (3, (0xfee0_3000, 0x42)), (0x100, (0x100_fee0_0000, 0x43))];
+    for (number, (apic_id, message)) in messages.into_iter().enumerate() {
+        iommu.set_fault_event(Some(Destination { apic_id, vector: message.1 as u8 })).unwrap();
+        assert!(!write(&machine, function(0, 1), 0, 0));
+        assert_eq!(machine.messages()[number..], [message], "{apic_id:#x}");
+        iommu.faults(|_| ());
+    }
+}
+
 #[test]
 fn no_fault_event_has_the_vector_of_an_exception() {
     let machine = machine([UnitConfig::server()]);

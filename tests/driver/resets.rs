@@ -158,6 +158,24 @@ fn a_device_that_does_not_come_back_is_named_and_blocked() {
     }
 }
 
+/// A root complex may answer for a function that asks for more time: with vendor 1, and the reset is not over.
+#[test]
+fn a_device_that_asks_for_more_time_is_waited_for() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 3);
+    resettable(&machine, device, Reset::Express, 0);
+    let iommu = enabled(&machine);
+    let cell = cell_of(&iommu, ResetPolicy::IfPossible, &[device]);
+    let id = machine.config_read(device, 0);
+    machine.set_config(device, 0, 0xffff_0001);
+    let error = iommu.release(device).unwrap_err();
+    assert!(matches!(error, Error::NotReset { device: named, .. } if named == device), "{error}");
+    assert_eq!(iommu.device_info(device).unwrap().cell, Some(cell));
+    machine.set_config(device, 0, id);
+    iommu.release(device).unwrap();
+    assert_eq!((iommu.device_info(device).unwrap().cell, machine.resets(device)), (None, 1));
+}
+
 #[test]
 fn what_has_to_be_reset_and_cannot_be_is_refused() {
     let machine = machine([UnitConfig::server()]);

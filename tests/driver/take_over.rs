@@ -392,6 +392,27 @@ fn interrupt_remapping_that_is_found_on_is_switched_off() {
     }
 }
 
+/// What the first call found is told, however many calls it takes: what the driver did to the unit since is not firmware's.
+#[test]
+fn a_call_that_is_repeated_keeps_what_the_first_one_found() {
+    let machine = machine([UnitConfig::server()]);
+    remap_interrupts(&machine);
+    machine.take_violations();
+    let mut iommu = discover(&machine, &[]).unwrap();
+    let mut failed = 0;
+    for left in 0.. {
+        machine.allow_allocations(Some(left));
+        match iommu.enable() {
+            Ok(_) => break,
+            Err(Error::Unit(UnitError::NoFrame { .. })) => failed += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    machine.allow_allocations(None);
+    assert!(failed > 1);
+    assert!(iommu.units().all(|unit| unit.found_remapping_interrupts && unit.state == UnitState::On));
+}
+
 /// U11: a unit that somebody left in another mode than legacy is taken over: its queue serves that mode as well, until the
 /// driver's root table is set.
 #[test]
