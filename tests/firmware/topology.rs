@@ -4,8 +4,9 @@ use super::tables::read;
 use super::tree::{CONVENTIONAL, PCI_TO_PCIE, PCIE_TO_PCI, ROOT_PORT, Tree, id};
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::dmar::Properties;
+use cofferdam::limits::Limits;
 use cofferdam::topology::{NoConfigSpace, Requesters, Topology, UnitIndex};
-use cofferdam_support::front::{read_table, topology};
+use cofferdam_support::front::{read_table, read_table_with, topology};
 use cofferdam_support::tables::{bridge, dmar, endpoint, ioapic, ivrs, scope};
 
 /// One unit that takes all.
@@ -407,6 +408,40 @@ fn on_amd_ats_is_up_to_the_unit_and_the_entry() {
     }
 }
 
+/// What an entry says of a range is said of each device of the range.
+#[test]
+fn on_amd_a_range_has_the_extended_settings_of_its_start() {
+    let entries: &[&[u8]] =
+        &[&[0x47, 0, 3, 0, 0, 0, 0, 0x80], &[4, 0x0f, 3, 0], &[0x47, 0x10, 3, 0, 0, 0, 0, 0], &[4, 0x1f, 3, 0]];
+    let table = ivrs().ivhd(0x11, 2, 0xfeb8_0000, entries).set(49, 0x10).table();
+    let topology = read(&table).0.unwrap();
+    for devfn in 0..0x20 {
+        let source = SourceId::from_requester(0, 0x300 | devfn);
+        assert_eq!(topology.unit_of(&NoConfigSpace, source), Some(UnitIndex::new(0)));
+        assert_eq!(topology.ats_allowed(&NoConfigSpace, source), devfn >= 0x10, "{source}");
+    }
+}
+
+/// In a block that has no image of the features, a unit has performance counters if it has both counters and banks of them.
+#[test]
+fn an_old_block_has_counters_in_banks_or_none() {
+    // PNCounters in bits 16:13 of the attributes, PNBanks in 22:17.
+    for (counters, banks, bytes) in [
+        (0, 0, 0x4000),
+        (1, 0, 0x4000),
+        (8, 0, 0x4000),
+        (0, 1, 0x4000),
+        (0, 0x20, 0x4000),
+        (1, 1, 0x8_0000),
+        (8, 0x20, 0x8_0000),
+    ] {
+        let attributes = u32::to_le_bytes(counters << 13 | banks << 17);
+        let table = ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[1, 0, 0, 0]]);
+        let table = attributes.into_iter().zip(68..).fold(table, |table, (byte, at)| table.set(at, byte));
+        assert_eq!(read(&table.table()).0.unwrap().units()[0].window.bytes, bytes, "{counters}, {banks}");
+    }
+}
+
 #[test]
 fn sidp_comes_before_satc() {
     let mut no_snoop = endpoint(2, 0);
@@ -417,6 +452,65 @@ fn sidp_comes_before_satc() {
     assert!(topology.snoop_forbidden(&NoConfigSpace, id(0, 2, 0)));
     assert!(!topology.snoop_forbidden(&NoConfigSpace, id(0, 5, 0)));
     assert_eq!(topology.properties(&NoConfigSpace, id(0, 5, 0)), Properties::empty());
+}
+
+/// A device that several structures name has the properties of all of them.
+#[test]
+fn properties_of_several_structures_are_added() {
+    let with = |flags: u8| {
+        let mut scope = endpoint(2, 0);
+        scope[2] = flags;
+        [scope]
+    };
+    let all = [Properties::NO_PAGE_SNOOP, Properties::ATC_HARDENED, Properties::NO_NESTED];
+    for first in 0..all.len() {
+        let table = (0..all.len()).fold(dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]), |table, number| {
+            table.sidp(0, 0, &with(all[(first + number) % all.len()].bits()))
+        });
+        let topology = topology(&table.table(), &NoConfigSpace);
+        assert_eq!(topology.properties(&NoConfigSpace, id(0, 2, 0)), all[0] | all[1] | all[2]);
+        assert!(topology.snoop_forbidden(&NoConfigSpace, id(0, 2, 0)));
+    }
+}
+
+/// A scope of a bridge that finds no room leaves all that is behind the bridge uncertain, and nothing else.
+#[test]
+fn what_is_behind_a_bridge_without_room_is_uncertain() {
+    let tree = Tree::default().bridge(id(0, 1, 0), ROOT_PORT, 1, 3);
+    let on_bus = |bus| scope(1, 0, bus, &[(0, 0)]);
+    let buses = [0, 1, 2, 3, 4];
+    let table = dmar()
+        .set(37, 0)
+        .drhd(0, 0, 0xfed9_0000, &buses.map(on_bus))
+        .rmrr(0, 0x7800_0000, 0x7800_0fff, &[bridge(1, 0)])
+        .table();
+    for (scopes, certain) in [(6, [true; 5]), (5, [false, false, false, false, true])] {
+        let limits = Limits { scopes, ..Limits::DEFAULT };
+        let topology = read_table_with(&limits, &table, &tree, |_| {}).unwrap();
+        assert_eq!(buses.map(|bus| topology.is_certain(&tree, id(bus, 0, 0))), certain);
+    }
+}
+
+/// A virtual function is as uncertain as its physical function, whose bus is another.
+#[test]
+fn a_virtual_function_is_as_certain_as_its_physical_one() {
+    let tree = [1, 3]
+        .into_iter()
+        .fold(Tree::default(), |tree, bus| tree.device(id(bus, 0, 0)).virtual_functions(id(bus, 0, 0), 1, 0x100, 0));
+    let on_bus = |bus| scope(1, 0, bus, &[(0, 0)]);
+    let table = dmar()
+        .set(37, 0)
+        .drhd(0, 0, 0xfed9_0000, &[on_bus(1), on_bus(3)])
+        .rmrr(0, 0x7800_0000, 0x7800_0fff, &[on_bus(1)])
+        .table();
+    for (scopes, certain) in [(3, [true; 4]), (2, [false, false, true, true])] {
+        let limits = Limits { scopes, ..Limits::DEFAULT };
+        let topology = read_table_with(&limits, &table, &tree, |_| {}).unwrap();
+        for (bus, certain) in (1..).zip(certain) {
+            assert_eq!(topology.unit_of(&tree, id(bus, 0, 0)), Some(UnitIndex::new(0)), "bus {bus}");
+            assert_eq!(topology.is_certain(&tree, id(bus, 0, 0)), certain, "bus {bus}, {scopes} scopes");
+        }
+    }
 }
 
 #[test]
