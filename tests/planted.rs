@@ -1,5 +1,5 @@
-//! Bugs planted in the driver, each one that another driver really had: the driver's tests have to find every one, and
-//! the hardware model to call it by the rule that it breaks.
+//! Bugs planted in the driver, such as other drivers really had, or as a tired author of this one writes: the driver's tests
+//! have to find every one, and the hardware model to call those of other drivers by the rule that they break.
 //!
 //! They build the driver once for each (half a minute each), so they run on request:
 //! `cargo test --test planted -- --ignored --nocapture`, with a part of a bug's text in `PLANTED` for that one alone. A bug

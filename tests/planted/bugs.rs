@@ -1,4 +1,4 @@
-//! The bugs. Each was seen in another driver.
+//! The bugs. The first were seen in other drivers each; those behind them are what a tired author of this one would write.
 
 /// One bug, and the rule that it breaks.
 pub(crate) struct Bug {
@@ -186,8 +186,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "unlinked tables are freed although a unit is out of service",
         "R31",
         "src/iommu/transaction/settle.rs",
-        "unit.check_on(hal).is_ok()",
-        "unit.check_on(hal).is_ok() || true",
+        "unit.check_ready(hal).is_ok()",
+        "unit.check_ready(hal).is_ok() || true",
     ),
     bug(
         "unmap without an IOTLB invalidation",
@@ -386,6 +386,128 @@ pub(crate) const BUGS: &[Bug] = &[
         }
         if let Some(waited_ns) = passed {
             return Err(",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "a device that leaves, comes and leaves in one change is forgotten",
+            "R44",
+            "src/iommu/transaction/plan.rs",
+            "it.device != device || it.stay != Stay::Arriving),",
+            "it.device != device),",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "of two devices that stay busy the first alone is quarantined",
+            "R49",
+            "src/iommu/transaction/revoke.rs",
+            "outcomes.note_device(Error::NotIdle { device, register, bit: \"Transactions Pending\", waited_ns });
+                continue;",
+            "outcomes.note_device(Error::NotIdle { device, register, bit: \"Transactions Pending\", waited_ns });
+                return;",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "old tables are freed when the first of their units is in service",
+            "R31",
+            "src/iommu/transaction/settle.rs",
+            "device.uses(domain)).all(|unit| unit.check_ready(hal).is_ok())",
+            "device.uses(domain)).next().is_none_or(|unit| unit.check_ready(hal).is_ok())",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "what two units may reach is free when the first has confirmed",
+            "R31",
+            "src/iommu/state/withholding.rs",
+            "units.all(|unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok())",
+            "units.next().is_none_or(|unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok())",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "roll_back forgets that a unit failed before it began",
+            "R31",
+            "src/iommu/transaction/roll_back.rs",
+            "let failed_before = self.work.outcomes.any_unit_failed();",
+            "let failed_before = false;",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "of a change that waits only the first cell is in the change",
+            "OWN",
+            "src/iommu/transaction/claim.rs",
+            "self.config.cells.of(scope).for_each(|cell| cell.busy = true);",
+            "self.config.cells.of(scope).take(1).for_each(|cell| cell.busy = true);",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "what a change that waits gives its cell is given to another",
+            "OWN",
+            "src/iommu/rules/outputs.rs",
+            "filter(|_| is_in_scope || cell.busy);",
+            "filter(|_| is_in_scope);",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "withheld memory of one cell alone is shared with another",
+            "OWN",
+            "src/iommu/rules/outputs.rs",
+            "others.filter(|range| !(range.shared && claim.shared));",
+            "others.filter(|range| !(range.shared || claim.shared));",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "the first reserved memory of a device alone is held against others'",
+            "OWN",
+            "src/iommu/rules/outputs.rs",
+            "for memory in owners.reserved_of(device) {",
+            "for memory in owners.reserved_of(device).take(1) {",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "of two windows that overlap one is forgotten",
+            "OWN",
+            "src/iommu/transaction/enlist.rs",
+            "other.range.contains(window.range);",
+            "other.range.overlaps(window.range);",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "a domain is chosen whose id another cell has on that unit",
+            "OWN",
+            "src/iommu/transaction/provide.rs",
+            "&& !config.is_used_on(unit, domain.id, cell_id)",
+            "&& (true || !config.is_used_on(unit, domain.id, cell_id))",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "a repeated call takes the driver's own state for firmware's",
+            "R69",
+            "src/vtd/bring_up.rs",
+            "if !self.met {",
+            "if !self.met || true {",
         )
     },
 ];
