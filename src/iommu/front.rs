@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 
 use super::error::{Error, Unblocked};
 use super::lock::Mutex;
-use super::memory::Parts;
+use super::memory;
 use super::options::Options;
 use super::state::Config;
 use super::transaction::Work;
@@ -14,7 +14,7 @@ use crate::cell::Reserved;
 use crate::contract::UnitConfig;
 use crate::firmware::Finding;
 use crate::hal::Hal;
-use crate::limits::{Limits, List};
+use crate::limits::{Carver, Limits, List};
 use crate::pci;
 use crate::topology::{Topology, UnitIndex};
 use crate::unit::{NotDriven, Unit};
@@ -86,20 +86,25 @@ impl<'s, H: Hal> Iommu<'s, H> {
             return Err(Error::Probed);
         }
         let rest = self.topology.read_in(memory, limits, table, &self.hal, report)?;
-        self.cut(rest, limits).and_then(|()| self.probe_units()).inspect_err(|_| {
-            self.topology = Topology::empty();
-            (self.units, self.changes) = (List::without_room(), List::without_room());
-            *self.config.get_mut() = Config::without_room();
-        })
+        self.cut(rest, limits).and_then(|()| self.probe_units()).inspect_err(|_| self.forget_units())
     }
 
     /// Takes its parts from the memory that is left.
     #[inline(never)]
     fn cut(&mut self, memory: &'s mut [MaybeUninit<u64>], limits: &Limits) -> Result<(), Error> {
-        let parts = Parts::cut(memory, limits, self.topology.units().len())?;
-        (self.limits, self.units, self.changes) = (*limits, parts.units, parts.changes);
-        *self.config.get_mut() = parts.config;
-        Ok(())
+        let (carver, units) = (&mut Carver::new(memory), self.topology.units().len());
+        self.limits = *limits;
+        self.units = carver.list(units)?;
+        self.changes = memory::cut_changes(carver, limits, units)?;
+        Ok(self.config.get_mut().cut(carver, limits, units)?)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget_units(&mut self) {
+        self.topology = Topology::empty();
+        (self.units, self.changes) = (List::without_room(), List::without_room());
+        *self.config.get_mut() = Config::without_room();
     }
 
     #[inline(never)]

@@ -1,8 +1,6 @@
 //! How the front's memory is cut into its parts, and how much that takes.
 #![forbid(unsafe_code)]
 
-use core::mem::MaybeUninit;
-
 use super::lock::Mutex;
 use super::state::{Assignment, Cells, Config, Flushes, Root, Windows, Withheld, WithheldRange};
 use super::transaction::{UnitWork, Work};
@@ -13,41 +11,32 @@ use crate::limits::{Carver, Full, Limits, List, words_of};
 use crate::topology::{BridgeWindow, topology_words};
 use crate::unit::{Scratch, Unit};
 
-/// What a front has, beside what the firmware's table says.
-pub(super) struct Parts<'s> {
-    pub(super) units: List<'s, Unit>,
-    pub(super) changes: List<'s, Mutex<Work<'s>>>,
-    pub(super) config: Config<'s>,
+/// Cuts what changes work with.
+pub(super) fn cut_changes<'s>(
+    carver: &mut Carver<'s>,
+    limits: &Limits,
+    units: usize,
+) -> Result<List<'s, Mutex<Work<'s>>>, Full> {
+    carver.each(limits.changes, |carver| Ok(Mutex::new(Work::new(carver.each(units, |_| Ok(UnitWork::NONE))?))))
 }
 
-impl<'s> Parts<'s> {
-    /// Cuts memory for so many units.
-    pub(super) fn cut(memory: &'s mut [MaybeUninit<u64>], limits: &Limits, units: usize) -> Result<Self, Full> {
-        let carver = &mut Carver::new(memory);
+impl<'s> Config<'s> {
+    /// Cuts memory for so many units, in place: the whole is too large for a stack. After a failure it has part of it.
+    pub(super) fn cut(&mut self, carver: &mut Carver<'s>, limits: &Limits, units: usize) -> Result<(), Full> {
         let list = |carver: &mut Carver<'s>, count: usize| carver.list(count.saturating_add(SLACK)).map(Regions::new);
         let regions = |carver: &mut Carver<'s>| list(carver, limits.regions);
         let of_root = |carver: &mut Carver<'s>| list(carver, limits.root_regions);
-        let cells = carver.each(limits.cells, |carver| {
+        self.cells = Cells::new(carver.each(limits.cells, |carver| {
             Ok(Cell::none(regions(carver)?, regions(carver)?, carver.list(limits.domains)?))
-        })?;
-        let flushes = carver.each(units, |carver| carver.list(limits.device_tlbs).map(Flush::new))?;
-        let config = Config {
-            enabled: false,
-            cells: Cells::new(cells),
-            root: Root::new([of_root(carver)?, of_root(carver)?, of_root(carver)?, of_root(carver)?]),
-            left: list(carver, most_regions(limits))?,
-            turns: 0,
-            withheld: Withheld::new(carver.list(withheld(limits))?),
-            devices: carver.list(limits.devices)?,
-            windows: Windows::new(carver.list(limits.windows)?),
-            flushes: Flushes::new(flushes),
-            scratch: Scratch::cut(carver, limits.device_tlbs)?,
-        };
-        let changes = carver.each(limits.changes, |carver| {
-            let each = carver.each(units, |_| Ok(UnitWork::NONE))?;
-            Ok(Mutex::new(Work::new(each)))
-        })?;
-        Ok(Self { units: carver.list(units)?, changes, config })
+        })?);
+        self.root = Root::new([of_root(carver)?, of_root(carver)?, of_root(carver)?, of_root(carver)?]);
+        self.left = list(carver, most_regions(limits))?;
+        self.withheld = Withheld::new(carver.list(withheld(limits))?);
+        self.devices = carver.list(limits.devices)?;
+        self.windows = Windows::new(carver.list(limits.windows)?);
+        self.flushes = Flushes::new(carver.each(units, |carver| carver.list(limits.device_tlbs).map(Flush::new))?);
+        self.scratch = Scratch::cut(carver, limits.device_tlbs)?;
+        Ok(())
     }
 }
 

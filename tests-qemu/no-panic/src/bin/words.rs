@@ -17,7 +17,7 @@ use cofferdam::iommu::{
     SharedMemory, Unblocked, UnitDetails,
 };
 use cofferdam::limits::{Full, Memory};
-use cofferdam::topology::BridgeWindow;
+use cofferdam::topology::{BridgeWindow, ReservedMemory};
 use cofferdam::vtd::{Capabilities, FaultReason};
 use cofferdam::{CellId, Coherency};
 use cofferdam_no_panic::{any, program, show};
@@ -48,6 +48,7 @@ fn run() {
     say::<Requester>();
     say::<RegisterWindow>();
     say::<NoFrame>();
+    say::<ReservedMemory>();
     say::<Full>();
     say::<UnitError>();
     say::<firmware::TableError>();

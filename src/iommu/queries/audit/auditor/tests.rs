@@ -3,8 +3,7 @@ use core::mem::MaybeUninit;
 use super::*;
 use crate::addr::{PhysAddr, Rights};
 use crate::cell::{CellConfig, fresh_regions};
-use crate::iommu::memory::Parts;
-use crate::limits::Limits;
+use crate::limits::{Carver, Limits};
 
 const START: u64 = 0x1000_0000;
 
@@ -18,7 +17,8 @@ fn region(first: u64, count: u64) -> Region {
 fn a_grant_of_the_root_cell_excuses_no_crossing() {
     let limits = Limits { cells: 4, units: 1, devices: 4, ..Limits::DEFAULT };
     let memory = std::vec![MaybeUninit::uninit(); limits.words()].leak();
-    let config = &mut Parts::cut(memory, &limits, 1).unwrap().config;
+    let config = &mut Config::without_room();
+    config.cut(&mut Carver::new(memory), &limits, 1).unwrap();
     let [root, cell, sharer] = [(); 3].map(|()| config.cells.create(CellConfig::DEFAULT).unwrap());
     config.root.set(root, config.cells.get_mut(root).unwrap());
     for (id, region, shared) in
