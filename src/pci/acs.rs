@@ -15,7 +15,7 @@
 //! | 12 | Control: and those to addresses behind the upstream port that no downstream port has (Unclaimed Request Redirect) |
 
 use super::capability::extended_capabilities;
-use super::{ConfigSpace, PortType, functions_of, is_there, port_type};
+use super::{ConfigSpace, PortType, functions_on, port_type};
 use crate::addr::SourceId;
 use crate::hal::Hal;
 
@@ -114,16 +114,13 @@ pub(crate) fn isolate_all(hal: &impl Hal, segment: u16) {
 
 /// The same for the functions of a bus.
 pub(crate) fn isolate_bus(hal: &impl Hal, segment: u16, bus: u8) {
-    let devices = (0..32).map(|device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3));
-    for first in devices {
-        for function in functions_of(hal, first).filter(|function| is_there(hal, *function)) {
-            let Some(registers) = AccessControl::of(hal, function) else { continue };
-            let wanted = registers.wanted(port_type(hal, function));
-            if wanted != registers.on {
-                // SAFETY: the register is the function's own, and Capability beside it is written as it is. What is switched on
-                // lets requests pass by the root complex alone, where a remapping unit looks at them.
-                unsafe { hal.config_write(function, registers.at, registers.word(wanted)) };
-            }
+    for function in functions_on(hal, segment, bus) {
+        let Some(registers) = AccessControl::of(hal, function) else { continue };
+        let wanted = registers.wanted(port_type(hal, function));
+        if wanted != registers.on {
+            // SAFETY: the register is the function's own, and Capability beside it is written as it is. What is switched on
+            // lets requests pass by the root complex alone, where a remapping unit looks at them.
+            unsafe { hal.config_write(function, registers.at, registers.word(wanted)) };
         }
     }
 }

@@ -34,15 +34,23 @@ pub(crate) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) ->
 }
 
 /// The bridge on `bus` that has `behind` among its buses.
+///
+/// Many buses are looked through, most of them empty. So devices whose function 0 is hidden are looked at only on bus 0 and where
+/// there are bridges, if no other bridge leads there.
 fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Option<Bridge> {
-    bridges_on(config, segment, bus).find(|bridge| (bridge.secondary..=bridge.subordinate).contains(&behind))
+    let leads = |bridge: &Bridge| (bridge.secondary..=bridge.subordinate).contains(&behind);
+    let devices = |shown| header::devices_on(segment, bus).filter(move |first| is_there(config, *first) == shown);
+    let bridges = |shown| {
+        devices(shown).flat_map(|first| header::functions_of(config, first)).filter_map(|it| bridge(config, it))
+    };
+    let mut has_bridges = bus == 0;
+    let found = bridges(true).inspect(|_| has_bridges = true).find(leads);
+    found.or_else(|| if has_bridges { bridges(false).find(leads) } else { None })
 }
 
 /// All bridges on `bus`.
 pub(crate) fn bridges_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = Bridge> {
-    let devices = (0..32).map(move |device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3));
-    let functions = devices.flat_map(move |first| header::functions_of(config, first));
-    functions.filter_map(move |function| bridge(config, function))
+    header::functions_on(config, segment, bus).filter_map(|function| bridge(config, function))
 }
 
 /// True if function numbers of 8 bits are in use on `bus`.

@@ -6,6 +6,7 @@ use crate::addr::SourceId;
 
 /// The register with the header type in bits 23:16 (section 6.2.1); bit 7 of it says that the device has other functions.
 const TYPE: u16 = 0x0c;
+const HAS_OTHERS: u32 = 1 << 23;
 
 /// Command and Status (section 6.2.2).
 const COMMAND: u16 = 0x04;
@@ -46,25 +47,30 @@ pub(crate) fn is_any_bridge(config: &impl ConfigSpace, function: SourceId) -> bo
     is_bridge(config, function) || config.read(function, CLASS) >> 24 == BRIDGE
 }
 
-/// The functions that a device may have, by its first: eight, if that says that there are others, it alone, or none.
+/// The functions that a device may have, by its first: it alone, or eight, if it says that there are others, or does not answer.
+/// Firmware or a hypervisor may hide the first function and leave others (PCI 3.0, section 3.2.2.3.4, has every device with it).
 pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl Iterator<Item = SourceId> {
-    let count = match is_there(config, first) {
-        false => 0,
-        true if has_other_functions(config, first) => 8,
-        true => 1,
-    };
+    let is_alone = is_there(config, first) && config.read(first, TYPE) & HAS_OTHERS == 0;
+    let count = if is_alone { 1 } else { 8 };
     (0..count).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
 }
 
-/// All functions of a segment that answer with a vendor.
-pub(crate) fn functions_in(config: &impl ConfigSpace, segment: u16) -> impl Iterator<Item = SourceId> {
-    let devices = (0..=u16::MAX).step_by(8).map(move |requester| SourceId::from_requester(segment, requester));
+/// The first functions of the devices that a bus may have.
+pub(super) fn devices_on(segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
+    (0..32).map(move |device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3))
+}
+
+/// The functions of a bus that answer with a vendor. On a bus other than 0 where no device answers as function 0, others than
+/// function 0 are looked for in the first device alone, the only one below a port.
+pub(crate) fn functions_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
+    let is_used = bus == 0 || devices_on(segment, bus).any(|first| is_there(config, first));
+    let devices = devices_on(segment, bus).filter(move |first| is_used || first.device() == 0);
     devices.flat_map(|first| functions_of(config, first)).filter(|function| is_there(config, *function))
 }
 
-/// True if the device of function 0 has others.
-pub(super) fn has_other_functions(config: &impl ConfigSpace, first: SourceId) -> bool {
-    config.read(first, TYPE) & 1 << 23 != 0
+/// The functions of a segment that answer with a vendor, as [`functions_on`] finds them.
+pub(crate) fn functions_in(config: &impl ConfigSpace, segment: u16) -> impl Iterator<Item = SourceId> {
+    (0..=u8::MAX).flat_map(move |bus| functions_on(config, segment, bus))
 }
 
 #[cfg(test)]
@@ -73,10 +79,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_has_one_function_unless_it_says_up_to_eight() {
+    fn a_device_has_one_function_if_it_says_so_or_up_to_eight() {
         let first = function(3);
         let count = |registers: &[_]| functions_of(&FewRegisters(registers), first).count();
         let there = (first, 0, 0x1234_8086);
-        assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [0, 1, 8]);
+        assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [8, 1, 8]);
+    }
+
+    #[test]
+    fn functions_without_the_first_are_found_on_a_bus_in_use() {
+        let of = |requester| SourceId::from_requester(0, requester);
+        let found = |there: &[u16], bus| {
+            let registers: Vec<_> = there.iter().map(|requester| (of(*requester), 0, 0x1234_8086)).collect();
+            functions_on(&FewRegisters(&registers), 0, bus).map(|it| it.requester()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[0x301, 0x307], 3), [0x301, 0x307], "the first device of a bus");
+        assert_eq!(found(&[0x308, 0x312], 3), [0x308, 0x312], "another answers");
+        assert_eq!(found(&[0x312], 3), [], "nobody looks there");
+        assert_eq!(found(&[0x300], 4), []);
     }
 }

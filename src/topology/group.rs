@@ -34,7 +34,7 @@ const RANGES: usize = 16;
 /// - a switch has all that is below it in one group, unless all its downstream ports isolate;
 /// - so has a root port that does not isolate, and a bridge to or from conventional PCI;
 /// - a device of several functions has them in one group, and what is behind them, unless all isolate or are endpoints that
-///   are integrated in the root complex.
+///   are integrated in the root complex. One whose function 0 does not answer has several: firmware or a hypervisor hides that.
 ///
 /// Virtual functions count as functions of the device whose number they have, and share its group if that does not isolate.
 /// Otherwise, and where they have numbers of their own, they are taken for isolated from each other and from the physical ones.
@@ -149,13 +149,17 @@ impl Group {
             requester => (requester & !7, requester | 7),
         };
         let of = |requester| SourceId::from_requester(function.segment(), requester);
-        if pci::functions_of(config, of(first)).count() <= 1 {
+        let is_other = || function != of(first) && pci::is_there(config, function);
+        if pci::functions_of(config, of(first)).count() <= 1 && !is_other() {
             return;
         }
+        // Somebody hides it, if there are others.
+        let is_first_hidden = !pci::is_there(config, of(first));
         let found = || (first..=last).map(of).filter(|function| pci::is_there(config, *function));
         // Only in the root complex, which section 3.17 is about.
         let is_integrated = |function| port.is_none() && pci::port_type(config, function) == Some(PortType::Integrated);
-        if found().count() > 1 && !found().all(|function| pci::isolates(config, function) || is_integrated(function)) {
+        let is_several = found().count() + usize::from(is_first_hidden) > 1;
+        if is_several && !found().all(|function| pci::isolates(config, function) || is_integrated(function)) {
             self.isolation = Isolation::Shared;
             self.add((first, last));
             found().filter_map(|function| pci::bridge(config, function)).for_each(|bridge| self.add(buses(bridge)));
@@ -165,12 +169,8 @@ impl Group {
 
 /// True if all functions on the bus within a switch are downstream ports that isolate.
 fn ports_isolate(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
-    let devices = (0..32).map(|device| SourceId::from_requester(segment, u16::from(bus) << 8 | device << 3));
-    let mut functions = devices.flat_map(|first| pci::functions_of(config, first));
-    functions.all(|function| {
-        let isolates =
-            pci::port_type(config, function) == Some(PortType::Downstream) && pci::isolates(config, function);
-        isolates || !pci::is_there(config, function)
+    pci::functions_on(config, segment, bus).all(|function| {
+        pci::port_type(config, function) == Some(PortType::Downstream) && pci::isolates(config, function)
     })
 }
 

@@ -228,26 +228,6 @@ fn an_audit_tells_of_a_source_id_that_two_cells_have() {
     assert!(!said.is_empty(), "the audit is silent");
 }
 
-/// Functions of one device without the first: nothing keeps them apart.
-#[test]
-#[ignore = "found by attack"]
-fn functions_without_the_first_are_one_group() {
-    let machine = machine([UnitConfig::server()]);
-    machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 3..=3);
-    machine.add_acs(of(0, 1, 0), 0x1d);
-    let devices = [of(3, 0, 1), of(3, 0, 2)];
-    for device in devices {
-        machine.add_express(device);
-        machine.set_config(device, 0x0c, 1 << 23);
-    }
-    let iommu = enabled(&machine);
-    alone(&iommu, devices[0]).unwrap();
-    let second = alone(&iommu, devices[1]);
-    let reaches = machine.reaches(devices[0], devices[1]);
-    machine.abandon();
-    assert!(second.is_err() || !reaches, "{second:?}, reaches {reaches}");
-}
-
 /// A device with reserved memory comes while the cell is destroyed for which that memory is withheld.
 #[test]
 #[ignore = "found by attack"]

@@ -167,6 +167,44 @@ fn a_device_that_has_one_of_its_functions_only_is_alone() {
     assert_eq!((group.isolation(), group.ranges().count()), (Isolation::RootComplex, 1));
 }
 
+/// Firmware or a hypervisor may hide function 0 of a device: the others have company, and are as little isolated as with it.
+#[test]
+fn functions_without_the_first_are_one_group() {
+    for (port, acs) in [(false, None), (true, None), (true, Some(REDIRECTS))] {
+        let machine = machine([UnitConfig::server()]);
+        let bus = if port { 3 } else { 0 };
+        if port {
+            machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 3..=3);
+            machine.add_acs(of(0, 1, 0), ACS);
+        }
+        let devices = [of(bus, 4, 1), of(bus, 4, 2)].map(|it| if port { of(3, 0, it.function()) } else { it });
+        functions(&machine, &devices, acs);
+        let iommu = enabled(&machine);
+        alone(&iommu, devices[0]).unwrap();
+        let second = alone(&iommu, devices[1]);
+        assert_eq!(machine.reaches(devices[0], devices[1]), acs.is_none(), "{port}, {acs:?}");
+        match acs {
+            None => assert_eq!(names(second.unwrap_err()), (devices[1], vec![devices[0]]), "{port}"),
+            Some(_) => assert!(second.is_ok(), "they were switched on"),
+        }
+    }
+}
+
+/// A function other than 0 that answers is one of several, whatever function 0 says.
+#[test]
+fn a_second_function_has_company_whatever_the_first_says() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = [of(0, 3, 0), of(0, 3, 1)];
+    functions(&machine, &devices, None);
+    machine.set_config(devices[0], 0x0c, 0);
+    let iommu = enabled(&machine);
+    for order in [[0, 1], [1, 0]].map(|order| order.map(|index: usize| devices[index])) {
+        let cell = alone(&iommu, order[0]).unwrap();
+        assert_eq!(names(alone(&iommu, order[1]).unwrap_err()), (order[1], vec![order[0]]));
+        iommu.destroy_cell(cell).unwrap();
+    }
+}
+
 #[test]
 fn a_port_forwards_functions_beyond_the_eighth_to_their_device() {
     for forwards in [false, true] {
@@ -201,11 +239,12 @@ fn a_device_below_a_port_is_not_integrated_whatever_it_says() {
     assert_eq!(names(alone(&iommu, several[1]).unwrap_err()), (several[1], vec![several[0]]));
 }
 
+/// Whether or not function 0 of it is hidden.
 #[test]
 fn root_ports_of_one_device_isolate_or_share_what_is_below() {
-    for acs in [Some(ACS), None] {
+    for (acs, first) in [(Some(ACS), 0), (None, 0), (Some(ACS), 1), (None, 1)] {
         let machine = machine([UnitConfig::server()]);
-        let ports = [of(0, 0x1c, 0), of(0, 0x1c, 4)];
+        let ports = [of(0, 0x1c, first), of(0, 0x1c, 4)];
         for (port, bus) in ports.iter().zip([1, 2]) {
             machine.add_bridge(*port, BridgeKind::RootPort, bus..=bus);
             machine.set_config(*port, 0x0c, 1 << 23 | 1 << 16);
@@ -217,9 +256,21 @@ fn root_ports_of_one_device_isolate_or_share_what_is_below() {
         let iommu = enabled(&machine);
         alone(&iommu, devices[0]).unwrap();
         let second = alone(&iommu, devices[1]);
-        assert_eq!(second.is_ok(), acs.is_some());
+        assert_eq!(second.is_ok(), acs.is_some(), "{first}");
         assert_eq!(machine.reaches(devices[1], devices[0]), acs.is_none());
+        assert_eq!(iommu.device_info(devices[0]).unwrap().group.isolation() == Isolation::AccessControl, acs.is_some());
     }
+}
+
+/// A downstream port that does not isolate is seen where function 0 of its device is hidden, too.
+#[test]
+fn a_hidden_first_function_hides_no_downstream_port() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
+    machine.add_bridge(of(2, 2, 1), BridgeKind::DownstreamPort, 4..=4);
+    let iommu = enabled(&machine);
+    alone(&iommu, devices[0]).unwrap();
+    assert_eq!(names(alone(&iommu, devices[1]).unwrap_err()), (devices[1], vec![devices[0]]));
 }
 
 #[test]
