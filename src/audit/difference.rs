@@ -221,6 +221,20 @@ pub enum Difference {
         /// That one's cell.
         owner: CellId,
     },
+    /// The requests of a device may carry a source-id by configuration space as it is now that was not noted when it arrived, as
+    /// after phantom functions were enabled; or the reverse. A noted one is let through. Any other is blocked, unless it is let
+    /// through for another device: then this device **reaches the memory of that one's cell**. The device is to be released.
+    /// Source-ids beyond [`MAX_REQUESTERS`](crate::topology::MAX_REQUESTERS) are not looked at.
+    OtherSourceId {
+        /// Who.
+        source: SourceId,
+        /// The source-id.
+        id: SourceId,
+        /// It was noted, and is let through.
+        noted: bool,
+        /// The other cell that has a device with this source-id.
+        owner: Option<CellId>,
+    },
     /// Memory that firmware reserves for the device was noted and mapped when it arrived, and configuration space as it is now
     /// does not say that it is the device's; or the reverse. A bridge has lost its bus numbers, or has others. What the device
     /// reaches is compared with what was noted.
@@ -334,6 +348,13 @@ impl fmt::Display for Difference {
             }
             Self::NotIsolated { source, cell, other, owner } => {
                 write!(f, "nothing isolates {source} of {cell} from {other} of {owner}")
+            }
+            Self::OtherSourceId { source, id, noted, owner } => {
+                write!(f, "requests of {source} ")?;
+                f.write_str(if noted { "are let through with" } else { "may carry" })?;
+                write!(f, " the source-id {id}")?;
+                owner.map_or(Ok(()), |owner| write!(f, ", which {owner} has"))?;
+                f.write_str(if noted { ", which is not theirs any more" } else { ", which was not noted" })
             }
             Self::OtherReserved { source, region, mapped: true } => {
                 write!(

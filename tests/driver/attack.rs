@@ -197,37 +197,6 @@ fn a_device_that_is_taken_back_is_quiesced_and_reset() {
     }
 }
 
-/// A device whose requests may carry the id of another cell's device since it was assigned: the audit tells.
-#[test]
-#[ignore = "found by attack"]
-fn an_audit_tells_of_a_source_id_that_two_cells_have() {
-    const CAPABILITIES: u16 = 0x64;
-    const CONTROL: u16 = 0x68;
-    let machine = machine([UnitConfig::server()]);
-    machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 3..=3);
-    machine.add_acs(of(0, 1, 0), 0x1d);
-    let [one, two] = [of(3, 0, 0), of(3, 0, 4)];
-    for device in [one, two] {
-        machine.add_express(device);
-        machine.set_config(device, 0x0c, 1 << 23);
-        machine.add_acs(device, 0x0c);
-    }
-    let iommu = enabled(&machine);
-    for (device, memory) in [(one, MEMORY), (two, MEMORY + LARGE)] {
-        let cell = alone(&iommu, device).unwrap();
-        iommu.map(cell, region(INPUT, memory, PAGE, RW)).unwrap();
-    }
-    assert!(audit(&iommu).is_empty());
-    // Phantom functions: the first uses the number of the other, too.
-    machine.set_config(one, CAPABILITIES, machine.config_read(one, CAPABILITIES) | 1 << 3);
-    machine.set_config(one, CONTROL, machine.config_read(one, CONTROL) | 1 << 9);
-    let shares = iommu.topology().requesters(iommu.hal(), one).unwrap().ids().contains(&two);
-    let said = audit(&iommu);
-    machine.abandon();
-    assert!(shares, "as configuration space shows");
-    assert!(!said.is_empty(), "the audit is silent");
-}
-
 /// A device with reserved memory comes while the cell is destroyed for which that memory is withheld.
 #[test]
 #[ignore = "found by attack"]

@@ -1,7 +1,8 @@
 //! Devices whose requests cannot be distinguished: they belong to one cell, and leave it together.
 
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{Difference, Error, Options, Refusal};
 use cofferdam_model::{BridgeKind, Defect, UnitConfig};
 use cofferdam_support::cost::cost;
 use cofferdam_support::device::*;
@@ -274,4 +275,59 @@ fn all_reach_what_is_reserved_for_one_of_them() {
             assert!(!write(&machine, other, RESERVED, 1), "{name}");
         }
     }
+}
+
+/// An audit tells of source-ids that a device has by now and not when it was assigned, and the reverse: with one of another
+/// cell's device it reaches what that has.
+#[test]
+fn an_audit_tells_of_a_source_id_that_two_cells_have() {
+    const CAPABILITIES: u16 = 0x64;
+    const CONTROL: u16 = 0x68;
+    const PHANTOM: u32 = 1 << 9;
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 3..=3);
+    machine.add_acs(of(0, 1, 0), 0x1d);
+    let [one, two] = [of(3, 0, 0), of(3, 0, 4)];
+    for device in [one, two] {
+        machine.add_express(device);
+        machine.set_config(device, 0x0c, 1 << 23);
+        machine.add_acs(device, 0x0c);
+    }
+    let iommu = enabled(&machine);
+    let [first, second] = [(one, MEMORY), (two, MEMORY + LARGE)].map(|(device, memory)| {
+        let cell = alone(&iommu, device).unwrap();
+        iommu.map(cell, region(INPUT, memory, PAGE, RW)).unwrap();
+        cell
+    });
+    let told = || {
+        let mut all = vec![];
+        iommu.audit(|difference| all.push(difference)).unwrap();
+        all
+    };
+    assert_eq!(told(), []);
+    // Phantom functions: the first uses the number of the other, too.
+    machine.set_config(one, CAPABILITIES, machine.config_read(one, CAPABILITIES) | 1 << 3);
+    let control = machine.config_read(one, CONTROL);
+    machine.set_config(one, CONTROL, control | PHANTOM);
+    let other = |noted, owner| Difference::OtherSourceId { source: one, id: two, noted, owner };
+    assert_eq!(told(), [other(false, Some(second))]);
+    assert_eq!(
+        other(false, Some(second)).to_string(),
+        format!("requests of {one} may carry the source-id {two}, which {second} has, which was not noted")
+    );
+    iommu.destroy_cell(second).unwrap();
+    assert_eq!(told(), [other(false, None)]);
+    // Assigned again, it has both.
+    iommu.release(one).unwrap();
+    iommu.assign(one, first).unwrap();
+    assert_eq!(told(), []);
+    machine.set_config(one, CONTROL, control);
+    assert_eq!(told(), [other(true, None)]);
+    // While its link is down nobody knows.
+    let id = machine.config_read(one, 0);
+    machine.set_config(one, 0, u32::MAX);
+    assert_eq!(told(), []);
+    machine.set_config(one, 0, id);
+    machine.set_config(one, CONTROL, control | PHANTOM);
+    assert_eq!(told(), []);
 }

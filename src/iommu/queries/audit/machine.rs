@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::auditor::Auditor;
+use crate::addr::SourceId;
 use crate::audit::Difference;
 use crate::cell::Reserved;
 use crate::hal::Hal;
 use crate::iommu::state::Assignment;
-use crate::topology::Isolation;
+use crate::pci;
+use crate::topology::{Isolation, Requesters};
 
 impl<H: Hal> Auditor<'_, '_, H> {
     /// Goes through all devices of cells.
@@ -14,6 +16,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     pub(super) fn machine(&mut self) {
         for device in &self.config.devices {
             self.isolation(device);
+            self.source_ids(device);
             self.reserved(device);
         }
     }
@@ -36,6 +39,32 @@ impl<H: Hal> Auditor<'_, '_, H> {
                 owner: other.cell,
             });
         }
+    }
+
+    /// Tells of source-ids that are others now than what was noted when the device arrived. Configuration space says nothing of
+    /// a device that it does not show.
+    #[inline(never)]
+    fn source_ids(&mut self, device: &Assignment) {
+        let (iommu, source) = (self.iommu, device.device);
+        let mut now = Requesters::NONE;
+        let has_room = iommu.topology.add_requesters(&iommu.hal, source, &mut now).is_ok();
+        for &id in now.ids().iter().filter(|id| !device.requesters.contains(&(**id).into())) {
+            self.other_source_id(device, id, false);
+        }
+        if has_room && pci::is_there(&iommu.hal, source) {
+            let noted = device.requesters.iter().map(|requester| requester.in_segment(source.segment()));
+            noted.filter(|id| !now.ids().contains(id)).for_each(|id| self.other_source_id(device, id, true));
+        }
+    }
+
+    #[inline(never)]
+    fn other_source_id(&mut self, device: &Assignment, id: SourceId, noted: bool) {
+        let has = |other: &&Assignment| {
+            let is_alike = other.device.segment() == id.segment() && other.requesters.contains(&id.into());
+            is_alike && other.cell != device.cell
+        };
+        let owner = self.config.devices.iter().find(has).map(|other| other.cell);
+        self.findings.report(Difference::OtherSourceId { source: device.device, id, noted, owner });
     }
 
     /// Tells of reserved memory that is another now than what was noted when the device arrived, and mapped.
