@@ -221,6 +221,15 @@ pub enum Difference {
         /// That one's cell.
         owner: CellId,
     },
+    /// A device may reach more than it did when it arrived, or when [`Iommu::isolate`](crate::Iommu::isolate) looked, without
+    /// passing a unit, but none of another cell: ports, or devices that no cell has. Whether such devices are there is not
+    /// looked at. `isolate` switches on what ports have lost, and takes what is left for known.
+    LostIsolation {
+        /// Who.
+        source: SourceId,
+        /// Its cell.
+        cell: CellId,
+    },
     /// The requests of a device may carry a source-id by configuration space as it is now that was not noted when it arrived, as
     /// after phantom functions were enabled; or the reverse. A noted one is let through. Any other is blocked, unless it is let
     /// through for another device: then this device **reaches the memory of that one's cell**. The device is to be released.
@@ -348,6 +357,9 @@ impl fmt::Display for Difference {
             }
             Self::NotIsolated { source, cell, other, owner } => {
                 write!(f, "nothing isolates {source} of {cell} from {other} of {owner}")
+            }
+            Self::LostIsolation { source, cell } => {
+                write!(f, "what isolated {source} of {cell} from others does so no more")
             }
             Self::OtherSourceId { source, id, noted, owner } => {
                 write!(f, "requests of {source} ")?;

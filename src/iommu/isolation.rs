@@ -5,6 +5,7 @@ use super::error::Error;
 use super::front::Iommu;
 use crate::hal::Hal;
 use crate::pci;
+use crate::topology::Isolation;
 use crate::unit::Unit;
 
 impl<H: Hal> Iommu<'_, H> {
@@ -14,6 +15,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) names them.
     /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment.
+    /// Of a device that configuration space does not show now, as while its link is down, what was noted before is kept.
     ///
     /// The lock on the configuration is taken for the functions of a bus, and for a device, at a time. While a device is reset
     /// as it leaves its cell, the call waits: nobody may look at that device.
@@ -45,12 +47,15 @@ impl<H: Hal> Iommu<'_, H> {
         Ok(())
     }
 
-    /// Notes the group of the n-th device as it is now. False if there is none.
+    /// Notes the group of the n-th device as it is now, if configuration space shows it. False if there is no such device.
     #[inline(never)]
     fn note_group(&self, index: usize) -> Result<bool, Error> {
         let mut config = self.between_resets()?;
         let Some(device) = config.devices.get_mut(index) else { return Ok(false) };
-        device.group = self.topology.group(&self.hal, device.device);
+        let group = self.topology.group(&self.hal, device.device);
+        if group.isolation() != Isolation::Unknown {
+            device.group = group;
+        }
         Ok(true)
     }
 }

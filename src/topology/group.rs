@@ -119,6 +119,12 @@ impl Group {
         other.segment() == self.segment && self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&requester))
     }
 
+    /// True if all that belongs to it belongs to the other, too.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        let is_part = |(first, last): &(u16, u16)| other.ranges.iter().any(|it| it.0 <= *first && *last <= it.1);
+        self.segment == other.segment && self.ranges.iter().all(is_part)
+    }
+
     /// All that belongs to it, as ranges from a first to a last source-id. What is not there is among them, too.
     pub fn ranges(&self) -> impl Iterator<Item = (SourceId, SourceId)> + '_ {
         let source = |requester| SourceId::from_requester(self.segment, requester);

@@ -101,6 +101,57 @@ fn ports_of_each_segment_are_switched_on_by_the_call() {
     }
 }
 
+/// Of a device that configuration space does not show when isolation is switched on again, what was noted is kept: the audit
+/// tells what its port loses later.
+#[test]
+fn an_audit_tells_of_isolation_lost_after_a_link_was_down() {
+    for hidden in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
+        let iommu = enabled(&machine);
+        let cells = devices.map(|device| alone(&iommu, device).unwrap());
+        if hidden {
+            let ids = devices.map(|device| machine.config_read(device, 0));
+            devices.iter().for_each(|device| machine.set_config(*device, 0, u32::MAX));
+            iommu.isolate().unwrap();
+            assert_eq!(differences(&iommu), []);
+            devices.iter().zip(ids).for_each(|(device, id)| machine.set_config(*device, 0, id));
+            assert_eq!(differences(&iommu), []);
+        }
+        for port in [of(2, 0, 0), of(2, 1, 0)] {
+            machine.set_config(port, REGISTERS, ACS.into());
+        }
+        assert!(machine.reaches(devices[0], devices[1]));
+        assert_eq!(differences(&iommu), each_other(devices, cells), "hidden {hidden}");
+    }
+}
+
+/// A device that lost what isolated it may reach those that no cell has: the audit tells, until isolation is back, or known to be
+/// lost.
+#[test]
+fn an_audit_tells_of_a_device_that_reaches_one_without_a_cell() {
+    let machine = machine([UnitConfig::server()]);
+    let [device, neighbour] = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
+    let iommu = enabled(&machine);
+    let cell = alone(&iommu, device).unwrap();
+    assert_eq!(differences(&iommu), []);
+    let ports = [of(2, 0, 0), of(2, 1, 0)];
+    ports.iter().for_each(|port| machine.set_config(*port, REGISTERS, ACS.into()));
+    assert!(machine.reaches(device, neighbour));
+    let lost = Difference::LostIsolation { source: device, cell };
+    assert_eq!(differences(&iommu), [lost]);
+    assert_eq!(lost.to_string(), format!("what isolated {device} of {cell} from others does so no more"));
+    iommu.isolate().unwrap();
+    assert!(!machine.reaches(device, neighbour));
+    assert_eq!(differences(&iommu), []);
+    // One that has none any more.
+    machine.set_config(ports[1], 0x180, 0);
+    assert_eq!(differences(&iommu), [lost]);
+    iommu.isolate().unwrap();
+    assert_eq!(differences(&iommu), []);
+    assert!(shares_group(alone(&iommu, neighbour)));
+}
+
 /// I11: a switch that is plugged in later isolates from the call on; what was refused before is not any more.
 #[test]
 fn ports_that_are_plugged_in_are_switched_on_by_the_call() {

@@ -10,6 +10,7 @@ use cofferdam::{CoherencyPolicy, Sharing};
 use crate::history::History;
 use crate::oracle::{Device, coherency};
 use crate::pages::{Extent, Pages};
+use crate::ports::is_isolation;
 
 /// What a source-id reaches, and whether it is made to snoop.
 type Reached = BTreeMap<SourceId, (Pages, Option<bool>)>;
@@ -24,7 +25,6 @@ impl History<'_> {
         let dark = self.broken.iter().flat_map(|broken| &broken.dark).filter(|dark| **dark).count();
         let unresponsive = differences.iter().filter(|it| matches!(it, Difference::Unresponsive { .. })).count();
         assert_eq!(unresponsive, dark, "units that are not there");
-        let is_isolation = |it: &Difference| matches!(it, Difference::NotIsolated { .. });
         let (isolation, differences): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_isolation);
         self.compare_exposed(&isolation);
         for difference in differences {

@@ -350,7 +350,7 @@ impl Oracle {
     }
 
     /// The devices that nothing isolates from one now.
-    fn peers_of(&self, index: usize) -> BTreeSet<usize> {
+    pub(crate) fn peers_of(&self, index: usize) -> BTreeSet<usize> {
         self.peers.iter().filter(|(one, _)| *one == index).map(|(_, other)| *other).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal as _;
 use cofferdam::iommu::Difference;
 
@@ -70,14 +71,39 @@ impl History<'_> {
     /// Fails unless the audit tells of those, and of no others.
     fn check_exposed(&self) {
         let mut told = Vec::new();
-        let is_about = |difference: &Difference| matches!(difference, Difference::NotIsolated { .. });
-        self.iommu.audit(|difference| told.extend(Some(difference).filter(is_about))).unwrap();
+        self.iommu.audit(|difference| told.extend(Some(difference).filter(is_isolation))).unwrap();
         self.compare_exposed(&told);
     }
 
     pub(crate) fn compare_exposed(&self, told: &[Difference]) {
         let exposed = self.exposed();
+        let (told, lost): (Vec<_>, Vec<_>) = told.iter().partition(|it| matches!(it, Difference::NotIsolated { .. }));
+        self.compare_lost(&lost, &exposed);
         let fits = told.len() == exposed.len() && exposed.iter().all(|one| told.contains(one));
         assert!(fits, "the audit tells that {told:?}, and these reach each other: {exposed:?}");
     }
+
+    /// Fails unless the audit tells of each device that reaches more than was noted, but none of another cell; and of none while
+    /// all ports isolate.
+    fn compare_lost(&self, lost: &[Difference], exposed: &[Difference]) {
+        let is_open = |port: &SourceId| self.machine.config_read(*port, REGISTERS) >> 16 == 0;
+        assert!(
+            lost.is_empty() || express::PORTS.iter().any(is_open),
+            "the audit tells that {lost:?}, and ports isolate"
+        );
+        for (index, device) in self.oracle.devices.iter().enumerate() {
+            let Some(slot) = device.cell else { continue };
+            let expected = Difference::LostIsolation { source: device.id, cell: self.oracle.cell(slot).id };
+            let is_exposed =
+                exposed.iter().any(|it| matches!(it, Difference::NotIsolated { source, .. } if *source == device.id));
+            let reaches_more = !self.oracle.peers_of(index).is_subset(&device.noted);
+            assert!(is_exposed || !reaches_more || lost.contains(&expected), "the audit does not tell: {expected}");
+            assert!(!is_exposed || !lost.contains(&expected), "the audit tells twice: {expected}");
+        }
+    }
+}
+
+/// True of what an audit tells of isolation.
+pub(crate) fn is_isolation(difference: &Difference) -> bool {
+    matches!(difference, Difference::NotIsolated { .. } | Difference::LostIsolation { .. })
 }

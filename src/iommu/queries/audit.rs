@@ -32,8 +32,8 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// that does not snoop, and what a unit still has cached, is not found. Nor is a pointer to another page table that says
     /// the same, since no device reaches anything else by it.
     ///
-    /// Configuration space is held against what was noted of each device when it arrived: what isolates it from devices of other
-    /// cells, the source-ids of its requests, and which memory firmware reserves for it.
+    /// Configuration space is held against what was noted of each device when it arrived, or when [`isolate`](Self::isolate)
+    /// looked again: what isolates it from others, the source-ids of its requests, and which memory firmware reserves for it.
     /// A device that it does not show is not looked at, since nothing is known of it.
     /// Functions that configuration space shows and that no unit serves are reported as well.
     ///

@@ -21,23 +21,27 @@ impl<H: Hal> Auditor<'_, '_, H> {
         }
     }
 
-    /// Tells which devices of other cells nothing isolates from this one any more. One that configuration space did not show
-    /// when it arrived is left out: its cell takes its isolation for granted.
+    /// Tells which devices of other cells nothing isolates from this one any more; or, if there are none, that it has a larger
+    /// group than was noted. Nothing was noted of one that configuration space did not show: its cell takes its isolation from
+    /// those that no cell has for granted.
     #[inline(never)]
     fn isolation(&mut self, device: &Assignment) {
-        if device.group.isolation() == Isolation::Unknown {
-            return;
-        }
         let iommu = self.iommu;
         let group = iommu.topology.group(&iommu.hal, device.device);
+        let is_noted = device.group.isolation() != Isolation::Unknown;
+        let mut is_larger = is_noted && !group.is_within(&device.group);
         let others = self.config.devices.iter().filter(|other| other.cell != device.cell);
         for other in others.filter(|other| group.contains(other.device)) {
+            is_larger = false;
             self.findings.report(Difference::NotIsolated {
                 source: device.device,
                 cell: device.cell,
                 other: other.device,
                 owner: other.cell,
             });
+        }
+        if is_larger {
+            self.findings.report(Difference::LostIsolation { source: device.device, cell: device.cell });
         }
     }
 
