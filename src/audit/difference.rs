@@ -244,6 +244,17 @@ pub enum Difference {
         /// The other cell that has a device with this source-id.
         owner: Option<CellId>,
     },
+    /// Memory of the device's cell, or reserved for the device, lies in a window of a bridge by configuration space as it is now:
+    /// requests of the device to addresses there reach what is behind the bridge, or nothing, **and never a unit**. One such
+    /// window is reported for a device; [`Iommu::windows`](crate::Iommu::windows) has all.
+    InWindow {
+        /// Who.
+        source: SourceId,
+        /// The bridge.
+        bridge: SourceId,
+        /// Where the lowest such memory is mapped.
+        input: IovaRange,
+    },
     /// Memory that firmware reserves for the device was noted and mapped when it arrived, and configuration space as it is now
     /// does not say that it is the device's; or the reverse. A bridge has lost its bus numbers, or has others. What the device
     /// reaches is compared with what was noted.
@@ -367,6 +378,12 @@ impl fmt::Display for Difference {
                 write!(f, " the source-id {id}")?;
                 owner.map_or(Ok(()), |owner| write!(f, ", which {owner} has"))?;
                 f.write_str(if noted { ", which is not theirs any more" } else { ", which was not noted" })
+            }
+            Self::InWindow { source, bridge, input } => {
+                write!(
+                    f,
+                    "{source} has memory at {input}, where its requests pass no unit: a window of {bridge} is there"
+                )
             }
             Self::OtherReserved { source, region, mapped: true } => {
                 write!(

@@ -3,18 +3,22 @@
 
 use super::error::Error;
 use super::front::Iommu;
+use super::state::Config;
+use crate::addr::SourceId;
 use crate::hal::Hal;
+use crate::limits::Full;
 use crate::pci;
-use crate::topology::Isolation;
+use crate::topology::{BridgeWindow, Isolation};
 use crate::unit::Unit;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Switches Access Control Services on in all ports and functions that have them, as [`enable`](Self::enable) does, and
-    /// looks at the group of each assigned device again. To be called whenever ports may have lost them, or new ones are there:
+    /// looks at the group of each assigned device again, and at the windows of bridges that its requests do not pass. To be called whenever ports may have lost them, or new ones are there:
     /// after the machine slept, after a port or a bus was reset, after hot-plug. Bridges have their bus numbers by then.
     ///
     /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) names them.
-    /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment.
+    /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment. Memory that a
+    /// cell maps already stays where it is, in a window or not, and the audit names it; no more is granted there from now on.
     /// Of a device that configuration space does not show now, as while its link is down, what was noted before is kept.
     ///
     /// The lock on the configuration is taken for the functions of a bus, and for a device, at a time. While a device is reset
@@ -23,18 +27,20 @@ impl<H: Hal> Iommu<'_, H> {
     /// # Errors
     ///
     /// [`Error::NotEnabled`]; or a reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`].
-    /// What comes after is as it was then; the call may be repeated.
+    /// What comes after is as it was then; the call may be repeated. [`Error::Full`]: there is no room for the windows of a
+    /// device, which keeps those that were noted before. All else is done.
     pub fn isolate(&self) -> Result<(), Error> {
         for (index, segment) in self.units.iter().map(Unit::segment).enumerate() {
             if self.units.iter().position(|unit| unit.segment() == segment) == Some(index) {
                 (0..=u8::MAX).try_for_each(|bus| self.isolate_bus(segment, bus))?;
             }
         }
-        let mut index = 0;
-        while self.note_group(index)? {
+        let (mut index, mut noted) = (0, Ok(()));
+        while let Some(one) = self.note(index)? {
+            noted = noted.and(one);
             index += 1;
         }
-        Ok(())
+        Ok(noted?)
     }
 
     #[inline(never)]
@@ -47,15 +53,34 @@ impl<H: Hal> Iommu<'_, H> {
         Ok(())
     }
 
-    /// Notes the group of the n-th device as it is now, if configuration space shows it. False if there is no such device.
+    /// Notes the group and the windows of the n-th device as they are now; one that configuration space does not show keeps what
+    /// was noted. `None` if there is no such device.
     #[inline(never)]
-    fn note_group(&self, index: usize) -> Result<bool, Error> {
+    fn note(&self, index: usize) -> Result<Option<Result<(), Full>>, Error> {
         let mut config = self.between_resets()?;
-        let Some(device) = config.devices.get_mut(index) else { return Ok(false) };
-        let group = self.topology.group(&self.hal, device.device);
+        let Some(device) = config.devices.get_mut(index) else { return Ok(None) };
+        let (source, group) = (device.device, self.topology.group(&self.hal, device.device));
+        let mut kept = device.windows;
         if group.isolation() != Isolation::Unknown {
-            device.group = group;
+            (device.group, kept) = (group, 0);
         }
-        Ok(true)
+        let windows = self.windows_now(&mut config, source);
+        if let (Ok(windows), Some(device)) = (&windows, config.devices.get_mut(index)) {
+            device.windows = windows | kept;
+        }
+        Ok(Some(windows.map(drop)))
+    }
+
+    /// Notes the windows of bridges that matter to a device now, beside those that were noted for it: a bit for each.
+    #[inline(never)]
+    fn windows_now(&self, config: &mut Config<'_>, source: SourceId) -> Result<u64, Full> {
+        let (mut mask, mut noted) = (0, Ok(()));
+        BridgeWindow::each(&self.hal, source, &mut |window| {
+            let is_within = |other: BridgeWindow| other.range.contains(window.range);
+            if noted.is_ok() && !config.windows.of(mask).any(is_within) {
+                noted = config.windows.note(&config.devices, window, &mut mask);
+            }
+        });
+        noted.map(|()| mask)
     }
 }

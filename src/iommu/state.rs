@@ -77,6 +77,11 @@ impl<'s> Config<'s> {
         if self.root.is(cell) { Ok(&self.root.staged) } else { Ok(&self.cell(cell)?.staged) }
     }
 
+    /// What a cell has before a change; the root cell, as if there were no other.
+    pub(super) fn committed(&self, cell: CellId) -> Result<&Regions<'s>, Error> {
+        if self.root.is(cell) { Ok(self.root.whole()) } else { Ok(&self.cell(cell)?.regions) }
+    }
+
     /// The list in which edits of a cell's memory are made.
     pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions<'s>, Error> {
         if self.root.is(cell) { Ok(&mut self.root.staged) } else { Ok(&mut self.cells.get_mut(cell)?.staged) }

@@ -2,7 +2,7 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::iommu::{Error, Options, Refusal};
+use cofferdam::iommu::{Difference, Error, Options, Refusal};
 use cofferdam::limits::{Full, Limits};
 use cofferdam::topology::{BridgeWindow, WindowKind};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
@@ -147,6 +147,71 @@ fn a_port_that_redirects_lets_its_devices_have_any_memory() {
     }
     let window = refused(iommu.assign(devices[1], cell).unwrap_err());
     assert_eq!(window.0, Some(devices[1]));
+}
+
+/// A switch that loses its isolation passes on requests to memory that a cell has, or gets: the audit tells. Once isolation is
+/// looked at again, no more is granted there, and what is there can be taken away.
+#[test]
+fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
+    let machine = machine([UnitConfig::server()]);
+    let [device, _] = with_switch(&machine, [Some(ACS), Some(ACS)]);
+    let iommu = enabled(&machine);
+    let cell = cell(&iommu);
+    iommu.assign(device, cell).unwrap();
+    let told = || {
+        let mut all = vec![];
+        iommu.audit(|difference| all.push(difference)).unwrap();
+        all
+    };
+    iommu.map(cell, page(UPSTREAM.0)).unwrap();
+    assert_eq!((windows(&iommu, device), told()), (vec![], vec![]));
+    // A port has none any more.
+    machine.set_config(of(2, 0, 0), 0x184, ACS.into());
+    machine.set_config(of(2, 0, 0), 0x180, 0);
+    let upstream =
+        BridgeWindow { bridge: of(1, 0, 0), kind: WindowKind::Memory, range: range(UPSTREAM.0, 0x1000_0000) };
+    let lost = Difference::LostIsolation { source: device, cell };
+    let within = |at| Difference::InWindow { source: device, bridge: of(1, 0, 0), input: range(at, PAGE) };
+    assert_eq!(told(), [lost, within(UPSTREAM.0)]);
+    let text = format!("{device} has memory at {}, where its requests pass no unit", range(UPSTREAM.0, PAGE));
+    assert!(within(UPSTREAM.0).to_string().starts_with(&text));
+    // Nobody has noted it yet.
+    iommu.map(cell, page(INNER.0)).unwrap();
+    assert_eq!(machine.taken_by(device, INNER.0), Some(of(2, 1, 0)));
+    assert_eq!(told(), [lost, within(UPSTREAM.0)]);
+    iommu.isolate().unwrap();
+    assert_eq!(told(), [within(UPSTREAM.0)]);
+    let error = iommu.map(cell, page(INNER.0 + PAGE)).unwrap_err();
+    assert_eq!(error, Error::Window(upstream));
+    iommu.protect(cell, range(INNER.0, PAGE), Rights::READ).unwrap();
+    assert_eq!(iommu.protect(cell, range(INNER.0, PAGE), RW).map(drop), Err(Error::Window(upstream)));
+    let mut moved = iommu.change();
+    moved.unmap(cell, range(UPSTREAM.0, PAGE)).map(cell, region(UPSTREAM.0, MEMORY + PAGE, PAGE, RW));
+    assert_eq!(moved.commit().map(drop), Err(Error::Window(upstream)));
+    iommu.map(cell, page(UPSTREAM.1 + 1)).unwrap();
+    iommu.unmap(cell, range(UPSTREAM.0, PAGE)).unwrap();
+    assert_eq!(told(), [within(INNER.0)]);
+    iommu.unmap(cell, range(INNER.0, PAGE)).unwrap();
+    assert_eq!(told(), []);
+}
+
+/// Windows for which there is no room are told by the call, and those that were noted stay so.
+#[test]
+fn windows_without_room_leave_those_that_were_noted() {
+    let machine = machine([UnitConfig::server()]);
+    add_windows(&machine);
+    machine.add_bridge(of(0, 3, 0), BridgeKind::Conventional, 201..=201);
+    let iommu = enabled(&machine);
+    let cell = cell(&iommu);
+    [of(5, 31, 0), of(201, 0, 0)].iter().for_each(|device| iommu.assign(*device, cell).map(drop).unwrap());
+    machine.set_windows(of(0, 3, 0), UPSTREAM, CLOSED);
+    let full = Error::Full(Full { what: "windows of bridges", capacity: Limits::DEFAULT.windows });
+    assert_eq!(iommu.isolate(), Err(full));
+    assert_eq!(refused(iommu.map(cell, page(0)).unwrap_err()).1.bridge, of(5, 0, 0));
+    iommu.map(cell, page(UPSTREAM.0)).unwrap();
+    let mut told = vec![];
+    iommu.audit(|difference| told.push(difference)).unwrap();
+    assert!(matches!(told[..], [Difference::InWindow { .. }]), "{told:?}");
 }
 
 #[test]

@@ -33,8 +33,8 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// the same, since no device reaches anything else by it.
     ///
     /// Configuration space is held against what was noted of each device when it arrived, or when [`isolate`](Self::isolate)
-    /// looked again: what isolates it from others, the source-ids of its requests, and which memory firmware reserves for it.
-    /// A device that it does not show is not looked at, since nothing is known of it.
+    /// looked again: what isolates it from others, the source-ids of its requests, windows of bridges where its cell has memory,
+    /// and which memory firmware reserves for it. A device that it does not show is not looked at, since nothing is known of it.
     /// Functions that configuration space shows and that no unit serves are reported as well.
     ///
     /// Waits until no change is under way, then keeps all others out until it is through. It reads each page table once for

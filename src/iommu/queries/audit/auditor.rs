@@ -269,7 +269,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
 
 /// The lowest region of a cell, or of reserved memory, that ends at an input address or above it.
 #[inline(never)]
-fn granted_from(cell: Option<&Cell<'_>>, reserved: Reserved<'_>, at: Iova) -> Option<Region> {
+pub(super) fn granted_from(cell: Option<&Cell<'_>>, reserved: Reserved<'_>, at: Iova) -> Option<Region> {
     let mut lowest = cell.and_then(|cell| cell.regions.from(at));
     for region in reserved.iter().filter(|region| region.input.last() >= at) {
         if lowest.is_none_or(|other| region.input.start() < other.input.start()) {

@@ -1,14 +1,14 @@
 //! What configuration space says of assigned devices now next to what was noted of them.
 #![forbid(unsafe_code)]
 
-use super::auditor::Auditor;
+use super::auditor::{Auditor, granted_from};
 use crate::addr::SourceId;
 use crate::audit::Difference;
 use crate::cell::Reserved;
 use crate::hal::Hal;
 use crate::iommu::state::Assignment;
 use crate::pci;
-use crate::topology::{Isolation, Requesters};
+use crate::topology::{BridgeWindow, Isolation, Requesters};
 
 impl<H: Hal> Auditor<'_, '_, H> {
     /// Goes through all devices of cells.
@@ -17,6 +17,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         for device in &self.config.devices {
             self.isolation(device);
             self.source_ids(device);
+            self.windows(device);
             self.reserved(device);
         }
     }
@@ -69,6 +70,24 @@ impl<H: Hal> Auditor<'_, '_, H> {
         };
         let owner = self.config.devices.iter().find(has).map(|other| other.cell);
         self.findings.report(Difference::OtherSourceId { source: device.device, id, noted, owner });
+    }
+
+    /// Tells of memory of the device's cell, or reserved for the device, that lies in a window of a bridge now.
+    #[inline(never)]
+    fn windows(&mut self, device: &Assignment) {
+        let (iommu, source) = (self.iommu, device.device);
+        let (cell, reserved) = (self.config.cell(device.cell).ok(), iommu.reserved(device.reserved));
+        let mut found = None;
+        BridgeWindow::each(&iommu.hal, source, &mut |window| {
+            if found.is_none() {
+                let region = granted_from(cell, reserved, window.range.start());
+                let inputs = region.map(|region| region.input).filter(|input| input.overlaps(window.range));
+                found = inputs.map(|input| (window.bridge, input));
+            }
+        });
+        if let Some((bridge, input)) = found {
+            self.findings.report(Difference::InWindow { source, bridge, input });
+        }
     }
 
     /// Tells of reserved memory that is another now than what was noted when the device arrived, and mapped.
