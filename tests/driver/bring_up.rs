@@ -12,7 +12,7 @@ use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
-use cofferdam_support::tables::of_machine;
+use cofferdam_support::tables::{dmar, endpoint, of_machine};
 use cofferdam_support::watched::{Call, Watched};
 
 #[test]
@@ -396,4 +396,19 @@ fn a_handle_from_before_a_failed_probe_names_no_later_cell() {
     iommu.probe_acpi(memory(&limits).leak(), &limits, &table, |_| ()).unwrap();
     let late = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     assert_ne!(early, Ok(late), "it belongs to a front that knew of no unit");
+}
+
+/// Firmware names two units, at one base: one of them is left, and what it does not serve is blocked.
+#[test]
+fn two_units_at_one_base_are_one() {
+    let machine = machine([UnitConfig::server()]);
+    let base = machine.windows()[0].base.as_u64();
+    let table = dmar().set(37, 0).drhd(0, 0, base, &[endpoint(3, 0)]).drhd(1, 0, base, &[]).table();
+    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    iommu.enable().unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
+    [3, 4].iter().for_each(|device| iommu.assign(function(0, *device), cell).map(drop).unwrap());
+    assert_eq!([3, 4, 5].map(|device| write(&machine, function(0, device), 0, 1)), [true, true, false]);
+    assert!(crate::audit::audit(&iommu).is_empty() && states(&iommu).len() == 1);
 }

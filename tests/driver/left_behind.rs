@@ -1,14 +1,18 @@
 //! What a change that failed leaves behind: a flush that its unit needs, memory that devices may still reach, devices that stay;
 //! and how that ends.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::error::UnitError;
-use cofferdam::iommu::{Edit, Error};
+use cofferdam::iommu::{Edit, Error, Options};
 use cofferdam::{CellId, Coherency};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::{Call, Watched};
 
 use crate::audit::assert_nothing_differs;
 
@@ -210,5 +214,61 @@ fn a_unit_that_was_forgotten_is_not_back_by_itself() {
     iommu.assign(device, cell).unwrap();
     assert!(write(&machine, device, INPUT, 1));
     assert_nothing_differs(&iommu, "the unit is back");
+    machine.abandon();
+}
+
+/// A flush fails once, in the grant, and the next one is confirmed: nothing is left of the grant.
+#[test]
+fn nothing_is_left_of_a_grant_that_failed_once() {
+    for mended in 0..4 {
+        let machine = machine([UnitConfig::server().caching_mode(true)]);
+        let (card, disk) = (function(0, 2), function(0, 1));
+        let left = AtomicU32::new(u32::MAX);
+        let before = |call: Call, machine: &Machine| {
+            if call == Call::Pause {
+                let _ = write(machine, card, INPUT, 1);
+                if left.load(Ordering::Relaxed) != u32::MAX && left.fetch_sub(1, Ordering::Relaxed) == 0 {
+                    machine.mend_unit(0);
+                    left.store(u32::MAX, Ordering::Relaxed);
+                }
+            }
+        };
+        let hal = Watched { machine: &machine, before };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), disk);
+        iommu.assign(function(0, 9), other).unwrap();
+        machine.break_unit(0, Defect::QueueErrorAfter(0));
+        left.store(mended, Ordering::Relaxed);
+        let mut change = iommu.change();
+        change.map(cell, region(INPUT, MEMORY, PAGE, RW)).assign(card, cell);
+        let failed = change.commit();
+        left.store(u32::MAX, Ordering::Relaxed);
+        machine.mend_unit(0);
+        let mapped = iommu.map(other, region(INPUT + PAGE, MEMORY, PAGE, RW));
+        let both = (write(&machine, card, INPUT, 2), write(&machine, disk, INPUT + PAGE, 3));
+        machine.abandon();
+        assert_ne!(both, (true, true), "{mended}: {failed:?} {mapped:?}");
+    }
+}
+
+/// The root cell's device, which a change that failed has let into another cell and taken back.
+#[test]
+fn a_card_of_the_root_cell_that_is_taken_back_is_nobodys() {
+    let unit = UnitConfig::server().caching_mode(true);
+    let machine = machine([unit.clone().serving(&[1]), unit]);
+    let iommu = enabled_front(&machine, &of_machine(&machine, &[&[1]]).table(), Options::default());
+    let (card, broken) = (function(0, 2), function(1, 2));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 4 * LARGE, RW)).unwrap();
+    iommu.assign(card, root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    machine.break_unit(0, Defect::QueueDead);
+    let mut change = iommu.change();
+    change.map(cell, region(INPUT, MEMORY, PAGE, RW)).assign(card, cell).assign(broken, cell);
+    change.commit().unwrap_err();
+    assert!(!write(&machine, card, INPUT, 1) && !write(&machine, card, MEMORY, 1));
+    let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert!(iommu.map(other, region(INPUT, MEMORY, PAGE, RW)).is_err(), "a unit is dead that was to grant it");
     machine.abandon();
 }

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod access_control;
-mod attack;
 mod audit;
 mod between;
 mod bring_up;
@@ -14,6 +13,7 @@ mod cells;
 mod changes;
 mod config_reads;
 mod device_tlb;
+mod device_tlb_resets;
 mod differences;
 mod events_in_time;
 mod failures;

@@ -3,7 +3,7 @@
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::iommu::{Error, Options, Owner, Refusal};
 use cofferdam::{CellConfig, CellId};
-use cofferdam_model::{BridgeKind, Machine, UnitConfig};
+use cofferdam_model::{BridgeKind, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -348,4 +348,23 @@ fn the_root_cell_loses_what_is_reserved_for_an_alias() {
     let said = audit(&iommu);
     machine.abandon();
     assert_ne!(both, (true, true), "{assigned:?} {said:?}");
+}
+
+/// Reserved memory that is withheld for another cell is given to no device.
+#[test]
+fn reserved_memory_that_is_withheld_is_given_to_no_device() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let table = of_machine(&machine, &[&[1]]).rmrr(0, RESERVED, RESERVED + 0xfff, &[endpoint(3, 0)]).table();
+    let iommu = enabled_front(&machine, &table, Options::default());
+    let (card, named) = (function(1, 2), function(0, 3));
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(RESERVED, RESERVED, PAGE, RW)).unwrap();
+    iommu.assign(card, root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert!(write(&machine, card, RESERVED, 1));
+    machine.break_unit(0, Defect::QueueDead);
+    let tries = [iommu.assign(named, cell), iommu.assign(named, cell), iommu.assign(named, root)];
+    let both = (write(&machine, card, RESERVED, 2), write(&machine, named, RESERVED, 3));
+    machine.abandon();
+    assert_ne!(both, (true, true), "{tries:?}");
 }

@@ -68,12 +68,17 @@ impl Config<'_> {
     }
 
     fn obstacle(&self, turn: &Turn, is_concerned: impl Fn(CellId) -> bool) -> Option<Obstacle> {
-        let mut concerned = self.cells.iter().filter(|(id, _)| is_concerned(*id));
-        if let Some((id, _)) = concerned.clone().find(|(_, cell)| cell.busy) {
-            return Some(Obstacle::Change(id));
-        }
         let is_others = |cell: &Cell<'_>| turn.let_go_first < COURTESY && turn.is_behind(cell.awaited_by);
-        concerned.find(|(_, cell)| is_others(cell)).map(|(id, _)| Obstacle::Turn(id))
+        let mut others = None;
+        for (id, cell) in self.cells.iter().filter(|(id, _)| is_concerned(*id)) {
+            if cell.busy {
+                return Some(Obstacle::Change(id));
+            }
+            if others.is_none() && is_others(cell) {
+                others = Some(Obstacle::Turn(id));
+            }
+        }
+        others
     }
 
     /// Ends a wait without what was waited for.
