@@ -41,7 +41,8 @@ fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Op
     let leads = |bridge: &Bridge| (bridge.secondary..=bridge.subordinate).contains(&behind);
     let devices = |shown| header::devices_on(segment, bus).filter(move |first| is_there(config, *first) == shown);
     let bridges = |shown| {
-        devices(shown).flat_map(|first| header::functions_of(config, first)).filter_map(|it| bridge(config, it))
+        let functions = devices(shown).flat_map(move |first| header::functions_if(config, first, shown));
+        functions.filter_map(|it| bridge(config, it))
     };
     let mut has_bridges = bus == 0;
     let found = bridges(true).inspect(|_| has_bridges = true).find(leads);

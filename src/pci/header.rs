@@ -50,7 +50,16 @@ pub(crate) fn is_any_bridge(config: &impl ConfigSpace, function: SourceId) -> bo
 /// The functions that a device may have, by its first: it alone, or eight, if it says that there are others, or does not answer.
 /// Firmware or a hypervisor may hide the first function and leave others (PCI 3.0, section 3.2.2.3.4, has every device with it).
 pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl Iterator<Item = SourceId> {
-    let is_alone = is_there(config, first) && config.read(first, TYPE) & HAS_OTHERS == 0;
+    functions_if(config, first, is_there(config, first))
+}
+
+/// The same where it is known whether the first of them `answers`.
+pub(super) fn functions_if(
+    config: &impl ConfigSpace,
+    first: SourceId,
+    answers: bool,
+) -> impl Iterator<Item = SourceId> {
+    let is_alone = answers && config.read(first, TYPE) & HAS_OTHERS == 0;
     let count = if is_alone { 1 } else { 8 };
     (0..count).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
 }
