@@ -4,6 +4,7 @@ use super::error::Error;
 use super::front::Iommu;
 use super::state::{behind, stays_in_use};
 use crate::contract::UnitState;
+use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::topology::UnitIndex;
 
@@ -29,8 +30,12 @@ impl<H: Hal> Iommu<'_, H> {
         let (unit, index) = found;
         let UnitState::Failed { error, .. } = unit.state(&self.hal) else { return Err(Error::InService(window)) };
         let config = &mut *self.between_changes()?;
-        // It may be back in a moment, as if nothing had been.
-        unit.give_up(error);
+        // It may be back in a moment, as if nothing had been, or find the frames that it lacked.
+        unit.give_up(if matches!(error, UnitError::NoFrame { .. }) {
+            UnitError::Failed { unit: window }
+        } else {
+            error
+        });
         // Their entries go first: a unit that is reset is switched on again with the tables that it has.
         if let Some((unit, flush)) = config.flushes.of(&self.units, index) {
             for device in behind(&config.devices, index) {

@@ -3,18 +3,17 @@
 
 use super::error::Error;
 use super::front::Iommu;
-use super::state::Config;
-use crate::addr::SourceId;
 use crate::hal::Hal;
 use crate::limits::Full;
 use crate::pci;
-use crate::topology::{BridgeWindow, Isolation};
+use crate::topology::Isolation;
 use crate::unit::Unit;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Switches Access Control Services on in all ports and functions that have them, as [`enable`](Self::enable) does, and
-    /// looks at the group of each assigned device again, and at the windows of bridges that its requests do not pass. To be called whenever ports may have lost them, or new ones are there:
-    /// after the machine slept, after a port or a bus was reset, after hot-plug. Bridges have their bus numbers by then.
+    /// looks again at the group of each assigned device, and at the windows of bridges where its requests pass no unit. To be
+    /// called whenever ports may have lost them, or new ones are there: after the machine slept, after a port or a bus was reset,
+    /// after hot-plug. Bridges have their bus numbers by then.
     ///
     /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) names them.
     /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment. Memory that a
@@ -64,23 +63,10 @@ impl<H: Hal> Iommu<'_, H> {
         if group.isolation() != Isolation::Unknown {
             (device.group, kept) = (group, 0);
         }
-        let windows = self.windows_now(&mut config, source);
+        let windows = config.note_windows(&self.hal, source);
         if let (Ok(windows), Some(device)) = (&windows, config.devices.get_mut(index)) {
             device.windows = windows | kept;
         }
         Ok(Some(windows.map(drop)))
-    }
-
-    /// Notes the windows of bridges that matter to a device now, beside those that were noted for it: a bit for each.
-    #[inline(never)]
-    fn windows_now(&self, config: &mut Config<'_>, source: SourceId) -> Result<u64, Full> {
-        let (mut mask, mut noted) = (0, Ok(()));
-        BridgeWindow::each(&self.hal, source, &mut |window| {
-            let is_within = |other: BridgeWindow| other.range.contains(window.range);
-            if noted.is_ok() && !config.windows.of(mask).any(is_within) {
-                noted = config.windows.note(&config.devices, window, &mut mask);
-            }
-        });
-        noted.map(|()| mask)
     }
 }

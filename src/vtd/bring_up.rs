@@ -39,8 +39,12 @@ impl VtdUnit {
     ///
     /// # Errors
     ///
-    /// The unit cannot be used, failed before, or found no frame.
+    /// The unit cannot be used, failed before, or found no frame. Or it has no tables although it was to be switched on before:
+    /// that has to be repeated.
     pub(crate) fn prepare(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        if self.invalidator.is_some() && self.tables.is_none() {
+            return Err(UnitError::Failed { unit: self.window });
+        }
         self.forgive_lack_of_frames()?;
         let result = self.check_usable().and_then(|()| self.root_table(hal).map(drop));
         self.guard(result)
@@ -228,7 +232,11 @@ impl VtdUnit {
     /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
     /// never given back, and it is out of service.
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.notice_reset(hal);
+        self.unusable.map_or(Ok(()), Err)?;
+        let uses_nothing = self.uses_nothing(hal);
+        if self.guard(uses_nothing)? {
+            self.notice_reset(hal);
+        }
         self.forgive_lack_of_frames()?;
         let result = self.switch_off(hal);
         self.guard_present(hal, result)
@@ -236,7 +244,10 @@ impl VtdUnit {
 
     fn switch_off(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         let registers = self.registers(hal);
-        if self.blocking {
+        // What is on is switched off, whoever did that since, and whatever else the registers have lost.
+        let status = registers.status()?;
+        let (met, has_queue) = (self.invalidator.is_some(), matches!(self.invalidator, Some(Invalidator::Queue(_))));
+        if self.blocking || met && status.is_set(GSTS::TES) {
             self.set_fault_event(hal, None)?;
             if self.found_protected {
                 protected::switch(&registers, true, self.config.timeout_ns)?;
@@ -244,12 +255,14 @@ impl VtdUnit {
             self.command(hal, Command::TRANSLATION_OFF)?;
             (self.blocking, self.on) = (false, false);
         }
-        if let Some(Invalidator::Queue(queue)) = self.invalidator.as_ref().filter(|_| self.queue_on) {
-            // R14: the last that was done is a wait.
-            queue.wait_for_all(&registers, self.config.timeout_ns)?;
+        if has_queue && status.is_set(GSTS::QIES) {
+            if let Some(queue) = self.queue().filter(|_| self.queue_on) {
+                // R14: the last that was done is a wait.
+                queue.wait_for_all(&registers, self.config.timeout_ns)?;
+            }
             Queue::stop(&registers, self.config.timeout_ns)?;
-            self.queue_on = false;
         }
+        self.queue_on = false;
         self.met = false;
         *self.event.get_mut() = None;
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {

@@ -200,6 +200,15 @@ impl VtdUnit {
         }
     }
 
+    /// True if the unit, by its registers, walks no table and fetches nothing from a queue, and does not know of the driver's
+    /// tables: it was reset as a whole. One register that does not show what it did is no reset.
+    pub(super) fn uses_nothing(&self, hal: &impl Hal) -> Result<bool, UnitError> {
+        let registers = self.registers(hal);
+        let status = registers.status()?;
+        let is_on = status.is_set(GSTS::TES) || status.is_set(GSTS::QIES);
+        Ok(!is_on && (self.root_set == 0 || registers.rtaddr().get() != self.root_set))
+    }
+
     pub(super) fn forgive(&mut self) {
         *self.failure.get_mut() = None;
         *self.failed.get_mut() = false;
@@ -233,9 +242,12 @@ impl VtdUnit {
         result
     }
 
-    /// Notes why the unit takes no change any more, unless it failed before.
+    /// Notes why the unit takes no change any more, unless it failed before for good.
     pub(crate) fn give_up(&self, error: UnitError) {
-        self.failure.lock().get_or_insert(error);
+        let mut failure = self.failure.lock();
+        if failure.is_none_or(|before| matches!(before, UnitError::NoFrame { .. })) {
+            *failure = Some(error);
+        }
         self.failed.store(true, Ordering::Release);
     }
 

@@ -272,3 +272,22 @@ fn a_card_of_the_root_cell_that_is_taken_back_is_nobodys() {
     assert!(iommu.map(other, region(INPUT, MEMORY, PAGE, RW)).is_err(), "a unit is dead that was to grant it");
     machine.abandon();
 }
+
+/// A unit that was given up takes no device until it is reset and switched on again, whatever it failed for.
+#[test]
+fn a_unit_that_was_given_up_is_not_prepared_again() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[]).unwrap();
+    iommu.prepare().unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
+    machine.allow_allocations(Some(0));
+    iommu.enable().unwrap_err();
+    machine.allow_allocations(None);
+    // SAFETY: the device does nothing any more in this test.
+    unsafe { iommu.forget_unit(machine.windows()[0]) }.unwrap();
+    let prepared = iommu.prepare();
+    let assigned = iommu.assign(function(0, 4), cell).map(drop);
+    let state = states(&iommu);
+    machine.abandon();
+    assert!(assigned.is_err(), "{prepared:?}, {assigned:?}, {state:?}");
+}

@@ -21,6 +21,7 @@ mod faults;
 mod flipped_bits;
 mod gone;
 mod groups;
+mod handed_back;
 mod known_faults;
 mod left_behind;
 mod lost_parts;

@@ -294,3 +294,26 @@ fn a_unit_that_fails_keeps_its_devices_listed() {
     iommu.release(function(0, 3)).unwrap();
     machine.abandon();
 }
+
+/// A unit that found a frame for its queue and none for its root table: once `prepare` says that it is ready, it takes devices.
+#[test]
+fn a_unit_that_is_said_to_be_ready_takes_devices() {
+    for allowed in 0..8 {
+        let machine = machine([UnitConfig::client()]);
+        let mut iommu = discover(&machine, &[]).unwrap();
+        machine.allow_allocations(Some(allowed));
+        let enabled = iommu.enable().map(drop);
+        machine.allow_allocations(None);
+        let prepared = iommu.prepare();
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let assigned = iommu.assign(function(0, 3), cell).map(drop);
+        assert!(
+            prepared.is_err() || assigned.is_ok(),
+            "{allowed} frames: enable {enabled:?}, prepare {prepared:?}, assign {assigned:?}"
+        );
+        iommu.enable().unwrap();
+        iommu.destroy_cell(cell).unwrap();
+        iommu.disable().unwrap();
+        assert_eq!(machine.frames_in_use(), 0);
+    }
+}

@@ -110,3 +110,24 @@ fn a_wait_that_fails_leaves_the_queue() {
     assert_eq!(pauses(|| iommu.map(cell, more).map(drop).unwrap()), 0);
     assert!(machine.violations().is_empty());
 }
+
+/// A call whose time is over before it has let another go first often enough: no cell is in a change, and none is said to be.
+#[test]
+fn no_call_fails_for_a_change_that_nobody_makes() {
+    let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let options = Options { timeout_ns: 5_000, ..Options::DEFAULT };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
+    let cell = cell_with(&iommu, region(0, MEMORY, 4 * PAGE, RW), function(0, 3));
+    let there = |page: u64| region(page * PAGE, MEMORY + page * PAGE, PAGE, RW);
+    let mut result = None;
+    thread::scope(|scope| {
+        let first = stop.halt(scope, || iommu.unmap(cell, range(0, PAGE)));
+        let away = stop.halt(scope, || iommu.map(cell, there(8)));
+        first().unwrap();
+        // Every change has ended, and the CPU of the one that waits is away.
+        result = Some(iommu.map(cell, there(9)).map(drop));
+        let _ = away();
+    });
+    assert_eq!(result, Some(Ok(())));
+}

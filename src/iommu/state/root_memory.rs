@@ -11,14 +11,15 @@ use crate::topology::ReservedMemory;
 impl Config<'_> {
     /// The root cell, if this edit of another cell may change what it has.
     ///
-    /// `has_reserved` says whether firmware reserves memory for a device, or for one that shares a source-id with it.
-    pub(in crate::iommu) fn root_behind(&self, edit: &Edit, has_reserved: impl Fn(SourceId) -> bool) -> Option<CellId> {
+    /// `is_let_to_reserved` says whether firmware reserves memory for a device that it assigns, or for one that shares a source-id
+    /// with it.
+    pub(in crate::iommu) fn root_behind(&self, edit: &Edit, is_let_to_reserved: bool) -> Option<CellId> {
         let root = self.root.cell()?;
         let is_its = |device| self.devices.iter().any(|other| other.cell == root && other.device == device);
         let has_noted = |device| self.devices.iter().any(|other| other.reserved != 0 && other.device == device);
         let concerned = match *edit {
             Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
-            Edit::Assign(device, ..) => is_its(device) || has_noted(device) || has_reserved(device),
+            Edit::Assign(device, ..) => is_let_to_reserved || is_its(device) || has_noted(device),
             Edit::Release(device) => has_noted(device),
             Edit::MapShared(..) | Edit::Protect(..) => false,
         };

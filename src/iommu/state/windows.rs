@@ -1,7 +1,9 @@
 //! Windows of bridges that matter to the devices of cells.
 #![forbid(unsafe_code)]
 
-use super::Assignment;
+use super::{Assignment, Config};
+use crate::addr::SourceId;
+use crate::hal::Hal;
 use crate::limits::{Full, List};
 use crate::topology::BridgeWindow;
 
@@ -49,5 +51,20 @@ impl<'s> Windows<'s> {
     /// Those of a mask.
     pub(in crate::iommu) fn of(&self, mask: u64) -> impl Iterator<Item = BridgeWindow> + Clone + '_ {
         self.places.iter().enumerate().filter(move |(index, _)| mask >> index & 1 == 1).map(|(_, window)| *window)
+    }
+}
+
+impl Config<'_> {
+    /// Notes the windows of bridges where a device's requests pass no unit, as configuration space has them now: a bit for each.
+    #[inline(never)]
+    pub(in crate::iommu) fn note_windows(&mut self, hal: &impl Hal, source: SourceId) -> Result<u64, Full> {
+        let (mut mask, mut noted) = (0, Ok(()));
+        BridgeWindow::each(hal, source, &mut |window| {
+            let is_within = |other: BridgeWindow| other.range.contains(window.range);
+            if noted.is_ok() && !self.windows.of(mask).any(is_within) {
+                noted = self.windows.note(&self.devices, window, &mut mask);
+            }
+        });
+        noted.map(|()| mask)
     }
 }

@@ -7,7 +7,6 @@ use lock_api::MutexGuard;
 use super::outcomes::Outcomes;
 use super::turn::Turn;
 use super::work::Work;
-use crate::addr::SourceId;
 use crate::cell::{CellConfig, Reserved};
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
@@ -43,9 +42,14 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             if looks {
                 config.check_resets()?;
             }
-            let mask = |device| Reserved::mask_of(&front.topology, &front.hal, device, &CellConfig::DEFAULT);
-            let has_reserved = |device| mask(device) != 0;
-            let scope = config.scope_of(edits, has_reserved)?;
+            let mut scope = CellSet::NONE;
+            for edit in edits {
+                config.add_scope_of(
+                    edit,
+                    config.root.cell().is_some() && front.is_let_to_reserved(edit),
+                    &mut scope,
+                )?;
+            }
             config.check_at_rest(turn, |cell| scope.has(cell))?;
             let mut change = Self { front, work, config, scope };
             change.work.outcomes.clear();
@@ -113,6 +117,12 @@ impl<'s, H: Hal> Iommu<'s, H> {
         })
     }
 
+    /// True if an edit lets a device to memory that firmware reserves for it, or for one that shares a source-id with it.
+    fn is_let_to_reserved(&self, edit: &Edit) -> bool {
+        let Edit::Assign(device, ..) = *edit else { return false };
+        Reserved::mask_of(&self.topology, &self.hal, device, &CellConfig::DEFAULT) != 0
+    }
+
     /// What `ready` has once the other changes have ended that it names.
     fn wait_for<R>(&self, mut ready: impl FnMut(&mut Turn) -> Result<R, Error>) -> Result<R, Error> {
         let mut turn = Turn::default();
@@ -120,6 +130,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
         let mut deadline: Option<Deadline> = None;
         loop {
             let late = deadline.as_mut().is_some_and(|deadline| deadline.passed(self.hal.now_ns()).is_some());
+            if late {
+                turn.let_nobody_first();
+            }
             let result = ready(&mut turn);
             if late || !matches!(result, Err(Error::InChange { .. })) {
                 if result.is_err() && turn.is_waiting() {
@@ -140,20 +153,17 @@ impl Config<'_> {
         reset.map_or(Ok(()), |device| Err(Error::InChange { cell: Some(device.cell) }))
     }
 
-    /// The cells that edits are about: those that they name, that of a device to be released, and the root cell if that may
+    /// Adds the cells that an edit is about: the one that it names, that of a device to be released, and the root cell if that may
     /// lose something or get it back.
-    fn scope_of(&self, edits: &[Edit], has_reserved: impl Fn(SourceId) -> bool) -> Result<CellSet, Error> {
-        let mut scope = CellSet::NONE;
-        for edit in edits {
-            let cell = match *edit {
-                Edit::Release(device) => self.devices.iter().find(|it| it.device == device).map(|it| it.cell),
-                _ => edit.cell(),
-            };
-            for id in cell.into_iter().chain(self.root_behind(edit, &has_reserved)) {
-                self.cell(id)?;
-                scope.add(id);
-            }
+    fn add_scope_of(&self, edit: &Edit, is_let_to_reserved: bool, scope: &mut CellSet) -> Result<(), Error> {
+        let cell = match *edit {
+            Edit::Release(device) => self.devices.iter().find(|it| it.device == device).map(|it| it.cell),
+            _ => edit.cell(),
+        };
+        for id in cell.into_iter().chain(self.root_behind(edit, is_let_to_reserved)) {
+            self.cell(id)?;
+            scope.add(id);
         }
-        Ok(scope)
+        Ok(())
     }
 }

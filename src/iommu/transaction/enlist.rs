@@ -13,7 +13,7 @@ use crate::iommu::rules;
 use crate::iommu::state::{Assignment, Stay};
 use crate::limits::Full;
 use crate::pci::{Ats, Reset};
-use crate::topology::{BridgeWindow, Group, MAX_REQUESTERS, Requesters, UnitIndex};
+use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Lists a device as one that arrives, if the cell may have it, as far as the device alone is concerned.
@@ -121,17 +121,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Notes the windows of bridges that matter to the device that was listed last.
     #[inline(never)]
     pub(super) fn note_windows(&mut self, device: SourceId) -> Result<(), Error> {
-        let (front, config) = (self.front, &mut *self.config);
-        let (mut mask, mut noted) = (0, Ok(()));
-        BridgeWindow::each(&front.hal, device, &mut |window| {
-            let is_within = |other: BridgeWindow| other.range.contains(window.range);
-            if noted.is_ok() && !config.windows.of(mask).any(is_within) {
-                noted = config.windows.note(&config.devices, window, &mut mask);
-            }
-        });
-        if let Some(listed) = config.devices.last_mut() {
-            listed.windows = mask;
+        let windows = self.config.note_windows(&self.front.hal, device)?;
+        if let Some(listed) = self.config.devices.last_mut() {
+            listed.windows = windows;
         }
-        Ok(noted?)
+        Ok(())
     }
 }

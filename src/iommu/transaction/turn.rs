@@ -23,6 +23,11 @@ impl Turn {
         self.number != 0
     }
 
+    /// Lets no other go first any more: the call fails for changes alone, and not for a turn.
+    pub(super) fn let_nobody_first(&mut self) {
+        self.let_go_first = COURTESY;
+    }
+
     /// True if a cell is first for a call that has waited longer.
     fn is_behind(&self, awaited_by: u64) -> bool {
         awaited_by != 0 && (self.number == 0 || awaited_by < self.number)
