@@ -37,16 +37,28 @@ pub(crate) fn bridges_above(config: &impl ConfigSpace, segment: u16, bus: u8) ->
 ///
 /// Many buses are looked through, most of them empty. So devices whose function 0 is hidden are looked at only on bus 0 and where
 /// there are bridges, if no other bridge leads there.
+#[inline(never)]
 fn bridge_to(config: &impl ConfigSpace, segment: u16, bus: u8, behind: u8) -> Option<Bridge> {
-    let leads = |bridge: &Bridge| (bridge.secondary..=bridge.subordinate).contains(&behind);
-    let devices = |shown| header::devices_on(segment, bus).filter(move |first| is_there(config, *first) == shown);
-    let bridges = |shown| {
-        let functions = devices(shown).flat_map(move |first| header::functions_if(config, first, shown));
-        functions.filter_map(|it| bridge(config, it))
-    };
+    // Loops, since the adapters of iterators take three times the stack.
     let mut has_bridges = bus == 0;
-    let found = bridges(true).inspect(|_| has_bridges = true).find(leads);
-    found.or_else(|| if has_bridges { bridges(false).find(leads) } else { None })
+    for shown in [true, false] {
+        if !shown && !has_bridges {
+            break;
+        }
+        for first in header::devices_on(segment, bus) {
+            if is_there(config, first) != shown {
+                continue;
+            }
+            for function in header::functions_if(config, first, shown) {
+                let Some(bridge) = bridge(config, function) else { continue };
+                has_bridges = true;
+                if (bridge.secondary..=bridge.subordinate).contains(&behind) {
+                    return Some(bridge);
+                }
+            }
+        }
+    }
+    None
 }
 
 /// All bridges on `bus`.
