@@ -246,8 +246,8 @@ impl VtdUnit {
         let registers = self.registers(hal);
         // What is on is switched off, whoever did that since, and whatever else the registers have lost.
         let status = registers.status()?;
-        let (met, has_queue) = (self.invalidator.is_some(), matches!(self.invalidator, Some(Invalidator::Queue(_))));
-        if self.blocking || met && status.is_set(GSTS::TES) {
+        let was_started = self.invalidator.is_some();
+        if self.blocking || was_started && status.is_set(GSTS::TES) {
             self.set_fault_event(hal, None)?;
             if self.found_protected {
                 protected::switch(&registers, true, self.config.timeout_ns)?;
@@ -255,8 +255,8 @@ impl VtdUnit {
             self.command(hal, Command::TRANSLATION_OFF)?;
             (self.blocking, self.on) = (false, false);
         }
-        if has_queue && status.is_set(GSTS::QIES) {
-            if let Some(queue) = self.queue().filter(|_| self.queue_on) {
+        if let Some(queue) = self.queue().filter(|_| status.is_set(GSTS::QIES)) {
+            if self.queue_on {
                 // R14: the last that was done is a wait.
                 queue.wait_for_all(&registers, self.config.timeout_ns)?;
             }
@@ -267,12 +267,12 @@ impl VtdUnit {
         *self.event.get_mut() = None;
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
             for frame in queue.into_frames() {
-                // SAFETY: the unit has confirmed that its queue is off, and that it has done all that was in it.
+                // SAFETY: the unit shows that its queue is off, and had done all that was in it if it was the driver's to the end.
                 unsafe { frame.free(hal) };
             }
         }
         if let Some(tables) = self.tables.take() {
-            // SAFETY: the unit has confirmed that it does not translate, or never learned of them.
+            // SAFETY: the unit shows that it does not translate, or never learned of them.
             unsafe { tables.free(hal) };
         }
         *self.repeated.get_mut() = *self.failed_flushes.get_mut();

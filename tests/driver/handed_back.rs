@@ -7,6 +7,7 @@ use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
 const MEMORY: u64 = 0x6000_0000;
+const GCMD: u32 = 0x18;
 const GSTS: u32 = 0x1c;
 const RTADDR: u32 = 0x20;
 const TES: u32 = 1 << 31;
@@ -101,12 +102,12 @@ fn disable_after_a_sleep_state_switches_firmware_off() {
     let mut iommu = enabled(&machine);
     let (window, root) = (machine.windows()[0], machine.allocate(0).unwrap().as_u64());
     machine.reset_unit(0);
-    // SAFETY: as above. This is firmware: its root table, in which nothing is present, and translation.
-    unsafe {
-        machine.write64(window, RTADDR, root);
-        machine.write32(window, 0x18, RTPS);
-        machine.pass(100_000);
-        machine.write32(window, 0x18, TES);
+    // This is firmware: its root table, in which nothing is present, and translation.
+    // SAFETY: as above.
+    unsafe { machine.write64(window, RTADDR, root) };
+    for command in [RTPS, TES] {
+        // SAFETY: as above.
+        unsafe { machine.write32(window, GCMD, command) };
         machine.pass(100_000);
     }
     assert!(status(&machine, 0) & TES != 0 && !write(&machine, function(0, 3), MEMORY, 1));
