@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use super::front::Iommu;
+use super::state::Config;
 use crate::hal::Hal;
 use crate::limits::Full;
 use crate::pci;
@@ -63,7 +64,8 @@ impl<H: Hal> Iommu<'_, H> {
         if group.isolation() != Isolation::Unknown {
             (device.group, kept) = (group, 0);
         }
-        let windows = config.note_windows(&self.hal, source);
+        let Config { windows, devices, .. } = &mut *config;
+        let windows = windows.note_all(&self.hal, devices, source);
         if let (Ok(windows), Some(device)) = (&windows, config.devices.get_mut(index)) {
             device.windows = windows | kept;
         }

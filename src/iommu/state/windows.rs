@@ -1,7 +1,7 @@
 //! Windows of bridges that matter to the devices of cells.
 #![forbid(unsafe_code)]
 
-use super::{Assignment, Config};
+use super::Assignment;
 use crate::addr::SourceId;
 use crate::hal::Hal;
 use crate::limits::{Full, List};
@@ -25,12 +25,7 @@ impl<'s> Windows<'s> {
 
     /// Notes a window that matters to a device that arrives and has noted those of `mask` already, in a place that no device
     /// uses: adds its bit to the mask.
-    pub(in crate::iommu) fn note(
-        &mut self,
-        devices: &[Assignment],
-        window: BridgeWindow,
-        mask: &mut u64,
-    ) -> Result<(), Full> {
+    fn note(&mut self, devices: &[Assignment], window: BridgeWindow, mask: &mut u64) -> Result<(), Full> {
         let used = devices.iter().fold(*mask, |used, device| used | device.windows);
         let is_used = |index: usize| used >> index & 1 == 1;
         let noted = self.places.iter().enumerate();
@@ -48,23 +43,26 @@ impl<'s> Windows<'s> {
         Ok(())
     }
 
-    /// Those of a mask.
-    pub(in crate::iommu) fn of(&self, mask: u64) -> impl Iterator<Item = BridgeWindow> + Clone + '_ {
-        self.places.iter().enumerate().filter(move |(index, _)| mask >> index & 1 == 1).map(|(_, window)| *window)
-    }
-}
-
-impl Config<'_> {
     /// Notes the windows of bridges where a device's requests pass no unit, as configuration space has them now: a bit for each.
     #[inline(never)]
-    pub(in crate::iommu) fn note_windows(&mut self, hal: &impl Hal, source: SourceId) -> Result<u64, Full> {
+    pub(in crate::iommu) fn note_all(
+        &mut self,
+        hal: &impl Hal,
+        devices: &[Assignment],
+        source: SourceId,
+    ) -> Result<u64, Full> {
         let (mut mask, mut noted) = (0, Ok(()));
         BridgeWindow::each(hal, source, &mut |window| {
             let is_within = |other: BridgeWindow| other.range.contains(window.range);
-            if noted.is_ok() && !self.windows.of(mask).any(is_within) {
-                noted = self.windows.note(&self.devices, window, &mut mask);
+            if noted.is_ok() && !self.of(mask).any(is_within) {
+                noted = self.note(devices, window, &mut mask);
             }
         });
         noted.map(|()| mask)
+    }
+
+    /// Those of a mask.
+    pub(in crate::iommu) fn of(&self, mask: u64) -> impl Iterator<Item = BridgeWindow> + Clone + '_ {
+        self.places.iter().enumerate().filter(move |(index, _)| mask >> index & 1 == 1).map(|(_, window)| *window)
     }
 }

@@ -10,7 +10,7 @@ use crate::hal::Hal;
 use crate::iommu::edit::DeviceConfig;
 use crate::iommu::error::{Error, Refusal};
 use crate::iommu::rules;
-use crate::iommu::state::{Assignment, Stay};
+use crate::iommu::state::{Assignment, Config, Stay};
 use crate::limits::Full;
 use crate::pci::{Ats, Reset};
 use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
@@ -121,9 +121,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Notes the windows of bridges that matter to the device that was listed last.
     #[inline(never)]
     pub(super) fn note_windows(&mut self, device: SourceId) -> Result<(), Error> {
-        let windows = self.config.note_windows(&self.front.hal, device)?;
-        if let Some(listed) = self.config.devices.last_mut() {
-            listed.windows = windows;
+        let Config { windows, devices, .. } = &mut *self.config;
+        let noted = windows.note_all(&self.front.hal, devices, device)?;
+        if let Some(listed) = devices.last_mut() {
+            listed.windows = noted;
         }
         Ok(())
     }
