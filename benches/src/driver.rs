@@ -12,7 +12,7 @@ use cofferdam::internals::QueueAlone;
 use cofferdam::iommu::{DeviceConfig, Edit, Options, Statistics};
 use cofferdam_support::cost;
 use cofferdam_support::front::{self, UNSAFE_INTERRUPTS};
-use cofferdam_support::tables::{dmar, endpoint};
+use cofferdam_support::tables::{dmar, scope};
 
 use crate::job::Job;
 use crate::pool::POOL;
@@ -103,10 +103,11 @@ fn give(cell: CellId) -> [Edit; GIFTS] {
     std::array::from_fn(|_| edits.next().or_else(|| devices.next()).expect("memory or a device"))
 }
 
-/// The functions that a unit serves.
+/// The functions that a unit serves, each of a device of its own.
 pub fn devices(unit: u8) -> impl Iterator<Item = SourceId> {
-    (0..DEVICES)
-        .map(move |number| SourceId::from_requester(0, u16::from(unit) * u16::from(DEVICES) + u16::from(number)))
+    let first = u16::from(unit) * u16::from(DEVICES);
+    // A bus has 32 devices, and bits 7:3 of an id are the device.
+    (0..u16::from(DEVICES)).map(move |number| SourceId::from_requester(0, (first + number) << 3))
 }
 
 /// What creating a cell and destroying it took, on a machine of one unit.
@@ -316,7 +317,7 @@ fn table(machine: &Machine) -> Vec<u8> {
     let empty = dmar().set(36, 47).set(37, 0);
     let units = machine.windows().enumerate().fold(empty, |table, (index, window)| {
         let own = devices(index as u8).filter(|_| index != last);
-        let scopes: Vec<_> = own.map(|device| endpoint(device.device(), device.function())).collect();
+        let scopes: Vec<_> = own.map(|device| scope(1, 0, device.bus(), &[(device.device(), 0)])).collect();
         table.drhd(u8::from(index == last), 0, window, &scopes)
     });
     units.table()

@@ -153,6 +153,9 @@ impl Unit {
     }
 }
 
+/// Buses with devices: 32 on each.
+const BUSES: u8 = 8;
+
 // SAFETY: frames as `Memory` has them. The clock goes on with each look at it, or is the system's. Registers are as the specification has
 // them, as far as this driver looks at them.
 unsafe impl Hal for Machine {
@@ -218,12 +221,12 @@ unsafe impl Hal for Machine {
     /// Every function of bus 0 is a PCI Express endpoint without further capabilities.
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
         match (function.bus(), offset) {
-            (1.., _) => u32::MAX,
-            (0, 0x00) => 0x1234_8086,
-            (0, 0x04) => 0x0010_0000,
-            (0, 0x34) => 0x40,
-            (0, 0x40) => 0x0002_0010,
-            (0, _) => 0,
+            (BUSES.., _) => u32::MAX,
+            (_, 0x00) => 0x1234_8086,
+            (_, 0x04) => 0x0010_0000,
+            (_, 0x34) => 0x40,
+            (_, 0x40) => 0x0002_0010,
+            (_, _) => 0,
         }
     }
 

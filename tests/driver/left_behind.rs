@@ -291,3 +291,22 @@ fn a_unit_that_was_given_up_is_not_prepared_again() {
     machine.abandon();
     assert!(assigned.is_err(), "{prepared:?}, {assigned:?}, {state:?}");
 }
+
+/// U2: a unit that needs a flush and is out of service by now, behind which the root cell has a device, stops no other cell.
+#[test]
+fn a_flush_that_nobody_can_repeat_stops_no_other_cell() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, 8 * PAGE, RW)).unwrap();
+    iommu.assign(function(1, 2), root).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY + 4 * PAGE, PAGE, RW), function(0, 2));
+    for defect in [Defect::QueueErrorAfter(0), Defect::QueueDead] {
+        machine.break_unit(0, defect);
+        iommu.unmap(root, range(MEMORY, PAGE)).unwrap_err();
+    }
+    assert_eq!(needing(&iommu), [true, false]);
+    iommu.destroy_cell(cell).unwrap();
+    machine.abandon();
+}

@@ -485,7 +485,7 @@ pub(crate) const BUGS: &[Bug] = &[
         ..bug(
             "of two windows that overlap one is forgotten",
             "OWN",
-            "src/iommu/transaction/enlist.rs",
+            "src/iommu/state/windows.rs",
             "other.range.contains(window.range);",
             "other.range.overlaps(window.range);",
         )

@@ -57,12 +57,14 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.repeat_failed_flushes_of(|_, other| other == unit);
     }
 
-    /// False if none of the units needs one.
+    /// False if none of the units needs one. A unit that is out of service does nothing more: what it may still know of is
+    /// withheld, and its failure is no other cell's.
     fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&[Assignment], UnitIndex) -> bool) -> bool {
-        let (scope, config) = (self.scope, &mut *self.config);
+        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         let mut any = false;
-        for (index, unit, flush) in config.flushes.each(&self.front.units) {
-            if unit.needs_full_flush() && is_concerned(&config.devices, index) {
+        for (index, unit, flush) in config.flushes.each(&front.units) {
+            let needs_one = unit.needs_full_flush() && is_concerned(&config.devices, index);
+            if needs_one && unit.check_ready(&front.hal).is_ok() {
                 everything(&config.devices, scope, index, flush);
                 any = true;
             }
