@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 
 /// The registers of one unit: where they are and how far they reach. Made from what the firmware's table says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,13 @@ pub struct RegisterWindow {
     pub base: PhysAddr,
     /// Size; a multiple of 4 KiB.
     pub bytes: u32,
+}
+
+impl RegisterWindow {
+    /// The addresses of all registers.
+    pub(crate) fn memory(self) -> Option<PhysRange> {
+        PhysRange::new(self.base, self.bytes.into())
+    }
 }
 
 impl fmt::Display for RegisterWindow {

@@ -1,5 +1,5 @@
-//! No physical byte is reached by devices of two cells, unless both cells have it so. What is no
-//! cell's, as registers of a unit and the platform's own memory, is reached by none.
+//! No physical byte is reached by devices of two cells, unless both cells have it so. What is no cell's, as registers of a unit
+//! and the platform's own memory, is reached by none.
 #![forbid(unsafe_code)]
 
 use crate::addr::{PhysRange, Region};
@@ -66,8 +66,8 @@ fn new_parts<'c>(cell: &'c Cell<'_>) -> impl Iterator<Item = &'c Part> {
 /// The first part of some memory that is the machine's or the platform's own.
 fn owner_in_machine(hal: &impl Hal, memory: PhysRange, units: &[UnitInfo]) -> Option<(PhysRange, Owner)> {
     let of_unit = units.iter().find_map(|unit| {
-        let registers = PhysRange::new(unit.window.base, unit.window.bytes.into())?;
-        Some((registers.intersection(memory)?, Owner::Registers(unit.window)))
+        let registers = unit.window.memory()?.intersection(memory)?;
+        Some((registers, Owner::Registers(unit.window)))
     });
     of_unit.or_else(|| Some((hal.own_memory(memory)?, Owner::Platform)))
 }

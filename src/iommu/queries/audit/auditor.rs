@@ -49,9 +49,7 @@ impl Audit {
     pub fn allows_unsafe_interrupts(&self, cell: CellId) -> bool {
         self.unsafe_interrupts.has(cell)
     }
-}
 
-impl Audit {
     /// What the configuration says, before anything is gone through.
     #[inline(never)]
     pub(super) fn of(config: &Config<'_>) -> Self {
@@ -308,8 +306,7 @@ fn crossings(
 fn of_the_machine<H: Hal>(iommu: &Iommu<'_, H>, run: Reach, findings: &mut Findings<'_>) {
     let (Some(reached), source) = (run.region.outputs(), run.source) else { return };
     for unit in iommu.topology.units().iter().map(|unit| unit.window) {
-        let registers = PhysRange::new(unit.base, unit.bytes.into());
-        if let Some(memory) = registers.and_then(|registers| registers.intersection(reached)) {
+        if let Some(memory) = unit.memory().and_then(|registers| registers.intersection(reached)) {
             findings.report(Difference::ReachesRegisters { source, unit, memory });
         }
     }
