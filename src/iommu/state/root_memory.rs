@@ -9,17 +9,15 @@ use crate::iommu::error::Error;
 use crate::topology::ReservedMemory;
 
 impl Config<'_> {
-    /// The root cell, if this edit of another cell may change what it has.
-    ///
-    /// `is_let_to_reserved` says whether firmware reserves memory for a device that it assigns, or for one that shares a source-id
-    /// with it.
-    pub(in crate::iommu) fn root_behind(&self, edit: &Edit, is_let_to_reserved: bool) -> Option<CellId> {
+    /// The root cell, if this edit of another cell may change what it has, as far as the configuration knows: not if only
+    /// firmware reserves memory for a device that is assigned.
+    pub(in crate::iommu) fn root_behind(&self, edit: &Edit) -> Option<CellId> {
         let root = self.root.cell()?;
         let is_its = |device| self.devices.iter().any(|other| other.cell == root && other.device == device);
         let has_noted = |device| self.devices.iter().any(|other| other.reserved != 0 && other.device == device);
         let concerned = match *edit {
             Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
-            Edit::Assign(device, ..) => is_let_to_reserved || is_its(device) || has_noted(device),
+            Edit::Assign(device, ..) => is_its(device) || has_noted(device),
             Edit::Release(device) => has_noted(device),
             Edit::MapShared(..) | Edit::Protect(..) => false,
         };

@@ -7,7 +7,7 @@ use lock_api::MutexGuard;
 use super::outcomes::Outcomes;
 use super::turn::Turn;
 use super::work::Work;
-use crate::cell::{CellConfig, Reserved};
+use crate::cell::{CellConfig, CellId, Reserved};
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
@@ -44,11 +44,9 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             }
             let mut scope = CellSet::NONE;
             for edit in edits {
-                config.add_scope_of(
-                    edit,
-                    config.root.cell().is_some() && front.is_let_to_reserved(edit),
-                    &mut scope,
-                )?;
+                let root = config.root_behind(edit);
+                let root = root.or_else(|| config.root.cell().filter(|_| front.is_let_to_reserved(edit)));
+                config.add_scope_of(edit, root, &mut scope)?;
             }
             config.check_at_rest(turn, |cell| scope.has(cell))?;
             let mut change = Self { front, work, config, scope };
@@ -153,14 +151,14 @@ impl Config<'_> {
         reset.map_or(Ok(()), |device| Err(Error::InChange { cell: Some(device.cell) }))
     }
 
-    /// Adds the cells that an edit is about: the one that it names, that of a device to be released, and the root cell if that may
-    /// lose something or get it back.
-    fn add_scope_of(&self, edit: &Edit, is_let_to_reserved: bool, scope: &mut CellSet) -> Result<(), Error> {
+    /// Adds the cells that an edit is about: the one that it names, that of a device to be released, and the `root` cell if that
+    /// may lose something or get it back.
+    fn add_scope_of(&self, edit: &Edit, root: Option<CellId>, scope: &mut CellSet) -> Result<(), Error> {
         let cell = match *edit {
             Edit::Release(device) => self.devices.iter().find(|it| it.device == device).map(|it| it.cell),
             _ => edit.cell(),
         };
-        for id in cell.into_iter().chain(self.root_behind(edit, is_let_to_reserved)) {
+        for id in cell.into_iter().chain(root) {
             self.cell(id)?;
             scope.add(id);
         }
