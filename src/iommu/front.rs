@@ -139,16 +139,22 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// [`Error::NotProbed`]: nothing was done. Or units cannot be used, or found no frame; the error is that of the first. All
     /// others are ready.
     pub fn prepare(&mut self) -> Result<(), Error> {
-        if self.units.is_empty() {
-            return Err(Error::NotProbed);
-        }
-        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
+        self.isolate_all()?;
         let mut result = Ok(());
         for unit in self.units.iter_mut() {
             result = result.and(unit.prepare(&self.hal));
         }
         self.config.get_mut().enabled = true;
         Ok(result?)
+    }
+
+    /// Switches Access Control Services on in all segments of units.
+    fn isolate_all(&self) -> Result<(), Error> {
+        if self.units.is_empty() {
+            return Err(Error::NotProbed);
+        }
+        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
+        Ok(())
     }
 
     /// Switches all units on. Every device is blocked from then on, except those that were assigned after
@@ -174,10 +180,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// has to keep their bus mastering off. With [`Options::accept_unblocked`] neither is an error. Devices that were assigned
     /// before stay in their cells in any case. May be repeated.
     pub fn enable(&mut self) -> Result<Unblocked, Error> {
-        if self.units.is_empty() {
-            return Err(Error::NotProbed);
-        }
-        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
+        self.isolate_all()?;
         let mut result = Ok(());
         for unit in self.units.iter_mut() {
             result = result.and(unit.start_invalidation(&self.hal));

@@ -8,7 +8,6 @@ use crate::hal::Hal;
 use crate::limits::Full;
 use crate::pci;
 use crate::topology::Isolation;
-use crate::unit::Unit;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Switches Access Control Services on in all ports and functions that have them, as [`enable`](Self::enable) does, and
@@ -30,10 +29,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// What comes after is as it was then; the call may be repeated. [`Error::Full`]: there is no room for the windows of a
     /// device, which keeps those that were noted before. All else is done.
     pub fn isolate(&self) -> Result<(), Error> {
-        for (index, segment) in self.units.iter().map(Unit::segment).enumerate() {
-            if self.units.iter().position(|unit| unit.segment() == segment) == Some(index) {
-                (0..=u8::MAX).try_for_each(|bus| self.isolate_bus(segment, bus))?;
-            }
+        for segment in self.segments() {
+            (0..=u8::MAX).try_for_each(|bus| self.isolate_bus(segment, bus))?;
         }
         let (mut index, mut noted) = (0, Ok(()));
         while let Some(one) = self.note(index)? {
