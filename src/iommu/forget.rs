@@ -26,8 +26,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// translations of it, and walk tables in it.
     pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
         let mut units = self.units.iter().zip(UnitIndex::all());
-        let found = units.find(|(unit, _)| unit.window() == window).ok_or(Error::InService(window))?;
-        let (unit, index) = found;
+        let (unit, index) = units.find(|(unit, _)| unit.window() == window).ok_or(Error::InService(window))?;
         let UnitState::Failed { error, .. } = unit.state(&self.hal) else { return Err(Error::InService(window)) };
         let config = &mut *self.between_changes()?;
         // It may be back in a moment, as if nothing had been, or find the frames that it lacked.

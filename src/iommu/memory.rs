@@ -23,7 +23,7 @@ pub(super) fn cut_changes<'s>(
 impl<'s> Config<'s> {
     /// Cuts memory for so many units, in place: the whole is too large for a stack. After a failure it has part of it.
     pub(super) fn cut(&mut self, carver: &mut Carver<'s>, limits: &Limits, units: usize) -> Result<(), Full> {
-        let list = |carver: &mut Carver<'s>, count: usize| carver.list(count.saturating_add(SLACK)).map(Regions::new);
+        let list = |carver: &mut Carver<'s>, count| carver.list(with_slack(count)).map(Regions::new);
         let regions = |carver: &mut Carver<'s>| list(carver, limits.regions);
         let of_root = |carver: &mut Carver<'s>| list(carver, limits.root_regions);
         self.cells = Cells::new(carver.each(limits.cells, |carver| {
@@ -47,10 +47,10 @@ impl Limits {
         if self.flaw().is_some() {
             return usize::MAX;
         }
-        let regions = words_of::<Part>(self.regions.saturating_add(SLACK));
+        let regions = words_of::<Part>(with_slack(self.regions));
         let of_unit = words_of::<StaleDeviceTlb>(self.device_tlbs);
         let of_cell = sum(&[regions, regions, words_of::<Domain>(self.domains)]);
-        let of_root = words_of::<Part>(self.root_regions.saturating_add(SLACK));
+        let of_root = words_of::<Part>(with_slack(self.root_regions));
         sum(&[
             topology_words(self),
             words_of::<Unit>(self.units),
@@ -60,7 +60,7 @@ impl Limits {
             words_of::<Cell<'_>>(self.cells),
             self.cells.saturating_mul(of_cell),
             of_root.saturating_mul(4),
-            words_of::<Part>(most_regions(self).saturating_add(SLACK)),
+            words_of::<Part>(with_slack(most_regions(self))),
             words_of::<WithheldRange>(withheld(self)),
             words_of::<Assignment>(self.devices),
             words_of::<BridgeWindow>(self.windows),
@@ -68,6 +68,11 @@ impl Limits {
             self.changes.saturating_mul(words_of::<UnitWork>(self.units)),
         ])
     }
+}
+
+/// How many places a list of so many regions has.
+const fn with_slack(regions: usize) -> usize {
+    regions.saturating_add(SLACK)
 }
 
 /// How many regions any cell can have.

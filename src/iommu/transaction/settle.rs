@@ -44,8 +44,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn end(&mut self, succeeded: bool, confirmed: bool) {
         let (front, scope) = (self.front, self.scope);
+        let concerns_root = self.concerns_root();
         let config = &mut *self.config;
-        if config.root.cell().is_some_and(|root| scope.has(root)) {
+        if concerns_root {
             config.root.end(succeeded, &mut config.left);
         }
         let arrived = config.devices.iter_mut().filter(|device| device.arrives(scope));
