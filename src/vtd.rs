@@ -3,6 +3,7 @@
 mod bring_up;
 mod capabilities;
 mod command;
+mod condition;
 mod counters;
 mod faults;
 pub(crate) mod invalidation;

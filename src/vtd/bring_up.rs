@@ -267,7 +267,7 @@ impl VtdUnit {
         *self.event.get_mut() = None;
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
             for frame in queue.into_frames() {
-                // SAFETY: the unit shows that its queue is off, and had done all that was in it if it was the driver's to the end.
+                // SAFETY: the unit shows that its queue is off, so it reads and writes none of its frames any more.
                 unsafe { frame.free(hal) };
             }
         }

@@ -1,5 +1,4 @@
 use heapless::Vec;
-use tock_registers::interfaces::Readable;
 
 use super::command::Command;
 use super::counters::Counters;
@@ -8,12 +7,12 @@ use super::invalidation::descriptor::Encoder;
 use super::invalidation::list::{CommandList, EVERYTHING};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
-use super::registers::{GSTS, Registers};
+use super::registers::Registers;
 use super::sync::{AtomicBool, AtomicU64, MutexGuard, Ordering, UnitMutex};
 use super::tables::Tables;
 use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};
-use crate::contract::{DomainId, Features, Found, Translation, UnitConfig, UnitCounts, UnitState};
+use crate::contract::{DomainId, Features, Found, Translation, UnitConfig, UnitCounts};
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::interrupt::Destination;
@@ -155,65 +154,6 @@ impl VtdUnit {
         &self.features
     }
 
-    /// What the unit does to requests, by its registers as they are now.
-    pub(crate) fn state(&self, hal: &impl Hal) -> UnitState {
-        let blocking = if self.blocking { self.check_translating(hal) } else { Ok(()) };
-        let lost = blocking.and_then(|()| self.check_registers(hal)).err();
-        match (*self.failure.lock()).or(lost) {
-            Some(error) => UnitState::Failed { error, blocking: self.blocking && blocking.is_ok() },
-            None if self.on => UnitState::On,
-            None => UnitState::Off,
-        }
-    }
-
-    /// Fails if translation by the driver's tables is not on, or by none of them in abort mode.
-    fn check_translating(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        let registers = self.registers(hal);
-        let status = registers.status()?;
-        match () {
-            () if !status.is_set(GSTS::TES) => Err(registers.was_reset("GSTS_REG", "TES")),
-            () if !status.is_set(GSTS::RTPS) => Err(registers.was_reset("GSTS_REG", "RTPS")),
-            () if registers.rtaddr().get() == self.root_set => Ok(()),
-            // If it is gone by now, it says only that.
-            () => registers.status().and_then(|_| Err(registers.was_reset("RTADDR_REG", "RTA"))),
-        }
-    }
-
-    /// Fails if the unit is gone, or does not show any more what was switched on.
-    pub(super) fn check_registers(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        if self.queue_on {
-            self.registers(hal).check_queue()?;
-        }
-        if self.blocking { self.check_translating(hal) } else { Ok(()) }
-    }
-
-    /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
-    pub(super) fn notice_reset(&mut self, hal: &impl Hal) {
-        if matches!(self.check_registers(hal), Err(UnitError::Reset { .. })) {
-            self.blocking = self.blocking && self.check_translating(hal).is_ok();
-            (self.on, self.queue_on, self.met) = (false, false, self.blocking);
-            // What it did not do since it failed: its own caches are empty now, and device-TLBs are not.
-            if self.failure.get_mut().is_some() {
-                self.failed_flushes.fetch_add(1, Ordering::AcqRel);
-            }
-            self.forgive();
-        }
-    }
-
-    /// True if the unit, by its registers, walks no table and fetches nothing from a queue, and does not know of the driver's
-    /// tables: it was reset as a whole. One register that does not show what it did is no reset.
-    pub(super) fn uses_nothing(&self, hal: &impl Hal) -> Result<bool, UnitError> {
-        let registers = self.registers(hal);
-        let status = registers.status()?;
-        let is_on = status.is_set(GSTS::TES) || status.is_set(GSTS::QIES);
-        Ok(!is_on && (self.root_set == 0 || registers.rtaddr().get() != self.root_set))
-    }
-
-    pub(super) fn forgive(&mut self) {
-        *self.failure.get_mut() = None;
-        *self.failed.get_mut() = false;
-    }
-
     pub(crate) fn found(&self) -> Found {
         self.found
     }
@@ -227,49 +167,6 @@ impl VtdUnit {
 
     pub(super) fn registers<'h, H: Hal>(&self, hal: &'h H) -> Registers<'h, H> {
         Registers { hal, window: self.window }
-    }
-
-    /// Notes if the unit failed: from then on it takes no change. A descriptor that it refused, or a device that does not
-    /// answer, does no harm to others, but what was to be forgotten may be cached until the unit forgets everything.
-    pub(super) fn guard<T>(&self, result: Result<T, UnitError>) -> Result<T, UnitError> {
-        match &result {
-            Ok(_) => {}
-            Err(UnitError::Queue { .. } | UnitError::Device { .. } | UnitError::NoRoom { .. }) => {
-                self.failed_flushes.fetch_add(1, Ordering::AcqRel);
-            }
-            Err(error) => self.give_up(*error),
-        }
-        result
-    }
-
-    /// Notes why the unit takes no change any more, unless it failed before for good.
-    pub(crate) fn give_up(&self, error: UnitError) {
-        let mut failure = self.failure.lock();
-        if failure.is_none_or(|before| matches!(before, UnitError::NoFrame { .. })) {
-            *failure = Some(error);
-        }
-        self.failed.store(true, Ordering::Release);
-    }
-
-    pub(super) fn check_alive(&self) -> Result<(), UnitError> {
-        if self.failure.lock().is_some() { Err(UnitError::Failed { unit: self.window }) } else { Ok(()) }
-    }
-
-    /// Fails if the unit failed before, or is not switched on, by its registers as they are now.
-    pub(crate) fn check_on(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.check_alive()?;
-        if self.on { self.check_registers(hal) } else { Err(UnitError::Failed { unit: self.window }) }
-    }
-
-    /// True if the unit has tables that it never learned of, so that nothing of them is cached.
-    pub(crate) fn is_prepared(&self) -> bool {
-        self.tables.is_some() && self.invalidator.is_none()
-    }
-
-    /// Fails if devices cannot be given entries, or their entries not be taken: the unit failed before, or is neither on, by its
-    /// registers as they are now, nor prepared.
-    pub(crate) fn check_ready(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        if self.is_prepared() { self.check_alive() } else { self.check_on(hal) }
     }
 
     pub(super) fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {

@@ -24,6 +24,9 @@ use crate::vtd::{Capabilities, CommandList, command, counters, quirks, registers
 use invalidation::queue::Queue;
 use unit::{Invalidator, VtdUnit};
 
+#[path = "../../condition.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "with other locks and atomics, and a part is enough here")]
+mod condition;
 #[path = "../../unit.rs"]
 #[allow(dead_code, clippy::duplicate_mod, reason = "with other locks and atomics, and a part is enough here")]
 mod unit;
