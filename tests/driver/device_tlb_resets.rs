@@ -1,9 +1,10 @@
 //! Device-TLBs behind a unit that was reset, that lost its queue, or that was forgotten: what they have cached outlives that.
 
-use cofferdam::addr::Rights;
+use cofferdam::CellId;
+use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::DeviceConfig;
-use cofferdam_model::{Answer, Defect, UnitConfig};
+use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -11,27 +12,51 @@ use cofferdam_support::machine::*;
 use crate::audit::{INPUT, RW, audit};
 
 const MEMORY: u64 = 0x6000_0000;
+const CARD: SourceId = SourceId::new(0, 0, 3, 0).unwrap();
+const DISK: SourceId = SourceId::new(0, 0, 4, 0).unwrap();
 const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
 
-fn withheld<H: Hal>(iommu: &Front<H>) -> usize {
-    let mut count = 0;
-    iommu.withheld(|_| count += 1).unwrap();
-    count
+/// A machine whose card may have a device-TLB.
+fn machine_with_card() -> Machine {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_ats(CARD, 32);
+    machine
+}
+
+/// A cell of two pages with the card, which has cached where the first is.
+fn card_with_a_page(machine: &Machine) -> (Front<&Machine>, CellId) {
+    let iommu = enabled_with_ats(machine);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
+    iommu.assign_with(CARD, cell, DEVICE_TLB).unwrap();
+    assert!(ats_write(machine, CARD, INPUT, 1));
+    (iommu, cell)
+}
+
+/// The unit is switched on again after the first page was taken from the card, and another cell, whose disk is `DISK`, maps it:
+/// not both reach it.
+fn assert_page_is_not_reached_by_both(machine: &Machine, iommu: &mut Front<&Machine>, other: CellId, name: &str) {
+    let mut withheld = 0;
+    iommu.withheld(|_| withheld += 1).unwrap();
+    assert_eq!(withheld, 1, "{name}");
+    let enabled = iommu.enable();
+    let mapped = iommu.map(other, region(INPUT + PAGE, MEMORY, PAGE, RW));
+    let both = (ats_write(machine, CARD, INPUT, 2), write(machine, DISK, INPUT + PAGE, 3));
+    let said = audit(iommu);
+    assert!(enabled.is_ok() && both != (true, true), "{name}: {enabled:?} {mapped:?} {both:?}; audit: {said:?}");
+}
+
+fn cell_with_disk(iommu: &Front<&Machine>) -> CellId {
+    cell_with(iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), DISK)
 }
 
 /// A unit that was reset alone is on again, but a device-TLB behind it still has what was taken away meanwhile.
 #[test]
 fn a_reset_unit_frees_nothing_a_device_tlb_has() {
     for dead in [false, true] {
-        let machine = machine([UnitConfig::server()]);
-        let mut iommu = enabled_with_ats(&machine);
-        let (card, disk) = (function(0, 3), function(0, 4));
-        machine.add_ats(card, 32);
-        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
-        iommu.assign_with(card, cell, DEVICE_TLB).unwrap();
-        let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), disk);
-        assert!(ats_write(&machine, card, INPUT, 1));
+        let machine = machine_with_card();
+        let (mut iommu, cell) = card_with_a_page(&machine);
+        let other = cell_with_disk(&iommu);
         if dead {
             machine.break_unit(0, Defect::QueueDead);
             iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
@@ -41,32 +66,21 @@ fn a_reset_unit_frees_nothing_a_device_tlb_has() {
             machine.reset_unit(0);
             iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
         }
-        assert_eq!(withheld(&iommu), 1);
-        iommu.enable().unwrap();
-        let mapped = iommu.map(other, region(INPUT + PAGE, MEMORY, PAGE, RW));
-        let both = (ats_write(&machine, card, INPUT, 2), write(&machine, disk, INPUT + PAGE, 3));
-        let said = audit(&iommu);
+        assert_page_is_not_reached_by_both(&machine, &mut iommu, other, if dead { "dead before" } else { "reset" });
         machine.abandon();
-        assert_ne!(both, (true, true), "dead {dead}: {mapped:?}; audit: {said:?}");
     }
 }
 
 /// What a device-TLB may still write after its unit was reset: rights that were taken away.
 #[test]
 fn a_reset_unit_leaves_no_rights_in_a_device_tlb() {
-    let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled_with_ats(&machine);
-    let card = function(0, 3);
-    machine.add_ats(card, 32);
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
-    iommu.assign_with(card, cell, DEVICE_TLB).unwrap();
-    assert!(ats_write(&machine, card, INPUT, 1));
+    let machine = machine_with_card();
+    let (mut iommu, cell) = card_with_a_page(&machine);
     machine.reset_unit(0);
     iommu.protect(cell, range(INPUT, PAGE), Rights::READ).unwrap_err();
     iommu.enable().unwrap();
     iommu.commit(&[]).unwrap();
-    let (writes, said) = (ats_write(&machine, card, INPUT, 2), audit(&iommu));
+    let (writes, said) = (ats_write(&machine, CARD, INPUT, 2), audit(&iommu));
     let needs = iommu.units().any(|unit| unit.needs_flush);
     machine.abandon();
     assert!(!writes, "audit {said:?}, needs a flush: {needs}");
@@ -76,47 +90,30 @@ fn a_reset_unit_leaves_no_rights_in_a_device_tlb() {
 #[test]
 fn a_queue_that_comes_back_frees_nothing_a_device_tlb_has() {
     const GCMD: u32 = 0x18;
-    let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled_with_ats(&machine);
-    let (card, disk) = (function(0, 3), function(0, 4));
-    machine.add_ats(card, 32);
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
-    iommu.assign_with(card, cell, DEVICE_TLB).unwrap();
-    let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), disk);
-    assert!(ats_write(&machine, card, INPUT, 1));
+    let machine = machine_with_card();
+    let (mut iommu, cell) = card_with_a_page(&machine);
+    let other = cell_with_disk(&iommu);
     // Translation stays on, the queue goes off.
     // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { machine.write32(machine.windows()[0], GCMD, 1 << 31) };
     machine.pass(1_000_000);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
-    assert_eq!(withheld(&iommu), 1);
-    let enabled = iommu.enable();
-    let mapped = iommu.map(other, region(INPUT + PAGE, MEMORY, PAGE, RW));
-    let both = (ats_write(&machine, card, INPUT, 2), write(&machine, disk, INPUT + PAGE, 3));
-    let said = audit(&iommu);
+    assert_page_is_not_reached_by_both(&machine, &mut iommu, other, "the queue alone");
     machine.abandon();
-    assert_ne!(both, (true, true), "{enabled:?} {mapped:?}; audit: {said:?}");
 }
 
 /// A device-TLB that did not answer stays blocked when its unit was reset and is on again.
 #[test]
 fn who_is_quarantined_stays_so_after_a_reset() {
-    let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled_with_ats(&machine);
-    let card = function(0, 3);
-    machine.add_ats(card, 32);
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
-    iommu.assign_with(card, cell, DEVICE_TLB).unwrap();
-    assert!(ats_write(&machine, card, INPUT, 1));
-    machine.set_device_tlb(card, Answer::Never, 32);
+    let machine = machine_with_card();
+    let (mut iommu, cell) = card_with_a_page(&machine);
+    machine.set_device_tlb(CARD, Answer::Never, 32);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
     machine.reset_unit(0);
     iommu.enable().unwrap();
-    machine.set_config(card, 0x144, 1 << 31);
-    assert!(!ats_write(&machine, card, INPUT, 2) && !ats_write(&machine, card, INPUT + PAGE, 2));
-    assert!(!write(&machine, card, INPUT + PAGE, 2));
+    machine.set_config(CARD, 0x144, 1 << 31);
+    assert!(!ats_write(&machine, CARD, INPUT, 2) && !ats_write(&machine, CARD, INPUT + PAGE, 2));
+    assert!(!write(&machine, CARD, INPUT + PAGE, 2));
     machine.abandon();
 }
 
@@ -124,14 +121,8 @@ fn who_is_quarantined_stays_so_after_a_reset() {
 #[test]
 fn a_device_tlb_of_a_forgotten_unit_is_emptied() {
     for device_tlb in [false, true] {
-        let machine = machine([UnitConfig::server()]);
-        let mut iommu = enabled_with_ats(&machine);
-        let card = function(0, 3);
-        machine.add_ats(card, 32);
-        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-        iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
-        iommu.assign_with(card, cell, DEVICE_TLB).unwrap();
-        assert!(ats_write(&machine, card, INPUT, 1));
+        let machine = machine_with_card();
+        let (mut iommu, cell) = card_with_a_page(&machine);
         machine.break_unit(0, Defect::QueueDead);
         iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
         // SAFETY: the device does nothing until the unit is back.
@@ -141,8 +132,8 @@ fn a_device_tlb_of_a_forgotten_unit_is_emptied() {
         iommu.enable().unwrap();
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(other, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
-        iommu.assign_with(card, other, DeviceConfig { device_tlb }).unwrap();
-        assert!(!ats_write(&machine, card, INPUT, 2), "{device_tlb}");
+        iommu.assign_with(CARD, other, DeviceConfig { device_tlb }).unwrap();
+        assert!(!ats_write(&machine, CARD, INPUT, 2), "{device_tlb}");
         machine.abandon();
     }
 }

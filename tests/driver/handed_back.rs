@@ -1,6 +1,7 @@
 //! `disable` goes by what registers show to be on: a unit that has lost one of them was not reset, and may walk the driver's tables.
 
 use cofferdam::hal::Hal;
+use cofferdam::iommu::Error;
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -17,6 +18,16 @@ const QIES: u32 = 1 << 26;
 fn status(machine: &Machine, unit: usize) -> u32 {
     // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { machine.read32(machine.windows()[unit], GSTS) }
+}
+
+/// Fails if the unit was handed back, or its frames, while it shows any of these bits.
+fn assert_off_or_kept(machine: &Machine, iommu: &Front<&Machine>, disabled: Result<(), Error>, bits: u32) {
+    let (now, frames, state) = (status(machine, 0), machine.frames_in_use(), states(iommu));
+    let found = machine.violations();
+    assert!(
+        disabled.is_err() && frames != 0 || now & bits == 0,
+        "{disabled:?}, GSTS {now:#x}, {frames} frames, {state:?}, {found:?}"
+    );
 }
 
 /// I10: `disable` gives no frame back that a unit still uses by its registers: here RTADDR_REG shows another address, and nothing
@@ -45,13 +56,8 @@ fn disable_switches_off_what_shows_no_root_table() {
     let mut iommu = enabled(&machine);
     machine.break_unit(0, Defect::StatusStuckLow(RTPS));
     let disabled = iommu.disable();
-    let (now, frames, state) = (status(&machine, 0), machine.frames_in_use(), states(&iommu));
-    let found = machine.abandon();
-    let is_on = now & (TES | QIES) != 0;
-    assert!(
-        disabled.is_err() && frames != 0 || !is_on,
-        "{disabled:?}, GSTS {now:#x}, {frames} frames, {state:?}, {found:?}"
-    );
+    assert_off_or_kept(&machine, &iommu, disabled, TES | QIES);
+    machine.abandon();
 }
 
 /// A unit that did not confirm that translation is on in time, and whose queue is lost then: its tables are not given back while
@@ -66,13 +72,8 @@ fn a_half_enabled_unit_that_lost_its_queue_keeps_its_frames() {
     machine.break_unit(0, Defect::StatusStuckLow(QIES));
     let disabled = iommu.disable();
     machine.mend_unit(0);
-    let (now, frames, state) = (status(&machine, 0), machine.frames_in_use(), states(&iommu));
-    let found = machine.abandon();
-    let is_on = now & (TES | QIES) != 0;
-    assert!(
-        disabled.is_err() && frames != 0 || !is_on,
-        "{disabled:?}, GSTS {now:#x}, {frames} frames, {state:?}, {found:?}"
-    );
+    assert_off_or_kept(&machine, &iommu, disabled, TES | QIES);
+    machine.abandon();
 }
 
 /// The same, but it comes late, after the deadline: visible in GSTS_REG when `disable` is called.
@@ -86,13 +87,8 @@ fn a_half_enabled_unit_that_is_late_is_switched_off_or_kept() {
     machine.mend_unit(0);
     machine.break_unit(0, Defect::StatusStuckLow(QIES));
     let disabled = iommu.disable();
-    let (now, frames, state) = (status(&machine, 0), machine.frames_in_use(), states(&iommu));
-    let found = machine.abandon();
-    let is_on = now & TES != 0;
-    assert!(
-        disabled.is_err() && frames != 0 || !is_on,
-        "{disabled:?}, GSTS {now:#x}, {frames} frames, {state:?}, {found:?}"
-    );
+    assert_off_or_kept(&machine, &iommu, disabled, TES);
+    machine.abandon();
 }
 
 /// After a sleep state firmware has its own tables on. `disable` says that all units are off, and then they are.
