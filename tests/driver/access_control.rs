@@ -38,9 +38,9 @@ fn each_other(devices: [SourceId; 2], cells: [CellId; 2]) -> Vec<Difference> {
     vec![pair(0, 1), pair(1, 0)]
 }
 
-/// I11: ports that lost control are told by the audit, and a call on a front that is shared switches it on again.
+/// I11: ports that lost control are reported by the audit, and a call on a front that is shared switches it on again.
 #[test]
-fn control_that_was_lost_is_told_and_comes_back() {
+fn control_that_was_lost_is_reported_and_comes_back() {
     let machine = machine([UnitConfig::server()]);
     let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
     let iommu = enabled(&machine);
@@ -50,10 +50,10 @@ fn control_that_was_lost_is_told_and_comes_back() {
         lost.iter().for_each(|port| machine.set_config(*port, REGISTERS, ACS.into()));
         let reached = machine.reaches(devices[0], devices[1]) || machine.reaches(devices[1], devices[0]);
         assert!(reached, "{lost:?}");
-        let told = differences(&iommu);
-        assert_eq!(told, each_other(devices, cells), "{lost:?}");
+        let reported = differences(&iommu);
+        assert_eq!(reported, each_other(devices, cells), "{lost:?}");
         assert_eq!(
-            told[0].to_string(),
+            reported[0].to_string(),
             format!("nothing isolates {} of {} from {} of {}", devices[0], cells[0], devices[1], cells[1])
         );
         iommu.isolate().unwrap();
@@ -64,7 +64,7 @@ fn control_that_was_lost_is_told_and_comes_back() {
 
 /// Three functions of one device are in three cells when one loses control: each is named beside each other.
 #[test]
-fn each_device_that_nothing_isolates_is_told() {
+fn each_device_that_nothing_isolates_is_reported() {
     let machine = machine([UnitConfig::server()]);
     let all = [0, 1, 2].map(|number| of(0, 3, number));
     functions(&machine, &all, Some(0x0c));
@@ -72,7 +72,7 @@ fn each_device_that_nothing_isolates_is_told() {
     let cells = all.map(|device| alone(&iommu, device).unwrap());
     assert_eq!(differences(&iommu), []);
     machine.set_config(all[1], REGISTERS, 0x0c);
-    let told = differences(&iommu);
+    let reported = differences(&iommu);
     let pairs = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
     let expected = pairs.map(|(one, two)| Difference::NotIsolated {
         source: all[one],
@@ -80,7 +80,7 @@ fn each_device_that_nothing_isolates_is_told() {
         other: all[two],
         owner: cells[two],
     });
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     iommu.isolate().unwrap();
     assert_eq!(differences(&iommu), []);
 }
@@ -126,7 +126,7 @@ fn an_audit_tells_of_isolation_lost_after_a_link_was_down() {
     }
 }
 
-/// A device that lost what isolated it may reach those that no cell has: the audit tells, until isolation is back, or known to be
+/// A device that lost what isolated it may reach those that no cell has: the audit says so until isolation is back, or known to be
 /// lost.
 #[test]
 fn an_audit_tells_of_a_device_that_reaches_one_without_a_cell() {
@@ -224,10 +224,10 @@ fn a_port_with_an_empty_capability_does_not_isolate() {
     assert!(shares_group(alone(&iommu, devices[1])));
 }
 
-/// F6: what was noted for a device is what the audit expects. That configuration space says otherwise now is told once, and by
+/// F6: what was noted for a device is what the audit expects. That configuration space says otherwise is reported once, and by
 /// that name.
 #[test]
-fn reserved_memory_that_configuration_space_lost_is_told_as_that() {
+fn reserved_memory_that_configuration_space_lost_is_named() {
     let machine = machine([UnitConfig::server()]);
     let port = of(0, 1, 0);
     machine.add_bridge(port, BridgeKind::RootPort, 5..=6);
@@ -240,12 +240,13 @@ fn reserved_memory_that_configuration_space_lost_is_told_as_that() {
     iommu.assign(devices[1], cell).unwrap();
     assert_eq!(differences(&iommu), []);
     let memory = region(RESERVED, RESERVED, 0x2000, cofferdam::addr::Rights::all());
-    let told = |device: usize, mapped| Difference::OtherReserved { source: devices[device], region: memory, mapped };
+    let reported =
+        |device: usize, mapped| Difference::OtherReserved { source: devices[device], region: memory, mapped };
     // The bridge has lost its numbers, and then it has others.
     machine.set_config(port, 0x18, 0);
-    assert_eq!(differences(&iommu), [told(0, true)]);
+    assert_eq!(differences(&iommu), [reported(0, true)]);
     machine.set_config(port, 0x18, 7 << 16 | 7 << 8);
-    assert_eq!(differences(&iommu), [told(0, true), told(1, false)]);
+    assert_eq!(differences(&iommu), [reported(0, true), reported(1, false)]);
     let text = "firmware reserves 0x78000000..=0x78001fff";
-    assert!(told(1, false).to_string().starts_with(text), "{}", told(1, false));
+    assert!(reported(1, false).to_string().starts_with(text), "{}", reported(1, false));
 }

@@ -99,9 +99,12 @@ fn an_id_in_common_is_flushed_once_and_stays_after_a_failure() {
     iommu.assign(first, cell).unwrap();
     machine.break_unit(0, Defect::QueueDead);
     assert!(matches!(iommu.assign(second, cell), Err(Error::Unit(_))));
-    let mut told = String::new();
-    iommu.audit(|difference| told += &difference.to_string()).unwrap();
-    assert!(!told.contains("03:01.0") && !told.contains("00:1e.0"), "nothing was taken from the first: {told}");
+    let mut reported = String::new();
+    iommu.audit(|difference| reported += &difference.to_string()).unwrap();
+    assert!(
+        !reported.contains("03:01.0") && !reported.contains("00:1e.0"),
+        "nothing was taken from the first: {reported}"
+    );
     machine.abandon();
 }
 
@@ -277,7 +280,7 @@ fn all_reach_what_is_reserved_for_one_of_them() {
     }
 }
 
-/// An audit tells of source-ids that a device has by now and not when it was assigned, and the reverse: with one of another
+/// An audit reports source-ids that a device has by now and not when it was assigned, and the reverse: with one of another
 /// cell's device it reaches what that has.
 #[test]
 fn an_audit_tells_of_a_source_id_that_two_cells_have() {
@@ -299,35 +302,35 @@ fn an_audit_tells_of_a_source_id_that_two_cells_have() {
         iommu.map(cell, region(INPUT, memory, PAGE, RW)).unwrap();
         cell
     });
-    let told = || {
+    let reported = || {
         let mut all = vec![];
         iommu.audit(|difference| all.push(difference)).unwrap();
         all
     };
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
     // Phantom functions: the first uses the number of the other, too.
     machine.set_config(one, CAPABILITIES, machine.config_read(one, CAPABILITIES) | 1 << 3);
     let control = machine.config_read(one, CONTROL);
     machine.set_config(one, CONTROL, control | PHANTOM);
     let other = |noted, owner| Difference::OtherSourceId { source: one, id: two, noted, owner };
-    assert_eq!(told(), [other(false, Some(second))]);
+    assert_eq!(reported(), [other(false, Some(second))]);
     assert_eq!(
         other(false, Some(second)).to_string(),
         format!("requests of {one} may carry the source-id {two}, which {second} has, which was not noted")
     );
     iommu.destroy_cell(second).unwrap();
-    assert_eq!(told(), [other(false, None)]);
+    assert_eq!(reported(), [other(false, None)]);
     // Assigned again, it has both.
     iommu.release(one).unwrap();
     iommu.assign(one, first).unwrap();
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
     machine.set_config(one, CONTROL, control);
-    assert_eq!(told(), [other(true, None)]);
+    assert_eq!(reported(), [other(true, None)]);
     // While its link is down nobody knows.
     let id = machine.config_read(one, 0);
     machine.set_config(one, 0, u32::MAX);
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
     machine.set_config(one, 0, id);
     machine.set_config(one, CONTROL, control | PHANTOM);
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
 }

@@ -82,7 +82,7 @@ fn enable_after_a_reset_gives_a_unit_all_that_it_had() {
     }
 }
 
-/// I10: what a change could not have a device-TLB forget while its unit was reset is withheld until it was asked again.
+/// I10: what a change could not have a device-TLB forget while its unit was reset is withheld until that was repeated.
 #[test]
 fn a_device_tlb_is_asked_again_after_a_reset() {
     for (name, unit) in presets_with_device_tlbs() {

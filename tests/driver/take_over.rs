@@ -392,7 +392,7 @@ fn interrupt_remapping_that_is_found_on_is_switched_off() {
     }
 }
 
-/// What the first call found is told, however many calls it takes: what the driver did to the unit since is not firmware's.
+/// What the first call found is reported, however many calls it takes: what the driver did to the unit since is not firmware's.
 #[test]
 fn a_call_that_is_repeated_keeps_what_the_first_one_found() {
     let machine = machine([UnitConfig::server()]);

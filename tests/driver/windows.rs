@@ -51,7 +51,7 @@ fn refused(error: Error) -> (Option<SourceId>, BridgeWindow) {
     }
 }
 
-fn told(window: BridgeWindow) -> (SourceId, bool, (u64, u64)) {
+fn reported(window: BridgeWindow) -> (SourceId, bool, (u64, u64)) {
     (
         window.bridge,
         window.kind == WindowKind::Prefetchable,
@@ -70,7 +70,11 @@ fn no_cell_has_memory_where_a_switch_passes_requests_on() {
         if device == devices[1] {
             iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
         }
-        assert_eq!(windows(&iommu, device).into_iter().map(told).collect::<Vec<_>>(), both, "the others lie within");
+        assert_eq!(
+            windows(&iommu, device).into_iter().map(reported).collect::<Vec<_>>(),
+            both,
+            "the others lie within"
+        );
         for (at, window) in [
             (UPSTREAM.0, both[0]),
             (UPSTREAM.1 - 0xfff, both[0]),
@@ -83,7 +87,7 @@ fn no_cell_has_memory_where_a_switch_passes_requests_on() {
             let cell = cell(&iommu);
             iommu.map(cell, page(at)).unwrap();
             let (named, found) = refused(iommu.assign(device, cell).unwrap_err());
-            assert_eq!((named, told(found)), (Some(device), window));
+            assert_eq!((named, reported(found)), (Some(device), window));
             iommu.unmap(cell, range(at, PAGE)).unwrap();
             iommu.assign(device, cell).unwrap();
             let with_device = machine.snapshot();
@@ -149,7 +153,7 @@ fn a_port_that_redirects_lets_its_devices_have_any_memory() {
     assert_eq!(window.0, Some(devices[1]));
 }
 
-/// A switch that loses its isolation passes on requests to memory that a cell has, or gets: the audit tells. Once isolation is
+/// A switch that loses its isolation passes on requests to memory that a cell has, or gets: the audit says so. Once isolation is
 /// looked at again, no more is granted there, and what is there can be taken away.
 #[test]
 fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
@@ -158,13 +162,13 @@ fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
     let iommu = enabled(&machine);
     let cell = cell(&iommu);
     iommu.assign(device, cell).unwrap();
-    let told = || {
+    let reported = || {
         let mut all = vec![];
         iommu.audit(|difference| all.push(difference)).unwrap();
         all
     };
     iommu.map(cell, page(UPSTREAM.0)).unwrap();
-    assert_eq!((windows(&iommu, device), told()), (vec![], vec![]));
+    assert_eq!((windows(&iommu, device), reported()), (vec![], vec![]));
     // A port has none any more.
     machine.set_config(of(2, 0, 0), 0x184, ACS.into());
     machine.set_config(of(2, 0, 0), 0x180, 0);
@@ -172,15 +176,15 @@ fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
         BridgeWindow { bridge: of(1, 0, 0), kind: WindowKind::Memory, range: range(UPSTREAM.0, 0x1000_0000) };
     let lost = Difference::LostIsolation { source: device, cell };
     let within = |at| Difference::InWindow { source: device, bridge: of(1, 0, 0), input: range(at, PAGE) };
-    assert_eq!(told(), [lost, within(UPSTREAM.0)]);
+    assert_eq!(reported(), [lost, within(UPSTREAM.0)]);
     let text = format!("{device} has memory at {}, where its requests pass no unit", range(UPSTREAM.0, PAGE));
     assert!(within(UPSTREAM.0).to_string().starts_with(&text));
     // Nobody has noted it yet.
     iommu.map(cell, page(INNER.0)).unwrap();
     assert_eq!(machine.taken_by(device, INNER.0), Some(of(2, 1, 0)));
-    assert_eq!(told(), [lost, within(UPSTREAM.0)]);
+    assert_eq!(reported(), [lost, within(UPSTREAM.0)]);
     iommu.isolate().unwrap();
-    assert_eq!(told(), [within(UPSTREAM.0)]);
+    assert_eq!(reported(), [within(UPSTREAM.0)]);
     let error = iommu.map(cell, page(INNER.0 + PAGE)).unwrap_err();
     assert_eq!(error, Error::Window(upstream));
     iommu.protect(cell, range(INNER.0, PAGE), Rights::READ).unwrap();
@@ -190,12 +194,12 @@ fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
     assert_eq!(moved.commit().map(drop), Err(Error::Window(upstream)));
     iommu.map(cell, page(UPSTREAM.1 + 1)).unwrap();
     iommu.unmap(cell, range(UPSTREAM.0, PAGE)).unwrap();
-    assert_eq!(told(), [within(INNER.0)]);
+    assert_eq!(reported(), [within(INNER.0)]);
     iommu.unmap(cell, range(INNER.0, PAGE)).unwrap();
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
 }
 
-/// Windows for which there is no room are told by the call, and those that were noted stay so.
+/// Windows for which there is no room are reported by the call, and those that were noted stay so.
 #[test]
 fn windows_without_room_leave_those_that_were_noted() {
     let machine = machine([UnitConfig::server()]);
@@ -209,9 +213,9 @@ fn windows_without_room_leave_those_that_were_noted() {
     assert_eq!(iommu.isolate(), Err(full));
     assert_eq!(refused(iommu.map(cell, page(0)).unwrap_err()).1.bridge, of(5, 0, 0));
     iommu.map(cell, page(UPSTREAM.0)).unwrap();
-    let mut told = vec![];
-    iommu.audit(|difference| told.push(difference)).unwrap();
-    assert!(matches!(told[..], [Difference::InWindow { .. }]), "{told:?}");
+    let mut reported = vec![];
+    iommu.audit(|difference| reported.push(difference)).unwrap();
+    assert!(matches!(reported[..], [Difference::InWindow { .. }]), "{reported:?}");
 }
 
 #[test]
@@ -329,7 +333,7 @@ fn a_window_of_two_devices_gives_its_place_to_no_new_one() {
     iommu.assign(of(5, 1, 0), cell).unwrap();
     for (at, prefetchable, window) in [(UPSTREAM.0, false, UPSTREAM), (PREFETCHABLE.0, true, PREFETCHABLE)] {
         let (_, found) = refused(iommu.map(cell, page(at)).unwrap_err());
-        assert_eq!(told(found), (of(0, 2, 0), prefetchable, window));
+        assert_eq!(reported(found), (of(0, 2, 0), prefetchable, window));
     }
 }
 

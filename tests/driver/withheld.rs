@@ -269,8 +269,8 @@ fn what_is_withheld_stays_so_while_its_cell_is_destroyed() {
         let after = (write(&machine, card, INPUT, 4), write(&machine, disk, INPUT + PAGE, 5));
         let said = audit(&iommu);
         machine.abandon();
-        let told = Error::Owned { memory: outputs(MEMORY, PAGE), owner: Owner::Withheld(cell) };
-        assert_eq!(mapped, Some(Err(told)), "dies {dies}, both {both:?}, after {after:?}, audit {said:?}");
+        let refused = Error::Owned { memory: outputs(MEMORY, PAGE), owner: Owner::Withheld(cell) };
+        assert_eq!(mapped, Some(Err(refused)), "dies {dies}, both {both:?}, after {after:?}, audit {said:?}");
     }
 }
 

@@ -79,7 +79,7 @@ impl History<'_> {
     }
 
     fn unit_at(&self, window: RegisterWindow) -> usize {
-        self.machine.windows().iter().position(|other| *other == window).expect("no other unit is told of")
+        self.machine.windows().iter().position(|other| *other == window).expect("no other unit is named")
     }
 
     /// Compares what the source-ids of a device reach with what it is granted.

@@ -36,7 +36,7 @@ pub(crate) struct History<'m> {
     /// Those that are sure again, and were blocked before that.
     unsure_before: BTreeSet<SourceId>,
     /// How many faults of each were read, since its unit was switched on.
-    pub(crate) told: BTreeMap<SourceId, u64>,
+    pub(crate) faults_read: BTreeMap<SourceId, u64>,
     /// Frames of queues and root tables.
     first_frames: BTreeSet<u64>,
     kind: Kind,
@@ -133,7 +133,7 @@ impl<'m> History<'m> {
             blocked,
             unsure: BTreeSet::new(),
             unsure_before: BTreeSet::new(),
-            told: BTreeMap::new(),
+            faults_read: BTreeMap::new(),
             first_frames,
             kind,
             rooted,
@@ -269,7 +269,7 @@ impl<'m> History<'m> {
             if !self.blocked.contains(&fault.source) && !unsure.contains(&fault.source) {
                 last = fault.to_string();
             }
-            *self.told.entry(fault.source).or_default() += 1;
+            *self.faults_read.entry(fault.source).or_default() += 1;
             seen.insert(fault.source);
         });
         let is_known = |id: &&SourceId| !unsure.contains(*id);
@@ -284,7 +284,7 @@ impl<'m> History<'m> {
         };
         let read: BTreeSet<SourceId> = self.blocked.iter().filter(is_read).copied().collect();
         let missing: Vec<_> = read.iter().filter(is_known).filter(|id| !seen.contains(id)).collect();
-        assert!(log.overflowed || missing.is_empty(), "{read:?} were blocked, {seen:?} are told");
+        assert!(log.overflowed || missing.is_empty(), "{read:?} were blocked, {seen:?} are read");
         self.blocked.retain(|id| !read.contains(id));
         self.unsure_before.retain(|id| self.blocked.contains(id));
     }
@@ -393,7 +393,7 @@ impl<'m> History<'m> {
         }
         self.machine.check();
         let is_lost = self.oracle.units.iter().any(|unit| unit.lost);
-        assert_eq!(self.iommu.disable().is_err(), is_lost, "one that is lost is told of");
+        assert_eq!(self.iommu.disable().is_err(), is_lost, "one that is lost is an error");
         assert_eq!(self.machine.frames_in_use(), 0, "frames are left");
         self.done
     }

@@ -62,7 +62,7 @@ pub(crate) struct Outcome {
     /// How often units lost power and were switched on again, and how often one of them owed a flush then.
     sleeps: u64,
     owing: u64,
-    /// Units that were gone, and that the driver was told to forget.
+    /// Units that were gone, and that the driver has forgotten.
     vanished: u64,
     forgotten: u64,
     /// Histories with a unit that was not there at first.

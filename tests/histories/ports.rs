@@ -68,7 +68,7 @@ impl History<'_> {
         all
     }
 
-    /// Fails unless the audit tells of those, and of no others.
+    /// Fails unless the audit names those, and of no others.
     fn check_exposed(&self) {
         let mut told = Vec::new();
         self.iommu.audit(|difference| told.extend(Some(difference).filter(is_isolation))).unwrap();

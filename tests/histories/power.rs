@@ -106,8 +106,8 @@ impl History<'_> {
                 |id| self.oracle.devices.iter().any(|it| it.function.carries == id && it.function.meets == unit);
             let forgotten: Vec<_> = self.blocked.iter().copied().filter(|id| meets(*id)).collect();
             self.blocked.retain(|id| !forgotten.contains(id));
-            let gone: Vec<_> = self.told.keys().copied().filter(|id| meets(*id)).collect();
-            self.told.retain(|id, _| !gone.contains(id));
+            let gone: Vec<_> = self.faults_read.keys().copied().filter(|id| meets(*id)).collect();
+            self.faults_read.retain(|id, _| !gone.contains(id));
             if !failed[unit] {
                 self.oracle.forget_loose(unit);
             }

@@ -108,10 +108,10 @@ impl History<'_> {
         }
         let mut counted = 0;
         for (source, count) in self.iommu.faults_by_device() {
-            assert_eq!(self.told.get(&source), Some(&count), "faults of {source}");
+            assert_eq!(self.faults_read.get(&source), Some(&count), "faults of {source}");
             counted += count;
         }
-        assert_eq!(counted + statistics.other_faults, self.told.values().sum::<u64>(), "faults of all");
+        assert_eq!(counted + statistics.other_faults, self.faults_read.values().sum::<u64>(), "faults of all");
     }
 
     /// True if an error names a unit that is broken.
