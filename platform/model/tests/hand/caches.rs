@@ -459,3 +459,19 @@ fn a_source_is_muted_by_one_store_and_a_flush() {
         assert_eq!(settled(&driver), [""; 0]);
     }
 }
+
+/// An entry that is cached as not present is muted, too, if it was so in memory.
+#[test]
+fn what_is_cached_as_not_present_stays_muted() {
+    let (mut driver, contexts, tables) = mapped(UnitConfig::server().caching_mode(true));
+    let other = DEVICE + 8;
+    let entry = contexts + u64::from(other) * 16;
+    driver.publish(entry, 2);
+    driver.submit(&[context_device(other, 0), iotlb_domain(0)]);
+    driver.set_context(contexts, other, tables[0] + 2, 4, DOMAIN);
+    let source = cofferdam::addr::SourceId::from_requester(0, other);
+    let blocked = driver.machine.dma_read(source, Iova::new(INPUT), &mut [0]).unwrap_err().reason;
+    assert_eq!((blocked, driver.read(FSTS)), (Reason::ContextNotPresent, 0));
+    assert_eq!(settled(&driver), ["R33b"]);
+    driver.machine.abandon();
+}

@@ -11,7 +11,7 @@ use crate::vtd::walks::{device_tlb, tables, translate};
 
 /// R47 (section 4.5.1): a device's ATS was switched on.
 pub(crate) fn check_on(unit: &VtdUnit, source: SourceId, board: &mut Board) {
-    let cached = unit.stale.contexts.get(&source.requester()).copied().map(Option::unwrap_or_default);
+    let cached = unit.stale.contexts.get(&source.requester()).copied();
     let entry = cached.unwrap_or_else(|| translate::current(unit, source.requester(), board));
     if !unit.translates() || !device_tlb::allows(unit, entry) {
         let text = format_args!("{source}: ATS is switched on, and its context entry does not allow it");
@@ -21,7 +21,7 @@ pub(crate) fn check_on(unit: &VtdUnit, source: SourceId, board: &mut Board) {
 
 /// R49: a function is reset. A context entry that is cached lets its requests through as well.
 pub(crate) fn check_reset(unit: &VtdUnit, source: SourceId, board: &mut Board) {
-    let cached = unit.stale.contexts.get(&source.requester()).copied().map(Option::unwrap_or_default);
+    let cached = unit.stale.contexts.get(&source.requester()).copied();
     let entry = cached.unwrap_or_else(|| translate::current(unit, source.requester(), board));
     let on = board.devices.of(source).tlb.ats == Some(Ats::On);
     if unit.translates() && (entry.present() || on) {

@@ -111,9 +111,9 @@ pub(crate) fn changed(unit: &mut VtdUnit, source: u16, old: ContextEntry, new: C
     if unit.translates() && board.fills() && !unit.stale.contexts.contains_key(&source) {
         if old.present() {
             link_table(unit, old, board);
-            unit.stale.contexts.insert(source, Some(old));
-        } else if unit.capability.caching_mode() {
-            unit.stale.contexts.insert(source, None);
+        }
+        if old.present() || unit.capability.caching_mode() {
+            unit.stale.contexts.insert(source, old.effect());
         }
     }
     if new.present() {

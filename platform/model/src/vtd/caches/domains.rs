@@ -18,14 +18,12 @@ pub(crate) fn add(unit: &mut VtdUnit, source: u16, entry: ContextEntry, board: &
         *current = format;
         unit.snooping.remove(&domain);
         let stale = &unit.stale;
-        let other = |entry: &Option<ContextEntry>| {
-            entry.is_some_and(|entry| entry.domain() == domain && entry.format() != format)
-        };
+        let other = |entry: ContextEntry| entry.domain() == domain && entry.format() != format;
         let translations = stale.leaves.get(&domain).is_some_and(|leaves| !leaves.is_empty())
             || stale.tables.values().any(|table| table.domain == domain);
         if translations
-            || stale.residues.iter().any(|residue| other(&residue.entry))
-            || stale.contexts.values().any(other)
+            || stale.residues.iter().any(|residue| residue.entry.is_some_and(other))
+            || stale.contexts.values().filter_map(|entry| entry.if_present()).any(other)
         {
             let text = format_args!("{name}: domain-id {domain} is reused before it is invalidated");
             board.journal.violation("R33", text);

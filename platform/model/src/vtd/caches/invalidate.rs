@@ -19,6 +19,7 @@ pub(crate) fn context(unit: &mut VtdUnit, scope: ContextScope, board: &mut Board
     unit.context_flushed = true;
     for (source, entry) in unit.stale.take_contexts(scope) {
         // What was translated with the cached entry stays in the IOTLB.
+        let entry = entry.if_present();
         let domain = match entry {
             Some(old) => Some(old.domain()),
             None => Some(translate::current(unit, source, board)).filter(|now| now.present()).map(ContextEntry::domain),
@@ -69,7 +70,7 @@ fn paging_structure_gone(unit: &mut VtdUnit, id: u32, table: Table, scope: Iotlb
 /// All caches are empty: after SRTP where that flushes, and before translation is switched on.
 pub(crate) fn all(unit: &mut VtdUnit, board: &mut Board) {
     for (_, entry) in unit.stale.take_contexts(ContextScope::Global) {
-        if let Some(entry) = entry {
+        if let Some(entry) = entry.if_present() {
             contexts::unlink_table(unit, entry, board);
         }
     }

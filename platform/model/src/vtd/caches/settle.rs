@@ -58,8 +58,8 @@ fn check_contexts(unit: &mut VtdUnit, board: &mut Board) {
     let name = |source| unit.source_id(source);
     for (source, entry) in &unit.stale.contexts {
         let current = translate::current(unit, *source, board);
-        if entry.unwrap_or_default() != current {
-            let rule = if entry.is_some() { "R33" } else { "R33b" };
+        if *entry != current.effect() {
+            let rule = if entry.present() { "R33" } else { "R33b" };
             let text = format_args!("{}: the context-cache still has its old entry", name(*source));
             board.journal.violation(rule, text);
         }

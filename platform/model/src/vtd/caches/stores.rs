@@ -66,7 +66,7 @@ fn check_context(unit: &VtdUnit, bus: u8, index: usize, value: u64, board: &mut 
         }
     } else if value != old.0[1] {
         let seen = ContextEntry([view::seen(unit, even, board), view::seen(unit, even + 1, board)]);
-        let cached = matches!(unit.stale.contexts.get(&source), Some(Some(_)));
+        let cached = unit.stale.contexts.get(&source).is_some_and(|entry| entry.present());
         if old.present() {
             let text = format_args!("{name}: the upper half of its context entry changes while it is present");
             board.journal.violation("R35", text);

@@ -139,9 +139,7 @@ fn set_root(unit: &mut VtdUnit, board: &mut Board) {
     // Abort mode has no table, blocks everything and caches nothing.
     let aborts = [old, unit.root].iter().any(|root| root >> 10 & 3 == 3);
     let stale = &unit.stale.contexts;
-    if !aborts
-        && stale.iter().any(|(source, entry)| entry.unwrap_or_default() != translate::current(unit, *source, board))
-    {
+    if !aborts && stale.iter().any(|(source, entry)| *entry != translate::current(unit, *source, board).effect()) {
         board.journal.violation("R9", "a root table is set while translation is on, and it translates differently");
     }
     if unit.capability.root_table_flushes() {

@@ -52,6 +52,15 @@ impl ContextEntry {
         self.0[0] & 1 != 0
     }
 
+    pub(crate) fn if_present(self) -> Option<Self> {
+        self.present().then_some(self)
+    }
+
+    /// What hardware makes of it: of an entry that is not present, FPD alone counts.
+    pub(crate) fn effect(self) -> Self {
+        self.if_present().unwrap_or(Self([self.0[0] & 2, 0]))
+    }
+
     /// FPD: faults of this source are not recorded.
     pub(crate) fn faults_disabled(self) -> bool {
         self.0[0] & 2 != 0

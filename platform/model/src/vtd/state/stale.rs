@@ -52,8 +52,8 @@ pub(crate) struct Stale {
     /// By domain-id, then by first address. Ranges of one domain-id do not overlap: the oldest entry counts.
     pub(crate) leaves: HashMap<u16, BTreeMap<u64, Leaf>>,
     pub(crate) tables: BTreeMap<u32, Table>,
-    /// Context-cache: by source-id; `None` for "not present".
-    pub(crate) contexts: HashMap<u16, Option<ContextEntry>>,
+    /// Context-cache: by source-id. Of an entry that is not present there is its [effect](ContextEntry::effect) alone.
+    pub(crate) contexts: HashMap<u16, ContextEntry>,
     pub(crate) residues: Vec<Residue>,
     /// Interrupt-entry-cache: by index; `None` for "not present".
     pub(crate) interrupts: HashMap<u16, Option<InterruptEntry>>,
@@ -157,9 +157,9 @@ impl Stale {
 
     /// Removes what a context-cache invalidation covers (section 6.5.2.1); entries that are not present carry domain-id 0
     /// (section 6.2.2).
-    pub(crate) fn take_contexts(&mut self, scope: ContextScope) -> Vec<(u16, Option<ContextEntry>)> {
-        let covered = |source: u16, entry: &Option<ContextEntry>| {
-            let tag = entry.map_or(0, ContextEntry::domain);
+    pub(crate) fn take_contexts(&mut self, scope: ContextScope) -> Vec<(u16, ContextEntry)> {
+        let covered = |source: u16, entry: &ContextEntry| {
+            let tag = entry.if_present().map_or(0, ContextEntry::domain);
             match scope {
                 ContextScope::Global => true,
                 ContextScope::Domain(domain) => tag == domain,

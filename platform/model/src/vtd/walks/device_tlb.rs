@@ -17,11 +17,8 @@ pub(crate) fn allows(unit: &VtdUnit, entry: ContextEntry) -> bool {
 
 /// True if the context entry of a source lets requests of its device-TLB through.
 fn trusts(unit: &VtdUnit, source: SourceId, board: &Board) -> Result<bool, Reason> {
-    let cached = unit.stale.contexts.get(&source.requester());
-    let entry = match cached {
-        Some(entry) => entry.unwrap_or_default(),
-        None => translate::context(unit, source.requester(), board)?,
-    };
+    let cached = unit.stale.contexts.get(&source.requester()).copied();
+    let entry = cached.map_or_else(|| translate::context(unit, source.requester(), board), Ok)?;
     if !entry.present() {
         return Err(Reason::ContextNotPresent);
     }

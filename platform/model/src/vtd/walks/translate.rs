@@ -63,7 +63,7 @@ pub(crate) fn translate(
         }
     }
     let entry = match unit.stale.contexts.get(&source) {
-        Some(cached) => cached.unwrap_or_default(),
+        Some(cached) => *cached,
         None => context(unit, source, board).map_err(|reason| (reason, true))?,
     };
     through(unit, entry, address, write, board).map_err(|reason| (reason, !entry.faults_disabled()))
