@@ -143,6 +143,12 @@ impl<'s> Cell<'s> {
         if enforced { Coherency::Enforced } else { Coherency::NotEnforced }
     }
 
+    /// Its coherency, if that is another than what the hypervisor learned last: it has learned of it now.
+    pub(crate) fn learn_coherency(&mut self) -> Option<Coherency> {
+        let now = self.coherency();
+        (core::mem::replace(&mut self.coherency_reported, now) != now).then_some(now)
+    }
+
     /// Takes some domains out, and gives away their frames.
     pub(crate) fn remove_domains(
         &mut self,

@@ -26,6 +26,6 @@ pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal, Unb
 pub use front::Iommu;
 pub use options::Options;
 pub use queries::{
-    AssignedDevice, AtsInfo, Audit, DeviceInfo, RemappingUnit, SharedMemory, Statistics, WithheldMemory,
+    AssignedDevice, AtsInfo, Audit, DeviceInfo, Remains, RemappingUnit, SharedMemory, Statistics, WithheldMemory,
 };
 pub use transaction::Committed;

@@ -4,6 +4,7 @@
 use super::edit::{DeviceConfig, Edit};
 use super::error::Error;
 use super::front::Iommu;
+use super::queries::Remains;
 use super::state::Config;
 use super::transaction::{self, Committed};
 use crate::addr::{IovaRange, Region, Rights, SourceId};
@@ -61,7 +62,21 @@ impl<H: Hal> Iommu<'_, H> {
     /// [`Options::timeout_ns`](super::Options) was over after the 100 ms that a reset takes, or its cell has it reset
     /// and it cannot be any more.
     pub fn commit(&self, edits: &[Edit]) -> Result<Committed, Error> {
-        transaction::run(self, edits)
+        transaction::run(self, edits, None)
+    }
+
+    /// As [`commit`](Self::commit), and if that fails, calls `remains` with what is left of it and of earlier changes that failed, as
+    /// far as it is about a cell that one of the edits concerns: memory that is [withheld](Self::withheld), devices that could not
+    /// be released, and which cells have another coherency than the hypervisor learned last. It is so at that moment: no other
+    /// change of these cells comes between.
+    ///
+    /// The configuration is locked meanwhile: `remains` must not call the front.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit). If another change does not end in time ([`Error::InChange`]), `remains` is not called.
+    pub fn commit_reporting(&self, edits: &[Edit], mut remains: impl FnMut(Remains)) -> Result<Committed, Error> {
+        transaction::run(self, edits, Some(&mut remains))
     }
 
     /// Makes a cell without memory or devices. Takes no frames and touches no unit.

@@ -22,13 +22,26 @@ pub(super) use work::Work;
 use super::edit::Edit;
 use super::error::Error;
 use super::front::Iommu;
+use super::queries::Remains;
 use super::state::Phase;
 use crate::hal::Hal;
 
-/// Makes all edits take effect.
-pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Committed, Error> {
+/// Makes all edits take effect. If that fails, `remains` is called with what is left.
+pub(super) fn run<H: Hal>(
+    front: &Iommu<'_, H>,
+    edits: &[Edit],
+    remains: Option<&mut dyn FnMut(Remains)>,
+) -> Result<Committed, Error> {
     let mut change = Transaction::claim(front, edits, edits.iter().any(Edit::looks_at_functions))?;
+    let cells = change.scope;
+    let made = make(&mut change, edits);
+    if let (Err(_), Some(remains)) = (&made, remains) {
+        change.config.report(cells, remains);
+    }
+    made.map(|()| change.settle())
+}
 
+fn make<H: Hal>(change: &mut Transaction<'_, '_, H>, edits: &[Edit]) -> Result<(), Error> {
     // Nothing that hardware knows of is touched yet: the edits are made in what is staged and held against every rule, and
     // what they need is got. Giving back needs no frame: what the root cell would get by it comes later if there is none.
     let mut root_gets = true;
@@ -62,5 +75,5 @@ pub(super) fn run<H: Hal>(front: &Iommu<'_, H>, edits: &[Edit]) -> Result<Commit
         change.roll_back(Phase::Grant);
         return Err(error);
     }
-    Ok(change.settle())
+    Ok(())
 }

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cofferdam::addr::{Rights, SourceId};
+use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
-use cofferdam::iommu::{Edit, Error, Options};
+use cofferdam::iommu::{Edit, Error, Options, Remains};
 use cofferdam::{CellId, Coherency};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -90,6 +90,44 @@ fn a_flush_that_cannot_be_repeated_fails_only_whom_it_concerns() {
     machine.abandon();
 }
 
+/// U9, I1, U12: a change that fails says what it leaves: memory that is still reached, devices that stay, and coherency.
+#[test]
+fn a_change_that_fails_reports_what_it_leaves() {
+    let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let [stays, comes, apart] = [function(1, 2), function(1, 3), function(0, 3)];
+    let memory = |index: u64| region(INPUT + index * LARGE, MEMORY + index * LARGE, PAGE, RW);
+    let cell = cell_with(&iommu, memory(0), stays);
+    let other = cell_with(&iommu, memory(1), apart);
+    let third = cell_with(&iommu, memory(2), function(0, 4));
+    let commit = |edits: &[Edit]| {
+        let mut all = vec![];
+        let result = iommu.commit_reporting(edits, |remains| all.push(remains));
+        (result.map(drop), all)
+    };
+    assert_eq!(commit(&[Edit::Protect(cell, range(INPUT, PAGE), Rights::READ)]), (Ok(()), vec![]), "all is done");
+    machine.break_unit(0, Defect::QueueDead);
+    let edits =
+        [Edit::Unmap(cell, range(INPUT, PAGE)), Edit::Release(stays), Edit::Assign(comes, other, Default::default())];
+    let (result, all) = commit(&edits);
+    assert!(matches!(result, Err(Error::Unit(UnitError::Timeout { .. }))), "{result:?}");
+    let mut expected = vec![];
+    iommu.withheld(|it| expected.push(Remains::Withheld(it))).unwrap();
+    iommu.assigned(|it| expected.extend(it.quarantined.then_some(Remains::Quarantined(it)))).unwrap();
+    assert_eq!(all, expected);
+    let [Remains::Withheld(memory_left), Remains::Quarantined(device)] = all[..] else { panic!("{all:?}") };
+    assert_eq!((memory_left.cell, memory_left.memory.first().as_u64()), (cell, MEMORY));
+    assert_eq!((device.device, device.cell), (stays, cell));
+    // What is about other cells alone is no matter of a change.
+    let (result, all) = commit(&[Edit::Unmap(third, range(INPUT, PAGE))]);
+    assert_eq!((result, all), (Err(Error::NotGranted(Iova::new(INPUT))), vec![]));
+    // It is so until that ends, whatever the next change fails for.
+    let (result, all) = commit(&[Edit::Unmap(cell, range(INPUT, PAGE))]);
+    assert_eq!((result, all), (Err(Error::NotGranted(Iova::new(INPUT))), expected));
+    machine.abandon();
+}
+
 /// U8: without frames a table may lose more than the configuration says; no other device is given that table.
 #[test]
 fn a_failed_change_without_frames_leaves_no_difference() {
@@ -112,9 +150,16 @@ fn a_failed_change_without_frames_leaves_no_difference() {
     assert!(write(&machine, next, INPUT, 1), "it was gone");
 }
 
-/// U9: the coherency of a cell changes with a change that fails, and the hypervisor learns of it, once.
+/// U9: the coherency of a cell changes with a change that fails, and the hypervisor learns of it, once: by that change, or when
+/// it asks.
 #[test]
 fn coherency_that_changes_with_a_failure_is_reported_once() {
+    for asks in [false, true] {
+        report_coherency(asks);
+    }
+}
+
+fn report_coherency(asks: bool) {
     let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
     let mut iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
@@ -126,9 +171,18 @@ fn coherency_that_changes_with_a_failure_is_reported_once() {
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
     assert_eq!((iommu.coherency(cell).unwrap(), reported(&iommu)), (Coherency::Enforced, vec![]));
     machine.break_unit(0, Defect::QueueDead);
-    iommu.assign(function(1, 0), cell).unwrap_err();
+    let change = (cell, Coherency::NotEnforced);
+    if asks {
+        iommu.assign(function(1, 0), cell).unwrap_err();
+        assert_eq!(reported(&iommu), [change]);
+    } else {
+        let mut all = vec![];
+        let edits = [Edit::Assign(function(1, 0), cell, Default::default())];
+        iommu.commit_reporting(&edits, |remains| all.push(remains)).unwrap_err();
+        all.retain(|remains| matches!(remains, Remains::Coherency(..)));
+        assert_eq!(all, [Remains::Coherency(change.0, change.1)]);
+    }
     assert_eq!(iommu.coherency(cell).unwrap(), Coherency::NotEnforced, "the device stays");
-    assert_eq!(reported(&iommu), [(cell, Coherency::NotEnforced)]);
     assert_eq!(reported(&iommu), []);
     machine.abandon();
 }

@@ -151,7 +151,7 @@ impl History<'_> {
             let failed = self.has_failed();
             let (_, in_tables) = self.frames();
             self.machine.allow_allocations(limit);
-            let result = self.oracle.request(&self.iommu, edits);
+            let result = self.request(edits);
             self.machine.allow_allocations(None);
             let staged = self.oracle.stage(edits);
             let refused = staged.as_ref().err();

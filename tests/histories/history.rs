@@ -344,7 +344,7 @@ impl<'m> History<'m> {
         let staged = self.oracle.stage(&edits);
         let before = (staged.is_err() && self.random.one_in(4)).then(|| self.machine.snapshot());
         self.tell(format_args!("{edits:x?}, refused: {:?}", staged.as_ref().err()));
-        let result = self.oracle.request(&self.iommu, &edits);
+        let result = self.request(&edits);
         match (result, staged) {
             (Ok(committed), Ok(after)) => self.commit(&after, &committed),
             (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),

@@ -24,6 +24,7 @@ mod plan;
 mod ports;
 mod power;
 mod presets;
+mod remains;
 mod request;
 mod stage;
 mod suggest;

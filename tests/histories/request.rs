@@ -19,17 +19,8 @@ fn range(first: u64, end: u64) -> IovaRange {
 }
 
 impl Oracle {
-    /// Asks the driver for the edits.
-    pub(crate) fn request(&self, iommu: &Front<'_>, edits: &[Edit]) -> Result<Committed, Error> {
-        if let &[edit] = edits {
-            return self.request_alone(iommu, edit);
-        }
-        let mut change = iommu.change();
-        edits.iter().for_each(|edit| self.add(&mut change, *edit));
-        change.commit()
-    }
-
-    fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<Committed, Error> {
+    /// Asks the driver for one edit by its own call.
+    pub(crate) fn request_alone(&self, iommu: &Front<'_>, edit: Edit) -> Result<Committed, Error> {
         let id = |cell| self.cell(cell).id;
         match edit {
             Edit::Map(cell, first, extent) if extent.shared => iommu.map_shared(id(cell), region(first, extent)),
@@ -49,7 +40,8 @@ impl Oracle {
         }
     }
 
-    fn add(&self, change: &mut Change<'_, '_>, edit: Edit) {
+    /// Adds an edit to a change.
+    pub(crate) fn add(&self, change: &mut Change<'_, '_>, edit: Edit) {
         let id = |cell| self.cell(cell).id;
         match edit {
             Edit::Map(cell, first, extent) if extent.shared => change.map_shared(id(cell), region(first, extent)),

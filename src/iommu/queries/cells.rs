@@ -1,15 +1,13 @@
 //! What each cell has: after a change that failed, too.
 #![forbid(unsafe_code)]
 
-use core::mem;
-
 use crate::addr::{PhysRange, Region, SourceId};
 use crate::cell::CellId;
 use crate::domain::Coherency;
 use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
-use crate::iommu::state::{Stay, WithheldRange};
+use crate::iommu::state::{Assignment, Stay, WithheldRange};
 
 /// A device that a cell has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +22,12 @@ pub struct AssignedDevice {
     pub quarantined: bool,
 }
 
+impl From<&Assignment> for AssignedDevice {
+    fn from(listed: &Assignment) -> Self {
+        Self { device: listed.device, cell: listed.cell, quarantined: listed.quarantined }
+    }
+}
+
 /// Memory that is withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,6 +39,12 @@ pub struct WithheldMemory {
     /// The cell had it in common with others, which may still be granted it in common; or it is the root cell, with which
     /// every cell shares that maps memory as shared.
     pub shared: bool,
+}
+
+impl From<&WithheldRange> for WithheldMemory {
+    fn from(&WithheldRange { cell, memory, shared }: &WithheldRange) -> Self {
+        Self { cell, memory, shared }
+    }
 }
 
 impl<H: Hal> Iommu<'_, H> {
@@ -64,8 +74,7 @@ impl<H: Hal> Iommu<'_, H> {
     pub fn assigned(&self, mut each: impl FnMut(AssignedDevice)) -> Result<(), Error> {
         let config = self.locked()?;
         for listed in config.devices.iter().filter(|listed| listed.stay != Stay::Arriving) {
-            let (device, cell, quarantined) = (listed.device, listed.cell, listed.quarantined);
-            each(AssignedDevice { device, cell, quarantined });
+            each(listed.into());
         }
         Ok(())
     }
@@ -80,15 +89,14 @@ impl<H: Hal> Iommu<'_, H> {
     /// The configuration stays locked: [`Error::InChange`].
     pub fn withheld(&self, mut each: impl FnMut(WithheldMemory)) -> Result<(), Error> {
         let config = self.locked()?;
-        for &WithheldRange { cell, memory, shared, .. } in config.withheld.iter() {
-            each(WithheldMemory { cell, memory, shared });
-        }
+        config.withheld.iter().map(WithheldMemory::from).for_each(&mut each);
         Ok(())
     }
 
     /// Calls `each` with the cells whose coherency is another than what the hypervisor learned last, by
-    /// [`Committed`](super::super::Committed) or by this call, and with what it is now. A change that fails reports nothing: a
-    /// device that it leaves in a cell may have changed the cell's coherency. Cells that are in a change are left out.
+    /// [`Committed`](super::super::Committed), by [`Remains`](super::super::Remains) or by this call, and with what it is now: a
+    /// device that a change leaves in a cell, which failed, may have changed the cell's coherency. Cells that are in a change
+    /// are left out.
     ///
     /// The configuration is locked meanwhile: `each` must not call the front.
     ///
@@ -98,8 +106,7 @@ impl<H: Hal> Iommu<'_, H> {
     pub fn coherency_changes(&self, mut each: impl FnMut(CellId, Coherency)) -> Result<(), Error> {
         let mut config = self.locked()?;
         for (id, cell) in config.cells.iter_mut().filter(|(_, cell)| !cell.busy) {
-            let now = cell.coherency();
-            if mem::replace(&mut cell.coherency_reported, now) != now {
+            if let Some(now) = cell.learn_coherency() {
                 each(id, now);
             }
         }

@@ -69,11 +69,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (scope, config) = (self.scope, &mut *self.config);
         let mut committed = Committed::default();
         for (id, cell) in config.cells.iter_mut().filter(|(id, _)| scope.has(*id)) {
-            let now = cell.coherency();
             if cell.doomed {
                 cell.end();
                 config.root.forget(id, cell);
-            } else if core::mem::replace(&mut cell.coherency_reported, now) != now {
+            } else if let Some(now) = cell.learn_coherency() {
                 committed.changed.add(id);
                 if now == Coherency::Enforced {
                     committed.enforced.add(id);

@@ -9,7 +9,7 @@ use cofferdam::firmware::Finding;
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{
     AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach,
-    RemappingUnit, SharedMemory, Statistics, Unblocked, WithheldMemory,
+    Remains, RemappingUnit, SharedMemory, Statistics, Unblocked, WithheldMemory,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, ReservedMemory, Topology};
@@ -98,6 +98,9 @@ calls! {
     fn release(iommu: &Front, device: &SourceId) -> Done { iommu.release(*device) }
 
     fn commit(iommu: &Front, edits: &&[Edit]) -> Done { iommu.commit(edits) }
+    fn commit_reporting(iommu: &Front, edits: &&[Edit], each: Each<Remains>) -> Done {
+        iommu.commit_reporting(edits, |remains| each(&remains))
+    }
     fn coherency_change(committed: &Committed, cell: &CellId) -> Option<Coherency> { committed.coherency_change(*cell) }
     fn changes_coherency(committed: &Committed) -> bool { committed.changes_coherency() }
 
