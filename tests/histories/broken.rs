@@ -15,6 +15,8 @@ use crate::request::is_listed;
 use crate::stage::After;
 use crate::visible::{BUS_MASTER, COMMAND};
 
+/// So much longer an invalidation takes at most.
+pub(crate) const SLOWEST_NS: u64 = 200_000_000;
 /// GSTS.WBFS.
 const WRITE_BUFFER: u32 = 1 << 27;
 /// Where the model has the ATS registers, and Enable there.
@@ -104,7 +106,7 @@ impl History<'_> {
         }
         let config = &broken.units[unit];
         let (queue, buffer) = (config.ecap >> 1 & 1 == 1, config.cap >> 4 & 1 == 1);
-        let slow = Defect::Slow(self.random.of(&[500, 20_000, 300_000, 5_000_000, 200_000_000]));
+        let slow = Defect::Slow(self.random.of(&[500, 20_000, 300_000, 5_000_000, SLOWEST_NS]));
         let defect = match self.random.below(12) {
             0..2 => slow,
             _ if vanishes => Defect::AllOnes,

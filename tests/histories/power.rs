@@ -1,8 +1,10 @@
 //! Units that lose power and have it again, as in a sleep state: their registers are reset, and memory keeps the tables.
 
+use cofferdam::hal::Hal as _;
 use cofferdam::iommu::{Difference, UnitState};
 use cofferdam_model::Defect;
 
+use crate::broken::SLOWEST_NS;
 use crate::history::History;
 
 /// So many changes are tried at most while units are not switched on again.
@@ -75,6 +77,11 @@ impl History<'_> {
         if mends {
             self.broken.iter_mut().for_each(|broken| broken.dark.fill(false));
             (0..resets.len()).for_each(|unit| self.machine.mend_unit(unit));
+            // What a slow unit was asked is still under way.
+            let over = self.machine.now_ns() + SLOWEST_NS;
+            while self.machine.now_ns() < over {
+                self.machine.pause();
+            }
         }
         let failed = self.has_failed();
         let Some(broken) = &mut self.broken else { return };

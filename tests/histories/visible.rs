@@ -1,4 +1,4 @@
-//! All that can be seen of the driver after a call, failed ones most of all, next to what the plain maps know by themselves.
+//! T4: all that can be seen of the driver after a call, failed ones most of all, next to what the plain maps know by themselves.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
