@@ -85,18 +85,24 @@ fn each_device_that_nothing_isolates_is_reported() {
     assert_eq!(differences(&iommu), []);
 }
 
-/// A port that is plugged in later is switched on in whichever segment it is.
+/// A port is switched on in whichever segment it is, by `enable`, or by a call if it is plugged in later.
 #[test]
-fn ports_of_each_segment_are_switched_on_by_the_call() {
-    for segment in 0..2 {
+fn ports_of_each_segment_are_switched_on() {
+    for (segment, is_late) in [(0, false), (0, true), (1, false), (1, true)] {
         let machine = machine(two_segments());
         let mut iommu = discover(&machine, &[]).unwrap();
-        iommu.enable().unwrap();
+        if is_late {
+            iommu.enable().unwrap();
+        }
         let port = SourceId::new(segment, 0, 1, 0).unwrap();
         machine.add_bridge(port, BridgeKind::RootPort, 1..=1);
         machine.add_acs(port, ACS);
         assert_eq!(machine.config_read(port, REGISTERS), ACS.into());
-        iommu.isolate().unwrap();
+        if is_late {
+            iommu.isolate().unwrap()
+        } else {
+            drop(iommu.enable().unwrap())
+        };
         assert_eq!(machine.config_read(port, REGISTERS), u32::from(ACS) << 16 | u32::from(ACS), "segment {segment}");
     }
 }

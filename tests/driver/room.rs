@@ -53,6 +53,19 @@ fn assign_with_device_tlb(machine: &Machine, iommu: &Front<&Machine>, device: So
     iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
 }
 
+/// A root cell that is refused, since there is one, takes no cell's place.
+#[test]
+fn a_second_root_cell_takes_no_place() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { cells: 2, ..Limits::DEFAULT });
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    for _ in 0..4 {
+        assert_eq!(iommu.create_root_cell(UNSAFE_INTERRUPTS), Err(Error::RootExists(root)));
+    }
+    iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS), Err(Error::Full(Full { what: "cells", capacity: 2 })));
+}
+
 /// L3: the root cell has room for the holes that all other cells make, whichever slot it has, and no other cell has that room.
 #[test]
 fn the_root_cell_has_room_of_its_own() {

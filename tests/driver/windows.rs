@@ -2,6 +2,7 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::hal::Hal as _;
 use cofferdam::iommu::{Difference, Error, Options, Refusal};
 use cofferdam::limits::{Full, Limits};
 use cofferdam::topology::{BridgeWindow, WindowKind};
@@ -197,6 +198,24 @@ fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
     assert_eq!(reported(), [within(INNER.0)]);
     iommu.unmap(cell, range(INNER.0, PAGE)).unwrap();
     assert_eq!(reported(), []);
+}
+
+/// While configuration space does not show a device, its windows stay noted, though isolation is looked at again.
+#[test]
+fn windows_of_a_device_whose_link_is_down_stay_noted() {
+    let machine = machine([UnitConfig::server()]);
+    let [device, _] = with_switch(&machine, [None, None]);
+    let iommu = enabled(&machine);
+    let cell = cell(&iommu);
+    iommu.assign(device, cell).unwrap();
+    let noted = windows(&iommu, device);
+    let id = machine.config_read(device, 0);
+    machine.set_config(device, 0, u32::MAX);
+    iommu.isolate().unwrap();
+    let window = refused(iommu.map(cell, page(UPSTREAM.0)).unwrap_err());
+    assert!(window.0.is_none() && noted.contains(&window.1), "{window:?}");
+    machine.set_config(device, 0, id);
+    assert_eq!(machine.taken_by(device, UPSTREAM.0), Some(of(1, 0, 0)));
 }
 
 /// Windows for which there is no room are reported by the call, and those that were noted stay so.
