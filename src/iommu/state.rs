@@ -34,8 +34,10 @@ pub(super) struct Config<'s> {
     /// Devices can be assigned: units were prepared, or switched on.
     pub(super) enabled: bool,
     pub(super) cells: Cells<'s>,
-    /// How many calls ever waited for cells.
+    /// How many calls ever waited for cells, or for the end of resets.
     pub(super) turns: u64,
+    /// Which of the calls that wait for the end of resets has waited longest; 0 if none waits.
+    pub(super) look_awaited_by: u64,
     pub(super) root: Root<'s>,
     /// Room to work in, for what is left of a cell's regions.
     pub(super) left: Regions<'s>,
@@ -54,6 +56,7 @@ impl<'s> Config<'s> {
             enabled: false,
             cells: Cells::without_room(),
             turns: 0,
+            look_awaited_by: 0,
             root: Root::without_room(),
             left: Regions::without_room(),
             withheld: Withheld::without_room(),

@@ -36,6 +36,7 @@ mod random_changes;
 mod random_failures;
 mod register_based;
 mod reserved;
+mod reset_turns;
 mod resets;
 mod room;
 mod several_differences;

@@ -5,7 +5,7 @@
 use lock_api::MutexGuard;
 
 use super::outcomes::Outcomes;
-use super::turn::Turn;
+use super::turn::{Functions, RESETS_END_NS, Turn};
 use super::work::Work;
 use crate::cell::{CellConfig, CellId, Reserved};
 use crate::hal::{Deadline, Hal};
@@ -28,8 +28,8 @@ pub(in crate::iommu) struct Transaction<'t, 's, H> {
 }
 
 impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
-    /// Waits until there is a slot, none of the edits' cells is in another change or another's turn, and no device is being reset
-    /// if the change `looks` at the functions of the machine.
+    /// Waits until there is a slot, none of the edits' cells is in another change or another's turn, no device is being reset if
+    /// the change `looks` at the functions of the machine, and, if it may reset one, nobody waits who is to look at them first.
     #[inline(never)]
     pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit], looks: bool) -> Result<Self, Error> {
         // Changes of different cells do not look at each other's slots first.
@@ -40,7 +40,7 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             let work = slot.ok_or(Error::InChange { cell: None })?;
             let mut config = front.locked()?;
             if looks {
-                config.check_resets()?;
+                config.check_at_rest(turn, |_| false, Functions::LOOKED_AT)?;
             }
             let mut scope = CellSet::NONE;
             for edit in edits {
@@ -48,7 +48,8 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
                 let root = root.or_else(|| config.root.cell().filter(|_| front.is_let_to_reserved(edit)));
                 config.add_scope_of(edit, root, &mut scope)?;
             }
-            config.check_at_rest(turn, |cell| scope.has(cell))?;
+            let resets = edits.iter().any(|edit| config.may_reset(edit));
+            config.check_at_rest(turn, |cell| scope.has(cell), Functions { looks, resets })?;
             let mut change = Self { front, work, config, scope };
             change.work.outcomes.clear();
             Ok(change)
@@ -101,16 +102,16 @@ impl<'s, H: Hal> Iommu<'s, H> {
     pub(in crate::iommu) fn between_changes(&self) -> Result<Guard<'_, 's>, Error> {
         self.wait_for(|turn| {
             let mut config = self.locked()?;
-            config.check_at_rest(turn, |_| true)?;
+            config.check_at_rest(turn, |_| true, Functions::UNTOUCHED)?;
             Ok(config)
         })
     }
 
     /// Locks the configuration at a moment when no device is being reset, so that any function may be looked at (R49).
     pub(in crate::iommu) fn between_resets(&self) -> Result<Guard<'_, 's>, Error> {
-        self.wait_for(|_| {
-            let config = self.locked()?;
-            config.check_resets()?;
+        self.wait_for(|turn| {
+            let mut config = self.locked()?;
+            config.check_at_rest(turn, |_| false, Functions::LOOKED_AT)?;
             Ok(config)
         })
     }
@@ -125,11 +126,16 @@ impl<'s, H: Hal> Iommu<'s, H> {
     fn wait_for<R>(&self, mut ready: impl FnMut(&mut Turn) -> Result<R, Error>) -> Result<R, Error> {
         let mut turn = Turn::default();
         // The time is read by those alone that wait.
-        let mut deadline: Option<Deadline> = None;
+        let mut deadlines: Option<[Deadline; 2]> = None;
         loop {
-            let late = deadline.as_mut().is_some_and(|deadline| deadline.passed(self.hal.now_ns()).is_some());
+            let now_ns = deadlines.map_or(0, |_| self.hal.now_ns());
+            let passed = deadlines.as_mut().map(|all| all.each_mut().map(|deadline| deadline.passed(now_ns).is_some()));
+            let [late, resets_had_time] = passed.unwrap_or_default();
             if late {
                 turn.let_nobody_first();
+            }
+            if resets_had_time {
+                turn.note_time_for_resets();
             }
             let result = ready(&mut turn);
             if late || !matches!(result, Err(Error::InChange { .. })) {
@@ -138,19 +144,16 @@ impl<'s, H: Hal> Iommu<'s, H> {
                 }
                 return result;
             }
-            deadline.get_or_insert_with(|| Deadline::new(self.hal.now_ns(), self.options.timeout_ns));
+            deadlines.get_or_insert_with(|| {
+                let now_ns = self.hal.now_ns();
+                [self.options.timeout_ns, RESETS_END_NS].map(|timeout_ns| Deadline::new(now_ns, timeout_ns))
+            });
             self.hal.pause();
         }
     }
 }
 
 impl Config<'_> {
-    /// Fails while a device is being reset: nobody else looks at it until that is over (R49), or given up long after.
-    fn check_resets(&self) -> Result<(), Error> {
-        let reset = self.devices.iter().find(|device| device.reset.is_some() && !device.quarantined);
-        reset.map_or(Ok(()), |device| Err(Error::InChange { cell: Some(device.cell) }))
-    }
-
     /// Adds the cells that an edit is about: the one that it names, that of a device to be released, and the `root` cell if that
     /// may lose something or get it back.
     fn add_scope_of(&self, edit: &Edit, root: Option<CellId>, scope: &mut CellSet) -> Result<(), Error> {
