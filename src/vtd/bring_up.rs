@@ -53,7 +53,7 @@ impl VtdUnit {
     /// Gets ready to invalidate: switches the queue on, if there is one, after what firmware may have left was switched off
     /// and cleared (R14, R16, R69). Leaves translation as it is.
     ///
-    /// All units go through this before any goes through [`start_translation`](Self::start_translation) (R11). Does nothing
+    /// A unit goes through this before it goes through [`start_translation`](Self::start_translation) (R11). Does nothing
     /// to a unit that is on, as its registers show.
     ///
     /// Interrupt remapping that somebody left on is switched off before its queue is (R61, R69): its table is not the driver's.

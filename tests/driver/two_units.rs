@@ -1,8 +1,10 @@
 //! Units that neither the number of a bus nor a source-id tells apart.
 
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::iommu::UnitState;
-use cofferdam_model::Defect;
+use cofferdam::error::UnitError;
+use cofferdam::hal::NoFrame;
+use cofferdam::iommu::{Error, UnitState};
+use cofferdam_model::{Defect, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -93,4 +95,32 @@ fn the_same_source_id_in_two_segments_is_two_devices() {
     assert!(!write(&machine, one, 0, 1) && !write(&machine, other, 0, 1));
     iommu.destroy_cell(cell).unwrap();
     iommu.destroy_cell(another).unwrap();
+}
+
+/// A unit that finds no frame for its queue costs itself alone: the others are switched on, and translate for their devices (R11).
+#[test]
+fn a_unit_without_frames_holds_up_no_other() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.prepare().unwrap();
+    // For the queue of the first, and its status words.
+    machine.allow_allocations(Some(2));
+    let unit = machine.windows()[1];
+    let error = UnitError::NoFrame { unit, reason: NoFrame::NoneLeft };
+    assert_eq!(iommu.enable(), Err(Error::Unit(error)));
+    assert_eq!(states(&iommu), [UnitState::On, UnitState::Failed { error, blocking: false }]);
+    machine.allow_allocations(None);
+    let (device, other) = (function(1, 0), function(0, 3));
+    let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), device);
+    assert!(write(&machine, device, 0, 1) && !write(&machine, device, PAGE, 1));
+    iommu.assign(other, cell).unwrap_err();
+    iommu.unmap(cell, range(0, PAGE)).unwrap();
+    assert!(!write(&machine, device, 0, 1));
+    assert_eq!(machine.violations(), []);
+    assert!(iommu.enable().unwrap().is_nothing(), "with frames");
+    iommu.map(cell, region(0, MEMORY, PAGE, RW)).unwrap();
+    iommu.assign(other, cell).unwrap();
+    assert!(write(&machine, device, 0, 1) && write(&machine, other, 0, 1));
+    iommu.audit(|difference| panic!("{difference}")).unwrap();
+    assert_eq!(machine.violations(), []);
 }

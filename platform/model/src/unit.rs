@@ -61,7 +61,7 @@ impl Unit {
         }
     }
 
-    /// True if its queue is on, or nothing can come of it.
+    /// True if its queue is on, or it has none.
     pub(crate) fn queue_ready(&self) -> bool {
         match self {
             Self::Vtd(unit) => unit.queue_ready(),

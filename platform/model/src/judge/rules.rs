@@ -35,7 +35,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("R8", "caches are invalidated after a root table is set", Checked),
     ("R9", "a live root table is replaced only by one that translates alike", Checked),
     ("R10", "write buffers are flushed", Checked),
-    ("R11", "all queues are on before a root table is set", Checked),
+    ("R11", "a unit's queue is on before its root table is set", Checked),
     ("R12", "protected memory is on until translation is", Checked),
     ("R13", "each unit that shares a structure is invalidated", Shown("a unit that is left out breaks R31 or R33")),
     ("R14", "the queue is switched on and off in order", Checked),

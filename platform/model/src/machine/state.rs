@@ -182,11 +182,12 @@ impl State {
 }
 
 impl State {
-    /// R11: the queue is on in all units before a root table is set in any.
+    /// R11: the queue is on in a unit before a root table is set in it. Nothing is demanded of the order among units (section
+    /// 6.9).
     pub(super) fn before_command(&mut self, window: RegisterWindow, offset: u32, value: u32) {
-        let sets_root = self.unit(window).is_some_and(|(unit, _)| unit.sets_root(offset, value));
-        if sets_root && !self.units.iter().all(Unit::queue_ready) {
-            self.board.journal.violation("R11", "a root table is set while a unit's queue is off");
+        let is_early = self.unit(window).is_some_and(|(unit, _)| unit.sets_root(offset, value) && !unit.queue_ready());
+        if is_early {
+            self.board.journal.violation("R11", "a root table is set while the unit's queue is off");
         }
     }
 }

@@ -161,10 +161,9 @@ impl VtdUnit {
         self.capability.view() == View::Snooped
     }
 
-    /// True if the queue is on, or nothing can come of it: the unit has none, translates nothing, or has a defect.
+    /// True if the queue is on, or the unit has none.
     pub(crate) fn queue_ready(&self) -> bool {
-        let useless = !self.capability.has_queue() || !self.capability.can_translate() || self.defects.ever;
-        useless || self.global.on(global::QIE)
+        !self.capability.has_queue() || self.global.on(global::QIE)
     }
 
     /// The source behind a requester-id.

@@ -72,8 +72,8 @@ fn translation_without_flush_or_root_table_is_reported() {
 }
 
 #[test]
-fn a_root_table_before_all_queues_is_reported() {
-    let machine = Machine::new(Config::new([UnitConfig::server(), UnitConfig::server().serving(&[1])]));
+fn a_root_table_before_the_queue_is_reported() {
+    let machine = Machine::new(Config::new([UnitConfig::server()]));
     let window = machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { machine.write32(window, GCMD, SRTP) };
