@@ -357,3 +357,26 @@ fn the_id_of_a_destroyed_cell_names_no_other_cell() {
     assert_eq!(iommu.coherency(gone), Err(none));
     assert!(write(&machine, function(0, 3), INPUT, 1));
 }
+
+/// "The handle of a destroyed cell never names another", nor does what is said of a change or of a cell by it, whichever came first.
+#[test]
+fn the_handle_of_a_cell_that_is_gone_names_no_later_one() {
+    let machine = machine([UnitConfig::first_generation()]);
+    let iommu = enabled(&machine);
+    let (device, neighbour) = (function(0, 2), function(0, 3));
+    let [gone, other] = [(); 2].map(|()| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    let before = iommu.assign(device, gone).unwrap();
+    assert_eq!(iommu.coherency_change(&before, gone), Ok(Some(Coherency::NotEnforced)));
+    iommu.destroy_cell(gone).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    assert_eq!(cell.to_string(), gone.to_string(), "it has the same place");
+    iommu.map_shared(cell, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();
+    let after = iommu.assign(neighbour, cell).unwrap();
+    let of = |committed, cell| iommu.coherency_change(committed, cell);
+    assert_eq!((of(&before, cell), of(&after, cell)), (Ok(None), Ok(Some(Coherency::NotEnforced))));
+    assert_eq!((of(&before, other), of(&after, other)), (Ok(None), Ok(None)));
+    assert_eq!([cell, other].map(|cell| iommu.shares(cell)), [Ok(true), Ok(false)]);
+    let none = Error::NoSuchCell(gone);
+    assert_eq!((of(&before, gone), of(&after, gone)), (Err(none), Err(none)));
+    assert_eq!((iommu.shares(gone), iommu.allows_unsafe_interrupts(gone)), (Err(none), Err(none)));
+}

@@ -310,7 +310,7 @@ fn a_change_reports_which_cells_are_not_what_they_were() {
     iommu.enable().unwrap();
     let (graphics, card) = (function(1, 0), function(0, 1));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let told = |committed| coherency_changes(&committed, &[cell]);
+    let told = |committed| coherency_changes(&iommu, &committed, &[cell]);
     assert_eq!(told(iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap()), []);
     assert_eq!(told(iommu.assign(card, cell).unwrap()), []);
     assert_eq!(told(iommu.assign(graphics, cell).unwrap()), [(cell, Coherency::NotEnforced)]);
@@ -318,13 +318,13 @@ fn a_change_reports_which_cells_are_not_what_they_were() {
     let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.release(graphics).assign(graphics, other);
-    let moved = coherency_changes(&change.commit().unwrap(), &[cell, other]);
+    let moved = coherency_changes(&iommu, &change.commit().unwrap(), &[cell, other]);
     assert_eq!(moved, [(cell, Coherency::Enforced), (other, Coherency::NotEnforced)]);
     assert_eq!(
         moved.iter().map(|(_, now)| now.to_string()).collect::<Vec<_>>(),
         ["snoop enforced", "snoop not enforced"]
     );
-    assert_eq!(coherency_changes(&iommu.destroy_cell(other).unwrap(), &[cell, other]), [], "it is gone");
+    assert_eq!(coherency_changes(&iommu, &iommu.destroy_cell(other).unwrap(), &[cell, other]), [], "it is gone");
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn what_a_failed_change_could_not_report_the_next_does() {
     machine.mend_unit(1);
     assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced));
     let told = iommu.release(card).unwrap();
-    assert_eq!(coherency_changes(&told, &[cell]), [(cell, Coherency::Enforced)]);
+    assert_eq!(coherency_changes(&iommu, &told, &[cell]), [(cell, Coherency::Enforced)]);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn a_cell_that_does_not_enforce_snooping_does_so_for_no_device() {
     let iommu = on(&machine);
     let cell = cell(&iommu, CoherencyPolicy::NotEnforced, Sharing::ByAttributes);
     let told = iommu.assign(function(0, 1), cell).unwrap();
-    assert_eq!(coherency_changes(&told, &[cell]), [(cell, Coherency::NotEnforced)]);
+    assert_eq!(coherency_changes(&iommu, &told, &[cell]), [(cell, Coherency::NotEnforced)]);
     assert!(write(&machine, function(0, 1), INPUT, 1));
 }
 
@@ -79,7 +79,7 @@ fn the_fewest_tables_or_one_for_each_kind_as_the_cell_wants() {
     assert_eq!(iommu.coherency(by_attributes), Ok(Coherency::NotEnforced));
     let told = iommu.release(plain).unwrap();
     assert_eq!(
-        coherency_changes(&told, &[by_attributes]),
+        coherency_changes(&iommu, &told, &[by_attributes]),
         [(by_attributes, Coherency::Enforced)],
         "as if it had never been there"
     );
@@ -113,7 +113,7 @@ fn ten_thousand_histories_end_with_their_devices_coherency() {
         for _ in 0..random.below(12) {
             let index = random.below(6) as usize;
             let done = if has[index] { iommu.release(devices[index]) } else { iommu.assign(devices[index], cell) };
-            for (_, now) in coherency_changes(&done.unwrap(), &[cell]) {
+            for (_, now) in coherency_changes(&iommu, &done.unwrap(), &[cell]) {
                 assert_ne!(now, told, "history {history}");
                 told = now;
             }

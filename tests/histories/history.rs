@@ -368,7 +368,7 @@ impl<'m> History<'m> {
             self.done.physical_ones += u64::from(device.id == express::PHYSICAL && device.reserved.is_some());
         }
         let ids: Vec<_> = self.oracle.slots().map(|slot| self.oracle.cell(slot).id).collect();
-        let told = coherency_changes(committed, &ids);
+        let told = coherency_changes(&self.iommu, committed, &ids);
         let iommu = &self.iommu;
         self.oracle.commit(after, &told, |cell| iommu.coherency(cell).unwrap());
     }

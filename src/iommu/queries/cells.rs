@@ -48,6 +48,28 @@ impl From<&WithheldRange> for WithheldMemory {
 }
 
 impl<H: Hal> Iommu<'_, H> {
+    /// True if a cell has memory which the root cell may keep ([`Edit::MapShared`](crate::iommu::Edit)): devices of the root
+    /// cell may reach memory of such cells alone. A change that is under way counts when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// There is no such cell, or the configuration stays locked ([`Error::InChange`]).
+    pub fn shares(&self, cell: CellId) -> Result<bool, Error> {
+        let config = self.locked()?;
+        let is_root = config.root.is(cell);
+        Ok(config.cell(cell)?.regions.parts().iter().any(|part| part.shared) && !is_root)
+    }
+
+    /// True if a cell allows unsafe interrupts: an [`audit`](Self::audit) does not look at what its devices can do with interrupts,
+    /// since nothing holds them back.
+    ///
+    /// # Errors
+    ///
+    /// There is no such cell, or the configuration stays locked ([`Error::InChange`]).
+    pub fn allows_unsafe_interrupts(&self, cell: CellId) -> Result<bool, Error> {
+        Ok(self.locked()?.cell(cell)?.config.allow_unsafe_interrupts)
+    }
+
     /// Calls `each` with the memory that a cell has, in ascending order of input addresses; with that of the root cell, without
     /// what other cells have for themselves. Regions that continue each other with the same rights are one. A change that is
     /// under way counts when it has ended.
@@ -94,9 +116,9 @@ impl<H: Hal> Iommu<'_, H> {
     }
 
     /// Calls `each` with the cells whose coherency is another than what the hypervisor learned last, by
-    /// [`Committed`](super::super::Committed), by [`Remains`](super::super::Remains) or by this call, and with what it is now: a
-    /// device that a change leaves in a cell, which failed, may have changed the cell's coherency. Cells that are in a change
-    /// are left out.
+    /// [`coherency_change`](Self::coherency_change), by [`Remains`](super::super::Remains) or by this call, and with what it is
+    /// now: a device that a change leaves in a cell, which failed, may have changed the cell's coherency. Cells that are in a
+    /// change are left out.
     ///
     /// The configuration is locked meanwhile: `each` must not call the front.
     ///

@@ -40,6 +40,17 @@ impl<'s> Cells<'s> {
         cell.ok_or(Error::NoSuchCell(id))
     }
 
+    /// How many cells were ever made.
+    pub(in crate::iommu) fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// True if a cell, which exists, is one of the first that were made, so many of them. A [`CellSet`] of that time is about it
+    /// then, and not about a later cell in the same slot.
+    pub(in crate::iommu) fn is_among(&self, id: CellId, first_made: u32) -> Result<bool, Error> {
+        self.get(id).map(|cell| cell.generation <= first_made)
+    }
+
     /// A cell, and the others that exist.
     pub(in crate::iommu) fn one_and_others(
         &mut self,
@@ -70,7 +81,7 @@ impl<'s> Cells<'s> {
     }
 }
 
-/// Some of the cells that exist.
+/// Some of the cells that exist. It knows slots alone, so it means nothing once one of them may be gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::iommu) struct CellSet(u64);
 

@@ -4,6 +4,8 @@ use super::Transaction;
 use crate::cell::CellId;
 use crate::domain::{Coherency, Domain};
 use crate::hal::Hal;
+use crate::iommu::error::Error;
+use crate::iommu::front::Iommu;
 use crate::iommu::state::{Assignment, CellSet, Stay, units_of};
 use crate::unit::Unit;
 
@@ -12,19 +14,29 @@ use crate::unit::Unit;
 pub struct Committed {
     changed: CellSet,
     enforced: CellSet,
+    /// How many cells had ever been made.
+    made: u32,
 }
 
 impl Committed {
-    /// What a cell's coherency is now, if the change made it another one: the hypervisor honours WBINVD and guest memory types
-    /// in such a cell, or need not any more. `None` for all other cells, and for one that is gone.
-    pub fn coherency_change(&self, cell: CellId) -> Option<Coherency> {
-        let now = if self.enforced.has(cell) { Coherency::Enforced } else { Coherency::NotEnforced };
-        self.changed.has(cell).then_some(now)
-    }
-
-    /// True if the coherency of any cell is another than before.
+    /// True if the coherency of any cell is another than before: of which,
+    /// [`Iommu::coherency_change`](crate::Iommu::coherency_change) says.
     pub fn changes_coherency(&self) -> bool {
         self.changed != CellSet::NONE
+    }
+}
+
+impl<H: Hal> Iommu<'_, H> {
+    /// What a cell's coherency became by a change, if that made it another one: the hypervisor honours WBINVD and guest memory
+    /// types in such a cell, or need not any more. `None` for all other cells.
+    ///
+    /// # Errors
+    ///
+    /// There is no such cell any more ([`Error::NoSuchCell`]), or the configuration stays locked ([`Error::InChange`]).
+    pub fn coherency_change(&self, committed: &Committed, cell: CellId) -> Result<Option<Coherency>, Error> {
+        let was_there = self.locked()?.cells.is_among(cell, committed.made)?;
+        let now = if committed.enforced.has(cell) { Coherency::Enforced } else { Coherency::NotEnforced };
+        Ok((was_there && committed.changed.has(cell)).then_some(now))
     }
 }
 
@@ -67,7 +79,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// last.
     fn forget_cells(&mut self) -> Committed {
         let (scope, config) = (self.scope, &mut *self.config);
-        let mut committed = Committed::default();
+        let mut committed = Committed { made: config.cells.made(), ..Committed::default() };
         for (id, cell) in config.cells.iter_mut().filter(|(id, _)| scope.has(*id)) {
             if cell.doomed {
                 cell.end();

@@ -101,7 +101,9 @@ calls! {
     fn commit_reporting(iommu: &Front, edits: &&[Edit], each: Each<Remains>) -> Done {
         iommu.commit_reporting(edits, |remains| each(&remains))
     }
-    fn coherency_change(committed: &Committed, cell: &CellId) -> Option<Coherency> { committed.coherency_change(*cell) }
+    fn coherency_change(iommu: &Front, committed: &Committed, cell: &CellId) -> Result<Option<Coherency>, Error> {
+        iommu.coherency_change(committed, *cell)
+    }
     fn changes_coherency(committed: &Committed) -> bool { committed.changes_coherency() }
 
     fn faults(iommu: &Front, each: Each<Fault>) -> FaultLog { iommu.faults(|fault| each(&fault)) }
@@ -112,7 +114,8 @@ calls! {
     fn mute(iommu: &Front, device: &SourceId, muted: bool) -> Result<(), Error> { iommu.mute(*device, muted) }
 
     fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit, Error> { iommu.audit(|difference| each(&difference)) }
-    fn audit_cells(audit: &Audit, cell: &CellId) -> [bool; 2] { [audit.allows_unsafe_interrupts(*cell), audit.shares(*cell)] }
+    fn shares(iommu: &Front, cell: &CellId) -> Result<bool, Error> { iommu.shares(*cell) }
+    fn allows_unsafe_interrupts(iommu: &Front, cell: &CellId) -> Result<bool, Error> { iommu.allows_unsafe_interrupts(*cell) }
     fn reach(iommu: &Front, each: Each<Reach>) -> Result<(), Error> { iommu.reach(|reach| each(&reach)) }
     fn regions(iommu: &Front, cell: &CellId, each: Each<Region>) -> Result<(), Error> { iommu.regions(*cell, |region| each(&region)) }
     fn assigned(iommu: &Front, each: Each<AssignedDevice>) -> Result<(), Error> { iommu.assigned(|device| each(&device)) }

@@ -244,9 +244,16 @@ impl<H: Hal> Change<'_, '_, H> {
     }
 }
 
-/// Which of these cells have another coherency than before a change.
-pub fn coherency_changes(committed: &Committed, cells: &[CellId]) -> Vec<(CellId, Coherency)> {
-    let change = |cell: &CellId| committed.coherency_change(*cell).map(|now| (*cell, now));
+/// Which of these cells have another coherency than before a change, as far as they exist.
+pub fn coherency_changes<H: Hal>(
+    iommu: &Iommu<'_, H>,
+    committed: &Committed,
+    cells: &[CellId],
+) -> Vec<(CellId, Coherency)> {
+    let change = |cell: &CellId| match iommu.coherency_change(committed, *cell) {
+        Err(Error::NoSuchCell(_)) => None,
+        change => change.unwrap().map(|now| (*cell, now)),
+    };
     let all: Vec<_> = cells.iter().filter_map(change).collect();
     assert_eq!(committed.changes_coherency(), !all.is_empty(), "of these cells, or of none");
     all

@@ -9,7 +9,7 @@ use crate::contract::{DomainId, Stage};
 use crate::domain::{Coherency, Domain};
 use crate::hal::Hal;
 use crate::iommu::front::Iommu;
-use crate::iommu::state::{Assignment, CellSet, Config, behind};
+use crate::iommu::state::{Assignment, Config, behind};
 use crate::topology::{ReservedMemory, UnitIndex};
 use crate::unit::Unit;
 
@@ -33,37 +33,14 @@ pub struct Audit {
     pub withheld: u64,
     /// Frames of the driver's tables that are not given back, since a unit that failed may still read them.
     pub quarantined_frames: u64,
-    pub(super) unsafe_interrupts: CellSet,
-    pub(super) sharing: CellSet,
 }
 
 impl Audit {
-    /// True if a cell has memory which the root cell may keep ([`Edit::MapShared`](crate::iommu::Edit)): devices of the root
-    /// cell may reach memory of such cells alone.
-    pub fn shares(&self, cell: CellId) -> bool {
-        self.sharing.has(cell)
-    }
-
-    /// True if a cell allows unsafe interrupts: what its devices can do with interrupts is not looked at, since nothing holds
-    /// them back.
-    pub fn allows_unsafe_interrupts(&self, cell: CellId) -> bool {
-        self.unsafe_interrupts.has(cell)
-    }
-
     /// What the configuration says, before anything is gone through.
     #[inline(never)]
     pub(super) fn of(config: &Config<'_>) -> Self {
         let quarantined_frames = config.quarantined_frames() as u64;
-        let mut audit = Self { quarantined_frames, withheld: config.withheld.iter().count() as u64, ..Self::default() };
-        for (id, cell) in config.cells.iter() {
-            if cell.config.allow_unsafe_interrupts {
-                audit.unsafe_interrupts.add(id);
-            }
-            if !config.root.is(id) && cell.regions.parts().iter().any(|part| part.shared) {
-                audit.sharing.add(id);
-            }
-        }
-        audit
+        Self { quarantined_frames, withheld: config.withheld.iter().count() as u64, ..Self::default() }
     }
 }
 

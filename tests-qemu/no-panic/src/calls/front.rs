@@ -39,9 +39,8 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     iommu.faults_by_device().for_each(show);
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
-    if let Ok(audit) = iommu.audit(show) {
-        show((audit.allows_unsafe_interrupts(*any()), audit.shares(*any())));
-    }
+    show(iommu.audit(show));
+    show((iommu.allows_unsafe_interrupts(*any()), iommu.shares(*any())));
     show(iommu.reach(show));
     show(iommu.shared_memory(show));
     show(iommu.regions(*any(), show));
@@ -54,6 +53,6 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));
     if let Ok(committed) = iommu.commit(any::<&[Edit]>()) {
-        show((committed.coherency_change(*any()), committed.changes_coherency()));
+        show((iommu.coherency_change(&committed, *any()), committed.changes_coherency()));
     }
 }

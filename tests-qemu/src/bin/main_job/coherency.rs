@@ -74,13 +74,13 @@ impl Stage<'_> {
     fn is_taken(&self, name: &Words, player: &Player, cell: CellId, wanted: Coherency) -> Result<Words, Words> {
         let device = &player.device;
         let changed = (wanted == Coherency::NotEnforced).then_some(wanted);
-        let come = self.iommu.assign(device.source(), cell)?.coherency_change(cell);
+        let come = self.iommu.coherency_change(&self.iommu.assign(device.source(), cell)?, cell)?;
         device.resume();
         let (leaves, now) = (self.leaves(device), self.iommu.coherency(cell)?);
         let (snooped, all) = (leaves.snooped, leaves.total());
         let as_wanted = all > 0 && snooped == if wanted == Coherency::Enforced { all } else { 0 };
         let rights = self.reach(device, input(SOURCE), &self.a.memory, SOURCE, Some((&self.a.memory, SCRATCH)));
-        let gone = self.iommu.release(device.source())?.coherency_change(cell);
+        let gone = self.iommu.coherency_change(&self.iommu.release(device.source())?, cell)?;
         let after = self.iommu.coherency(cell)?;
 
         let what = Words::new(format_args!("policy {}: its table is as the policy says", name.as_str()));
@@ -122,7 +122,8 @@ impl Stage<'_> {
             let player = if from[0] == to[0] { &self.b } else { &self.a };
             let (device, comes) = (player.device.source(), from < to);
             let committed = if comes { self.iommu.assign(device, cell) } else { self.iommu.release(device) }?;
-            let (change, before, now) = (committed.coherency_change(cell), coherency(from), coherency(to));
+            let change = self.iommu.coherency_change(&committed, cell)?;
+            let (before, now) = (coherency(from), coherency(to));
             let does = if comes { "comes" } else { "leaves" };
             let what = Words::new(format_args!(
                 "device {} {does}: the cell is told if that changes its coherency",
