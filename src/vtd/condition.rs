@@ -3,7 +3,7 @@
 
 use tock_registers::interfaces::Readable;
 
-use super::registers::GSTS;
+use super::registers::{GSTS, Status};
 use super::sync::Ordering;
 use super::unit::VtdUnit;
 use crate::contract::UnitState;
@@ -24,8 +24,12 @@ impl VtdUnit {
 
     /// Fails if translation by the driver's tables is not on, or by none of them in abort mode.
     fn check_translating(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.registers(hal).status().and_then(|status| self.check_shown(hal, status))
+    }
+
+    /// The same, by what GSTS_REG has just shown.
+    fn check_shown(&self, hal: &impl Hal, status: Status) -> Result<(), UnitError> {
         let registers = self.registers(hal);
-        let status = registers.status()?;
         match () {
             () if !status.is_set(GSTS::TES) => Err(registers.was_reset("GSTS_REG", "TES")),
             () if !status.is_set(GSTS::RTPS) => Err(registers.was_reset("GSTS_REG", "RTPS")),
@@ -37,10 +41,15 @@ impl VtdUnit {
 
     /// Fails if the unit is gone, or does not show any more what was switched on.
     pub(super) fn check_registers(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        if self.queue_on {
-            self.registers(hal).check_queue()?;
+        if !self.queue_on && !self.blocking {
+            return Ok(());
         }
-        if self.blocking { self.check_translating(hal) } else { Ok(()) }
+        let registers = self.registers(hal);
+        let status = registers.status()?;
+        if self.queue_on && !status.is_set(GSTS::QIES) {
+            return Err(registers.was_reset("GSTS_REG", "QIES"));
+        }
+        if self.blocking { self.check_shown(hal, status) } else { Ok(()) }
     }
 
     /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
