@@ -27,10 +27,13 @@ pub(in crate::iommu) struct UnitWork {
     /// That of the last flush.
     pub(super) last: Outcome,
     pub(super) begun: Option<Begun>,
+    /// It was looked at before the change began, and was in service.
+    pub(super) ready: bool,
 }
 
 impl UnitWork {
-    pub(in crate::iommu) const NONE: Self = Self { worst: Outcome::Done, last: Outcome::Done, begun: None };
+    pub(in crate::iommu) const NONE: Self =
+        Self { worst: Outcome::Done, last: Outcome::Done, begun: None, ready: false };
 }
 
 /// All units in a change. Of the errors two are kept: they are large, units are many, and stacks are small.

@@ -4,12 +4,14 @@
 use super::Transaction;
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
+use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::iommu::edit::{DeviceConfig, Edit};
 use crate::iommu::error::Error;
 use crate::iommu::rules;
-use crate::iommu::state::{Stay, units_of};
+use crate::iommu::state::{Assignment, Stay, behind};
 use crate::paging::{self, MapError};
+use crate::topology::UnitIndex;
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Plans the edits, and provides what they need. The root cell does not `get` what others give back, unless that can be.
@@ -63,10 +65,23 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// False if a unit behind which the root cell has a device is out of service: it confirms nothing any more.
-    fn root_can_get(&self) -> bool {
+    fn root_can_get(&mut self) -> bool {
         let Some(root) = self.config.root.cell().filter(|root| self.scope.has(*root)) else { return true };
-        let (hal, units) = (&self.front.hal, &self.front.units);
-        units_of(units, &self.config.devices, |device| device.cell == root).all(|unit| unit.check_ready(hal).is_ok())
+        self.check_units(|device| device.cell == root).is_ok()
+    }
+
+    /// Fails if a unit is out of service behind which there is a concerned device. Looks at each unit's registers once before the
+    /// change begins; after that, the unit has to confirm what it is asked.
+    #[inline(never)]
+    pub(super) fn check_units(&mut self, is_concerned: impl Fn(&Assignment) -> bool) -> Result<(), UnitError> {
+        let Self { front, work, config, .. } = self;
+        for ((unit, index), own) in front.units.iter().zip(UnitIndex::all()).zip(&mut *work.outcomes.units) {
+            if !own.ready && behind(&config.devices, index).any(&is_concerned) {
+                unit.check_ready(&front.hal)?;
+                own.ready = true;
+            }
+        }
+        Ok(())
     }
 
     /// Makes an edit in what is staged.

@@ -8,7 +8,7 @@ use crate::domain::{Attributes, Domain};
 use crate::hal::{FrameList, Hal};
 use crate::iommu::error::{Error, Incompatibility, Refusal};
 use crate::iommu::rules;
-use crate::iommu::state::{Assignment, stays_in_use};
+use crate::iommu::state::{Assignment, behind, stays_in_use};
 use crate::limits::Full;
 use crate::paging::{MapError, Prealloc};
 use crate::topology::UnitIndex;
@@ -134,14 +134,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
         if !self.config.devices.iter().any(|device| device.arrives(scope)) {
             return Ok(());
         }
+        self.check_units(|device| device.arrives(scope))?;
         let mut needed = 0;
         for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
-            let arriving = self.config.devices.iter().filter(|device| device.unit == index && device.arrives(scope));
-            if arriving.clone().next().is_some() {
-                unit.check_ready(&front.hal)?;
-                let requesters = arriving.flat_map(|device| device.requesters.iter().copied());
-                needed += unit.frames_to_attach(&front.hal, requesters);
-            }
+            let arriving = behind(&self.config.devices, index).filter(|device| device.arrives(scope));
+            let requesters = arriving.flat_map(|device| device.requesters.iter().copied());
+            needed += unit.frames_to_attach(&front.hal, requesters);
         }
         self.work.frames = FrameList::allocate(&front.hal, needed, front.topology.host_address_width())?;
         Ok(())
