@@ -8,17 +8,19 @@ use crate::limits::{Full, List};
 #[derive(Debug)]
 pub(in crate::iommu) struct Cells<'s> {
     slots: List<'s, Cell<'s>>,
+    /// From this slot on there was never a cell.
+    unused: usize,
     /// How many cells were ever made.
     made: u32,
 }
 
 impl<'s> Cells<'s> {
     pub(in crate::iommu) const fn without_room() -> Self {
-        Self { slots: List::without_room(), made: 0 }
+        Self { slots: List::without_room(), unused: 0, made: 0 }
     }
 
     pub(in crate::iommu) fn new(slots: List<'s, Cell<'s>>) -> Self {
-        Self { slots, made: 0 }
+        Self { slots, unused: 0, made: 0 }
     }
 
     pub(in crate::iommu) fn create(&mut self, config: CellConfig) -> Result<CellId, Error> {
@@ -27,6 +29,7 @@ impl<'s> Cells<'s> {
         let (cell, index) = free.ok_or(Full { what: "cells", capacity })?;
         self.made = self.made.wrapping_add(1).max(1);
         cell.begin(self.made, config);
+        self.unused = self.unused.max(usize::from(index) + 1);
         Ok(CellId { index, generation: self.made })
     }
 
@@ -57,7 +60,8 @@ impl<'s> Cells<'s> {
         id: CellId,
     ) -> Result<(&mut Cell<'s>, impl Iterator<Item = (CellId, &Cell<'s>)> + Clone), Error> {
         let none = Error::NoSuchCell(id);
-        let (below, rest) = self.slots.split_at_mut_checked(id.index.into()).ok_or(none)?;
+        let used = self.slots.get_mut(..self.unused).ok_or(none)?;
+        let (below, rest) = used.split_at_mut_checked(id.index.into()).ok_or(none)?;
         let (one, above) = rest.split_first_mut().filter(|(cell, _)| cell.generation == id.generation).ok_or(none)?;
         let others = below.iter().zip(0..).chain(above.iter().zip(id.index.wrapping_add(1)..));
         let existing = others.filter(|(cell, _)| cell.exists());
@@ -66,12 +70,14 @@ impl<'s> Cells<'s> {
 
     /// Those that exist.
     pub(in crate::iommu) fn iter(&self) -> impl Iterator<Item = (CellId, &Cell<'s>)> + Clone {
-        let existing = self.slots.iter().zip(0..).filter(|(cell, _)| cell.exists());
+        let used = self.slots.get(..self.unused).unwrap_or_default();
+        let existing = used.iter().zip(0..).filter(|(cell, _)| cell.exists());
         existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))
     }
 
     pub(in crate::iommu) fn iter_mut(&mut self) -> impl Iterator<Item = (CellId, &mut Cell<'s>)> {
-        let existing = self.slots.iter_mut().zip(0..).filter(|(cell, _)| cell.exists());
+        let used = self.slots.get_mut(..self.unused).unwrap_or_default();
+        let existing = used.iter_mut().zip(0..).filter(|(cell, _)| cell.exists());
         existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))
     }
 
