@@ -44,8 +44,9 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             }
             let mut scope = CellSet::NONE;
             for edit in edits {
-                let root = config.root_behind(edit);
-                let root = root.or_else(|| config.root.cell().filter(|_| front.is_let_to_reserved(edit)));
+                // It is added once: whether it has part may take a look at configuration space.
+                let root = config.root.cell().filter(|root| !scope.has(*root));
+                let root = root.filter(|_| config.root_behind(edit).is_some() || front.is_let_to_reserved(edit));
                 config.add_scope_of(edit, root, &mut scope)?;
             }
             let resets = edits.iter().any(|edit| config.may_reset(edit));
