@@ -1,7 +1,7 @@
 //! Where two sets of regions differ, and what that means for a page table.
 #![forbid(unsafe_code)]
 
-use super::regions::{RegionError, cut};
+use super::regions::RegionError;
 use super::reserved::Reserved;
 use super::{Part, Regions};
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights};
@@ -128,8 +128,10 @@ impl<'r> RegionDifferences<'r> {
         let last = limit(before).min(limit(after)).min(reserved_limit);
         self.at = last.checked_add(1);
         let range = IovaRange::new(start, (last - start.as_u64()).saturating_add(1))?;
+        // A region that has the start has all of the range.
         let side = |region: Option<Region>| {
-            region.and_then(|region| cut(region, range)).map(|region| (region.output, region.rights))
+            let skipped = start.as_u64().checked_sub(region?.input.start().as_u64())?;
+            region.map(|it| (PhysAddr::new_truncate(it.output.as_u64().wrapping_add(skipped)), it.rights))
         };
         Some((RegionDifference { range, before: side(before), after: side(after) }, is_reserved))
     }
