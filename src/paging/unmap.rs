@@ -135,17 +135,17 @@ impl<F: Format> PageTable<F> {
         edit.came_to(table, start, self.geometry);
         let mut writer = self.writer(hal, table);
         for index in table.index(start) + usize::from(!first_goes)..table.index(last) + usize::from(last_goes) {
-            let step = self.step(hal, table, index);
-            if let Step::Absent = step {
-                continue;
+            match self.step(hal, table, index) {
+                Step::Absent => continue,
+                Step::Page { .. } => writer.store(index, 0),
+                Step::Table(next) => {
+                    writer.store(index, 0);
+                    edit.change.tables = true;
+                    let (start, last) = table.part_of(index, start, last);
+                    self.unlink(hal, next, start, last, &mut edit.small, &mut edit.unlinked.unmapped);
+                }
             }
-            writer.store(index, 0);
             edit.change.was_present = true;
-            if let Step::Table(next) = step {
-                edit.change.tables = true;
-                let (start, last) = table.part_of(index, start, last);
-                self.unlink(hal, next, start, last, &mut edit.small, &mut edit.unlinked.unmapped);
-            }
         }
     }
 }
