@@ -137,6 +137,18 @@ impl<'s> Regions<'s> {
         Ok(())
     }
 
+    /// Adds what of another list's regions lies outside of holes, as [`copy_outside`](Self::copy_outside) has them, from the
+    /// lowest on, and leaves out what there is no room for. What joins what is there needs none, and may make some.
+    pub(crate) fn insert_outside(&mut self, other: &Regions<'_>, hole_from: impl Fn(Iova) -> Option<IovaRange>) {
+        for part in other.parts() {
+            for range in part.region.input.outside(&hole_from) {
+                if let Some(region) = cut(part.region, range) {
+                    let _ = self.insert(region, part.shared);
+                }
+            }
+        }
+    }
+
     /// Sets other rights for `range`, all of which has to be granted now.
     pub(crate) fn set_rights(&mut self, range: IovaRange, rights: Rights) -> Result<(), RegionError> {
         self.check_granted(range)?;

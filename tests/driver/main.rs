@@ -22,7 +22,6 @@ mod flipped_bits;
 mod gone;
 mod groups;
 mod handed_back;
-mod known_faults;
 mod left_behind;
 mod lost_parts;
 mod moves;

@@ -224,6 +224,35 @@ fn the_root_cell_gives_up_memory_while_other_memory_waits() {
     iommu.unmap(root, range(MEMORY + 3 * PAGE, PAGE)).unwrap();
 }
 
+/// What there is no room for does not keep from the root cell what there is room for: a page that joins two of its regions.
+#[test]
+fn the_root_cell_has_again_what_there_is_room_for() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { regions: 3, root_regions: 3, ..Limits::DEFAULT });
+    let disk = function(0, 1);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let at = |page: u64| MEMORY + page * PAGE;
+    for (page, pages) in [(0, 5), (100, 1), (200, 1)] {
+        iommu.map(root, region(at(page), at(page), pages * PAGE, RW)).unwrap();
+    }
+    iommu.assign(disk, root).unwrap();
+    let [a, b, c] = [0; 3].map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    iommu.map(a, region(INPUT, at(100), PAGE, RW)).unwrap();
+    iommu.map(a, region(INPUT + LARGE, at(200), PAGE, RW)).unwrap();
+    iommu.map(b, region(INPUT, at(1), PAGE, RW)).unwrap();
+    iommu.map(c, region(INPUT, at(3), PAGE, RW)).unwrap();
+    // There is no room for either page.
+    iommu.destroy_cell(a).unwrap();
+    assert!(write(&machine, disk, at(2), 1) && !write(&machine, disk, at(3), 1) && write(&machine, disk, at(4), 1));
+    // From three regions on: two of them are one again, and there is room for one page that waits.
+    iommu.destroy_cell(c).unwrap();
+    assert!(write(&machine, disk, at(3), 2), "nobody else has it");
+    assert!(write(&machine, disk, at(100), 2) && !write(&machine, disk, at(200), 2), "from the lowest on");
+    assert_nothing_differs(&iommu, "with two of three pages");
+    iommu.destroy_cell(b).unwrap();
+    assert!(write(&machine, disk, at(1), 3) && write(&machine, disk, at(200), 3), "and for the other one");
+}
+
 /// The same in one change: a cell is destroyed, and the root cell gives something up.
 #[test]
 fn a_cell_is_destroyed_while_the_root_cell_gives_something_up() {

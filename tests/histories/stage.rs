@@ -34,6 +34,24 @@ fn check_room(pages: &Pages) -> Result<(), &'static str> {
     if pages.len() > Limits::DEFAULT.regions { Err("no room for so many regions") } else { Ok(()) }
 }
 
+/// Pages, and of others that they are among as much as there is room for: the lowest, and what joins what is there.
+fn with_what_fits(mut pages: Pages, mut others: Pages) -> Pages {
+    pages.iter().for_each(|(first, extent)| others.remove(first, extent.end));
+    // What joins two makes room for another.
+    for _ in 0..2 {
+        for (first, extent) in
+            others.iter().filter(|(first, extent)| !pages.any(*first, extent.end)).collect::<Vec<_>>()
+        {
+            let mut more = pages.clone();
+            more.add(first, extent);
+            if check_room(&more).is_ok() {
+                pages = more;
+            }
+        }
+    }
+    pages
+}
+
 impl Oracle {
     /// Where the edits lead, or why they are refused. Capacities of page tables and domain-ids are not looked at.
     pub(crate) fn stage(&self, edits: &[Edit]) -> Result<After, &'static str> {
@@ -101,14 +119,15 @@ impl Oracle {
         others.filter(move |other| ids(*other).iter().any(|id| ids(index).contains(id)))
     }
 
-    /// Takes what all other cells have out of what the root cell has. What others give back waits if there is no room for it.
+    /// Takes what all other cells have out of what the root cell has. What others give back waits as far as there is no room
+    /// for it.
     fn carve(&self, after: &mut After) -> Result<(), &'static str> {
         let Some(root) = self.root().filter(|root| after.touched[*root]) else { return Ok(()) };
         let mut left = self.without_others(after, root, after.whole[root].clone().unwrap_or_default());
         if check_room(&left).is_err()
             && let Some((_, waiting)) = self.root_that_waits(after)
         {
-            left = waiting;
+            left = with_what_fits(waiting, left);
         }
         // What it has already is less than that, if a unit failed before.
         if !self.cell(root).short {

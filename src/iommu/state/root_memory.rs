@@ -34,8 +34,8 @@ impl Config<'_> {
 
     /// Has the root cell what no other cell is to have for itself, and what is not withheld.
     ///
-    /// What others give back comes with a later change if there is no room for all of it, or if the root cell cannot `get`
-    /// anything now: giving back does not fail for that.
+    /// Of what others give back, it has what there is room for, what joins its regions above all, and the rest with a later
+    /// change; all of it if it cannot `get` anything now. Giving back does not fail for that.
     #[inline(never)]
     pub(in crate::iommu) fn stage_root(
         &mut self,
@@ -53,7 +53,14 @@ impl Config<'_> {
             return Ok(staged?);
         }
         without_grants(&own.regions, &root.staged, left)?;
-        Ok(own.staged.copy_outside(left, kept)?)
+        own.staged.copy_outside(left, kept)?;
+        let kept_or_left = |at| {
+            let left = left.from(at).map(|region| region.input);
+            IovaRange::lowest_from(kept(at).into_iter().chain(left), at)
+        };
+        // Twice: what joins two regions makes room for another.
+        (0..if get { 2 } else { 0 }).for_each(|_| own.staged.insert_outside(&root.staged, kept_or_left));
+        Ok(())
     }
 }
 
