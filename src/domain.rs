@@ -23,7 +23,8 @@ pub(crate) struct Domain {
     pub table: Table,
     /// A unit may know of it.
     pub published: bool,
-    /// It may lack memory that its cell has: there was no frame to split a page of which a part was to go.
+    /// It may lack memory that its cell has: all its devices were to leave it or had just come to it, they are blocked, and there
+    /// was no frame to split a page of which a part was to go. No other device is given it.
     pub incomplete: bool,
     /// Frames for the edits of the change that is under way.
     pub prealloc: Prealloc,
@@ -46,11 +47,14 @@ impl Domain {
         Ok(())
     }
 
-    /// Takes a range from the page table, except for these rights. If no frame is left to split a page, all of it goes: devices
-    /// may reach less than they are granted, but not more.
+    /// Takes a range from the page table, except for these rights. What the change that is under way has joined comes apart
+    /// without a frame. If there is none to split another page, all of it goes: devices may reach less than they are granted,
+    /// but not more.
     #[inline(never)]
     pub(crate) fn revoke_or_more(&mut self, hal: &impl Hal, range: IovaRange, but_for: Option<Rights>) -> Change {
-        match (self.table.prepare_edit(hal, range), but_for) {
+        let needs_none = self.table.splits_without_frames(hal, range);
+        let prepared = if needs_none { Ok(Prealloc::none()) } else { self.table.prepare_edit(hal, range) };
+        match (prepared, but_for) {
             (Ok(prealloc), Some(rights)) => self.table.protect(hal, range, rights, prealloc),
             (Ok(prealloc), None) => self.table.unmap(hal, range, prealloc),
             (Err(_), _) => {

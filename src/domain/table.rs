@@ -55,6 +55,11 @@ impl Table {
         of_format!(table in self => table.prepare_edit(hal, range))
     }
 
+    /// [`PageTable::splits_without_frames`].
+    pub(crate) fn splits_without_frames(&self, hal: &impl Hal, range: IovaRange) -> bool {
+        of_format!(table in self => table.splits_without_frames(hal, range))
+    }
+
     /// [`PageTable::map`].
     pub(crate) fn map(&mut self, hal: &impl Hal, region: Region, prealloc: Prealloc) -> Change {
         of_format!(table in self => table.map(hal, region, prealloc))

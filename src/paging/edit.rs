@@ -64,6 +64,23 @@ impl<F> TableEdit<F> {
         Some(LinkedTable { frame, level, fresh: true })
     }
 
+    /// A table for a level that is to have `first` in its first entry and `step` more in each that follows: a fresh one, or else
+    /// the one that a page has taken the place of, which hardware may still walk.
+    pub(super) fn table_of_parts(&mut self, hal: &impl Hal, level: u8, first: u64, step: u64) -> Option<LinkedTable>
+    where
+        F: Format,
+    {
+        if let Some(fresh) = self.fresh_table(hal, level) {
+            return Some(fresh);
+        }
+        let frame = self.unlinked.take_joined(hal, first, step)?;
+        // As if it had been prepared.
+        self.prepared += 1;
+        self.unlinked_before -= 1;
+        self.small += usize::from(level == 1);
+        Some(LinkedTable { frame, level, fresh: false })
+    }
+
     /// Notes that the edit came to this table, which holds `at`.
     pub(super) fn came_to(&mut self, table: LinkedTable, at: u64, geometry: Geometry) {
         if table.level == 1 {

@@ -44,6 +44,20 @@ impl<F: Format> PageTable<F> {
         (2..=page_level).filter(needed).count()
     }
 
+    /// True if no page spans an edge of `range` but where an edit joined it, and the tables that it took the place of are not
+    /// [given back](Self::free_unlinked) yet: an edit of the range needs no frame.
+    pub fn splits_without_frames(&self, hal: &impl Hal, range: IovaRange) -> bool {
+        self.edges(range).all(|edge| {
+            let Some((page_level, output, rights)) = self.walk(hal, edge) else { return true };
+            let is_there = |level: u8| {
+                let within = edge & (page_bytes(page_level) - 1) & !(page_bytes(level) - 1);
+                let first = self.format.page(output + within, rights, level - 1);
+                self.unlinked.has_joined(hal, first, page_bytes(level - 1))
+            };
+            (2..=page_level).filter(|level| !is_page_start(edge, *level)).all(is_there)
+        })
+    }
+
     /// Splits what spans an edge of `range`, so that an edit of it may begin.
     #[inline(never)]
     pub(super) fn split_edges(&self, hal: &impl Hal, range: IovaRange, edit: &mut TableEdit<F>) {
@@ -77,7 +91,7 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    /// A fresh table that translates as the page at `output` with this level does, by pages of which none spans `edge`.
+    /// A table that translates as the page at `output` with this level does, by pages of which none spans `edge`.
     fn parts(
         &self,
         hal: &impl Hal,
@@ -88,14 +102,19 @@ impl<F: Format> PageTable<F> {
         edit: &mut TableEdit<F>,
     ) -> Option<LinkedTable> {
         let level = level - 1;
-        let table = edit.fresh_table(hal, level)?;
         let (first, bytes) = (self.format.page(output, rights, level), page_bytes(level));
-        let mut writer = self.writer(hal, table);
+        let table = edit.table_of_parts(hal, level, first, bytes)?;
+        // It is written back whole, fresh or not.
+        let mut writer = self.writer(hal, LinkedTable { fresh: true, ..table });
         writer.fill(0, WORDS, first, bytes);
         if !is_page_start(edge, level) {
             let index = table.index(edge);
             let output = output + index as u64 * bytes;
             if let Some(parts) = self.parts(hal, level, edge, output, rights, edit) {
+                if !table.fresh {
+                    // Hardware may walk it.
+                    self.settle(hal);
+                }
                 writer.store(index, self.link(parts));
             }
         }

@@ -30,6 +30,17 @@ impl<F: Format> Unlinked<F> {
         self.joined.push(hal, table);
     }
 
+    /// True if the table is there that a page has taken the place of, whose first entry is `first` and each other `step` more
+    /// than the one before.
+    pub(super) fn has_joined(&self, hal: &impl Hal, first: u64, step: u64) -> bool {
+        self.joined.find(hal, first, step).is_some()
+    }
+
+    /// Takes that table out: the page may become a table again, and hardware finds in it what it found all the time.
+    pub(super) fn take_joined(&mut self, hal: &impl Hal, first: u64, step: u64) -> Option<Frame> {
+        self.joined.take(hal, first, step)
+    }
+
     /// Moves all of them to `frames`: hardware finds less there from then on.
     pub(super) fn move_to(mut self, hal: &impl Hal, frames: &mut FrameList) {
         frames.append(hal, self.unmapped);
@@ -88,23 +99,60 @@ impl<F: Format> Joined<F> {
     }
 
     fn push(&mut self, hal: &impl Hal, table: Frame) {
-        for index in 0..Self::HOLDERS {
-            table.store(hal, index, table.load(hal, index) & !F::IGNORED | Self::part(self.first, index));
-        }
+        Self::set_next(hal, table, self.first);
         self.first = table.base().as_u64() / PAGE_BYTES;
         self.len += 1;
     }
 
     /// Takes the table that was put there last.
     fn pop(&mut self, hal: &impl Hal) -> Option<Frame> {
-        if self.first == END {
-            return None;
-        }
-        // SAFETY: `push` took this frame over, so it is allocated and in nobody else's hands.
-        let table = unsafe { Frame::at(hal, PhysAddr::new_truncate(self.first * PAGE_BYTES)) };
-        self.first = Self::link(|index| table.load(hal, index));
+        let table = Self::table(hal, self.first)?;
+        self.first = Self::next(hal, table);
         self.len = self.len.saturating_sub(1);
         Some(table)
+    }
+
+    /// Takes the table that [`find`](Self::find) finds.
+    fn take(&mut self, hal: &impl Hal, first: u64, step: u64) -> Option<Frame> {
+        let (before, table) = self.find(hal, first, step)?;
+        let next = Self::next(hal, table);
+        match before {
+            Some(before) => Self::set_next(hal, before, next),
+            None => self.first = next,
+        }
+        self.len = self.len.saturating_sub(1);
+        Some(table)
+    }
+
+    /// The table whose first entry is `first`, and each other `step` more than the one before, and the table that leads to it
+    /// on the list. All of its entries are one page, so two of them say what the others are.
+    fn find(&self, hal: &impl Hal, first: u64, step: u64) -> Option<(Option<Frame>, Frame)> {
+        let (mut before, mut link) = (None, self.first);
+        while let Some(table) = Self::table(hal, link) {
+            let entry = |index| table.load(hal, index) & !F::IGNORED;
+            if entry(0) == first && entry(1) == first.wrapping_add(step) {
+                return Some((before, table));
+            }
+            (before, link) = (Some(table), Self::next(hal, table));
+        }
+        None
+    }
+
+    /// The table on the list that a link leads to.
+    fn table(hal: &impl Hal, link: u64) -> Option<Frame> {
+        // SAFETY: `push` took this frame over, so it is allocated and in nobody else's hands.
+        (link != END).then(|| unsafe { Frame::at(hal, PhysAddr::new_truncate(link * PAGE_BYTES)) })
+    }
+
+    /// The link that a table on the list holds.
+    fn next(hal: &impl Hal, table: Frame) -> u64 {
+        Self::link(|index| table.load(hal, index))
+    }
+
+    fn set_next(hal: &impl Hal, table: Frame, link: u64) {
+        for index in 0..Self::HOLDERS {
+            table.store(hal, index, table.load(hal, index) & !F::IGNORED | Self::part(link, index));
+        }
     }
 }
 

@@ -150,6 +150,70 @@ fn a_failed_change_without_frames_leaves_no_difference() {
     assert!(write(&machine, next, INPUT, 1), "it was gone");
 }
 
+/// A change of a cell that has [`PARTS`]: what it grants joins some of them.
+type Joins = fn(&mut Change<'_, '_, &Machine>, CellId);
+
+const HUGE: u64 = INPUT + 0x4000_0000;
+
+/// Two halves of 2 MiB with different rights, and 1 GiB and 2 MiB that lack their last page.
+const PARTS: [(u64, u64, u64, Rights); 4] = [
+    (INPUT, MEMORY, LARGE / 2, RW),
+    (INPUT + LARGE / 2, MEMORY + LARGE / 2, LARGE / 2, Rights::READ),
+    (HUGE, 0x8000_0000, 0x4000_0000 - PAGE, RW),
+    (INPUT + 2 * LARGE, MEMORY + 2 * LARGE, LARGE - PAGE, RW),
+];
+
+/// U8: what a change that fails has joined is two again without a frame: the tables have all that the cell lists, wherever a
+/// unit fails and however few frames there are.
+#[test]
+fn what_joined_by_a_change_that_fails_comes_apart() {
+    let changes: [Joins; 6] = [
+        |change, cell| _ = change.map(cell, region(INPUT + 3 * LARGE - PAGE, MEMORY + 3 * LARGE - PAGE, PAGE, RW)),
+        |change, cell| _ = change.map(cell, region(HUGE + 0x3fff_f000, 0xbfff_f000, PAGE, RW)),
+        // Rights that are granted, and such that are taken away.
+        |change, cell| _ = change.protect(cell, range(INPUT + LARGE / 2, LARGE / 2), RW),
+        |change, cell| _ = change.protect(cell, range(INPUT, LARGE / 2), Rights::READ),
+        |change, cell| {
+            change.map(cell, region(INPUT + 3 * LARGE - PAGE, MEMORY + 3 * LARGE - PAGE, PAGE, RW));
+            change.protect(cell, range(INPUT + LARGE / 2, LARGE / 2), RW);
+            change.map(cell, region(HUGE + 0x3fff_f000, 0xbfff_f000, PAGE, RW));
+        },
+        // The same page, taken away and granted elsewhere.
+        |change, cell| {
+            let page = INPUT + 2 * LARGE;
+            change.unmap(cell, range(page, PAGE)).map(cell, region(page, MEMORY + 9 * LARGE, PAGE, RW));
+            change.map(cell, region(INPUT + 3 * LARGE - PAGE, MEMORY + 3 * LARGE - PAGE, PAGE, RW));
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        for (frames, command) in (0..4).flat_map(|frames| (0..6).map(move |command| (frames, command))) {
+            let what = format!("change {number}, {frames} frames, command {command}");
+            let machine = machine([UnitConfig::server().caching_mode(true)]);
+            let iommu = enabled(&machine);
+            let card = function(0, 2);
+            let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            for (input, memory, bytes, rights) in PARTS {
+                iommu.map(cell, region(input, memory, bytes, rights)).unwrap();
+            }
+            iommu.assign(card, cell).unwrap();
+            machine.break_unit(0, Defect::QueueErrorAfter(command));
+            machine.allow_allocations(Some(frames));
+            let mut edits = iommu.change();
+            change(&mut edits, cell);
+            let result = edits.commit();
+            machine.allow_allocations(None);
+            machine.mend_unit(0);
+            iommu.commit(&[]).unwrap();
+            assert_nothing_differs(&iommu, &what);
+            for (input, ..) in PARTS {
+                assert!(read(&machine, card, input + 8 * PAGE).is_some(), "{what}: {result:?}");
+            }
+            assert_eq!(machine.frames_in_use(), iommu.statistics().table_frames as usize, "{what}");
+            machine.check();
+        }
+    }
+}
+
 /// U9: the coherency of a cell changes with a change that fails, and the hypervisor learns of it, once: by that change, or when
 /// it asks.
 #[test]

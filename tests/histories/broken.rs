@@ -188,7 +188,8 @@ impl History<'_> {
                         self.fail(&after, error);
                         self.look_at_withheld(&before, &after, error);
                         let cells = self.oracle.cells.iter_mut().zip(&after.touched).filter(|(_, touched)| **touched);
-                        cells.filter_map(|(cell, _)| cell.as_mut()).for_each(|cell| cell.short |= limit.is_some());
+                        let cells = cells.filter_map(|(cell, _)| cell.as_mut());
+                        cells.for_each(|cell| cell.has_spoiled_table |= limit.is_some());
                         let most = in_tables + tables_for(&after);
                         let (held, now) = self.frames();
                         let Some(broken) = &mut self.broken else { return };

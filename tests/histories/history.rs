@@ -251,6 +251,7 @@ impl<'m> History<'m> {
                     told: Coherency::Enforced,
                     narrowest: None,
                     short,
+                    has_spoiled_table: false,
                     was_to_share: Vec::new(),
                 });
             }

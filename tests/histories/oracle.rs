@@ -42,8 +42,11 @@ pub(crate) struct Cell {
     pub(crate) told: cofferdam::Coherency,
     /// With the fewest tables, one that was made for a device of this width may have stayed when that left.
     pub(crate) narrowest: Option<u8>,
-    /// A change failed in a unit when no frame was left to split a page: its devices may reach less than it has.
+    /// A root cell that may have less than others have given back: a unit failed, and what may still be reached is withheld.
     pub(crate) short: bool,
+    /// A change failed in a unit when few frames were left: a table that all its devices were to leave may have lost more than
+    /// it was to, and is given to no other device.
+    pub(crate) has_spoiled_table: bool,
     /// Memory that it was to share by a change that failed: others may reach it, as far as their unit failed.
     pub(crate) was_to_share: Vec<Range<u64>>,
 }

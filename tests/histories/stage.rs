@@ -343,11 +343,12 @@ impl Oracle {
                 let mut units = self.units.iter().filter(|unit| !unit.lost);
                 let few = units.any(|unit| (unit.domain_ids as usize) <= CELLS * Limits::DEFAULT.domains);
                 let is_short = |root: Slot| after.touched[root] && self.cell(root).short;
-                // A table that lost more than it was to is given to no other device, so there is one more of its kind.
-                let has_short = |edit: &Edit| matches!(*edit, Edit::Assign(_, cell, _) if self.cell(cell).short);
+                // The table is given to no other device, so there is one more of its kind.
+                let needs_one =
+                    |edit: &Edit| matches!(*edit, Edit::Assign(_, cell, _) if self.cell(cell).has_spoiled_table);
                 edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > Limits::DEFAULT.domains || few)
                     || self.root().is_some_and(is_short)
-                    || edits.iter().any(has_short)
+                    || edits.iter().any(needs_one)
             }
             Error::Owned { memory, owner: Owner::Withheld(_) }
             | Error::Refused { reason: Refusal::Owned { memory, owner: Owner::Withheld(_) }, .. } => {

@@ -88,8 +88,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
     }
 
-    /// Revokes in each domain the differences that are `concerned`, but for the rights that are `left`: or more than that, if
-    /// there is no frame to split a page.
+    /// Revokes in each domain the differences that are `concerned`, except for the rights that are `left`. A domain of which a
+    /// device stays was edited by the change, so nothing spans an edge of a difference there but what was joined since, which
+    /// needs no frame. From one whose devices are all blocked more goes if there is no frame to split a page.
     fn revoke_each(
         &mut self,
         concerned: impl Fn(&RegionDifference) -> bool,

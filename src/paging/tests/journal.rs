@@ -157,7 +157,7 @@ impl<F: Format> Watch<F> {
     }
 }
 
-fn watched<F: Sample>(geometry: Geometry, coherent: bool) -> (Bench<F>, Watch<F>) {
+pub(super) fn watched<F: Sample>(geometry: Geometry, coherent: bool) -> (Bench<F>, Watch<F>) {
     let hal = Fake::new(96);
     let table = PageTable::new(&hal, F::FORMAT, geometry, coherent).unwrap();
     let mut watch = Watch::new(&table);

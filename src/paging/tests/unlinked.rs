@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::journal::watched;
 use super::*;
 use crate::paging::unlinked::{END, Joined, gather, scatter};
 
@@ -9,6 +10,8 @@ each_format! {
     hardware_finds_in_a_joined_table_what_its_page_says,
     what_is_unlinked_stays_with_the_table_until_it_is_given_back,
     each_frame_comes_back_once,
+    what_joined_comes_apart_without_a_frame,
+    the_table_of_one_page_is_found_among_those_of_others,
     a_link_of_any_address_and_the_end_are_held_by_ignored_bits,
 }
 
@@ -102,6 +105,56 @@ fn each_frame_comes_back_once<F: Sample>() {
             assert!(found.insert(frame.base().as_u64()));
         }
         assert_eq!(found, used);
+    }
+}
+
+fn what_joined_comes_apart_without_a_frame<F: Sample>() {
+    for coherent in [true, false] {
+        // A page of 1 GiB without its last one of 4 KiB: tables at two levels go when that comes.
+        let ((mut bench, mut watch), last) = (watched::<F>(F::GEOMETRY, coherent), GIB - KIB4);
+        let _ = bench.map(GIB, 8 * GIB, last);
+        let (before, frames) = (bench.hal.content(), bench.table.frames());
+        let page = range(GIB + last, KIB4);
+        for _ in 0..2 {
+            let _ = bench.map(GIB + last, 8 * GIB + last, KIB4);
+            assert_eq!((bench.walk(GIB), bench.table.unlinked()), (Some((3, 8 * GIB)), 2));
+            watch.check(&bench.hal);
+            assert!(bench.table.splits_without_frames(&bench.hal, page));
+            let change = bench.table.unmap(&bench.hal, page, Prealloc::none());
+            assert!(change.was_present && change.tables && change.range == range(GIB, GIB));
+            watch.check(&bench.hal);
+            assert_eq!((bench.table.frames(), bench.table.unlinked()), (frames, 0));
+            assert_eq!(bench.hal.content(), before, "the same tables, and no link is left in them");
+        }
+        let _ = bench.map(GIB + last, 8 * GIB + last, KIB4);
+        bench.free_unlinked();
+        assert!(!bench.table.splits_without_frames(&bench.hal, page), "they are given back");
+        assert!(bench.table.splits_without_frames(&bench.hal, range(GIB, GIB)), "nothing spans its edges");
+        let Bench { hal, table } = bench;
+        assert_eq!(table.into_frames(&hal).len(), hal.used());
+    }
+}
+
+fn the_table_of_one_page_is_found_among_those_of_others<F: Sample>() {
+    for wanted in 0..3 {
+        let mut bench = bench::<F>(F::GEOMETRY, true);
+        for large in 0..3 {
+            let at = large * MIB2;
+            let _ = bench.map(at, 8 * GIB + at, MIB2 - KIB4);
+            let _ = bench.map(at + MIB2 - KIB4, 8 * GIB + at + MIB2 - KIB4, KIB4);
+        }
+        assert_eq!(bench.table.unlinked(), 3);
+        let page = range(wanted * MIB2, KIB4);
+        assert!(bench.table.splits_without_frames(&bench.hal, page));
+        let _ = bench.table.protect(&bench.hal, page, Rights::READ, Prealloc::none());
+        assert_eq!(bench.table.unlinked(), 2);
+        for large in 0..3 {
+            let (level, at) = (if large == wanted { 1 } else { 2 }, large * MIB2 + KIB4);
+            assert_eq!(bench.walk(at), Some((level, 8 * GIB + at)));
+            assert!(bench.table.splits_without_frames(&bench.hal, range(at, KIB4)), "small, or its table is there");
+        }
+        bench.free_unlinked();
+        assert_eq!(bench.table.frames(), bench.hal.used());
     }
 }
 
