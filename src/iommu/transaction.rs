@@ -38,10 +38,10 @@ pub(super) fn run<H: Hal>(
     if let (Err(_), Some(remains)) = (&made, remains) {
         change.config.report(cells, remains);
     }
-    made.map(|()| change.settle())
+    made
 }
 
-fn make<H: Hal>(change: &mut Transaction<'_, '_, H>, edits: &[Edit]) -> Result<(), Error> {
+fn make<H: Hal>(change: &mut Transaction<'_, '_, H>, edits: &[Edit]) -> Result<Committed, Error> {
     // Nothing that hardware knows of is touched yet: the edits are made in what is staged and held against every rule, and
     // what they need is got. Giving back needs no frame: what the root cell would get by it comes later if there is none.
     let mut root_gets = true;
@@ -75,5 +75,5 @@ fn make<H: Hal>(change: &mut Transaction<'_, '_, H>, edits: &[Edit]) -> Result<(
         change.roll_back(Phase::Grant);
         return Err(error);
     }
-    Ok(())
+    Ok(change.settle())
 }

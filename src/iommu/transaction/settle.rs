@@ -43,7 +43,7 @@ impl<H: Hal> Iommu<'_, H> {
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Ends a change that succeeded.
     #[inline(never)]
-    pub(super) fn settle(mut self) -> Committed {
+    pub(super) fn settle(&mut self) -> Committed {
         let (hal, scope) = (&self.front.hal, self.scope);
         // Only when their entries allow it (R47).
         let arrived = self.config.devices.iter().filter(|device| device.arrives(scope));
