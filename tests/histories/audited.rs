@@ -25,6 +25,12 @@ impl History<'_> {
         let dark = self.broken.iter().flat_map(|broken| &broken.dark).filter(|dark| **dark).count();
         let unresponsive = differences.iter().filter(|it| matches!(it, Difference::Unresponsive { .. })).count();
         assert_eq!(unresponsive, dark, "units that are not there");
+        let was_broken = self.broken.as_ref().is_some_and(|broken| broken.ever.contains(&true));
+        let (lost, stuck) =
+            (self.oracle.units.iter().any(|unit| unit.lost), self.oracle.devices.iter().any(|device| device.stuck));
+        if !was_broken && !lost && !stuck {
+            assert_eq!(audit.quarantined_frames, 0, "frames are kept, and each unit has confirmed each change");
+        }
         let (isolation, differences): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_isolation);
         self.compare_exposed(&isolation);
         for difference in differences {
