@@ -305,6 +305,10 @@ impl History<'_> {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
         }
         for slot in self.oracle.slots().collect::<Vec<_>>() {
+            // A change that was made in a sleep between may have ended it.
+            if self.oracle.cells[slot].is_none() {
+                continue;
+            }
             let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(slot));
             let stays = devices.any(|device| failed[device.unit]);
             self.change_broken(&[Edit::Destroy(slot)]);
