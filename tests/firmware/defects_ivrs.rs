@@ -157,3 +157,37 @@ fn a_device_list_separates_ranges_from_padding() {
         ]
     );
 }
+
+/// A range that is never ended costs itself alone: the entry that stands where it should have ended is read for what it says.
+#[test]
+fn an_open_range_costs_no_entry_behind_it() {
+    let acpi = [&[0xf0, 0, 8, 0][..], b"AMDI0020", &[0; 8], &[0, 0]].concat();
+    let breaking: [&[&[u8]]; 7] = [
+        &[&[2, 0, 8, 0]],
+        &[&[3, 0, 8, 0], &[4, 0xff, 8, 0]],
+        &[&[0x42, 0, 8, 0, 0, 0, 7, 0]],
+        &[&[0x43, 0, 8, 0, 0, 0, 7, 0], &[4, 0xff, 8, 0]],
+        &[&[0x46, 0, 8, 0, 0, 0, 0, 0]],
+        &[&[0x47, 0, 8, 0, 0, 0, 0, 0], &[4, 0xff, 8, 0]],
+        &[&acpi],
+    ];
+    let ioapic: &[u8] = &[0x48, 0, 0, 0, 33, 0xa0, 0, 1];
+    for open in [&[3, 0, 9, 0][..], &[0x43, 0, 9, 0, 0, 0, 7, 0], &[0x47, 0, 9, 0, 0, 0, 0, 0]] {
+        let found = vec![Finding { offset: 72, flaw: Flaw::StartWithoutEnd { first: 0x900 } }];
+        for entries in breaking {
+            let (topology, findings) =
+                read(&ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[&[open], entries, &[ioapic]].concat()).table());
+            let unit_of = |bus| topology.as_ref().unwrap().unit_of(&NoConfigSpace, id(bus, 0, 0));
+            assert_eq!([unit_of(8), unit_of(9)], [Some(UnitIndex::new(0)), None], "{open:x?}, {entries:x?}");
+            assert_eq!(findings, found, "{open:x?}, {entries:x?}");
+        }
+        let all: &[u8] = &[1, 0, 0, 0];
+        let (topology, findings) = read(&ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[open, all, ioapic]).table());
+        assert!(topology.unwrap().unit_of(&NoConfigSpace, id(8, 0, 0)).is_some(), "{open:x?}");
+        assert_eq!(findings, found);
+        // Where the IOAPIC itself stands there, interrupts have their unit.
+        let (topology, findings) = read(&ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[open, ioapic]).table());
+        assert_eq!(topology.unwrap().ioapic(33), Some((UnitIndex::new(0), id(0, 0x14, 0))), "{open:x?}");
+        assert_eq!(findings, found);
+    }
+}
