@@ -38,6 +38,7 @@ mod reserved;
 mod reset_turns;
 mod resets;
 mod room;
+mod same_ids;
 mod several_differences;
 mod shared;
 mod shared_ids;
