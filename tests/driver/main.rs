@@ -48,6 +48,7 @@ mod take_over;
 mod threads;
 mod turns;
 mod two_cpus;
+mod two_failures;
 mod two_units;
 mod unblocked;
 mod unlinked;
