@@ -132,4 +132,25 @@ mod tests {
         assert_eq!(count, found.len() as u64);
         assert_eq!(found, [before, between, missing[0], alone, missing[1], missing[2]]);
     }
+
+    /// A run with other rights and other snooping than are granted is reported for both, and so is each alone.
+    #[test]
+    fn other_rights_do_not_hide_other_snooping_nor_the_reverse() {
+        let source = SourceId::new(0, 0, 3, 0).unwrap();
+        let page = |rights| Region::new(Iova::new(0x1000), PhysAddr::new(0x10_0000), 0x1000, rights).unwrap();
+        let (granted, input) = (Rights::READ, page(Rights::READ).input);
+        let lowest = |at| Some(page(granted)).filter(|region| region.input.last() >= at);
+        for (wanted, snoop) in [(true, true), (true, false), (false, true), (false, false)] {
+            for rights in [granted, Rights::all()] {
+                let mut found = Vec::new();
+                let mut push = |difference| found.push(difference);
+                let mut comparison = Comparison::new(source, &lowest, wanted);
+                comparison.run(Reach { source, region: page(rights), snoop }, &mut Findings::new(&mut push));
+                let other_rights = Difference::OtherRights { source, input, found: rights, granted };
+                let other_snoop = Difference::OtherSnoop { source, input, found: snoop };
+                let expected = [(rights != granted).then_some(other_rights), (snoop != wanted).then_some(other_snoop)];
+                assert_eq!(found, Vec::from_iter(expected.into_iter().flatten()), "{rights:?}");
+            }
+        }
+    }
 }
