@@ -173,6 +173,39 @@ fn a_window_is_what_all_devices_reach_but_reserved_memory() {
     );
 }
 
+/// A cell with several tables can have memory where all of them translate, in whatever order its units and devices come; one
+/// without devices, where the widest unit translates.
+#[test]
+fn ranges_end_where_the_narrowest_table_does() {
+    const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let server = UnitConfig::server();
+    // Four levels alone, and 48 bits of addresses.
+    let middle = UnitConfig { cap: server.cap & !(0x1f << 8 | 0x3f << 16) | 1 << 10 | 47 << 16, ..server.clone() };
+    let kinds = [(server, 57), (middle, 48), (UnitConfig::client(), 39)];
+    for order in ORDERS {
+        let [first, second, last] = order.map(|kind| kinds[kind].0.clone());
+        let machine = machine([first.serving(&[1]), second.serving(&[2]), last]);
+        let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+        iommu.enable().unwrap();
+        for arrivals in ORDERS {
+            let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            let all_below = |bits: u32| [(0, 0xfee0_0000), (0xfef0_0000, 1 << bits)];
+            let mut bits = 57;
+            assert_eq!(ends(&input_ranges(&iommu, cell).unwrap()), all_below(bits), "{order:?}: no device");
+            for unit in arrivals {
+                bits = bits.min(kinds[order[unit]].1);
+                iommu.assign(function([1, 2, 0][unit], 3), cell).unwrap();
+                let found = ends(&input_ranges(&iommu, cell).unwrap());
+                assert_eq!(found, all_below(bits), "{order:?}, {arrivals:?}, {unit}");
+                assert!(iommu.map(cell, region(1 << bits, MEMORY, PAGE, RW)).is_err());
+                iommu.map(cell, region((1 << bits) - PAGE, MEMORY, PAGE, RW)).unwrap();
+                iommu.unmap(cell, range((1 << bits) - PAGE, PAGE)).unwrap();
+            }
+            iommu.destroy_cell(cell).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_table_stays_as_narrow_as_its_first_device() {
     const TOP: u64 = 1 << 39;
