@@ -11,6 +11,7 @@ mod bring_up;
 mod capacities;
 mod cells;
 mod changes;
+mod coherency;
 mod config_reads;
 mod device_tlb;
 mod device_tlb_resets;
