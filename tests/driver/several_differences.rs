@@ -1,14 +1,16 @@
 //! T3: audits of tables in which several things are wrong at once: each is reported, and counted.
 
-use cofferdam::addr::PhysAddr;
+use cofferdam::addr::{PhysAddr, SourceId};
+use cofferdam::hal::Hal;
 use cofferdam::iommu::Difference;
-use cofferdam_model::{BridgeKind, UnitConfig};
+use cofferdam_model::{BridgeKind, Defect, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
 use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit};
 use crate::differences::{context, entry_over, root_table};
+use crate::moves::{DEVICE_STATUS, PENDING};
 
 /// T3: two regions of a table that two devices use lead to memory of another cell.
 #[test]
@@ -138,4 +140,81 @@ fn each_table_without_an_end_is_reported() {
     let of_whole =
         |it: &&Difference| matches!(it, Difference::MissingMapping { source, .. } if *source == function(0, 7));
     assert_eq!(found.iter().find(of_whole), None, "{whole:?} is read to its end");
+}
+
+/// What is left in an entry that lets nothing through is excused where its device is quarantined: by whichever of its source-ids,
+/// and neither beside it nor for the same source-id in another segment.
+#[test]
+fn what_is_left_in_entries_is_excused_for_quarantine_alone() {
+    let machine = machine(two_segments());
+    machine.add_bridge(function(0, 0x1e), BridgeKind::Conventional, 3..=3);
+    let quarantined = function(3, 1);
+    machine.add_express(quarantined);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), quarantined);
+    let elsewhere = SourceId::new(1, 3, 2, 0).unwrap();
+    let other = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), elsewhere);
+    machine.set_config(quarantined, DEVICE_STATUS, PENDING);
+    iommu.release(quarantined).unwrap_err();
+    // SAFETY: registers of the machine's units.
+    let roots = machine.windows().iter().map(|unit| unsafe { machine.read64(*unit, 0x20) }).collect::<Vec<_>>();
+    let entry = |unit: usize, bus: u64, device: u64| {
+        let table = peek(&machine, roots[unit] + bus * 16) & !0xfff;
+        PhysAddr::new(table + device * 8 * 16)
+    };
+    for own in [entry(0, 3, 1), entry(0, 0, 0x1e)] {
+        assert_ne!((peek(&machine, own.as_u64()), peek(&machine, own.as_u64() + 8)), (0, 0), "its rest stays");
+    }
+    assert_nothing_differs(&iommu, "one is quarantined");
+    let bits = MEMORY_A;
+    let left = [(0, entry(0, 0, 9)), (0, entry(0, 3, 2)), (1, entry(1, 3, 1))];
+    left.iter().for_each(|(_, at)| machine.flip(*at, bits));
+    let expected = left.map(|(unit, at)| Difference::IgnoredBits { unit: machine.windows()[unit], at, bits });
+    assert_eq!(audit(&iommu), expected);
+    left.iter().for_each(|(_, at)| machine.flip(*at, bits));
+    assert_nothing_differs(&iommu, "as it was");
+    iommu.destroy_cell(other).unwrap();
+    machine.set_config(quarantined, DEVICE_STATUS, 0);
+    iommu.destroy_cell(cell).unwrap();
+    assert_nothing_differs(&iommu, "nobody has a cell");
+}
+
+/// A run that leads to registers of two units is reported for each, and so is each unit that does not translate.
+#[test]
+fn each_unit_is_reported_by_its_own_registers() {
+    let machine = machine([UnitConfig::client(), UnitConfig::client().in_segment(1)]);
+    let iommu = enabled(&machine);
+    let source = function(0, 3);
+    cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), source);
+    let other = SourceId::new(1, 0, 3, 0).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), other);
+    let units = [machine.windows()[0], machine.windows()[1]];
+    let bases = units.map(|unit| unit.base.as_u64());
+    assert_eq!(bases[0] / LARGE, bases[1] / LARGE, "one large page");
+    machine.flip(entry_over(&machine, 3, INPUT, 2), MEMORY_A ^ bases[0] & !(LARGE - 1));
+    let mut found = audit(&iommu);
+    found.retain(|it| matches!(it, Difference::ReachesRegisters { .. }));
+    let expected = units.map(|unit| {
+        let memory = outputs(unit.base.as_u64(), unit.bytes.into());
+        Difference::ReachesRegisters { source, unit, memory }
+    });
+    assert_eq!(found, expected);
+    machine.flip(entry_over(&machine, 3, INPUT, 2), MEMORY_A ^ bases[0] & !(LARGE - 1));
+    assert_nothing_differs(&iommu, "flipped back");
+    // The first does not respond; the second has another root table, which leads nowhere.
+    machine.break_unit(0, Defect::AllOnes);
+    // SAFETY: a register of the machine's second unit.
+    let root = unsafe { machine.read64(units[1], 0x20) };
+    // SAFETY: nothing that the test relies on hangs on what the unit does then.
+    unsafe { machine.write64(units[1], 0x20, root ^ 1 << 38) };
+    let found = audit(&iommu);
+    let expected = Some(PhysAddr::new(root));
+    for expected in [
+        Difference::Unresponsive { unit: units[0] },
+        Difference::RootTable { unit: units[1], found: root ^ 1 << 38, expected },
+        Difference::Blocked { source: other, cell },
+    ] {
+        assert!(found.contains(&expected), "{expected} is missing in {found:?}");
+    }
+    machine.abandon();
 }
