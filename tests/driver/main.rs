@@ -56,5 +56,6 @@ mod unlinked;
 mod unresponsive_devices;
 mod virtual_functions;
 mod waits;
+mod whole_lists;
 mod windows;
 mod withheld;
