@@ -20,6 +20,7 @@ mod events_in_time;
 mod failures;
 mod faults;
 mod flipped_bits;
+mod forgotten;
 mod gone;
 mod groups;
 mod handed_back;
