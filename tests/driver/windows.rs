@@ -237,6 +237,27 @@ fn windows_without_room_leave_those_that_were_noted() {
     assert!(matches!(reported[..], [Difference::InWindow { .. }]), "{reported:?}");
 }
 
+/// A device for whose windows there is no room keeps no later device from being looked at.
+#[test]
+fn windows_without_room_keep_no_later_device_from_a_look() {
+    let machine = machine([UnitConfig::server()]);
+    add_windows(&machine);
+    machine.add_bridge(of(0, 3, 0), BridgeKind::Conventional, 201..=201);
+    [of(201, 0, 0), of(5, 31, 0)].iter().for_each(|device| machine.add_express(*device));
+    let iommu = enabled(&machine);
+    let cell = cell(&iommu);
+    [of(201, 0, 0), of(5, 31, 0)].iter().for_each(|device| iommu.assign(*device, cell).map(drop).unwrap());
+    let closed = 6 * MIB;
+    assert!(iommu.map(cell, page(closed)).is_err());
+    machine.set_windows(of(0, 3, 0), UPSTREAM, CLOSED);
+    machine.set_windows(of(5, 0, 3), CLOSED, CLOSED);
+    let full = Error::Full(Full { what: "windows of bridges", capacity: Limits::DEFAULT.windows });
+    assert_eq!(iommu.isolate(), Err(full));
+    iommu.map(cell, page(closed)).unwrap();
+    assert_eq!(iommu.isolate(), Ok(()), "there is room now");
+    assert_eq!(refused(iommu.map(cell, page(UPSTREAM.0)).unwrap_err()).1.bridge, of(0, 3, 0));
+}
+
 #[test]
 fn on_conventional_pci_the_owner_of_an_address_takes_requests() {
     for kind in [BridgeKind::ExpressToPci, BridgeKind::Conventional] {
