@@ -124,3 +124,21 @@ fn a_unit_without_frames_holds_up_no_other() {
     iommu.audit(|difference| panic!("{difference}")).unwrap();
     assert_eq!(machine.violations(), []);
 }
+
+/// An alias is refused for a device with either id that has a cell, and not for the one with the same id in another segment.
+#[test]
+fn an_alias_is_refused_for_a_device_of_its_segment_alone() {
+    let machine = machine(two_segments());
+    let mut iommu = discover(&machine, &[]).unwrap();
+    iommu.enable().unwrap();
+    let [device, beside] = [in_segment(0, 2, 3), in_segment(0, 2, 4)];
+    let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), device);
+    for (source, alias) in [(device, beside), (beside, device)] {
+        assert_eq!(iommu.add_alias(source, alias.into()), Err(Error::Busy { device, cell }));
+        let [source, alias] = [source, alias].map(|it| in_segment(1, it.bus(), it.device()));
+        iommu.add_alias(source, alias.into()).unwrap();
+    }
+    let ids = iommu.device_info(in_segment(1, 2, 3)).unwrap().requesters;
+    assert_eq!(ids.ids(), [in_segment(1, 2, 3), in_segment(1, 2, 4)]);
+    assert_eq!(iommu.device_info(beside).unwrap().requesters.ids(), [beside]);
+}
