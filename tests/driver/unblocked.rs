@@ -119,3 +119,35 @@ fn nothing_is_left_where_units_take_the_rest() {
         iommu.audit(|difference| panic!("{name}: {difference}")).unwrap();
     }
 }
+
+/// Where units of two segments take no rest, the functions of both are named, and the first of the segments; where units of one
+/// do, the other is named.
+#[test]
+fn what_is_not_blocked_is_told_of_each_segment() {
+    for open in [&[0, 1][..], &[0], &[1]] {
+        let machine = machine([0, 1].map(|segment| {
+            let all = UnitConfig::server().in_segment(segment);
+            if open.contains(&segment) { all.serving_functions(&[(0, 3 << 3)]) } else { all }
+        }));
+        let both = |device| [0, 1].map(|segment| SourceId::new(segment, 0, device, 0).unwrap());
+        for device in [3, 4, 5] {
+            both(device).iter().for_each(|it| machine.add_express(*it));
+        }
+        let table = [0, 1].into_iter().fold(dmar().set(37, 0), |table, segment: u16| {
+            let base = machine.windows()[usize::from(segment)].base.as_u64();
+            let named: &[_] = if open.contains(&segment) { &[endpoint(3, 0)] } else { &[] };
+            table.drhd(u8::from(named.is_empty()), segment, base, named)
+        });
+        let mut iommu = front_with_findings(&machine, &table.table(), ACCEPTS, |_| ()).unwrap();
+        let whole = (0..2).flat_map(|segment| [3, 4, 5].map(|device| both(device)[segment])).collect::<Vec<_>>();
+        assert_eq!((unblocked(&iommu).0, unblocked(&iommu).1.units), (whole, 2), "{open:?}: before");
+        let accepted = iommu.enable().unwrap();
+        let left = open.iter().flat_map(|segment| [4, 5].map(|device| both(device)[usize::from(*segment)]));
+        let left = left.collect::<Vec<_>>();
+        assert_eq!(unblocked(&iommu), (left.clone(), accepted), "{open:?}");
+        assert_eq!((accepted.units, accepted.open_segment), (0, Some(open[0])), "{open:?}");
+        let mut found = Vec::new();
+        iommu.audit(|difference| found.push(difference)).unwrap();
+        assert_eq!(found, left.iter().map(|&source| Difference::Unserved { source }).collect::<Vec<_>>(), "{open:?}");
+    }
+}
