@@ -42,7 +42,8 @@ struct Plan {
 
 impl Plan {
     fn reserved(&self) -> impl Iterator<Item = Range<u64>> {
-        self.devices.iter().flat_map(|(_, numbers)| numbers.iter().copied().map(reserved))
+        let numbers: BTreeSet<u64> = self.devices.iter().flat_map(|(_, numbers)| numbers.iter().copied()).collect();
+        numbers.into_iter().map(reserved)
     }
 }
 
@@ -57,7 +58,7 @@ fn plans() -> Vec<Plan> {
         plan(0..64, 0..0, false, &[(0, 1, &[]), (1, 1, &[6]), (0, 9, &[])]),
         plan(8..12, 16..22, false, &[(0, 3, &[]), (0, 4, &[0]), (1, 3, &[1, 2])]),
         plan(12..14, 20..28, true, &[(0, 5, &[]), (1, 4, &[3]), (0, 6, &[4])]),
-        plan(30..33, 18..24, true, &[(1, 5, &[]), (0, 7, &[5]), (1, 6, &[4])]),
+        plan(30..33, 18..24, true, &[(1, 5, &[]), (0, 7, &[5]), (1, 6, &[4]), (0, 8, &[4])]),
         plan(40..41, 0..0, false, &[]),
     ]
 }
@@ -211,7 +212,7 @@ fn all_that_is_listed_of_several_cells_is_as_planned() {
     for (device, cell) in devices() {
         let info = iommu.device_info(device).unwrap();
         let unit = machine.windows()[if device.bus() == 1 { 0 } else { 1 }];
-        let with = [function(0, 6), function(1, 6)];
+        let with = [function(0, 6), function(1, 6), function(0, 8)];
         let others = with.iter().copied().filter(|other| with.contains(&device) && *other != device);
         assert_eq!((info.cell, info.unit), (Some(cell), unit), "{device}");
         assert!(info.reserved_with.first().eq(others), "{device}");

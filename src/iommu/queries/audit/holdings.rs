@@ -8,7 +8,7 @@ use crate::cell::{CellId, Part};
 use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
-use crate::iommu::state::{Assignment, Config};
+use crate::iommu::state::Config;
 use crate::topology::ReservedMemory;
 
 /// Memory that devices of two cells may reach, since both cells have it so.
@@ -38,11 +38,9 @@ pub(super) struct Holding {
 /// What devices of a cell are to reach: its regions, and what firmware reserves for them. All that the root cell has is shared
 /// as far as it is concerned: it has nothing that another cell has for itself.
 pub(super) struct Holdings<'c> {
-    cell: CellId,
     parts: slice::Iter<'c, Part>,
-    devices: slice::Iter<'c, Assignment>,
     all_reserved: &'c [ReservedMemory],
-    /// What is left of the reserved memory of one device: bit n for the n-th of all.
+    /// What is left of the reserved memory of all devices: bit n for the n-th of all.
     left: u64,
     is_root: bool,
     shares_reserved: bool,
@@ -51,12 +49,11 @@ pub(super) struct Holdings<'c> {
 impl<'c> Holdings<'c> {
     pub(super) fn of(config: &'c Config<'_>, all_reserved: &'c [ReservedMemory], cell: CellId) -> Self {
         let (found, is_root) = (config.cell(cell).ok(), config.root.is(cell));
+        let devices = config.devices.iter().filter(|device| device.cell == cell);
         Self {
-            cell,
             parts: found.map_or(&[][..], |cell| cell.regions.parts()).iter(),
-            devices: config.devices.iter(),
             all_reserved,
-            left: 0,
+            left: devices.fold(0, |left, device| left | device.reserved),
             is_root,
             shares_reserved: is_root || found.is_some_and(|cell| cell.config.allow_shared_reserved),
         }
@@ -73,16 +70,14 @@ impl Iterator for Holdings<'_> {
                 return Some(Holding { memory, shared: part.shared || self.is_root });
             }
         }
-        loop {
-            while self.left != 0 {
-                let reserved = self.all_reserved.get(self.left.trailing_zeros() as usize);
-                self.left &= self.left.wrapping_sub(1);
-                if let Some(memory) = reserved.and_then(|reserved| reserved.region.outputs()) {
-                    return Some(Holding { memory, shared: self.shares_reserved });
-                }
+        while self.left != 0 {
+            let reserved = self.all_reserved.get(self.left.trailing_zeros() as usize);
+            self.left &= self.left.wrapping_sub(1);
+            if let Some(memory) = reserved.and_then(|reserved| reserved.region.outputs()) {
+                return Some(Holding { memory, shared: self.shares_reserved });
             }
-            self.left = self.devices.find(|device| device.cell == self.cell)?.reserved;
         }
+        None
     }
 }
 
