@@ -147,6 +147,20 @@ impl fmt::Display for IovaRange {
 mod tests {
     use super::*;
 
+    /// Holes in holes, and holes that overlap.
+    #[test]
+    fn what_is_outside_of_holes_is_in_none_of_them() {
+        let range = |first, last| IovaRange { first, last };
+        let all = [range(2, 90), range(3, 4), range(80, 95), range(97, 97)];
+        for turn in 0..all.len() {
+            let mut holes = all;
+            holes.rotate_left(turn);
+            let outside = range(0, 100).outside(|at| IovaRange::lowest_from(holes.into_iter(), at));
+            let parts: std::vec::Vec<_> = outside.collect();
+            assert_eq!(parts, [range(0, 1), range(96, 96), range(98, 100)], "{holes:?}");
+        }
+    }
+
     #[test]
     fn a_range_is_never_empty_and_never_wraps() {
         assert_eq!(IovaRange::new(Iova::new(5), 0), None);

@@ -280,6 +280,32 @@ fn all_reach_what_is_reserved_for_one_of_them() {
     }
 }
 
+/// Whether reserved memory is left out goes by the function for which firmware reserves it, not by one that shares its source-id.
+#[test]
+fn what_is_left_out_goes_by_whom_it_is_reserved_for() {
+    const RESERVED: u64 = 0x3000_0000;
+    const USB: u32 = 0x0c03_3000;
+    const DISK: u32 = 0x0106_0100;
+    for (classes, is_reached) in [([USB, DISK], false), ([DISK, USB], true)] {
+        let machine = machine([UnitConfig::server()]);
+        machine.add_bridge(of(0, 0x1e, 0), BridgeKind::Conventional, 3..=3);
+        let [user, other] = [of(3, 0, 0), of(3, 1, 0)];
+        for (device, class) in [user, other].into_iter().zip(classes) {
+            machine.set_config(device, 0, 0x1234_8086);
+            machine.set_config(device, 0x08, class);
+        }
+        let named = scope(1, 0, 0, &[(0x1e, 0), (0, 0)]);
+        let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + PAGE - 1, &[named]).table();
+        let iommu = enabled_front(&machine, &table, Options::default());
+        let cell = iommu.create_cell(cofferdam::CellConfig { leave_out_relaxable: true, ..CELL }).unwrap();
+        iommu.assign(other, cell).unwrap();
+        assert_eq!(write(&machine, other, RESERVED, 1), is_reached);
+        iommu.assign(user, cell).unwrap();
+        assert_eq!([user, other].map(|device| write(&machine, device, RESERVED, 1)), [is_reached; 2]);
+        assert_nothing_differs(&iommu, "both");
+    }
+}
+
 /// An audit reports source-ids that a device has by now and not when it was assigned, and the reverse: with one of another
 /// cell's device it reaches what that has.
 #[test]

@@ -382,3 +382,14 @@ fn a_device_named_twice_is_flushed_once_at_its_lowest_depth() {
     });
     assert_eq!(asked.0, [Invalidation::DeviceTlb(DeviceTlb { queue_depth: 2, ..DEVICE })]);
 }
+
+/// What is collected next is no flush of everything any more, nor one that repeats others.
+#[test]
+fn nothing_is_left_of_a_flush_that_is_forgotten() {
+    let mut flush = fresh();
+    flush.everything(std::iter::empty());
+    assert!(flush.repeats_failed() && !flush.is_empty());
+    flush.clear();
+    assert!(!flush.repeats_failed() && flush.is_empty() && !flush.write_buffer());
+    assert_eq!((all_of(&CACHING, &flush), flush.avoided()), (vec![], 0));
+}
