@@ -47,7 +47,7 @@ impl<F: Format> PageTable<F> {
     /// True if no page spans an edge of `range` but where an edit joined it, and the tables that it took the place of are not
     /// [given back](Self::free_unlinked) yet: an edit of the range needs no frame.
     #[inline(never)]
-    pub fn splits_without_frames(&self, hal: &impl Hal, range: IovaRange) -> bool {
+    pub(crate) fn splits_without_frames(&self, hal: &impl Hal, range: IovaRange) -> bool {
         self.edges(range).all(|edge| {
             let Some((page_level, output, rights)) = self.walk(hal, edge) else { return true };
             let is_there = |level: u8| {

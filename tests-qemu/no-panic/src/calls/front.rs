@@ -55,4 +55,5 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     if let Ok(committed) = iommu.commit(any::<&[Edit]>()) {
         show((iommu.coherency_change(&committed, *any()), committed.changes_coherency()));
     }
+    show(iommu.commit_reporting(any::<&[Edit]>(), show));
 }
