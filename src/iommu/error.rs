@@ -20,8 +20,9 @@ pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
 pub use unblocked::Unblocked;
 
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
-/// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left: [`Iommu::commit_reporting`] names it, and the front lists it: [`Iommu::withheld`],
-/// [`Iommu::assigned`], [`Iommu::regions`], [`Iommu::coherency_changes`], and [`needs_flush`](super::RemappingUnit) of each unit.
+/// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left. [`Iommu::commit_reporting`] names it, and the front
+/// lists it: [`Iommu::withheld`], [`Iommu::assigned`], [`Iommu::regions`], [`Iommu::coherency_changes`], and
+/// [`needs_flush`](super::RemappingUnit) of each unit.
 ///
 /// [`Iommu::commit_reporting`]: super::Iommu::commit_reporting
 /// [`Iommu::withheld`]: super::Iommu::withheld

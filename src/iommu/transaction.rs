@@ -33,6 +33,7 @@ pub(super) fn run<H: Hal>(
     remains: Option<&mut dyn FnMut(Remains)>,
 ) -> Result<Committed, Error> {
     let mut change = Transaction::claim(front, edits, edits.iter().any(Edit::looks_at_functions))?;
+    // A change that is refused gives its cells back before it ends.
     let cells = change.scope;
     let made = make(&mut change, edits);
     if let (Err(_), Some(remains)) = (&made, remains) {

@@ -125,13 +125,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// # Errors
     ///
     /// The configuration stays locked: [`Error::InChange`].
-    pub fn coherency_changes(&self, mut each: impl FnMut(CellId, Coherency)) -> Result<(), Error> {
-        let mut config = self.locked()?;
-        for (id, cell) in config.cells.iter_mut().filter(|(_, cell)| !cell.busy) {
-            if let Some(now) = cell.learn_coherency() {
-                each(id, now);
-            }
-        }
+    pub fn coherency_changes(&self, each: impl FnMut(CellId, Coherency)) -> Result<(), Error> {
+        self.locked()?.report_coherency(|_| true, each);
         Ok(())
     }
 }

@@ -27,9 +27,19 @@ impl Config<'_> {
         withheld.map(Remains::Withheld).for_each(&mut *each);
         let devices = self.devices.iter().map(AssignedDevice::from);
         devices.filter(|it| it.quarantined && cells.has(it.cell)).map(Remains::Quarantined).for_each(&mut *each);
-        for (id, cell) in self.cells.iter_mut().filter(|(id, cell)| cells.has(*id) && !cell.busy) {
+        self.report_coherency(|id| cells.has(id), |id, now| each(Remains::Coherency(id, now)));
+    }
+
+    /// Calls `each` with the concerned cells whose coherency is another than what the hypervisor learned last, and which are in no
+    /// change.
+    pub(super) fn report_coherency(
+        &mut self,
+        is_concerned: impl Fn(CellId) -> bool,
+        mut each: impl FnMut(CellId, Coherency),
+    ) {
+        for (id, cell) in self.cells.iter_mut().filter(|(id, cell)| is_concerned(*id) && !cell.busy) {
             if let Some(now) = cell.learn_coherency() {
-                each(Remains::Coherency(id, now));
+                each(id, now);
             }
         }
     }
