@@ -310,11 +310,11 @@ fn a_change_reports_which_cells_are_not_what_they_were() {
     iommu.enable().unwrap();
     let (graphics, card) = (function(1, 0), function(0, 1));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let told = |committed| coherency_changes(&iommu, &committed, &[cell]);
-    assert_eq!(told(iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap()), []);
-    assert_eq!(told(iommu.assign(card, cell).unwrap()), []);
-    assert_eq!(told(iommu.assign(graphics, cell).unwrap()), [(cell, Coherency::NotEnforced)]);
-    assert_eq!(told(iommu.unmap(cell, range(INPUT, PAGE)).unwrap()), []);
+    let changes = |committed| coherency_changes(&iommu, &committed, &[cell]);
+    assert_eq!(changes(iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap()), []);
+    assert_eq!(changes(iommu.assign(card, cell).unwrap()), []);
+    assert_eq!(changes(iommu.assign(graphics, cell).unwrap()), [(cell, Coherency::NotEnforced)]);
+    assert_eq!(changes(iommu.unmap(cell, range(INPUT, PAGE)).unwrap()), []);
     let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let mut change = iommu.change();
     change.release(graphics).assign(graphics, other);
@@ -342,8 +342,8 @@ fn what_a_failed_change_could_not_report_the_next_does() {
     assert!(change.commit().is_err());
     machine.mend_unit(1);
     assert_eq!(iommu.coherency(cell), Ok(Coherency::Enforced));
-    let told = iommu.release(card).unwrap();
-    assert_eq!(coherency_changes(&iommu, &told, &[cell]), [(cell, Coherency::Enforced)]);
+    let committed = iommu.release(card).unwrap();
+    assert_eq!(coherency_changes(&iommu, &committed, &[cell]), [(cell, Coherency::Enforced)]);
 }
 
 #[test]

@@ -30,6 +30,15 @@ fn assert_off_or_kept(machine: &Machine, iommu: &Front<&Machine>, disabled: Resu
     );
 }
 
+/// The front of a unit that did not confirm in time that translation is on.
+fn half_enabled(machine: &Machine) -> Front<&Machine> {
+    let mut iommu = discover(machine, &[]).unwrap();
+    iommu.prepare().unwrap();
+    machine.break_unit(0, Defect::StatusStuckLow(TES));
+    iommu.enable().unwrap_err();
+    iommu
+}
+
 /// I10: `disable` gives no frame back that a unit still uses by its registers: here RTADDR_REG shows another address, and nothing
 /// else has changed.
 #[test]
@@ -65,10 +74,7 @@ fn disable_switches_off_what_shows_no_root_table() {
 #[test]
 fn a_half_enabled_unit_that_lost_its_queue_keeps_its_frames() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
-    iommu.prepare().unwrap();
-    machine.break_unit(0, Defect::StatusStuckLow(TES));
-    iommu.enable().unwrap_err();
+    let mut iommu = half_enabled(&machine);
     machine.break_unit(0, Defect::StatusStuckLow(QIES));
     let disabled = iommu.disable();
     machine.mend_unit(0);
@@ -80,10 +86,7 @@ fn a_half_enabled_unit_that_lost_its_queue_keeps_its_frames() {
 #[test]
 fn a_half_enabled_unit_that_is_late_is_switched_off_or_kept() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
-    iommu.prepare().unwrap();
-    machine.break_unit(0, Defect::StatusStuckLow(TES));
-    iommu.enable().unwrap_err();
+    let mut iommu = half_enabled(&machine);
     machine.mend_unit(0);
     machine.break_unit(0, Defect::StatusStuckLow(QIES));
     let disabled = iommu.disable();

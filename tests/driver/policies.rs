@@ -52,8 +52,8 @@ fn a_cell_that_does_not_enforce_snooping_does_so_for_no_device() {
     let machine = client();
     let iommu = on(&machine);
     let cell = cell(&iommu, CoherencyPolicy::NotEnforced, Sharing::ByAttributes);
-    let told = iommu.assign(function(0, 1), cell).unwrap();
-    assert_eq!(coherency_changes(&iommu, &told, &[cell]), [(cell, Coherency::NotEnforced)]);
+    let committed = iommu.assign(function(0, 1), cell).unwrap();
+    assert_eq!(coherency_changes(&iommu, &committed, &[cell]), [(cell, Coherency::NotEnforced)]);
     assert!(write(&machine, function(0, 1), INPUT, 1));
 }
 
@@ -77,9 +77,9 @@ fn the_fewest_tables_or_one_for_each_kind_as_the_cell_wants() {
     let by_attributes = cell(&iommu, CoherencyPolicy::PerDevice, Sharing::ByAttributes);
     assert_eq!(tables(&iommu, by_attributes, &[plain, snooped, another]), [true, true, false]);
     assert_eq!(iommu.coherency(by_attributes), Ok(Coherency::NotEnforced));
-    let told = iommu.release(plain).unwrap();
+    let committed = iommu.release(plain).unwrap();
     assert_eq!(
-        coherency_changes(&iommu, &told, &[by_attributes]),
+        coherency_changes(&iommu, &committed, &[by_attributes]),
         [(by_attributes, Coherency::Enforced)],
         "as if it had never been there"
     );

@@ -26,9 +26,9 @@ impl History<'_> {
         let unresponsive = differences.iter().filter(|it| matches!(it, Difference::Unresponsive { .. })).count();
         assert_eq!(unresponsive, dark, "units that are not there");
         let was_broken = self.broken.as_ref().is_some_and(|broken| broken.ever.contains(&true));
-        let (lost, stuck) =
-            (self.oracle.units.iter().any(|unit| unit.lost), self.oracle.devices.iter().any(|device| device.stuck));
-        if !was_broken && !lost && !stuck {
+        let is_lost = self.oracle.units.iter().any(|unit| unit.lost);
+        let is_stuck = self.oracle.devices.iter().any(|device| device.stuck);
+        if !was_broken && !is_lost && !is_stuck {
             assert_eq!(audit.quarantined_frames, 0, "frames are kept, and each unit has confirmed each change");
         }
         let (isolation, differences): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_isolation);
@@ -100,7 +100,10 @@ impl History<'_> {
             let can = self.oracle.units[device.unit].snoops && cell.config.coherency != CoherencyPolicy::NotEnforced;
             let may_share = cell.config.sharing == Sharing::FewestTables;
             assert!(snoops == can || can && may_share, "{source}: snooping is enforced: {snoops}");
-            assert!(snoops || cell.told == coherency(false), "{source} is not made to snoop, and that was not told");
+            assert!(
+                snoops || cell.learned == coherency(false),
+                "{source} is not made to snoop, and that was not reported"
+            );
         }
     }
 }

@@ -248,7 +248,7 @@ impl<'m> History<'m> {
                     config,
                     pages,
                     whole,
-                    told: Coherency::Enforced,
+                    learned: Coherency::Enforced,
                     narrowest: None,
                     short,
                     has_spoiled_table: false,
@@ -369,9 +369,9 @@ impl<'m> History<'m> {
             self.done.physical_ones += u64::from(device.id == express::PHYSICAL && device.reserved.is_some());
         }
         let ids: Vec<_> = self.oracle.slots().map(|slot| self.oracle.cell(slot).id).collect();
-        let told = coherency_changes(&self.iommu, committed, &ids);
+        let reported = coherency_changes(&self.iommu, committed, &ids);
         let iommu = &self.iommu;
-        self.oracle.commit(after, &told, |cell| iommu.coherency(cell).unwrap());
+        self.oracle.commit(after, &reported, |cell| iommu.coherency(cell).unwrap());
     }
 
     /// All cells go, and all units: every frame is back.

@@ -38,8 +38,8 @@ pub(crate) struct Cell {
     pub(crate) pages: Pages,
     /// Of the root cell: what it has if nobody else has it.
     pub(crate) whole: Option<Pages>,
-    /// What was told last of its coherency.
-    pub(crate) told: cofferdam::Coherency,
+    /// What the driver reported last of its coherency.
+    pub(crate) learned: cofferdam::Coherency,
     /// With the fewest tables, one that was made for a device of this width may have stayed when that left.
     pub(crate) narrowest: Option<u8>,
     /// A root cell that may have less than others have given back: a unit failed, and what may still be reached is withheld.
@@ -271,7 +271,7 @@ impl Oracle {
             let cell = self.cells[slot].as_mut().expect("edits are of cells that exist");
             (cell.pages, cell.whole) = (after.pages[slot].clone(), after.whole[slot].clone());
             let (id, coherency) = (cell.id, now(cell.id));
-            if std::mem::replace(&mut cell.told, coherency) != coherency {
+            if std::mem::replace(&mut cell.learned, coherency) != coherency {
                 expected.push((id, coherency));
             }
             self.check_coherency(slot, coherency);

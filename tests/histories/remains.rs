@@ -39,8 +39,13 @@ impl History<'_> {
         for cell in self.oracle.cells.iter_mut().flatten() {
             let now = self.iommu.coherency(cell.id).unwrap();
             let remains = Remains::Coherency(cell.id, now);
-            if all.contains(&remains) || concerned.contains(&cell.id) && cell.told != now {
-                assert_ne!(std::mem::replace(&mut cell.told, now), now, "coherency of {} is reported again", cell.id);
+            if all.contains(&remains) || concerned.contains(&cell.id) && cell.learned != now {
+                assert_ne!(
+                    std::mem::replace(&mut cell.learned, now),
+                    now,
+                    "coherency of {} is reported again",
+                    cell.id
+                );
                 expected.push((cell.id, remains));
             }
         }
