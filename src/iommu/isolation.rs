@@ -32,10 +32,12 @@ impl<H: Hal> Iommu<'_, H> {
         for segment in self.segments() {
             (0..=u8::MAX).try_for_each(|bus| self.isolate_bus(segment, bus))?;
         }
-        let (mut index, mut noted) = (0, Ok(()));
-        while let Some(one) = self.note(index)? {
-            noted = noted.and(one);
-            index += 1;
+        // From the last one on: one that leaves meanwhile moves those behind it, which were looked at. One that arrives is looked
+        // at as it does.
+        let (mut left, mut noted) = (self.locked()?.devices.len(), Ok(()));
+        while let Some(index) = left.checked_sub(1) {
+            noted = noted.and(self.note(index)?);
+            left = index;
         }
         Ok(noted?)
     }
@@ -50,12 +52,12 @@ impl<H: Hal> Iommu<'_, H> {
         Ok(())
     }
 
-    /// Notes the group and the windows of the n-th device as they are now; one that configuration space does not show keeps what
-    /// was noted. `None` if there is no such device.
+    /// Notes the group and the windows of the n-th device, if there are so many, as they are now; one that configuration space
+    /// does not show keeps what was noted.
     #[inline(never)]
-    fn note(&self, index: usize) -> Result<Option<Result<(), Full>>, Error> {
+    fn note(&self, index: usize) -> Result<Result<(), Full>, Error> {
         let mut config = self.between_resets()?;
-        let Some(device) = config.devices.get_mut(index) else { return Ok(None) };
+        let Some(device) = config.devices.get_mut(index) else { return Ok(Ok(())) };
         let (source, group) = (device.device, self.topology.group(&self.hal, device.device));
         let mut kept = device.windows;
         if group.isolation() != Isolation::Unknown {
@@ -66,6 +68,6 @@ impl<H: Hal> Iommu<'_, H> {
         if let (Ok(windows), Some(device)) = (&windows, config.devices.get_mut(index)) {
             device.windows = windows | kept;
         }
-        Ok(Some(windows.map(drop)))
+        Ok(windows.map(drop))
     }
 }

@@ -1,21 +1,31 @@
 //! Access Control Services: where their registers are, who loses them, and how they come back.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use cofferdam::CellId;
 use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{Difference, Error, Refusal};
+use cofferdam::iommu::{Difference, Error, Options, Refusal};
 use cofferdam::topology::Isolation;
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::tables::{bridge, of_machine};
+use cofferdam_support::watched::{Call, Watched};
 
-use crate::groups::{alone, functions, of, switch};
+use crate::groups::{CELL, alone, functions, of, switch};
 
 const ACS: u16 = 0x1d;
 /// Capability and control, where the model has them.
 const REGISTERS: u16 = 0x184;
 const RESERVED: u64 = 0x7800_0000;
+
+thread_local! {
+    /// This thread is the one that looks at all devices.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
 
 fn differences(iommu: &Front<&Machine>) -> Vec<Difference> {
     let mut all = Vec::new();
@@ -153,6 +163,55 @@ fn an_audit_tells_of_a_device_that_reaches_one_without_a_cell() {
     iommu.isolate().unwrap();
     assert_eq!(differences(&iommu), []);
     assert!(shares_group(alone(&iommu, neighbour)));
+}
+
+/// Each device is looked at, though another leaves its cell meanwhile, as often as can be between two of them.
+#[test]
+fn a_device_that_leaves_hides_no_other_that_is_looked_at() {
+    let all: Vec<SourceId> = (3..7).flat_map(|device| (0..8).map(move |function| of(0, device, function))).collect();
+    let mut between = 0;
+    for _ in 0..50 {
+        let (machine, is_gone, at_first) =
+            (machine([UnitConfig::server()]), AtomicBool::new(false), AtomicBool::new(false));
+        functions(&machine, &all, Some(0x0c));
+        let first = of(1, 0, 0);
+        machine.add_express(first);
+        let looks = |call, _: &Machine| {
+            if call == Call::ConfigRead && LOOKS.get() {
+                // The other CPU waits for the lock meanwhile.
+                thread::yield_now();
+                at_first.fetch_or(!is_gone.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+        };
+        let hal = Watched { machine: &machine, before: looks };
+        let iommu = enabled_front(
+            &hal,
+            &of_machine(&machine, &[]).table(),
+            Options { timeout_ns: u64::MAX, ..Options::DEFAULT },
+        );
+        let cell = iommu.create_cell(CELL).unwrap();
+        [first].iter().chain(&all).for_each(|device| iommu.assign(*device, cell).map(drop).unwrap());
+        all.iter().for_each(|function| machine.set_config(*function, 0x180, 0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !at_first.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                iommu.release(first).unwrap();
+                is_gone.store(true, Ordering::SeqCst);
+            });
+            LOOKS.set(true);
+            iommu.isolate().unwrap();
+            LOOKS.set(false);
+            between += u32::from(is_gone.load(Ordering::SeqCst));
+        });
+        let mut found = Vec::new();
+        iommu.audit(|difference| found.push(difference)).unwrap();
+        assert_eq!(found, []);
+        if between == 2 {
+            break;
+        }
+    }
 }
 
 /// I11: a switch that is plugged in later isolates from the call on; what was refused before is not any more.

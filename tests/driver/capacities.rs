@@ -34,6 +34,20 @@ fn device_tlbs_that_leave_count_also_if_the_device_stays() {
     assert_eq!(change.commit().map(drop), Err(Error::Full(full)));
 }
 
+/// The number of device-TLBs is a limit of each unit: those behind another do not count.
+#[test]
+fn each_unit_has_room_for_device_tlbs_of_its_own() {
+    let machine = two_units(1);
+    let limits = Limits { device_tlbs: 1, ..Limits::DEFAULT };
+    let iommu = limited_front(&machine, &table_of_two_units(&machine), &limits, Options::default());
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    for bus in [0, 1] {
+        iommu.assign_with(function(bus, 0), cell, DEVICE_TLB).unwrap();
+        let full = Full { what: "devices with a device-TLB behind this unit", capacity: 1 };
+        assert_eq!(iommu.assign_with(function(bus, 1), cell, DEVICE_TLB).map(drop), Err(Error::Full(full)));
+    }
+}
+
 const MEMORY: u64 = 0x6000_0000;
 
 /// Every field of the capacities.

@@ -179,6 +179,25 @@ fn each_device_that_does_not_come_to_rest_stays_in_its_cell() {
     }
 }
 
+/// All devices of a change have one time to come to rest, and not one each: who calls has to know how long it may take.
+#[test]
+fn all_devices_have_one_time_to_come_to_rest() {
+    let machine = machine([UnitConfig::server()]);
+    let busy = [3, 4, 5].map(|device| function(0, device));
+    let (iommu, cell) = with_endpoint(&machine, busy[0]);
+    for device in &busy[1..] {
+        machine.add_express(*device);
+        iommu.assign(*device, cell).unwrap();
+    }
+    busy.iter().for_each(|device| machine.set_config(*device, DEVICE_STATUS, PENDING));
+    let start = machine.now_ns();
+    let error = iommu.destroy_cell(cell).unwrap_err();
+    let waited = machine.now_ns() - start;
+    assert!(matches!(error, Error::NotIdle { .. }), "{error}");
+    let timeout = Options::DEFAULT.timeout_ns;
+    assert!((timeout..timeout + timeout / 2).contains(&waited), "{waited} ns");
+}
+
 /// While one cell waits for a device, another cell changes.
 #[test]
 fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {

@@ -254,6 +254,22 @@ fn a_prepared_unit_gives_its_frames_back() {
     assert_eq!(empty_front(&machine, Options::default()).prepare(), Err(Error::NotProbed));
 }
 
+/// A `disable` that is refused, since a cell has a device, changes nothing: the front works as before.
+#[test]
+fn a_refused_disable_changes_nothing() {
+    let (machine, device, other) = (machine([UnitConfig::server()]), function(0, 3), function(0, 4));
+    let mut iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), device);
+    assert_eq!(iommu.disable(), Err(Error::Busy { device, cell }));
+    iommu.assign(other, cell).unwrap();
+    assert!(
+        [device, other].iter().all(|device| write(&machine, *device, 0, 1) && !write(&machine, *device, MEMORY, 1))
+    );
+    assert_nothing_differs(&iommu, "after a refused disable");
+    iommu.mute(function(0, 5), true).unwrap();
+    iommu.isolate().unwrap();
+}
+
 /// A unit that does not translate yet answers no translation request.
 #[test]
 fn a_device_tlb_comes_after_enable() {

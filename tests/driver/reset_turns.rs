@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{Committed, Options};
+use cofferdam::iommu::{Committed, Error, Options};
 use cofferdam::{CellConfig, CellId, ResetPolicy};
 use cofferdam_model::{Machine, Reset, UnitConfig};
 use cofferdam_support::front::*;
@@ -216,6 +216,32 @@ fn a_reset_without_end_holds_up_others_for_200_ms() {
         let waits = stop.halt(scope, || iommu.device_info(device));
         let (ms, _) = taken(&machine, || iommu.release(other).unwrap());
         assert!((300..305).contains(&ms), "{ms} ms, and 100 of them are its own");
+        reset().unwrap();
+        assert_eq!(waits().unwrap().cell, None);
+    });
+    assert_eq!(machine.violations(), []);
+}
+
+/// A reset that was given up keeps nobody waiting, and hides none that is under way: who looks at functions waits for that.
+#[test]
+fn a_reset_that_was_given_up_hides_no_other() {
+    let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
+    let (lost, device) = (function(0, 1), function(0, 2));
+    let hal = Watched { machine: &machine, before: look(&stop) };
+    let options = Options { timeout_ns: 300 * MILLISECOND, ..Options::DEFAULT };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
+    let gone = add(&machine, &iommu, lost, ResetPolicy::Required);
+    machine.add_reset(lost, Reset::Express, u64::MAX / 2);
+    add(&machine, &iommu, device, ResetPolicy::Required);
+    let error = iommu.release(lost).unwrap_err();
+    assert!(matches!(error, Error::NotReset { .. }), "{error}");
+    assert_eq!(iommu.device_info(lost).unwrap().cell, Some(gone), "nobody waits for it");
+    thread::scope(|scope| {
+        let reset = stop.halt(scope, || {
+            IN_RESET_OF.set(Some(device));
+            iommu.release(device)
+        });
+        let waits = stop.halt(scope, || iommu.device_info(device));
         reset().unwrap();
         assert_eq!(waits().unwrap().cell, None);
     });

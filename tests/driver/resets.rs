@@ -158,6 +158,26 @@ fn a_device_that_does_not_come_back_is_named_and_blocked() {
     }
 }
 
+/// One that comes back only after it was given up has its registers as before, and is not reset twice.
+#[test]
+fn a_device_that_comes_back_late_keeps_its_registers() {
+    let machine = machine([UnitConfig::server()]);
+    let device = function(0, 3);
+    resettable(&machine, device, Reset::Express, RESET + 1500 * MILLISECOND);
+    let registers = [(0x10, 0xfe00_0004), (0x3c, 0x10b), (CONTROL, 0x5936), (CONTROL_2, 0x16)];
+    registers.iter().for_each(|&(offset, value)| machine.set_config(device, offset, value));
+    let iommu = enabled(&machine);
+    cell_of(&iommu, ResetPolicy::Required, &[device]);
+    let error = iommu.release(device).unwrap_err();
+    assert!(matches!(error, Error::NotReset { .. }), "{error}");
+    machine.pass(1000 * MILLISECOND);
+    iommu.release(device).unwrap();
+    assert_eq!((iommu.device_info(device).unwrap().cell, machine.resets(device)), (None, 1));
+    for (offset, value) in registers {
+        assert_eq!(machine.config_read(device, offset), value, "{offset:#x}");
+    }
+}
+
 /// A root complex may answer for a function that asks for more time: with vendor 1, and the reset is not over.
 #[test]
 fn a_device_that_asks_for_more_time_is_waited_for() {

@@ -2,7 +2,8 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
-use cofferdam::iommu::{DeviceConfig, Error};
+use cofferdam::hal::NoFrame;
+use cofferdam::iommu::{Committed, DeviceConfig, Error};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{Answer, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -251,6 +252,30 @@ fn the_root_cell_has_again_what_there_is_room_for() {
     assert_nothing_differs(&iommu, "with two of three pages");
     iommu.destroy_cell(b).unwrap();
     assert!(write(&machine, disk, at(1), 3) && write(&machine, disk, at(200), 3), "and for the other one");
+}
+
+/// What the root cell is granted itself is no gift that may wait: without a frame the change fails, also if it asks for rights
+/// alone.
+#[test]
+fn what_is_granted_to_the_root_cell_does_not_wait_for_frames() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let disk = function(0, 1);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY, MEMORY, LARGE, Rights::READ)).unwrap();
+    iommu.assign(disk, root).unwrap();
+    let (part, more) = (range(MEMORY, LARGE / 2), region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW));
+    let grants: [(&str, &dyn Fn() -> Result<Committed, Error>); 2] =
+        [("rights", &|| iommu.protect(root, part, RW)), ("memory", &|| iommu.map(root, more))];
+    for (what, grant) in grants {
+        machine.allow_allocations(Some(0));
+        assert_eq!(grant().map(drop), Err(Error::NoFrame(NoFrame::NoneLeft)), "{what}");
+        machine.allow_allocations(None);
+        assert_nothing_differs(&iommu, what);
+        grant().unwrap();
+    }
+    assert!([MEMORY, MEMORY + LARGE].iter().all(|at| write(&machine, disk, *at, 1)), "both are granted now");
+    assert!(!write(&machine, disk, MEMORY + LARGE / 2, 1), "and no more");
 }
 
 /// The same in one change: a cell is destroyed, and the root cell gives something up.
