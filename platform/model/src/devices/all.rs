@@ -1,9 +1,8 @@
 //! All devices that a test has said something of.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-
 use cofferdam::addr::SourceId;
+use rustc_hash::FxHashMap;
 
 use crate::devices::bridge::Bridge;
 use crate::devices::function::Function;
@@ -11,7 +10,7 @@ use crate::devices::late::LateWrite;
 
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
-    functions: HashMap<SourceId, Function>,
+    functions: FxHashMap<SourceId, Function>,
     bridges: Vec<Bridge>,
 }
 

@@ -1,7 +1,7 @@
 //! A function: its configuration space, and what it does with what is written there.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::devices::acs;
 use crate::devices::endpoint::{BUS_MASTER, COMMAND, DEVICE_STATUS, ENDPOINT, PENDING};
@@ -11,7 +11,7 @@ use crate::devices::tlb::{self, Ats, DeviceTlb};
 
 #[derive(Debug, Default)]
 pub(crate) struct Function {
-    config: HashMap<u16, u32>,
+    config: FxHashMap<u16, u32>,
     pub(crate) tlb: DeviceTlb,
     /// It has the PCI Express capability.
     express: bool,

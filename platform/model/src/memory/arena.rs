@@ -70,4 +70,10 @@ impl Arena {
             word.store(value, Ordering::Release);
         }
     }
+
+    /// Sets all words of a range.
+    pub(crate) fn fill(&self, range: Range<usize>, value: u64) {
+        let words = self.words().get(range).unwrap_or_default();
+        words.iter().for_each(|word| word.store(value, Ordering::Release));
+    }
 }

@@ -96,7 +96,7 @@ impl Memory {
 
     fn fill(&mut self, frame: usize, owner: u8, cpu: u64, memory: u64) {
         let words = frame * WORDS..(frame + 1) * WORDS;
-        words.clone().for_each(|word| self.arena.set(word, cpu));
+        self.arena.fill(words.clone(), cpu);
         if let Some(stored) = self.stored.get_mut(words) {
             stored.fill(cpu);
         }

@@ -1,11 +1,11 @@
 //! The memory of cells: everything that is not a frame of the driver. Reads as zero until it is written.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 #[derive(Debug, Default)]
 pub(crate) struct Ram {
-    pages: HashMap<u64, Box<[u8; 4096]>>,
+    pages: FxHashMap<u64, Box<[u8; 4096]>>,
 }
 
 impl Ram {

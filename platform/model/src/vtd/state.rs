@@ -12,9 +12,8 @@ pub(crate) mod queue;
 pub(crate) mod reach;
 pub(crate) mod stale;
 
-use std::collections::HashMap;
-
 use cofferdam::addr::SourceId;
+use rustc_hash::FxHashMap;
 
 use crate::devices::scope::Scope;
 use crate::memory::frames::View;
@@ -71,9 +70,9 @@ pub(crate) struct VtdUnit {
     pub(crate) reach: Reach,
     pub(crate) stale: Stale,
     /// Page table and levels of each domain-id, and how many context entries have it.
-    pub(crate) domains: HashMap<u16, ((u64, u8), u32)>,
+    pub(crate) domains: FxHashMap<u16, ((u64, u8), u32)>,
     /// Whether the pages of each domain-id have SNP.
-    pub(crate) snooping: HashMap<u16, bool>,
+    pub(crate) snooping: FxHashMap<u16, bool>,
     /// The context-cache was invalidated, and the IOTLB not since then.
     pub(crate) context_flushed: bool,
 }
@@ -113,8 +112,8 @@ impl VtdUnit {
             buffer: buffers.then(|| Buffer::new(frames)),
             reach: Reach::new(frames),
             stale: Stale::default(),
-            domains: HashMap::new(),
-            snooping: HashMap::new(),
+            domains: FxHashMap::default(),
+            snooping: FxHashMap::default(),
             context_flushed: false,
         };
         if running {

@@ -5,7 +5,9 @@
 //! is what goes wrong. So the caches cost nothing for what does not change.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 
 use crate::vtd::formats::descriptor::{ContextScope, IotlbScope};
 use crate::vtd::formats::entry::{ContextEntry, PageEntry};
@@ -50,13 +52,13 @@ pub(crate) struct Residue {
 #[derive(Debug, Default)]
 pub(crate) struct Stale {
     /// By domain-id, then by first address. Ranges of one domain-id do not overlap: the oldest entry counts.
-    pub(crate) leaves: HashMap<u16, BTreeMap<u64, Leaf>>,
+    pub(crate) leaves: FxHashMap<u16, BTreeMap<u64, Leaf>>,
     pub(crate) tables: BTreeMap<u32, Table>,
     /// Context-cache: by source-id. Of an entry that is not present there is its [effect](ContextEntry::effect) alone.
-    pub(crate) contexts: HashMap<u16, ContextEntry>,
+    pub(crate) contexts: FxHashMap<u16, ContextEntry>,
     pub(crate) residues: Vec<Residue>,
     /// Interrupt-entry-cache: by index; `None` for "not present".
-    pub(crate) interrupts: HashMap<u16, Option<InterruptEntry>>,
+    pub(crate) interrupts: FxHashMap<u16, Option<InterruptEntry>>,
     next_table: u32,
 }
 
