@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_virtual_function_follows_its_physical_function() {
         let (physical, virtual_one) = (function(3), function(4));
-        let of = |register| {
+        let of = |register, own| {
             let registers = [
                 (physical, 0, THERE),
                 (physical, 0x100, 0x1400_0000 | HEADER),
@@ -117,15 +117,18 @@ mod tests {
                 (physical, 0x154, 8),
                 (virtual_one, 0, u32::MAX),
                 (virtual_one, 0x100, HEADER),
+                (virtual_one, 0x104, own),
             ];
             let config = FewRegisters(&registers);
             let ats = Ats::of(&config, virtual_one).unwrap();
             assert_eq!((ats.function, ats.physical), (virtual_one, physical));
-            (ats.queue_depth, ats.fits_pages(&config))
+            (ats.queue_depth, ats.fits_pages(&config), ats.is_on(&config))
         };
-        assert_eq!(of(8), (8, true));
-        assert_eq!(of(0), (32, true));
-        assert_eq!(of(8 | 1 << 16), (8, false));
+        assert_eq!(of(8, 0), (8, true, false));
+        assert_eq!(of(0, 0), (32, true, false));
+        assert_eq!(of(8 | 1 << 16, 0), (8, false, false));
+        assert_eq!(of(8, ENABLE), (8, true, true), "each has its own switch");
+        assert_eq!(of(8 | ENABLE, 0), (8, true, false));
     }
 
     #[test]

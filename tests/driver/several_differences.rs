@@ -118,6 +118,29 @@ fn each_source_id_of_nobody_is_reported_with_what_it_reaches() {
     assert!(whole == expected || (cut_short == 1 && whole == expected[..4]), "{found:?}");
 }
 
+/// T3: a root entry with a reserved bit hides no bus behind it.
+#[test]
+fn a_malformed_root_entry_hides_no_bus_behind_it() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(1, 3));
+    iommu.assign(function(2, 3), cell).unwrap();
+    assert_nothing_differs(&iommu, "before");
+    let root = root_table(&machine);
+    let contexts = peek(&machine, root + 2 * 16) & !0xfff;
+    for half in [0, 8] {
+        let word = peek(&machine, contexts + 3 * 8 * 16 + half);
+        machine.flip(PhysAddr::new(contexts + 4 * 8 * 16 + half), word);
+    }
+    let at = PhysAddr::new(root + 16);
+    machine.flip(at, 2);
+    let found = audit(&iommu);
+    let malformed =
+        |it: &Difference| matches!(*it, Difference::Malformed { at: place, bits, .. } if (place, bits) == (at, 2));
+    assert!(found.iter().any(malformed), "{found:?}");
+    assert!(found.contains(&Difference::UnassignedSource { source: function(2, 4) }), "{found:?}");
+}
+
 /// T3: each device whose table has no end is reported, and the bound of one is not that of the next.
 #[test]
 fn each_table_without_an_end_is_reported() {

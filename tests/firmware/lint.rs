@@ -86,6 +86,19 @@ fn include_all() {
     assert_eq!(findings(good().drhd(1, 1, 0xfed9_2000, &[]).drhd(1, 2, 0xfed9_3000, &[])), []);
 }
 
+/// The scopes behind one that has half a hop, or none, are read.
+#[test]
+fn a_scope_with_a_bad_path_costs_itself_alone() {
+    for bad in [vec![1, 6, 0, 0, 0, 0], vec![1, 9, 0, 0, 0, 0, 2, 0, 0]] {
+        let scopes = [endpoint(2, 0), bad, endpoint(3, 0)];
+        let table = dmar().drhd(0, 0, 0xfed9_0000, &scopes).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]);
+        let topology = read(&table.table()).0.unwrap();
+        for device in [2, 3] {
+            assert_eq!(topology.unit_of(&Tree::default(), id(0, device, 0)), Some(UnitIndex::new(0)), "{device}");
+        }
+    }
+}
+
 #[test]
 fn scopes() {
     let first = |scope: Vec<u8>| dmar().drhd(0, 0, 0xfed9_0000, &[scope]).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]);
