@@ -2,6 +2,7 @@ use std::cell::Cell;
 
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
+use cofferdam::fault::FaultLog;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::UnitState;
@@ -170,6 +171,24 @@ fn a_unit_that_is_dead_at_first_costs_itself_alone() {
         assert_eq!(iommu.disable(), Err(error));
         assert_eq!(states(&iommu)[1], UnitState::Off);
     }
+}
+
+/// U3: faults that a unit has which cannot be used are not read, nor said to be pending, or whoever goes on while some are would
+/// not come to an end.
+#[test]
+fn faults_of_a_unit_that_cannot_be_used_are_not_pending() {
+    let client = UnitConfig::client();
+    let machine = machine([UnitConfig { cap: client.cap | 0b111, ..client }.found_running()]);
+    let iommu = discover(&machine, &[]).unwrap();
+    assert!(matches!(states(&iommu)[..], [UnitState::Failed { error: UnitError::Unsupported { .. }, .. }]));
+    assert!(!write(&machine, function(0, 3), 0x1000, 1), "firmware blocks it");
+    // SAFETY: the machine takes any access and reports a wrong one.
+    let pending = || unsafe { machine.read32(machine.windows()[0], 0x34) } >> 1 & 1 == 1;
+    assert!(pending());
+    for _ in 0..2 {
+        assert_eq!(iommu.faults(|fault| panic!("{fault}")), FaultLog::default());
+    }
+    assert!(pending(), "it is left as it is");
 }
 
 /// I9: `enable` before any unit is known is an error, and nothing is claimed.

@@ -428,3 +428,31 @@ fn a_flush_that_nobody_can_repeat_stops_no_other_cell() {
     iommu.destroy_cell(cell).unwrap();
     machine.abandon();
 }
+
+/// I1, U2: what a cell gives back the root cell does not get as long as a unit that would have to confirm that is out of service;
+/// the cell is destroyed all the same.
+#[test]
+fn a_unit_that_confirms_nothing_gets_the_root_cell_nothing() {
+    let unit = UnitConfig::server().caching_mode(true);
+    let machine = machine([unit.clone().serving(&[1]), unit]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    iommu.enable().unwrap();
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let whole = region(MEMORY, MEMORY, 8 * PAGE, RW);
+    iommu.map(root, whole).unwrap();
+    iommu.assign(function(1, 2), root).unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY + 4 * PAGE, 4 * PAGE, RW), function(0, 2));
+    let of_root = || {
+        let mut regions = vec![];
+        iommu.regions(root, |region| regions.push(region)).unwrap();
+        regions
+    };
+    let left = [region(MEMORY, MEMORY, 4 * PAGE, RW)];
+    assert_eq!(of_root(), left);
+    machine.reset_unit(0);
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap();
+    iommu.destroy_cell(cell).unwrap();
+    assert_eq!(of_root(), left);
+    assert!(!write(&machine, function(0, 2), INPUT + PAGE, 1));
+    machine.abandon();
+}

@@ -52,6 +52,17 @@ fn what_no_unit_serves_is_told_and_not_accepted() {
     assert_eq!(iommu.assign(others[0], cell), Err(Error::NoSuchDevice(others[0])));
 }
 
+/// I5: where configuration space shows no function of such a segment, nobody knows what is there: that is no success either.
+#[test]
+fn an_open_segment_that_shows_nothing_is_not_accepted() {
+    let machine = for_one_function();
+    let mut iommu = front_with_findings(&machine, &table_for_one(&machine), Options::DEFAULT, |_| ()).unwrap();
+    let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
+    assert_eq!((told.units, told.functions.count(), told.open_segment, told.table_incomplete), (0, 0, Some(0), false));
+    assert_eq!((states(&iommu), unblocked(&iommu)), (vec![UnitState::On], (vec![], told)));
+    assert!(!write(&machine, function(0, 3), 0x1000, 1) && write(&machine, function(0, 4), 0x1000, 1));
+}
+
 /// I5: an option accepts it, by name, and the result says what is accepted.
 #[test]
 fn what_no_unit_serves_can_be_accepted() {

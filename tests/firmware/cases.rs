@@ -292,6 +292,22 @@ fn scopes_and_functions_of_different_kinds_are_found() {
     assert_eq!([id(0x80, 0, 0), id(0x80, 3, 0)].map(|it| topology.unit_of(&tree, it)), [UNIT_0; 2]);
 }
 
+/// F14: a unit of an IVRS that serves nobody is found as one of a DMAR is, also where the entries that it has are of no device.
+#[test]
+fn an_amd_unit_that_serves_nobody_is_found() {
+    let found = |entries: &[&[u8]]| {
+        let table = ivrs().ivhd(0x11, 2, 0xfeb8_0000, entries).ivhd(0x11, 0x4002, 0xfec8_0000, &[&[1, 0, 0, 0]]);
+        let (_, findings) = read(&table.table());
+        let nobody = Flaw::ServesNobody { base: 0xfeb8_0000 };
+        findings.iter().filter(|it| it.flaw == nobody).map(|it| (it.offset, it.severity())).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[&[2, 8, 0, 0]]), []);
+    let padding: &[u8] = &[0; 4];
+    for entries in [&[][..], &[padding]] {
+        assert_eq!(found(entries), [(48, Severity::Warning)]);
+    }
+}
+
 /// F14: RHSA is for all units or for none (VT-d 5.10, section 8.6).
 #[test]
 fn affinity_of_some_units_is_found() {
