@@ -23,7 +23,7 @@ fn mapped(unit: UnitConfig, input: u64, entry: u64) -> (Driver, PhysAddr, Vec<Ph
     let contexts = driver.context_table();
     let tables = driver.map_one(4, input, entry);
     driver.set_context(contexts, DEVICE, tables[0], 4, DOMAIN);
-    driver.submit(&[context_device(DEVICE, 0), iotlb_domain(DOMAIN)]);
+    driver.flush_all();
     (driver, contexts, tables)
 }
 

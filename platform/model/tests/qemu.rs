@@ -44,7 +44,7 @@ fn mapped(unit: UnitConfig) -> (Driver, PhysAddr, Vec<PhysAddr>) {
     let contexts = driver.context_table();
     let tables = driver.map_one(3, INPUT, OUTPUT);
     driver.set_context(contexts, DEVICE, tables[0], 3, DOMAIN);
-    driver.submit(&[context_device(DEVICE, 0), iotlb_domain(DOMAIN)]);
+    driver.flush_all();
     driver.machine.poke(PhysAddr::new(OUTPUT), &7_u64.to_le_bytes());
     assert_eq!(driver.reads(INPUT), Ok(7));
     driver.machine.settle();

@@ -15,7 +15,8 @@ fn mapped(unit: UnitConfig) -> (Driver, PhysAddr, Vec<PhysAddr>) {
     let contexts = driver.context_table();
     let tables = driver.map_one(4, INPUT, OUTPUT);
     driver.set_context(contexts, DEVICE, tables[0], 4, DOMAIN);
-    driver.submit(&[context_device(DEVICE, 0), iotlb_domain(DOMAIN)]);
+    // The root entry is new, too.
+    driver.flush_all();
     driver.machine.poke(PhysAddr::new(OUTPUT), &7_u64.to_le_bytes());
     assert_eq!(driver.reads(INPUT), Ok(7));
     driver.machine.settle();
@@ -207,6 +208,33 @@ fn a_new_context_entry_is_flushed_with_domain_0_in_caching_mode() {
     driver.submit(&[iotlb_domain(DOMAIN)]);
     assert_eq!(reads(&driver), Ok(()));
     assert_eq!(settled(&driver), [""; 0]);
+}
+
+/// Table 28: a root entry goes with a global invalidation alone. A new one needs it where "not present" is cached.
+#[test]
+fn a_root_entry_goes_with_a_global_flush_alone() {
+    for caching in [false, true] {
+        let (mut driver, _, tables) = mapped(UnitConfig::server().caching_mode(caching));
+        let (other, contexts) = (5 << 8, driver.allocate());
+        let reads = |driver: &Driver| {
+            let source = cofferdam::addr::SourceId::from_requester(0, other);
+            driver.machine.dma_read(source, Iova::new(INPUT), &mut [0]).map_err(|fault| fault.reason)
+        };
+        driver.set_context(contexts, other, tables[0], 4, DOMAIN);
+        let root = driver.read64(0x20) & !0xfff;
+        driver.publish(PhysAddr::new(root + 5 * 16), contexts.as_u64() | 1);
+        driver.submit(&[context_device(other, 0), iotlb_domain(DOMAIN)]);
+        assert_eq!(reads(&driver), if caching { Err(Reason::RootNotPresent) } else { Ok(()) });
+        assert_eq!(settled(&driver), if caching { vec!["R33b"] } else { vec![] });
+        driver.flush_all();
+        assert_eq!(reads(&driver), Ok(()));
+        // And one that goes: its entries alone are not enough.
+        driver.publish(PhysAddr::new(root + 5 * 16), 0);
+        driver.submit(&[context_device(other, DOMAIN), iotlb_domain(DOMAIN)]);
+        assert_eq!(settled(&driver), ["R33"]);
+        driver.flush_all();
+        assert_eq!((reads(&driver), settled(&driver)), (Err(Reason::RootNotPresent), vec![]));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn mapped(unit: UnitConfig) -> (Driver, PhysAddr, Vec<PhysAddr>) {
     let contexts = driver.context_table();
     let tables = driver.map_one(4, INPUT, OUTPUT);
     driver.set_context(contexts, DEVICE, tables[0], 4, DOMAIN);
-    driver.submit(&[context_device(DEVICE, 0), iotlb_domain(DOMAIN)]);
+    driver.flush_all();
     driver.machine.settle();
     assert_eq!(driver.rules(), [""; 0]);
     (driver, contexts, tables)

@@ -32,7 +32,7 @@ fn the_right_sequence_translates_and_breaks_no_rule() {
         let contexts = driver.context_table();
         let tables = driver.map_one(levels, 0x1234_5000, 0x8000_0000);
         driver.set_context(contexts, DEVICE, tables[0], levels, DOMAIN);
-        driver.submit(&[context_device(DEVICE, 0), iotlb_domain(DOMAIN)]);
+        driver.flush_all();
         driver.machine.poke(PhysAddr::new(0x8000_0010), &7_u64.to_le_bytes());
         assert_eq!(driver.reads(0x1234_5010), Ok(7));
         assert_eq!(driver.reads(0x1234_6000).unwrap_err().reason, Reason::NotReadable);

@@ -15,6 +15,9 @@ pub(crate) fn root_changed(unit: &mut VtdUnit, index: usize, bus: u8, old: RootE
     if old == new {
         return;
     }
+    if unit.translates() && board.fills() && (old.present() || unit.capability.caching_mode()) {
+        unit.stale.roots.entry(bus).or_insert(old);
+    }
     if old.present() {
         unlink_contexts(unit, old, bus, board);
     }

@@ -56,6 +56,13 @@ fn check_translation(unit: &mut VtdUnit, board: &mut Board) {
 
 fn check_contexts(unit: &mut VtdUnit, board: &mut Board) {
     let name = |source| unit.source_id(source);
+    for (bus, entry) in &unit.stale.roots {
+        if *entry != translate::root_entry(unit, *bus, board) {
+            let rule = if entry.present() { "R33" } else { "R33b" };
+            let text = format_args!("bus {bus:#x}: the context-cache still has its old root entry");
+            board.journal.violation(rule, text);
+        }
+    }
     for (source, entry) in &unit.stale.contexts {
         let current = translate::current(unit, *source, board);
         if *entry != current.effect() {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 
 use crate::vtd::formats::descriptor::{ContextScope, IotlbScope};
-use crate::vtd::formats::entry::{ContextEntry, PageEntry};
+use crate::vtd::formats::entry::{ContextEntry, PageEntry, RootEntry};
 use crate::vtd::formats::interrupt_entry::InterruptEntry;
 
 /// A translation in the IOTLB, for the pages up to `last`.
@@ -54,6 +54,8 @@ pub(crate) struct Stale {
     /// By domain-id, then by first address. Ranges of one domain-id do not overlap: the oldest entry counts.
     pub(crate) leaves: FxHashMap<u16, BTreeMap<u64, Leaf>>,
     pub(crate) tables: BTreeMap<u32, Table>,
+    /// Root entries that the context-cache was filled by, or found not present: by bus.
+    pub(crate) roots: BTreeMap<u8, RootEntry>,
     /// Context-cache: by source-id. Of an entry that is not present there is its [effect](ContextEntry::effect) alone.
     pub(crate) contexts: FxHashMap<u16, ContextEntry>,
     pub(crate) residues: Vec<Residue>,
@@ -160,6 +162,10 @@ impl Stale {
     /// Removes what a context-cache invalidation covers (section 6.5.2.1); entries that are not present carry domain-id 0
     /// (section 6.2.2).
     pub(crate) fn take_contexts(&mut self, scope: ContextScope) -> Vec<(u16, ContextEntry)> {
+        // Table 28: a root entry goes with a global invalidation alone.
+        if scope == ContextScope::Global {
+            self.roots.clear();
+        }
         let covered = |source: u16, entry: &ContextEntry| {
             let tag = entry.if_present().map_or(0, ContextEntry::domain);
             match scope {

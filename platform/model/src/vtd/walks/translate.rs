@@ -62,8 +62,10 @@ pub(crate) fn translate(
             None => return Err((denied(write), true)),
         }
     }
+    let cached_root = unit.stale.roots.get(&((source >> 8) as u8));
     let entry = match unit.stale.contexts.get(&source) {
         Some(cached) => *cached,
+        None if cached_root.is_some_and(|root| !root.present()) => return Err((Reason::RootNotPresent, true)),
         None => context(unit, source, board).map_err(|reason| (reason, true))?,
     };
     through(unit, entry, address, write, board).map_err(|reason| (reason, !entry.faults_disabled()))
@@ -72,8 +74,7 @@ pub(crate) fn translate(
 /// The context entry of a source as memory has it, present or not.
 pub(crate) fn context(unit: &VtdUnit, source: u16, board: &Board) -> Result<ContextEntry, Reason> {
     let read = |address| view::word(unit, address, board);
-    let place = (unit.root & !0xfff) + u64::from(source >> 8) * 16;
-    let root = RootEntry([read(place), read(place + 8)]);
+    let root = root_entry(unit, (source >> 8) as u8, board);
     if !root.present() {
         return Err(Reason::RootNotPresent);
     }
@@ -82,6 +83,12 @@ pub(crate) fn context(unit: &VtdUnit, source: u16, board: &Board) -> Result<Cont
     }
     let place = root.context_table() + u64::from(source & 0xff) * 16;
     Ok(ContextEntry([read(place), read(place + 8)]))
+}
+
+/// The root entry of a bus as memory has it.
+pub(crate) fn root_entry(unit: &VtdUnit, bus: u8, board: &Board) -> RootEntry {
+    let place = (unit.root & !0xfff) + u64::from(bus) * 16;
+    RootEntry([place, place + 8].map(|address| view::word(unit, address, board)))
 }
 
 /// Translates through one context entry.
