@@ -20,6 +20,11 @@ pub enum Difference {
         /// The unit's registers.
         unit: RegisterWindow,
     },
+    /// Interrupts are remapped by a table that is not the driver's: it decides which of the devices' interrupts arrive, and where.
+    RemapsInterrupts {
+        /// The unit's registers.
+        unit: RegisterWindow,
+    },
     /// The unit does not use the driver's root table. The table that it uses is read if its kind is known.
     RootTable {
         /// The unit's registers.
@@ -170,8 +175,8 @@ pub enum Difference {
         /// Snooping is enforced.
         found: bool,
     },
-    /// Devices of a cell may still reach memory that was taken from it, since a unit has not confirmed that, and that another
-    /// cell has.
+    /// Devices of a cell may still reach memory that was taken from it, wholly or by some right, since a unit has not confirmed
+    /// that, and another cell has it, which did not share it.
     NotConfirmed {
         /// Whose devices.
         cell: CellId,
@@ -272,6 +277,9 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Unresponsive { unit } => write!(f, "unit {unit}: it does not respond"),
+            Self::RemapsInterrupts { unit } => {
+                write!(f, "unit {unit} remaps interrupts by a table that is not the driver's (GSTS_REG.IRES)")
+            }
             Self::NotTranslating { unit } => {
                 write!(f, "unit {unit}: translation is not on, so its devices reach all memory")
             }

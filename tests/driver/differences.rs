@@ -317,6 +317,24 @@ fn registers_that_somebody_else_wrote_are_reported() {
     machine.abandon();
 }
 
+/// Remapping of interrupts by a table of somebody else is reported, whether DMA is translated or not.
+#[test]
+fn remapping_of_interrupts_by_another_table_is_reported() {
+    let machine = machine([UnitConfig::everything()]);
+    let iommu = enabled(&machine);
+    let unit = machine.windows()[0];
+    set_register(&machine, 0xb8, 0x1234_5000);
+    for bit in [1 << 24, 1 << 25] {
+        // SAFETY: a register of the machine's first unit: GCMD, with what is on already.
+        let status = unsafe { machine.read32(unit, 0x1c) } & 0x96ff_ffff;
+        // SAFETY: as above.
+        unsafe { machine.write32(unit, 0x18, status | bit) };
+        machine.pass(1_000_000);
+    }
+    assert_eq!(audit(&iommu), [Difference::RemapsInterrupts { unit }]);
+    machine.abandon();
+}
+
 #[test]
 fn a_root_table_that_was_not_set_does_not_count() {
     let machine = machine([UnitConfig::server()]);

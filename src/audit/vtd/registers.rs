@@ -4,7 +4,7 @@
 //! |---|---|
 //! | CAP, 0x08 | 2:0 ND, 12:8 SAGAW, 21:16 MGAW, 35:34 SSLPS |
 //! | ECAP, 0x10 | 2 DT, 6 PT, 7 SC, 52 ADMS |
-//! | GSTS, 0x1c | 31 TES, 30 RTPS |
+//! | GSTS, 0x1c | 31 TES, 30 RTPS, 25 IRES |
 //! | RTADDR, 0x20 | 63:12 RTA, 11:10 TTM, 7 SSIRWE, others reserved |
 
 use crate::addr::PhysAddr;
@@ -60,6 +60,11 @@ impl LiveRegisters {
             0xc00 if self.ecap >> 52 & 1 != 0 => Mode::Abort,
             _ => Mode::Unknown,
         }
+    }
+
+    /// True if interrupts are remapped (IRES).
+    pub(crate) fn remaps_interrupts(&self) -> bool {
+        self.gsts >> 25 & 1 != 0
     }
 
     /// RTADDR as it reads.
@@ -167,6 +172,8 @@ mod tests {
             assert!(unit(1 << bit).supports_page(level) && !unit(!(1 << bit)).supports_page(level), "level {level}");
         }
         assert!(UNIT.supports_page(1) && !LiveRegisters { cap: u64::MAX, ..UNIT }.supports_page(4));
+        assert!(LiveRegisters { gsts: 1 << 25, ..UNIT }.remaps_interrupts());
+        assert!(!LiveRegisters { gsts: !(1 << 25), ..UNIT }.remaps_interrupts());
         let features: [(Feature, u32); 3] =
             [(LiveRegisters::device_tlb, 2), (LiveRegisters::pass_through, 6), (LiveRegisters::snoop_control, 7)];
         for (feature, bit) in features {

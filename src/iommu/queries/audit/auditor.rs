@@ -66,6 +66,9 @@ impl<H: Hal> Auditor<'_, '_, H> {
     pub(super) fn unit(&mut self, index: UnitIndex, unit: &Unit) {
         let (window, config) = (unit.window(), self.config);
         let registers = LiveRegisters::read(&self.iommu.hal, window);
+        if registers.mode() != Mode::Unresponsive && registers.remaps_interrupts() {
+            self.findings.report(Difference::RemapsInterrupts { unit: window });
+        }
         match registers.mode() {
             Mode::Unresponsive => return self.findings.report(Difference::Unresponsive { unit: window }),
             Mode::Off => return self.findings.report(Difference::NotTranslating { unit: window }),
