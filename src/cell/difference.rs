@@ -62,6 +62,16 @@ impl RegionDifference {
         self.revoked().is_some() || self.narrowed().is_some()
     }
 
+    /// What devices reached before and are not to reach any more, or not by all rights.
+    pub(crate) fn lessened(&self) -> Option<Region> {
+        self.region(self.before).filter(|_| self.revokes())
+    }
+
+    /// What devices are to reach and did not reach before, or not by all rights.
+    pub(crate) fn increased(&self) -> Option<Region> {
+        self.region(self.after).filter(|_| self.granted().is_some() || self.widened().is_some())
+    }
+
     /// Edits a domain's page table as [`revokes`](Self::revokes) says. The domain has preallocated frames to split pages at
     /// both ends of the range.
     pub(crate) fn revoke(&self, hal: &impl Hal, domain: &mut Domain) -> Change {

@@ -23,7 +23,9 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// If an earlier change failed in a unit that goes on, the unit [needs](super::RemappingUnit::needs_flush) a flush: each change
     /// of a cell that has a device behind it repeats that first, also one that is refused. A change without edits repeats those
-    /// of all units, and fails if one of them does.
+    /// of all units. While memory of a cell is [withheld](Self::withheld) and one of its units is out of service, each change of the
+    /// cell's memory fails, also one that finds nothing to do, and so does a change without edits: the unit may know another place
+    /// for that memory, or more rights.
     ///
     /// # Errors
     ///

@@ -72,6 +72,14 @@ impl Edit {
         }
     }
 
+    /// The cell whose memory it edits.
+    pub(super) fn memory_of(&self) -> Option<CellId> {
+        match *self {
+            Self::Map(..) | Self::MapShared(..) | Self::Unmap(..) | Self::Protect(..) => self.cell(),
+            Self::Assign(..) | Self::Release(_) | Self::Destroy(_) => None,
+        }
+    }
+
     /// True if it looks at configuration space for what stands between its device and others.
     pub(super) fn looks_at_functions(&self) -> bool {
         matches!(self, Self::Assign(..))

@@ -37,6 +37,7 @@ pub(super) fn run<H: Hal>(
     let cells = change.scope;
     let made = make(&mut change, edits);
     if let (Err(_), Some(remains)) = (&made, remains) {
+        change.config.release_withheld(&front.hal, &front.units);
         change.config.report(cells, remains);
     }
     made
@@ -64,6 +65,7 @@ fn make<H: Hal>(change: &mut Transaction<'_, '_, H>, edits: &[Edit]) -> Result<C
     change.quiesce(); // it is no bus master, and nothing that it sent is under way;
     change.reset(); // nothing is left in it of what its cell had it do;
     change.retire(); // its entry is erased, and it is free for another cell.
+    change.note_unconfirmed(edits);
     if let Some(error) = change.failure() {
         change.roll_back(Phase::Revoke);
         return Err(error);

@@ -375,8 +375,9 @@ fn a_flush_that_nobody_needs_counts_in_a_change_that_fails() {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, 2 * PAGE, Rights::READ)).unwrap();
     iommu.assign(function(0, 3), cell).unwrap();
+    let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), function(0, 4));
     machine.break_unit(0, Defect::QueueDead);
-    iommu.unmap(cell, range(INPUT + PAGE, PAGE)).unwrap_err();
+    iommu.unmap(other, range(INPUT, PAGE)).unwrap_err();
     let before = iommu.statistics().flushes_avoided;
     let mut change = iommu.change();
     change.protect(cell, range(INPUT, PAGE), RW).map(cell, region(INPUT + LARGE, MEMORY, PAGE, RW));

@@ -53,6 +53,7 @@ mod two_cpus;
 mod two_failures;
 mod two_units;
 mod unblocked;
+mod unconfirmed;
 mod unlinked;
 mod unresponsive_devices;
 mod virtual_functions;

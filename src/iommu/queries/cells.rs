@@ -37,7 +37,7 @@ pub struct WithheldMemory {
     /// The memory.
     pub memory: PhysRange,
     /// The cell had it in common with others, which may still be granted it in common; or it is the root cell, with which
-    /// every cell shares that maps memory as shared.
+    /// every cell shares that maps memory as shared. [`shared_memory`](Iommu::shared_memory) names both then.
     pub shared: bool,
 }
 
@@ -101,8 +101,9 @@ impl<H: Hal> Iommu<'_, H> {
         Ok(())
     }
 
-    /// Calls `each` with memory that devices of a cell may still reach although a change that failed took it from the cell, or was
-    /// to give it: a unit has not confirmed what it was to forget. It must not be used for anything else.
+    /// Calls `each` with memory that devices of a cell may still reach although a change that failed took it from the cell, wholly
+    /// or by some right, or was to give it: a unit has not confirmed what it was to forget. It must not be used for anything
+    /// else.
     ///
     /// The configuration is locked meanwhile: `each` must not call the front.
     ///
@@ -110,7 +111,8 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// The configuration stays locked: [`Error::InChange`].
     pub fn withheld(&self, mut each: impl FnMut(WithheldMemory)) -> Result<(), Error> {
-        let config = self.locked()?;
+        let mut config = self.locked()?;
+        config.release_withheld(&self.hal, &self.units);
         config.withheld.iter().map(WithheldMemory::from).for_each(&mut each);
         Ok(())
     }

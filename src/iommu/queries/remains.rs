@@ -10,7 +10,8 @@ use crate::iommu::state::{CellSet, Config};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remains {
-    /// Devices of a cell may still reach memory that the cell does not have: it must not be used for anything else.
+    /// Devices of a cell may still reach memory that the cell does not have, or not by all rights: it must not be used for
+    /// anything else.
     Withheld(WithheldMemory),
     /// A device could not be released. It is blocked, and stays in its cell.
     Quarantined(AssignedDevice),

@@ -1,4 +1,5 @@
-//! Memory that devices of a cell may still reach although the cell has it no more, since a unit has not confirmed that. When
+//! Memory that devices of a cell may still reach although the cell does not have it, or not by all rights, since a unit has not
+//! confirmed that. When
 //! that is so, `withholding.rs` says.
 #![forbid(unsafe_code)]
 
@@ -101,10 +102,30 @@ mod tests {
             withheld.add(range);
             all.push(range);
             for range in &all {
-                let mut its = withheld.iter().filter(|other| other.is_like(range));
+                let is_its = |other: &&WithheldRange| (other.cell, other.shared) == (range.cell, range.shared);
+                let mut its = withheld.iter().filter(is_its);
                 let holds = |other: &WithheldRange| other.memory.intersection(range.memory) == Some(range.memory);
                 assert!(its.any(holds), "{range:?}");
             }
         }
+    }
+    /// Each cell confirms for itself, and memory in common is not kept from the root cell.
+    #[test]
+    fn ranges_that_touch_are_one_where_cell_and_kind_are_the_same() {
+        let mut slots = [const { MaybeUninit::uninit() }; 7];
+        let mut withheld = Withheld::new(List::new(&mut slots));
+        let range = |page: u64, index, shared| WithheldRange {
+            cell: CellId { index, generation: 1 },
+            memory: PhysRange::new(PhysAddr::new(page * 0x1000), 0x1000).unwrap(),
+            shared,
+        };
+        let all = [range(1, 0, false), range(2, 1, false), range(3, 1, true)];
+        all.iter().for_each(|range| withheld.add(*range));
+        assert!(withheld.iter().eq(&all));
+        withheld.add(range(0, 0, false));
+        assert_eq!(
+            withheld.iter().map(|range| range.memory.span()).collect::<std::vec::Vec<_>>(),
+            [0x1fff, 0xfff, 0xfff]
+        );
     }
 }

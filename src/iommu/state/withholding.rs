@@ -14,8 +14,8 @@ pub(in crate::iommu) enum Phase {
 }
 
 impl Config<'_> {
-    /// Withholds what a change has taken from its cells, or has granted and taken back, as far as a unit has not confirmed
-    /// that their devices do not reach it.
+    /// Withholds what a change has taken from its cells, or has granted and taken back, rights among it, as far as a unit has not
+    /// confirmed that their devices do not reach it.
     #[inline(never)]
     pub(in crate::iommu) fn withhold(&mut self, hal: &impl Hal, units: &[Unit], scope: CellSet, phase: Phase) {
         let Self { root, cells, devices, withheld, .. } = self;
@@ -25,8 +25,8 @@ impl Config<'_> {
             }
             for difference in RegionDifferences::new(&cell.regions, &cell.staged, Reserved::NONE) {
                 let (moved, from) = match phase {
-                    Phase::Revoke => (difference.revoked(), &cell.regions),
-                    Phase::Grant => (difference.granted(), &cell.staged),
+                    Phase::Revoke => (difference.lessened(), &cell.regions),
+                    Phase::Grant => (difference.increased(), &cell.staged),
                 };
                 if let Some(region) = moved
                     && let Some(memory) = region.outputs()

@@ -72,6 +72,23 @@ impl<H: Hal> Transaction<'_, '_, H> {
         any
     }
 
+    /// Notes that units are out of service behind which devices of a cell may still reach what is withheld: of the cells whose memory
+    /// the change edits, or of all if it has no edits. They may know another place for that memory, or more rights, than the
+    /// change says, also where it finds nothing to do.
+    #[inline(never)]
+    pub(super) fn note_unconfirmed(&mut self, edits: &[Edit]) {
+        let (front, config, outcomes) = (self.front, &*self.config, &mut self.work.outcomes);
+        let is_edited = |cell| edits.is_empty() || edits.iter().any(|edit| edit.memory_of() == Some(cell));
+        let is_concerned = |cell| config.withheld.iter().any(|range| range.cell == cell) && is_edited(cell);
+        for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
+            if behind(&config.devices, index).any(|device| is_concerned(device.cell))
+                && let Err(error) = unit.check_ready(&front.hal)
+            {
+                outcomes.fail(index, &error);
+            }
+        }
+    }
+
     /// Has every unit do what is collected for it, and notes what it says unless it failed before.
     ///
     /// A device that does not answer is quarantined, and its unit asked again until it has done all else; the error stays the

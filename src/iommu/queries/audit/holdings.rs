@@ -11,7 +11,8 @@ use crate::iommu::front::Iommu;
 use crate::iommu::state::Config;
 use crate::topology::ReservedMemory;
 
-/// Memory that devices of two cells may reach, since both cells have it so.
+/// Memory that devices of two cells may reach: both cells have it so, or one has, and devices of the other may still reach it since
+/// a unit has not confirmed otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedMemory {
     /// Which memory.
@@ -112,8 +113,27 @@ pub(super) fn not_shared(
     }
 }
 
+/// What devices of a cell reach, or may still reach.
+struct Reached {
+    memory: PhysRange,
+    shared: bool,
+    withheld: bool,
+}
+
+fn reached<'c>(
+    config: &'c Config<'_>,
+    all_reserved: &'c [ReservedMemory],
+    cell: CellId,
+) -> impl Iterator<Item = Reached> + 'c {
+    let own = Holdings::of(config, all_reserved, cell);
+    let own = own.map(|Holding { memory, shared }| Reached { memory, shared, withheld: false });
+    let withheld = config.withheld.iter().filter(move |range| range.cell == cell);
+    own.chain(withheld.map(|range| Reached { memory: range.memory, shared: true, withheld: true }))
+}
+
 impl<H: Hal> Iommu<'_, H> {
-    /// Calls `each` with all memory that devices of two cells may reach: once for each pair of cells and each range.
+    /// Calls `each` with all memory that devices of two cells may reach: once for each pair of cells and each range, and once
+    /// more for each range that is [withheld](Self::withheld) meanwhile.
     ///
     /// All other memory is reached by devices of one cell at most. That is what [`audit`](Self::audit) holds the live tables
     /// against. The configuration is locked meanwhile: `each` must not call the front.
@@ -126,8 +146,11 @@ impl<H: Hal> Iommu<'_, H> {
         let all_reserved = self.topology.reserved_memory();
         for (number, (one, _)) in config.cells.iter().enumerate() {
             for (other, _) in config.cells.iter().skip(number + 1) {
-                for own in Holdings::of(&config, all_reserved, one).filter(|own| own.shared) {
-                    for theirs in Holdings::of(&config, all_reserved, other).filter(|theirs| theirs.shared) {
+                for own in reached(&config, all_reserved, one) {
+                    let theirs = reached(&config, all_reserved, other);
+                    // Two that share, or one that may still reach what the other has, be it for itself.
+                    for theirs in theirs.filter(|theirs| own.shared && theirs.shared || own.withheld != theirs.withheld)
+                    {
                         if let Some(memory) = own.memory.intersection(theirs.memory) {
                             each(SharedMemory { memory, cells: [one, other] });
                         }
