@@ -279,6 +279,9 @@ fn after(region: Region, start: Iova) -> Option<Region> {
 }
 
 #[cfg(test)]
+mod property;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cell::fresh_regions;

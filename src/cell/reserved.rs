@@ -116,3 +116,28 @@ pub(crate) fn for_each_mapped<E>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{PhysAddr, Rights};
+
+    /// Firmware's tables name reserved memory in any order.
+    #[test]
+    fn what_is_ahead_is_the_nearest_in_whichever_order_it_is_named() {
+        let memory = |page: u64| {
+            let (input, output) = (Iova::new(page << 12), PhysAddr::new(page << 12));
+            ReservedMemory { region: Region::new(input, output, 0x1000, Rights::all()).unwrap(), offset: 0 }
+        };
+        for order in [[2, 5, 9], [9, 5, 2], [5, 9, 2], [9, 2, 5]] {
+            let all = order.map(memory);
+            let at = |page: u64| Reserved::new(&all, 0b111).at(Iova::new(page << 12));
+            assert_eq!([0, 3, 6].map(at), [(false, 0x1fff), (false, 0x4fff), (false, 0x8fff)], "{order:?}");
+            assert_eq!([2, 9].map(at), [(true, 0x2fff), (true, 0x9fff)], "{order:?}");
+            assert_eq!(at(10), (false, u64::MAX), "{order:?}");
+            let counted = order.iter().position(|page| *page == 5).unwrap();
+            assert_eq!(Reserved::new(&all, 1 << counted).at(Iova::new(0)), (false, 0x4fff), "{order:?}");
+            assert_eq!(Reserved::new(&all, 0b111).lowest_from(Iova::new(0x3000)), Some(all[counted].region.input));
+        }
+    }
+}

@@ -218,3 +218,51 @@ fn each_unit_has_domain_ids_of_its_own() {
     assert_eq!(read(&machine, function(1, 1), INPUT), Some(0x100));
     machine.check();
 }
+
+/// The same of the two tables of one cell.
+#[test]
+fn no_domain_id_is_that_of_two_tables_of_a_cell() {
+    let many = UnitConfig::server();
+    let few = UnitConfig { cap: many.cap & !7, ..many.clone() };
+    let machine = machine([few.serving(&[1]), many.snoop_control(false)]);
+    let limits = Limits { cells: 15, ..Limits::DEFAULT };
+    let iommu = limited_front(&machine, &of_machine(&machine, &[&[1]]).table(), &limits, Options::default());
+    let memory = |n: u64| region(INPUT, MEMORY + n * PAGE, PAGE, RW);
+    // They have all ids that the first unit knows.
+    let cells: Vec<_> = (0..15).map(|n| cell_with(&iommu, memory(n), function(0, n as u8 + 1))).collect();
+    let devices = [function(0, 1), function(1, 0)];
+    iommu.assign(devices[1], cells[0]).unwrap();
+    assert!(devices.iter().all(|device| write(&machine, *device, INPUT, 1)));
+    assert_nothing_differs(&iommu, "with two tables");
+    iommu.map(cells[0], region(INPUT + PAGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    iommu.unmap(cells[0], range(INPUT, PAGE)).unwrap();
+    for device in devices {
+        assert!(write(&machine, device, INPUT + PAGE, 1) && !write(&machine, device, INPUT, 1), "{device}");
+    }
+    assert_nothing_differs(&iommu, "after changes in both");
+    iommu.release(devices[1]).unwrap();
+    assert!(write(&machine, devices[0], INPUT + PAGE, 1) && !write(&machine, devices[1], INPUT + PAGE, 1));
+}
+
+/// Each of as many cells as there can be has its own memory, and gives it back.
+#[test]
+fn sixty_four_cells_have_each_what_is_its_own() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = limited(&machine, &Limits { cells: 64, devices: 64, ..Limits::DEFAULT });
+    let device = |n: usize| function(n as u8 / 32, n as u8 % 32);
+    let own = |n: usize| MEMORY + n as u64 * PAGE;
+    let cells: Vec<_> = (0..64).map(|_| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap()).collect();
+    assert_eq!(iommu.create_cell(UNSAFE_INTERRUPTS), Err(Error::Full(Full { what: "cells", capacity: 64 })));
+    for (n, cell) in cells.iter().enumerate() {
+        iommu.assign(device(n), *cell).unwrap();
+        iommu.map(*cell, region(INPUT, own(n), PAGE, RW)).unwrap();
+    }
+    for n in 0..64 {
+        assert!(write(&machine, device(n), INPUT, n as u64 + 1) && peek(&machine, own(n)) == n as u64 + 1, "cell {n}");
+    }
+    assert_nothing_differs(&iommu, "64 cells");
+    for (n, cell) in cells.iter().enumerate() {
+        iommu.unmap(*cell, range(INPUT, PAGE)).unwrap();
+        assert!(!write(&machine, device(n), INPUT, 1), "cell {n}");
+    }
+}

@@ -2,9 +2,9 @@ use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{Difference, Error};
+use cofferdam::iommu::{DeviceConfig, Difference, Error};
 use cofferdam::limits::{Full, Limits};
-use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::cost::cost;
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -448,4 +448,52 @@ fn beside_a_dead_unit<T>(then: impl FnOnce(&Front<&Machine>, [CellId; 2]) -> T) 
     iommu.unmap(root, range(MEMORY + LARGE, PAGE)).unwrap_err();
     let result = then(&iommu, [cell, other]);
     (machine, result)
+}
+
+/// The frames for context tables that a change got, and that fails before it grants anything, are given back: each time.
+#[test]
+fn frames_for_context_tables_are_given_back_by_a_failed_change() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = enabled_with_ats(&machine);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    for attempt in 0..3 {
+        let silent = function(0, attempt);
+        machine.add_ats(silent, 32);
+        iommu.assign_with(silent, cell, DeviceConfig { device_tlb: true }).unwrap();
+        iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+        assert!(ats_write(&machine, silent, INPUT, 1));
+        machine.set_device_tlb(silent, Answer::Never, 32);
+        let mut change = iommu.change();
+        change.unmap(cell, range(INPUT, PAGE)).assign(function(5, 0), cell);
+        change.commit().unwrap_err();
+        assert_eq!(iommu.device_info(function(5, 0)).unwrap().cell, None);
+        assert_eq!(machine.frames_in_use() as u64, iommu.statistics().table_frames, "attempt {attempt}");
+        machine.set_device_tlb(silent, Answer::After(0), 32);
+        iommu.release(silent).unwrap();
+    }
+    iommu.assign(function(5, 0), cell).unwrap();
+    iommu.destroy_cell(cell).unwrap();
+    iommu.disable().unwrap();
+    assert_eq!(machine.frames_in_use(), 0);
+}
+
+/// What was outstanding when a unit was reset takes no room in its queue after that.
+#[test]
+fn a_queue_that_begins_again_after_a_reset_is_empty() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    let mut iommu = enabled(&machine);
+    let (device, page) = (function(0, 3), region(INPUT, MEMORY, PAGE, RW));
+    let cell = cell_with(&iommu, page, device);
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, page.input).unwrap_err();
+    machine.mend_unit(0);
+    machine.reset_unit(0);
+    iommu.enable().unwrap();
+    // More often than there are descriptors in the queue.
+    for round in 0..300 {
+        iommu.map(cell, page).unwrap();
+        assert!(write(&machine, device, INPUT, round));
+        iommu.unmap(cell, page.input).unwrap();
+    }
+    assert!(!write(&machine, device, INPUT, 1));
 }

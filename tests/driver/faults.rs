@@ -3,7 +3,7 @@ use std::cell::Cell;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Cause, FaultLog};
-use cofferdam::hal::NoFrame;
+use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::limits;
@@ -323,7 +323,19 @@ fn a_unit_out_of_service_still_sends_fault_events() {
         machine.pass(2 * GIVES_UP_NS);
         let told = machine.messages().len();
         assert_eq!(told, 1, "that the device did not answer");
+        let pointers = || {
+            // SAFETY: IQH and IQT of the machine's unit.
+            [0x80, 0x88].map(|at| unsafe { machine.read64(machine.windows()[0], at) })
+        };
+        let [head, tail] = pointers();
+        if dies {
+            // What was submitted last, and is no descriptor at all.
+            // SAFETY: IQT of the machine's unit.
+            unsafe { machine.write64(machine.windows()[0], 0x88, tail + 0x20) };
+            machine.pass(1_000_000);
+        }
         assert_eq!(iommu.faults(|fault| panic!("{fault}")), FaultLog::default());
+        assert_eq!(pointers(), [head; 2], "nothing is fetched any more");
         for round in 1..=3 {
             assert!(!write(&machine, function(0, 9), 0, 1));
             assert_eq!(machine.messages().len(), told + round);

@@ -118,6 +118,47 @@ fn each_source_id_of_nobody_is_reported_with_what_it_reaches() {
     assert!(whole == expected || (cut_short == 1 && whole == expected[..4]), "{found:?}");
 }
 
+/// T3: the domain-id that an entry has in common with another is looked for at all devices of the unit.
+#[test]
+fn a_domain_id_in_common_with_any_device_is_reported() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    for device in [3, 4, 5] {
+        cell_with(&iommu, region(INPUT, MEMORY_A + u64::from(device) * PAGE, PAGE, RW), function(0, device));
+    }
+    let upper = |device| peek(&machine, context(&machine, device).as_u64() + 8);
+    let (entry, other) = (context(&machine, 5) + 8, upper(4));
+    machine.flip(entry, upper(5) ^ other);
+    let (source, other) = (function(0, 5), function(0, 4));
+    let expected = [
+        Difference::DomainId { source, found: 2, expected: 3 },
+        Difference::SharedDomainId { source, other, domain_id: 2 },
+    ];
+    assert_eq!(audit(&iommu), expected);
+}
+
+/// T3: a run over two ranges that a cell shares, and over what lies above them, is reported for what it does not share.
+#[test]
+fn what_lies_above_shared_ranges_is_reported() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let a = cell_with(&iommu, region(INPUT + LARGE, MEMORY_A, PAGE, RW), function(0, 3));
+    let b = cell_with(&iommu, region(0, MEMORY_B + 2 * PAGE, PAGE, RW), function(0, 4));
+    for page in 0..2 {
+        iommu.map_shared(a, region(INPUT + page * 2 * LARGE, MEMORY_B + page * PAGE, PAGE, RW)).unwrap();
+    }
+    iommu.map_shared(b, region(LARGE, MEMORY_B, 2 * PAGE, RW)).unwrap();
+    assert_nothing_differs(&iommu, "before");
+    let first = peek(&machine, entry_over(&machine, 3, INPUT, 1).as_u64());
+    for page in 1..3 {
+        machine.flip(entry_over(&machine, 3, INPUT + page * PAGE, 1), first + page * PAGE);
+    }
+    let memory = outputs(MEMORY_B + 2 * PAGE, PAGE);
+    let crossing = Difference::CrossesCells { source: function(0, 3), cell: Some(a), owner: b, memory };
+    let found = audit(&iommu);
+    assert!(found.contains(&crossing), "{found:?}");
+}
+
 /// T3: a root entry with a reserved bit hides no bus behind it.
 #[test]
 fn a_malformed_root_entry_hides_no_bus_behind_it() {

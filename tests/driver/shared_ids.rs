@@ -360,3 +360,19 @@ fn an_audit_tells_of_a_source_id_that_two_cells_have() {
     machine.set_config(one, CONTROL, control | PHANTOM);
     assert_eq!(reported(), []);
 }
+
+/// Each bus of a device's source-ids gets a context table, however the numbers of the buses lie.
+#[test]
+fn each_bus_of_a_devices_ids_gets_its_context_table() {
+    for other in [2, 0x41, 0x81, 0xc1, 0xff] {
+        let machine = machine([UnitConfig::server()]);
+        let mut iommu = enabled(&machine);
+        let (device, alias) = (function(1, 3), function(other, 3));
+        iommu.add_alias(device, alias.into()).unwrap();
+        cell_with(&iommu, region(0x4000_0000, 0x6000_0000, PAGE, Rights::all()), device);
+        for id in [device, alias] {
+            assert!(write(&machine, id, 0x4000_0000, 1), "{id}");
+        }
+        assert_nothing_differs(&iommu, "with both ids");
+    }
+}

@@ -218,6 +218,23 @@ fn what_was_protected_is_so_again_before_translation_ends() {
     assert!(write(&hal.machine, function(0, 3), LARGE, 1));
 }
 
+/// Regions that firmware left protected stay as they are while a unit is taken over, and may leave memory out: that is said.
+#[test]
+fn what_firmware_protected_counts_as_leaving_memory_out() {
+    let machine = machine([UnitConfig::client().found_running()]);
+    let window = machine.windows()[0];
+    // SAFETY: the machine takes any access and reports a wrong one. Base 0 and limit 0 protect the first 2 MiB.
+    unsafe { machine.write32(window, PMEN, 1 << 31) };
+    // SAFETY: as above.
+    while unsafe { machine.read32(window, PMEN) } & 1 == 0 {
+        machine.pause();
+    }
+    let options = Options { memory: memory(0x8000_0000, 0x1_8000_0000), ..Options::DEFAULT };
+    let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
+    let unit = iommu.units().next().unwrap();
+    assert!(unit.state == UnitState::On && unit.gap, "{unit:?}");
+}
+
 #[test]
 fn a_unit_that_does_not_confirm_to_be_off_keeps_its_frames() {
     for (bit, name) in [(31, "TES"), (26, "QIES")] {

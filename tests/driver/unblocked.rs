@@ -63,6 +63,19 @@ fn an_open_segment_that_shows_nothing_is_not_accepted() {
     assert!(!write(&machine, function(0, 3), 0x1000, 1) && write(&machine, function(0, 4), 0x1000, 1));
 }
 
+/// Each function is named once, in whichever order the table has the units of segments.
+#[test]
+fn a_segment_is_looked_at_once_wherever_its_units_stand() {
+    let units = [UnitConfig::server().serving(&[1]), UnitConfig::server().in_segment(1), UnitConfig::server()];
+    let machine = machine(units);
+    let all = [(0, 1), (0, 2), (1, 2)].map(|(segment, bus)| SourceId::new(segment, bus, 0, 0).unwrap());
+    all.iter().for_each(|device| machine.add_express(*device));
+    let iommu = discover(&machine, &[&[1]]).unwrap();
+    let (mut functions, found) = unblocked(&iommu);
+    functions.sort();
+    assert_eq!((functions, found.units), (all.to_vec(), 3));
+}
+
 /// I5: an option accepts it, by name, and the result says what is accepted.
 #[test]
 fn what_no_unit_serves_can_be_accepted() {

@@ -58,6 +58,21 @@ fn the_newest_type_of_block_counts_whatever_the_order() {
     }
 }
 
+/// Two blocks of one type and one unit are no two descriptions of the same: both count.
+#[test]
+fn a_second_block_of_the_same_type_counts_as_well() {
+    for kind in [0x10, 0x11, 0x40] {
+        let block = |device| [[2, 0, device, 0]];
+        let [first, second] = [3, 4].map(block);
+        let ioapic = [0x48, 0, 0, 0, 33, 0xa0, 0, 1];
+        let table = ivrs().ivhd(kind, 2, 0xfeb8_0000, &[&first[0], &ioapic]).ivhd(kind, 2, 0xfeb8_0000, &[&second[0]]);
+        let topology = read(&table.table()).0.unwrap();
+        for bus in [3, 4] {
+            assert_eq!(topology.unit_of(&NoConfigSpace, id(bus, 0, 0)), Some(UnitIndex::new(0)), "{kind:x}, bus {bus}");
+        }
+    }
+}
+
 #[test]
 fn an_acpi_device_of_an_ivhd_has_its_names_and_its_unit() {
     let mut entry = vec![0xf0, 0xa5, 0, 0x40];

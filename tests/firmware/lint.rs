@@ -276,6 +276,7 @@ fn ivrs_entries_and_blocks() {
     let with = |entries: &[&[u8]]| found(ivrs().ivhd(0x10, 2, 0xfeb8_0000, &[sound, entries].concat()));
     assert_eq!(with(&[]), []);
     let at = |offset, flaw| vec![Finding { offset, flaw }];
+    assert_eq!(with(&[&[3, 0, 9, 0], &[4, 0, 9, 0]]), [], "a range of one");
     assert_eq!(with(&[&[3, 0, 9, 0]]), at(84, Flaw::StartWithoutEnd { first: 0x900 }));
     assert_eq!(with(&[&[3, 0, 9, 0], &[2, 0, 8, 0]]), at(84, Flaw::StartWithoutEnd { first: 0x900 }));
     // The end belongs to no range, not to the one that another entry broke off.

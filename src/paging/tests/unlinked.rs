@@ -125,6 +125,12 @@ fn what_joined_comes_apart_without_a_frame<F: Sample>() {
             watch.check(&bench.hal);
             assert_eq!((bench.table.frames(), bench.table.unlinked()), (frames, 0));
             assert_eq!(bench.hal.content(), before, "the same tables, and no link is left in them");
+            // They are known as what they are again: they go when all that is in them does, and come back.
+            let _ = bench.unmap(GIB, last);
+            bench.free_unlinked();
+            assert_eq!((bench.table.frames(), bench.hal.used()), (1, 1));
+            let _ = bench.map(GIB, 8 * GIB, last);
+            watch.check(&bench.hal);
         }
         let _ = bench.map(GIB + last, 8 * GIB + last, KIB4);
         bench.free_unlinked();
