@@ -305,9 +305,11 @@ fn faults_count_by_device_and_together_when_room_ends() {
 #[test]
 fn a_unit_out_of_service_still_sends_fault_events() {
     for dies in [false, true] {
-        let machine = machine([UnitConfig::server()]);
+        let (machine, is_slow) = (machine([UnitConfig::server()]), Cell::new(false));
+        let before = |_, machine: &Machine| machine.pass(if is_slow.get() { 100_000 } else { 0 });
+        let hal = Watched { machine: &machine, before };
         let options = Options { timeout_ns: 1_000_000, device_timeout_ns: 2_000_000, ..Options::default() };
-        let iommu = enabled_front(&machine, &table_with_ats(&machine), options);
+        let iommu = enabled_front(&hal, &table_with_ats(&machine), options);
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 })).unwrap();
         let device = function(0, 3);
         machine.add_ats(device, 32);
@@ -334,8 +336,12 @@ fn a_unit_out_of_service_still_sends_fault_events() {
             unsafe { machine.write64(machine.windows()[0], 0x88, tail + 0x20) };
             machine.pass(1_000_000);
         }
+        // The unit has time to fetch between two accesses of the driver.
+        is_slow.set(true);
         assert_eq!(iommu.faults(|fault| panic!("{fault}")), FaultLog::default());
+        is_slow.set(false);
         assert_eq!(pointers(), [head; 2], "nothing is fetched any more");
+        assert_eq!(machine.messages().len(), told, "and so there is no further error");
         for round in 1..=3 {
             assert!(!write(&machine, function(0, 9), 0, 1));
             assert_eq!(machine.messages().len(), told + round);

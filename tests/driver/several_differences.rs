@@ -143,11 +143,11 @@ fn what_lies_above_shared_ranges_is_reported() {
     let machine = machine([UnitConfig::client()]);
     let iommu = enabled(&machine);
     let a = cell_with(&iommu, region(INPUT + LARGE, MEMORY_A, PAGE, RW), function(0, 3));
-    let b = cell_with(&iommu, region(0, MEMORY_B + 2 * PAGE, PAGE, RW), function(0, 4));
+    let b = cell_with(&iommu, region(0, MEMORY_B + LARGE, PAGE, RW), function(0, 4));
     for page in 0..2 {
         iommu.map_shared(a, region(INPUT + page * 2 * LARGE, MEMORY_B + page * PAGE, PAGE, RW)).unwrap();
     }
-    iommu.map_shared(b, region(LARGE, MEMORY_B, 2 * PAGE, RW)).unwrap();
+    iommu.map_shared(b, region(LARGE, MEMORY_B, 3 * PAGE, RW)).unwrap();
     assert_nothing_differs(&iommu, "before");
     let first = peek(&machine, entry_over(&machine, 3, INPUT, 1).as_u64());
     for page in 1..3 {
