@@ -33,12 +33,12 @@ pub(super) fn run<H: Hal>(
     remains: Option<&mut dyn FnMut(Remains)>,
 ) -> Result<Committed, Error> {
     let mut change = Transaction::claim(front, edits, edits.iter().any(Edit::looks_at_functions))?;
-    // A change that is refused gives its cells back before it ends.
-    let cells = change.scope;
+    // A change that is refused gives its cells back before it ends, and others may come to their slots.
+    let (cells, first_made) = (change.scope, change.config.cells.made());
     let made = make(&mut change, edits);
     if let (Err(_), Some(remains)) = (&made, remains) {
         change.config.release_withheld(&front.hal, &front.units);
-        change.config.report(cells, remains);
+        change.config.report(cells, first_made, remains);
     }
     made
 }

@@ -20,15 +20,17 @@ pub enum Remains {
 }
 
 impl Config<'_> {
-    /// Calls `each` with what is left of changes that failed, as far as it is about one of some cells. The hypervisor has learned
-    /// of their coherency then; that of a cell which is in a change by now is left to that.
+    /// Calls `each` with what is left of changes that failed, as far as it is about one of some cells, which were among the first
+    /// that were made. The hypervisor has learned of their coherency then; that of a cell which is in a change by now is left to
+    /// that.
     #[inline(never)]
-    pub(in crate::iommu) fn report(&mut self, cells: CellSet, each: &mut dyn FnMut(Remains)) {
-        let withheld = self.withheld.iter().map(WithheldMemory::from).filter(|it| cells.has(it.cell));
+    pub(in crate::iommu) fn report(&mut self, cells: CellSet, first_made: u32, each: &mut dyn FnMut(Remains)) {
+        let is_concerned = |id: CellId| cells.has(id) && id.generation <= first_made;
+        let withheld = self.withheld.iter().map(WithheldMemory::from).filter(|it| is_concerned(it.cell));
         withheld.map(Remains::Withheld).for_each(&mut *each);
         let devices = self.devices.iter().map(AssignedDevice::from);
-        devices.filter(|it| it.quarantined && cells.has(it.cell)).map(Remains::Quarantined).for_each(&mut *each);
-        self.report_coherency(|id| cells.has(id), |id, now| each(Remains::Coherency(id, now)));
+        devices.filter(|it| it.quarantined && is_concerned(it.cell)).map(Remains::Quarantined).for_each(&mut *each);
+        self.report_coherency(is_concerned, |id, now| each(Remains::Coherency(id, now)));
     }
 
     /// Calls `each` with the concerned cells whose coherency is another than what the hypervisor learned last, and which are in no

@@ -96,13 +96,14 @@ impl<H: Hal> Transaction<'_, '_, H> {
 }
 
 /// Gives back the tables that this change and earlier ones took out of a domain, once this one is confirmed: before it began,
-/// units had repeated flushes that failed. A unit that is out of service gets no command any more, but it may still walk what
-/// an earlier change took out.
+/// units had repeated flushes that failed. A unit that is out of service, or was then, may still walk what an earlier change took
+/// out.
 fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain: &mut Domain) {
     if domain.table.unlinked() == 0 {
         return;
     }
-    if units_of(units, devices, |device| device.uses(domain)).all(|unit| unit.check_ready(hal).is_ok()) {
+    let has_confirmed = |unit: &Unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok();
+    if units_of(units, devices, |device| device.uses(domain)).all(has_confirmed) {
         // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
         // whose devices have left it has confirmed that it has nothing of the domain cached.
         unsafe { domain.table.free_unlinked(hal) };
