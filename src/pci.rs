@@ -29,7 +29,7 @@ pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
 pub(crate) use express::{PortType, express_register, port_type};
 pub(crate) use header::{
-    functions_in, functions_of, functions_on, is_any_bridge, is_bridge, is_display_or_usb, is_gone, is_there,
+    functions_in, functions_of, functions_on, identity, is_any_bridge, is_bridge, is_display_or_usb, is_gone, is_there,
 };
 pub(crate) use reset::{RESET_NS, Reset, pending};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};

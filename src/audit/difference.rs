@@ -226,6 +226,14 @@ pub enum Difference {
         /// That one's cell.
         owner: CellId,
     },
+    /// Another kind of device answers with the source-id of one that a cell has, as after that was pulled out, or after buses were
+    /// given other numbers: **it reaches the cell's memory**. The device is to be released. Two of one kind are not told apart.
+    OtherDevice {
+        /// Whose source-id.
+        source: SourceId,
+        /// The cell.
+        cell: CellId,
+    },
     /// A device may reach more than it did when it arrived, or when [`Iommu::isolate`](crate::Iommu::isolate) looked, without
     /// passing a unit, but none of another cell: ports, or devices that no cell has. Whether such devices are there is not
     /// looked at. `isolate` switches on what ports have lost, and takes what is left for known.
@@ -376,6 +384,9 @@ impl fmt::Display for Difference {
             }
             Self::NotIsolated { source, cell, other, owner } => {
                 write!(f, "nothing isolates {source} of {cell} from {other} of {owner}")
+            }
+            Self::OtherDevice { source, cell } => {
+                write!(f, "another kind of device answers as {source} of {cell} than the one that was assigned")
             }
             Self::LostIsolation { source, cell } => {
                 write!(f, "what isolated {source} of {cell} from others does so no more")

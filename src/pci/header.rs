@@ -30,6 +30,13 @@ pub(crate) fn is_there(config: &impl ConfigSpace, function: SourceId) -> bool {
     config.read(function, 0) as u16 != u16::MAX
 }
 
+/// What a function is: its vendor and device, and its class and revision. `None` if it does not say that: it is virtual, not there,
+/// or in a reset.
+pub(crate) fn identity(config: &impl ConfigSpace, function: SourceId) -> Option<[u32; 2]> {
+    let id = config.read(function, 0);
+    (!matches!(id as u16, 1 | u16::MAX)).then(|| [id, config.read(function, CLASS)])
+}
+
 /// True if nothing of a function answers, virtual or not, as after it was pulled out. A function that is reset is silent for as
 /// long as that takes.
 pub(crate) fn is_gone(config: &impl ConfigSpace, function: SourceId) -> bool {

@@ -312,3 +312,31 @@ fn reserved_memory_that_configuration_space_lost_is_named() {
     let text = "firmware reserves 0x78000000..=0x78001fff";
     assert!(reported(1, false).to_string().starts_with(text), "{}", reported(1, false));
 }
+
+/// Another kind of device answers in the place of one that was pulled out, or whose bus has another number now: the audit says so.
+#[test]
+fn another_device_with_the_same_source_id_is_reported() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = [of(1, 0, 0), of(2, 0, 0)];
+    for (port, device) in [of(0, 1, 0), of(0, 2, 0)].into_iter().zip(devices) {
+        machine.add_bridge(port, BridgeKind::RootPort, device.bus()..=device.bus());
+        machine.add_acs(port, ACS);
+        machine.add_express(device);
+    }
+    let iommu = enabled(&machine);
+    let cells = devices.map(|device| alone(&iommu, device).unwrap());
+    assert_eq!(differences(&iommu), []);
+    let [first, _] = devices.map(|device| [0, 8].map(|at| machine.config_read(device, at)));
+    for (at, value) in [(0, 0xdead_beee), (8, 0x0200_0000)] {
+        machine.set_config(devices[0], at, value);
+        let other = Difference::OtherDevice { source: devices[0], cell: cells[0] };
+        assert_eq!(differences(&iommu), [other], "{at}");
+        machine.set_config(devices[0], at, first[usize::from(at / 8)]);
+        assert_eq!(differences(&iommu), []);
+    }
+    // Nobody knows what stands there while it does not answer, or asks for more time.
+    for silent in [u32::MAX, 0xffff_0001] {
+        machine.set_config(devices[0], 0, silent);
+        assert_eq!(differences(&iommu), []);
+    }
+}

@@ -33,6 +33,8 @@ pub(in crate::iommu) struct Assignment {
     pub(in crate::iommu) domain: Option<DomainId>,
     /// Every requester-id that its requests may carry.
     pub(in crate::iommu) requesters: Vec<Requester, MAX_REQUESTERS>,
+    /// What kind of device it was when it arrived, if it said so.
+    pub(in crate::iommu) identity: Option<[u32; 2]>,
     /// What nothing kept apart from it when it arrived.
     pub(in crate::iommu) group: Group,
     /// The reserved memory that it is to reach in its cell: bit n for the n-th of the topology.

@@ -12,7 +12,7 @@ use crate::iommu::error::{Error, Refusal};
 use crate::iommu::rules;
 use crate::iommu::state::{Assignment, Config, Stay};
 use crate::limits::Full;
-use crate::pci::{Ats, Reset};
+use crate::pci::{self, Ats, Reset};
 use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
 
 impl<H: Hal> Transaction<'_, '_, H> {
@@ -76,6 +76,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
             requesters.push(source.into()).map_err(|_| full)?;
         }
+        let identity = pci::identity(&front.hal, device);
         let full = Full { what: "assigned devices", capacity: config.devices.capacity() };
         let listed = config.devices.push_with(|| Assignment {
             device,
@@ -83,6 +84,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             unit,
             domain: None,
             requesters,
+            identity,
             group: Group::alone(device),
             reserved: 0,
             ats,

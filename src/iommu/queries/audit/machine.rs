@@ -15,10 +15,20 @@ impl<H: Hal> Auditor<'_, '_, H> {
     #[inline(never)]
     pub(super) fn machine(&mut self) {
         for device in &self.config.devices {
+            self.identity(device);
             self.isolation(device);
             self.source_ids(device);
             self.windows(device);
             self.reserved(device);
+        }
+    }
+
+    /// Tells of a device in whose place another kind of device answers, as after it was pulled out.
+    #[inline(never)]
+    fn identity(&mut self, device: &Assignment) {
+        let now = pci::identity(&self.iommu.hal, device.device);
+        if device.identity.zip(now).is_some_and(|(noted, now)| noted != now) {
+            self.findings.report(Difference::OtherDevice { source: device.device, cell: device.cell });
         }
     }
 
