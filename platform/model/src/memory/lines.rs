@@ -9,6 +9,9 @@ pub(crate) const STALE: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// Words of one cache line.
 pub(crate) const LINE: usize = 8;
 
+/// So many lines are kept in mind that may be evicted.
+const RECENT: usize = 256;
+
 /// A line by its number, with its words.
 pub(crate) type Line = (usize, [u64; LINE]);
 
@@ -20,7 +23,7 @@ pub(crate) struct Lines {
     dirty: Vec<u64>,
     /// Lines on their way to memory, with what they held when the write-back began.
     pending: Vec<Line>,
-    /// Lines that were stored to, where a seed chooses which of them are evicted.
+    /// Lines that were stored to lately, where a seed chooses which of them are evicted.
     recent: Option<Vec<usize>>,
 }
 
@@ -64,6 +67,9 @@ impl Lines {
             *lines |= 1 << (index % WORDS / LINE);
         }
         if let Some(recent) = &mut self.recent {
+            if recent.len() == RECENT {
+                recent.swap_remove(0);
+            }
             recent.push(index / LINE);
         }
     }
