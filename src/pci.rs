@@ -21,15 +21,14 @@ mod window;
 pub(crate) use acs::{isolate_all, isolate_bus, isolates};
 pub(crate) use alias::{alias, functions_with_alias};
 pub(crate) use ats::Ats;
-pub(crate) use bridge::{
-    Bridge, bridge, bridges_above, bridges_on, forwards_extended_functions, has_extended_functions,
-};
+pub(crate) use bridge::{Above, Bridge, bridge, bridges_on, has_extended_functions};
 pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
 pub(crate) use express::{PortType, express_register, port_type};
 pub(crate) use header::{
-    functions_in, functions_of, functions_on, identity, is_any_bridge, is_bridge, is_display_or_usb, is_gone, is_there,
+    functions_behind, functions_in, functions_of, functions_on, identity, is_any_bridge, is_bridge, is_display_or_usb,
+    is_gone, is_there,
 };
 pub(crate) use reset::{RESET_NS, Reset, pending};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};

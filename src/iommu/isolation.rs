@@ -18,7 +18,9 @@ impl<H: Hal> Iommu<'_, H> {
     /// Until then devices of different cells may reach each other without passing a unit; [`audit`](Self::audit) names them.
     /// A device that arrives is held against what isolates it at that moment, so this comes before an assignment. Memory that a
     /// cell maps already stays where it is, in a window or not, and the audit names it; no more is granted there from now on.
-    /// Of a device that configuration space does not show now, as while its link is down, what was noted before is kept.
+    /// Of a device that configuration space does not show now, as while its link is down, what was noted before is kept. So is the
+    /// group of an endpoint that did not isolate itself, or from other functions of its device, until it is assigned again: what it
+    /// says of itself by now takes nobody out of it.
     ///
     /// The lock on the configuration is taken for the functions of a bus, and for a device, at a time. While a device is reset
     /// as it leaves its cell, the call waits: nobody may look at that device.
@@ -61,7 +63,8 @@ impl<H: Hal> Iommu<'_, H> {
         let (source, group) = (device.device, self.topology.group(&self.hal, device.device));
         let mut kept = device.windows;
         if group.isolation() != Isolation::Unknown {
-            (device.group, kept) = (group, 0);
+            device.group.note(group);
+            kept = 0;
         }
         let Config { windows, devices, .. } = &mut *config;
         let windows = windows.note_all(&self.hal, devices, source);

@@ -46,7 +46,7 @@ pub(crate) fn alias(config: &impl ConfigSpace, function: SourceId) -> Option<Sou
 /// The functions of the same device whose requests may carry the id of this one.
 pub(crate) fn functions_with_alias(config: &impl ConfigSpace, id: SourceId) -> impl Iterator<Item = SourceId> {
     let first = SourceId::from_requester(id.segment(), id.requester() & !7);
-    functions_of(config, first).filter(move |function| alias(config, *function) == Some(id))
+    functions_of(first).filter(move |function| alias(config, *function) == Some(id))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::capability::extended_capabilities;
-use super::{ConfigSpace, has_extended_functions, physical_function};
+use super::{Above, ConfigSpace, physical_function};
 use crate::addr::SourceId;
 
 const ID: u16 = 0x23;
@@ -48,10 +48,15 @@ fn caches_as_physical(config: &impl ConfigSpace, function: SourceId) -> bool {
     if says(function) {
         return true;
     }
-    let extended = has_extended_functions(config, function.segment(), function.bus());
-    let mask = if extended { 0xff } else { 7 };
-    let first = SourceId::from_requester(function.segment(), function.requester() & !mask);
-    first != function && says(first) && !is_excluded(config, first, function, extended)
+    let says_first = |extended| {
+        let mask = if extended { 0xff } else { 7 };
+        let first = SourceId::from_requester(function.segment(), function.requester() & !mask);
+        first != function && says(first) && !is_excluded(config, first, function, extended)
+    };
+    let (mut above, bus) = (Above::of(function), function.bus());
+    above.find(config).is_err()
+        || above.has_eight_functions(config, bus) && says_first(false)
+        || above.has_extended_functions(config, bus) && says_first(true)
 }
 
 /// True if function 0 has a map that excludes a function of its device. Its registers are for 32 functions each where function

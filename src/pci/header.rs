@@ -4,9 +4,8 @@
 use super::ConfigSpace;
 use crate::addr::SourceId;
 
-/// The register with the header type in bits 23:16 (section 6.2.1); bit 7 of it says that the device has other functions.
+/// The register with the header type in bits 23:16 (section 6.2.1).
 const TYPE: u16 = 0x0c;
-const HAS_OTHERS: u32 = 1 << 23;
 
 /// Command and Status (section 6.2.2).
 const COMMAND: u16 = 0x04;
@@ -54,21 +53,13 @@ pub(crate) fn is_any_bridge(config: &impl ConfigSpace, function: SourceId) -> bo
     is_bridge(config, function) || config.read(function, CLASS) >> 24 == BRIDGE
 }
 
-/// The functions that a device may have, by its first: it alone, or eight, if it says that there are others, or does not answer.
-/// Firmware or a hypervisor may hide the first function and leave others (PCI 3.0, section 3.2.2.3.4, has every device with it).
-pub(crate) fn functions_of(config: &impl ConfigSpace, first: SourceId) -> impl Iterator<Item = SourceId> {
-    functions_if(config, first, is_there(config, first))
-}
-
-/// The same where it is known whether the first of them `answers`.
-pub(super) fn functions_if(
-    config: &impl ConfigSpace,
-    first: SourceId,
-    answers: bool,
-) -> impl Iterator<Item = SourceId> {
-    let is_alone = answers && config.read(first, TYPE) & HAS_OTHERS == 0;
-    let count = if is_alone { 1 } else { 8 };
-    (0..count).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
+/// The functions that a device may have, by its first.
+///
+/// Always eight, whatever function 0 says: it may be a cell's, and what it says of itself (bit 7 of the header type, or nothing at
+/// all) hides no other. A device of conventional PCI may answer for all eight alike (PCI 3.0, section 3.2.2.3.4). Then each number
+/// belongs to its group and to no other device, so that changes nothing.
+pub(crate) fn functions_of(first: SourceId) -> impl Iterator<Item = SourceId> {
+    (0..8).map(move |function| SourceId::from_requester(first.segment(), first.requester() | function))
 }
 
 /// The first functions of the devices that a bus may have.
@@ -81,7 +72,12 @@ pub(super) fn devices_on(segment: u16, bus: u8) -> impl Iterator<Item = SourceId
 pub(crate) fn functions_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
     let is_used = bus == 0 || devices_on(segment, bus).any(|first| is_there(config, first));
     let devices = devices_on(segment, bus).filter(move |first| is_used || first.device() == 0);
-    devices.flat_map(|first| functions_of(config, first)).filter(|function| is_there(config, *function))
+    devices.flat_map(functions_of).filter(|function| is_there(config, *function))
+}
+
+/// The same for a bus that a bridge leads to: there is a device, whether or not one answers as function 0.
+pub(crate) fn functions_behind(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
+    devices_on(segment, bus).flat_map(functions_of).filter(|function| is_there(config, *function))
 }
 
 /// The functions of a segment that answer with a vendor, as [`functions_on`] finds them.
@@ -91,16 +87,8 @@ pub(crate) fn functions_in(config: &impl ConfigSpace, segment: u16) -> impl Iter
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_space::tests::{FewRegisters, function};
+    use super::super::config_space::tests::FewRegisters;
     use super::*;
-
-    #[test]
-    fn a_device_has_one_function_if_it_says_so_or_up_to_eight() {
-        let first = function(3);
-        let count = |registers: &[_]| functions_of(&FewRegisters(registers), first).count();
-        let there = (first, 0, 0x1234_8086);
-        assert_eq!([count(&[]), count(&[there]), count(&[there, (first, TYPE, 1 << 23)])], [8, 1, 8]);
-    }
 
     #[test]
     fn functions_without_the_first_are_found_on_a_bus_in_use() {
@@ -109,6 +97,7 @@ mod tests {
             let registers: Vec<_> = there.iter().map(|requester| (of(*requester), 0, 0x1234_8086)).collect();
             functions_on(&FewRegisters(&registers), 0, bus).map(|it| it.requester()).collect::<Vec<_>>()
         };
+        assert_eq!(found(&[0x300, 0x307], 3), [0x300, 0x307], "function 0 does not say that it has company");
         assert_eq!(found(&[0x301, 0x307], 3), [0x301, 0x307], "the first device of a bus");
         assert_eq!(found(&[0x308, 0x312], 3), [0x308, 0x312], "another answers");
         assert_eq!(found(&[0x312], 3), [], "nobody looks there");

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::capability::extended_capabilities;
-use super::{ConfigSpace, bridges_above, is_there};
+use super::{Above, ConfigSpace, is_there};
 use crate::addr::SourceId;
 
 const ID: u16 = 0x10;
@@ -77,11 +77,19 @@ pub(crate) fn physical_function(config: &impl ConfigSpace, function: SourceId) -
         return Some(function);
     }
     let (segment, bus) = (function.segment(), function.bus());
-    let lowest = bridges_above(config, segment, bus).next().map_or(0, |bridge| bridge.secondary);
+    let lowest = lowest_bus(config, function)?;
     let mut candidates = (lowest..=bus).rev().flat_map(|bus| {
         (0..=u8::MAX).map(move |devfn| SourceId::from_requester(segment, u16::from(bus) << 8 | u16::from(devfn)))
     });
     candidates.find(|physical| is_virtual_function_of(config, function, *physical))
+}
+
+/// The lowest bus that the physical function can be on.
+#[inline(never)]
+fn lowest_bus(config: &impl ConfigSpace, function: SourceId) -> Option<u8> {
+    let mut above = Above::of(function);
+    above.find(config).ok()?;
+    Some(above.iter().map(|bridge| bridge.secondary).max().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use heapless::Vec;
 
 use crate::addr::SourceId;
-use crate::pci::{self, Bridge, ConfigSpace, PortType};
+use crate::pci::{self, Above, Bridge, ConfigSpace, PortType};
 
 /// What keeps a function's requests from reaching others without passing a remapping unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ const RANGES: usize = 16;
 /// - a device of several functions has them in one group, and what is behind them, unless all isolate or are endpoints that
 ///   are integrated in the root complex. One whose function 0 does not answer has several: firmware or a hypervisor hides that.
 ///
+/// If several functions say that they lead to the same bus, all of that holds for each of them: a device that says what is not
+/// true makes groups of others larger, never smaller. Where more than 20 say so, all of the segment is one group.
+///
 /// Virtual functions count as functions of the device whose number they have, and share its group if that does not isolate.
 /// Otherwise, and where they have numbers of their own, they are taken for isolated from each other and from the physical ones.
 ///
@@ -46,6 +49,8 @@ const RANGES: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     isolation: Isolation,
+    /// It is shared, since the function is an endpoint that does not isolate itself, or whose device does not.
+    by_itself: bool,
     segment: u16,
     /// First and last requester-id of functions that belong to it.
     ranges: Vec<(u16, u16), RANGES>,
@@ -54,58 +59,64 @@ pub struct Group {
 impl Group {
     /// A function about which nothing else is known.
     pub(crate) fn alone(source: SourceId) -> Self {
-        Self { isolation: Isolation::Unknown, segment: source.segment(), ranges: Vec::new() }
+        Self { isolation: Isolation::Unknown, by_itself: false, segment: source.segment(), ranges: Vec::new() }
     }
 
     pub(super) fn of(config: &impl ConfigSpace, source: SourceId) -> Self {
-        let mut group = Self { isolation: Isolation::RootComplex, segment: source.segment(), ranges: Vec::new() };
+        let mut group = Self::alone(source);
         group.add((source.requester(), source.requester()));
-        if pci::physical_function(config, source).is_none() {
-            group.isolation = Isolation::Unknown;
-            return group;
+        if pci::physical_function(config, source).is_some() {
+            group.isolation = Isolation::RootComplex;
+            group.join_all(config, source);
+        }
+        group
+    }
+
+    /// Adds all that nothing isolates from a function.
+    #[inline(never)]
+    fn join_all(&mut self, config: &impl ConfigSpace, source: SourceId) {
+        let mut above = Above::of(source);
+        if above.find(config).is_err() {
+            return self.join((0, u16::MAX));
         }
         let own = pci::bridge(config, source);
-        let above = pci::bridges_above(config, source.segment(), source.bus());
-        // A bridge shares with what is behind it what that shares with the bridge.
-        let mut bridges = own.into_iter().chain(above).peekable();
         if own.is_none() {
-            group.join_device(config, source, bridges.peek());
+            self.join_device(config, source, &above);
+            self.by_itself = self.isolation == Isolation::Shared;
         }
-        while let Some(bridge) = bridges.next() {
+        // A bridge shares with what is behind it what that shares with the bridge.
+        for bridge in own.into_iter().chain(above.iter()) {
             let is_own = bridge.function == source;
-            if group.isolation == Isolation::RootComplex && !is_own {
-                group.isolation = Isolation::AccessControl;
+            if self.isolation == Isolation::RootComplex && !is_own {
+                self.isolation = Isolation::AccessControl;
             }
             match pci::port_type(config, bridge.function) {
                 Some(PortType::Upstream) if is_own => {}
                 Some(PortType::Upstream) => {
                     if !ports_isolate(config, bridge.function.segment(), bridge.secondary) {
-                        group.join(buses(bridge));
+                        self.join(buses(bridge));
+                        self.by_itself |= own.is_none() && source.bus() == bridge.secondary;
                     }
                 }
                 Some(PortType::Downstream) => {
-                    let above = bridges.peek();
-                    let is_switch = |above: &&Bridge| {
-                        above.secondary == bridge.function.bus()
-                            && pci::port_type(config, above.function) == Some(PortType::Upstream)
-                    };
-                    // An upstream port has all of the switch behind it, and comes next. Without one, nobody knows where the
-                    // switch ends.
-                    if above.filter(is_switch).is_none()
-                        && !ports_isolate(config, bridge.function.segment(), bridge.function.bus())
-                    {
-                        group.join(above.map_or((0, u16::MAX), |above| buses(*above)));
+                    let bus = bridge.function.bus();
+                    if !ports_isolate(config, bridge.function.segment(), bus) {
+                        // The port above has all of the switch behind it. Without one, nobody knows where the switch ends.
+                        let mut ports = above.right_above(bus).peekable();
+                        if ports.peek().is_none() {
+                            self.join((0, u16::MAX));
+                        }
+                        ports.for_each(|port| self.join(buses(port)));
                     }
                 }
                 Some(PortType::Root) if pci::isolates(config, bridge.function) => {}
                 _ => {
-                    group.join(buses(bridge));
-                    group.add((bridge.function.requester(), bridge.function.requester()));
+                    self.join(buses(bridge));
+                    self.add((bridge.function.requester(), bridge.function.requester()));
                 }
             }
-            group.join_device(config, bridge.function, bridges.peek());
+            self.join_device(config, bridge.function, &above);
         }
-        group
     }
 
     /// What isolates the function.
@@ -131,39 +142,49 @@ impl Group {
         self.ranges.iter().map(move |(first, last)| (source(*first), source(*last)))
     }
 
+    /// Takes the place of what was noted before. What an endpoint that did not isolate says of itself by now takes nobody out of its
+    /// group: that stays as large as it was.
+    pub(crate) fn note(&mut self, mut now: Self) {
+        if self.by_itself && !now.by_itself {
+            now.by_itself = true;
+            self.ranges.iter().for_each(|range| now.join(*range));
+        }
+        *self = now;
+    }
+
     fn add(&mut self, range: (u16, u16)) {
-        let known = |(first, last): &(u16, u16)| *first <= range.0 && range.1 <= *last;
-        if !self.ranges.iter().any(known) && self.ranges.push(range).is_err() {
+        let is_within = |it: &(u16, u16), other: &(u16, u16)| other.0 <= it.0 && it.1 <= other.1;
+        if self.ranges.iter().any(|known| is_within(&range, known)) {
+            return;
+        }
+        self.ranges.retain(|known| !is_within(known, &range));
+        if self.ranges.push(range).is_err() {
             self.ranges.clear();
             let _ = self.ranges.push((0, u16::MAX));
         }
     }
 
-    /// All that was found so far is part of this.
+    /// Nothing isolates it from these.
     fn join(&mut self, range: (u16, u16)) {
         self.isolation = Isolation::Shared;
-        self.ranges.clear();
         self.add(range);
     }
 
-    /// Adds the other functions of a device below this port and what is behind them, unless they are isolated from each
+    /// Adds the other functions of a device below these bridges and what is behind them, unless they are isolated from each
     /// other.
-    fn join_device(&mut self, config: &impl ConfigSpace, function: SourceId, port: Option<&Bridge>) {
-        let extended = port.is_some_and(|port| pci::forwards_extended_functions(config, port.function));
+    #[inline(never)]
+    fn join_device(&mut self, config: &impl ConfigSpace, function: SourceId, above: &Above) {
         let (first, last) = match function.requester() {
-            requester if extended => (requester & 0xff00, requester | 0xff),
+            requester if above.has_extended_functions(config, function.bus()) => (requester & 0xff00, requester | 0xff),
             requester => (requester & !7, requester | 7),
         };
         let of = |requester| SourceId::from_requester(function.segment(), requester);
-        let is_other = || function != of(first) && pci::is_there(config, function);
-        if pci::functions_of(config, of(first)).count() <= 1 && !is_other() {
-            return;
-        }
         // Somebody hides it, if there are others.
         let is_first_hidden = !pci::is_there(config, of(first));
         let found = || (first..=last).map(of).filter(|function| pci::is_there(config, *function));
         // Only in the root complex, which section 3.17 is about.
-        let is_integrated = |function| port.is_none() && pci::port_type(config, function) == Some(PortType::Integrated);
+        let is_on_root = above.right_above(function.bus()).next().is_none();
+        let is_integrated = |function| is_on_root && pci::port_type(config, function) == Some(PortType::Integrated);
         let is_several = found().count() + usize::from(is_first_hidden) > 1;
         if is_several && !found().all(|function| pci::isolates(config, function) || is_integrated(function)) {
             self.isolation = Isolation::Shared;
@@ -175,7 +196,7 @@ impl Group {
 
 /// True if all functions on the bus within a switch are downstream ports that isolate.
 fn ports_isolate(config: &impl ConfigSpace, segment: u16, bus: u8) -> bool {
-    pci::functions_on(config, segment, bus).all(|function| {
+    pci::functions_behind(config, segment, bus).all(|function| {
         pci::port_type(config, function) == Some(PortType::Downstream) && pci::isolates(config, function)
     })
 }

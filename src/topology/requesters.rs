@@ -2,7 +2,7 @@ use heapless::Vec;
 
 use crate::addr::SourceId;
 use crate::limits::Full;
-use crate::pci::{self, Bridge, ConfigSpace, PortType};
+use crate::pci::{self, Above, Bridge, ConfigSpace, PortType};
 
 /// How many source-ids the requests of one function can carry, and how many ranges of functions can share them.
 pub const MAX_REQUESTERS: usize = 16;
@@ -34,12 +34,13 @@ impl Requesters {
         {
             self.add_shared(buses(bridge))?;
         }
-        let mut bridges = pci::bridges_above(config, source.segment(), source.bus()).peekable();
-        while let Some(bridge) = bridges.next() {
+        let mut above = Above::of(source);
+        above.find(config)?;
+        for bridge in above.iter() {
             let is_conventional = is_conventional(config, bridge.function);
             // One without the capability right below a port can only be a bridge from PCI Express.
             let is_to_pci = match pci::port_type(config, bridge.function) {
-                None => bridges.peek().is_some_and(|above| is_express_below(config, above.function)),
+                None => above.right_above(bridge.function.bus()).any(|port| is_express_below(config, port.function)),
                 kind => kind == Some(PortType::ToPci),
             };
             if is_conventional {

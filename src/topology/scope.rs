@@ -90,7 +90,7 @@ impl Role {
 /// True for a function beyond the eighth of the device that `named` is one of the first eight of.
 fn is_extended(config: &impl ConfigSpace, named: SourceId, source: SourceId) -> bool {
     let is_beyond = named.bus() == source.bus() && named.device() == 0 && source.device() != 0;
-    is_beyond && pci::has_extended_functions(config, source.segment(), source.bus())
+    is_beyond && pci::has_extended_functions(config, source)
 }
 
 /// How well a scope fits a device: the highest counts.

@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::addr::{IovaRange, SourceId};
-use crate::pci::{self, Bridge, ConfigSpace, PortType};
+use crate::limits::Full;
+use crate::pci::{self, Above, Bridge, ConfigSpace, PortType};
 
 /// Addresses at which a device's requests reach what is behind a bridge, or nothing, but never a remapping unit: no cell that
 /// has the device can have memory there.
@@ -40,29 +41,32 @@ pub enum WindowKind {
 
 impl BridgeWindow {
     /// Calls `each` with those that matter to a device, as configuration space shows them now. Some may lie within others.
-    pub(crate) fn each(config: &impl ConfigSpace, source: SourceId, each: &mut dyn FnMut(Self)) {
-        let mut redirected = false;
-        let mut bridges = pci::bridges_above(config, source.segment(), source.bus()).peekable();
-        while let Some(bridge) = bridges.next() {
+    ///
+    /// # Errors
+    ///
+    /// More bridges say that they lead to the device than there is room for: nothing is known of it.
+    pub(crate) fn each(config: &impl ConfigSpace, source: SourceId, each: &mut dyn FnMut(Self)) -> Result<(), Full> {
+        let mut above = Above::of(source);
+        above.find(config)?;
+        for bridge in above.iter() {
             // Where others look at the request, and the bridge that has all of them behind it.
-            let (bus, above) = match pci::port_type(config, bridge.function) {
+            let (bus, port) = match pci::port_type(config, bridge.function) {
                 Some(PortType::Root) => continue,
                 Some(PortType::Downstream) => {
-                    redirected = pci::isolates(config, bridge.function);
-                    let is_within = |above: &Bridge| {
-                        above.secondary == bridge.function.bus()
-                            && pci::port_type(config, above.function) == Some(PortType::Upstream)
+                    let bus = bridge.function.bus();
+                    let is_upstream = |port: Bridge| {
+                        port.secondary == bus && pci::port_type(config, port.function) == Some(PortType::Upstream)
                     };
-                    // The port above has all of the switch behind it, and comes next.
-                    if redirected || bridges.peek().is_some_and(is_within) {
+                    // The upstream port has all of the switch behind it, and comes later.
+                    if redirects(config, &above, bus) || above.iter().any(is_upstream) {
                         continue;
                     }
-                    (bridge.function.bus(), None)
+                    (bus, None)
                 }
-                Some(PortType::Upstream) if redirected => continue,
+                Some(PortType::Upstream) if redirects(config, &above, bridge.secondary) => continue,
                 _ => (bridge.secondary, Some(bridge)),
             };
-            for bridge in above.into_iter().chain(pci::bridges_on(config, source.segment(), bus)) {
+            for bridge in port.into_iter().chain(pci::bridges_on(config, source.segment(), bus)) {
                 let kinds = [WindowKind::Memory, WindowKind::Prefetchable, WindowKind::Vga];
                 for (range, kind) in pci::windows(config, bridge.function).into_iter().zip(kinds) {
                     let Some(range) = range else { continue };
@@ -70,7 +74,16 @@ impl BridgeWindow {
                 }
             }
         }
+        Ok(())
     }
+}
+
+/// True if all downstream ports on the bus within a switch, by which a request may come, redirect it; and there is one.
+#[inline(never)]
+fn redirects(config: &impl ConfigSpace, above: &Above, bus: u8) -> bool {
+    let is_downstream = |port: &Bridge| pci::port_type(config, port.function) == Some(PortType::Downstream);
+    let mut ports = above.iter().filter(|port| port.function.bus() == bus).filter(is_downstream).peekable();
+    ports.peek().is_some() && ports.all(|port| pci::isolates(config, port.function))
 }
 
 impl fmt::Display for BridgeWindow {

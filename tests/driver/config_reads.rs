@@ -55,14 +55,37 @@ fn reads_do_not_grow_with_the_scopes_of_a_table() {
     assert_eq!(few, many);
     assert!(many.iter().all(|count| *count <= BOUND), "{many:?}");
     assert_eq!(reads(2, 32, set_up, &devices), many, "bridges that cannot be above it");
-    // Deep down each bus above is looked through, for source-ids, group, windows and CXL.
+    // Deep down each bus above is looked through, for source-ids, group, windows and CXL; all functions of bus 0, and one of each
+    // device of others.
     let deep = |machine: &Machine| {
         machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 0x80..=0x80);
         machine.add_acs(of(0, 1, 0), 0x1d);
         machine.add_express(of(0x80, 0, 0));
     };
     let below = reads(1, 1, deep, &[of(0x80, 0, 0)]);
-    assert!(below[0] <= BOUND + 4 * 0x80 * 32, "{below:?}");
+    assert!(below[0] <= BOUND + 4 * (0x80 * 32 + 0x140), "{below:?}");
+}
+
+/// Eight functions pose as bridges, with lists of capabilities that lead in circles: each costs so much and no more.
+#[test]
+fn reads_are_bounded_whatever_devices_say() {
+    let device = of(0x80, 0, 0);
+    let set_up = |liars: u8| {
+        move |machine: &Machine| {
+            machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 0x80..=0x80);
+            machine.add_acs(of(0, 1, 0), 0x1d);
+            machine.add_express(device);
+            for liar in (0..liars).map(|function| of(0, 2, function)) {
+                let buses = u32::from(liar.function() + 1) << 8 | 0xff << 16;
+                let circles = [(0x34, 0x40), (0x40, 0x4001), (0x100, 0x1000_0001)];
+                let bridge = [(0, 0x1234_8086), (4, 1 << 20), (0x0c, 1 << 16), (0x18, buses)];
+                bridge.into_iter().chain(circles).for_each(|(at, value)| machine.set_config(liar, at, value));
+            }
+        }
+    };
+    let honest = reads(1, 1, set_up(0), &[device])[0];
+    let lied = reads(1, 1, set_up(8), &[device])[0];
+    assert!(lied > honest && lied < honest + 8 * 4096, "{honest}, {lied}");
 }
 
 /// What a device on bus 0 may cost.

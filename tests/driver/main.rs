@@ -25,6 +25,7 @@ mod gone;
 mod groups;
 mod handed_back;
 mod left_behind;
+mod lies;
 mod lost_parts;
 mod moves;
 mod nmi;

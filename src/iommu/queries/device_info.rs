@@ -123,20 +123,21 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// A reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`].
+    /// A reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`]. More bridges say that they
+    /// lead to the device than any machine has: [`Error::Full`].
     pub fn windows(&self, device: SourceId, each: &mut dyn FnMut(BridgeWindow)) -> Result<(), Error> {
         let _config = self.between_resets()?;
         let mut count = 0;
         BridgeWindow::each(&self.hal, device, &mut |window| {
             let (mut earlier, mut is_within) = (0..count, false);
-            BridgeWindow::each(&self.hal, device, &mut |other| {
+            let _ = BridgeWindow::each(&self.hal, device, &mut |other| {
                 is_within |= earlier.next().is_some() && other.range.contains(window.range);
             });
             if !is_within {
                 each(window);
             }
             count += 1;
-        });
+        })?;
         Ok(())
     }
 }

@@ -52,13 +52,13 @@ impl<'s> Windows<'s> {
         source: SourceId,
     ) -> Result<u64, Full> {
         let (mut mask, mut noted) = (0, Ok(()));
-        BridgeWindow::each(hal, source, &mut |window| {
+        let looked = BridgeWindow::each(hal, source, &mut |window| {
             let is_within = |other: BridgeWindow| other.range.contains(window.range);
             if noted.is_ok() && !self.of(mask).any(is_within) {
                 noted = self.note(devices, window, &mut mask);
             }
         });
-        noted.map(|()| mask)
+        looked.and(noted).map(|()| mask)
     }
 
     /// Those of a mask.
