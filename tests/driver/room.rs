@@ -3,7 +3,7 @@
 use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{Committed, DeviceConfig, Error};
+use cofferdam::iommu::{DeviceConfig, Edit, Error};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{Answer, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -265,14 +265,12 @@ fn what_is_granted_to_the_root_cell_does_not_wait_for_frames() {
     iommu.map(root, region(MEMORY, MEMORY, LARGE, Rights::READ)).unwrap();
     iommu.assign(disk, root).unwrap();
     let (part, more) = (range(MEMORY, LARGE / 2), region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW));
-    let grants: [(&str, &dyn Fn() -> Result<Committed, Error>); 2] =
-        [("rights", &|| iommu.protect(root, part, RW)), ("memory", &|| iommu.map(root, more))];
-    for (what, grant) in grants {
+    for edit in [Edit::Protect(root, part, RW), Edit::Map(root, more)] {
         machine.allow_allocations(Some(0));
-        assert_eq!(grant().map(drop), Err(Error::NoFrame(NoFrame::NoneLeft)), "{what}");
+        assert_eq!(iommu.commit(&[edit]).map(drop), Err(Error::NoFrame(NoFrame::NoneLeft)), "{edit:?}");
         machine.allow_allocations(None);
-        assert_nothing_differs(&iommu, what);
-        grant().unwrap();
+        assert_nothing_differs(&iommu, "nothing is granted");
+        iommu.commit(&[edit]).unwrap();
     }
     assert!([MEMORY, MEMORY + LARGE].iter().all(|at| write(&machine, disk, *at, 1)), "both are granted now");
     assert!(!write(&machine, disk, MEMORY + LARGE / 2, 1), "and no more");
