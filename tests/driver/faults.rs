@@ -213,6 +213,19 @@ fn a_device_behind_a_bridge_is_muted_by_every_id_that_it_has() {
     }
 }
 
+/// Each source-id of a device is muted at the unit that serves it.
+#[test]
+fn a_source_id_is_muted_at_its_own_unit() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let (device, alias) = (function(0, 3), function(1, 3));
+    iommu.add_alias(device, alias.into()).unwrap();
+    iommu.enable().unwrap();
+    assert_eq!(recorded(&machine, &iommu, &[device, alias]), [device, alias]);
+    iommu.mute(device, true).unwrap();
+    assert_eq!(recorded(&machine, &iommu, &[device, alias]), []);
+}
+
 #[test]
 fn a_device_that_cannot_be_muted_is_named() {
     let machine = machine_with_a_frame_too_high(UnitConfig::server());

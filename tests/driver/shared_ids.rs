@@ -1,6 +1,6 @@
 //! Devices whose requests cannot be distinguished: they belong to one cell, and leave it together.
 
-use cofferdam::addr::Rights;
+use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Difference, Error, Options, Refusal};
 use cofferdam_model::{BridgeKind, Defect, UnitConfig};
@@ -17,6 +17,10 @@ use crate::moves::{DEVICE_STATUS, PENDING};
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
+/// Device Capabilities and Device Control where the model has them, and Phantom Functions Enable.
+const CAPABILITIES: u16 = 0x64;
+const CONTROL: u16 = 0x68;
+const PHANTOM: u32 = 1 << 9;
 
 /// Behind a bridge to conventional PCI: their requests may carry one id.
 #[test]
@@ -310,9 +314,6 @@ fn what_is_left_out_goes_by_whom_it_is_reserved_for() {
 /// cell's device it reaches what that has.
 #[test]
 fn an_audit_tells_of_a_source_id_that_two_cells_have() {
-    const CAPABILITIES: u16 = 0x64;
-    const CONTROL: u16 = 0x68;
-    const PHANTOM: u32 = 1 << 9;
     let machine = machine([UnitConfig::server()]);
     machine.add_bridge(of(0, 1, 0), BridgeKind::RootPort, 3..=3);
     machine.add_acs(of(0, 1, 0), 0x1d);
@@ -375,4 +376,26 @@ fn each_bus_of_a_devices_ids_gets_its_context_table() {
         }
         assert_nothing_differs(&iommu, "with both ids");
     }
+}
+
+/// An audit names whom a source-id belongs to that a device uses by now: not who has the same number in another segment.
+#[test]
+fn a_source_id_belongs_to_a_device_of_its_segment() {
+    let machine = machine(two_segments());
+    let [one, far] = [of(3, 0, 0), SourceId::new(1, 3, 0, 4).unwrap()];
+    for device in [one, far] {
+        machine.add_express(device);
+    }
+    let mut iommu = discover(&machine, &[]).unwrap();
+    iommu.enable().unwrap();
+    for device in [one, far] {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.assign(device, cell).unwrap();
+    }
+    machine.set_config(one, CAPABILITIES, machine.config_read(one, CAPABILITIES) | 1 << 3);
+    machine.set_config(one, CONTROL, machine.config_read(one, CONTROL) | PHANTOM);
+    let mut found = Vec::new();
+    iommu.audit(|difference| found.push(difference)).unwrap();
+    let id = of(3, 0, 4);
+    assert!(found.contains(&Difference::OtherSourceId { source: one, id, noted: false, owner: None }), "{found:?}");
 }

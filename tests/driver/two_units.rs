@@ -3,8 +3,9 @@
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{Error, UnitState};
+use cofferdam::iommu::{DeviceConfig, Error, Options, UnitState};
 use cofferdam_model::{Defect, UnitConfig};
+use cofferdam_support::cost::{Cost, cost};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -66,6 +67,30 @@ fn a_unit_that_fails_costs_its_part_of_the_bus() {
     iommu.unmap(second, range(0, PAGE)).unwrap();
     assert!(!write(&machine, neighbour, 0, 1));
     machine.abandon();
+}
+
+/// Each unit is looked at before anything is done: one that is out of service leaves the others untouched.
+#[test]
+fn a_change_behind_two_units_begins_if_both_are_in_service() {
+    for lost in 0..2 {
+        let machine =
+            machine([UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server().caching_mode(true)]);
+        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        iommu.enable().unwrap();
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        iommu.map(cell, region(0, MEMORY, PAGE, RW)).unwrap();
+        machine.reset_unit(lost);
+        let mut change = iommu.change();
+        for bus in [0, 1] {
+            change.assign(function(bus, 3), cell);
+        }
+        let mut result = Ok(());
+        let frames = machine.frames_in_use();
+        let spent = cost(&iommu, || result = change.commit().map(drop));
+        assert!(matches!(result, Err(Error::Unit(UnitError::Reset { .. }))), "{result:?}");
+        assert_eq!((spent, machine.frames_in_use()), (Cost::NOTHING, frames), "unit {lost}");
+        machine.abandon();
+    }
 }
 
 /// T1: in two segments the same source-id is two devices: each reaches its own cell's memory, and its faults carry its segment.
@@ -141,4 +166,16 @@ fn an_alias_is_refused_for_a_device_of_its_segment_alone() {
     let ids = iommu.device_info(in_segment(1, 2, 3)).unwrap().requesters;
     assert_eq!(ids.ids(), [in_segment(1, 2, 3), in_segment(1, 2, 4)]);
     assert_eq!(iommu.device_info(beside).unwrap().requesters.ids(), [beside]);
+}
+
+/// An alias is nobody's in another segment: the device with its number has its source-id to itself, and may have a device-TLB.
+#[test]
+fn an_alias_makes_no_id_of_another_segment_a_shared_one() {
+    let machine = machine(two_segments());
+    let mut iommu = enabled_front(&machine, &table_with_ats(&machine), Options::default());
+    iommu.add_alias(in_segment(0, 3, 0), in_segment(0, 1, 0).into()).unwrap();
+    let device = in_segment(1, 1, 0);
+    machine.add_ats(device, 32);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
 }

@@ -9,6 +9,9 @@ use crate::cell::fresh_regions;
 const CAPACITY: usize = 5;
 const ADDRESSES: u64 = 24;
 
+/// Few under an interpreter.
+const ROUNDS: u32 = if cfg!(miri) { 1 } else { 300 };
+
 /// Output address, rights, and whether the root cell keeps it.
 type Map = [Option<(u64, Rights, bool)>; ADDRESSES as usize];
 
@@ -68,7 +71,7 @@ fn judge(map: &mut Map, after: Map, refused: Option<RegionError>, full: RegionEr
 fn after_any_edits_the_regions_are_the_fewest_that_say_it() {
     let mut random = Random::new(5);
     let mut counts = [0; 3];
-    for _ in 0..300 {
+    for _ in 0..ROUNDS {
         let (mut regions, mut map) = (fresh_regions(CAPACITY), [None; ADDRESSES as usize]);
         let full = regions.full();
         for _ in 0..60 {
@@ -109,7 +112,7 @@ fn after_any_edits_the_regions_are_the_fewest_that_say_it() {
             check_copies(&mut random, &regions, &map);
         }
     }
-    assert!(counts.iter().all(|count| *count > 500), "{counts:?}");
+    assert!(cfg!(miri) || counts.iter().all(|count| *count > 500), "{counts:?}");
 }
 
 /// What lies outside of holes, in a list of its own, and added to another.
