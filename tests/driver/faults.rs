@@ -269,6 +269,26 @@ fn reading_ends_while_a_device_floods_and_says_what_is_left() {
     }
 }
 
+/// What is left at one unit is pending, though nothing is left at another.
+#[test]
+fn faults_that_are_left_at_any_unit_are_pending() {
+    for device in [function(1, 1), function(0, 1)] {
+        let floods = Cell::new(false);
+        let look = |_, machine: &Machine| {
+            if floods.get() {
+                assert!(!write(machine, device, 0, 0));
+            }
+        };
+        let units = [UnitConfig::server().serving(&[1]), UnitConfig::server()].map(|unit| unit.fault_records(1));
+        let hal = Watched { machine: machine(units), before: look };
+        let iommu = enabled_front(&hal, &of_machine(&hal.machine, &[&[1]]).table(), Options::default());
+        floods.set(true);
+        let logs = [(); 4].map(|()| iommu.faults(|_| ()));
+        floods.set(false);
+        assert!(logs.iter().all(|log| log.pending), "{device}: {logs:?}");
+    }
+}
+
 #[test]
 fn an_answer_without_a_question_holds_back_no_fault_event() {
     let machine = machine([UnitConfig::server()]);

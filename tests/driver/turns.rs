@@ -5,7 +5,7 @@ use std::thread;
 
 use cofferdam::CellId;
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Error, Options};
+use cofferdam::iommu::{Edit, Error, Options};
 use cofferdam_model::{Machine, UnitConfig};
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -130,4 +130,20 @@ fn no_call_fails_for_a_change_that_nobody_makes() {
         let _ = away();
     });
     assert_eq!(result, Some(Ok(())));
+}
+
+/// A call that waited and is refused then, since one of its cells is gone, leaves no turn behind.
+#[test]
+fn who_is_refused_after_a_wait_has_no_turn_any_more() {
+    fixture!(machine, stop, iommu, cell, other);
+    let page = |page: u64| region(16 * PAGE, MEMORY + page * PAGE, PAGE, RW);
+    thread::scope(|scope| {
+        let first = stop.halt(scope, || iommu.unmap(cell, range(0, PAGE)));
+        let second = stop.halt(scope, || iommu.commit(&[Edit::Map(cell, page(8)), Edit::Map(other, page(9))]));
+        iommu.destroy_cell(other).unwrap();
+        first().unwrap();
+        assert_eq!(second(), Err(Error::NoSuchCell(other)));
+    });
+    assert_eq!(pauses(|| drop(iommu.map(cell, page(10)).unwrap())), 0);
+    machine.check();
 }

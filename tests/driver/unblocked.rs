@@ -1,13 +1,25 @@
 //! Devices that no unit blocks.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::iommu::{Difference, Error, Options, UnitState};
-use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam::{CellConfig, ResetPolicy};
+use cofferdam_model::{Defect, Machine, Reset, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::tables::{dmar, endpoint, of_machine};
+use cofferdam_support::watched::{Call, Watched};
+
+thread_local! {
+    /// This thread looks at functions.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
 
 const ACCEPTS: Options = Options { accept_unblocked: true, ..Options::DEFAULT };
 
@@ -174,4 +186,40 @@ fn what_is_not_blocked_is_told_of_each_segment() {
         iommu.audit(|difference| found.push(difference)).unwrap();
         assert_eq!(found, left.iter().map(|&source| Difference::Unserved { source }).collect::<Vec<_>>(), "{open:?}");
     }
+}
+
+/// No device is reset while all functions are looked at for those that no unit blocks.
+#[test]
+fn no_reset_begins_while_functions_are_looked_at() {
+    let (machine, has_begun) = (for_one_function(), AtomicBool::new(false));
+    let (named, other) = (function(0, 3), function(0, 4));
+    [named, other].iter().for_each(|device| machine.add_express(*device));
+    machine.add_reset(named, Reset::Express, 1000);
+    let look = |call, machine: &Machine| {
+        if call == Call::ConfigRead && LOOKS.get() && !has_begun.swap(true, Ordering::SeqCst) {
+            // The other CPU's time, if it may do anything.
+            let start = Instant::now();
+            while machine.resets(named) == 0 && start.elapsed() < Duration::from_millis(50) {
+                thread::yield_now();
+            }
+        }
+    };
+    let hal = Watched { machine: &machine, before: look };
+    let mut iommu = front_with_findings(&hal, &table_for_one(&machine), ACCEPTS, |_| ()).unwrap();
+    iommu.enable().unwrap();
+    let cell = iommu.create_cell(CellConfig { reset: ResetPolicy::Required, ..UNSAFE_INTERRUPTS }).unwrap();
+    iommu.assign(named, cell).unwrap();
+    let mut functions = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !has_begun.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            iommu.release(named).unwrap();
+        });
+        LOOKS.set(true);
+        iommu.unblocked(&mut |function| functions.push(function)).unwrap();
+        LOOKS.set(false);
+    });
+    assert_eq!((functions, machine.violations()), (vec![other], vec![]));
 }

@@ -416,8 +416,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "old tables are freed when the first of their units is in service",
             "R31",
             "src/iommu/transaction/settle.rs",
-            "device.uses(domain)).all(|unit| unit.check_ready(hal).is_ok())",
-            "device.uses(domain)).next().is_none_or(|unit| unit.check_ready(hal).is_ok())",
+            "device.uses(domain)).all(has_confirmed)",
+            "device.uses(domain)).next().is_none_or(has_confirmed)",
         )
     },
     Bug {
