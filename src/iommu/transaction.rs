@@ -65,7 +65,7 @@ fn make<H: Hal>(change: &mut Transaction<'_, '_, H>, edits: &[Edit]) -> Result<C
     change.quiesce(); // it is no bus master, and nothing that it sent is under way;
     change.reset(); // nothing is left in it of what its cell had it do;
     change.retire(); // its entry is erased, and it is free for another cell.
-    change.note_unconfirmed(edits);
+    change.note_unconfirmed(edits); // A unit that is out of service may know other places and rights than these.
     if let Some(error) = change.failure() {
         change.roll_back(Phase::Revoke);
         return Err(error);
