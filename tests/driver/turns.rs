@@ -144,6 +144,9 @@ fn who_is_refused_after_a_wait_has_no_turn_any_more() {
         first().unwrap();
         assert_eq!(second(), Err(Error::NoSuchCell(other)));
     });
-    assert_eq!(pauses(|| drop(iommu.map(cell, page(10)).unwrap())), 0);
+    let map = || {
+        iommu.map(cell, page(10)).unwrap();
+    };
+    assert_eq!(pauses(map), 0);
     machine.check();
 }
