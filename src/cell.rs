@@ -22,6 +22,14 @@ pub struct CellId {
     pub(crate) generation: u32,
 }
 
+impl CellId {
+    /// True for one of the first cells that were made, so many of them. What was noted by slots at that time is about it, and not
+    /// about a later cell in the same slot.
+    pub(crate) fn is_among(self, first_made: u32) -> bool {
+        self.generation <= first_made
+    }
+}
+
 impl core::fmt::Display for CellId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "cell {}", self.index)

@@ -270,6 +270,11 @@ impl Unit {
         of_vendor!(unit in self => unit.needs_full_flush())
     }
 
+    /// True if the unit has confirmed all that it was to invalidate, and is in service: it knows nothing of what is gone.
+    pub(crate) fn has_confirmed_all(&self, hal: &impl Hal) -> bool {
+        !self.needs_full_flush() && self.check_ready(hal).is_ok()
+    }
+
     /// Reads and clears the pending fault records. Takes no lock that a change holds.
     pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
         of_vendor!(unit in self => unit.read_faults(hal, log, each));

@@ -416,8 +416,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "old tables are freed when the first of their units is in service",
             "R31",
             "src/iommu/transaction/settle.rs",
-            "device.uses(domain)).all(has_confirmed)",
-            "device.uses(domain)).next().is_none_or(has_confirmed)",
+            "device.uses(domain)).all(|unit| unit.has_confirmed_all(hal))",
+            "device.uses(domain)).next().is_none_or(|unit| unit.has_confirmed_all(hal))",
         )
     },
     Bug {
@@ -426,8 +426,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "what two units may reach is free when the first has confirmed",
             "R31",
             "src/iommu/state/withholding.rs",
-            "units.all(|unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok())",
-            "units.next().is_none_or(|unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok())",
+            "units.all(|unit| unit.has_confirmed_all(hal))",
+            "units.next().is_none_or(|unit| unit.has_confirmed_all(hal))",
         )
     },
     Bug {

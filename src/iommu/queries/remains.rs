@@ -25,7 +25,7 @@ impl Config<'_> {
     /// that.
     #[inline(never)]
     pub(in crate::iommu) fn report(&mut self, cells: CellSet, first_made: u32, each: &mut dyn FnMut(Remains)) {
-        let is_concerned = |id: CellId| cells.has(id) && id.generation <= first_made;
+        let is_concerned = |id: CellId| cells.has(id) && id.is_among(first_made);
         let withheld = self.withheld.iter().map(WithheldMemory::from).filter(|it| is_concerned(it.cell));
         withheld.map(Remains::Withheld).for_each(&mut *each);
         let devices = self.devices.iter().map(AssignedDevice::from);

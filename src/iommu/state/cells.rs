@@ -48,12 +48,6 @@ impl<'s> Cells<'s> {
         self.made
     }
 
-    /// True if a cell, which exists, is one of the first that were made, so many of them. A [`CellSet`] of that time is about it
-    /// then, and not about a later cell in the same slot.
-    pub(in crate::iommu) fn is_among(&self, id: CellId, first_made: u32) -> Result<bool, Error> {
-        self.get(id).map(|cell| cell.generation <= first_made)
-    }
-
     /// A cell, and the others that exist.
     pub(in crate::iommu) fn one_and_others(
         &mut self,

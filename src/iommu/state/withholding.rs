@@ -51,5 +51,5 @@ impl Config<'_> {
 /// True if each unit behind which a cell has a device has confirmed all that it was to invalidate.
 fn is_confirmed(hal: &impl Hal, units: &[Unit], devices: &[Assignment], cell: CellId) -> bool {
     let mut units = units_of(units, devices, |device| device.cell == cell);
-    units.all(|unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok())
+    units.all(|unit| unit.has_confirmed_all(hal))
 }

@@ -34,9 +34,10 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// There is no such cell any more ([`Error::NoSuchCell`]), or the configuration stays locked ([`Error::InChange`]).
     pub fn coherency_change(&self, committed: &Committed, cell: CellId) -> Result<Option<Coherency>, Error> {
-        let was_there = self.locked()?.cells.is_among(cell, committed.made)?;
+        self.locked()?.cells.get(cell)?;
+        let has_changed = cell.is_among(committed.made) && committed.changed.has(cell);
         let now = if committed.enforced.has(cell) { Coherency::Enforced } else { Coherency::NotEnforced };
-        Ok((was_there && committed.changed.has(cell)).then_some(now))
+        Ok(has_changed.then_some(now))
     }
 }
 
@@ -102,8 +103,7 @@ fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain:
     if domain.table.unlinked() == 0 {
         return;
     }
-    let has_confirmed = |unit: &Unit| !unit.needs_full_flush() && unit.check_ready(hal).is_ok();
-    if units_of(units, devices, |device| device.uses(domain)).all(has_confirmed) {
+    if units_of(units, devices, |device| device.uses(domain)).all(|unit| unit.has_confirmed_all(hal)) {
         // SAFETY: each unit whose devices use the domain has confirmed the flushes of all changes, this one's among them. One
         // whose devices have left it has confirmed that it has nothing of the domain cached.
         unsafe { domain.table.free_unlinked(hal) };
