@@ -309,6 +309,8 @@ impl History<'_> {
             if self.oracle.cells[slot].is_none() {
                 continue;
             }
+            // A sleep after the last one may have brought a unit back.
+            let failed = self.has_failed();
             let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(slot));
             let stays = devices.any(|device| failed[device.unit]);
             self.change_broken(&[Edit::Destroy(slot)]);
