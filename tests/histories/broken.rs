@@ -263,6 +263,7 @@ impl History<'_> {
             _ => self.done.failed += 1,
         }
         let (suspects, unresponsive) = (broken.suspects.clone(), broken.unresponsive.clone());
+        let masters: Vec<_> = self.oracle.devices.iter().map(|device| device.master).collect();
         // One that arrives is switched on last.
         self.quarantine_unresponsive(|index| after.arrives[index] && after.tlbs[index]);
         let cells: Vec<_> = self.oracle.cells.iter().map(|cell| cell.as_ref().map(|cell| cell.id)).collect();
@@ -270,10 +271,12 @@ impl History<'_> {
         self.oracle.fail(after, &suspects, &unresponsive, |device, cell| {
             cells[cell].is_some_and(|cell| is_listed(iommu, device.id, cell))
         });
-        // What was let in and taken back was stopped.
-        for (device, _) in self.oracle.devices.iter_mut().zip(&after.arrives).filter(|(_, arrives)| **arrives) {
+        // What was let in and taken back was stopped, and what was never asked was not.
+        let arrived = self.oracle.devices.iter_mut().zip(masters).zip(&after.arrives).filter(|(_, arrives)| **arrives);
+        for ((device, before), _) in arrived {
             let found = self.machine.config_read(device.id, COMMAND) & BUS_MASTER != 0;
-            device.master = device.master.map(|master| master && found);
+            let known = if device.cell.is_none() { before } else { device.master };
+            device.master = known.map(|master| master && found);
         }
         let Some(broken) = &mut self.broken else { return };
         broken.residues.iter_mut().zip(&suspects).for_each(|(residue, suspect)| *residue |= suspect);
