@@ -241,8 +241,10 @@ impl<'m> History<'m> {
         match (made, free) {
             (Ok(id), Some(slot)) => {
                 let (pages, whole) = (Pages::default(), is_root.then(Pages::default));
-                // What devices of others may still reach is withheld from a new root cell as well.
-                let short = is_root && self.oracle.devices.iter().any(|device| !device.loose.is_empty());
+                // What devices of others may still reach is withheld from a new root cell as well; and what those behind a unit
+                // may that came back from a sleep, until it has flushed their device-TLBs, which are all that may have it.
+                let is_owed = self.iommu.units().any(|unit| unit.needs_flush);
+                let short = is_root && (is_owed || self.oracle.devices.iter().any(|device| !device.loose.is_empty()));
                 self.oracle.cells[slot] = Some(Cell {
                     id,
                     config,
