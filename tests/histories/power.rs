@@ -66,6 +66,8 @@ impl History<'_> {
         let mends = self.random.one_in(2);
         let failed = self.has_failed();
         let Some(broken) = &mut self.broken else { return };
+        // What it was asked before may have failed.
+        broken.ever.iter_mut().zip(&broken.suspects).for_each(|(ever, suspect)| *ever |= suspect);
         // What cannot fail once it is on again is exempt no longer, whatever it did before.
         let suspects = if mends { vec![false; resets.len()] } else { broken.suspects.clone() };
         broken.suspects.iter_mut().zip(&failed).for_each(|(suspect, failed)| *suspect |= failed);
