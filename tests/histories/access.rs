@@ -159,7 +159,8 @@ impl History<'_> {
     /// Notes a request that was blocked, unless it is one of those that are muted. What looks like an interrupt is none of them.
     fn note_blocked(&mut self, index: usize, page: u64, reached: bool) {
         let carries = self.oracle.devices[index].function.carries;
-        if !reached && (!self.oracle.muted.contains(&carries) || is_message(page, page + 1)) {
+        let is_muted = self.oracle.muted.contains(&carries) && !self.unsure.contains(&carries);
+        if !reached && (!is_muted || is_message(page, page + 1)) {
             self.blocked.insert(carries);
         }
     }

@@ -32,7 +32,7 @@ pub(crate) struct History<'m> {
     /// Source-ids that were blocked since faults were read last.
     pub(crate) blocked: BTreeSet<SourceId>,
     /// Source-ids of which a fault may be recorded or not: a call that was to say so failed.
-    unsure: BTreeSet<SourceId>,
+    pub(crate) unsure: BTreeSet<SourceId>,
     /// Those that are sure again, and were blocked before that.
     unsure_before: BTreeSet<SourceId>,
     /// How many faults of each were read, since its unit was switched on.
