@@ -186,8 +186,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "unlinked tables are freed although a unit is out of service",
         "R31",
         "src/iommu/transaction/settle.rs",
-        "unit.check_ready(hal).is_ok()",
-        "unit.check_ready(hal).is_ok() || true",
+        "device.uses(domain)).all(|unit| unit.has_confirmed_all(hal))",
+        "device.uses(domain)).all(|unit| !unit.needs_full_flush())",
     ),
     bug(
         "unmap without an IOTLB invalidation",
