@@ -12,6 +12,7 @@ pub(crate) use reserved::{Reserved, for_each_mapped};
 
 use crate::domain::{Coherency, Domain};
 use crate::hal::{FrameList, Hal};
+use crate::interrupt::InterruptTargets;
 use crate::limits::List;
 
 /// Which cell: valid from its creation until it is destroyed. The handle of a destroyed cell never names another.
@@ -65,11 +66,13 @@ pub struct CellConfig {
     pub sharing: Sharing,
     /// Whether its devices are reset when they leave it.
     pub reset: ResetPolicy,
+    /// Where its interrupts may go: nowhere by default.
+    pub interrupts: InterruptTargets,
 }
 
 impl CellConfig {
     /// No unsafe interrupts, no unknown isolation, all reserved memory mapped and shared with no other cell, snooping enforced
-    /// for each device that can be made to, tables shared by those alike, and devices reset that can be.
+    /// for each device that can be made to, tables shared by those alike, devices reset that can be, and interrupts that go nowhere.
     pub const DEFAULT: Self = Self {
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
@@ -79,6 +82,7 @@ impl CellConfig {
         coherency: CoherencyPolicy::PerDevice,
         sharing: Sharing::ByAttributes,
         reset: ResetPolicy::IfPossible,
+        interrupts: InterruptTargets::NONE,
     };
 }
 

@@ -60,6 +60,8 @@ pub struct DeviceTlbFeatures {
 pub struct InterruptFeatures {
     /// Interrupts can go to CPUs with APIC ids above 255 (x2APIC mode).
     pub extended: bool,
+    /// Interrupts are remapped in x2APIC mode only.
+    pub extended_only: bool,
 }
 
 /// What a unit can do, less what does not work on this machine.
@@ -157,6 +159,17 @@ pub(crate) struct UnitConfig {
     pub max_leaf_level: u8,
     /// So many device-TLBs there may be behind it.
     pub device_tlbs: usize,
+    /// How it remaps interrupts, if it is to.
+    pub interrupts: Option<InterruptConfig>,
+}
+
+/// How units remap interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InterruptConfig {
+    /// There are 2^`order` interrupts, 1 to 16.
+    pub order: u8,
+    /// The CPUs are in x2APIC mode.
+    pub extended: bool,
 }
 
 /// Where main memory ends, below 4 GiB and above: what is kept out of devices' reach while a unit is taken over.

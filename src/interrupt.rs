@@ -1,6 +1,16 @@
-//! Interrupts, whoever made the unit that sends or remaps them.
+//! Interrupts, whoever made the unit that sends or remaps them: what sends one, where it goes, and what is programmed for that.
 #![forbid(unsafe_code)]
 
 mod message;
+mod route;
+mod senders;
+mod slots;
+mod source;
+mod targets;
 
 pub use message::{Destination, Message};
+pub use route::{Cpus, Delivery, Route, Trigger};
+pub(crate) use senders::Senders;
+pub(crate) use slots::{SlotBlock, SlotTable};
+pub use source::Source;
+pub use targets::{CpuSet, InterruptTargets, VectorSet};

@@ -11,6 +11,7 @@ mod lock;
 mod memory;
 mod options;
 mod queries;
+mod remapping;
 mod rules;
 mod state;
 mod transaction;
@@ -22,10 +23,11 @@ pub use crate::contract::{
 pub use crate::paging::{Geometry, Hole, MapError};
 pub use crate::unit::UnitDetails;
 pub use edit::{DeviceConfig, Edit};
-pub use error::{Error, Incompatibility, NoDeviceTlb, Others, Owner, Refusal, Unblocked};
+pub use error::{Error, Incompatibility, NoDeviceTlb, NotRemapped, Others, Owner, Refusal, Unblocked, Unroutable};
 pub use front::Iommu;
 pub use options::Options;
 pub use queries::{
-    AssignedDevice, AtsInfo, Audit, DeviceInfo, Remains, RemappingUnit, SharedMemory, Statistics, WithheldMemory,
+    AssignedDevice, AtsInfo, Audit, DeviceInfo, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics,
+    WithheldMemory,
 };
 pub use transaction::Committed;

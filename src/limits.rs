@@ -44,6 +44,11 @@ pub struct Limits {
     /// Windows of bridges that matter to all devices that are assigned at a time: at most 64
     /// ([`BridgeWindow`](crate::topology::BridgeWindow)).
     pub windows: usize,
+    /// Interrupts that can be routed at a time, in all cells together: a power of two from 64 to 65,536, or 0 for a machine whose
+    /// interrupts are not remapped. Each unit has a table of as many entries, of 16 bytes each.
+    pub interrupts: usize,
+    /// Pins of IOAPICs and timers of HPETs that can be routed at a time.
+    pub lines: usize,
     /// Changes that wait for units at a time: there is use for one for each cell. Others wait for one of these to end, as for
     /// a cell that is in a change.
     pub changes: usize,
@@ -62,8 +67,15 @@ impl Limits {
         devices: 256,
         device_tlbs: 32,
         windows: 32,
+        interrupts: 256,
+        lines: 64,
         changes: 16,
     };
+
+    /// True if there can be a table of as many interrupts, or is to be none.
+    const fn has_table_of_interrupts(&self) -> bool {
+        matches!(self.interrupts, 0 | 64..=0x1_0000) && self.interrupts.count_ones() <= 1
+    }
 
     /// The first capacity that is larger than it can be, or too small to be of any use.
     pub(crate) const fn flaw(&self) -> Option<Full> {
@@ -73,6 +85,7 @@ impl Limits {
             ("cells", self.cells > 64, 64),
             ("devices with a device-TLB", self.device_tlbs > 48, 48),
             ("windows of bridges", self.windows > 64, 64),
+            ("interrupts (a power of two from 64 on, or 0)", !self.has_table_of_interrupts(), 1 << 16),
         ];
         let mut index = 0;
         while index < bounds.len() {

@@ -25,6 +25,7 @@ use numbers::Numbers;
 
 pub use crate::pci::{ConfigSpace, NoConfigSpace};
 pub use group::{Group, Isolation};
+pub(crate) use requesters::Renamed;
 pub use requesters::{MAX_REQUESTERS, Requesters};
 pub use reserved::ReservedMemory;
 pub(crate) use reserved::overlapping;
@@ -381,6 +382,13 @@ impl<'s> Topology<'s> {
     /// The unit of an HPET and the source-ids of its interrupt requests, by its number: some have one for each timer.
     pub fn hpet(&self, number: u8) -> impl Iterator<Item = (UnitIndex, SourceId)> {
         self.interrupt_sources(Target::Hpet(number))
+    }
+
+    /// The same for one timer: the source-id of the n-th, if each has one, or else the only one.
+    pub(crate) fn hpet_timer(&self, number: u8, timer: u8) -> Option<(UnitIndex, SourceId)> {
+        self.hpet(number)
+            .nth(timer.into())
+            .or_else(|| self.hpet(number).next().filter(|_| self.hpet(number).count() == 1))
     }
 
     fn interrupt_sources(&self, target: Target) -> impl Iterator<Item = (UnitIndex, SourceId)> {

@@ -4,11 +4,13 @@
 use core::fmt;
 
 use crate::addr::{PhysAddr, Requester, SourceId};
-use crate::contract::{DomainId, Features, Found, MainMemory, Translation, UnitConfig, UnitCounts, UnitState};
+use crate::contract::{
+    DomainId, Features, Found, InterruptConfig, MainMemory, Translation, UnitConfig, UnitCounts, UnitState,
+};
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
 use crate::hal::{FrameList, Hal, RegisterWindow};
-use crate::interrupt::Destination;
+use crate::interrupt::{Destination, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 use crate::limits::{Carver, Full, List};
 use crate::topology::{UnitInfo, UnitKind};
@@ -235,7 +237,7 @@ impl Unit {
     /// Lists what `flush` asks of the unit, in the order in which it is to be done.
     pub(crate) fn list(&self, flush: &Flush<'_>, scratch: &mut Scratch<'_>) {
         match self {
-            Self::Vtd(unit) => scratch.list.fill(unit.capabilities(), flush),
+            Self::Vtd(unit) => scratch.list.fill(unit.capabilities(), unit.remaps_interrupts(), flush),
         }
     }
 
@@ -288,6 +290,42 @@ impl Unit {
     /// Has the unit send its fault event there, or none.
     pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.set_fault_event(hal, to))
+    }
+
+    /// Has the unit remap interrupts, if it can, from when it gets its tables on.
+    pub(crate) fn set_interrupt_config(&mut self, config: InterruptConfig) {
+        if self.features().interrupts.is_some() {
+            of_vendor!(unit in self => unit.set_interrupt_config(config));
+        }
+    }
+
+    /// True if the unit has a table of interrupts, and blocks those that it has nothing for.
+    pub(crate) fn remaps_interrupts(&self) -> bool {
+        of_vendor!(unit in self => unit.remaps_interrupts())
+    }
+
+    /// What the register has that leads to its table of interrupts, if it has one.
+    pub(crate) fn interrupt_table(&self) -> Option<u64> {
+        of_vendor!(unit in self => unit.interrupt_table())
+    }
+
+    /// Has what `senders` send by this slot go there, or blocks it: once `flush` is done, and the old way or the new one until then.
+    pub(crate) fn set_interrupt(&self, hal: &impl Hal, slot: u16, to: Option<(Route, Senders)>, flush: &mut Flush<'_>) {
+        of_vendor!(unit in self => unit.set_interrupt(hal, slot, to, flush));
+    }
+
+    /// What a device sends whose messages have a block of slots that begins there.
+    pub(crate) fn message(&self, first: u16) -> Message {
+        match self {
+            Self::Vtd(_) => vtd::VtdUnit::message(first),
+        }
+    }
+
+    /// What a pin of an IOAPIC is programmed with that has this slot, unmasked and active high.
+    pub(crate) fn redirection(&self, slot: u16, route: Route) -> u64 {
+        match self {
+            Self::Vtd(_) => vtd::VtdUnit::redirection(slot, route),
+        }
     }
 
     /// Where the table is that leads to all others, if the unit has one.

@@ -6,6 +6,7 @@ mod command;
 mod condition;
 mod counters;
 mod faults;
+mod interrupts;
 pub(crate) mod invalidation;
 mod protected;
 mod quirks;

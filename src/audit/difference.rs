@@ -5,6 +5,7 @@ use core::fmt;
 use crate::addr::{IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::hal::RegisterWindow;
+use crate::interrupt::Route;
 
 /// In what the live tables differ from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,50 @@ pub enum Difference {
     RemapsInterrupts {
         /// The unit's registers.
         unit: RegisterWindow,
+    },
+    /// Interrupts are to be remapped, and are not, or those in compatibility format are let through: **the unit's devices send any
+    /// interrupt to any CPU**. Nothing else of its interrupts is reported.
+    InterruptsOpen {
+        /// The unit's registers.
+        unit: RegisterWindow,
+    },
+    /// An entry for interrupts is present, and nothing is routed by it.
+    ExtraInterrupt {
+        /// The unit's registers.
+        unit: RegisterWindow,
+        /// The entry.
+        index: u16,
+        /// Where it goes; `None` if hardware refuses the entry, or if it is no interrupt that a cell may have, as NMI or INIT.
+        found: Option<Route>,
+    },
+    /// An entry for interrupts goes elsewhere than it is routed, or takes requests of others.
+    OtherInterrupt {
+        /// The unit's registers.
+        unit: RegisterWindow,
+        /// The entry.
+        index: u16,
+        /// As for [`ExtraInterrupt`](Self::ExtraInterrupt).
+        found: Option<Route>,
+    },
+    /// Interrupts are routed that the table has no entry for.
+    MissingInterrupts {
+        /// The unit's registers.
+        unit: RegisterWindow,
+        /// So many of those that are routed are present.
+        found: u64,
+        /// So many are routed.
+        routed: u64,
+    },
+    /// A device can send an interrupt that does not go to CPUs and vectors of its own cell.
+    InterruptCrosses {
+        /// The unit's registers.
+        unit: RegisterWindow,
+        /// The entry.
+        index: u16,
+        /// The device.
+        source: SourceId,
+        /// Its cell.
+        cell: CellId,
     },
     /// The unit does not use the driver's root table. The table that it uses is read if its kind is known.
     RootTable {
@@ -281,12 +326,39 @@ pub enum Difference {
     },
 }
 
+fn goes(f: &mut fmt::Formatter<'_>, found: Option<Route>) -> fmt::Result {
+    match found {
+        Some(route) => write!(f, "goes to {route}"),
+        None => f.write_str("is none that a cell may have"),
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Unresponsive { unit } => write!(f, "unit {unit}: it does not respond"),
             Self::RemapsInterrupts { unit } => {
                 write!(f, "unit {unit} remaps interrupts by a table that is not the driver's (GSTS_REG.IRES)")
+            }
+            Self::InterruptsOpen { unit } => {
+                write!(f, "unit {unit}: interrupts are not remapped, so its devices send any to any CPU")
+            }
+            Self::ExtraInterrupt { unit, index, found } => {
+                write!(f, "unit {unit}: nothing is routed by entry {index} for interrupts, which ")?;
+                goes(f, found)
+            }
+            Self::OtherInterrupt { unit, index, found } => {
+                write!(f, "unit {unit}: entry {index} for interrupts is not as it is routed, and ")?;
+                goes(f, found)
+            }
+            Self::MissingInterrupts { unit, found, routed } => {
+                write!(f, "unit {unit}: of {routed} interrupts that are routed, {found} have an entry")
+            }
+            Self::InterruptCrosses { unit, index, source, cell } => {
+                write!(
+                    f,
+                    "{source} of {cell} can send, by entry {index} of unit {unit}, an interrupt that is not its cell's"
+                )
             }
             Self::NotTranslating { unit } => {
                 write!(f, "unit {unit}: translation is not on, so its devices reach all memory")

@@ -2,6 +2,7 @@
 //! Tables of legacy mode are read; where others are found, that is said.
 
 mod context_entry;
+mod interrupts;
 mod registers;
 mod root_entry;
 mod second_stage;
@@ -9,6 +10,7 @@ mod tables;
 mod walk;
 
 pub(crate) use context_entry::LiveTarget;
+pub(crate) use interrupts::LiveInterrupt;
 pub(crate) use registers::{LiveRegisters, Mode};
 pub(crate) use tables::{LiveTables, Seen};
 

@@ -59,9 +59,11 @@ pub unsafe trait Hal {
     /// but a unit would look elsewhere for a table that is above. Frames that do not are given back at once, and the call
     /// fails as if there were none, with [`NoFrame::TooHigh`](super::NoFrame::TooHigh).
     ///
-    /// `order` is 0, except for the queue of a unit: that is allocated by [`enable`](crate::Iommu::enable) alone, in two
-    /// pieces of one frame for every 256 of its slots ([`Options::queue_slots`](crate::iommu::Options)), so `order` is 7 at
-    /// most.
+    /// `order` is 0, except for the queue of a unit and its table of interrupts. The queue is allocated by
+    /// [`enable`](crate::Iommu::enable) alone, in two pieces of one frame for every 256 of its slots
+    /// ([`Options::queue_slots`](crate::iommu::Options)): `order` is 7 at most. The table is allocated by
+    /// [`prepare`](crate::Iommu::prepare) or `enable`, where interrupts are [remapped](crate::Iommu::remap_interrupts), as one frame for
+    /// every 256 [interrupts](crate::limits::Limits): `order` is 8 at most.
     ///
     /// Called by one CPU at a time for one front, under the configuration's lock; never in an NMI. An allocator that the
     /// hypervisor uses elsewhere needs a lock of its own, which must not be held during a call of the front.

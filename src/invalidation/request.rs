@@ -7,6 +7,7 @@ use heapless::Vec;
 use super::DeviceTlb;
 use crate::addr::{Iova, PAGE_BYTES, Requester};
 use crate::contract::{DomainId, Features};
+use crate::interrupt::SlotBlock;
 use crate::limits::List;
 use crate::paging::Change;
 
@@ -98,6 +99,8 @@ pub(crate) struct Flush<'s> {
     everything: bool,
     /// That, and all that the unit's devices have: whatever else was asked before is asked with it.
     repeats_failed: bool,
+    /// The smallest block that holds all entries of interrupts.
+    interrupts: Option<SlotBlock>,
     entries: Vec<StaleEntry, ENTRIES>,
     /// All translations.
     translations: bool,
@@ -117,6 +120,7 @@ impl<'s> Flush<'s> {
         Self {
             everything: false,
             repeats_failed: false,
+            interrupts: None,
             entries: Vec::new(),
             translations: false,
             domains: Vec::new(),
@@ -146,9 +150,20 @@ impl<'s> Flush<'s> {
 
     /// Forgets what was collected.
     pub(crate) fn clear(&mut self) {
-        let Self { everything, repeats_failed, entries, translations, domains, pages, targets, write_buffer, avoided } =
-            self;
+        let Self {
+            everything,
+            repeats_failed,
+            interrupts,
+            entries,
+            translations,
+            domains,
+            pages,
+            targets,
+            write_buffer,
+            avoided,
+        } = self;
         (*everything, *repeats_failed, *translations, *write_buffer, *avoided) = (false, false, false, false, 0);
+        *interrupts = None;
         entries.clear();
         domains.clear();
         pages.clear();
@@ -184,6 +199,14 @@ impl<'s> Flush<'s> {
     ) {
         self.entries(requesters, tag(domain), tag(domain));
         device_tlb.into_iter().for_each(|device| self.device_tlb(device));
+    }
+
+    /// After entries of interrupts changed, some of which were present, or none.
+    pub(crate) fn interrupts_set(&mut self, unit: &Features, block: SlotBlock, was_present: bool) {
+        if !was_present && !unit.caches_absent {
+            return self.not_present(unit);
+        }
+        self.interrupts = Some(self.interrupts.map_or(block, |others| others.hull(block)));
     }
 
     /// All that a device-TLB has.
@@ -297,7 +320,12 @@ impl Flush<'_> {
     /// True if there is something to invalidate in the unit itself: entries never come without their domain, nor all
     /// translations without the domains or pages that they stand for.
     fn is_for_unit(&self) -> bool {
-        self.everything || !self.domains.is_empty() || !self.pages.is_empty()
+        self.everything || self.interrupts.is_some() || !self.domains.is_empty() || !self.pages.is_empty()
+    }
+
+    /// The block of interrupts' entries; `Some(None)` for all of them, and `None` for none.
+    pub(crate) fn interrupts(&self) -> Option<Option<SlotBlock>> {
+        if self.everything { Some(None) } else { self.interrupts.map(Some) }
     }
 
     /// The device entries; `None` for all of them.

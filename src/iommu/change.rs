@@ -10,6 +10,7 @@ use super::transaction::{self, Committed};
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::{CellConfig, CellId};
 use crate::hal::Hal;
+use crate::interrupt::{Route, Source};
 
 impl<H: Hal> Iommu<'_, H> {
     /// Makes all edits take effect: as if one came after the other, but only what they amount to reaches the tables, so
@@ -39,6 +40,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// | unmap, protect | [`Misaligned`](Error::Misaligned), [`NotGranted`](Error::NotGranted), [`Full`](Error::Full), [`Map`](Error::Map) for no rights |
     /// | assign | [`NotEnabled`](Error::NotEnabled), [`NoSuchDevice`](Error::NoSuchDevice), [`Busy`](Error::Busy), [`Refused`](Error::Refused), [`Incompatible`](Error::Incompatible), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
     /// | release | [`NotAssigned`](Error::NotAssigned) |
+    /// | route, unroute | [`Route`](Error::Route), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
     /// | any | [`NoFrame`](Error::NoFrame) |
     ///
     /// If one of the cells is in another change that does not end in time, [`Error::InChange`], which names it: nothing changed.
@@ -174,6 +176,24 @@ impl<H: Hal> Iommu<'_, H> {
     /// As for [`commit`](Self::commit).
     pub fn release(&self, device: SourceId) -> Result<Committed, Error> {
         self.commit(&[Edit::Release(device)])
+    }
+
+    /// [`Edit::Route`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    pub fn route(&self, cell: CellId, source: Source, route: Route) -> Result<Committed, Error> {
+        self.commit(&[Edit::Route(cell, source, route)])
+    }
+
+    /// [`Edit::Unroute`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    pub fn unroute(&self, cell: CellId, source: Source) -> Result<Committed, Error> {
+        self.commit(&[Edit::Unroute(cell, source)])
     }
 
     /// [`Edit::Destroy`], alone.

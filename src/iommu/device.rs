@@ -54,11 +54,11 @@ impl<H: Hal> Iommu<'_, H> {
         &self,
         device: SourceId,
         unit: &Features,
-        requesters: &Requesters,
+        is_alone: bool,
         config: DeviceConfig,
     ) -> Result<Option<Ats>, Refusal> {
         if config.device_tlb {
-            self.ats_of(device, unit, requesters).map(Some).map_err(Refusal::NoDeviceTlb)
+            self.ats_of(device, unit, is_alone).map(Some).map_err(Refusal::NoDeviceTlb)
         } else if self.needs_device_tlb(device) {
             Err(Refusal::NeedsDeviceTlb)
         } else {
@@ -66,13 +66,8 @@ impl<H: Hal> Iommu<'_, H> {
         }
     }
 
-    /// The capability of a device that may have a device-TLB (R48).
-    pub(super) fn ats_of(
-        &self,
-        device: SourceId,
-        unit: &Features,
-        requesters: &Requesters,
-    ) -> Result<Ats, NoDeviceTlb> {
+    /// The capability of a device that may have a device-TLB (R48): one whose source-id [is its alone](Requesters::is_alone).
+    pub(super) fn ats_of(&self, device: SourceId, unit: &Features, is_alone: bool) -> Result<Ats, NoDeviceTlb> {
         if unit.device_tlbs.is_none() {
             return Err(NoDeviceTlb::Unit);
         }
@@ -80,7 +75,7 @@ impl<H: Hal> Iommu<'_, H> {
         if !ats.fits_pages(&self.hal) {
             return Err(NoDeviceTlb::PageSize);
         }
-        if !requesters.is_alone() {
+        if !is_alone {
             return Err(NoDeviceTlb::SourceId);
         }
         if !self.topology.ats_allowed(&self.hal, device) {

@@ -2,6 +2,7 @@
 
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
+use crate::interrupt::{Route, Source};
 
 /// How a device is given to a cell.
 ///
@@ -18,6 +19,9 @@ pub struct DeviceConfig {
     /// It is trusted then: what it sends with a translated address is checked for who sent it, but not for where it goes.
     /// Take only devices whose makers can be trusted with all memory.
     pub device_tlb: bool,
+    /// How many different interrupts it may send, by MSI or MSI-X: rounded up to a power of two. Each can be [routed](Edit::Route),
+    /// and what is not is blocked. None by default: where interrupts are remapped, the device sends none then.
+    pub messages: u16,
 }
 
 /// One edit of a [change](crate::Iommu::commit).
@@ -43,20 +47,32 @@ pub enum Edit {
     /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several, but is made of whole
     /// 4 KiB pages, and all of it has to be granted.
     Protect(CellId, IovaRange, Rights),
-    /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else. Its interrupts are
-    /// not remapped, so the cell has to [allow that](crate::CellConfig::allow_unsafe_interrupts). What else may stand in its
-    /// way, [`Iommu::device_info`](crate::Iommu::device_info) says before.
+    /// Gives a device to a cell: it reaches the cell's memory, with the cell's rights, and nothing else. Its interrupts have to be
+    /// [remapped](crate::Iommu::remap_interrupts), or the cell has to [allow that they are
+    /// not](crate::CellConfig::allow_unsafe_interrupts). What else may stand in its way,
+    /// [`Iommu::device_info`](crate::Iommu::device_info) says before.
     ///
     /// Its bus mastering stays as it is, which is off if it was another cell's before: whoever drives it in its new cell
     /// knows best when it may begin, and switches it on.
     Assign(SourceId, CellId, DeviceConfig),
-    /// Takes a device away from its cell. It is blocked, unless the change gives it to another.
+    /// Takes a device away from its cell, and its routes with it. It is blocked, unless the change gives it to another.
     ///
     /// Its ATS is switched off, its entry blocked and flushed, its bus mastering switched off, unless it is a bridge, and what
     /// it has under way awaited; then it is reset, as its cell's [`ResetPolicy`](crate::ResetPolicy) says, which takes 100 ms.
     /// All in this order, and before any other cell has it.
     Release(SourceId),
-    /// Takes a cell's devices and memory away and forgets it. Its devices are blocked, unless the change gives them to
+    /// Has an interrupt go there: one of a device that the cell has, with so many [messages](DeviceConfig::messages); or that of a
+    /// pin or a timer, which is the cell's from then on until it is [unrouted](Self::Unroute). The cell has to have the
+    /// [CPUs and the vector](crate::CellConfig::interrupts).
+    ///
+    /// An interrupt that is routed already goes to the old place or the new one meanwhile, and none is lost. What is to be
+    /// programmed into the source, [`Iommu::message`](crate::Iommu::message) and [`Iommu::redirection`](crate::Iommu::redirection) say
+    /// afterwards; for all but pins it stays the same. For a pin, the vector and the trigger mode are in it: mask it before, and
+    /// program it afterwards.
+    Route(CellId, Source, Route),
+    /// Blocks an interrupt that the cell has routed. Mask its source before: what it sends is lost, and reported as a fault.
+    Unroute(CellId, Source),
+    /// Takes a cell's devices, memory and interrupts away and forgets it. Its devices are blocked, unless the change gives them to
     /// another cell. Edits that come after this one cannot name the cell.
     Destroy(CellId),
 }
@@ -68,6 +84,7 @@ impl Edit {
             Self::Map(cell, _) | Self::MapShared(cell, _) => Some(cell),
             Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
             Self::Assign(_, cell, _) | Self::Destroy(cell) => Some(cell),
+            Self::Route(cell, ..) | Self::Unroute(cell, _) => Some(cell),
             Self::Release(_) => None,
         }
     }
@@ -76,7 +93,7 @@ impl Edit {
     pub(super) fn memory_of(&self) -> Option<CellId> {
         match *self {
             Self::Map(..) | Self::MapShared(..) | Self::Unmap(..) | Self::Protect(..) => self.cell(),
-            Self::Assign(..) | Self::Release(_) | Self::Destroy(_) => None,
+            Self::Assign(..) | Self::Release(_) | Self::Destroy(_) | Self::Route(..) | Self::Unroute(..) => None,
         }
     }
 

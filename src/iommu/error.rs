@@ -3,6 +3,7 @@
 mod owner;
 mod refusal;
 mod unblocked;
+mod unroutable;
 
 use core::fmt;
 
@@ -11,6 +12,7 @@ use crate::cell::{CellId, RegionError};
 use crate::error::UnitError;
 use crate::firmware;
 use crate::hal::{NoFrame, RegisterWindow};
+use crate::interrupt::Source;
 use crate::limits::Full;
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
@@ -18,6 +20,7 @@ use crate::topology::BridgeWindow;
 pub use owner::Owner;
 pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
 pub use unblocked::Unblocked;
+pub use unroutable::{NotRemapped, Unroutable};
 
 /// Why a call of the front failed. The translation is as it was before, unless it is an [`Error::Unit`],
 /// [`Error::NotIdle`] or [`Error::NotReset`], whose call says what is left. [`Iommu::commit_reporting`] names it, and the front
@@ -131,6 +134,15 @@ pub enum Error {
     NotGranted(Iova),
     /// No interrupt has this vector: those below 16 are of the CPU's exceptions.
     Vector(u8),
+    /// An interrupt is not routed.
+    Route {
+        /// What sends it.
+        source: Source,
+        /// Why.
+        reason: Unroutable,
+    },
+    /// Interrupts are not remapped on this machine.
+    NotRemapped(NotRemapped),
 }
 
 impl fmt::Display for Error {
@@ -172,6 +184,8 @@ impl fmt::Display for Error {
             Self::Window(window) => write!(f, "a device of the cell cannot reach memory in {window}"),
             Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),
             Self::Vector(vector) => write!(f, "{vector} is the vector of an exception, and no interrupt's"),
+            Self::Route { source, reason } => write!(f, "{source} is not routed: {reason}"),
+            Self::NotRemapped(reason) => write!(f, "interrupts are not remapped: {reason}"),
         }
     }
 }

@@ -112,7 +112,15 @@ impl<'s, H: Hal> Iommu<'s, H> {
         let Options { timeout_ns, device_timeout_ns, queue_slots, max_leaf_level, .. } = self.options;
         let host_bits = self.topology.host_address_width();
         let device_tlbs = self.limits.device_tlbs;
-        let config = UnitConfig { host_bits, timeout_ns, device_timeout_ns, queue_slots, max_leaf_level, device_tlbs };
+        let config = UnitConfig {
+            host_bits,
+            timeout_ns,
+            device_timeout_ns,
+            queue_slots,
+            max_leaf_level,
+            device_tlbs,
+            interrupts: None,
+        };
         let graphics = self.topology.unit_of(&self.hal, GRAPHICS);
         for (info, index) in self.topology.units().iter().zip(UnitIndex::all()) {
             let for_graphics = graphics == Some(index) && !info.include_all;

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::lock::Mutex;
-use super::state::{Assignment, Cells, Config, Flushes, Root, Windows, Withheld, WithheldRange};
+use super::state::{
+    Assignment, Cells, Config, Flushes, Interrupts, Line, Root, RoutedSlot, Windows, Withheld, WithheldRange,
+};
 use super::transaction::{UnitWork, Work};
 use crate::cell::{Cell, Part, Regions, SLACK};
 use crate::domain::Domain;
@@ -34,6 +36,11 @@ impl<'s> Config<'s> {
         self.withheld = Withheld::new(carver.list(withheld(limits))?);
         self.devices = carver.list(limits.devices)?;
         self.windows = Windows::new(carver.list(limits.windows)?);
+        self.interrupts = Interrupts::new(
+            carver.list(limits.interrupts / 64)?,
+            carver.list(limits.interrupts)?,
+            carver.list(limits.lines)?,
+        );
         self.flushes = Flushes::new(carver.each(units, |carver| carver.list(limits.device_tlbs).map(Flush::new))?);
         self.scratch = Scratch::cut(carver, limits.device_tlbs)?;
         Ok(())
@@ -64,6 +71,9 @@ impl Limits {
             words_of::<WithheldRange>(withheld(self)),
             words_of::<Assignment>(self.devices),
             words_of::<BridgeWindow>(self.windows),
+            self.interrupts / 64,
+            words_of::<RoutedSlot>(self.interrupts),
+            words_of::<Line>(self.lines),
             words_of::<Mutex<Work<'_>>>(self.changes),
             self.changes.saturating_mul(words_of::<UnitWork>(self.units)),
         ])

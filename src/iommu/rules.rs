@@ -3,6 +3,7 @@
 
 pub(super) mod admission;
 pub(super) mod groups;
+pub(super) mod interrupts;
 pub(super) mod outputs;
 pub(super) mod overlap;
 pub(super) mod reserved_owners;

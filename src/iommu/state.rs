@@ -5,6 +5,8 @@
 mod assignment;
 mod cells;
 mod flushes;
+mod held;
+mod interrupts;
 mod root;
 mod root_memory;
 mod root_part;
@@ -15,6 +17,8 @@ mod withholding;
 pub(super) use assignment::{Assignment, Stay};
 pub(super) use cells::{CellSet, Cells};
 pub(super) use flushes::Flushes;
+pub(super) use held::Held;
+pub(super) use interrupts::{Interrupts, Line, RoutedSlot, forger, holders, of as slots_of};
 pub(super) use root::Root;
 pub(super) use windows::Windows;
 pub(super) use withheld::{Withheld, WithheldRange};
@@ -44,6 +48,7 @@ pub(super) struct Config<'s> {
     pub(super) withheld: Withheld<'s>,
     pub(super) devices: List<'s, Assignment>,
     pub(super) windows: Windows<'s>,
+    pub(super) interrupts: Interrupts<'s>,
     pub(super) flushes: Flushes<'s>,
     /// Where a unit makes its commands of that.
     pub(super) scratch: Scratch<'s>,
@@ -62,6 +67,7 @@ impl<'s> Config<'s> {
             withheld: Withheld::without_room(),
             devices: List::without_room(),
             windows: Windows::without_room(),
+            interrupts: Interrupts::without_room(),
             flushes: Flushes::without_room(),
             scratch: Scratch::without_room(),
         }
@@ -88,6 +94,22 @@ impl<'s> Config<'s> {
     /// The list in which edits of a cell's memory are made.
     pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions<'s>, Error> {
         if self.root.is(cell) { Ok(&mut self.root.staged) } else { Ok(&mut self.cells.get_mut(cell)?.staged) }
+    }
+
+    /// True if one of some cells has a device or a line behind a unit.
+    pub(super) fn is_behind(&self, unit: UnitIndex, scope: CellSet) -> bool {
+        let mut lines = self.interrupts.lines.iter();
+        behind(&self.devices, unit).any(|device| scope.has(device.cell))
+            || lines.any(|line| line.unit == unit && scope.has(line.cell))
+    }
+
+    /// Takes devices out of the list, and gives back their slots, whose entries no unit knows.
+    #[inline(never)]
+    pub(super) fn remove_devices(&mut self, is_removed: impl Fn(&Assignment) -> bool) {
+        let Self { devices, interrupts, .. } = self;
+        let removed = devices.iter().filter(|device| is_removed(device));
+        removed.filter_map(|device| device.interrupts).for_each(|held| interrupts.give_back(held.block));
+        devices.retain(|device| !is_removed(device));
     }
 
     /// The domain that a device uses.

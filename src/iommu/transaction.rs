@@ -10,6 +10,7 @@ mod provide;
 mod retire;
 mod revoke;
 mod roll_back;
+mod routes;
 mod settle;
 mod turn;
 mod work;

@@ -17,10 +17,22 @@ pub struct Requesters {
     ids: Vec<SourceId, MAX_REQUESTERS>,
     /// First and last requester-id of other functions whose requests carry one of these ids.
     shared: Vec<(u16, u16), MAX_REQUESTERS>,
+    /// The bridge nearest to the unit that puts other source-ids in place of a function's own.
+    renamed: Option<Renamed>,
+}
+
+/// What a bridge makes of the source-ids behind it, when it passes writes on: interrupts are such writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renamed {
+    /// All have the bridge's own (VT-d 5.10, section 3.12.2).
+    As(SourceId),
+    /// All are of these buses, the secondary one and those behind it: that of the requester, or (secondary bus, 0.0) (section
+    /// 3.12.1).
+    OfBuses(u8, u8),
 }
 
 impl Requesters {
-    pub(crate) const NONE: Self = Self { ids: Vec::new(), shared: Vec::new() };
+    pub(crate) const NONE: Self = Self { ids: Vec::new(), shared: Vec::new(), renamed: None };
 
     /// Adds what configuration space shows of a function.
     #[inline(never)]
@@ -46,10 +58,12 @@ impl Requesters {
             if is_conventional {
                 // Section 3.12.2: the bridge puts its own id.
                 self.add(bridge.function)?;
+                self.renamed = Some(Renamed::As(bridge.function));
             }
             if is_to_pci {
                 // Section 3.12.1: the bridge may put (secondary bus, 0.0) in place of the requester.
                 self.add(SourceId::from_requester(source.segment(), u16::from(bridge.secondary) << 8))?;
+                self.renamed = Some(Renamed::OfBuses(bridge.secondary, bridge.subordinate));
             }
             if is_conventional || is_to_pci {
                 self.add_shared(buses(bridge))?;
@@ -61,6 +75,11 @@ impl Requesters {
     /// The source-ids: the function's own first, none twice.
     pub fn ids(&self) -> &[SourceId] {
         &self.ids
+    }
+
+    /// What a bridge makes of the source-ids, if one does.
+    pub(crate) fn renamed(&self) -> Option<Renamed> {
+        self.renamed
     }
 
     /// True if no other function's requests can carry the function's own source-id, and its own carry no other.

@@ -8,13 +8,14 @@ use tock_registers::interfaces::{Readable, Writeable};
 use super::command::Command;
 use super::counters::Counters;
 use super::faults::event;
+use super::interrupts::InterruptTable;
 use super::invalidation::queue::Queue;
 use super::invalidation::register_based;
 use super::protected;
 use super::registers::{FSTS, GSTS, RTADDR, Status};
 use super::tables::Tables;
 use super::unit::{Invalidator, VtdUnit};
-use crate::contract::{Found, MainMemory};
+use crate::contract::{Found, InterruptConfig, MainMemory};
 use crate::error::UnitError;
 use crate::fault::FaultLog;
 use crate::hal::Hal;
@@ -46,7 +47,8 @@ impl VtdUnit {
             return Err(UnitError::Failed { unit: self.window });
         }
         self.forgive_lack_of_frames()?;
-        let result = self.check_usable().and_then(|()| self.root_table(hal).map(drop));
+        let result = self.check_usable().and_then(|()| self.make_interrupt_table(hal));
+        let result = result.and_then(|()| self.root_table(hal).map(drop));
         self.guard(result)
     }
 
@@ -162,6 +164,8 @@ impl VtdUnit {
     }
 
     fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        self.make_interrupt_table(hal)?;
+        self.start_remapping(hal)?;
         let registers = self.registers(hal);
         let translates = || registers.status().map(|status| status.is_set(GSTS::TES));
         // Devices that have entries in its tables wait for them no longer than they have to. Only wide descriptors are valid in
@@ -196,6 +200,38 @@ impl VtdUnit {
             event::set(&registers, &self.capabilities, wanted)?;
         }
         if protected::is_on(&registers) { protected::switch(&registers, false, self.config.timeout_ns) } else { Ok(()) }
+    }
+
+    /// Makes its table of interrupts, if it is to have one.
+    fn make_interrupt_table(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(InterruptConfig { order, extended }) = self.config.interrupts.filter(|_| self.interrupts.is_none())
+        else {
+            return Ok(());
+        };
+        let table = InterruptTable::new(hal, order, extended, self.config.host_bits, self.capabilities.coherent);
+        self.interrupts = Some(table.map_err(UnitError::no_frame(self.window))?);
+        Ok(())
+    }
+
+    /// Has the unit remap interrupts by its table, if it has one, and let none through in compatibility format (R52, R53).
+    fn start_remapping(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(table) = &self.interrupts else { return Ok(()) };
+        let pointer = table.pointer();
+        if self.capabilities.write_buffer_flush {
+            self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
+        }
+        self.registers(hal).irta().set(pointer);
+        self.interrupts_set = pointer;
+        self.command(hal, Command::SET_INTERRUPT_TABLE)?;
+        if !self.capabilities.interrupt_pointer_invalidates {
+            self.invalidate_everything(hal)?;
+        }
+        if self.registers(hal).status()?.is_set(GSTS::CFIS) {
+            self.command(hal, Command::COMPATIBILITY_OFF)?;
+        }
+        self.command(hal, Command::INTERRUPTS_ON)?;
+        self.remapping = true;
+        Ok(())
     }
 
     /// Where the driver's root table is, which is made if there is none.
@@ -255,6 +291,11 @@ impl VtdUnit {
             self.command(hal, Command::TRANSLATION_OFF)?;
             (self.blocking, self.on) = (false, false);
         }
+        if was_started && status.is_set(GSTS::IRES) {
+            // Before its queue (R61).
+            self.command(hal, Command::INTERRUPTS_OFF)?;
+        }
+        self.remapping = false;
         if let Some(queue) = self.queue().filter(|_| status.is_set(GSTS::QIES)) {
             if self.queue_on {
                 // R14: the last that was done is a wait.
@@ -274,6 +315,10 @@ impl VtdUnit {
         if let Some(tables) = self.tables.take() {
             // SAFETY: the unit shows that it does not translate, or never learned of them.
             unsafe { tables.free(hal) };
+        }
+        if let Some(table) = self.interrupts.take() {
+            // SAFETY: the unit shows that it does not remap interrupts, or never learned of the table.
+            unsafe { table.into_frames().free(hal) };
         }
         *self.repeated.get_mut() = *self.failed_flushes.get_mut();
         Ok(())

@@ -64,6 +64,12 @@ pub struct Capabilities {
     pub interrupt_remapping: bool,
     /// Interrupts can go to CPUs with ids above 255 (EIM).
     pub extended_interrupts: bool,
+    /// They are remapped in that mode only (EIMER).
+    pub extended_interrupts_only: bool,
+    /// One invalidation of interrupts' entries is of 2^n at most, where this is n (MHMV).
+    pub interrupt_block_order: u8,
+    /// Setting the pointer to the table of interrupts invalidates by itself (ESIRTPS).
+    pub interrupt_pointer_invalidates: bool,
     /// DMA can be made to snoop, whatever the device asks for (SC).
     pub snoop_control: bool,
     /// Byte offset of the registers that invalidate the IOTLB.
@@ -100,6 +106,9 @@ impl Capabilities {
         page_requests: false,
         interrupt_remapping: false,
         extended_interrupts: false,
+        extended_interrupts_only: false,
+        interrupt_block_order: 0,
+        interrupt_pointer_invalidates: false,
         snoop_control: false,
         iotlb_offset: 0,
         abort_mode: false,
@@ -156,6 +165,9 @@ impl Capabilities {
             page_requests: ecap.is_set(ECAP::PRS),
             interrupt_remapping: ecap.is_set(ECAP::IR),
             extended_interrupts: ecap.is_set(ECAP::EIM),
+            extended_interrupts_only: ecap.is_set(ECAP::EIMER),
+            interrupt_block_order: ecap.read(ECAP::MHMV) as u8,
+            interrupt_pointer_invalidates: cap.is_set(CAP::ESIRTPS),
             snoop_control: ecap.is_set(ECAP::SC),
             iotlb_offset: ecap.read(ECAP::IRO) as u32 * 16,
             abort_mode: ecap.is_set(ECAP::ADMS),
@@ -190,7 +202,8 @@ impl Capabilities {
     /// The same, as far as it matters to those who do not know who made the unit.
     pub(super) fn features(&self, host_bits: u8) -> Features {
         let device_tlbs = DeviceTlbFeatures { throttled: self.device_tlb_throttling };
-        let interrupts = InterruptFeatures { extended: self.extended_interrupts };
+        let interrupts =
+            InterruptFeatures { extended: self.extended_interrupts, extended_only: self.extended_interrupts_only };
         Features {
             geometry: self.geometry(host_bits),
             format: TableFormat::SecondStage,
@@ -201,7 +214,8 @@ impl Capabilities {
             write_buffer: self.write_buffer_flush,
             // Without a queue, nothing could be invalidated there.
             device_tlbs: (self.device_tlb && self.queued_invalidation).then_some(device_tlbs),
-            interrupts: self.interrupt_remapping.then_some(interrupts),
+            // As for device-TLBs (R61).
+            interrupts: (self.interrupt_remapping && self.queued_invalidation).then_some(interrupts),
         }
     }
 
@@ -285,6 +299,9 @@ pub(super) mod tests {
         page_requests: false,
         interrupt_remapping: true,
         extended_interrupts: false,
+        extended_interrupts_only: false,
+        interrupt_block_order: 15,
+        interrupt_pointer_invalidates: false,
         snoop_control: false,
         iotlb_offset: 0xf0,
         abort_mode: false,
@@ -316,6 +333,12 @@ pub(super) mod tests {
                 && all.snoop_control
                 && all.extended_interrupts
         );
+        let of_interrupts = |cap, ecap| {
+            let unit = read(0x10, CAP | cap, ECAP & !(0xf << 20) | ecap).unwrap();
+            (unit.interrupt_pointer_invalidates, unit.extended_interrupts_only, unit.interrupt_block_order)
+        };
+        assert_eq!(of_interrupts(1 << 62, 0), (true, false, 0));
+        assert_eq!(of_interrupts(0, 1 << 61 | 9 << 20), (false, true, 9));
     }
 
     #[test]

@@ -49,7 +49,22 @@ impl VtdUnit {
         if self.queue_on && !status.is_set(GSTS::QIES) {
             return Err(registers.was_reset("GSTS_REG", "QIES"));
         }
+        if self.remapping {
+            self.check_remapping(hal, status)?;
+        }
         if self.blocking { self.check_shown(hal, status) } else { Ok(()) }
+    }
+
+    /// Fails if interrupts are not remapped by the driver's table, by what GSTS_REG has just shown (R53).
+    fn check_remapping(&self, hal: &impl Hal, status: Status) -> Result<(), UnitError> {
+        let registers = self.registers(hal);
+        match () {
+            () if !status.is_set(GSTS::IRES) => Err(registers.was_reset("GSTS_REG", "IRES")),
+            () if !status.is_set(GSTS::IRTPS) => Err(registers.was_reset("GSTS_REG", "IRTPS")),
+            () if status.is_set(GSTS::CFIS) => Err(registers.was_reset("GSTS_REG", "CFIS")),
+            () if registers.irta().get() == self.interrupts_set => Ok(()),
+            () => registers.status().and_then(|_| Err(registers.was_reset("IRTA_REG", "IRTA"))),
+        }
     }
 
     /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
@@ -57,6 +72,7 @@ impl VtdUnit {
         if matches!(self.check_registers(hal), Err(UnitError::Reset { .. })) {
             self.blocking = self.blocking && self.check_translating(hal).is_ok();
             (self.on, self.queue_on, self.met) = (false, false, self.blocking);
+            self.remapping = false;
             // What it did not do since it failed: its own caches are empty now, and device-TLBs are not.
             if self.failure.get_mut().is_some() {
                 self.failed_flushes.fetch_add(1, Ordering::AcqRel);
@@ -70,8 +86,10 @@ impl VtdUnit {
     pub(super) fn uses_nothing(&self, hal: &impl Hal) -> Result<bool, UnitError> {
         let registers = self.registers(hal);
         let status = registers.status()?;
-        let is_on = status.is_set(GSTS::TES) || status.is_set(GSTS::QIES);
-        Ok(!is_on && (self.root_set == 0 || registers.rtaddr().get() != self.root_set))
+        let is_on =
+            [GSTS::TES::SET, GSTS::QIES::SET, GSTS::IRES::SET].into_iter().any(|bit| status.any_matching_bits_set(bit));
+        let knows_interrupts = self.interrupts_set != 0 && registers.irta().get() == self.interrupts_set;
+        Ok(!is_on && !knows_interrupts && (self.root_set == 0 || registers.rtaddr().get() != self.root_set))
     }
 
     pub(super) fn forgive(&mut self) {

@@ -11,6 +11,7 @@ use super::sync;
 mod tests;
 
 use crate::addr::{Iova, Requester};
+use crate::interrupt::SlotBlock;
 use crate::invalidation::DeviceTlb;
 
 /// What a unit can invalidate.
@@ -42,6 +43,10 @@ pub(super) enum Invalidation {
         /// Keep the paging-structure caches.
         leaves_only: bool,
     },
+    /// All of the interrupt-entry-cache.
+    InterruptsGlobal,
+    /// What it has of a block of entries.
+    Interrupts(SlotBlock),
     /// All that a device-TLB has.
     DeviceTlb(DeviceTlb),
     /// What it has for a block of pages.

@@ -39,13 +39,14 @@ mod fields {
             CM OFFSET(7) NUMBITS(1), SAGAW OFFSET(8) NUMBITS(5), MGAW OFFSET(16) NUMBITS(6), FRO OFFSET(24) NUMBITS(10),
             SSLPS OFFSET(34) NUMBITS(4), PSI OFFSET(39) NUMBITS(1), NFR OFFSET(40) NUMBITS(8),
             MAMV OFFSET(48) NUMBITS(6), DWD OFFSET(54) NUMBITS(1), DRD OFFSET(55) NUMBITS(1),
-            ESRTPS OFFSET(63) NUMBITS(1)
+            ESIRTPS OFFSET(62) NUMBITS(1), ESRTPS OFFSET(63) NUMBITS(1)
         ],
         /// Extended capabilities (S 11.4.3).
         pub(crate) ECAP [
             C OFFSET(0) NUMBITS(1), QI OFFSET(1) NUMBITS(1), DT OFFSET(2) NUMBITS(1), IR OFFSET(3) NUMBITS(1),
             EIM OFFSET(4) NUMBITS(1), PT OFFSET(6) NUMBITS(1), SC OFFSET(7) NUMBITS(1), IRO OFFSET(8) NUMBITS(10),
-            PRS OFFSET(29) NUMBITS(1), DIT OFFSET(41) NUMBITS(1), ADMS OFFSET(52) NUMBITS(1)
+            MHMV OFFSET(20) NUMBITS(4), PRS OFFSET(29) NUMBITS(1), DIT OFFSET(41) NUMBITS(1), ADMS OFFSET(52) NUMBITS(1),
+            EIMER OFFSET(61) NUMBITS(1)
         ],
         /// Context command (S 11.4.6.1).
         pub(crate) CCMD [ CAIG OFFSET(59) NUMBITS(2), ICC OFFSET(63) NUMBITS(1) ],
@@ -265,6 +266,11 @@ impl<'h, H: Hal> Registers<'h, H> {
 
     pub(super) fn iqercd(&self) -> Register<'h, H, u64, IQERCD::Register> {
         self.at(0xb0)
+    }
+
+    /// Interrupt-remapping table address (S 11.4.10).
+    pub(super) fn irta(&self) -> Register<'h, H, u64, ()> {
+        self.at(0xb8)
     }
 
     /// Invalidate address, at the offset that the capabilities give (S 11.4.6.4).

@@ -2,9 +2,10 @@ use heapless::Vec;
 
 use super::command::Command;
 use super::counters::Counters;
+use super::interrupts::{self, InterruptTable};
 use super::invalidation::Invalidation;
 use super::invalidation::descriptor::Encoder;
-use super::invalidation::list::{CommandList, EVERYTHING};
+use super::invalidation::list::{CommandList, everything};
 use super::invalidation::queue::{Queue, Ticket};
 use super::invalidation::register_based;
 use super::registers::Registers;
@@ -12,10 +13,10 @@ use super::sync::{AtomicBool, AtomicU64, MutexGuard, Ordering, UnitMutex};
 use super::tables::Tables;
 use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};
-use crate::contract::{DomainId, Features, Found, Translation, UnitConfig, UnitCounts};
+use crate::contract::{DomainId, Features, Found, InterruptConfig, Translation, UnitConfig, UnitCounts};
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
-use crate::interrupt::Destination;
+use crate::interrupt::{Destination, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 
 /// What is left of a flush that was begun.
@@ -65,6 +66,12 @@ pub(crate) struct VtdUnit {
     pub(super) queue_on: bool,
     /// What RTADDR_REG was set to last.
     pub(super) root_set: u64,
+    /// As long as the tables, if the unit is to remap interrupts.
+    pub(super) interrupts: Option<InterruptTable>,
+    /// What IRTA_REG was set to last.
+    pub(super) interrupts_set: u64,
+    /// Remapping of interrupts was confirmed to be on, by the driver's table. Whether it still is, only registers say.
+    pub(super) remapping: bool,
     /// Translation was confirmed to be on, with nothing that the driver did not grant. Whether it still is, only registers
     /// say.
     pub(super) blocking: bool,
@@ -123,6 +130,9 @@ impl VtdUnit {
             event: UnitMutex::new(None),
             queue_on: false,
             root_set: 0,
+            interrupts: None,
+            interrupts_set: 0,
+            remapping: false,
             invalidator: None,
             tables: None,
             blocking: false,
@@ -288,16 +298,16 @@ impl VtdUnit {
 
     /// Has the unit invalidate all that it has cached, and waits for it.
     pub(super) fn invalidate_everything(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        let registers = self.registers(hal);
+        let (registers, all) = (self.registers(hal), everything(self.remaps_interrupts()));
         let result = match &self.invalidator {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
-                let batch = Encoder::of(&self.capabilities).encode_all(&EVERYTHING);
+                let batch = Encoder::of(&self.capabilities).encode_all(all);
                 let ticket = queue.begin(&registers, batch, core::iter::empty(), self.config.timeout_ns);
                 ticket.and_then(|ticket| queue.wait(&registers, ticket, self.config.timeout_ns))
             }
             Some(Invalidator::Registers) => {
-                let all = EVERYTHING.into_iter();
+                let all = all.iter().copied();
                 register_based::run(&registers, &self.capabilities, all, self.config.timeout_ns)
             }
         };
@@ -378,6 +388,39 @@ impl VtdUnit {
         Ok(())
     }
 
+    /// Has the unit remap interrupts from when it gets its tables on.
+    pub(crate) fn set_interrupt_config(&mut self, config: InterruptConfig) {
+        self.config.interrupts = Some(config);
+    }
+
+    /// True if the unit has a table of interrupts.
+    pub(crate) fn remaps_interrupts(&self) -> bool {
+        self.interrupts.is_some()
+    }
+
+    /// What IRTA_REG has for its table of interrupts, if it has one.
+    pub(crate) fn interrupt_table(&self) -> Option<u64> {
+        self.interrupts.as_ref().map(InterruptTable::pointer)
+    }
+
+    /// Has what `senders` send by this entry of its table go there, or blocks it: once `flush` is done, and the old way or the new
+    /// one until then.
+    pub(crate) fn set_interrupt(&self, hal: &impl Hal, slot: u16, to: Option<(Route, Senders)>, flush: &mut Flush<'_>) {
+        if let Some(table) = &self.interrupts {
+            table.set(hal, &self.features, slot, to, flush);
+        }
+    }
+
+    /// What a device sends whose messages have a block of entries that begins there.
+    pub(crate) fn message(first: u16) -> Message {
+        interrupts::message(first)
+    }
+
+    /// What a pin of an IOAPIC is programmed with that has this entry.
+    pub(crate) fn redirection(slot: u16, route: Route) -> u64 {
+        interrupts::redirection(slot, route)
+    }
+
     /// Where its root table is, if it has one.
     pub(crate) fn root(&self) -> Option<PhysAddr> {
         self.tables.as_ref().map(Tables::root)
@@ -399,7 +442,9 @@ impl VtdUnit {
             flushes_avoided: self.counters.flushes_avoided(),
             longest_wait_ns: self.counters.longest_wait_ns(),
             other_faults: self.counters.other_faults(),
-            frames: self.tables.as_ref().map_or(0, Tables::frames) + self.queue().map_or(0, Queue::frames),
+            frames: self.tables.as_ref().map_or(0, Tables::frames)
+                + self.interrupts.as_ref().map_or(0, InterruptTable::frames)
+                + self.queue().map_or(0, Queue::frames),
         }
     }
 }

@@ -15,7 +15,7 @@ use cofferdam_support::tables::of_machine;
 use crate::audit::{INPUT, RW, assert_nothing_differs, audit, reach};
 use crate::random_changes::{edits_that_keep_cells, table_of_two_units, two_units};
 
-const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true, messages: 0 };
 
 /// One device-TLB leaves and comes back without, another comes: in one batch both may be asked.
 #[test]
@@ -77,6 +77,8 @@ const TIGHT: Limits = Limits {
     devices: 2,
     device_tlbs: 1,
     windows: 1,
+    interrupts: 64,
+    lines: 1,
     changes: 1,
 };
 
@@ -161,6 +163,8 @@ fn words_are_enough_for_any_capacities() {
             devices: up_to(300),
             device_tlbs: up_to(48),
             windows: up_to(64),
+            interrupts: [0, 64, 1024, 0x1_0000][up_to(3)],
+            lines: up_to(70),
             changes: 1 + up_to(20),
         };
         let memory = vec![MaybeUninit::uninit(); limits.words()].leak();

@@ -15,7 +15,7 @@ pub(crate) const RW: Rights = Rights::all();
 pub(crate) const INPUT: u64 = 0x4000_0000;
 pub(crate) const MEMORY: u64 = 0x6000_0000;
 pub(crate) const OTHER: u64 = 0x7000_0000;
-pub(crate) const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+pub(crate) const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true, messages: 0 };
 /// Where the model has the ATS registers.
 const ATS: u16 = 0x144;
 

@@ -14,7 +14,7 @@ use crate::audit::{INPUT, RW, audit};
 const MEMORY: u64 = 0x6000_0000;
 const CARD: SourceId = SourceId::new(0, 0, 3, 0).unwrap();
 const DISK: SourceId = SourceId::new(0, 0, 4, 0).unwrap();
-const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+const DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true, messages: 0 };
 
 /// A machine whose card may have a device-TLB.
 fn machine_with_card() -> Machine {
@@ -132,7 +132,7 @@ fn a_device_tlb_of_a_forgotten_unit_is_emptied() {
         iommu.enable().unwrap();
         let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(other, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
-        iommu.assign_with(CARD, other, DeviceConfig { device_tlb }).unwrap();
+        iommu.assign_with(CARD, other, DeviceConfig { device_tlb, messages: 0 }).unwrap();
         assert!(!ats_write(&machine, CARD, INPUT, 2), "{device_tlb}");
         machine.abandon();
     }

@@ -171,7 +171,7 @@ fn requested_device_tlbs_count_and_quarantined_ones_stay_off() {
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * PAGE, RW), function(0, 3));
     let source = function(0, 4);
     machine.add_ats(source, 32);
-    iommu.assign_with(source, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(source, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
     assert_nothing_differs(&iommu, "a device-TLB");
     assert_eq!(iommu.audit(|_| ()).unwrap().device_tlbs, 1);
     let entry = context(&machine, 4);

@@ -459,7 +459,7 @@ fn frames_for_context_tables_are_given_back_by_a_failed_change() {
     for attempt in 0..3 {
         let silent = function(0, attempt);
         machine.add_ats(silent, 32);
-        iommu.assign_with(silent, cell, DeviceConfig { device_tlb: true }).unwrap();
+        iommu.assign_with(silent, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
         iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
         assert!(ats_write(&machine, silent, INPUT, 1));
         machine.set_device_tlb(silent, Answer::Never, 32);

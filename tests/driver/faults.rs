@@ -297,7 +297,7 @@ fn an_answer_without_a_question_holds_back_no_fault_event() {
     machine.add_ats(device, 32);
     machine.set_device_tlb(device, Answer::Twice, 32);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
     iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
     for round in 1..=3 {
         iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
@@ -348,7 +348,7 @@ fn a_unit_out_of_service_still_sends_fault_events() {
         machine.add_ats(device, 32);
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(cell, region(0, 0x6000_0000, 4 * PAGE, Rights::all())).unwrap();
-        iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+        iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
         machine.set_device_tlb(device, Answer::Never, 32);
         assert!(matches!(iommu.unmap(cell, range(0, PAGE)), Err(Error::Unit(UnitError::Timeout { .. }))));
         if dies {

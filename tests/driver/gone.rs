@@ -86,7 +86,7 @@ fn a_unit_that_is_gone_at_run_time_is_not_waited_for() {
             machine.add_ats(device, 32);
             let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
             iommu.map(cell, region(0, MEMORY, 4 * PAGE, Rights::all())).unwrap();
-            iommu.assign_with(device, cell, DeviceConfig { device_tlb }).unwrap();
+            iommu.assign_with(device, cell, DeviceConfig { device_tlb, messages: 0 }).unwrap();
             machine.break_unit(0, Defect::AllOnes);
             let unit = machine.windows()[0];
             let (error, before) =

@@ -278,7 +278,7 @@ fn a_device_tlb_comes_after_enable() {
     let mut iommu = front(&machine, &table_with_ats(&machine), Options::default()).unwrap();
     iommu.prepare().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    let with_tlb = DeviceConfig { device_tlb: true };
+    let with_tlb = DeviceConfig { device_tlb: true, messages: 0 };
     assert_eq!(iommu.assign_with(device, cell, with_tlb), Err(Error::NotEnabled));
     iommu.enable().unwrap();
     iommu.assign_with(device, cell, with_tlb).unwrap();

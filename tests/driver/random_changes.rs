@@ -36,7 +36,7 @@ pub(crate) fn any_edits(random: &mut Random, cells: &[CellId], root: Option<Cell
             3 => Edit::MapShared(cell, region),
             4 | 5 => Edit::Unmap(cell, region.input),
             6 => Edit::Protect(cell, region.input, rights),
-            7..10 => Edit::Assign(device, cell, DeviceConfig { device_tlb: random.one_in(2) }),
+            7..10 => Edit::Assign(device, cell, DeviceConfig { device_tlb: random.one_in(2), messages: 0 }),
             10 => Edit::Release(device),
             _ if random.one_in(4) && Some(cell) != root => Edit::Destroy(cell),
             _ => Edit::Release(device),

@@ -320,7 +320,7 @@ fn a_release_that_is_repeated_writes_nothing_during_a_reset() {
     let iommu = limited_front(&machine, &table_with_ats(&machine), &Limits::DEFAULT, options);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
-    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
     assert!(matches!(iommu.release(device), Err(Error::NotReset { .. })));
     assert_eq!(machine.take_violations(), []);
     let again = iommu.release(device).map(drop);
@@ -393,7 +393,7 @@ fn a_device_that_was_pulled_out_leaves_its_cell() {
             machine.add_ats(device, 32);
             let iommu = enabled_with_ats(&machine);
             let cell = cell_of(&iommu, ResetPolicy::Required, &[]);
-            iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+            iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
             machine.pull_out(device);
             if first {
                 // Whoever changes the cell before notices, and the device is blocked.

@@ -51,7 +51,7 @@ fn cells_with_parts_of_both(iommu: &Front<&Machine>) -> [CellId; 2] {
 /// Gives a cell a device with a device-TLB.
 fn assign_with_device_tlb(machine: &Machine, iommu: &Front<&Machine>, device: SourceId, cell: CellId) {
     machine.add_ats(device, 32);
-    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
 }
 
 /// A root cell that is refused, since there is one, takes no cell's place.

@@ -93,7 +93,7 @@ fn a_device_tlb_is_asked_again_after_a_reset() {
             machine.add_ats(device, 32);
             let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
             iommu.map(cell, region(0, MEMORY, 4 * PAGE, RW)).unwrap();
-            iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+            iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
             let next = cell_with(&iommu, region(LARGE, MEMORY + LARGE, PAGE, RW), other);
             assert!(ats_write(&machine, device, 0, 1), "{name}: it caches where the page is");
             if fails_before {

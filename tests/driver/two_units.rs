@@ -177,5 +177,5 @@ fn an_alias_makes_no_id_of_another_segment_a_shared_one() {
     let device = in_segment(1, 1, 0);
     machine.add_ats(device, 32);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
 }

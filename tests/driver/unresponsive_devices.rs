@@ -152,7 +152,7 @@ fn cells_of<H: Hal, const N: usize>(machine: &Machine, iommu: &Front<H>, devices
     devices.map(|device| {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map_shared(cell, region(INPUT, MEMORY, LARGE, RW)).unwrap();
-        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == devices[0] }).unwrap();
+        iommu.assign_with(device, cell, DeviceConfig { device_tlb: device == devices[0], messages: 0 }).unwrap();
         cell
     })
 }

@@ -314,7 +314,7 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
         let own = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map_shared(own, region(INPUT, MEMORY, 2 * PAGE, RW)).unwrap();
         machine.add_ats(device, 32);
-        let assign = || iommu.assign_with(device, own, DeviceConfig { device_tlb: true });
+        let assign = || iommu.assign_with(device, own, DeviceConfig { device_tlb: true, messages: 0 });
         if comes {
             // ATS_CTRL.E
             machine.set_config(device, 0x144, 1 << 31);
@@ -353,7 +353,7 @@ fn the_longest_wait_is_reported() {
     let iommu = enabled_with_ats(&machine);
     let (cell, device) = (iommu.create_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 3));
     machine.add_ats(device, 32);
-    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
     let unmap = || {
         iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
         iommu.unmap(cell, range(INPUT, PAGE)).unwrap();

@@ -20,7 +20,7 @@ const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 /// What the root cell has, but for what others have for themselves.
 const MEMORY: Range<u64> = 0x60000..0x60040;
-const HAS_DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true };
+const HAS_DEVICE_TLB: DeviceConfig = DeviceConfig { device_tlb: true, messages: 0 };
 
 /// The pages of the n-th reserved memory.
 fn reserved(number: u64) -> Range<u64> {
@@ -104,7 +104,7 @@ fn make_cells(iommu: &Front<&Machine>, plans: &[Plan], with_device_tlb: &[Source
         }
         for (device, _) in &plan.devices {
             let device_tlb = with_device_tlb.contains(device);
-            change.assign_with(*device, cell, DeviceConfig { device_tlb });
+            change.assign_with(*device, cell, DeviceConfig { device_tlb, messages: 0 });
         }
         change.commit().unwrap();
         cell

@@ -171,7 +171,7 @@ fn reached_if_the_unit_fails_at(cleared: u32) -> (bool, bool) {
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, Rights::READ)).unwrap();
     iommu.assign(card, cell).unwrap();
-    iommu.assign_with(silent, cell, DeviceConfig { device_tlb: true }).unwrap();
+    iommu.assign_with(silent, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
     machine.set_device_tlb(silent, Answer::Never, 32);
     used.store(true, Ordering::Relaxed);
     // What gets more rights is flushed after it is granted.

@@ -83,7 +83,7 @@ fn step(random: &mut Random, iommu: &Front<&Machine>, expected: &mut Expected) {
         }
         6..=7 => {
             let free = !expected.devices.contains_key(&device);
-            let config = DeviceConfig { device_tlb: expected.device_tlbs && random.one_in(2) };
+            let config = DeviceConfig { device_tlb: expected.device_tlbs && random.one_in(2), messages: 0 };
             let result = iommu.assign_with(device, *cell, config);
             assert_eq!(result.is_ok(), free, "{result:?}");
             expected.devices.entry(device).or_insert(cell_index);

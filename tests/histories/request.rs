@@ -28,7 +28,7 @@ impl Oracle {
             Edit::Unmap(cell, first, end) => iommu.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => iommu.protect(id(cell), range(first, end), rights),
             Edit::Assign(device, cell, device_tlb) => {
-                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb })
+                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages: 0 })
             }
             Edit::Release(device) => iommu.release(self.devices[device].id),
             Edit::Destroy(cell) => iommu.destroy_cell(id(cell)),
@@ -49,7 +49,7 @@ impl Oracle {
             Edit::Unmap(cell, first, end) => change.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => change.protect(id(cell), range(first, end), rights),
             Edit::Assign(device, cell, device_tlb) => {
-                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb })
+                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages: 0 })
             }
             Edit::Release(device) => change.release(self.devices[device].id),
             Edit::Destroy(cell) => change.destroy(id(cell)),

@@ -394,8 +394,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "a device that leaves, comes and leaves in one change is forgotten",
             "R44",
             "src/iommu/transaction/plan.rs",
-            "it.device != device || it.stay != Stay::Arriving),",
-            "it.device != device),",
+            "it.device == device && it.stay == Stay::Arriving);",
+            "it.device == device);",
         )
     },
     Bug {
@@ -508,6 +508,68 @@ pub(crate) const BUGS: &[Bug] = &[
             "src/vtd/bring_up.rs",
             "if !self.met {",
             "if !self.met || true {",
+        )
+    },
+    bug(
+        "interrupts are remapped with what the unit had cached of another table",
+        "R52",
+        "src/vtd/bring_up.rs",
+        "if !self.capabilities.interrupt_pointer_invalidates {",
+        "if false {",
+    ),
+    bug(
+        "interrupts in compatibility format are let through as they were before",
+        "R53",
+        "src/vtd/bring_up.rs",
+        "is_set(GSTS::CFIS) {",
+        "is_set(GSTS::CFIS) && false {",
+    ),
+    bug(
+        "an interrupt that goes elsewhere is not invalidated",
+        "R55",
+        "src/vtd/interrupts/table.rs",
+        "flush.interrupts_set(unit, SlotBlock { first: slot, order: 0 }, was_present);",
+        "flush.interrupts_set(unit, SlotBlock { first: slot, order: 0 }, false);",
+    ),
+    bug(
+        "an interrupt is taken from anybody",
+        "R56",
+        "src/vtd/interrupts/entry.rs",
+        "1 << 18 | u64::from(free & 3) << 16",
+        "u64::from(free & 3) << 16",
+    ),
+    bug(
+        "an APIC id stands where x2APIC mode has it, in xAPIC mode",
+        "R57",
+        "src/vtd/interrupts/entry.rs",
+        "u64::from(id & 0xff) << 40",
+        "u64::from(id & 0xff) << 32",
+    ),
+    bug(
+        "a level stands in a reserved bit",
+        "R58",
+        "src/vtd/interrupts/entry.rs",
+        "u64::from(route.trigger == Trigger::Level) << 4",
+        "u64::from(route.trigger == Trigger::Level) << 12",
+    ),
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "the pin of a cell is free before its unit has confirmed that it is cut",
+            "R54",
+            "src/iommu/transaction/routes.rs",
+            "outcomes.is_confirmed(index) && has_confirmed(index)",
+            "outcomes.is_confirmed(index) || has_confirmed(index) || true",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "an interrupt that a failed change moved stays where it went",
+            "R54",
+            "src/iommu/transaction/routes.rs",
+            "was_granted.then_some(slot.now)",
+            "(was_granted && slot.now.is_none()).then_some(slot.now)",
         )
     },
 ];

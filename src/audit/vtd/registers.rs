@@ -1,12 +1,13 @@
-//! The registers that say how a unit translates (S 11.4.2 to 11.4.5).
+//! The registers that say how a unit translates, and remaps interrupts (S 11.4.2 to 11.4.5, 11.4.10).
 //!
 //! | register | bits |
 //! |---|---|
 //! | CAP, 0x08 | 2:0 ND, 12:8 SAGAW, 21:16 MGAW, 35:34 SSLPS |
 //! | ECAP, 0x10 | 2 DT, 6 PT, 7 SC, 52 ADMS |
-//! | GSTS, 0x1c | 31 TES, 30 RTPS, 25 IRES |
+//! | GSTS, 0x1c | 31 TES, 30 RTPS, 25 IRES, 23 CFIS |
 //! | RTADDR, 0x20 | 63:12 RTA, 11:10 TTM, 7 SSIRWE, others reserved |
 
+use super::interrupts::LiveInterrupts;
 use crate::addr::PhysAddr;
 use crate::hal::{Hal, RegisterWindow};
 
@@ -65,6 +66,22 @@ impl LiveRegisters {
     /// True if interrupts are remapped (IRES).
     pub(crate) fn remaps_interrupts(&self) -> bool {
         self.gsts >> 25 & 1 != 0
+    }
+
+    /// True if interrupts in compatibility format are let through as they are (CFIS).
+    pub(crate) fn lets_compatibility_through(&self) -> bool {
+        self.gsts >> 23 & 1 != 0
+    }
+
+    /// IRTA as it reads, of a unit that has it.
+    pub(crate) fn interrupt_table_address(&self, hal: &impl Hal, window: RegisterWindow) -> u64 {
+        // SAFETY: every unit that remaps interrupts has this register, in the first page of its window.
+        unsafe { hal.read64(window, 0xb8) }
+    }
+
+    /// The table that a value of IRTA leads to.
+    pub(crate) fn interrupts(&self, pointer: u64) -> LiveInterrupts {
+        LiveInterrupts::at(pointer)
     }
 
     /// RTADDR as it reads.

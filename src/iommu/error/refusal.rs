@@ -80,6 +80,11 @@ pub enum Refusal {
     Window(BridgeWindow),
     /// Its requests may pass this source-id's unit, which is not its own.
     SeveralUnits(SourceId),
+    /// It could send interrupts that are routed for another cell, or another cell's device its own, in whose name such a message
+    /// comes: this one, if it is that.
+    SharesInterrupts(Option<SourceId>),
+    /// It is to have [messages](crate::iommu::DeviceConfig::messages), and its unit does not remap interrupts.
+    NoMessages,
 }
 
 impl fmt::Display for Refusal {
@@ -110,6 +115,9 @@ impl fmt::Display for Refusal {
             Self::UnknownIsolation => f.write_str("configuration space does not show what isolates it"),
             Self::Window(window) => write!(f, "it cannot reach memory in {window}, where it would have to"),
             Self::SeveralUnits(other) => write!(f, "its requests may come as {other}, which another unit serves"),
+            Self::SharesInterrupts(Some(other)) => write!(f, "{other} of another cell could send its interrupts"),
+            Self::SharesInterrupts(None) => f.write_str("it could send interrupts of another cell"),
+            Self::NoMessages => f.write_str("it is to have messages, and its unit does not remap interrupts"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod auditor;
 mod holdings;
+mod interrupts;
 mod machine;
 
 use crate::audit::{Difference, Findings, LiveRegisters, LiveTables, Mode, Reach, Seen};

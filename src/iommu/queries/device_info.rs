@@ -90,7 +90,7 @@ impl<H: Hal> Iommu<'_, H> {
         let features = unit.features();
         let requesters = self.topology.requesters(&self.hal, device)?;
         let geometry = features.geometry.ok_or(Error::NoSuchDevice(device))?;
-        let ats = self.ats_of(device, features, &requesters);
+        let ats = self.ats_of(device, features, requesters.is_alone());
         let needs_device_tlb = self.needs_device_tlb(device);
         let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
         let mut reserved_with = Others::default();

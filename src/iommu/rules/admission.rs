@@ -19,7 +19,8 @@ pub(in crate::iommu) fn check(
     if !config.enabled {
         return Err(Error::NotEnabled);
     }
-    if !config.cell(cell)?.config.allow_unsafe_interrupts {
+    // A unit may not remap them although others do: that is looked at when it is known which one serves the device.
+    if config.interrupts.config.is_none() && !config.cell(cell)?.config.allow_unsafe_interrupts {
         return Err(Error::Refused { device, reason: Refusal::UnsafeInterrupts });
     }
     // Those that leave are blocked before this one is let in.

@@ -2,7 +2,7 @@
 
 use heapless::Vec;
 
-use super::CellSet;
+use super::{CellSet, Held};
 use crate::addr::{Requester, SourceId};
 use crate::cell::CellId;
 use crate::contract::DomainId;
@@ -41,6 +41,8 @@ pub(in crate::iommu) struct Assignment {
     pub(in crate::iommu) reserved: u64,
     /// It is to have a device-TLB.
     pub(in crate::iommu) ats: Option<Ats>,
+    /// The slots of its messages, if it has any.
+    pub(in crate::iommu) interrupts: Option<Held>,
     /// It is blocked, and its device-TLB is asked nothing until it is to leave (R21): it did not answer an invalidation, or
     /// it was to leave, and did not come to rest, was not reset, or its unit failed.
     pub(in crate::iommu) quarantined: bool,

@@ -19,7 +19,7 @@ impl Config<'_> {
             Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
             Edit::Assign(device, ..) => is_its(device) || has_noted(device),
             Edit::Release(device) => has_noted(device),
-            Edit::MapShared(..) | Edit::Protect(..) => false,
+            Edit::MapShared(..) | Edit::Protect(..) | Edit::Route(..) | Edit::Unroute(..) => false,
         };
         concerned.then_some(root)
     }
@@ -28,7 +28,7 @@ impl Config<'_> {
     pub(in crate::iommu) fn leave_root(&mut self, device: SourceId, cell: CellId) {
         let Some(root) = self.root.cell().filter(|root| *root != cell) else { return };
         let is_its = |other: &Assignment| other.cell == root && other.device == device;
-        self.devices.retain(|other| !(is_its(other) && other.stay == Stay::Arriving));
+        self.remove_devices(|other| is_its(other) && other.stay == Stay::Arriving);
         self.devices.iter_mut().filter(|other| is_its(other)).for_each(|its| its.stay = Stay::Leaving);
     }
 

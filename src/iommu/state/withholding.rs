@@ -1,7 +1,7 @@
 //! When memory is withheld: from a change that a unit did not confirm until the unit has confirmed a flush of everything.
 #![forbid(unsafe_code)]
 
-use super::{Assignment, CellSet, Config, WithheldRange, units_of};
+use super::{Assignment, CellSet, Config, Line, RoutedSlot, Stay, WithheldRange, units_of};
 use crate::cell::{CellId, Part, RegionDifferences, Reserved};
 use crate::hal::Hal;
 use crate::unit::Unit;
@@ -40,8 +40,18 @@ impl Config<'_> {
         }
     }
 
+    /// Lets lines go that a change has cut and whose unit had not confirmed that, once it has: they are free for any cell.
+    #[inline(never)]
+    pub(in crate::iommu) fn release_lines(&mut self, hal: &impl Hal, units: &[Unit]) {
+        let has_confirmed = |line: &Line| units.get(line.unit.get()).is_some_and(|unit| unit.has_confirmed_all(hal));
+        self.interrupts.remove_lines(|line, slot| {
+            line.stay == Stay::Staying && slot == RoutedSlot::default() && has_confirmed(line)
+        });
+    }
+
     /// Withholds no longer what no device reaches any more: each unit behind which the cell has a device has confirmed all
     /// that it was to invalidate.
+    #[inline(never)]
     pub(in crate::iommu) fn release_withheld(&mut self, hal: &impl Hal, units: &[Unit]) {
         let Self { devices, withheld, .. } = self;
         withheld.retain(|range| !is_confirmed(hal, units, devices, range.cell));

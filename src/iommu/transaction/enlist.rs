@@ -7,25 +7,66 @@ use super::Transaction;
 use crate::addr::SourceId;
 use crate::cell::{CellId, Reserved};
 use crate::hal::Hal;
+use crate::interrupt::Senders;
 use crate::iommu::edit::DeviceConfig;
 use crate::iommu::error::{Error, Refusal};
 use crate::iommu::rules;
-use crate::iommu::state::{Assignment, Config, Stay};
+use crate::iommu::state::{Assignment, Config, Held, Stay};
 use crate::limits::Full;
-use crate::pci::{self, Ats, Reset};
+use crate::pci::{self, Reset};
 use crate::topology::{Group, MAX_REQUESTERS, Requesters, UnitIndex};
 
 impl<H: Hal> Transaction<'_, '_, H> {
-    /// Lists a device as one that arrives, if the cell may have it, as far as the device alone is concerned.
+    /// Lists a device as one that arrives, if the cell may have it, as far as the device alone is concerned. True if its source-id
+    /// is its alone.
     #[inline(never)]
-    pub(super) fn enlist(&mut self, device: SourceId, cell: CellId, device_config: DeviceConfig) -> Result<(), Error> {
+    pub(super) fn enlist(
+        &mut self,
+        device: SourceId,
+        cell: CellId,
+        device_config: DeviceConfig,
+    ) -> Result<bool, Error> {
         let front = self.front;
         let unit = front.topology.unit_of(&front.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let mut all = Requesters::NONE;
         front.topology.add_requesters(&front.hal, device, &mut all)?;
         self.check(device, unit, &all, cell)?;
-        let ats = self.ats(device, unit, &all, device_config)?;
-        self.list(device, cell, unit, &all, ats)
+        self.check_interrupts(device, unit, cell, device_config)?;
+        self.list(device, cell, unit, &all)?;
+        self.note_interrupts(&all, device_config)?;
+        Ok(all.is_alone())
+    }
+
+    /// Fails if interrupts of the device are to be remapped, and are not.
+    #[inline(never)]
+    fn check_interrupts(
+        &self,
+        device: SourceId,
+        unit: UnitIndex,
+        cell: CellId,
+        device_config: DeviceConfig,
+    ) -> Result<(), Error> {
+        if self.front.unit(unit).is_some_and(|unit| unit.remaps_interrupts()) {
+            return Ok(());
+        }
+        let reason = match self.config.cell(cell)?.config.allow_unsafe_interrupts {
+            false => Refusal::UnsafeInterrupts,
+            true if device_config.messages != 0 => Refusal::NoMessages,
+            true => return Ok(()),
+        };
+        Err(Error::Refused { device, reason })
+    }
+
+    /// Takes slots for the messages of the device that was listed last.
+    #[inline(never)]
+    fn note_interrupts(&mut self, all: &Requesters, device_config: DeviceConfig) -> Result<(), Error> {
+        let Config { devices, interrupts, .. } = &mut *self.config;
+        if let Some((listed, senders)) =
+            devices.last_mut().zip(Senders::of(all)).filter(|_| device_config.messages != 0)
+        {
+            listed.interrupts = Some(Held { block: interrupts.take(device_config.messages)?, senders });
+        }
+        Ok(())
     }
 
     /// Fails if the cell may not have the device.
@@ -40,37 +81,35 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
     }
 
-    /// The capability of its device-TLB, if it is to have one.
+    /// Notes the device-TLB of the device that was listed last, if it is to have one.
     #[inline(never)]
-    fn ats(
-        &self,
+    pub(super) fn note_device_tlb(
+        &mut self,
         device: SourceId,
-        unit: UnitIndex,
-        all: &Requesters,
+        is_alone: bool,
         device_config: DeviceConfig,
-    ) -> Result<Option<Ats>, Error> {
-        let unit = self.front.unit(unit).ok_or(Error::NoSuchDevice(device))?;
+    ) -> Result<(), Error> {
+        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
+        let Some(index) = config.devices.last().map(|listed| listed.unit) else { return Ok(()) };
+        let unit = front.unit(index).ok_or(Error::NoSuchDevice(device))?;
         // A unit that does not translate answers no translation request.
         if device_config.device_tlb && unit.is_prepared() {
             return Err(Error::NotEnabled);
         }
-        let ats = self.front.ats_for(device, unit.features(), all, device_config);
-        ats.map_err(|reason| Error::Refused { device, reason })
+        let ats = front.ats_for(device, unit.features(), is_alone, device_config);
+        let ats = ats.map_err(|reason| Error::Refused { device, reason })?;
+        if ats.is_some() {
+            rules::admission::check_device_tlbs(config, scope, device, index, front.limits.device_tlbs)?;
+        }
+        if let Some(listed) = config.devices.last_mut() {
+            listed.ats = ats;
+        }
+        Ok(())
     }
 
     #[inline(never)]
-    fn list(
-        &mut self,
-        device: SourceId,
-        cell: CellId,
-        unit: UnitIndex,
-        all: &Requesters,
-        ats: Option<Ats>,
-    ) -> Result<(), Error> {
-        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
-        if ats.is_some() {
-            rules::admission::check_device_tlbs(config, scope, device, unit, front.limits.device_tlbs)?;
-        }
+    fn list(&mut self, device: SourceId, cell: CellId, unit: UnitIndex, all: &Requesters) -> Result<(), Error> {
+        let (front, config) = (self.front, &mut *self.config);
         let mut requesters = Vec::new();
         for &source in all.ids() {
             let full = Full { what: "requester-ids of one device", capacity: MAX_REQUESTERS };
@@ -87,7 +126,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
             identity,
             group: Group::alone(device),
             reserved: 0,
-            ats,
+            ats: None,
+            interrupts: None,
             quarantined: false,
             windows: 0,
             reset: None,

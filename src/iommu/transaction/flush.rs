@@ -11,7 +11,7 @@ use crate::hal::Hal;
 use crate::invalidation::Flush;
 use crate::iommu::edit::Edit;
 use crate::iommu::front::Iommu;
-use crate::iommu::state::{Assignment, CellSet, behind};
+use crate::iommu::state::{Assignment, CellSet, Config, behind};
 use crate::limits::Limits;
 use crate::pci;
 use crate::topology::UnitIndex;
@@ -35,9 +35,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn repeat_failed_flushes(&mut self, edits: &[Edit]) {
         let scope = self.scope;
-        self.repeat_failed_flushes_of(|devices, unit| {
-            edits.is_empty() || behind(devices, unit).any(|device| scope.has(device.cell))
-        });
+        self.repeat_failed_flushes_of(|config, unit| edits.is_empty() || config.is_behind(unit, scope));
     }
 
     /// The same for a change that is refused, which may be one that failed before: has its units do that and nothing else.
@@ -46,8 +44,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn repeat_failed_flushes_alone(&mut self) {
         // Others may change its cells meanwhile.
         let scope = mem::replace(&mut self.scope, CellSet::NONE);
-        let concerned = |devices: &[Assignment], unit| behind(devices, unit).any(|device| scope.has(device.cell));
-        if self.repeat_failed_flushes_of(concerned) {
+        if self.repeat_failed_flushes_of(|config, unit| config.is_behind(unit, scope)) {
             self.flush();
         }
     }
@@ -59,12 +56,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// False if none of the units needs one. A unit that is out of service does nothing more: what it may still know of is
     /// withheld, and its failure is no other cell's.
-    fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&[Assignment], UnitIndex) -> bool) -> bool {
+    fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&Config<'_>, UnitIndex) -> bool) -> bool {
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         let mut any = false;
-        for (index, unit, flush) in config.flushes.each(&front.units) {
-            let needs_one = unit.needs_full_flush() && is_concerned(&config.devices, index);
-            if needs_one && unit.check_ready(&front.hal).is_ok() {
+        for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
+            let needs_one = unit.needs_full_flush() && is_concerned(config, index);
+            let Some((_, flush)) = config.flushes.of(&front.units, index).filter(|_| needs_one) else { continue };
+            if unit.check_ready(&front.hal).is_ok() {
                 everything(&config.devices, scope, index, flush);
                 any = true;
             }

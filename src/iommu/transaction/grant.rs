@@ -12,6 +12,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn grant(&mut self) {
         self.free_retired();
         self.grant_memory();
+        self.grant_routes();
         self.grant_devices();
         self.free_frames_left();
     }

@@ -23,6 +23,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             self.plan(edit)?;
         }
         self.judge(get)?;
+        self.check_units_of_routes()?;
         // A domain for each device that arrives.
         for index in 0..self.config.devices.len() {
             if self.provide_domain(index)? {
@@ -36,6 +37,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn begin_to_stage(&mut self) {
         self.config.release_withheld(&self.front.hal, &self.front.units);
+        self.config.release_lines(&self.front.hal, &self.front.units);
         for cell in self.config.cells.of(self.scope) {
             cell.staged.copy_from(&cell.regions);
         }
@@ -56,6 +58,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         rules::outputs::check(&self.front.hal, &self.config, self.scope, &self.front.topology)?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
+        rules::interrupts::check(&self.config, self.scope)?;
         rules::room::check(&mut self.config, self.scope)
     }
 
@@ -95,6 +98,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Edit::Release(device) => self.plan_release(device),
             Edit::Destroy(cell) => self.plan_destroy(cell),
             Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
+            Edit::Route(cell, source, route) => self.plan_route(cell, source, route),
+            Edit::Unroute(cell, source) => self.plan_unroute(cell, source),
         }
     }
 
@@ -132,14 +137,14 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     #[inline(never)]
     fn plan_release(&mut self, device: SourceId) -> Result<(), Error> {
-        let scope = self.scope;
-        let devices = &mut self.config.devices;
-        let index = devices.iter().position(|it| it.device == device && it.stay != Stay::Leaving && scope.has(it.cell));
-        let found = index.and_then(|index| devices.get_mut(index)).ok_or(Error::NotAssigned(device))?;
-        match found.stay {
-            Stay::Arriving => devices.retain(|it| it.device != device || it.stay != Stay::Arriving),
-            _ => found.stay = Stay::Leaving,
+        let (scope, config) = (self.scope, &mut *self.config);
+        let is_meant = |it: &&mut Assignment| it.device == device && it.stay != Stay::Leaving && scope.has(it.cell);
+        let found = config.devices.iter_mut().find(is_meant).ok_or(Error::NotAssigned(device))?;
+        if found.stay == Stay::Arriving {
+            config.remove_devices(|it| it.device == device && it.stay == Stay::Arriving);
+            return Ok(());
         }
+        found.stay = Stay::Leaving;
         Ok(())
     }
 
@@ -148,8 +153,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let config = &mut *self.config;
         config.staged_mut(id)?.clear();
         config.cell_mut(id)?.doomed = true;
-        config.devices.retain(|device| device.cell != id || device.stay != Stay::Arriving);
+        config.remove_devices(|device| device.cell == id && device.stay == Stay::Arriving);
+        config.interrupts.remove_lines(|line, _| line.cell == id && line.stay == Stay::Arriving);
         config.devices.iter_mut().filter(|device| device.cell == id).for_each(|device| device.stay = Stay::Leaving);
+        config.interrupts.lines.iter_mut().filter(|line| line.cell == id).for_each(|line| line.stay = Stay::Leaving);
         Ok(())
     }
 
@@ -158,7 +165,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (scope, config) = (self.scope, &mut *self.config);
         config.leave_root(device, cell);
         rules::admission::check(config, scope, device, cell)?;
-        self.enlist(device, cell, device_config)?;
+        let is_alone = self.enlist(device, cell, device_config)?;
+        self.note_device_tlb(device, is_alone, device_config)?;
         self.note_group(device);
         self.note_reserved(device, cell)?;
         self.note_windows(device)

@@ -91,6 +91,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// that is not stays where it was, quarantined.
     #[inline(never)]
     pub(super) fn retire(&mut self) {
+        self.retire_lines();
         let (front, scope) = (self.front, self.scope);
         let (config, work) = (&mut *self.config, &mut *self.work);
         for device in config.devices.iter_mut().filter(|device| device.leaves(scope)) {
@@ -103,7 +104,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 unit.erase(&front.hal, &device.own_requesters(&config.devices), flush);
             }
         }
-        config.devices.retain(|device| !device.leaves(scope));
+        config.remove_devices(|device| device.leaves(scope));
         for cell in config.cells.of(scope) {
             let unused = |domain: &Domain| !stays_in_use(&config.devices, domain);
             cell.remove_domains(&front.hal, unused, |frames| work.freed.append(&front.hal, frames));

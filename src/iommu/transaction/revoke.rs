@@ -40,9 +40,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
     }
 
-    /// Clears what the change takes away, rights among it, and blocks the devices that leave.
+    /// Clears what the change takes away, rights and routes among it, and blocks the devices that leave.
     #[inline(never)]
     pub(super) fn revoke(&mut self) {
+        self.revoke_routes();
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         for Cell { regions, staged, domains, .. } in config.cells.of(scope) {
             let stays = |domain: &&mut Domain| domain.published && stays_in_use(&config.devices, domain);

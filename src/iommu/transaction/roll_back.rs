@@ -13,6 +13,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// The opposite of [`grant`](Self::grant), also for what units have cached by now: devices that arrived leave again.
     #[inline(never)]
     pub(super) fn take_back(&mut self) {
+        self.take_back_routes();
         let before = |difference: &RegionDifference| difference.widened().map(|(before, _)| before);
         self.revoke_each(|it| it.granted().is_some() || it.widened().is_some(), before);
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
@@ -24,6 +25,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
         let arriving = config.devices.iter_mut().filter(|device| device.arrives(scope));
         arriving.for_each(|device| device.stay = Stay::Leaving);
+        let arriving = config.interrupts.lines.iter_mut().filter(|line| line.arrives(scope));
+        arriving.for_each(|line| line.stay = Stay::Leaving);
     }
 
     /// Ends the change, with as much revoked as was to be, and nothing granted. If a unit failed, be it now, its devices may
@@ -59,10 +62,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
         unsafe { retired.free(&self.front.hal) };
     }
 
-    /// Forgets devices that arrive, and domains that were made for them.
+    /// Forgets devices and lines that arrive, domains that were made for them, and routes that are staged.
+    #[inline(never)]
     fn drop_arriving(&mut self) {
+        self.unstage_routes();
         let (hal, scope, config) = (&self.front.hal, self.scope, &mut *self.config);
-        config.devices.retain(|device| !device.arrives(scope));
+        config.remove_devices(|device| device.arrives(scope));
+        config.interrupts.remove_lines(|line, _| line.arrives(scope));
         for cell in config.cells.of(scope) {
             // SAFETY: no unit knows of a domain that is not published.
             cell.remove_domains(hal, |domain| !domain.published, |frames| unsafe { frames.free(hal) });
@@ -115,6 +121,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.drop_arriving();
         let leaving = self.config.devices.iter_mut().filter(|device| device.leaves(scope));
         leaving.for_each(|device| device.stay = Stay::Staying);
+        let leaving = self.config.interrupts.lines.iter_mut().filter(|line| line.leaves(scope));
+        leaving.for_each(|line| line.stay = Stay::Staying);
         for cell in self.config.cells.of(scope) {
             for domain in cell.domains.iter_mut() {
                 domain.take_prealloc().free(hal);

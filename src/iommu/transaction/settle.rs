@@ -56,6 +56,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// What was staged is so from now on. Units have `confirmed` all that was revoked, or not.
     #[inline(never)]
     pub(super) fn end(&mut self, succeeded: bool, confirmed: bool) {
+        self.settle_routes();
         let (front, scope) = (self.front, self.scope);
         let concerns_root = self.concerns_root();
         let config = &mut *self.config;
@@ -64,6 +65,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
         let arrived = config.devices.iter_mut().filter(|device| device.arrives(scope));
         arrived.for_each(|device| device.stay = Stay::Staying);
+        let arrived = config.interrupts.lines.iter_mut().filter(|line| line.arrives(scope));
+        arrived.for_each(|line| line.stay = Stay::Staying);
         for cell in config.cells.of(scope) {
             cell.regions.copy_from(&cell.staged);
             cell.busy = false;

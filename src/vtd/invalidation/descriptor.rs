@@ -3,6 +3,7 @@
 
 use super::Invalidation;
 use crate::addr::PhysAddr;
+use crate::interrupt::SlotBlock;
 use crate::invalidation::DeviceTlb;
 use crate::vtd::Capabilities;
 
@@ -43,7 +44,7 @@ impl Encoder {
     ///
     /// Context-cache, S 6.5.2.1: G in 5:4, DID in 31:16, SID in 47:32. IOTLB, S 6.5.2.3: G in 5:4, DW 6, DR 7, DID in
     /// 31:16; AM in 69:64, IH 70, address in 127:76. Device-TLB, S 6.5.2.5: PFSID in 63:52 and 15:12, MIP in 20:16, SID in
-    /// 47:32; S 64, address in 127:76.
+    /// 47:32; S 64, address in 127:76. Interrupt entry cache, S 6.5.2.8: G 4, set for a block; IM in 31:27, IIDX in 47:32.
     #[inline]
     pub(in crate::vtd) const fn encode(self, invalidation: Invalidation) -> Descriptor {
         let drains = self.drains;
@@ -59,6 +60,10 @@ impl Encoder {
                 0x2 | 0b11 << 4 | drains | (domain_id as u64) << 16,
                 start.as_u64() & !0xfff | (leaves_only as u64) << 6 | (mask & 0x3f) as u64,
             ),
+            Invalidation::InterruptsGlobal => (0x4, 0),
+            Invalidation::Interrupts(SlotBlock { first, order }) => {
+                (0x4 | 1 << 4 | (order as u64 & 0x1f) << 27 | (first as u64) << 32, 0)
+            }
             // R34.
             Invalidation::DeviceTlb(device) => (self.device_tlb(device), 0x7fff_ffff_ffff_f001),
             Invalidation::DeviceTlbPages { device, start, mask } => {
@@ -139,6 +144,9 @@ mod tests {
         };
         assert_eq!(pages(false), (0x1234_0032, 0x5555_6009));
         assert_eq!(pages(true), (0x1234_0032, 0x5555_6049));
+        assert_eq!(of(Invalidation::InterruptsGlobal), (0x4, 0));
+        let block = Invalidation::Interrupts(SlotBlock { first: 0xabcc, order: 2 });
+        assert_eq!(of(block), (0xabcc_1000_0014, 0));
         let wait = Descriptor::wait(PhysAddr::new(0x7008), 0xdead_beef);
         assert_eq!((wait.lower, wait.upper), (0xdead_beef_0000_0025, 0x7008));
         assert_eq!((wait.fence().lower, wait.fence().upper), (0xdead_beef_0000_0065, 0x7008));

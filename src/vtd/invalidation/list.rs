@@ -17,10 +17,18 @@ use crate::vtd::Capabilities;
 /// So many blocks of pages do for one flush; from then on, domains are flushed as a whole.
 const BLOCKS: usize = 32;
 /// What a list may come to before it is found too long for the unit itself.
-const MOST: usize = ENTRIES + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES;
+const MOST: usize = 1 + ENTRIES + DOMAINS + BLOCKS + MAX_BLOCKS + RANGES;
 
-/// All that a unit has. The order is that of S 6.5.2.1.
-pub(in crate::vtd) const EVERYTHING: [Invalidation; 2] = [Invalidation::ContextGlobal, Invalidation::IotlbGlobal];
+/// All translations that a unit has. The order is that of S 6.5.2.1.
+const TRANSLATIONS: [Invalidation; 2] = [Invalidation::ContextGlobal, Invalidation::IotlbGlobal];
+/// All that a unit has which remaps interrupts.
+const WITH_INTERRUPTS: [Invalidation; 3] =
+    [Invalidation::InterruptsGlobal, Invalidation::ContextGlobal, Invalidation::IotlbGlobal];
+
+/// All that a unit has, which `remaps` interrupts or not.
+pub(in crate::vtd) const fn everything(remaps: bool) -> &'static [Invalidation] {
+    if remaps { &WITH_INTERRUPTS } else { &TRANSLATIONS }
+}
 
 /// Invalidations in the order in which they have to be done (R24), few enough for one batch.
 #[derive(Debug)]
@@ -30,12 +38,14 @@ pub(crate) struct CommandList<'s> {
     device_tlbs: usize,
     /// How many are for the unit itself; the others are for devices.
     of_unit: usize,
+    /// Room to work in, for the blocks of one domain.
+    chosen: Vec<Block, MAX_BLOCKS>,
 }
 
 impl<'s> CommandList<'s> {
     /// A list with room for nothing.
     pub(crate) const fn without_room() -> Self {
-        Self { all: limits::List::without_room(), device_tlbs: 0, of_unit: 0 }
+        Self { all: limits::List::without_room(), device_tlbs: 0, of_unit: 0, chosen: Vec::new() }
     }
 
     /// How many invalidations a list has to have room for.
@@ -50,12 +60,12 @@ impl<'s> CommandList<'s> {
 
     /// A list for units with so many device-TLBs.
     pub(crate) fn cut(carver: &mut Carver<'s>, device_tlbs: usize) -> Result<Self, Full> {
-        Ok(Self { all: carver.list(Self::room_for(device_tlbs))?, device_tlbs, of_unit: 0 })
+        Ok(Self { all: carver.list(Self::room_for(device_tlbs))?, device_tlbs, of_unit: 0, chosen: Vec::new() })
     }
 
     /// How long a batch of [everything](Flush::everything) is at most; what is for devices counts twice.
     pub(in crate::vtd) fn longest_of_everything(device_tlbs: usize) -> usize {
-        EVERYTHING.len() + 2 * device_tlbs
+        WITH_INTERRUPTS.len() + 2 * device_tlbs
     }
 
     /// So many invalidations of the unit itself do: the list is one batch, with room for one of each device.
@@ -63,17 +73,31 @@ impl<'s> CommandList<'s> {
         Queue::BATCH.saturating_sub(2 * self.device_tlbs)
     }
 
-    /// Takes what `flush` asks of a unit in place of what was there.
+    /// Takes what `flush` asks of a unit, which `remaps` interrupts or not, in place of what was there.
     #[inline(never)]
-    pub(crate) fn fill(&mut self, unit: &Capabilities, flush: &Flush<'_>) {
+    pub(crate) fn fill(&mut self, unit: &Capabilities, remaps: bool, flush: &Flush<'_>) {
         self.all.clear();
+        if remaps {
+            self.add_interrupts(unit, flush);
+        }
         self.add_entries(flush);
         match flush.translations() {
             None => self.add(Invalidation::IotlbGlobal),
             Some((domains, pages)) => self.add_pages(unit, flush, domains, pages),
         }
-        self.shorten();
+        self.shorten(remaps);
         self.add_targets(flush);
+    }
+
+    /// Interrupts, ahead of all that is for devices (S 6.5.2.12).
+    fn add_interrupts(&mut self, unit: &Capabilities, flush: &Flush<'_>) {
+        match flush.interrupts() {
+            Some(Some(block)) if block.order <= unit.interrupt_block_order => {
+                self.add(Invalidation::Interrupts(block));
+            }
+            Some(_) => self.add(Invalidation::InterruptsGlobal),
+            None => {}
+        }
     }
 
     #[inline(never)]
@@ -86,10 +110,10 @@ impl<'s> CommandList<'s> {
 
     /// What is for the unit itself is no longer than one batch has room for.
     #[inline(never)]
-    fn shorten(&mut self) {
+    fn shorten(&mut self, remaps: bool) {
         if self.all.len() > self.most_of_unit() {
             self.all.clear();
-            EVERYTHING.into_iter().for_each(|one| self.add(one));
+            everything(remaps).iter().for_each(|one| self.add(*one));
         }
         self.of_unit = self.all.len();
     }
@@ -97,7 +121,7 @@ impl<'s> CommandList<'s> {
     /// For a unit that does one at a time and takes long for each: two at most.
     pub(in crate::vtd) fn few(&self) -> Vec<Invalidation, 2> {
         let all = Vec::from_slice(&self.all);
-        all.unwrap_or_else(|_| Vec::from_array(EVERYTHING))
+        all.unwrap_or_else(|_| Vec::from_array(TRANSLATIONS))
     }
 
     /// The descriptors for the unit itself, and those for devices.
@@ -115,8 +139,7 @@ impl<'s> CommandList<'s> {
     }
 
     fn add(&mut self, invalidation: Invalidation) {
-        let full = self.all.push(invalidation).is_err();
-        debug_assert!(!full, "the capacity is the sum of what there can be");
+        push(&mut self.all, invalidation);
     }
 
     /// How many of devices there is room for: each may need a wait.
@@ -128,7 +151,7 @@ impl<'s> CommandList<'s> {
     #[inline(never)]
     fn add_pages(&mut self, unit: &Capabilities, flush: &Flush<'_>, domains: &[u16], all: &[Pages]) {
         domains.iter().for_each(|domain_id| self.add(Invalidation::IotlbDomain(*domain_id)));
-        let (mut blocks, mut chosen) = (0, Vec::new());
+        let (mut blocks, Self { all: list, chosen, .. }) = (0, self);
         for (index, &Pages { tag: domain_id, .. }) in all.iter().enumerate() {
             let pages = || flush.pages_of(domain_id);
             let listed = all.iter().take(index).any(|before| before.tag == domain_id);
@@ -138,19 +161,19 @@ impl<'s> CommandList<'s> {
             let page = 9 * (unit.max_leaf_level.max(1) - 1);
             let mut cover = |widest: u8| {
                 let changed = pages().map(|pages| (pages.first, pages.last));
-                Blocks { cost: Cost::IOTLB, widest, page }.cover(changed, &mut chosen)
+                Blocks { cost: Cost::IOTLB, widest, page }.cover(changed, chosen)
             };
             if !unit.page_selective.filter(|_| blocks < BLOCKS).is_some_and(&mut cover) {
-                self.add(Invalidation::IotlbDomain(domain_id));
+                push(list, Invalidation::IotlbDomain(domain_id));
                 continue;
             }
             blocks += chosen.len();
-            for &Block { first, mask } in &chosen {
+            for &Block { first, mask } in chosen.iter() {
                 let last = first + ((1 << mask) - 1);
                 // R28.
                 let leaves_only = pages().all(|part| part.leaves_only || part.first > last || part.last < first);
                 let start = Iova::new(first * PAGE_BYTES);
-                self.add(Invalidation::IotlbPages { domain_id, start, mask, leaves_only });
+                push(list, Invalidation::IotlbPages { domain_id, start, mask, leaves_only });
             }
         }
     }
@@ -158,23 +181,30 @@ impl<'s> CommandList<'s> {
     /// Device-TLBs, after the IOTLB: a device may ask for a translation again at once (R24).
     #[inline(never)]
     fn add_targets(&mut self, flush: &Flush<'_>) {
-        let (mut left, mut chosen) = (flush.targets().len(), Vec::new());
+        let mut left = flush.targets().len();
         for &StaleDeviceTlb { device, pages_of } in flush.targets() {
             left -= 1;
+            let room = self.room();
+            let Self { all: list, chosen, .. } = &mut *self;
             let cover = |domain_id| {
                 let pages = flush.pages_of(domain_id).filter(|pages| pages.was_present);
-                Blocks::OF_DEVICE.cover(pages.map(|pages| (pages.first, pages.last)), &mut chosen)
+                Blocks::OF_DEVICE.cover(pages.map(|pages| (pages.first, pages.last)), chosen)
             };
-            if !pages_of.is_some_and(cover) || chosen.len() + left > self.room() {
-                self.add(Invalidation::DeviceTlb(device));
+            if !pages_of.is_some_and(cover) || chosen.len() + left > room {
+                push(list, Invalidation::DeviceTlb(device));
                 continue;
             }
-            for &Block { first, mask } in &chosen {
+            for &Block { first, mask } in chosen.iter() {
                 let start = Iova::new(first * PAGE_BYTES);
-                self.add(Invalidation::DeviceTlbPages { device, start, mask });
+                push(list, Invalidation::DeviceTlbPages { device, start, mask });
             }
         }
     }
+}
+
+fn push(all: &mut limits::List<'_, Invalidation>, invalidation: Invalidation) {
+    let full = all.push(invalidation).is_err();
+    debug_assert!(!full, "the capacity is the sum of what there can be");
 }
 
 /// A device entry is a context entry, and its tag the domain-id that it is cached with.

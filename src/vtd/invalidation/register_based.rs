@@ -27,8 +27,8 @@ enum Request {
 }
 
 impl Request {
-    /// The one that has `invalidation` done, draining as the unit can (R25). `None` for device-TLBs, which only the queue
-    /// reaches.
+    /// The one that has `invalidation` done, draining as the unit can (R25). `None` for device-TLBs and interrupts, which
+    /// only the queue reaches.
     fn of(invalidation: Invalidation, unit: &Capabilities) -> Option<Self> {
         let context = |granularity, which| Self::Context { granularity, command: 1 << 63 | granularity << 61 | which };
         let drains = u64::from(unit.write_draining) << 48 | u64::from(unit.read_draining) << 49;
@@ -49,7 +49,10 @@ impl Request {
                 let address = start.as_u64() & !0xfff | u64::from(leaves_only) << 6 | u64::from(mask & 0x3f);
                 iotlb(SELECTIVE, domain_id, Some(address))
             }
-            Invalidation::DeviceTlb(_) | Invalidation::DeviceTlbPages { .. } => return None,
+            Invalidation::InterruptsGlobal
+            | Invalidation::Interrupts(_)
+            | Invalidation::DeviceTlb(_)
+            | Invalidation::DeviceTlbPages { .. } => return None,
         })
     }
 }
@@ -67,7 +70,8 @@ pub(in crate::vtd) fn run<H: Hal>(
 ) -> Result<(), UnitError> {
     invalidations.try_for_each(|invalidation| match Request::of(invalidation, unit) {
         None => {
-            let (unit, register, bit, missing) = (registers.window, "ECAP_REG", "QI", "way to reach a device-TLB");
+            let (unit, register, bit, missing) =
+                (registers.window, "ECAP_REG", "QI", "way to reach device-TLBs and interrupts");
             Err(UnitError::Unsupported { unit, register, bit, missing })
         }
         Some(Request::Context { granularity, command }) => {

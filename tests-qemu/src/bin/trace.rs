@@ -194,7 +194,7 @@ impl Calls<'_> {
 
     fn assign_with_tlb(&self, name: &str, device: SourceId) -> Result<(), Words> {
         self.marks.begin(name);
-        self.iommu.assign_with(device, self.cell, DeviceConfig { device_tlb: true })?;
+        self.iommu.assign_with(device, self.cell, DeviceConfig { device_tlb: true, messages: 0 })?;
         Ok(())
     }
 

@@ -6,10 +6,10 @@ use core::mem::MaybeUninit;
 use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::{Destination, Message, Route, Source};
 use cofferdam::iommu::{
     AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach,
-    Remains, RemappingUnit, SharedMemory, Statistics, Unblocked, WithheldMemory,
+    Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, ReservedMemory, Topology};
@@ -96,6 +96,15 @@ calls! {
         iommu.assign_with(*device, *cell, *config)
     }
     fn release(iommu: &Front, device: &SourceId) -> Done { iommu.release(*device) }
+
+    fn remap_interrupts(iommu: &mut Front, io_apics: &&[u8], x2apic: bool) -> Result<(), Error> {
+        iommu.remap_interrupts(io_apics, x2apic)
+    }
+    fn route(iommu: &Front, cell: &CellId, source: &Source, route: &Route) -> Done { iommu.route(*cell, *source, *route) }
+    fn unroute(iommu: &Front, cell: &CellId, source: &Source) -> Done { iommu.unroute(*cell, *source) }
+    fn message(iommu: &Front, source: &Source) -> Result<Message, Error> { iommu.message(*source) }
+    fn redirection(iommu: &Front, io_apic: u8, pin: u8) -> Result<u64, Error> { iommu.redirection(io_apic, pin) }
+    fn routes(iommu: &Front, each: Each<RoutedInterrupt>) -> Result<(), Error> { iommu.routes(|routed| each(&routed)) }
 
     fn commit(iommu: &Front, edits: &&[Edit]) -> Done { iommu.commit(edits) }
     fn commit_reporting(iommu: &Front, edits: &&[Edit], each: Each<Remains>) -> Done {

@@ -26,6 +26,10 @@ pub struct Audit {
     pub device_tlbs: u64,
     /// Ranges that they reach.
     pub ranges: u64,
+    /// Devices whose interrupts are not remapped, in cells that allow that: they send any interrupt to any CPU.
+    pub unremapped: u64,
+    /// Interrupts that are routed and present.
+    pub interrupts: u64,
     /// Page tables that were read, once for each source-id that uses them.
     pub tables: u64,
     /// Ranges of memory that devices of a cell may still reach although it was taken from the cell, since a unit has not
@@ -66,8 +70,8 @@ impl<H: Hal> Auditor<'_, '_, H> {
     pub(super) fn unit(&mut self, index: UnitIndex, unit: &Unit) {
         let (window, config) = (unit.window(), self.config);
         let registers = LiveRegisters::read(&self.iommu.hal, window);
-        if registers.mode() != Mode::Unresponsive && registers.remaps_interrupts() {
-            self.findings.report(Difference::RemapsInterrupts { unit: window });
+        if registers.mode() != Mode::Unresponsive {
+            self.interrupts(index, unit, &registers);
         }
         match registers.mode() {
             Mode::Unresponsive => return self.findings.report(Difference::Unresponsive { unit: window }),

@@ -6,6 +6,7 @@ use super::Invalidation::{ContextDevice, ContextDomain, ContextGlobal, IotlbDoma
 use super::*;
 use crate::addr::{IovaRange, Requester};
 use crate::contract::DomainId;
+use crate::interrupt::SlotBlock;
 use crate::invalidation::DeviceTlb;
 use crate::paging::Change;
 use crate::vtd::capabilities::tests::QEMU;
@@ -66,9 +67,13 @@ fn fresh() -> Flush<'static> {
 }
 
 fn listed(unit: &Capabilities, flush: &Flush<'_>) -> CommandList<'static> {
+    listed_for(unit, false, flush)
+}
+
+fn listed_for(unit: &Capabilities, remaps: bool, flush: &Flush<'_>) -> CommandList<'static> {
     let mut carver = Carver::new(vec![MaybeUninit::uninit(); CommandList::words(DEVICES)].leak());
     let mut list = CommandList::cut(&mut carver, DEVICES).unwrap();
-    list.fill(unit, flush);
+    list.fill(unit, remaps, flush);
     list
 }
 
@@ -359,9 +364,40 @@ fn a_list_is_one_batch_and_each_device_has_a_place_in_it() {
 fn everything_is_as_long_as_it_is_said_to_be() {
     let mut flush = fresh();
     flush.everything((0..DEVICES as u16).map(|n| DeviceTlb { requester: Requester::new(n), ..DEVICE }));
-    let list = listed(&QEMU, &flush);
+    let list = listed_for(&QEMU, true, &flush);
     let (unit, devices) = list.parts();
     assert_eq!((unit.len() + 2 * devices.len(), devices.len()), (CommandList::longest_of_everything(DEVICES), DEVICES));
+}
+
+#[test]
+fn interrupts_come_first_as_one_block_or_all_together() {
+    let block = |first, order| SlotBlock { first, order };
+    let all = |unit: &Capabilities, remaps, asked: &[(SlotBlock, bool)]| {
+        let mut flush = fresh();
+        let features = unit.features(52);
+        asked.iter().for_each(|(block, was_present)| flush.interrupts_set(&features, *block, *was_present));
+        flush.cleared(&[0x28], 7, None);
+        let list = listed_for(unit, remaps, &flush);
+        list.parts().0.to_vec()
+    };
+    let device = [context(0x28, 7), IotlbDomain(7)];
+    let with = |first: Invalidation| [&[first][..], &device].concat();
+    let two = [(block(4, 0), true), (block(6, 0), true)];
+    assert_eq!(all(&QEMU, true, &two), with(Invalidation::Interrupts(block(4, 2))));
+    let narrow = Capabilities { interrupt_block_order: 1, ..QEMU };
+    assert_eq!(all(&narrow, true, &two), with(Invalidation::InterruptsGlobal), "R55: beyond MHMV");
+    assert_eq!(all(&narrow, true, &two[..1]), with(Invalidation::Interrupts(block(4, 0))));
+    assert_eq!(all(&QEMU, true, &[(block(4, 0), false)]), device, "what was not present is not cached");
+    assert_eq!(all(&CACHING, true, &[(block(4, 0), false)]), with(Invalidation::Interrupts(block(4, 0))));
+    let mut flush = fresh();
+    flush.everything(NO_DEVICE);
+    let everything = listed_for(&QEMU, true, &flush).parts().0.to_vec();
+    assert_eq!(everything, [Invalidation::InterruptsGlobal, ContextGlobal, IotlbGlobal]);
+    flush.clear();
+    flush.interrupts_set(&QEMU.features(52), block(9, 0), true);
+    assert!(!flush.is_empty() && listed_for(&QEMU, true, &flush).parts().0 == [Invalidation::Interrupts(block(9, 0))]);
+    flush.clear();
+    assert!(flush.is_empty());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::invalidation::Flush;
 use crate::limits::{Carver, List};
 use crate::paging::Change;
 use crate::vtd::capabilities::tests::QEMU;
-use crate::vtd::{Capabilities, CommandList, command, counters, quirks, registers, tables};
+use crate::vtd::{Capabilities, CommandList, command, counters, interrupts, quirks, registers, tables};
 use invalidation::queue::Queue;
 use unit::{Invalidator, VtdUnit};
 
@@ -45,6 +45,7 @@ const CONFIG: UnitConfig = UnitConfig {
     queue_slots: 256,
     device_tlbs: 0,
     max_leaf_level: 3,
+    interrupts: None,
 };
 
 struct Bench<H> {
@@ -66,7 +67,7 @@ impl<H: Hal> Bench<H> {
         let mut list = CommandList::cut(&mut Carver::new(&mut memory), 0).unwrap();
         let mut flush = Flush::new(List::without_room());
         collect(&mut flush);
-        list.fill(self.unit.capabilities(), &flush);
+        list.fill(self.unit.capabilities(), false, &flush);
         match self.unit.begin(&self.hal, &flush, &list)? {
             Some(begun) => {
                 let away = thread_rng().gen_range(0..3) * 300;

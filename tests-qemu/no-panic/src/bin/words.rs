@@ -12,9 +12,10 @@ use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{NoFrame, RegisterWindow};
+use cofferdam::interrupt::{CpuSet, Cpus, Route, Source, VectorSet};
 use cofferdam::iommu::{
-    self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, Others, Owner, Reach, Refusal,
-    SharedMemory, Unblocked, UnitDetails,
+    self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, NotRemapped, Others, Owner, Reach,
+    Refusal, SharedMemory, Unblocked, UnitDetails, Unroutable,
 };
 use cofferdam::limits::{Full, Memory};
 use cofferdam::topology::{BridgeWindow, ReservedMemory};
@@ -75,6 +76,13 @@ fn run() {
     say::<SharedMemory>();
     say::<Unblocked>();
     say::<Incompatibility>();
+    say::<Unroutable>();
+    say::<NotRemapped>();
+    say::<Cpus>();
+    say::<Route>();
+    say::<Source>();
+    debug::<CpuSet>();
+    debug::<VectorSet>();
     say::<Difference>();
     say::<Reach>();
     say::<iommu::Error>();

@@ -9,6 +9,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(Iommu::<H>::new(*any(), *any()));
     let iommu: &mut Iommu<'static, H> = any_mut();
     show(iommu.probe_acpi(any_memory(), any(), any::<&[u8]>(), show));
+    show(iommu.remap_interrupts(any::<&[u8]>(), *any()));
     show(iommu.prepare());
     if let Ok(unblocked) = iommu.enable() {
         show(unblocked.is_nothing());
@@ -50,6 +51,9 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     // SAFETY: no program of this package is ever run.
     show(unsafe { iommu.forget_unit(*any()) });
     show(iommu.mute(*any(), *any()));
+    show((iommu.route(*any(), *any(), *any()), iommu.unroute(*any(), *any())));
+    show((iommu.message(*any()), iommu.redirection(*any(), *any())));
+    show(iommu.routes(show));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));
     if let Ok(committed) = iommu.commit(any::<&[Edit]>()) {

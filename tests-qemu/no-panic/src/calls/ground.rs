@@ -1,7 +1,7 @@
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::{CpuSet, Destination, Route, VectorSet};
 use cofferdam::iommu::DomainId;
 use cofferdam::topology::{AmdUnit, UnitIndex};
 use cofferdam::vtd::FaultReason;
@@ -19,6 +19,15 @@ pub(super) fn calls() {
     show((any::<AmdUnit>().iotlb_supported(), Properties::all_named()));
     show((any::<Destination>().message(), any::<DomainId>().get(), DomainId::new(any_number() as u16)));
     show((any::<UnitIndex>().get(), UnitIndex::new(any_number() as u16)));
+    interrupts();
+}
+
+fn interrupts() {
+    let (apic_id, vector) = (any_number() as u32, any_number() as u8);
+    show(Route::to(apic_id, vector));
+    let (cpus, vectors): (&CpuSet, &VectorSet) = (any(), any());
+    show((cpus.with(apic_id, any_number() as u32), cpus.has(apic_id)));
+    show((vectors.with(vector, any_number() as u8), vectors.has(vector)));
 }
 
 fn iova() {

@@ -1,0 +1,97 @@
+//! What is routed, and what is programmed into sources for that.
+#![forbid(unsafe_code)]
+
+use crate::cell::CellId;
+use crate::hal::Hal;
+use crate::interrupt::{Message, Route, Source};
+use crate::iommu::error::{Error, Unroutable};
+use crate::iommu::front::Iommu;
+use crate::iommu::state::{Config, Line, Stay};
+
+/// An interrupt that a cell has routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoutedInterrupt {
+    /// What sends it.
+    pub source: Source,
+    /// The cell.
+    pub cell: CellId,
+    /// Where it goes.
+    pub route: Route,
+}
+
+impl<H: Hal> Iommu<'_, H> {
+    /// What a device or a timer has to send so that its interrupt is taken. It stays the same while the device has its cell, or the
+    /// timer its route, wherever the interrupt goes.
+    ///
+    /// For MSI, this is what its address and data are for message 0; the device itself adds the number of the message to the data. For
+    /// MSI-X, each entry has its own. The driver programs nothing of a device.
+    ///
+    /// # Errors
+    ///
+    /// Its cell does not have the device with so many [messages](crate::iommu::DeviceConfig::messages), or the timer is not routed, or
+    /// it is a pin, which sends what its [redirection entry](Self::redirection) says: [`Error::Route`]. Or the configuration stays
+    /// locked: [`Error::InChange`].
+    pub fn message(&self, source: Source) -> Result<Message, Error> {
+        let config = self.locked()?;
+        let not_held = Error::Route { source, reason: Unroutable::NotHeld };
+        let (unit, first) = match source {
+            Source::Message { device, index } => {
+                let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
+                let (own, held) = own.and_then(|own| own.interrupts.map(|held| (own, held))).ok_or(not_held)?;
+                (own.unit, held.block.nth(index).ok_or(not_held)?)
+            }
+            Source::Timer { .. } => {
+                let line = line(&config, source).ok_or(not_held)?;
+                (line.unit, line.held.block.first)
+            }
+            Source::Pin { .. } => return Err(not_held),
+        };
+        Ok(self.unit(unit).ok_or(not_held)?.message(first))
+    }
+
+    /// What the redirection entry of a pin of an IOAPIC has to be, unmasked (bit 16) and active high (bit 13): the caller sets either
+    /// as the pin needs. It has the route's vector and trigger mode, so it is another after each change of those.
+    ///
+    /// # Errors
+    ///
+    /// The pin is not routed: [`Error::Route`]. Or the configuration stays locked: [`Error::InChange`].
+    pub fn redirection(&self, io_apic: u8, pin: u8) -> Result<u64, Error> {
+        let (config, source) = (self.locked()?, Source::Pin { io_apic, pin });
+        let not_routed = Error::Route { source, reason: Unroutable::NotRouted };
+        let line = line(&config, source).ok_or(not_routed)?;
+        let route = config.interrupts.get(line.held.block.first).now.ok_or(not_routed)?;
+        Ok(self.unit(line.unit).ok_or(not_routed)?.redirection(line.held.block.first, route))
+    }
+
+    /// Calls `each` with all interrupts that are routed, in no particular order, as they are now.
+    ///
+    /// The configuration is locked meanwhile: `each` must not call the front.
+    ///
+    /// # Errors
+    ///
+    /// The configuration stays locked: [`Error::InChange`].
+    pub fn routes(&self, mut each: impl FnMut(RoutedInterrupt)) -> Result<(), Error> {
+        let config = self.locked()?;
+        for device in config.devices.iter() {
+            let Some(held) = device.interrupts else { continue };
+            for (index, slot) in (0..=u16::MAX).map_while(|index| Some((index, held.block.nth(index)?))) {
+                if let Some(route) = config.interrupts.get(slot).now {
+                    let source = Source::Message { device: device.device, index };
+                    each(RoutedInterrupt { source, cell: device.cell, route });
+                }
+            }
+        }
+        for &Line { source, cell, held, .. } in &config.interrupts.lines {
+            if let Some(route) = config.interrupts.get(held.block.first).now {
+                each(RoutedInterrupt { source, cell, route });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pin or a timer that a cell has.
+fn line<'c>(config: &'c Config<'_>, source: Source) -> Option<&'c Line> {
+    config.interrupts.lines.iter().find(|line| line.source == source && line.stay != Stay::Arriving)
+}

@@ -1,0 +1,120 @@
+//! Which interrupts are routed, and where they go. A slot is an entry with the same index in the table of each unit, and belongs
+//! to one source behind one of them.
+#![forbid(unsafe_code)]
+
+use super::{Assignment, CellSet, Held, Stay};
+use crate::addr::Requester;
+use crate::cell::CellId;
+use crate::contract::InterruptConfig;
+use crate::interrupt::{Route, Senders, SlotBlock, SlotTable, Source};
+use crate::limits::{Full, List};
+use crate::topology::UnitIndex;
+
+/// A slot: where its interrupts go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::iommu) struct RoutedSlot {
+    /// As its unit's table has it.
+    pub(in crate::iommu) now: Option<Route>,
+    /// As it is to be, in a change; the same otherwise.
+    pub(in crate::iommu) staged: Option<Route>,
+}
+
+/// A pin of an IOAPIC or a timer of an HPET that a cell has routed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::iommu) struct Line {
+    pub(in crate::iommu) source: Source,
+    pub(in crate::iommu) cell: CellId,
+    /// The unit that its requests pass.
+    pub(in crate::iommu) unit: UnitIndex,
+    pub(in crate::iommu) held: Held,
+    pub(in crate::iommu) stay: Stay,
+}
+
+impl Line {
+    pub(in crate::iommu) fn leaves(&self, scope: CellSet) -> bool {
+        self.stay == Stay::Leaving && scope.has(self.cell)
+    }
+
+    pub(in crate::iommu) fn arrives(&self, scope: CellSet) -> bool {
+        self.stay == Stay::Arriving && scope.has(self.cell)
+    }
+}
+
+/// All interrupts.
+#[derive(Debug)]
+pub(in crate::iommu) struct Interrupts<'s> {
+    used: SlotTable<'s>,
+    /// One for each, in use or not.
+    pub(in crate::iommu) slots: List<'s, RoutedSlot>,
+    pub(in crate::iommu) lines: List<'s, Line>,
+    /// How units remap them, if they do.
+    pub(in crate::iommu) config: Option<InterruptConfig>,
+}
+
+impl<'s> Interrupts<'s> {
+    pub(in crate::iommu) const fn without_room() -> Self {
+        Self { used: SlotTable::without_room(), slots: List::without_room(), lines: List::without_room(), config: None }
+    }
+
+    /// None in use.
+    pub(in crate::iommu) fn new(used: List<'s, u64>, mut slots: List<'s, RoutedSlot>, lines: List<'s, Line>) -> Self {
+        while slots.push(RoutedSlot::default()).is_ok() {}
+        Self { used: SlotTable::new(used), slots, lines, config: None }
+    }
+
+    /// Takes so many slots, for which nothing is routed yet.
+    pub(in crate::iommu) fn take(&mut self, count: u16) -> Result<SlotBlock, Full> {
+        let full = Full { what: "interrupts", capacity: self.slots.len() };
+        SlotBlock::order_for(count).and_then(|order| self.used.take(order)).ok_or(full)
+    }
+
+    /// Has slots be free again whose entries no unit knows any more.
+    pub(in crate::iommu) fn give_back(&mut self, block: SlotBlock) {
+        of(&mut self.slots, block).for_each(|(_, slot)| *slot = RoutedSlot::default());
+        self.used.give_back(block);
+    }
+
+    /// Takes lines out of the list, and gives back their slots, whose entries no unit knows.
+    #[inline(never)]
+    pub(in crate::iommu) fn remove_lines(&mut self, is_removed: impl Fn(&Line, RoutedSlot) -> bool) {
+        let mut index = 0;
+        while let Some(line) = self.lines.get(index) {
+            if !is_removed(line, self.get(line.held.block.first)) {
+                index += 1;
+            } else if let Some(line) = self.lines.swap_remove(index) {
+                self.give_back(line.held.block);
+            }
+        }
+    }
+
+    pub(in crate::iommu) fn get(&self, slot: u16) -> RoutedSlot {
+        self.slots.get(usize::from(slot)).copied().unwrap_or_default()
+    }
+}
+
+/// The slots of a block, each with its index.
+pub(in crate::iommu) fn of(slots: &mut [RoutedSlot], block: SlotBlock) -> impl Iterator<Item = (u16, &mut RoutedSlot)> {
+    let first = usize::from(block.first);
+    let slots = slots.get_mut(first..).unwrap_or_default();
+    (block.first..=u16::MAX).zip(slots).take(block.len() as usize)
+}
+
+/// Who holds slots, of all cells: devices and lines, with the cell, the unit, and whether they come, stay or go.
+pub(in crate::iommu) fn holders(
+    devices: &[Assignment],
+    lines: &[Line],
+) -> impl Iterator<Item = (CellId, UnitIndex, Held, Stay)> {
+    let of_devices =
+        devices.iter().filter_map(|device| Some((device.cell, device.unit, device.interrupts?, device.stay)));
+    of_devices.chain(lines.iter().map(|line| (line.cell, line.unit, line.held, line.stay)))
+}
+
+/// The first device of another cell behind the unit that can send what the slots take.
+pub(in crate::iommu) fn forger(
+    devices: &[Assignment],
+    scope: CellSet,
+    (cell, unit, senders): (CellId, UnitIndex, Senders),
+) -> Option<&Assignment> {
+    let mut others = devices.iter().filter(|other| other.unit == unit && other.cell != cell && !other.leaves(scope));
+    others.find(|other| other.requesters.iter().any(|requester: &Requester| senders.takes(*requester)))
+}

@@ -1,0 +1,92 @@
+//! The interrupt-remapping table of a unit (S 5.1.3).
+#![forbid(unsafe_code)]
+
+use super::entry;
+use crate::contract::Features;
+use crate::hal::{Frames, Hal, NoFrame};
+use crate::interrupt::{Route, Senders, SlotBlock};
+use crate::invalidation::Flush;
+
+/// A table. Its entries are edited by one caller at a time; the front's lock sees to that.
+#[derive(Debug)]
+pub(in crate::vtd) struct InterruptTable {
+    frames: Frames,
+    /// It has 2^`order` entries.
+    order: u8,
+    /// Destinations have 32 bits (EIME).
+    extended: bool,
+    /// The unit snoops the CPU's caches when it reads entries.
+    coherent: bool,
+}
+
+impl InterruptTable {
+    /// A table of 2^`order` entries, 1 to 16, all of which block what names them.
+    pub(in crate::vtd) fn new(
+        hal: &impl Hal,
+        order: u8,
+        extended: bool,
+        host_bits: u8,
+        coherent: bool,
+    ) -> Result<Self, NoFrame> {
+        // A frame has 256 entries.
+        let frames = Frames::allocate(hal, order.saturating_sub(8), host_bits)?;
+        let table = Self { frames, order, extended, coherent };
+        table.written(hal, 0, table.frames.words());
+        Ok(table)
+    }
+
+    /// What IRTA_REG has for it: the address in 63:12, EIME in 11, and in 3:0 S, for 2^(S + 1) entries (S 11.4.10).
+    pub(in crate::vtd) fn pointer(&self) -> u64 {
+        self.frames.base().as_u64() | u64::from(self.extended) << 11 | u64::from(self.order.saturating_sub(1) & 0xf)
+    }
+
+    /// How many frames it takes.
+    pub(in crate::vtd) fn frames(&self) -> u32 {
+        self.frames.count()
+    }
+
+    /// Has what `senders` send by this entry go there from now on, or blocks it. It is so once `flush` is done; until then an
+    /// interrupt takes the old route or the new one, and no mixture: one store changes the half with the route, and the other
+    /// half changes only while the entry is not present (R54).
+    pub(in crate::vtd) fn set(
+        &self,
+        hal: &impl Hal,
+        unit: &Features,
+        slot: u16,
+        to: Option<(Route, Senders)>,
+        flush: &mut Flush<'_>,
+    ) {
+        let word = usize::from(slot) * 2;
+        let was_present = entry::is_present(self.frames.load(hal, word));
+        let lower = match to {
+            None => 0,
+            Some((route, senders)) => {
+                if !was_present {
+                    self.frames.store(hal, word + 1, entry::upper(senders));
+                    hal.fence();
+                }
+                entry::lower(route, self.extended)
+            }
+        };
+        self.frames.store(hal, word, lower);
+        self.written(hal, word, 2);
+        flush.interrupts_set(unit, SlotBlock { first: slot, order: 0 }, was_present);
+    }
+
+    /// Writes part of the table back, where the unit does not snoop (R37), and orders it before what follows.
+    fn written(&self, hal: &impl Hal, word: usize, words: usize) {
+        if !self.coherent {
+            self.frames.write_back(hal, word, words);
+        }
+        hal.fence();
+    }
+
+    /// Gives its frames back.
+    ///
+    /// # Safety
+    ///
+    /// The unit has confirmed that it does not remap interrupts.
+    pub(in crate::vtd) fn into_frames(self) -> Frames {
+        self.frames
+    }
+}
