@@ -9,6 +9,7 @@ use cofferdam_model::{Config, Machine, UnitConfig};
 // The README shows this part.
 use cofferdam::addr::{Region, SourceId};
 use cofferdam::hal::Hal;
+use cofferdam::interrupt::{CpuSet, InterruptTargets, Route, Source, VectorSet};
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Iommu, Options};
 use cofferdam::limits::{Limits, Memory};
 use cofferdam::{CellConfig, CellId};
@@ -16,20 +17,29 @@ use cofferdam::{CellConfig, CellId};
 const LIMITS: Limits = Limits { units: 8, cells: 4, ..Limits::DEFAULT };
 static MEMORY: Memory<{ LIMITS.words() }> = Memory::new();
 
-/// From here on every device is blocked.
-fn boot<H: Hal>(hal: H, acpi_table: &[u8]) -> Result<Iommu<'static, H>, Error> {
+/// From here on every device is blocked, and so are all interrupts but those that are routed. `io_apics` are the ids in the MADT.
+fn boot<H: Hal>(hal: H, acpi_table: &[u8], io_apics: &[u8]) -> Result<Iommu<'static, H>, Error> {
     let Some(memory) = MEMORY.take() else { return Err(Error::Probed) };
     let mut iommu = Iommu::new(hal, Options::DEFAULT);
     iommu.probe_acpi(memory, &LIMITS, acpi_table, |finding| println!("firmware: {finding}"))?;
+    iommu.remap_interrupts(io_apics, false)?;
     iommu.enable()?;
     Ok(iommu)
 }
 
-/// A cell whose device reaches this memory and nothing else. The root cell loses both, in the same change.
-fn carve<H: Hal>(iommu: &Iommu<'_, H>, memory: Region, device: SourceId) -> Result<CellId, Error> {
-    // Interrupts are not remapped yet, and each cell has to accept that.
-    let cell = iommu.create_cell(CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT })?;
-    iommu.commit(&[Edit::Map(cell, memory), Edit::Assign(device, cell, DeviceConfig::default())])?;
+/// A cell whose interrupts may go to one CPU, with any vector.
+const fn on(cpu: u32) -> CellConfig {
+    let interrupts = InterruptTargets { cpus: CpuSet::NONE.with(cpu, cpu), vectors: VectorSet::ALL, flat_ids: 0 };
+    CellConfig { interrupts, ..CellConfig::DEFAULT }
+}
+
+/// A cell whose device reaches this memory and nothing else, and sends this CPU vector 0x40 and nothing else. The root cell loses
+/// memory and device, in the same change.
+fn carve<H: Hal>(iommu: &Iommu<'_, H>, memory: Region, device: SourceId, cpu: u32) -> Result<CellId, Error> {
+    let cell = iommu.create_cell(on(cpu))?;
+    let (one, first) = (DeviceConfig { messages: 1, ..DeviceConfig::default() }, Source::Message { device, index: 0 });
+    let assign = Edit::Assign(device, cell, one);
+    iommu.commit(&[Edit::Map(cell, memory), assign, Edit::Route(cell, first, Route::to(cpu, 0x40))])?;
     Ok(cell)
 }
 // Up to here.
@@ -43,16 +53,20 @@ const PART: Region = Region::new(Iova::new(0), PhysAddr::new(1 << 30 | 64 << 20)
 
 /// What a hypervisor does in its life; guests run where `run` is called.
 fn life<H: Hal>(hal: H, acpi_table: &[u8], run: impl Fn(&str)) -> Result<(), Error> {
-    let mut iommu = boot(hal, acpi_table)?;
+    let mut iommu = boot(hal, acpi_table, &[0])?;
     run("every device is blocked");
 
-    let root = iommu.create_root_cell(CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT })?;
+    let root = iommu.create_root_cell(on(0))?;
     let plain = DeviceConfig::default();
     iommu.commit(&[Edit::Map(root, ALL), Edit::Assign(DISK, root, plain), Edit::Assign(CARD, root, plain)])?;
     run("the root cell has all memory and both devices");
 
     println!("the card can be made to snoop: {}", iommu.device_info(CARD)?.snoop_enforceable);
-    let cell = carve(&iommu, PART, CARD)?;
+    let cell = carve(&iommu, PART, CARD, 1)?;
+    println!(
+        "the card is told to send {:x?} for vector 0x40 of CPU 1",
+        iommu.message(Source::Message { device: CARD, index: 0 })?
+    );
     run("the card has 64 MiB of its own, which the disk does not reach any more");
     iommu.faults(|fault| println!("{fault}"));
 
