@@ -2,6 +2,7 @@
 
 use cofferdam::addr::{Iova, SourceId};
 use cofferdam::hal::Hal;
+use cofferdam::interrupt::Message;
 use cofferdam_pc::{Mmio, Pc};
 
 const VENDOR_DEVICE: u32 = 0x11e8_1234;
@@ -11,6 +12,8 @@ const BUFFER: u64 = 0x4_0000;
 const PATIENCE_NS: u64 = 5_000_000_000;
 
 /// Registers (QEMU, `docs/specs/edu.rst`).
+const RAISE: u64 = 0x60;
+const ACKNOWLEDGE: u64 = 0x64;
 const SOURCE: u64 = 0x80;
 const DESTINATION: u64 = 0x88;
 const COUNT: u64 = 0x90;
@@ -39,6 +42,49 @@ impl Edu {
             let registers = unsafe { pc.registers(bar)? };
             Some(Self { pc, source, registers })
         })
+    }
+
+    /// Has it send its interrupt as this message, by MSI (PCI Local Bus Specification 3.0, section 6.8.1): control in bits 31:16
+    /// of the capability's first word, of which bit 0 switches it on; a 64-bit address and the data behind it.
+    pub fn program(&self, message: Message) {
+        let Some(at) = self.msi() else { return };
+        let first = self.stop_messages();
+        for (offset, value) in [(4, message.address as u32), (8, (message.address >> 32) as u32), (12, message.data)] {
+            self.pc.config_write_to(self.source, at + offset, value);
+        }
+        self.pc.config_write_to(self.source, at, first | 1 << 16);
+    }
+
+    /// Has it use its pin for interrupts. Returns the first word of its MSI capability.
+    pub fn stop_messages(&self) -> u32 {
+        let Some(at) = self.msi() else { return 0 };
+        let first = self.pc.config_read(self.source, at) & !(1 << 16);
+        self.pc.config_write_to(self.source, at, first);
+        first
+    }
+
+    /// Where its MSI capability is.
+    fn msi(&self) -> Option<u16> {
+        let mut at = self.pc.config_read(self.source, 0x34) as u16 & 0xfc;
+        for _ in 0..48 {
+            let first = self.pc.config_read(self.source, at);
+            match first as u8 {
+                _ if at == 0 => return None,
+                5 => return Some(at),
+                _ => at = (first >> 8) as u16 & 0xfc,
+            }
+        }
+        None
+    }
+
+    /// Has it raise its interrupt.
+    pub fn interrupt(&self) {
+        self.registers.write32(RAISE, 1);
+    }
+
+    /// Ends its interrupt.
+    pub fn acknowledge(&self) {
+        self.registers.write32(ACKNOWLEDGE, 1);
     }
 
     /// Who its requests come from.

@@ -5,6 +5,7 @@
 //! - `clock`: nanoseconds
 //! - `memory`: frames, blocks, and how the CPU sees them
 //! - `acpi`, `pci`, `mmio`: the firmware's tables, configuration space, registers
+//! - `apic`: interrupt controllers, and what they have taken
 //! - `stack`: how much of it something takes
 //! - `pc`: all of it as one value, with the driver's `Hal` over it
 //!
@@ -24,6 +25,7 @@
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
 mod acpi;
+mod apic;
 mod boot;
 mod clock;
 mod error;
@@ -37,6 +39,7 @@ mod serial;
 mod stack;
 
 pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Mcfg};
+pub use apic::{IoApic, LocalApic};
 pub use error::BootError;
 pub use exit::exit;
 pub use memory::Block;

@@ -40,6 +40,13 @@ impl Pc {
         self.change_command(function, |command| command & !pci::BUS_MASTER);
     }
 
+    /// Writes a configuration register that says which interrupts a function sends, and no other.
+    pub fn config_write_to(&self, function: SourceId, offset: u16, value: u32) {
+        let _guard = self.configuration.lock();
+        // SAFETY: an interrupt makes the function touch no memory.
+        unsafe { self.config_write(function, offset, value) };
+    }
+
     fn change_command(&self, function: SourceId, change: impl FnOnce(u32) -> u32) {
         let _guard = self.configuration.lock();
         // The upper half is status, where a 1 would clear.
