@@ -13,6 +13,7 @@ mod config_space;
 mod cxl;
 mod express;
 mod header;
+mod msi;
 mod reset;
 mod resizable;
 mod sr_iov;
@@ -30,6 +31,7 @@ pub(crate) use header::{
     functions_behind, functions_in, functions_of, functions_on, identity, is_any_bridge, is_bridge, is_display_or_usb,
     is_gone, is_there,
 };
+pub(crate) use msi::program_msi;
 pub(crate) use reset::{RESET_NS, Reset, pending};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};
 pub(crate) use window::windows;

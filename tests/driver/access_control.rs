@@ -340,3 +340,19 @@ fn another_device_with_the_same_source_id_is_reported() {
         assert_eq!(differences(&iommu), []);
     }
 }
+
+/// A device that configuration space does not show for a while keeps what was noted of it: nothing is new when it is back.
+#[test]
+fn a_device_that_is_not_shown_keeps_its_group() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [None, None]);
+    let iommu = enabled(&machine);
+    let cell = alone(&iommu, devices[0]).unwrap();
+    iommu.assign(devices[1], cell).unwrap();
+    assert_eq!(differences(&iommu), []);
+    let identity = machine.config_read(devices[0], 0);
+    machine.set_config(devices[0], 0, u32::MAX);
+    iommu.isolate().unwrap();
+    machine.set_config(devices[0], 0, identity);
+    assert_eq!(differences(&iommu), []);
+}

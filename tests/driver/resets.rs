@@ -457,3 +457,19 @@ fn a_device_that_is_taken_back_is_quiesced_and_reset() {
         );
     }
 }
+
+/// T3: of two devices that do not come back, each stays blocked in its cell.
+#[test]
+fn each_device_that_does_not_come_back_is_blocked() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = [function(0, 3), function(0, 4)];
+    devices.iter().for_each(|device| resettable(&machine, *device, Reset::Express, RESET + 1500 * MILLISECOND));
+    let iommu = enabled(&machine);
+    let cell = cell_of(&iommu, ResetPolicy::IfPossible, &devices);
+    assert!(matches!(iommu.destroy_cell(cell), Err(Error::NotReset { .. })));
+    let mut left = Vec::new();
+    iommu.assigned(|it| left.push((it.device, it.cell, it.quarantined))).unwrap();
+    assert_eq!(left, devices.map(|device| (device, cell, true)));
+    machine.pass(1000 * MILLISECOND);
+    iommu.destroy_cell(cell).unwrap();
+}

@@ -282,3 +282,26 @@ fn each_unit_is_reported_by_its_own_registers() {
     }
     machine.abandon();
 }
+
+/// T3: an entry with another table, another domain-id and device-TLBs let through: each is reported.
+#[test]
+fn all_that_is_wrong_with_one_entry_is_reported() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    cell_with(&iommu, region(INPUT, MEMORY_B, PAGE, RW), function(0, 4));
+    let [own, other] = [3, 4].map(|device| context(&machine, device));
+    let difference = |half: u64| peek(&machine, (own + half).as_u64()) ^ peek(&machine, (other + half).as_u64());
+    let (lower, upper) = (difference(0), difference(8));
+    machine.flip(own, lower | 0b01 << 2);
+    machine.flip(own + 8, upper);
+    let found = audit(&iommu);
+    let source = function(0, 3);
+    assert!(
+        found.iter().any(|it| matches!(it, Difference::PageTable { source: it, .. } if *it == source)),
+        "{found:?}"
+    );
+    assert!(found.iter().any(|it| matches!(it, Difference::DomainId { source: it, .. } if *it == source)), "{found:?}");
+    assert!(found.contains(&Difference::DeviceTlb { source, found: true }), "{found:?}");
+    machine.abandon();
+}

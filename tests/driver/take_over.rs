@@ -5,6 +5,7 @@ use std::cell::Cell;
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
+use cofferdam::interrupt::Destination;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::iommu::{MainMemory, UnitState};
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
@@ -450,4 +451,28 @@ fn a_unit_in_scalable_mode_is_taken_over() {
     assert_eq!(states(&iommu), [UnitState::On]);
     cell_with(&iommu, region(0, MEMORY, PAGE, Rights::all()), function(0, 4));
     assert!(write(&machine, function(0, 4), 0, 1) && !write(&machine, function(0, 3), 0, 1));
+}
+
+/// Faults from before the driver had the unit are nobody's, and not counted.
+#[test]
+fn faults_from_before_are_not_counted() {
+    let machine = machine([UnitConfig::server().found_running()]);
+    assert!(!write(&machine, function(0, 3), MEMORY, 1), "firmware's table blocks it");
+    let iommu = enabled(&machine);
+    assert_eq!(iommu.faults_by_device().count(), 0);
+    assert_eq!(iommu.statistics().other_faults, 0);
+    iommu.faults(|fault| panic!("{fault}"));
+}
+
+/// A unit that was handed back sends nobody an interrupt when it blocks something again, under whoever has it then.
+#[test]
+fn a_unit_that_is_handed_back_has_its_fault_event_masked() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = enabled(&machine);
+    iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+    // SAFETY: FECTL_REG.
+    let masked = || unsafe { machine.read32(machine.windows()[0], 0x38) } >> 31 == 1;
+    assert!(!masked());
+    iommu.disable().unwrap();
+    assert!(masked());
 }

@@ -8,7 +8,7 @@ use cofferdam::addr::{Rights, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::limits::Limits;
-use cofferdam_model::{Answer, Defect, Machine, Reset, UnitConfig};
+use cofferdam_model::{Answer, BridgeKind, Defect, Machine, Reset, UnitConfig};
 use cofferdam_support::cost::Calls;
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -170,6 +170,8 @@ fn the_root_cell_gets_nothing_that_is_being_mapped() {
 #[test]
 fn a_call_from_a_closure_under_the_lock_fails_in_time() {
     let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(function(0, 0x1e), BridgeKind::Conventional, 4..=4);
+    machine.set_windows(function(0, 0x1e), (0x8000_0000, 0x8fff_ffff), (1 << 20, 0));
     let options = Options { timeout_ns: 20_000, ..Options::default() };
     let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 2));
@@ -186,7 +188,8 @@ fn a_call_from_a_closure_under_the_lock_fails_in_time() {
     let mut count = 0;
     iommu.reach(|_| (calls(), count += 1).0).unwrap();
     iommu.regions(cell, |_| (calls(), count += 1).0).unwrap();
-    assert_eq!(count, 2);
+    iommu.windows(function(4, 1), &mut |_| (calls(), count += 1).0).unwrap();
+    assert_eq!(count, 3);
     iommu.map(cell, region(INPUT + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
 }
 
@@ -407,4 +410,42 @@ fn any_limit_of_time_ends() {
         }
         machine.abandon();
     }
+}
+
+/// T2: the root cell and another cell want the same memory at the same time: the second waits, and then takes it from the first.
+#[test]
+fn memory_that_the_root_cell_is_getting_is_waited_for() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    let stop = Stop::new();
+    let hal = Watched { machine: &machine, before: stop.looks() };
+    let options = Options { timeout_ns: 1_000_000, ..Options::default() };
+    let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(function(0, 1), root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let wanted = region(INPUT, MEMORY, PAGE, RW);
+    let made = stop.meanwhile(
+        || iommu.map(root, region(MEMORY, MEMORY, PAGE, RW)),
+        || assert_eq!(iommu.map(cell, wanted).map(drop), Err(Error::InChange { cell: Some(root) })),
+    );
+    made.unwrap();
+    iommu.map(cell, wanted).unwrap();
+    iommu.regions(root, |region| panic!("{region}")).unwrap();
+}
+
+/// T4: what the root cell was to get by a change that failed, no later change gives it.
+#[test]
+fn the_root_cell_is_not_granted_later_what_a_change_could_not_grant() {
+    let machine = machine([UnitConfig::server().caching_mode(true)]);
+    let iommu = enabled(&machine);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(function(0, 1), root).unwrap();
+    machine.break_unit(0, Defect::QueueErrorAfter(0));
+    assert!(iommu.map(root, region(MEMORY, MEMORY, PAGE, RW)).is_err());
+    machine.mend_unit(0);
+    iommu.map(root, region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)).unwrap();
+    let mut all = Vec::new();
+    iommu.regions(root, |region| all.push(region)).unwrap();
+    assert_eq!(all, [region(MEMORY + LARGE, MEMORY + LARGE, PAGE, RW)]);
+    machine.abandon();
 }

@@ -24,6 +24,8 @@ pub enum Unroutable {
     NotRouted,
     /// Another cell has it routed.
     Taken(crate::CellId),
+    /// The device cannot send messages by MSI, or not to such an address.
+    NoMsi,
     /// The firmware's table names no unit for its IOAPIC or its HPET.
     NoUnit,
     /// Its unit does not remap interrupts.
@@ -41,6 +43,7 @@ impl fmt::Display for Unroutable {
             Self::NotHeld => f.write_str("the cell does not have the device with so many messages"),
             Self::NotRouted => f.write_str("nothing is routed for it in this cell"),
             Self::Taken(cell) => write!(f, "{cell} has it"),
+            Self::NoMsi => f.write_str("the device has no capability for such messages (MSI)"),
             Self::NoUnit => f.write_str("the firmware's table names no remapping unit for it"),
             Self::NotRemapped => f.write_str("its unit does not remap interrupts"),
             Self::Forged(device) => write!(f, "{device} of another cell could send it"),

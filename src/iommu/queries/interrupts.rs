@@ -1,12 +1,14 @@
 //! What is routed, and what is programmed into sources for that.
 #![forbid(unsafe_code)]
 
+use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::hal::Hal;
 use crate::interrupt::{Message, Route, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Config, Line, Stay};
+use crate::pci;
 
 /// An interrupt that a cell has routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,25 @@ impl<H: Hal> Iommu<'_, H> {
             Source::Pin { .. } => return Err(not_held),
         };
         Ok(self.unit(unit).ok_or(not_held)?.message(first))
+    }
+
+    /// Has a device send its interrupts by MSI as its cell has them: message 0 as [`message`](Self::message) says, and as many as it was
+    /// assigned with and can send. For those who do not write its registers themselves; MSI-X has its table in the device's own
+    /// memory, and is theirs in any case.
+    ///
+    /// # Errors
+    ///
+    /// The device has no cell, or no [messages](crate::iommu::DeviceConfig::messages) ([`Unroutable::NotHeld`]), or no capability for
+    /// them ([`Unroutable::NoMsi`]): it sends none by MSI. Or a device is being reset for too long: [`Error::InChange`].
+    pub fn program_msi(&self, device: SourceId) -> Result<(), Error> {
+        let config = self.between_resets()?;
+        let failed = |reason| Error::Route { source: Source::Message { device, index: 0 }, reason };
+        let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
+        let own = own.and_then(|own| Some((self.unit(own.unit)?, own.interrupts?)));
+        let (unit, held) = own.ok_or(failed(Unroutable::NotHeld))?;
+        let Message { address, data } = unit.message(held.block.first);
+        let is_done = pci::program_msi(&self.hal, device, (address, data), held.block.order);
+        if is_done { Ok(()) } else { Err(failed(Unroutable::NoMsi)) }
     }
 
     /// What the redirection entry of a pin of an IOAPIC has to be, unmasked (bit 16) and active high (bit 13): the caller sets either

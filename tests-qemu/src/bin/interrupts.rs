@@ -87,6 +87,12 @@ fn messages(job: &Job<'_>, one: &Edu, other: &Edu) -> Result<(), Words> {
     let [own, absent, theirs] = [a0, a1, b0].map(|source| job.iommu.message(source));
     let (own, absent, theirs) = (own?, absent?, theirs?);
     job.try_out(one, own, Some(0x41), "a device's interrupt arrives where it is routed");
+    job.iommu.route(first, a0, job.to(0x70))?;
+    let before = job.apic.taken();
+    job.iommu.program_msi(one.source())?;
+    one.interrupt();
+    job.look(before, Some(0x70), "and so it does if the driver has programmed it");
+    one.acknowledge();
     job.try_out(other, theirs, Some(0x81), "so does the other's");
     job.iommu.faults(|_| ());
     job.try_out(one, theirs, None, "none arrives that it sends in the other's name");

@@ -103,6 +103,7 @@ calls! {
     fn route(iommu: &Front, cell: &CellId, source: &Source, route: &Route) -> Done { iommu.route(*cell, *source, *route) }
     fn unroute(iommu: &Front, cell: &CellId, source: &Source) -> Done { iommu.unroute(*cell, *source) }
     fn message(iommu: &Front, source: &Source) -> Result<Message, Error> { iommu.message(*source) }
+    fn program_msi(iommu: &Front, device: &SourceId) -> Result<(), Error> { iommu.program_msi(*device) }
     fn redirection(iommu: &Front, io_apic: u8, pin: u8) -> Result<u64, Error> { iommu.redirection(io_apic, pin) }
     fn routes(iommu: &Front, each: Each<RoutedInterrupt>) -> Result<(), Error> { iommu.routes(|routed| each(&routed)) }
 
