@@ -101,6 +101,10 @@ fn a_fault_interrupts_the_cpu_that_was_named_and_no_other() {
         let result = iommu.set_fault_event(Some(Destination { apic_id, vector: 0x41 }));
         let Some(message) = message else {
             assert!(matches!(result, Err(Error::Unit(UnitError::Unsupported { bit: "EIM", .. }))));
+            // It is not kept for the next time that the unit is switched on.
+            let mut iommu = iommu;
+            machine.reset_unit(0);
+            iommu.enable().unwrap();
             continue;
         };
         result.unwrap();
@@ -310,6 +314,26 @@ fn an_answer_without_a_question_holds_back_no_fault_event() {
         assert_eq!(machine.messages().len(), events + 2, "and a fault as well");
         assert_eq!(iommu.faults(|_| ()).records, 1);
     }
+}
+
+/// Both stand when faults are read, and clearing the one leaves the other to be reported.
+#[test]
+fn an_answer_without_a_question_hides_no_overflow() {
+    let machine = machine([UnitConfig::server().fault_records(2)]);
+    let iommu = enabled_with_ats(&machine);
+    let device = function(0, 3);
+    machine.add_ats(device, 32);
+    machine.set_device_tlb(device, Answer::Twice, 32);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
+    iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
+    for bus in 1..6 {
+        assert!(!write(&machine, function(bus, 1), 0, 0));
+    }
+    iommu.unmap(cell, range(0, PAGE)).unwrap();
+    let log = iommu.faults(|_| ());
+    assert_eq!((log.records, log.overflowed), (2, true));
+    assert_eq!(iommu.statistics().completion_errors, 1);
 }
 
 #[test]

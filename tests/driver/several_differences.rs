@@ -182,6 +182,24 @@ fn a_malformed_root_entry_hides_no_bus_behind_it() {
     assert!(found.contains(&Difference::UnassignedSource { source: function(2, 4) }), "{found:?}");
 }
 
+/// T3: reserved bits in both halves of an entry are two differences.
+#[test]
+fn both_malformed_halves_of_an_entry_are_reported() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    let lower = context(&machine, 3);
+    let upper = PhysAddr::new(lower.as_u64() + 8);
+    machine.flip(lower, 1 << 5);
+    machine.flip(upper, 1 << 40);
+    let found = audit(&iommu);
+    for (at, set) in [(lower, 1 << 5), (upper, 1 << 40)] {
+        let is_it = |it: &Difference| matches!(*it, Difference::Malformed { at: place, bits, .. } if (place, bits) == (at, set));
+        assert!(found.iter().any(is_it), "{at:?}: {found:?}");
+    }
+    machine.abandon();
+}
+
 /// T3: each device whose table has no end is reported, and the bound of one is not that of the next.
 #[test]
 fn each_table_without_an_end_is_reported() {

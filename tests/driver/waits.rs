@@ -389,6 +389,19 @@ fn the_longest_wait_is_that_of_whichever_unit_is_slow() {
     }
 }
 
+/// Also that of a unit that did not answer.
+#[test]
+fn a_wait_in_vain_is_the_longest() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
+    machine.break_unit(0, Defect::QueueDead);
+    iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
+    let longest = iommu.statistics().longest_wait_ns;
+    assert!(longest >= Options::default().timeout_ns, "{longest}");
+    machine.abandon();
+}
+
 /// No limit of time is too short or too long.
 #[test]
 fn any_limit_of_time_ends() {

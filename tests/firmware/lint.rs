@@ -107,6 +107,8 @@ fn scopes() {
     for (device, function) in [(32, 0), (0, 8), (255, 255)] {
         let hop = Hop { device, function };
         one(first(endpoint(device, function)), 64, Flaw::BadHop { hop }, Severity::Error);
+        let topology = read(&first(endpoint(device, function)).table()).0.unwrap();
+        assert!(!topology.is_complete(), "whose device it is, nobody knows");
     }
     let mut reserved = endpoint(2, 0);
     reserved[2] = 4;
