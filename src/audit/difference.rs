@@ -26,8 +26,9 @@ pub enum Difference {
         /// The unit's registers.
         unit: RegisterWindow,
     },
-    /// Interrupts are to be remapped, and are not, or those in compatibility format are let through: **the unit's devices send any
-    /// interrupt to any CPU**. Nothing else of its interrupts is reported.
+    /// Interrupts are to be [remapped](crate::Iommu::remap_interrupts), and this unit does not do so, since it cannot, failed before it
+    /// began, or shows that it is off; or it lets those in compatibility format through. **Devices behind it, also those without a cell,
+    /// send any interrupt to any CPU.** Nothing else of its interrupts is reported.
     InterruptsOpen {
         /// The unit's registers.
         unit: RegisterWindow,

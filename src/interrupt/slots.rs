@@ -11,10 +11,9 @@ pub(crate) struct SlotBlock {
 }
 
 impl SlotBlock {
-    /// The smallest that has room for so many; `None` for none at all, or for more than a table can have.
+    /// The order of the smallest that has room for so many; `None` for none at all.
     pub(crate) fn order_for(count: u16) -> Option<u8> {
-        let order = count.checked_next_power_of_two()?.checked_ilog2()?;
-        u8::try_from(order).ok().filter(|_| count != 0)
+        (count != 0).then(|| u32::from(count).next_power_of_two().trailing_zeros() as u8)
     }
 
     pub(crate) fn len(self) -> u32 {
@@ -134,9 +133,8 @@ mod tests {
 
     #[test]
     fn a_block_for_a_count_is_the_smallest_power_of_two() {
-        let orders = [1, 2, 3, 32, 33, 0x8000].map(SlotBlock::order_for);
-        assert_eq!(orders, [Some(0), Some(1), Some(2), Some(5), Some(6), Some(15)]);
-        assert_eq!([0, 0x8001].map(SlotBlock::order_for), [None, None]);
+        let orders = [0, 1, 2, 3, 32, 33, 0x8000, 0xffff].map(SlotBlock::order_for);
+        assert_eq!(orders, [None, Some(0), Some(1), Some(2), Some(5), Some(6), Some(15), Some(16)]);
         let block = SlotBlock { first: 8, order: 2 };
         assert_eq!([0, 3, 4].map(|index| block.nth(index)), [Some(8), Some(11), None]);
         assert_eq!([7, 8, 11, 12].map(|slot| block.contains(slot)), [false, true, true, false]);

@@ -17,6 +17,9 @@ impl<H: Hal> Iommu<'_, H> {
     /// gets an entry with the device's own, and whoever shares it belongs to the same cell. The id is the unit's that serves the
     /// device, or the device is refused from then on. After [`probe_acpi`](Self::probe_acpi), before the device is assigned.
     ///
+    /// Interrupts are taken by the device's own id, and by the alias only where it is another function of the same device: an entry
+    /// could not tell it from all ids between the two.
+    ///
     /// # Errors
     ///
     /// A device with either id has a cell ([`Error::Busy`]), or there is no room for one more scope ([`Error::Full`]): nothing

@@ -184,7 +184,7 @@ impl fmt::Display for Error {
             Self::Window(window) => write!(f, "a device of the cell cannot reach memory in {window}"),
             Self::NotGranted(at) => write!(f, "the cell is granted nothing at {at}"),
             Self::Vector(vector) => write!(f, "{vector} is the vector of an exception, and no interrupt's"),
-            Self::Route { source, reason } => write!(f, "{source} is not routed: {reason}"),
+            Self::Route { source, reason } => write!(f, "{source}: {reason}"),
             Self::NotRemapped(reason) => write!(f, "interrupts are not remapped: {reason}"),
         }
     }

@@ -2,17 +2,17 @@
 
 use super::error::Error;
 use super::front::Iommu;
-use super::state::{behind, stays_in_use};
+use super::state::{Config, Interrupts, behind, holders, slots_of, stays_in_use};
 use crate::contract::UnitState;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
 use crate::topology::UnitIndex;
 
 impl<H: Hal> Iommu<'_, H> {
-    /// Takes the devices behind a unit that is out of service from their cells, and gives their page tables back, without asking
-    /// the unit, which does not answer any more. Their cells can be destroyed then, and what was withheld for those devices is
-    /// free. The unit stays out of service, and no device behind it is given to a cell, until it is reset and
-    /// [switched on](Self::enable) again.
+    /// Takes the devices behind a unit that is out of service from their cells, with all that is [routed](Self::route) behind it,
+    /// pins and timers among it, and gives their page tables back, without asking the unit, which does not answer any more. Their
+    /// cells can be destroyed then, and what was withheld for those devices is free. The unit stays out of service, and no device
+    /// behind it is given to a cell, until it is reset and [switched on](Self::enable) again.
     ///
     /// # Errors
     ///
@@ -21,9 +21,9 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Safety
     ///
-    /// The devices behind the unit reach no memory until the machine is reset: they are without power, for example, or removed, or
-    /// the platform has cut them off. What is freed here may be used for anything at once, and the unit may still have
-    /// translations of it, and walk tables in it.
+    /// The devices behind the unit, with its IOAPICs and HPETs where interrupts are remapped, reach no memory and send no interrupt
+    /// until the unit is reset: they are without power, for example, or removed, or the platform has cut them off. What is freed
+    /// here may be used for anything at once, and the unit may still have translations of it, and walk tables in it.
     pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
         let mut units = self.units.iter().zip(UnitIndex::all());
         let (unit, index) = units.find(|(unit, _)| unit.window() == window).ok_or(Error::InService(window))?;
@@ -36,14 +36,19 @@ impl<H: Hal> Iommu<'_, H> {
             error
         });
         // Their entries go first: a unit that is reset is switched on again with the tables that it has.
-        if let Some((unit, flush)) = config.flushes.of(&self.units, index) {
-            for device in behind(&config.devices, index) {
+        let Config { devices, interrupts: Interrupts { slots, lines, .. }, flushes, .. } = config;
+        if let Some((unit, flush)) = flushes.of(&self.units, index) {
+            for device in behind(devices, index) {
                 unit.block(&self.hal, &device.requesters, device.domain, None, flush);
                 unit.erase(&self.hal, &device.requesters, flush);
             }
+            for (.., held, _) in holders(devices, lines).filter(|(_, unit, ..)| *unit == index) {
+                slots_of(slots, held.block).for_each(|(slot, _)| unit.set_interrupt(&self.hal, slot, None, flush));
+            }
             flush.clear();
         }
-        config.devices.retain(|device| device.unit != index);
+        config.remove_devices(|device| device.unit == index);
+        config.interrupts.remove_lines(|line, _| line.unit == index);
         for (_, cell) in config.cells.iter_mut() {
             let devices = &config.devices;
             // SAFETY: each unit that ever knew of the domain has confirmed that it has nothing cached that leads to it, except this

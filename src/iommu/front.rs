@@ -3,7 +3,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use super::error::{Error, Unblocked};
+use super::error::{Error, Unblocked, Unroutable};
 use super::lock::Mutex;
 use super::memory;
 use super::options::Options;
@@ -209,20 +209,25 @@ impl<'s, H: Hal> Iommu<'s, H> {
         if unblocked.is_nothing_now() && all_listed { Ok(unblocked) } else { Err(Error::Unblocked(unblocked)) }
     }
 
-    /// Switches all units off and gives their frames back, once no device has a cell: **from then on every device reaches
-    /// all memory**, except for the regions that firmware had protected by registers, which are protected again.
+    /// Switches all units off and gives their frames back, once no cell has a device, a pin or a timer: **from then on every device
+    /// reaches all memory** and interrupts any CPU, except for the regions that firmware had protected by registers, which are
+    /// protected again.
     ///
     /// Only that is given back. Where firmware had left translation or a queue on, it stays off, since what became of their
     /// memory is not known; no unit sends fault events. Cells stay, and [`enable`](Self::enable) may follow.
     ///
     /// # Errors
     ///
-    /// A device still has a cell: nothing changed. Or units failed, before or now; the error is that of the first. They
-    /// keep their frames, and block what they blocked; all others are off.
+    /// A device still has a cell ([`Error::Busy`]), or a pin or a timer is still routed ([`Unroutable::Taken`] in
+    /// [`Error::Route`]): nothing changed. Or units failed, before or now; the error is that of the first. They keep their frames,
+    /// and block what they blocked; all others are off.
     pub fn disable(&mut self) -> Result<(), Error> {
         let config = self.config.get_mut();
         if let Some(left) = config.devices.first() {
             return Err(Error::Busy { device: left.device, cell: left.cell });
+        }
+        if let Some(left) = config.interrupts.lines.first() {
+            return Err(Error::Route { source: left.source, reason: Unroutable::Taken(left.cell) });
         }
         config.enabled = false;
         let mut result = Ok(());

@@ -3,7 +3,7 @@
 
 use super::error::{Error, NotRemapped};
 use super::front::Iommu;
-use crate::contract::{InterruptConfig, UnitState};
+use crate::contract::InterruptConfig;
 use crate::hal::Hal;
 
 impl<H: Hal> Iommu<'_, H> {
@@ -33,7 +33,8 @@ impl<H: Hal> Iommu<'_, H> {
 
     #[inline(never)]
     fn not_remapped(&mut self, io_apics: &[u8], x2apic: bool) -> Option<NotRemapped> {
-        if self.config.get_mut().enabled {
+        // One that could not be switched off keeps its tables.
+        if self.config.get_mut().enabled || self.units.iter().any(|unit| unit.root().is_some()) {
             return Some(NotRemapped::Late);
         }
         if !self.topology.interrupt_remapping() {
@@ -48,8 +49,10 @@ impl<H: Hal> Iommu<'_, H> {
         }
         let mut any = false;
         for unit in &self.units {
-            match unit.features().interrupts {
-                _ if matches!(unit.state(&self.hal), UnitState::Failed { .. }) => {}
+            let features = unit.features();
+            match features.interrupts {
+                // It can never be used.
+                None if features.geometry.is_none() => {}
                 Some(features) if !x2apic && features.extended_only => {
                     return Some(NotRemapped::ExtendedOnly(unit.window()));
                 }

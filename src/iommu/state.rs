@@ -103,6 +103,12 @@ impl<'s> Config<'s> {
             || lines.any(|line| line.unit == unit && scope.has(line.cell))
     }
 
+    /// True if a line behind a unit waits for the unit to confirm that it goes nowhere.
+    pub(super) fn has_cut_lines(&self, unit: UnitIndex) -> bool {
+        let Interrupts { lines, .. } = &self.interrupts;
+        lines.iter().any(|line| line.unit == unit && line.is_cut(self.interrupts.get(line.held.block.first)))
+    }
+
     /// Takes devices out of the list, and gives back their slots, whose entries no unit knows.
     #[inline(never)]
     pub(super) fn remove_devices(&mut self, is_removed: impl Fn(&Assignment) -> bool) {

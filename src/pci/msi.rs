@@ -53,20 +53,21 @@ mod tests {
     use cofferdam_model::{Config, Machine, UnitConfig};
 
     use super::*;
+    use crate::hal::on_model::{OnModel, source};
 
     const FUNCTION: SourceId = SourceId::from_requester(0, 8);
     const AT: u16 = 0x60;
 
     /// A machine whose function has the capability with this first word.
-    fn with_capability(first: u32) -> Machine {
+    fn with_capability(first: u32) -> OnModel {
         let machine = Machine::new(Config::new([UnitConfig::server()]));
         for (offset, value) in [(0, 0x1234_8086), (4, 1 << 20), (0x34, AT.into()), (AT, first | 0x05)] {
-            machine.set_config(FUNCTION, offset, value);
+            machine.set_config(source(FUNCTION), offset, value);
         }
-        machine
+        OnModel(machine)
     }
 
-    fn words(machine: &Machine) -> [u32; 4] {
+    fn words(machine: &OnModel) -> [u32; 4] {
         [0, 4, 8, 12].map(|offset| machine.config_read(FUNCTION, AT + offset))
     }
 

@@ -558,8 +558,8 @@ pub(crate) const BUGS: &[Bug] = &[
             "the pin of a cell is free before its unit has confirmed that it is cut",
             "R54",
             "src/iommu/transaction/routes.rs",
-            "outcomes.is_confirmed(index) && has_confirmed(index)",
-            "outcomes.is_confirmed(index) || has_confirmed(index) || true",
+            "line.leaves(scope) && outcomes.is_confirmed(line.unit)",
+            "line.leaves(scope) && (outcomes.is_confirmed(line.unit) || true)",
         )
     },
     Bug {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | CAP, 0x08 | 2:0 ND, 12:8 SAGAW, 21:16 MGAW, 35:34 SSLPS |
 //! | ECAP, 0x10 | 2 DT, 6 PT, 7 SC, 52 ADMS |
-//! | GSTS, 0x1c | 31 TES, 30 RTPS, 25 IRES, 23 CFIS |
+//! | GSTS, 0x1c | 31 TES, 30 RTPS, 25 IRES, 24 IRTPS, 23 CFIS |
 //! | RTADDR, 0x20 | 63:12 RTA, 11:10 TTM, 7 SSIRWE, others reserved |
 
 use super::interrupts::LiveInterrupts;
@@ -68,9 +68,9 @@ impl LiveRegisters {
         self.gsts >> 25 & 1 != 0
     }
 
-    /// True if interrupts in compatibility format are let through as they are (CFIS).
-    pub(crate) fn lets_compatibility_through(&self) -> bool {
-        self.gsts >> 23 & 1 != 0
+    /// True if interrupts are remapped by a table that was set, and by nothing else (IRES, IRTPS, CFIS).
+    pub(crate) fn remaps_all_interrupts(&self) -> bool {
+        self.gsts >> 23 & 0b111 == 0b110
     }
 
     /// IRTA as it reads, of a unit that has it.
@@ -191,6 +191,9 @@ mod tests {
         assert!(UNIT.supports_page(1) && !LiveRegisters { cap: u64::MAX, ..UNIT }.supports_page(4));
         assert!(LiveRegisters { gsts: 1 << 25, ..UNIT }.remaps_interrupts());
         assert!(!LiveRegisters { gsts: !(1 << 25), ..UNIT }.remaps_interrupts());
+        for gsts in 0..8 {
+            assert_eq!(LiveRegisters { gsts: !0 << 26 | gsts << 23, ..UNIT }.remaps_all_interrupts(), gsts == 0b110);
+        }
         let features: [(Feature, u32); 3] =
             [(LiveRegisters::device_tlb, 2), (LiveRegisters::pass_through, 6), (LiveRegisters::snoop_control, 7)];
         for (feature, bit) in features {

@@ -42,7 +42,7 @@ impl fmt::Display for Unroutable {
             Self::Level => f.write_str("a message cannot be level triggered"),
             Self::NotHeld => f.write_str("the cell does not have the device with so many messages"),
             Self::NotRouted => f.write_str("nothing is routed for it in this cell"),
-            Self::Taken(cell) => write!(f, "{cell} has it"),
+            Self::Taken(cell) => write!(f, "{cell} has it routed"),
             Self::NoMsi => f.write_str("the device has no capability for such messages (MSI)"),
             Self::NoUnit => f.write_str("the firmware's table names no remapping unit for it"),
             Self::NotRemapped => f.write_str("its unit does not remap interrupts"),

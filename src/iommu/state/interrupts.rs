@@ -31,6 +31,11 @@ pub(in crate::iommu) struct Line {
 }
 
 impl Line {
+    /// True if its slot goes nowhere, and it stays listed since its unit has not confirmed that.
+    pub(in crate::iommu) fn is_cut(&self, slot: RoutedSlot) -> bool {
+        self.stay == Stay::Staying && slot == RoutedSlot::default()
+    }
+
     pub(in crate::iommu) fn leaves(&self, scope: CellSet) -> bool {
         self.stay == Stay::Leaving && scope.has(self.cell)
     }

@@ -1,7 +1,7 @@
 //! When memory is withheld: from a change that a unit did not confirm until the unit has confirmed a flush of everything.
 #![forbid(unsafe_code)]
 
-use super::{Assignment, CellSet, Config, Line, RoutedSlot, Stay, WithheldRange, units_of};
+use super::{Assignment, CellSet, Config, Line, WithheldRange, units_of};
 use crate::cell::{CellId, Part, RegionDifferences, Reserved};
 use crate::hal::Hal;
 use crate::unit::Unit;
@@ -43,10 +43,11 @@ impl Config<'_> {
     /// Lets lines go that a change has cut and whose unit had not confirmed that, once it has: they are free for any cell.
     #[inline(never)]
     pub(in crate::iommu) fn release_lines(&mut self, hal: &impl Hal, units: &[Unit]) {
+        let Self { cells, interrupts, .. } = self;
         let has_confirmed = |line: &Line| units.get(line.unit.get()).is_some_and(|unit| unit.has_confirmed_all(hal));
-        self.interrupts.remove_lines(|line, slot| {
-            line.stay == Stay::Staying && slot == RoutedSlot::default() && has_confirmed(line)
-        });
+        // A change of its cell may have routed it again, and be taking that back.
+        let is_busy = |line: &Line| cells.get(line.cell).is_ok_and(|cell| cell.busy);
+        interrupts.remove_lines(|line, slot| line.is_cut(slot) && !is_busy(line) && has_confirmed(line));
     }
 
     /// Withholds no longer what no device reaches any more: each unit behind which the cell has a device has confirmed all

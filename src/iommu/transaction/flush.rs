@@ -44,7 +44,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn repeat_failed_flushes_alone(&mut self) {
         // Others may change its cells meanwhile.
         let scope = mem::replace(&mut self.scope, CellSet::NONE);
-        if self.repeat_failed_flushes_of(|config, unit| config.is_behind(unit, scope)) {
+        // What stands in the way of others is a pin that was cut, too.
+        if self.repeat_failed_flushes_of(|config, unit| config.is_behind(unit, scope) || config.has_cut_lines(unit)) {
             self.flush();
         }
     }

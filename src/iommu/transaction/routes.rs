@@ -95,15 +95,25 @@ impl<H: Hal> Transaction<'_, '_, H> {
         Ok(())
     }
 
-    /// Clears the entries of what is routed no more, and of all whose devices and lines leave.
+    /// Clears the entries of what is routed no more, and of all whose devices and lines leave: these are flushed in any case, since
+    /// an earlier change may have cleared them and failed.
     #[inline(never)]
     pub(super) fn revoke_routes(&mut self) {
         self.each_slot(|slot, stay| {
-            slot.staged = slot.staged.filter(|_| stay != Stay::Leaving);
+            let is_leaving = stay == Stay::Leaving;
+            slot.staged = slot.staged.filter(|_| !is_leaving);
             let is_gone = slot.now.is_some() && slot.staged.is_none();
             slot.now = slot.now.filter(|_| !is_gone);
-            is_gone.then_some(None)
+            (is_gone || is_leaving).then_some(None)
         });
+        let (front, scope) = (self.front, self.scope);
+        let Config { devices, interrupts: Interrupts { lines, .. }, flushes, .. } = &mut *self.config;
+        let leaving = holders(devices, lines).filter(|(cell, _, _, stay)| *stay == Stay::Leaving && scope.has(*cell));
+        for (_, index, held, _) in leaving {
+            if let Some((unit, flush)) = flushes.of(&front.units, index) {
+                flush.interrupts_set(unit.features(), held.block, true);
+            }
+        }
     }
 
     /// Writes the entries of what is routed, or goes elsewhere.
@@ -154,14 +164,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
     }
 
-    /// Takes away the lines that leave, whose units have confirmed that. One whose unit has not stays its cell's, and goes nowhere.
+    /// Takes away the lines that leave, whose units have confirmed that in this change. One whose unit has not stays its cell's, and
+    /// goes nowhere.
     #[inline(never)]
     pub(super) fn retire_lines(&mut self) {
-        let (front, scope, outcomes) = (self.front, self.scope, &self.work.outcomes);
-        let has_confirmed = |index| front.unit(index).is_some_and(|unit| unit.has_confirmed_all(&front.hal));
-        let is_confirmed = |index| outcomes.is_confirmed(index) && has_confirmed(index);
+        let (scope, outcomes) = (self.scope, &self.work.outcomes);
         let config = &mut *self.config;
-        config.interrupts.remove_lines(|line, _| line.leaves(scope) && is_confirmed(line.unit));
+        config.interrupts.remove_lines(|line, _| line.leaves(scope) && outcomes.is_confirmed(line.unit));
         let left = config.interrupts.lines.iter_mut().filter(|line| line.leaves(scope));
         left.for_each(|line| line.stay = Stay::Staying);
     }

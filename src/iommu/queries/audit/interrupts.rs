@@ -18,10 +18,12 @@ impl<H: Hal> Auditor<'_, '_, H> {
             self.audit.unremapped += behind(&self.config.devices, index).count() as u64;
             if registers.remaps_interrupts() {
                 self.findings.report(Difference::RemapsInterrupts { unit: window });
+            } else if self.config.interrupts.config.is_some() {
+                self.findings.report(Difference::InterruptsOpen { unit: window });
             }
             return;
         }
-        if !registers.remaps_interrupts() || registers.lets_compatibility_through() {
+        if !registers.remaps_all_interrupts() {
             return self.findings.report(Difference::InterruptsOpen { unit: window });
         }
         let (found, expected) = (registers.interrupt_table_address(&self.iommu.hal, window), unit.interrupt_table());
