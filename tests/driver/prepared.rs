@@ -333,3 +333,17 @@ fn a_unit_that_is_said_to_be_ready_takes_devices() {
         assert_eq!(machine.frames_in_use(), 0);
     }
 }
+
+/// One that cannot be prepared keeps no other from it.
+#[test]
+fn each_unit_is_prepared_whatever_others_do() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    machine.break_unit(0, Defect::AllOnes);
+    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let failed = iommu.prepare();
+    assert!(matches!(failed, Err(Error::Unit(_))), "{failed:?}");
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.assign(function(1, 3), cell).unwrap_err();
+    iommu.assign(function(0, 3), cell).unwrap();
+    machine.abandon();
+}

@@ -182,6 +182,26 @@ fn a_malformed_root_entry_hides_no_bus_behind_it() {
     assert!(found.contains(&Difference::UnassignedSource { source: function(2, 4) }), "{found:?}");
 }
 
+/// T3: an entry with an ignored bit leads to memory of another cell all the same.
+#[test]
+fn ignored_bits_hide_nothing_else_of_an_entry() {
+    let machine = machine([UnitConfig::client()]);
+    let iommu = enabled(&machine);
+    let a = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+    let b = cell_with(&iommu, region(0, MEMORY_B, PAGE, RW), function(0, 4));
+    let (unit, source, at) = (machine.windows()[0], function(0, 3), entry_over(&machine, 3, INPUT, 1));
+    machine.flip(at, 1 << 52 | (MEMORY_A ^ MEMORY_B));
+    let found = audit(&iommu);
+    for expected in [
+        Difference::IgnoredBits { unit, at, bits: 1 << 52 },
+        Difference::ExtraMapping { source, region: region(INPUT, MEMORY_B, PAGE, RW) },
+        Difference::CrossesCells { source, cell: Some(a), owner: b, memory: outputs(MEMORY_B, PAGE) },
+    ] {
+        assert!(found.contains(&expected), "{expected} is missing in {found:?}");
+    }
+    machine.abandon();
+}
+
 /// T3: reserved bits in both halves of an entry are two differences.
 #[test]
 fn both_malformed_halves_of_an_entry_are_reported() {
