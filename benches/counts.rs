@@ -44,11 +44,24 @@ count!(unmap_sparse, 512 * GIB, [cofferdam, page_table_generic, aarch64_paging])
 count!(batch, 0, [cofferdam]);
 count!(cell, 0, [cofferdam]);
 count!(carve, 0, [cofferdam]);
+count!(route, 0, [cofferdam]);
 
 library_benchmark_group!(
     name = works,
-    benchmarks =
-        [map_page, map_page_alike, unmap_page, map_4k, unmap_4k, map_2m, unmap_2m, unmap_sparse, batch, cell, carve]
+    benchmarks = [
+        map_page,
+        map_page_alike,
+        unmap_page,
+        map_4k,
+        unmap_4k,
+        map_2m,
+        unmap_2m,
+        unmap_sparse,
+        batch,
+        cell,
+        carve,
+        route
+    ]
 );
 
 main!(

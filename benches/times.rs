@@ -36,6 +36,7 @@ const WORKS: &[(&str, u64, &[&str])] = &[
     ("batch", 0, &["cofferdam"]),
     ("cell", 0, &["cofferdam"]),
     ("carve", 0, &["cofferdam"]),
+    ("route", 0, &["cofferdam"]),
     // As the work grows.
     ("map_2m", MIB, &PEERS),
     ("map_2m", GIB, &PEERS),
@@ -79,7 +80,12 @@ fn main() {
     let cpus = sched_getaffinity(None).expect("the CPUs of this process");
     Line::Place { pinned: pin(&cpus) }.print();
     Line::Batch { registers: driver::registers_of_batch() }.print();
-    for (work, cost) in [("cell", driver::cost_of_cell()), ("carve", driver::cost_of_carving())] {
+    let costs = [
+        ("cell", driver::cost_of_cell()),
+        ("carve", driver::cost_of_carving()),
+        ("route", driver::cost_of_rerouting()),
+    ];
+    for (work, cost) in costs {
         Line::Cost { work, cost }.print();
     }
     for &(work, bytes, contenders) in WORKS {

@@ -5,11 +5,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cofferdam::CellId;
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
 use cofferdam::hal::RegisterWindow;
 use cofferdam::internals::QueueAlone;
+use cofferdam::interrupt::{CpuSet, InterruptTargets, Route, Source, VectorSet};
 use cofferdam::iommu::{DeviceConfig, Edit, Options, Statistics};
+use cofferdam::{CellConfig, CellId};
 use cofferdam_support::cost;
 use cofferdam_support::front::{self, UNSAFE_INTERRUPTS};
 use cofferdam_support::tables::{dmar, scope};
@@ -47,7 +48,7 @@ impl Front {
     }
 
     fn over(machine: Machine) -> Box<Self> {
-        let table = table(&machine);
+        let table = table(&machine, 0);
         Box::new(Self { iommu: front::enabled_front(machine, &table, Options::default()) })
     }
 
@@ -153,6 +154,34 @@ pub fn cost_of_cell() -> Cost {
 pub fn cost_of_carving() -> Cost {
     let (front, root) = with_root();
     cost(&front, |between| front.carve_and_give_back(root, between))
+}
+
+/// A machine whose interrupts are remapped, with a device that has one routed, and whose it is.
+fn with_route() -> (Box<Front>, CellId, Source) {
+    let machine = Machine::new(1);
+    let table = table(&machine, INTERRUPT_REMAPPING);
+    // It names no IOAPIC, which a finding says.
+    let mut iommu = front::front_with_findings(machine, &table, Options::default(), |_| ()).expect("a unit");
+    iommu.remap_interrupts(&[], false).expect("units that remap interrupts");
+    iommu.enable().expect("units that can be switched on");
+    let interrupts = InterruptTargets { cpus: CpuSet::NONE.with(0, 3), vectors: VectorSet::ALL, flat_ids: 0 };
+    let cell = iommu.create_cell(CellConfig { interrupts, ..UNSAFE_INTERRUPTS }).expect("room for a cell");
+    let device = devices(0).next().expect("a device");
+    let source = Source::Message { device, index: 0 };
+    iommu.assign_with(device, cell, DeviceConfig { messages: 1, ..DeviceConfig::default() }).expect("a free device");
+    iommu.route(cell, source, Route::to(0, 0x40)).expect("a free entry");
+    (Box::new(Front { iommu }), cell, source)
+}
+
+/// Has an interrupt that is routed go to another CPU.
+fn reroute(front: &Front, cell: CellId, source: Source) {
+    front.iommu.route(cell, source, Route::to(1, 0x40)).expect("a CPU of the cell");
+}
+
+/// What it costs to have an interrupt go to another CPU.
+pub fn cost_of_rerouting() -> Cost {
+    let (front, cell, source) = with_route();
+    cost(&front, |_| reroute(&front, cell, source))
 }
 
 /// A queue of the machine's first unit, by itself.
@@ -306,15 +335,23 @@ pub fn job(work: &str) -> Option<Box<dyn Job>> {
             front.iommu.hal().set_hardware_apart();
             Box::new(Deed(move || front.carve_and_give_back(root, || ())))
         }
+        "route" => {
+            let (front, cell, source) = with_route();
+            front.iommu.hal().set_hardware_apart();
+            Box::new(Deed(move || reroute(&front, cell, source)))
+        }
         _ => return None,
     })
 }
 
+/// The flag of a table whose units may remap interrupts (VT-d 5.10, section 8.1).
+const INTERRUPT_REMAPPING: u8 = 1;
+
 /// The firmware's table of a machine.
-fn table(machine: &Machine) -> Vec<u8> {
+fn table(machine: &Machine, flags: u8) -> Vec<u8> {
     let last = machine.windows().count() - 1;
-    // Host address width 48, no flags.
-    let empty = dmar().set(36, 47).set(37, 0);
+    // Host address width 48.
+    let empty = dmar().set(36, 47).set(37, flags);
     let units = machine.windows().enumerate().fold(empty, |table, (index, window)| {
         let own = devices(index as u8).filter(|_| index != last);
         let scopes: Vec<_> = own.map(|device| scope(1, 0, device.bus(), &[(device.device(), 0)])).collect();

@@ -17,7 +17,7 @@ use crate::pool::{POOL, pointer};
 /// Where the units' registers are, a page each.
 const REGISTERS: u64 = 0xfed9_0000;
 
-/// Units of four levels, with snoop control, page walks that snoop, and 65,536 domain-ids (VT-d 5.10, sections 11.4.1 to
+/// Units of four levels, with snoop control, page walks that snoop, remapping of interrupts, and 65,536 domain-ids (VT-d 5.10, sections 11.4.1 to
 /// 11.4.3).
 const VERSION: u32 = 0x10;
 const CAPABILITY: u64 = 0x00d2_008c_222f_0606;
@@ -28,6 +28,7 @@ const EXTENDED_CAPABILITY: u64 = 0x00f0_0fcb;
 struct Unit {
     status: AtomicU32,
     root: AtomicU64,
+    interrupts: AtomicU64,
     queue: AtomicU64,
     /// Up to where the queue's descriptors are done.
     head: AtomicU64,
@@ -189,9 +190,9 @@ unsafe impl Hal for Machine {
     unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         let unit = self.unit(window);
         if offset == 0x18 {
-            // Each command is confirmed by the bit that gave it; setting the root table stays confirmed.
-            let root_table = unit.status.load(Ordering::Relaxed) & 1 << 30;
-            unit.status.store(value | root_table, Ordering::Relaxed);
+            // Each command is confirmed by the bit that gave it; setting the root table, or that of interrupts, stays confirmed.
+            let tables = unit.status.load(Ordering::Relaxed) & (1 << 30 | 1 << 24);
+            unit.status.store(value | tables, Ordering::Relaxed);
         }
     }
 
@@ -203,6 +204,7 @@ unsafe impl Hal for Machine {
             0x20 => unit.root.load(Ordering::Relaxed),
             0x80 => unit.head.load(Ordering::Relaxed),
             0x88 => unit.tail(),
+            0xb8 => unit.interrupts.load(Ordering::Relaxed),
             _ => 0,
         }
     }
@@ -214,6 +216,7 @@ unsafe impl Hal for Machine {
             0x88 => self.ring(unit, value),
             0x20 => unit.root.store(value, Ordering::Relaxed),
             0x90 => unit.queue.store(value, Ordering::Relaxed),
+            0xb8 => unit.interrupts.store(value, Ordering::Relaxed),
             _ => {}
         }
     }

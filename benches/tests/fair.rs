@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cofferdam::internals::{SecondStage, V1};
-use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell, registers_of_batch};
+use cofferdam_benches::driver::{Cost, Edits, cost_of_carving, cost_of_cell, cost_of_rerouting, registers_of_batch};
 use cofferdam_benches::job;
 use cofferdam_benches::ours::Cofferdam;
 use cofferdam_benches::peers::{Aarch64Paging, PageTableGeneric, PageTableMultiarch, X86_64};
@@ -126,6 +126,14 @@ fn carving_a_cell_splits_only_leaves_at_its_edges_until_it_ends() {
     // The others are looks at whether the unit is on still, before what is carved.
     let cost = Cost { doorbells: 3, waits: 3, registers: 9, frames: 8, frames_at_most: 14, frames_left: 0 };
     assert_eq!(cost_of_carving(), cost);
+}
+
+#[test]
+fn an_interrupt_goes_elsewhere_by_one_doorbell_and_one_wait() {
+    let _alone = alone();
+    // The others are looks at whether the unit is on still, and remaps interrupts by the driver's table.
+    let cost = Cost { doorbells: 1, waits: 1, registers: 4, frames: 0, frames_at_most: 0, frames_left: 0 };
+    assert_eq!(cost_of_rerouting(), cost);
 }
 
 #[test]

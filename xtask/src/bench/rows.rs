@@ -179,10 +179,10 @@ type Count = (&'static str, Option<u64>, u64, &'static str);
 fn cells(results: &Results) -> Result<Sheet> {
     let mut sheet = Sheet::new("Cells, on one unit", ["", OURS, "at most", "", "Jailhouse"]);
     let cost = |work| results.cost(work).with_context(|| format!("what {work} costs was not measured"));
-    let (cell, carve) = (cost("cell")?, cost("carve")?);
+    let (cell, carve, route) = (cost("cell")?, cost("carve")?, cost("route")?);
     let instructions = |work| results.instructions(work, OURS);
     let Cost { doorbells, waits, .. } = cell;
-    let counts: [Count; 8] = [
+    let counts: [Count; 11] = [
         ("submit and complete 16 descriptors: instructions", instructions("batch"), 250, ""),
         ("register accesses, the doorbell among them", results.registers_of_batch, 1, ""),
         ("create the cell and destroy it: doorbells", Some(doorbells), 2, "12"),
@@ -191,6 +191,9 @@ fn cells(results: &Results) -> Result<Sheet> {
         ("carve it out of 16 GiB in 1 GiB leaves, give back: frames while it exists", Some(carve.frames), 10, "1,032"),
         ("frames left over", Some(carve.frames_left), 0, ""),
         ("instructions", instructions("carve"), 100_000, "88,600,000"),
+        ("have a routed interrupt go to another CPU: doorbells", Some(route.doorbells), 1, ""),
+        ("waits", Some(route.waits), 1, ""),
+        ("instructions", instructions("route"), 10_000, ""),
     ];
     for (title, ours, most, jailhouse) in counts {
         let ours = ours.with_context(|| format!("{title}: not measured"))?;
@@ -200,7 +203,11 @@ fn cells(results: &Results) -> Result<Sheet> {
     let batch = time(measured(results, ("batch", OURS, 0), None)?);
     let row = ["submit and complete 16 descriptors: time".to_owned(), batch];
     sheet.rows.push(row.into_iter().chain([const { String::new() }; 3]).collect());
-    for (title, work, cost) in [("create and destroy", "cell", cell), ("carve and give back", "carve", carve)] {
+    for (title, work, cost) in [
+        ("create and destroy", "cell", cell),
+        ("carve and give back", "carve", carve),
+        ("to another CPU", "route", route),
+    ] {
         let (took, Cost { doorbells, waits, frames_at_most, .. }) = (measured(results, (work, OURS, 0), None)?, cost);
         let mut row = |what: &str, told| {
             sheet.rows.push(vec![format!("{title}: {what}"), told, String::new(), String::new(), String::new()]);

@@ -30,11 +30,12 @@ fn results(others: &[(&str, &str, u64, f64)]) -> Results {
     hear("batch", OURS, 0, 1e3);
     hear("cell", OURS, 0, 1e3);
     hear("carve", OURS, 0, 1e3);
+    hear("route", OURS, 0, 1e3);
     others.iter().for_each(|(work, contender, bytes, ns)| hear(work, contender, *bytes, *ns));
-    for work in ["cell", "carve"] {
+    for (work, times) in [("cell", 2), ("carve", 2), ("route", 1)] {
         let (kind, name) = ("cost", work);
         let line = serde_json::json!({
-            "kind": kind, "work": name, "doorbells": 2, "waits": 2, "registers": 2, "frames": 10,
+            "kind": kind, "work": name, "doorbells": times, "waits": times, "registers": 2, "frames": 10,
             "frames_at_most": 11, "frames_left": 0
         });
         results.hear_time(&line.to_string()).unwrap();
@@ -44,8 +45,12 @@ fn results(others: &[(&str, &str, u64, f64)]) -> Results {
         results.hear_time(&slow_units(threads, ns)).unwrap();
     }
     results.hear_time(r#"{"kind":"batch","registers":1}"#).unwrap();
-    let works =
-        WORKS.iter().map(|work| (work.name, 30_000)).chain([("batch", 250), ("cell", 30_000), ("carve", 100_000)]);
+    let works = WORKS.iter().map(|work| (work.name, 30_000)).chain([
+        ("batch", 250),
+        ("cell", 30_000),
+        ("carve", 100_000),
+        ("route", 10_000),
+    ]);
     for (work, count) in works {
         for contender in contenders().chain([OURS_AMD]) {
             let line = serde_json::json!({
