@@ -1,5 +1,6 @@
 use std::cell::Cell;
 
+use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Cause, FaultLog};
@@ -293,15 +294,19 @@ fn faults_that_are_left_at_any_unit_are_pending() {
     }
 }
 
-#[test]
-fn an_answer_without_a_question_holds_back_no_fault_event() {
-    let machine = machine([UnitConfig::server()]);
-    let iommu = enabled_with_ats(&machine);
-    let device = function(0, 3);
+fn with_a_device_that_answers_twice(machine: &Machine) -> (Front<&Machine>, CellId) {
+    let (iommu, device) = (enabled_with_ats(machine), function(0, 3));
     machine.add_ats(device, 32);
     machine.set_device_tlb(device, Answer::Twice, 32);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
+    (iommu, cell)
+}
+
+#[test]
+fn an_answer_without_a_question_holds_back_no_fault_event() {
+    let machine = machine([UnitConfig::server()]);
+    let (iommu, cell) = with_a_device_that_answers_twice(&machine);
     iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
     for round in 1..=3 {
         iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
@@ -320,12 +325,7 @@ fn an_answer_without_a_question_holds_back_no_fault_event() {
 #[test]
 fn an_answer_without_a_question_hides_no_overflow() {
     let machine = machine([UnitConfig::server().fault_records(2)]);
-    let iommu = enabled_with_ats(&machine);
-    let device = function(0, 3);
-    machine.add_ats(device, 32);
-    machine.set_device_tlb(device, Answer::Twice, 32);
-    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
-    iommu.assign_with(device, cell, DeviceConfig { device_tlb: true, messages: 0 }).unwrap();
+    let (iommu, cell) = with_a_device_that_answers_twice(&machine);
     iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
     for bus in 1..6 {
         assert!(!write(&machine, function(bus, 1), 0, 0));

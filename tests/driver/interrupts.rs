@@ -44,7 +44,7 @@ pub(crate) fn remapping(machine: &Machine, x2apic: bool) -> Front<&Machine> {
     iommu
 }
 
-/// What comes of a message that a device sends as it was told, with something added to the data.
+/// What comes of a message that a device sends, with something added to the data.
 pub(crate) fn send(machine: &Machine, device: SourceId, message: Message, number: u32) -> Result<(u32, u32), Reason> {
     let sent = machine.interrupt(device, message.address as u32, message.data + number);
     let (address, data) = sent.map_err(|fault| fault.reason)?;

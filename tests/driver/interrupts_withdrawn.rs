@@ -14,6 +14,7 @@ use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::watched::{Call, Watched};
 
+use super::audit::audit;
 use super::interrupts::*;
 
 const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
@@ -29,12 +30,6 @@ fn routes<H: Hal>(iommu: &Front<H>) -> Vec<(Source, CellId, Route)> {
     let mut all = Vec::new();
     iommu.routes(|it| all.push((it.source, it.cell, it.route))).unwrap();
     all
-}
-
-fn differences(iommu: &Front<&Machine>) -> Vec<Difference> {
-    let mut found = Vec::new();
-    iommu.audit(|difference| found.push(difference)).unwrap();
-    found
 }
 
 /// What an IOAPIC sends that has this in its redirection table.
@@ -70,7 +65,7 @@ fn what_a_forgotten_device_had_routed_is_nobodys() {
     let other = iommu.create_cell(OTHER_CONFIG).unwrap();
     iommu.assign_with(CARD, other, messages(1)).unwrap();
     assert_eq!(send(&machine, CARD, message, 0), Err(Reason::InterruptNotPresent), "the next owner has routed nothing");
-    assert_eq!(differences(&iommu), []);
+    assert_eq!(audit(&iommu), []);
     machine.abandon();
 }
 
@@ -149,7 +144,7 @@ fn units_that_do_not_remap_are_reported_when_interrupts_were_to_be() {
         iommu.enable().unwrap();
         assert!(machine.interrupt(function(7, 1), 0xfee0_2000, 0x400).is_ok(), "an NMI");
         let open = Difference::InterruptsOpen { unit: machine.windows()[0] };
-        assert!(differences(&iommu).contains(&open));
+        assert!(audit(&iommu).contains(&open));
         machine.abandon();
     }
 }
