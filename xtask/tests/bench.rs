@@ -79,10 +79,10 @@ fn times() -> String {
     for (work, bytes) in [("map_page", 16 * MIB), ("map_4k", GIB), ("unmap_4k", GIB)] {
         ["cofferdam_unsnooped", "stores_unsnooped"].iter().for_each(|contender| time(work, contender, bytes));
     }
-    ["batch", "cell", "carve"].iter().for_each(|work| time(work, "cofferdam", 0));
-    for work in ["cell", "carve"] {
-        let cost = "\"doorbells\":3,\"waits\":1,\"registers\":1,\"frames\":5,\"frames_at_most\":5,\"frames_left\":0";
-        writeln!(text, "{{\"kind\":\"cost\",\"work\":\"{work}\",{cost}}}").unwrap();
+    ["batch", "cell", "carve", "route"].iter().for_each(|work| time(work, "cofferdam", 0));
+    for (work, doorbells) in [("cell", 3), ("carve", 3), ("route", 1)] {
+        let cost = "\"waits\":1,\"registers\":1,\"frames\":5,\"frames_at_most\":5,\"frames_left\":0";
+        writeln!(text, "{{\"kind\":\"cost\",\"work\":\"{work}\",\"doorbells\":{doorbells},{cost}}}").unwrap();
     }
     for (kind, units, threads) in [("edit", 1, 1), ("edit", 8, 1), ("wait", 1, 1), ("wait", 1, 4)] {
         let ns = 12.0 / f64::from(threads);
@@ -106,6 +106,7 @@ fn counts() -> String {
         "batch",
         "cell",
         "carve",
+        "route",
     ] {
         for contender in PEERS.iter().chain(&["cofferdam", "cofferdam_v1", "stores"]) {
             let metrics = "{\"data\":{\"total\":{\"metrics\":{\"Ir\":{\"values\":{\"new\":200}}}}}}";
