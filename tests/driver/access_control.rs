@@ -183,7 +183,7 @@ fn a_device_that_leaves_hides_no_other_that_is_looked_at() {
                 at_first.fetch_or(!is_gone.load(Ordering::SeqCst), Ordering::SeqCst);
             }
         };
-        let hal = Watched { machine: &machine, before: looks };
+        let hal = Watched::shared(&machine, looks);
         let iommu = enabled_front(
             &hal,
             &of_machine(&machine, &[]).table(),

@@ -140,7 +140,7 @@ fn a_source_has_the_segment_of_its_unit() {
 fn an_audit_waits_for_a_change_under_way() {
     let machine = machine([UnitConfig::server()]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();

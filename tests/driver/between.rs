@@ -12,7 +12,7 @@ use cofferdam_support::machine::*;
 use cofferdam_support::tables::of_machine;
 use cofferdam_support::watched::{Call, Watched};
 
-type Shared = Watched<Machine, fn(Call, &Machine)>;
+type Shared = Watched<Machine, dyn Fn(Call, &Machine) + Sync>;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
@@ -41,8 +41,7 @@ fn intrude(call: Call, machine: &Machine) {
 #[test]
 fn a_failed_assignments_domain_id_is_free_once_no_unit_knows_it() {
     let units = [UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server()];
-    let hal: &'static Shared =
-        Box::leak(Box::new(Watched { machine: machine(units), before: intrude as fn(Call, &Machine) }));
+    let hal: &'static Shared = Box::leak(Box::new(Watched::shared(machine(units), intrude)));
     let iommu = enabled_front(hal, &of_machine(&hal.machine, &[&[1]]).table(), Options::default());
     let iommu = &*Box::leak(Box::new(iommu));
     poke(&hal.machine, MEMORY, 0xa);
@@ -75,7 +74,7 @@ fn what_a_device_keeps_it_reaches_at_every_moment_of_a_change() {
                 }
             };
             let config = Config { seed: Some(seed), ..Config::new([unit.clone()]) };
-            let hal = Watched { machine: Machine::new(config), before: look };
+            let hal = Watched::new(Machine::new(config), look);
             let table = of_machine(&hal.machine, &[]).table();
             let iommu = enabled_front(&hal, &table, Options::default());
             for bytes in [LARGE, GIB] {

@@ -229,13 +229,14 @@ fn a_unit_that_disappears_is_reported_dead_and_not_blocking() {
         let (mut at, mut gone) = (0, true);
         while gone {
             let (armed, accesses) = (Cell::new(false), Cell::new(0));
-            let look = |call: Call, machine: &Machine| {
+            let (armed, accesses) = (&armed, &accesses);
+            let look = move |call: Call, machine: &Machine| {
                 let counts = armed.get() && call != Call::ConfigRead;
                 if counts && accesses.replace(accesses.get() + 1) == at {
                     machine.break_unit(0, Defect::AllOnes);
                 }
             };
-            let hal = Watched { machine: machine([unit.clone()]), before: look };
+            let hal = Watched::new(machine([unit.clone()]), look);
             let options = Options { timeout_ns: 100_000, ..Options::default() };
             let mut iommu = front(&hal, &of_machine(&hal.machine, &[]).table(), options).unwrap();
             armed.set(true);

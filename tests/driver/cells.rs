@@ -275,7 +275,7 @@ fn memory_is_changed_without_a_look_at_configuration_space() {
     let reserved = 0x7800_0000;
     let table = of_machine(&machine, &[]).rmrr(0, reserved, reserved + PAGE - 1, &[endpoint(3, 0)]).table();
     let reads = Calls::new(Call::ConfigRead);
-    let hal = Watched { machine: &machine, before: |call, _: &Machine| reads.look(call) };
+    let hal = Watched::new(&machine, |call, _: &Machine| reads.look(call));
     let iommu = enabled_front(&hal, &table, Options::default());
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     for device in [3, 4] {

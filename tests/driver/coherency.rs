@@ -19,21 +19,21 @@ fn two_that_do_not_snoop() -> Machine {
     machine([graphics.clone().serving(&[1]), graphics.serving(&[2]), UnitConfig::server()])
 }
 
-type Watching<'m, F> = Watched<&'m Machine, F>;
+type Watching<'m> = Watched<&'m Machine, dyn Fn(Call, &Machine) + Sync + 'm>;
 
 fn table(machine: &Machine) -> Vec<u8> {
     of_machine(machine, &[&[1], &[2]]).table()
 }
 
 /// A cell with a page and a device of bus 0 each.
-fn three_cells<F: Fn(Call, &Machine) + Sync>(iommu: &Front<&Watching<'_, F>>) -> [CellId; 3] {
+fn three_cells(iommu: &Front<&Watching<'_>>) -> [CellId; 3] {
     [0, 1, 2].map(|number| {
         let page = region(INPUT, MEMORY + u64::from(number) * PAGE, PAGE, Rights::all());
         cell_with(iommu, page, function(0, 3 + number))
     })
 }
 
-fn reported<F: Fn(Call, &Machine) + Sync>(iommu: &Front<&Watching<'_, F>>) -> Vec<(CellId, Coherency)> {
+fn reported(iommu: &Front<&Watching<'_>>) -> Vec<(CellId, Coherency)> {
     let mut all = vec![];
     iommu.coherency_changes(|cell, now| all.push((cell, now))).unwrap();
     all
@@ -45,7 +45,7 @@ fn reported<F: Fn(Call, &Machine) + Sync>(iommu: &Front<&Watching<'_, F>>) -> Ve
 fn a_cell_that_is_in_a_change_is_not_reported_before_its_end() {
     let machine = two_that_do_not_snoop();
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let iommu = enabled_front(&hal, &table(&machine), Options::default());
     let [one, two, changing] = three_cells(&iommu);
     machine.break_unit(0, Defect::QueueDead);
@@ -69,7 +69,7 @@ fn a_cell_that_is_in_a_change_is_not_reported_before_its_end() {
 #[test]
 fn a_failed_change_reports_the_coherency_of_its_cells_alone() {
     let machine = two_that_do_not_snoop();
-    let hal = Watched { machine: &machine, before: |_, _: &Machine| () };
+    let hal = Watched::shared(&machine, |_, _: &Machine| ());
     let iommu = enabled_front(&hal, &table(&machine), Options::default());
     let [one, two, three] = three_cells(&iommu);
     machine.break_unit(0, Defect::QueueDead);

@@ -35,7 +35,7 @@ fn reads(kind: u8, scopes: u8, set_up: impl Fn(&Machine), devices: &[SourceId]) 
     let count = Cell::new(0);
     let before = |call: Call, _: &Machine| count.set(count.get() + u64::from(call == Call::ConfigRead));
     let table = table(&machine, kind, scopes);
-    let iommu = enabled_front(Watched { machine: &machine, before }, &table, Default::default());
+    let iommu = enabled_front(Watched::new(&machine, before), &table, Default::default());
     let cell = iommu.create_cell(CELL).unwrap();
     let cost = |device: &SourceId| {
         let before = count.get();

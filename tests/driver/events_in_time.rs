@@ -53,7 +53,7 @@ fn faults_that_come_while_faults_are_read_are_read_once() {
             }
         };
         let machine = machine([UnitConfig::server().fault_records(8)]);
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::new(&machine, before);
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
         FIRST.iter().for_each(|&it| blocked(&machine, it));
@@ -96,7 +96,7 @@ fn a_cpu_that_is_away_for_seconds_fails_no_change() {
                 }
             };
             let machine = machine([unit.clone()]);
-            let hal = Watched { machine: &machine, before };
+            let hal = Watched::new(&machine, before);
             let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
             let cell = cell_with(&iommu, region(0, 0x6000_0000, 2 * PAGE, Rights::all()), function(0, 1));
             assert!(write(&machine, function(0, 1), 0, 1));

@@ -257,7 +257,7 @@ fn reading_ends_while_a_device_floods_and_says_what_is_left() {
                 assert!(!write(machine, function(0, 1), 0, 0));
             }
         };
-        let hal = Watched { machine: machine([UnitConfig::server().fault_records(records)]), before: look };
+        let hal = Watched::new(machine([UnitConfig::server().fault_records(records)]), look);
         let table = of_machine(&hal.machine, &[]).table();
         let iommu = enabled_front(&hal, &table, Options::default());
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
@@ -285,7 +285,7 @@ fn faults_that_are_left_at_any_unit_are_pending() {
             }
         };
         let units = [UnitConfig::server().serving(&[1]), UnitConfig::server()].map(|unit| unit.fault_records(1));
-        let hal = Watched { machine: machine(units), before: look };
+        let hal = Watched::new(machine(units), look);
         let iommu = enabled_front(&hal, &of_machine(&hal.machine, &[&[1]]).table(), Options::default());
         floods.set(true);
         let logs = [(); 4].map(|()| iommu.faults(|_| ()));
@@ -364,7 +364,7 @@ fn a_unit_out_of_service_still_sends_fault_events() {
     for dies in [false, true] {
         let (machine, is_slow) = (machine([UnitConfig::server()]), Cell::new(false));
         let before = |_, machine: &Machine| machine.pass(if is_slow.get() { 100_000 } else { 0 });
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::new(&machine, before);
         let options = Options { timeout_ns: 1_000_000, device_timeout_ns: 2_000_000, ..Options::default() };
         let iommu = enabled_front(&hal, &table_with_ats(&machine), options);
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 })).unwrap();

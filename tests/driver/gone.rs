@@ -42,12 +42,13 @@ fn no_fault_is_invented_whenever_the_unit_disappears() {
     let mut at = 0;
     loop {
         let (armed, accesses) = (Cell::new(false), Cell::new(0));
-        let look = |_: Call, machine: &Machine| {
+        let (armed, accesses) = (&armed, &accesses);
+        let look = move |_: Call, machine: &Machine| {
             if armed.get() && accesses.replace(accesses.get() + 1) == at {
                 machine.break_unit(0, Defect::AllOnes);
             }
         };
-        let hal = Watched { machine: machine([UnitConfig::everything()]), before: look };
+        let hal = Watched::new(machine([UnitConfig::everything()]), look);
         let table = of_machine(&hal.machine, &[]).table();
         let iommu = enabled_front(&hal, &table, Options::default());
         let sources = [function(0, 3), function(2, 4), function(7, 31)];

@@ -204,7 +204,7 @@ fn history(seed: u64, fails: bool, changes: u32) -> [u64; 2] {
             known.try_out(machine, random);
         }
     };
-    let hal = Watched { machine: &machine, before };
+    let hal = Watched::new(&machine, before);
     let mut iommu = front(&hal, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
@@ -287,7 +287,7 @@ fn history(seed: u64, fails: bool, changes: u32) -> [u64; 2] {
     assert_eq!(machine.frames_in_use(), 0);
     machine.settle();
     machine.check();
-    let known = known.into_inner().0;
+    let (known, _) = &*known.borrow();
     [known.tried, known.arrived]
 }
 

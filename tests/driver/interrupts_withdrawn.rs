@@ -170,7 +170,7 @@ fn a_pin_that_was_cut_is_free_for_who_wants_it_next() {
     machine.abandon();
 }
 
-type Shared = Watched<Machine, fn(Call, &Machine)>;
+type Shared = Watched<Machine, dyn Fn(Call, &Machine) + Sync>;
 type Static = &'static Front<&'static Shared>;
 
 thread_local! {
@@ -185,7 +185,7 @@ thread_local! {
 /// A front over two units whose waits are used by `meanwhile`.
 fn watched(meanwhile: fn(Call, &Machine)) -> (&'static Machine, Static) {
     let units = [UnitConfig::server().serving(&[7]), UnitConfig::server()];
-    let hal: &'static Shared = Box::leak(Box::new(Watched { machine: machine(units), before: meanwhile }));
+    let hal: &'static Shared = Box::leak(Box::new(Watched::shared(machine(units), meanwhile)));
     let mut iommu = front(hal, &hal.machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();

@@ -351,7 +351,7 @@ fn nothing_is_left_of_a_grant_that_failed_once() {
                 }
             }
         };
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::new(&machine, before);
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         let other = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), disk);

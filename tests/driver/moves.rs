@@ -209,7 +209,7 @@ fn a_release_that_waits_for_its_device_holds_up_no_other_cell() {
             machine.set_config(device, DEVICE_STATUS, 0);
         }
     };
-    let hal = Watched { machine: &machine, before };
+    let hal = Watched::shared(&machine, before);
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
     machine.add_express(device);
     let [one, two] = [device, function(0, 0)].map(|device| {

@@ -13,7 +13,7 @@ use cofferdam_support::machine::*;
 use cofferdam_support::tables::of_machine;
 use cofferdam_support::watched::{Call, Watched};
 
-type Interrupted = Watched<Machine, fn(Call, &Machine)>;
+type Interrupted = Watched<Machine, dyn Fn(Call, &Machine) + Sync>;
 type Shared = Front<&'static Interrupted>;
 
 thread_local! {
@@ -46,7 +46,7 @@ fn handler(_: Call, machine: &Machine) {
 }
 
 fn interrupted(machine: Machine) -> (&'static Shared, &'static Machine) {
-    let hal: &'static Interrupted = Box::leak(Box::new(Interrupted { machine, before: handler }));
+    let hal: &'static Interrupted = Box::leak(Box::new(Interrupted::shared(machine, handler)));
     let table = of_machine(&hal.machine, &[]).table();
     let iommu = enabled_front(hal, &table, Options::default());
     (Box::leak(Box::new(iommu)), &hal.machine)

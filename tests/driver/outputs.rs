@@ -357,7 +357,7 @@ fn what_is_withheld_is_shared_only_if_both_shared_it() {
 fn what_a_change_that_waits_gives_is_no_other_cells() {
     let machine = machine([UnitConfig::server()]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
     let old = region(INPUT, MEMORY, PAGE, RW);
     let new = region(INPUT + LARGE, MEMORY + LARGE, 4 * PAGE, RW);

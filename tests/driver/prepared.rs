@@ -93,7 +93,7 @@ fn reserved_memory_is_reached_at_every_moment_of_enable() {
             looks.set(looks.get() + 1);
             DEVICES.iter().for_each(|device| assert!(reaches_own(machine, *device), "{name}: {device}"));
         };
-        let hal = Watched { machine: machine(units), before: look };
+        let hal = Watched::new(machine(units), look);
         let (mut iommu, kept) = prepared(&hal, &table_of(&hal.machine));
         assert!(states(&iommu).iter().all(|state| *state == UnitState::Off), "{name}");
         assert!(write(&hal.machine, function(0, 7), MEMORY, 1), "{name}: no unit was switched on");
@@ -132,7 +132,7 @@ fn devices_move_from_reserved_memory_and_back() {
             }
             was_blocked.set(is_blocked);
         };
-        let hal = Watched { machine: machine(units), before: look };
+        let hal = Watched::new(machine(units), look);
         let machine = &hal.machine;
         let (mut iommu, kept) = prepared(&hal, &table_of(machine));
         iommu.enable().unwrap();

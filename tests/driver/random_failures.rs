@@ -119,7 +119,7 @@ fn one_history(seed: u64, counts: &mut Counts) {
         }
         _ => {}
     };
-    let hal = Watched { machine: &machine, before };
+    let hal = Watched::shared(&machine, before);
     let table = table_of_two_units(&machine);
     let limits = Limits {
         cells: random.between(2, 4) as usize,

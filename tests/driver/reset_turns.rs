@@ -55,7 +55,7 @@ fn add<H: Hal>(machine: &Machine, iommu: &Front<H>, device: SourceId, reset: Res
 macro_rules! fixture {
     ($machine:ident, $stop:ident, $iommu:ident, $device:ident) => {
         let ($machine, $stop, $device) = (machine([UnitConfig::server()]), Stop::new(), function(0, 1));
-        let hal = Watched { machine: &$machine, before: look(&$stop) };
+        let hal = Watched::shared(&$machine, look(&$stop));
         let options = Options { timeout_ns: u64::MAX, ..Options::DEFAULT };
         let $iommu = enabled_front(&hal, &of_machine(&$machine, &[]).table(), options);
         add(&$machine, &$iommu, $device, ResetPolicy::Required);
@@ -138,7 +138,7 @@ impl Overlap {
 fn resets_that_overlap_starve_nobody() {
     for looks in ["unblocked", "assign", "mute"] {
         let (machine, overlap) = (machine([UnitConfig::server()]), Overlap::default());
-        let hal = Watched { machine: &machine, before: |call, machine: &Machine| overlap.before(call, machine) };
+        let hal = Watched::shared(&machine, |call, machine: &Machine| overlap.before(call, machine));
         let options = Options { timeout_ns: 300 * MILLISECOND, ..Options::DEFAULT };
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
         let all = |worker: usize| (0..Overlap::EACH).map(move |index| Overlap::device(worker, index));
@@ -227,7 +227,7 @@ fn a_reset_without_end_holds_up_others_for_200_ms() {
 fn a_reset_that_was_given_up_hides_no_other() {
     let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
     let (lost, device) = (function(0, 1), function(0, 2));
-    let hal = Watched { machine: &machine, before: look(&stop) };
+    let hal = Watched::shared(&machine, look(&stop));
     let options = Options { timeout_ns: 300 * MILLISECOND, ..Options::DEFAULT };
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
     let gone = add(&machine, &iommu, lost, ResetPolicy::Required);

@@ -281,7 +281,7 @@ fn nobody_else_looks_at_a_device_that_is_reset() {
             waits.store(true, Ordering::Relaxed);
         }
     };
-    let hal = Watched { machine: &machine, before };
+    let hal = Watched::shared(&machine, before);
     let options = Options { timeout_ns: u64::MAX / 2, ..Options::DEFAULT };
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -431,7 +431,7 @@ fn a_device_that_is_taken_back_is_quiesced_and_reset() {
                 machine.write_late(card, Iova::new(INPUT), &7_u64.to_le_bytes(), 5_000_000_000, how);
             }
         };
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::new(&machine, before);
         let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
         let config = CellConfig { reset: ResetPolicy::Required, ..UNSAFE_INTERRUPTS };
         let [one, two] = [(); 2].map(|()| iommu.create_cell(config).unwrap());

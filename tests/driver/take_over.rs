@@ -32,7 +32,7 @@ fn reached(unit: UnitConfig, memory: Option<MainMemory>) -> ([bool; 2], bool) {
         let [low, high] = reached.get();
         reached.set([low | write(machine, function(0, 3), MEMORY, 1), high | write(machine, function(0, 3), HIGH, 1)]);
     };
-    let hal = Watched { machine: machine([unit]), before: look };
+    let hal = Watched::new(machine([unit]), look);
     let table = of_machine(&hal.machine, &[]).table();
     let options = Options { memory, ..Options::default() };
     let iommu = enabled_front(&hal, &table, options);
@@ -204,7 +204,7 @@ fn units_are_given_back_with_their_frames_and_come_up_again() {
 fn what_was_protected_is_so_again_before_translation_ends() {
     let reached = Cell::new(false);
     let look = |_, machine: &Machine| reached.set(reached.get() | write(machine, function(0, 3), 0x1000, 1));
-    let hal = Watched { machine: machine([UnitConfig::client()]), before: look };
+    let hal = Watched::new(machine([UnitConfig::client()]), look);
     let window = hal.machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one. Base 0 and limit 0 protect the first 2 MiB.
     unsafe { hal.machine.write32(window, PMEN, 1 << 31) };

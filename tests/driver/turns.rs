@@ -39,7 +39,7 @@ fn look(stop: &Stop) -> impl Fn(Call, &Machine) + Sync + '_ {
 macro_rules! fixture {
     ($machine:ident, $stop:ident, $iommu:ident, $cell:ident, $other:ident) => {
         let ($machine, $stop) = (machine([UnitConfig::server()]), Stop::new());
-        let hal = Watched { machine: &$machine, before: look(&$stop) };
+        let hal = Watched::shared(&$machine, look(&$stop));
         let $iommu = enabled_front(&hal, &of_machine(&$machine, &[]).table(), Options::default());
         let $cell: CellId = cell_with(&$iommu, region(0, MEMORY, 4 * PAGE, RW), function(0, 3));
         let $other: CellId = $iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -115,7 +115,7 @@ fn a_wait_that_fails_leaves_the_queue() {
 #[test]
 fn no_call_fails_for_a_change_that_nobody_makes() {
     let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let options = Options { timeout_ns: 5_000, ..Options::DEFAULT };
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
     let cell = cell_with(&iommu, region(0, MEMORY, 4 * PAGE, RW), function(0, 3));

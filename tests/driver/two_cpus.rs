@@ -41,7 +41,7 @@ fn a_fault_event_is_named_by_one_cpu_at_a_time() {
             }
         };
         let machine = machine([UnitConfig::client()]);
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::shared(&machine, before);
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         thread::scope(|scope| {
             let one = scope.spawn(|| {

@@ -204,7 +204,7 @@ fn no_reset_begins_while_functions_are_looked_at() {
             }
         }
     };
-    let hal = Watched { machine: &machine, before: look };
+    let hal = Watched::shared(&machine, look);
     let mut iommu = front_with_findings(&hal, &table_for_one(&machine), ACCEPTS, |_| ()).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(CellConfig { reset: ResetPolicy::Required, ..UNSAFE_INTERRUPTS }).unwrap();

@@ -165,7 +165,7 @@ fn one_that_another_change_releases_is_that_changes_business() {
     let looks = |call: Call, _: &Machine| {
         let _ = first.look(call) || second.look(call);
     };
-    let hal = Watched { machine: &machine, before: looks };
+    let hal = Watched::shared(&machine, looks);
     let iommu = enabled_front(&hal, &table_with_ats(&machine), Options::default());
     let unresponsive = function(0, 3);
     let [cell, other, third] = cells_of(&machine, &iommu, [unresponsive, function(0, 4), function(0, 5)]);
@@ -266,7 +266,7 @@ fn in_time(
     device_timeout_ns: u64,
 ) -> (Result<(), Error>, Result<(), Error>, UnitState) {
     let stop = Stop::new();
-    let hal = Watched { machine, before: stop.looks() };
+    let hal = Watched::shared(machine, stop.looks());
     let options = Options { timeout_ns, device_timeout_ns, ..Options::default() };
     let iommu = enabled_front(&hal, &table_with_ats(machine), options);
     let unresponsive = function(0, 3);

@@ -31,7 +31,7 @@ fn a_change_that_waits_for_its_unit_holds_up_no_other_cell() {
     for (unit, maps) in [(UnitConfig::server(), false), (by_registers, false), (behind_buffers, true)] {
         let machine = machine([unit.serving(&[1]), UnitConfig::server()]);
         let stop = Stop::new();
-        let hal = Watched { machine: &machine, before: stop.looks() };
+        let hal = Watched::shared(&machine, stop.looks());
         let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
         let (slow, quick) = (function(1, 0), function(0, 0));
         let [one, two] = [slow, quick].map(|device| {
@@ -63,7 +63,7 @@ fn each_cell_of_a_change_that_waits_is_in_that_change() {
     for order in [[0_usize, 1], [1, 0]] {
         let machine = machine([UnitConfig::server()]);
         let stop = Stop::new();
-        let hal = Watched { machine: &machine, before: stop.looks() };
+        let hal = Watched::shared(&machine, stop.looks());
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         let cells = [0, 1].map(|n| {
             let own = region(INPUT, MEMORY + u64::from(n) * LARGE, PAGE, RW);
@@ -100,7 +100,7 @@ fn changes_wait_for_the_root_cell_only_over_its_memory() {
     for slow_is_roots in [false, true] {
         let machine = machine([UnitConfig::server()]);
         let stop = Stop::new();
-        let hal = Watched { machine: &machine, before: stop.looks() };
+        let hal = Watched::shared(&machine, stop.looks());
         let options = Options { timeout_ns: 1_000_000, ..Options::default() };
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
         let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -141,7 +141,7 @@ fn the_root_cell_gets_nothing_that_is_being_mapped() {
     for succeeds in [true, false] {
         let machine = machine([UnitConfig::server().caching_mode(true)]);
         let stop = Stop::new();
-        let hal = Watched { machine: &machine, before: stop.looks() };
+        let hal = Watched::shared(&machine, stop.looks());
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         let (disk, card) = (function(0, 1), function(0, 2));
         let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -259,7 +259,7 @@ fn while_full<H: Hal + Sync, T: Send>(
 fn a_change_that_waits_for_room_holds_up_no_other_cell() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), PATIENT);
     let cells: Vec<_> = (0..=FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
     let other = cell_of_eight(&iommu, function(0, 0));
@@ -287,7 +287,7 @@ fn a_change_that_waits_for_room_holds_up_no_other_cell() {
 fn a_change_waits_for_room_also_without_device_tlbs() {
     let machine = machine([UnitConfig::server()]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let limits = Limits { device_tlbs: 0, ..Limits::DEFAULT };
     let iommu = limited_front(&hal, &of_machine(&machine, &[]).table(), &limits, PATIENT);
     let cells: Vec<_> = (0..=FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
@@ -311,7 +311,7 @@ fn a_device_tlb_is_emptied_although_the_queue_was_full() {
             stop.look(call);
             asked.look(call);
         };
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::shared(&machine, before);
         let iommu = enabled_front(&hal, &table_with_ats(&machine), PATIENT);
         let cells: Vec<_> = (0..FULL).map(|number| cell_of_eight(&iommu, function(1, number))).collect();
         let own = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -430,7 +430,7 @@ fn any_limit_of_time_ends() {
 fn memory_that_the_root_cell_is_getting_is_waited_for() {
     let machine = machine([UnitConfig::server().caching_mode(true)]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let options = Options { timeout_ns: 1_000_000, ..Options::default() };
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), options);
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -251,7 +251,7 @@ fn all_that_is_listed_of_several_cells_is_as_planned() {
 fn lists_in_the_middle_of_a_change_are_as_documented() {
     let machine = machine([UnitConfig::server()]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let named = of_machine(&machine, &[]);
     let table = (3..6).fold(named, |table, device| {
         let (first, bytes) = bytes(&reserved(device));

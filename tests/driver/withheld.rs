@@ -40,7 +40,7 @@ fn assert_a_failed_grant_is_withheld(arrives: bool) {
             let _ = write(machine, card, INPUT, 1);
         }
     };
-    let hal = Watched { machine: &machine, before };
+    let hal = Watched::new(&machine, before);
     let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
@@ -80,7 +80,7 @@ fn the_root_cell_does_not_get_what_a_failed_arrival_may_reach() {
 fn a_root_cell_made_in_the_middle_of_a_change_takes_nothing() {
     let machine = machine([UnitConfig::server()]);
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
     let (disk, card) = (function(0, 1), function(0, 2));
     let cell = cell_with(&iommu, region(INPUT, MEMORY + LARGE, PAGE, RW), card);
@@ -163,7 +163,7 @@ fn reached_if_the_unit_fails_at(cleared: u32) -> (bool, bool) {
         }
         _ => {}
     };
-    let hal = Watched { machine: &machine, before };
+    let hal = Watched::new(&machine, before);
     let table = of_machine(&machine, &[&[1]]).atsr(1, 0, &[]).table();
     let iommu = enabled_front(&hal, &table, Options::default());
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -244,7 +244,7 @@ fn what_is_withheld_stays_so_while_its_cell_is_destroyed() {
     for dies in [false, true] {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
         let stop = Stop::new();
-        let hal = Watched { machine: &machine, before: stop.looks() };
+        let hal = Watched::shared(&machine, stop.looks());
         let iommu = enabled_front(&hal, &of_machine(&machine, &[&[1]]).table(), Options::default());
         let (card, disk) = (function(1, 2), function(0, 1));
         let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
@@ -280,7 +280,7 @@ fn no_device_gets_what_is_withheld_while_its_cell_ends() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     let table = of_machine(&machine, &[&[1]]).rmrr(0, RESERVED, RESERVED + 0xfff, &[endpoint(3, 0)]).table();
     let stop = Stop::new();
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let iommu = enabled_front(&hal, &table, Options::default());
     let (card, named) = (function(1, 2), function(0, 3));
     let cell = cell_with(&iommu, region(INPUT, RESERVED, PAGE, RW), card);

@@ -21,21 +21,35 @@ pub enum Call {
     Other,
 }
 
-/// The machine, or a reference to it, and who looks.
-pub struct Watched<M, F> {
+/// The machine, or a reference to it, and who looks before each access. Of whatever kind that is, the driver is compiled for two
+/// kinds of machines only: for one that is used by one thread, and for one that is [`shared`](Watched::shared).
+pub struct Watched<M, W: ?Sized> {
     /// The machine.
     pub machine: M,
-    /// Who looks before each access.
-    pub before: F,
+    before: Box<W>,
 }
 
-impl<M, F> fmt::Debug for Watched<M, F> {
+impl<'w, M> Watched<M, dyn Fn(Call, &Machine) + 'w> {
+    /// For one thread.
+    pub fn new(machine: M, before: impl Fn(Call, &Machine) + 'w) -> Self {
+        Self { machine, before: Box::new(before) }
+    }
+}
+
+impl<'w, M> Watched<M, dyn Fn(Call, &Machine) + Sync + 'w> {
+    /// For several threads.
+    pub fn shared(machine: M, before: impl Fn(Call, &Machine) + Sync + 'w) -> Self {
+        Self { machine, before: Box::new(before) }
+    }
+}
+
+impl<M, W: ?Sized> fmt::Debug for Watched<M, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched").finish_non_exhaustive()
     }
 }
 
-impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Watched<M, F> {
+impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Watched<M, W> {
     fn look(&self) -> &Machine {
         self.look_at(Call::Other)
     }
@@ -47,7 +61,7 @@ impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Watched<M, F> {
 }
 
 // SAFETY: each method is that of the machine, which keeps the contract.
-unsafe impl<M: Borrow<Machine>, F: Fn(Call, &Machine)> Hal for Watched<M, F> {
+unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<M, W> {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         self.look().allocate(order)
     }
