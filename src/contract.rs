@@ -128,10 +128,21 @@ pub enum UnitState {
 pub(crate) struct Found {
     /// Firmware had left translation on.
     pub translating: bool,
-    /// It had left interrupt remapping on.
-    pub remapping_interrupts: bool,
+    /// It had left interrupt remapping on, by this table.
+    pub interrupts: Option<TableOfInterrupts>,
     /// Devices were neither translated nor kept out of memory for a moment, although translation had been on.
     pub gap: bool,
+}
+
+/// A table by which a unit remaps interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableOfInterrupts {
+    /// Where it is.
+    pub address: PhysAddr,
+    /// How many entries it has.
+    pub entries: u32,
+    /// It is for CPUs in x2APIC mode.
+    pub extended: bool,
 }
 
 /// Counts of one unit since it was switched on.

@@ -5,6 +5,7 @@ mod device;
 mod edit;
 mod error;
 mod forget;
+mod found;
 mod front;
 mod isolation;
 mod lock;
@@ -18,12 +19,13 @@ mod transaction;
 
 pub use crate::audit::{Difference, Reach};
 pub use crate::contract::{
-    DeviceTlbFeatures, DomainId, Features, InterruptFeatures, MainMemory, TableFormat, UnitState,
+    DeviceTlbFeatures, DomainId, Features, InterruptFeatures, MainMemory, TableFormat, TableOfInterrupts, UnitState,
 };
 pub use crate::paging::{Geometry, Hole, MapError};
 pub use crate::unit::UnitDetails;
 pub use edit::{DeviceConfig, Edit};
 pub use error::{Error, Incompatibility, NoDeviceTlb, NotRemapped, Others, Owner, Refusal, Unblocked, Unroutable};
+pub use found::FoundInterrupt;
 pub use front::Iommu;
 pub use options::Options;
 pub use queries::{

@@ -10,7 +10,7 @@ mod tables;
 mod walk;
 
 pub(crate) use context_entry::LiveTarget;
-pub(crate) use interrupts::LiveInterrupt;
+pub(crate) use interrupts::{LiveInterrupt, LiveInterrupts};
 pub(crate) use registers::{LiveRegisters, Mode};
 pub(crate) use tables::{LiveTables, Seen};
 

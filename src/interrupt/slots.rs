@@ -70,6 +70,16 @@ impl<'s> SlotTable<'s> {
         None
     }
 
+    /// Takes this entry. False if it is in use, or there are not so many.
+    pub(crate) fn take_this(&mut self, slot: u16) -> bool {
+        let block = SlotBlock { first: slot, order: 0 };
+        let is_free = self.is_free(block);
+        if is_free {
+            self.set(block, true);
+        }
+        is_free
+    }
+
     /// Has the entries of a block be free again.
     pub(crate) fn give_back(&mut self, block: SlotBlock) {
         self.set(block, false);

@@ -70,6 +70,14 @@ pub enum Edit {
     /// afterwards; for all but pins it stays the same. For a pin, the vector and the trigger mode are in it: mask it before, and
     /// program it afterwards.
     Route(CellId, Source, Route),
+    /// Has an interrupt go on by the entry that its unit is found with, and where that has it go: one of those that
+    /// [`found_interrupts`](crate::Iommu::found_interrupts) lists, for CPUs in the mode that they are in now. The cell has to have the
+    /// CPUs and the vector, and later may [route](Self::Route) it elsewhere. After [`prepare`](crate::Iommu::prepare) and before
+    /// [`enable`](crate::Iommu::enable), over which the interrupt goes on without a gap.
+    ///
+    /// A device needs no [messages](DeviceConfig::messages) for it. It has the entry until it leaves the cell, or that is
+    /// [unrouted](Self::Unroute).
+    Keep(CellId, Source, u16),
     /// Blocks an interrupt that the cell has routed. Mask its source before: what it sends is lost, and reported as a fault.
     Unroute(CellId, Source),
     /// Takes a cell's devices, memory and interrupts away and forgets it. Its devices are blocked, unless the change gives them to
@@ -84,7 +92,7 @@ impl Edit {
             Self::Map(cell, _) | Self::MapShared(cell, _) => Some(cell),
             Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
             Self::Assign(_, cell, _) | Self::Destroy(cell) => Some(cell),
-            Self::Route(cell, ..) | Self::Unroute(cell, _) => Some(cell),
+            Self::Route(cell, ..) | Self::Keep(cell, ..) | Self::Unroute(cell, _) => Some(cell),
             Self::Release(_) => None,
         }
     }
@@ -93,7 +101,8 @@ impl Edit {
     pub(super) fn memory_of(&self) -> Option<CellId> {
         match *self {
             Self::Map(..) | Self::MapShared(..) | Self::Unmap(..) | Self::Protect(..) => self.cell(),
-            Self::Assign(..) | Self::Release(_) | Self::Destroy(_) | Self::Route(..) | Self::Unroute(..) => None,
+            Self::Assign(..) | Self::Release(_) | Self::Destroy(_) => None,
+            Self::Route(..) | Self::Keep(..) | Self::Unroute(..) => None,
         }
     }
 

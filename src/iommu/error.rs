@@ -57,6 +57,9 @@ pub enum Error {
     NotEnabled,
     /// No unit with these registers is out of service.
     InService(RegisterWindow),
+    /// Part of the table by which this unit was found remapping interrupts cannot be read: [`Hal::word_at`](crate::hal::Hal::word_at)
+    /// does not give it.
+    Unreadable(RegisterWindow),
     /// There is no such cell.
     NoSuchCell(CellId),
     /// No remapping unit serves the device.
@@ -158,6 +161,9 @@ impl fmt::Display for Error {
             Self::NotProbed => f.write_str("the front knows of no remapping unit yet"),
             Self::Unblocked(unblocked) => unblocked.fmt(f),
             Self::InService(unit) => write!(f, "no unit {unit} is out of service"),
+            Self::Unreadable(unit) => {
+                write!(f, "part of the table of interrupts that unit {unit} has cannot be read (Hal::word_at)")
+            }
             Self::NotEnabled => f.write_str("the remapping units are not switched on"),
             Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
             Self::NoSuchDevice(device) => write!(f, "no remapping unit serves {device}"),

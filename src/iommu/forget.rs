@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::front::Iommu;
-use super::state::{Config, Interrupts, behind, holders, slots_of, stays_in_use};
+use super::state::{Config, Interrupts, behind, holders, stays_in_use};
 use crate::contract::UnitState;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
@@ -36,19 +36,20 @@ impl<H: Hal> Iommu<'_, H> {
             error
         });
         // Their entries go first: a unit that is reset is switched on again with the tables that it has.
-        let Config { devices, interrupts: Interrupts { slots, lines, .. }, flushes, .. } = config;
+        let Config { devices, interrupts: Interrupts { lines, .. }, flushes, .. } = config;
         if let Some((unit, flush)) = flushes.of(&self.units, index) {
             for device in behind(devices, index) {
                 unit.block(&self.hal, &device.requesters, device.domain, None, flush);
                 unit.erase(&self.hal, &device.requesters, flush);
             }
             for (.., held, _) in holders(devices, lines).filter(|(_, unit, ..)| *unit == index) {
-                slots_of(slots, held.block).for_each(|(slot, _)| unit.set_interrupt(&self.hal, slot, None, flush));
+                let slots = (0..=u16::MAX).map_while(|nth| held.block.nth(nth));
+                slots.for_each(|slot| unit.set_interrupt(&self.hal, slot, None, flush));
             }
             flush.clear();
         }
         config.remove_devices(|device| device.unit == index);
-        config.interrupts.remove_lines(|line, _| line.unit == index);
+        config.interrupts.remove_lines(|line| line.unit == index);
         for (_, cell) in config.cells.iter_mut() {
             let devices = &config.devices;
             // SAFETY: each unit that ever knew of the domain has confirmed that it has nothing cached that leads to it, except this

@@ -213,8 +213,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// reaches all memory** and interrupts any CPU, except for the regions that firmware had protected by registers, which are
     /// protected again.
     ///
-    /// Only that is given back. Where firmware had left translation or a queue on, it stays off, since what became of their
-    /// memory is not known; no unit sends fault events. Cells stay, and [`enable`](Self::enable) may follow.
+    /// Only that is given back, and the table of interrupts that the driver's [followed](crate::iommu::RemappingUnit::found_interrupts),
+    /// whose memory has to be as it was. Where firmware had left translation or a queue on, it stays off, since what became of
+    /// their memory is not known; no unit sends fault events. Cells stay, and [`enable`](Self::enable) may follow.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ pub(super) use assignment::{Assignment, Stay};
 pub(super) use cells::{CellSet, Cells};
 pub(super) use flushes::Flushes;
 pub(super) use held::Held;
-pub(super) use interrupts::{Interrupts, Line, RoutedSlot, forger, holders, of as slots_of};
+pub(super) use interrupts::{Interrupts, Line, RoutedSlot, Slot, each_slot, forger, holders};
 pub(super) use root::Root;
 pub(super) use windows::Windows;
 pub(super) use withheld::{Withheld, WithheldRange};
@@ -105,8 +105,7 @@ impl<'s> Config<'s> {
 
     /// True if a line behind a unit waits for the unit to confirm that it goes nowhere.
     pub(super) fn has_cut_lines(&self, unit: UnitIndex) -> bool {
-        let Interrupts { lines, .. } = &self.interrupts;
-        lines.iter().any(|line| line.unit == unit && line.is_cut(self.interrupts.get(line.held.block.first)))
+        self.interrupts.lines.iter().any(|line| line.unit == unit && line.is_cut())
     }
 
     /// Takes devices out of the list, and gives back their slots, whose entries no unit knows.

@@ -8,7 +8,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 use super::command::Command;
 use super::counters::Counters;
 use super::faults::event;
-use super::interrupts::InterruptTable;
+use super::interrupts::{self, InterruptTable};
 use super::invalidation::queue::Queue;
 use super::invalidation::register_based;
 use super::protected;
@@ -58,8 +58,8 @@ impl VtdUnit {
     /// A unit goes through this before it goes through [`start_translation`](Self::start_translation) (R11). Does nothing
     /// to a unit that is on, as its registers show.
     ///
-    /// Interrupt remapping that somebody left on is switched off before its queue is (R61, R69): its table is not the driver's.
-    /// Events are masked, so that nobody gets those of a former owner (R64b).
+    /// Interrupt remapping that somebody left on stays on by their table if the driver's can follow it, and is switched off before
+    /// its queue is otherwise (R61, R69). Events are masked, so that nobody gets those of a former owner (R64b).
     ///
     /// # Errors
     ///
@@ -112,13 +112,16 @@ impl VtdUnit {
         let registers = self.registers(hal);
         let status = registers.status()?;
         if !self.met {
-            let (translating, remapping_interrupts) = (status.is_set(GSTS::TES), status.is_set(GSTS::IRES));
-            self.found = Found { translating, remapping_interrupts, gap: false };
+            let interrupts = status.is_set(GSTS::IRES).then(|| interrupts::at(registers.irta().get()));
+            self.found = Found { translating: status.is_set(GSTS::TES), interrupts, gap: false };
+            self.found_compatibility = interrupts.is_some() && status.is_set(GSTS::CFIS);
             self.found_protected = protected::is_on(&registers);
             self.met = true;
         }
         event::mask_all(&registers, &self.capabilities);
-        if status.is_set(GSTS::IRES) {
+        self.make_interrupt_table(hal)?;
+        let may_follow = |found| self.interrupts.as_ref().is_some_and(|table| table.may_follow(found));
+        if status.is_set(GSTS::IRES) && !self.remapping && !self.found.interrupts.is_some_and(may_follow) {
             self.command(hal, Command::INTERRUPTS_OFF)?;
         }
         self.queue_on = false;
@@ -164,7 +167,6 @@ impl VtdUnit {
     }
 
     fn switch_on(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
-        self.make_interrupt_table(hal)?;
         self.start_remapping(hal)?;
         let registers = self.registers(hal);
         let translates = || registers.status().map(|status| status.is_set(GSTS::TES));
@@ -213,25 +215,45 @@ impl VtdUnit {
         Ok(())
     }
 
-    /// Has the unit remap interrupts by its table, if it has one, and let none through in compatibility format (R52, R53).
+    /// Has the unit remap interrupts by its table, if it has one, and let none through in compatibility format (R52, R53). One that
+    /// still does by the table that was found changes over: what both have goes on without a gap, and what only that one had is
+    /// blocked (S 6.7).
     fn start_remapping(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         let Some(table) = &self.interrupts else { return Ok(()) };
-        let pointer = table.pointer();
+        self.set_interrupt_table(hal, table.pointer())?;
+        let status = self.registers(hal).status()?;
+        if status.is_set(GSTS::CFIS) {
+            self.command(hal, Command::COMPATIBILITY_OFF)?;
+        }
+        if !status.is_set(GSTS::IRES) {
+            self.command(hal, Command::INTERRUPTS_ON)?;
+        }
+        self.remapping = true;
+        Ok(())
+    }
+
+    /// Has the unit take over a table of interrupts, and drop what it cached from the last one.
+    fn set_interrupt_table(&mut self, hal: &impl Hal, pointer: u64) -> Result<(), UnitError> {
         if self.capabilities.write_buffer_flush {
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
         }
         self.registers(hal).irta().set(pointer);
         self.interrupts_set = pointer;
         self.command(hal, Command::SET_INTERRUPT_TABLE)?;
-        if !self.capabilities.interrupt_pointer_invalidates {
-            self.invalidate_everything(hal)?;
+        if self.capabilities.interrupt_pointer_invalidates { Ok(()) } else { self.invalidate_everything(hal) }
+    }
+
+    /// Gives interrupts back: to the table that was found, or to no remapping.
+    fn stop_remapping(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(found) = self.found.interrupts.filter(|_| self.interrupts.is_some() && self.queue_on) else {
+            // Before its queue (R61).
+            return self.command(hal, Command::INTERRUPTS_OFF);
+        };
+        let pointer = interrupts::pointer(found);
+        if self.registers(hal).irta().get() != pointer {
+            self.set_interrupt_table(hal, pointer)?;
         }
-        if self.registers(hal).status()?.is_set(GSTS::CFIS) {
-            self.command(hal, Command::COMPATIBILITY_OFF)?;
-        }
-        self.command(hal, Command::INTERRUPTS_ON)?;
-        self.remapping = true;
-        Ok(())
+        if self.found_compatibility { self.command(hal, Command::COMPATIBILITY_ON) } else { Ok(()) }
     }
 
     /// Where the driver's root table is, which is made if there is none.
@@ -260,8 +282,8 @@ impl VtdUnit {
     /// Switches translation off and gives all frames back: devices reach all memory again, except the regions that
     /// firmware had protected, which are protected again. No function may be admitted any more.
     ///
-    /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. The fault
-    /// event stays masked. Does nothing to a unit that is off.
+    /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. A table of interrupts
+    /// that the driver's followed is taken back. The fault event stays masked. Does nothing to a unit that is off.
     ///
     /// # Errors
     ///
@@ -292,8 +314,7 @@ impl VtdUnit {
             (self.blocking, self.on) = (false, false);
         }
         if was_started && status.is_set(GSTS::IRES) {
-            // Before its queue (R61).
-            self.command(hal, Command::INTERRUPTS_OFF)?;
+            self.stop_remapping(hal)?;
         }
         self.remapping = false;
         if let Some(queue) = self.queue().filter(|_| status.is_set(GSTS::QIES)) {
@@ -317,7 +338,7 @@ impl VtdUnit {
             unsafe { tables.free(hal) };
         }
         if let Some(table) = self.interrupts.take() {
-            // SAFETY: the unit shows that it does not remap interrupts, or never learned of the table.
+            // SAFETY: the unit has confirmed that it remaps interrupts by another table or not at all, or never learned of this one.
             unsafe { table.into_frames().free(hal) };
         }
         *self.repeated.get_mut() = *self.failed_flushes.get_mut();

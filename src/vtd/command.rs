@@ -24,6 +24,7 @@ impl Command {
     pub(super) const TRANSLATION_OFF: Self = Self::level(31, false, "TES");
     pub(super) const SET_INTERRUPT_TABLE: Self = Self::level(24, true, "IRTPS");
     pub(super) const COMPATIBILITY_OFF: Self = Self::level(23, false, "CFIS");
+    pub(super) const COMPATIBILITY_ON: Self = Self::level(23, true, "CFIS");
     pub(super) const INTERRUPTS_ON: Self = Self::level(25, true, "IRES");
     pub(super) const INTERRUPTS_OFF: Self = Self::level(25, false, "IRES");
     pub(super) const QUEUE_ON: Self = Self::level(26, true, "QIES");

@@ -6,4 +6,4 @@ mod source;
 mod table;
 
 pub(super) use source::{message, redirection};
-pub(super) use table::InterruptTable;
+pub(super) use table::{InterruptTable, at, pointer};

@@ -344,9 +344,10 @@ fn the_events_of_a_former_owner_are_masked() {
     }
 }
 
-/// Has a machine's first unit remap interrupts by a table and a queue that are not the driver's.
-fn remap_interrupts(machine: &Machine) -> [PhysAddr; 2] {
-    let window = machine.windows()[0];
+/// Has a unit remap interrupts by a table and a queue that are not the driver's: with these words in the table, and this in the low
+/// bits of IRTA.
+pub(crate) fn remap_interrupts(machine: &Machine, unit: usize, low: u64, words: &[(usize, u64)]) -> [PhysAddr; 2] {
+    let window = machine.windows()[unit];
     let [queue, table] = [(); 2].map(|()| machine.allocate(0).unwrap());
     let command = |value: u32, bit: u32| {
         // SAFETY: the machine takes any access and reports a wrong one.
@@ -361,11 +362,12 @@ fn remap_interrupts(machine: &Machine) -> [PhysAddr; 2] {
     unsafe { machine.write64(window, 0x90, queue.as_u64()) };
     command(0, 1 << 26);
     // SAFETY: as above.
-    unsafe { machine.write64(window, 0xb8, table.as_u64() | 7) };
+    unsafe { machine.write64(window, 0xb8, table.as_u64() | low) };
     command(1 << 26, 1 << 24);
-    for (word, value) in [4, 0, 5, 0].into_iter().enumerate() {
+    let in_queue = [4, 0, 5, 0].into_iter().enumerate().map(|(word, value)| (queue, word, value));
+    for (frame, word, value) in in_queue.chain(words.iter().map(|&(word, value)| (table, word, value))) {
         // SAFETY: the frame has just been allocated.
-        let first = unsafe { machine.phys_to_virt(queue) };
+        let first = unsafe { machine.phys_to_virt(frame) };
         // SAFETY: a frame has 512 words.
         let word = unsafe { first.add(word) };
         // SAFETY: the word is in the frame.
@@ -390,11 +392,11 @@ fn remap_interrupts(machine: &Machine) -> [PhysAddr; 2] {
 fn interrupt_remapping_that_is_found_on_is_switched_off() {
     for unit in [UnitConfig::server(), UnitConfig::qemu_10_0(false), UnitConfig::everything()] {
         let machine = machine([unit]);
-        let frames = remap_interrupts(&machine);
+        let frames = remap_interrupts(&machine, 0, 7, &[]);
         machine.take_violations();
         let mut iommu = discover(&machine, &[]).unwrap();
         iommu.enable().unwrap();
-        assert!(iommu.units().all(|unit| unit.found_remapping_interrupts && unit.state == UnitState::On));
+        assert!(iommu.units().all(|unit| unit.found_interrupts.is_some() && unit.state == UnitState::On));
         // SAFETY: the machine takes any access and reports a wrong one.
         let status = || unsafe { machine.read32(machine.windows()[0], 0x1c) };
         assert_eq!(status() >> 25 & 0b11, 0b10, "the queue is on, remapping is not");
@@ -406,7 +408,7 @@ fn interrupt_remapping_that_is_found_on_is_switched_off() {
         iommu.disable().unwrap();
         assert_eq!(status() >> 25 & 0b11, 0);
         iommu.enable().unwrap();
-        assert!(iommu.units().all(|unit| !unit.found_remapping_interrupts), "not this time");
+        assert!(iommu.units().all(|unit| unit.found_interrupts.is_none()), "not this time");
     }
 }
 
@@ -414,7 +416,7 @@ fn interrupt_remapping_that_is_found_on_is_switched_off() {
 #[test]
 fn a_call_that_is_repeated_keeps_what_the_first_one_found() {
     let machine = machine([UnitConfig::server()]);
-    remap_interrupts(&machine);
+    remap_interrupts(&machine, 0, 7, &[]);
     machine.take_violations();
     let mut iommu = discover(&machine, &[]).unwrap();
     let mut failed = 0;
@@ -428,7 +430,7 @@ fn a_call_that_is_repeated_keeps_what_the_first_one_found() {
     }
     machine.allow_allocations(None);
     assert!(failed > 1);
-    assert!(iommu.units().all(|unit| unit.found_remapping_interrupts && unit.state == UnitState::On));
+    assert!(iommu.units().all(|unit| unit.found_interrupts.is_some() && unit.state == UnitState::On));
 }
 
 /// U11: a unit that somebody left in another mode than legacy is taken over: its queue serves that mode as well, until the

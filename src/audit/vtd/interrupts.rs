@@ -47,15 +47,19 @@ impl LiveInterrupts {
 
     /// Calls `each` with the entries that are present. False if part of the table cannot be read.
     pub(crate) fn entries(&self, hal: &impl Hal, mut each: impl FnMut(LiveInterrupt)) -> bool {
-        let word = |at: u64| PhysAddr::try_new(at).ok().and_then(|at| hal.word_at(at));
-        for index in 0..self.entries {
-            let at = self.base.wrapping_add(u64::from(index) * 16);
-            let Some((lower, upper)) = word(at).zip(word(at.wrapping_add(8))) else { return false };
-            if lower & 1 != 0 {
-                each(LiveInterrupt { index: index as u16, halves: [lower, upper], extended: self.extended });
-            }
+        let mut all = (0..self.entries).map(|index| self.entry(hal, index as u16));
+        all.all(|entry| entry.map(|entry| entry.into_iter().for_each(&mut each)).is_some())
+    }
+
+    /// An entry, if it is present. `None` if it cannot be read, or there are not so many.
+    pub(crate) fn entry(&self, hal: &impl Hal, index: u16) -> Option<Option<LiveInterrupt>> {
+        if u32::from(index) >= self.entries {
+            return None;
         }
-        true
+        let at = self.base.wrapping_add(u64::from(index) * 16);
+        let word = |at: u64| PhysAddr::try_new(at).ok().and_then(|at| hal.word_at(at));
+        let (lower, upper) = word(at).zip(word(at.wrapping_add(8)))?;
+        Some((lower & 1 != 0).then_some(LiveInterrupt { index, halves: [lower, upper], extended: self.extended }))
     }
 }
 

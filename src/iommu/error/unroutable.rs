@@ -24,6 +24,13 @@ pub enum Unroutable {
     NotRouted,
     /// Another cell has it routed.
     Taken(crate::CellId),
+    /// This entry is in use, or the unit's table has not so many.
+    EntryTaken(u16),
+    /// It has this entry already.
+    HasEntry(u16),
+    /// Its unit is not found remapping this source's interrupts by this entry, in the mode that CPUs are in, to where a cell's may
+    /// go ([`Iommu::found_interrupts`](crate::Iommu::found_interrupts)).
+    NotFound(u16),
     /// The device cannot send messages by MSI, or not to such an address.
     NoMsi,
     /// The firmware's table names no unit for its IOAPIC or its HPET.
@@ -43,6 +50,11 @@ impl fmt::Display for Unroutable {
             Self::NotHeld => f.write_str("the cell does not have the device with so many messages"),
             Self::NotRouted => f.write_str("nothing is routed for it in this cell"),
             Self::Taken(cell) => write!(f, "{cell} has it routed"),
+            Self::EntryTaken(entry) => write!(f, "entry {entry} is in use, or the table has not so many"),
+            Self::HasEntry(entry) => write!(f, "it has entry {entry} already"),
+            Self::NotFound(entry) => {
+                write!(f, "its unit is not found with entry {entry} for it, to where a cell's may go")
+            }
             Self::NoMsi => f.write_str("the device has no capability for such messages (MSI)"),
             Self::NoUnit => f.write_str("the firmware's table names no remapping unit for it"),
             Self::NotRemapped => f.write_str("its unit does not remap interrupts"),

@@ -38,16 +38,14 @@ impl<H: Hal> Iommu<'_, H> {
         let config = self.locked()?;
         let not_held = Error::Route { source, reason: Unroutable::NotHeld };
         let (unit, first) = match source {
+            Source::Pin { .. } => return Err(not_held),
+            _ if let Some(line) = line(&config, source) => (line.unit, line.held.block.first),
             Source::Message { device, index } => {
                 let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
                 let (own, held) = own.and_then(|own| own.interrupts.map(|held| (own, held))).ok_or(not_held)?;
                 (own.unit, held.block.nth(index).ok_or(not_held)?)
             }
-            Source::Timer { .. } => {
-                let line = line(&config, source).ok_or(not_held)?;
-                (line.unit, line.held.block.first)
-            }
-            Source::Pin { .. } => return Err(not_held),
+            Source::Timer { .. } => return Err(not_held),
         };
         Ok(self.unit(unit).ok_or(not_held)?.message(first))
     }
@@ -81,7 +79,7 @@ impl<H: Hal> Iommu<'_, H> {
         let (config, source) = (self.locked()?, Source::Pin { io_apic, pin });
         let not_routed = Error::Route { source, reason: Unroutable::NotRouted };
         let line = line(&config, source).ok_or(not_routed)?;
-        let route = config.interrupts.get(line.held.block.first).now.ok_or(not_routed)?;
+        let route = line.routed.now.ok_or(not_routed)?;
         Ok(self.unit(line.unit).ok_or(not_routed)?.redirection(line.held.block.first, route))
     }
 
@@ -103,8 +101,8 @@ impl<H: Hal> Iommu<'_, H> {
                 }
             }
         }
-        for &Line { source, cell, held, .. } in &config.interrupts.lines {
-            if let Some(route) = config.interrupts.get(held.block.first).now {
+        for &Line { source, cell, routed, .. } in &config.interrupts.lines {
+            if let Some(route) = routed.now {
                 each(RoutedInterrupt { source, cell, route });
             }
         }
@@ -112,7 +110,7 @@ impl<H: Hal> Iommu<'_, H> {
     }
 }
 
-/// A pin or a timer that a cell has.
+/// What a cell has routed one by one.
 fn line<'c>(config: &'c Config<'_>, source: Source) -> Option<&'c Line> {
     config.interrupts.lines.iter().find(|line| line.source == source && line.stay != Stay::Arriving)
 }

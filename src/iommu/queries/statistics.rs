@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cell::CellId;
-use crate::contract::{Features, UnitState};
+use crate::contract::{Features, TableOfInterrupts, UnitState};
 use crate::domain::Coherency;
 use crate::hal::{Hal, RegisterWindow};
 use crate::iommu::error::Error;
@@ -27,8 +27,9 @@ pub struct RemappingUnit {
     pub needs_flush: bool,
     /// Firmware had left it translating when it was last switched on.
     pub found_on: bool,
-    /// Interrupt remapping was on when it was last switched on, by a table that is not the driver's: it was switched off then.
-    pub found_remapping_interrupts: bool,
+    /// It was remapping interrupts when it was last switched on, by this table, which is not the driver's. The driver's followed it
+    /// without a gap if there was to be one, for CPUs in the same mode; otherwise remapping was switched off then.
+    pub found_interrupts: Option<TableOfInterrupts>,
     /// Its devices could reach all memory for a moment when it was switched on, although firmware had left it translating.
     pub gap: bool,
 }
@@ -66,7 +67,7 @@ impl<H: Hal> Iommu<'_, H> {
             state: unit.state(&self.hal),
             needs_flush: unit.needs_full_flush(),
             found_on: unit.found().translating,
-            found_remapping_interrupts: unit.found().remapping_interrupts,
+            found_interrupts: unit.found().interrupts,
             gap: unit.found().gap,
         })
     }

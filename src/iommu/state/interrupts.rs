@@ -1,5 +1,5 @@
 //! Which interrupts are routed, and where they go. A slot is an entry with the same index in the table of each unit, and belongs
-//! to one source behind one of them.
+//! to one source behind one of them; one that a former owner of the units had in use may belong to one behind each.
 #![forbid(unsafe_code)]
 
 use super::{Assignment, CellSet, Held, Stay};
@@ -19,7 +19,8 @@ pub(in crate::iommu) struct RoutedSlot {
     pub(in crate::iommu) staged: Option<Route>,
 }
 
-/// A pin of an IOAPIC or a timer of an HPET that a cell has routed.
+/// A pin of an IOAPIC, a timer of an HPET, or a message of a device that goes on by the entry that it had: what a cell has routed
+/// one by one.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::iommu) struct Line {
     pub(in crate::iommu) source: Source,
@@ -27,13 +28,14 @@ pub(in crate::iommu) struct Line {
     /// The unit that its requests pass.
     pub(in crate::iommu) unit: UnitIndex,
     pub(in crate::iommu) held: Held,
+    pub(in crate::iommu) routed: RoutedSlot,
     pub(in crate::iommu) stay: Stay,
 }
 
 impl Line {
-    /// True if its slot goes nowhere, and it stays listed since its unit has not confirmed that.
-    pub(in crate::iommu) fn is_cut(&self, slot: RoutedSlot) -> bool {
-        self.stay == Stay::Staying && slot == RoutedSlot::default()
+    /// True if it goes nowhere, and stays listed since its unit has not confirmed that.
+    pub(in crate::iommu) fn is_cut(&self) -> bool {
+        self.stay == Stay::Staying && self.routed == RoutedSlot::default()
     }
 
     pub(in crate::iommu) fn leaves(&self, scope: CellSet) -> bool {
@@ -49,7 +51,7 @@ impl Line {
 #[derive(Debug)]
 pub(in crate::iommu) struct Interrupts<'s> {
     used: SlotTable<'s>,
-    /// One for each, in use or not.
+    /// One for each, in use or not. Those of lines are unused: lines have their own.
     pub(in crate::iommu) slots: List<'s, RoutedSlot>,
     pub(in crate::iommu) lines: List<'s, Line>,
     /// How units remap them, if they do.
@@ -73,6 +75,12 @@ impl<'s> Interrupts<'s> {
         SlotBlock::order_for(count).and_then(|order| self.used.take(order)).ok_or(full)
     }
 
+    /// Takes a slot for a line behind a unit. False if it is in use there, or there are not so many.
+    pub(in crate::iommu) fn take_this(&mut self, slot: u16, unit: UnitIndex) -> bool {
+        let mut others = self.lines.iter().filter(|line| line.held.block.first == slot).peekable();
+        if others.peek().is_some() { others.all(|line| line.unit != unit) } else { self.used.take_this(slot) }
+    }
+
     /// Has slots be free again whose entries no unit knows any more.
     pub(in crate::iommu) fn give_back(&mut self, block: SlotBlock) {
         of(&mut self.slots, block).for_each(|(_, slot)| *slot = RoutedSlot::default());
@@ -81,15 +89,22 @@ impl<'s> Interrupts<'s> {
 
     /// Takes lines out of the list, and gives back their slots, whose entries no unit knows.
     #[inline(never)]
-    pub(in crate::iommu) fn remove_lines(&mut self, is_removed: impl Fn(&Line, RoutedSlot) -> bool) {
+    pub(in crate::iommu) fn remove_lines(&mut self, is_removed: impl Fn(&Line) -> bool) {
         let mut index = 0;
         while let Some(line) = self.lines.get(index) {
-            if !is_removed(line, self.get(line.held.block.first)) {
+            if !is_removed(line) {
                 index += 1;
-            } else if let Some(line) = self.lines.swap_remove(index) {
-                self.give_back(line.held.block);
+            } else if let Some(Line { held, .. }) = self.lines.swap_remove(index)
+                && !self.lines.iter().any(|other| other.held.block == held.block)
+            {
+                self.give_back(held.block);
             }
         }
+    }
+
+    /// The CPUs are in x2APIC mode.
+    pub(in crate::iommu) fn is_extended(&self) -> bool {
+        self.config.is_some_and(|config| config.extended)
     }
 
     pub(in crate::iommu) fn get(&self, slot: u16) -> RoutedSlot {
@@ -98,10 +113,36 @@ impl<'s> Interrupts<'s> {
 }
 
 /// The slots of a block, each with its index.
-pub(in crate::iommu) fn of(slots: &mut [RoutedSlot], block: SlotBlock) -> impl Iterator<Item = (u16, &mut RoutedSlot)> {
+fn of(slots: &mut [RoutedSlot], block: SlotBlock) -> impl Iterator<Item = (u16, &mut RoutedSlot)> {
     let first = usize::from(block.first);
     let slots = slots.get_mut(first..).unwrap_or_default();
     (block.first..=u16::MAX).zip(slots).take(block.len() as usize)
+}
+
+/// An entry of a unit's table, and whose requests it takes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::iommu) struct Slot {
+    pub(in crate::iommu) unit: UnitIndex,
+    pub(in crate::iommu) slot: u16,
+    pub(in crate::iommu) senders: Senders,
+}
+
+/// Calls `each` with the slots of all that some cells have, where each goes, and whether its device or line comes, stays or goes.
+pub(in crate::iommu) fn each_slot(
+    devices: &[Assignment],
+    interrupts: &mut Interrupts<'_>,
+    scope: CellSet,
+    mut each: impl FnMut(Slot, &mut RoutedSlot, Stay),
+) {
+    for device in devices.iter().filter(|device| scope.has(device.cell)) {
+        let Some(Held { block, senders }) = device.interrupts else { continue };
+        for (slot, routed) in of(&mut interrupts.slots, block) {
+            each(Slot { unit: device.unit, slot, senders }, routed, device.stay);
+        }
+    }
+    for Line { unit, held, routed, stay, .. } in interrupts.lines.iter_mut().filter(|line| scope.has(line.cell)) {
+        each(Slot { unit: *unit, slot: held.block.first, senders: held.senders }, routed, *stay);
+    }
 }
 
 /// Who holds slots, of all cells: devices and lines, with the cell, the unit, and whether they come, stay or go.

@@ -19,7 +19,8 @@ impl Config<'_> {
             Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
             Edit::Assign(device, ..) => is_its(device) || has_noted(device),
             Edit::Release(device) => has_noted(device),
-            Edit::MapShared(..) | Edit::Protect(..) | Edit::Route(..) | Edit::Unroute(..) => false,
+            Edit::MapShared(..) | Edit::Protect(..) => false,
+            Edit::Route(..) | Edit::Keep(..) | Edit::Unroute(..) => false,
         };
         concerned.then_some(root)
     }

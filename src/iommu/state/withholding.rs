@@ -47,7 +47,7 @@ impl Config<'_> {
         let has_confirmed = |line: &Line| units.get(line.unit.get()).is_some_and(|unit| unit.has_confirmed_all(hal));
         // A change of its cell may have routed it again, and be taking that back.
         let is_busy = |line: &Line| cells.get(line.cell).is_ok_and(|cell| cell.busy);
-        interrupts.remove_lines(|line, slot| line.is_cut(slot) && !is_busy(line) && has_confirmed(line));
+        interrupts.remove_lines(|line| line.is_cut() && !is_busy(line) && has_confirmed(line));
     }
 
     /// Withholds no longer what no device reaches any more: each unit behind which the cell has a device has confirmed all

@@ -22,6 +22,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             self.check_exists(edit)?;
             self.plan(edit)?;
         }
+        self.config.release_messages(self.scope);
         self.judge(get)?;
         self.check_units_of_routes()?;
         // A domain for each device that arrives.
@@ -99,6 +100,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Edit::Destroy(cell) => self.plan_destroy(cell),
             Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
             Edit::Route(cell, source, route) => self.plan_route(cell, source, route),
+            Edit::Keep(cell, source, entry) => self.plan_keep(cell, source, entry),
             Edit::Unroute(cell, source) => self.plan_unroute(cell, source),
         }
     }
@@ -154,7 +156,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         config.staged_mut(id)?.clear();
         config.cell_mut(id)?.doomed = true;
         config.remove_devices(|device| device.cell == id && device.stay == Stay::Arriving);
-        config.interrupts.remove_lines(|line, _| line.cell == id && line.stay == Stay::Arriving);
+        config.interrupts.remove_lines(|line| line.cell == id && line.stay == Stay::Arriving);
         config.devices.iter_mut().filter(|device| device.cell == id).for_each(|device| device.stay = Stay::Leaving);
         config.interrupts.lines.iter_mut().filter(|line| line.cell == id).for_each(|line| line.stay = Stay::Leaving);
         Ok(())

@@ -3,108 +3,166 @@
 #![forbid(unsafe_code)]
 
 use super::Transaction;
+use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::hal::Hal;
-use crate::interrupt::{Route, Senders, Source};
+use crate::interrupt::{Route, Senders, SlotBlock, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::rules;
-use crate::iommu::state::{Config, Held, Interrupts, Line, RoutedSlot, Stay, holders, slots_of};
+use crate::iommu::state::{
+    Assignment, CellSet, Config, Held, Interrupts, Line, RoutedSlot, Slot, Stay, each_slot, holders,
+};
 use crate::limits::Full;
+use crate::topology::{Requesters, UnitIndex};
 
 impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn plan_route(&mut self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
-        let extended = self.config.interrupts.config.is_some_and(|config| config.extended);
-        rules::interrupts::check_route(&self.config.cell(cell)?.config.interrupts, extended, source, route)?;
-        let slot = match source {
-            Source::Message { .. } => self.config.message_slot(cell, source)?,
-            Source::Pin { .. } | Source::Timer { .. } => self.line_slot(cell, source)?,
-        };
-        if let Some(slot) = self.config.interrupts.slots.get_mut(usize::from(slot)) {
-            slot.staged = Some(route);
+        self.check_route(cell, source, route)?;
+        match self.routed_mut(cell, source) {
+            Some((_, routed)) => routed.staged = Some(route),
+            None if matches!(source, Source::Message { .. }) => {
+                return Err(Error::Route { source, reason: Unroutable::NotHeld });
+            }
+            None => {
+                let (unit, senders) = self.senders_of(cell, source)?;
+                self.list_line(cell, source, route, (unit, senders), None)?;
+            }
         }
         Ok(())
     }
 
     #[inline(never)]
-    pub(super) fn plan_unroute(&mut self, cell: CellId, source: Source) -> Result<(), Error> {
-        let config = &mut *self.config;
-        let not_routed = Error::Route { source, reason: Unroutable::NotRouted };
-        if let Source::Message { .. } = source {
-            let slot = config.message_slot(cell, source)?;
-            let slot = config.interrupts.slots.get_mut(usize::from(slot)).filter(|slot| slot.staged.is_some());
-            slot.ok_or(not_routed)?.staged = None;
-            return Ok(());
+    pub(super) fn plan_keep(&mut self, cell: CellId, source: Source, entry: u16) -> Result<(), Error> {
+        let no = |reason| Err(Error::Route { source, reason });
+        if let Some((slot, _)) = self.routed_mut(cell, source) {
+            return no(Unroutable::HasEntry(slot));
         }
-        let mut lines = config.interrupts.lines.iter_mut();
-        let line = lines.find(|line| line.source == source && line.cell == cell && line.stay != Stay::Leaving);
-        let line = line.ok_or(not_routed)?;
-        if line.stay == Stay::Arriving {
-            config.interrupts.remove_lines(|line, _| line.source == source && line.stay == Stay::Arriving);
-        } else {
-            line.stay = Stay::Leaving;
+        let (unit, senders) = self.senders_of(cell, source)?;
+        let found = self.front.found_route(unit, entry, senders, self.config.interrupts.is_extended());
+        let Some(route) = found else { return no(Unroutable::NotFound(entry)) };
+        self.check_route(cell, source, route)?;
+        self.list_line(cell, source, route, (unit, senders), Some(entry))
+    }
+
+    fn check_route(&self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
+        let targets = &self.config.cell(cell)?.config.interrupts;
+        rules::interrupts::check_route(targets, self.config.interrupts.is_extended(), source, route)
+    }
+
+    /// The slot of what a cell can route or has routed, and where that goes.
+    fn routed_mut(&mut self, cell: CellId, source: Source) -> Option<(u16, &mut RoutedSlot)> {
+        let slot = self.config.message_slot(cell, source);
+        let Interrupts { slots, lines, .. } = &mut self.config.interrupts;
+        if let Some(slot) = slot {
+            return Some((slot, slots.get_mut(usize::from(slot))?));
+        }
+        let line = line_of(lines, cell, source)?;
+        Some((line.held.block.first, &mut line.routed))
+    }
+
+    #[inline(never)]
+    pub(super) fn plan_unroute(&mut self, cell: CellId, source: Source) -> Result<(), Error> {
+        let Interrupts { lines, .. } = &mut self.config.interrupts;
+        match line_of(lines, cell, source) {
+            Some(line) if line.stay == Stay::Staying => line.stay = Stay::Leaving,
+            Some(_) => {
+                let is_it = |line: &Line| line.source == source && line.cell == cell && line.stay == Stay::Arriving;
+                self.config.interrupts.remove_lines(is_it);
+            }
+            None => {
+                let routed = self.routed_mut(cell, source).filter(|(_, routed)| routed.staged.is_some());
+                let (_, routed) = routed.ok_or(Error::Route { source, reason: Unroutable::NotRouted })?;
+                routed.staged = None;
+            }
         }
         Ok(())
     }
 
-    /// The slot of a pin or a timer, which is the cell's from now on.
-    fn line_slot(&mut self, cell: CellId, source: Source) -> Result<u16, Error> {
-        let (front, scope, config) = (self.front, self.scope, &mut *self.config);
+    /// Lists a line as one that arrives, with this slot or any.
+    fn list_line(
+        &mut self,
+        cell: CellId,
+        source: Source,
+        route: Route,
+        (unit, senders): (UnitIndex, Senders),
+        slot: Option<u16>,
+    ) -> Result<(), Error> {
+        let scope = self.scope;
         let no = |reason| Err(Error::Route { source, reason });
         // Those that leave are blocked before this one is let through.
-        let mut others = config.interrupts.lines.iter().filter(|line| !line.leaves(scope));
-        match others.find(|line| line.source == source) {
-            Some(line) if line.cell == cell => return Ok(line.held.block.first),
-            Some(line) => return no(Unroutable::Taken(line.cell)),
-            None => {}
+        let mut others = self.config.interrupts.lines.iter().filter(|line| !line.leaves(scope));
+        if let Some(other) = others.find(|line| line.source == source) {
+            return no(Unroutable::Taken(other.cell));
         }
+        let interrupts = &mut self.config.interrupts;
+        if interrupts.lines.is_full() {
+            return Err(Full { what: "lines of interrupts", capacity: interrupts.lines.capacity() }.into());
+        }
+        let block = match slot {
+            Some(slot) if !interrupts.take_this(slot, unit) => return no(Unroutable::EntryTaken(slot)),
+            Some(first) => SlotBlock { first, order: 0 },
+            None => interrupts.take(1)?,
+        };
+        let routed = RoutedSlot { now: None, staged: Some(route) };
+        let held = Held { block, senders };
+        let _ = interrupts.lines.push(Line { source, cell, unit, held, routed, stay: Stay::Arriving });
+        Ok(())
+    }
+
+    /// The unit that requests of a source pass, and by whose name.
+    fn senders_of(&self, cell: CellId, source: Source) -> Result<(UnitIndex, Senders), Error> {
+        let topology = &self.front.topology;
+        // An HPET may leave the function number open (R56).
         let found = match source {
-            Source::Pin { io_apic, .. } => front.topology.ioapic(io_apic),
-            Source::Timer { hpet, timer } => front.topology.hpet_timer(hpet, timer),
+            Source::Pin { io_apic, .. } => topology.ioapic(io_apic).map(|found| (found, 0)),
+            Source::Timer { hpet, timer } => topology.hpet_timer(hpet, timer).map(|found| (found, 3)),
             Source::Message { .. } => None,
         };
-        let Some((unit, requester)) = found else { return no(Unroutable::NoUnit) };
-        if !front.unit(unit).is_some_and(|unit| unit.remaps_interrupts()) {
-            return no(Unroutable::NotRemapped);
+        let found = found.map(|((unit, id), free)| (unit, Senders::Functions { requester: id.into(), free }));
+        let found = match source {
+            Source::Message { device, .. } => {
+                let own =
+                    self.config.holder(cell, device).ok_or(Error::Route { source, reason: Unroutable::NotHeld })?;
+                let mut all = Requesters::NONE;
+                topology.add_requesters(&self.front.hal, device, &mut all)?;
+                Senders::of(&all).map(|senders| (own.unit, senders))
+            }
+            Source::Pin { .. } | Source::Timer { .. } => found,
+        };
+        let (unit, senders) = found.ok_or(Error::Route { source, reason: Unroutable::NoUnit })?;
+        if self.front.unit(unit).is_some_and(|unit| unit.remaps_interrupts()) {
+            Ok((unit, senders))
+        } else {
+            Err(Error::Route { source, reason: Unroutable::NotRemapped })
         }
-        let lines = &config.interrupts.lines;
-        if lines.is_full() {
-            return Err(Full { what: "lines of interrupts", capacity: lines.capacity() }.into());
-        }
-        // An HPET may leave the function number open (R56).
-        let free = if matches!(source, Source::Timer { .. }) { 3 } else { 0 };
-        let senders = Senders::Functions { requester: requester.into(), free };
-        let held = Held { block: config.interrupts.take(1)?, senders };
-        let _ = config.interrupts.lines.push(Line { source, cell, unit, held, stay: Stay::Arriving });
-        Ok(held.block.first)
     }
 
     /// Fails if a unit is out of service behind which something is to be routed.
     #[inline(never)]
     pub(super) fn check_units_of_routes(&mut self) -> Result<(), Error> {
         let (front, scope) = (self.front, self.scope);
-        let Config { devices, interrupts: Interrupts { slots, lines, .. }, .. } = &mut *self.config;
-        let mut looked_at = None;
-        for (_, index, held, _) in holders(devices, lines).filter(|(cell, ..)| scope.has(*cell)) {
-            let is_granted = |slot: &RoutedSlot| slot.staged.is_some() && slot.staged != slot.now;
-            if looked_at != Some(index) && slots_of(slots, held.block).any(|(_, slot)| is_granted(slot)) {
-                front.unit(index).map_or(Ok(()), |unit| unit.check_ready(&front.hal))?;
-                looked_at = Some(index);
+        let Config { devices, interrupts, .. } = &mut *self.config;
+        let (mut looked_at, mut result) = (None, Ok(()));
+        each_slot(devices, interrupts, scope, |Slot { unit, .. }, routed, _| {
+            let is_granted = routed.staged.is_some() && routed.staged != routed.now;
+            if result.is_ok() && is_granted && looked_at.replace(unit) != Some(unit) {
+                result = front.unit(unit).map_or(Ok(()), |unit| unit.check_ready(&front.hal));
             }
-        }
-        Ok(())
+        });
+        Ok(result?)
     }
 
-    /// Clears the entries of what is routed no more, and of all whose devices and lines leave: these are flushed in any case, since
-    /// an earlier change may have cleared them and failed.
+    /// Clears the entries of what is routed no more. Those of devices and lines that leave are flushed in any case, since an earlier
+    /// change may have cleared them and failed.
     #[inline(never)]
     pub(super) fn revoke_routes(&mut self) {
-        self.each_slot(|slot, stay| {
+        self.write_routes(|slot, stay| {
             let is_leaving = stay == Stay::Leaving;
             slot.staged = slot.staged.filter(|_| !is_leaving);
             let is_gone = slot.now.is_some() && slot.staged.is_none();
             slot.now = slot.now.filter(|_| !is_gone);
-            (is_gone || is_leaving).then_some(None)
+            is_gone.then_some(None)
         });
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts: Interrupts { lines, .. }, flushes, .. } = &mut *self.config;
@@ -119,13 +177,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Writes the entries of what is routed, or goes elsewhere.
     #[inline(never)]
     pub(super) fn grant_routes(&mut self) {
-        self.each_slot(|slot, _| (slot.staged != slot.now).then_some(slot.staged));
+        self.write_routes(|slot, _| (slot.staged != slot.now).then_some(slot.staged));
     }
 
     /// Has what [`grant_routes`](Self::grant_routes) wrote go where it went before, or nowhere.
     #[inline(never)]
     pub(super) fn take_back_routes(&mut self) {
-        self.each_slot(|slot, _| {
+        self.write_routes(|slot, _| {
             let was_granted = slot.staged != slot.now;
             slot.staged = slot.now;
             was_granted.then_some(slot.now)
@@ -135,7 +193,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// What is staged is as it was, and no entry was touched.
     #[inline(never)]
     pub(super) fn unstage_routes(&mut self) {
-        self.each_slot(|slot, _| {
+        self.write_routes(|slot, _| {
             slot.staged = slot.now;
             None
         });
@@ -144,24 +202,23 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// What is staged is so from now on.
     #[inline(never)]
     pub(super) fn settle_routes(&mut self) {
-        self.each_slot(|slot, _| {
+        self.write_routes(|slot, _| {
             slot.now = slot.staged;
             None
         });
     }
 
-    /// Calls `each` with the slots of all that the change's cells have, and writes what it says into their entries.
-    fn each_slot(&mut self, mut each: impl FnMut(&mut RoutedSlot, Stay) -> Option<Option<Route>>) {
+    /// Calls `each` with where all goes that the change's cells have, and writes what it says into the entries.
+    fn write_routes(&mut self, mut each: impl FnMut(&mut RoutedSlot, Stay) -> Option<Option<Route>>) {
         let (front, scope) = (self.front, self.scope);
-        let Config { devices, interrupts: Interrupts { slots, lines, .. }, flushes, .. } = &mut *self.config;
-        for (cell, index, held, stay) in holders(devices, lines) {
-            let Some((unit, flush)) = flushes.of(&front.units, index).filter(|_| scope.has(cell)) else { continue };
-            for (slot, route) in slots_of(slots, held.block) {
-                if let Some(to) = each(route, stay) {
-                    unit.set_interrupt(&front.hal, slot, to.map(|route| (route, held.senders)), flush);
-                }
+        let Config { devices, interrupts, flushes, .. } = &mut *self.config;
+        each_slot(devices, interrupts, scope, |Slot { unit, slot, senders }, routed, stay| {
+            if let Some((unit, flush)) = flushes.of(&front.units, unit)
+                && let Some(to) = each(routed, stay)
+            {
+                unit.set_interrupt(&front.hal, slot, to.map(|route| (route, senders)), flush);
             }
-        }
+        });
     }
 
     /// Takes away the lines that leave, whose units have confirmed that in this change. One whose unit has not stays its cell's, and
@@ -170,21 +227,41 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn retire_lines(&mut self) {
         let (scope, outcomes) = (self.scope, &self.work.outcomes);
         let config = &mut *self.config;
-        config.interrupts.remove_lines(|line, _| line.leaves(scope) && outcomes.is_confirmed(line.unit));
+        config.interrupts.remove_lines(|line| line.leaves(scope) && outcomes.is_confirmed(line.unit));
         let left = config.interrupts.lines.iter_mut().filter(|line| line.leaves(scope));
         left.for_each(|line| line.stay = Stay::Staying);
     }
 }
 
+/// A line that a cell has, or gets.
+fn line_of(lines: &mut [Line], cell: CellId, source: Source) -> Option<&mut Line> {
+    lines.iter_mut().find(|line| line.source == source && line.cell == cell && line.stay != Stay::Leaving)
+}
+
 impl Config<'_> {
-    /// The slot of a device's message.
-    pub(in crate::iommu) fn message_slot(&self, cell: CellId, source: Source) -> Result<u16, Error> {
-        let Source::Message { device, index } = source else {
-            return Err(Error::Route { source, reason: Unroutable::NotHeld });
+    /// Has the messages that devices keep leave with them.
+    #[inline(never)]
+    pub(super) fn release_messages(&mut self, scope: CellSet) {
+        let Self { devices, interrupts, .. } = self;
+        let is_left = |line: &Line| {
+            let Source::Message { device, .. } = line.source else { return false };
+            let mut own = devices.iter().filter(|it| it.device == device && it.cell == line.cell);
+            !own.any(|it| it.stay == Stay::Staying || it.stay == line.stay)
         };
-        let mut devices =
-            self.devices.iter().filter(|it| it.cell == cell && it.stay != Stay::Leaving && !it.quarantined);
-        let held = devices.find(|it| it.device == device).and_then(|it| it.interrupts);
-        held.and_then(|held| held.block.nth(index)).ok_or(Error::Route { source, reason: Unroutable::NotHeld })
+        interrupts.remove_lines(|line| line.arrives(scope) && is_left(line));
+        let left = interrupts.lines.iter_mut().filter(|line| scope.has(line.cell) && is_left(line));
+        left.for_each(|line| line.stay = Stay::Leaving);
+    }
+
+    /// A device that a cell has, or gets.
+    fn holder(&self, cell: CellId, device: SourceId) -> Option<&Assignment> {
+        let mut own = self.devices.iter().filter(|it| it.cell == cell && it.stay != Stay::Leaving && !it.quarantined);
+        own.find(|it| it.device == device)
+    }
+
+    /// The slot of a message, of the block that its device has.
+    fn message_slot(&self, cell: CellId, source: Source) -> Option<u16> {
+        let Source::Message { device, index } = source else { return None };
+        self.holder(cell, device)?.interrupts?.block.nth(index)
     }
 }

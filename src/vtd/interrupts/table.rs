@@ -2,10 +2,23 @@
 #![forbid(unsafe_code)]
 
 use super::entry;
-use crate::contract::Features;
+use crate::addr::PhysAddr;
+use crate::contract::{Features, TableOfInterrupts};
 use crate::hal::{Frames, Hal, NoFrame};
 use crate::interrupt::{Route, Senders, SlotBlock};
 use crate::invalidation::Flush;
+
+/// What IRTA_REG has for a table: the address in 63:12, EIME in 11, and in 3:0 S, for 2^(S + 1) entries (S 11.4.10).
+pub(in crate::vtd) fn pointer(table: TableOfInterrupts) -> u64 {
+    let size = table.entries.checked_ilog2().unwrap_or(1).saturating_sub(1);
+    table.address.as_u64() | u64::from(table.extended) << 11 | u64::from(size & 0xf)
+}
+
+/// The table that IRTA_REG leads to.
+pub(in crate::vtd) fn at(pointer: u64) -> TableOfInterrupts {
+    let address = PhysAddr::new_truncate(pointer & !0xfff);
+    TableOfInterrupts { address, entries: 2 << (pointer & 0xf), extended: pointer >> 11 & 1 != 0 }
+}
 
 /// A table. Its entries are edited by one caller at a time; the front's lock sees to that.
 #[derive(Debug)]
@@ -35,9 +48,15 @@ impl InterruptTable {
         Ok(table)
     }
 
-    /// What IRTA_REG has for it: the address in 63:12, EIME in 11, and in 3:0 S, for 2^(S + 1) entries (S 11.4.10).
+    /// What IRTA_REG has for it.
     pub(in crate::vtd) fn pointer(&self) -> u64 {
-        self.frames.base().as_u64() | u64::from(self.extended) << 11 | u64::from(self.order.saturating_sub(1) & 0xf)
+        let (address, entries) = (self.frames.base(), 1 << self.order);
+        pointer(TableOfInterrupts { address, entries, extended: self.extended })
+    }
+
+    /// True if it can take the place of another without a moment in which its entries are read in the wrong mode.
+    pub(in crate::vtd) fn may_follow(&self, found: TableOfInterrupts) -> bool {
+        self.extended == found.extended
     }
 
     /// How many frames it takes.

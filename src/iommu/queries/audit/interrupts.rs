@@ -5,7 +5,7 @@ use super::auditor::Auditor;
 use crate::audit::{Difference, LiveInterrupt, LiveRegisters};
 use crate::hal::Hal;
 use crate::interrupt::{Cpus, Delivery, InterruptTargets, Route};
-use crate::iommu::state::{Assignment, Config, behind, holders};
+use crate::iommu::state::{Assignment, Config, Held, behind};
 use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
@@ -64,22 +64,31 @@ impl<H: Hal> Auditor<'_, '_, H> {
     /// How many interrupts are routed behind a unit.
     fn routed(&self, unit: UnitIndex) -> u64 {
         let interrupts = &self.config.interrupts;
-        let own = holders(&self.config.devices, &interrupts.lines).filter(|(_, index, ..)| *index == unit);
-        let slots = own.flat_map(|(_, _, held, _)| (0..=u16::MAX).map_while(move |index| held.block.nth(index)));
-        slots.filter(|slot| interrupts.get(*slot).now.is_some()).count() as u64
+        let held = behind(&self.config.devices, unit).filter_map(|device| device.interrupts);
+        let slots = held.flat_map(|held| (0..=u16::MAX).map_while(move |index| held.block.nth(index)));
+        let messages = slots.filter(|slot| interrupts.get(*slot).now.is_some()).count();
+        let lines = interrupts.lines.iter().filter(|line| line.unit == unit && line.routed.now.is_some());
+        (messages + lines.count()) as u64
     }
 }
 
 /// Compares an entry that is present with what is routed: `None` if it is that, and otherwise whether anything is routed by it.
 #[inline(never)]
 fn compare(config: &Config<'_>, unit: UnitIndex, entry: LiveInterrupt) -> Option<bool> {
-    let holders = holders(&config.devices, &config.interrupts.lines);
-    let mut own = holders.filter(|(_, other, held, _)| *other == unit && held.block.contains(entry.index));
-    let Some((_, _, held, _)) = own.next() else { return Some(false) };
-    let Some(expected) = config.interrupts.get(entry.index).now else { return Some(false) };
+    let Some((held, expected)) = routed(config, unit, entry.index) else { return Some(false) };
     let to_one = expected.delivery == Delivery::LowestPriority;
     let is_alike = entry.route() == Some(expected) && entry.goes_to_one() == to_one;
     if is_alike && entry.senders() == Some(held.senders) { None } else { Some(true) }
+}
+
+/// What is routed by an entry.
+fn routed(config: &Config<'_>, unit: UnitIndex, index: u16) -> Option<(Held, Route)> {
+    let mut lines = config.interrupts.lines.iter();
+    if let Some(line) = lines.find(|line| line.unit == unit && line.held.block.first == index) {
+        return Some((line.held, line.routed.now?));
+    }
+    let mut held = behind(&config.devices, unit).filter_map(|device| device.interrupts);
+    Some((held.find(|held| held.block.contains(index))?, config.interrupts.get(index).now?))
 }
 
 /// True if a device can send by an entry what does not go to CPUs and vectors of its own cell.

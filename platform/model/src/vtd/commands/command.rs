@@ -53,18 +53,16 @@ fn check(unit: &mut VtdUnit, bit: u32, set: bool, board: &mut Board) {
         },
         (global::QIE, true) => {
             unit.queue.check_enable(&unit.capability, journal);
-            // While translation is on, a fault may come at any moment; it does not stop the queue.
-            let counts = if unit.translates() { 0x70 } else { 0x73 };
+            // While anything is remapped, a fault may come at any moment; it does not stop the queue.
+            let counts = if unit.translates() || unit.remaps() { 0x70 } else { 0x73 };
             let status = unit.faults.status();
             if unit.faults.stops_queue() || status & counts != 0 {
                 journal.violation("R16", format_args!("the queue is switched on with FSTS = {status:#x}"));
             }
         }
-        (global::QIE, false) => {
-            unit.queue.check_disable(journal);
-            if unit.remaps() {
-                journal.violation("R61", "the queue is switched off while interrupt remapping is on");
-            }
+        (global::QIE, false) => unit.queue.check_disable(journal),
+        (global::SIRTP, true) if unit.remaps() && !unit.global.on(global::QIE) => {
+            journal.violation("R61", "a table takes over without the queue, by which its cache would be invalidated");
         }
         (global::IRE, true) => {
             match unit.interrupt_state {

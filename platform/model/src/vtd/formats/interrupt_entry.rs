@@ -48,6 +48,12 @@ impl InterruptEntry {
         }
     }
 
+    /// What comes of a request: as [`message`](Self::message), less a hint that one CPU alone is no choice.
+    pub(crate) fn result(self, extended: bool) -> (u64, u32) {
+        let (address, data) = self.message(extended);
+        (if address & 4 == 0 { address & !8 } else { address }, data)
+    }
+
     /// The message that goes to the interrupt controllers, in compatibility format; destination bits 31:8 in address
     /// bits 63:40 (section 5.1.6).
     pub(crate) fn message(self, extended: bool) -> (u64, u32) {

@@ -4,17 +4,40 @@
 use crate::board::Board;
 use crate::memory::arena::WORDS;
 use crate::vtd::formats::interrupt_entry::InterruptEntry;
+use crate::vtd::interrupts::remap::entry;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::reach::Use;
 
-/// SIRTP (section 6.7).
+/// SIRTP (section 6.7). While interrupts are remapped, what both tables have has to be the same: either may be used until the
+/// cache is invalidated.
 pub(crate) fn set(unit: &mut VtdUnit, board: &mut Board) {
+    let before: Vec<_> = if unit.remaps() { present(unit, board) } else { Vec::new() };
+    let extended = unit.extended();
     link(unit, false, board);
     unit.interrupt_table = unit.interrupt_register;
     link(unit, true, board);
+    if !before.is_empty() && unit.extended() != extended {
+        board.journal.violation("R52", "the mode of destinations changes while entries are cached");
+    }
+    for (index, old) in before {
+        let new =
+            if u32::from(index) < unit.interrupt_entries() { entry(unit, index, board) } else { Default::default() };
+        if new.present() && new.result(unit.extended()) != old.result(extended) {
+            let text = format_args!("interrupt entry {index} goes elsewhere in the table that takes over");
+            board.journal.violation("R52", text);
+        }
+        if new != old && board.fills() {
+            unit.stale.interrupts.entry(index).or_insert(Some(old));
+        }
+    }
     if unit.capability.interrupt_table_flushes() {
         unit.stale.interrupts.clear();
     }
+}
+
+fn present(unit: &VtdUnit, board: &Board) -> Vec<(u16, InterruptEntry)> {
+    let all = (0..unit.interrupt_entries()).map(|index| (index as u16, entry(unit, index as u16, board)));
+    all.filter(|(_, entry)| entry.present()).collect()
 }
 
 fn link(unit: &mut VtdUnit, link: bool, board: &mut Board) {
