@@ -8,6 +8,7 @@ mod builder;
 mod from_dmar;
 mod from_ivrs;
 mod group;
+mod interrupts;
 mod numbers;
 mod requesters;
 mod reserved;
@@ -372,64 +373,6 @@ impl<'s> Topology<'s> {
             }
         }
         all
-    }
-
-    /// The unit of an IOAPIC and the source-id of its interrupt requests, by the id that the table has for it.
-    pub fn ioapic(&self, id: u8) -> Option<(UnitIndex, SourceId)> {
-        self.interrupt_sources(Target::IoApic(id)).next()
-    }
-
-    /// The unit of an HPET and the source-ids of its interrupt requests, by its number: some have one for each timer.
-    pub fn hpet(&self, number: u8) -> impl Iterator<Item = (UnitIndex, SourceId)> {
-        self.interrupt_sources(Target::Hpet(number))
-    }
-
-    /// The same for one timer: the source-id of the n-th, if each has one, or else the only one.
-    pub(crate) fn hpet_timer(&self, number: u8, timer: u8) -> Option<(UnitIndex, SourceId)> {
-        self.hpet(number)
-            .nth(timer.into())
-            .or_else(|| self.hpet(number).next().filter(|_| self.hpet(number).count() == 1))
-    }
-
-    fn interrupt_sources(&self, target: Target) -> impl Iterator<Item = (UnitIndex, SourceId)> {
-        self.scopes.iter().filter_map(move |scope| match scope.role {
-            Role::Unit(index) if scope.target == target => Some((index, scope.source)),
-            _ => None,
-        })
-    }
-
-    /// The IOAPICs of the MADT, each with its id there, its unit and the source-id of its interrupt requests.
-    ///
-    /// Firmware may have one under two ids: where one is left in both tables, they are the same. Any other that no unit
-    /// serves comes with `None`, and interrupts cannot be remapped safely ([R56](crate::guide::rules#r56)).
-    pub fn match_ioapics<'a>(
-        &'a self,
-        madt: &'a [u8],
-        mut report: impl FnMut(Finding) + 'a,
-    ) -> impl Iterator<Item = (u8, Option<(UnitIndex, SourceId)>)> + 'a {
-        let mut ours = self.scopes.iter().filter_map(|scope| match scope.target {
-            Target::IoApic(id) if scope.role.is_server() && !madt.contains(&id) => Some((scope.offset, id)),
-            _ => None,
-        });
-        let mut theirs = madt.iter().filter(|id| self.ioapic(**id).is_none());
-        let left = match (ours.next(), ours.next(), theirs.next(), theirs.next()) {
-            (Some(ours), None, Some(theirs), None) => Some((ours, *theirs)),
-            _ => None,
-        };
-        madt.iter().map(move |&id| {
-            let found = match (self.ioapic(id), left) {
-                (Some(found), _) => Some(found),
-                (None, Some(((offset, ours), theirs))) if theirs == id => {
-                    report(Finding::new(offset, Flaw::OtherIoApicId { id: ours, madt: id }));
-                    self.ioapic(ours)
-                }
-                _ => None,
-            };
-            if found.is_none() {
-                report(Finding::new(0, Flaw::IoApicOfNoUnit { id }));
-            }
-            (id, found)
-        })
     }
 
     /// Reports reserved memory that the machine's memory map does not have as reserved: `is_reserved` tells if all of a

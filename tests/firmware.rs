@@ -14,6 +14,7 @@ mod firmware {
     mod lint;
     mod mutations;
     mod real_tables;
+    mod senders;
     mod topology;
     mod whole_tables;
 

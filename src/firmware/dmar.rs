@@ -122,8 +122,9 @@ impl<'a> Dmar<'a> {
         if flags != 0 {
             report(Finding::reserved(37, "DMAR", u64::from(flags)));
         }
-        if self.flags().contains(Flags::X2APIC_OPT_OUT) && !self.flags().contains(Flags::INTR_REMAP) {
-            report(Finding::new(37, Flaw::OptOutWithoutRemapping));
+        if self.flags().contains(Flags::X2APIC_OPT_OUT) {
+            let is_void = !self.flags().contains(Flags::INTR_REMAP);
+            report(Finding::new(37, if is_void { Flaw::OptOutWithoutRemapping } else { Flaw::OptOut }));
         }
         if self.fields.reserved.iter().any(|byte| *byte != 0) {
             let value = self.fields.reserved.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte));

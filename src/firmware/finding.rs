@@ -166,6 +166,11 @@ flaws! {
     OptOutWithoutRemapping = Note,
         ("X2APIC_OPT_OUT is set without INTR_REMAP"), "it has no meaning";
 
+    /// Firmware asks to leave x2APIC mode alone (VT-d 5.10, section 8.1).
+    OptOut = Note,
+        ("X2APIC_OPT_OUT is set: firmware asks to leave x2APIC mode alone"),
+        "remapping of interrupts is refused while the CPUs are in x2APIC mode";
+
     // Any structure.
 
     /// A length that does not lead to the next structure.
@@ -271,19 +276,57 @@ flaws! {
     /// Blocks of two types do not say the same of one unit.
     OlderDisagrees { base: u64, newer: u64 } = Warning,
         ("unit {base:#x} is at {newer:#x} by a block of a newer type"), "the newer type counts";
-    /// An IOAPIC, an HPET or an ACPI device that two scopes describe.
+    /// An IOAPIC or an ACPI device that two scopes of one unit describe.
     NamedTwice { kind: ScopeKind, id: u8 } = Warning,
         ("{kind} {id} is named a second time"), "the first counts";
+    /// An IOAPIC, an HPET or an ACPI device of two units.
+    ClaimedTwice { kind: ScopeKind, id: u8 } = Error,
+        ("{kind} {id} is in the scope of another unit already"),
+        "the first unit counts: what it sends through the other one is blocked";
     /// Interrupt remapping without an IOAPIC of any unit.
     NoIoApic = Warning,
-        ("interrupts can be remapped, but no unit names an IOAPIC"), "interrupts of an IOAPIC cannot be remapped";
+        ("interrupts can be remapped, but no unit names an IOAPIC"),
+        "remapping is refused if the machine has an IOAPIC, since any device could send its interrupts";
+    /// An IOAPIC of a unit, though firmware says that interrupts cannot be remapped (VT-d 5.10, section 8.1).
+    IoApicWithoutRemapping = Warning,
+        ("INTR_REMAP is clear, but units name IOAPICs"),
+        "remapping of interrupts is refused: a device can send any interrupt; the firmware's setup may have a switch for it";
+
+    // IOAPICs and HPETs.
 
     /// An IOAPIC that the MADT has under another id.
     OtherIoApicId { id: u8, madt: u8 } = Warning,
         ("IOAPIC {id} is not in the MADT, and IOAPIC {madt} of the MADT in no scope"), "they are taken for the same";
     /// An IOAPIC that no unit serves.
     IoApicOfNoUnit { id: u8 } = Error,
-        ("IOAPIC {id} of the MADT is in the scope of no unit"), "its interrupts cannot be remapped";
+        ("IOAPIC {id} of the MADT is in the scope of no unit"),
+        "remapping of interrupts is refused, since any device could send those of this IOAPIC";
+    /// An IOAPIC that the MADT does not have.
+    IoApicNotInMadt { id: u8 } = Note,
+        ("IOAPIC {id} is not in the MADT"), "no interrupt of it is expected";
+    /// An HPET without an HPET table.
+    HpetNotInTable { id: u8 } = Note,
+        ("HPET {id} is in a scope, but there is no HPET table"), "it may be switched off: no interrupt of it is expected";
+    /// An HPET that the HPET table has under another number.
+    OtherHpetNumber { id: u8, number: u8 } = Warning,
+        ("HPET {id} is not in the HPET table, and HPET {number} of the table in no scope"),
+        "the scope's number counts: its timers are routed by that";
+    /// An HPET that no unit serves.
+    HpetOfNoUnit { number: u8 } = Note,
+        ("HPET {number} of the HPET table is in the scope of no unit"),
+        "its timers cannot send messages; through an IOAPIC they can interrupt";
+    /// An IOAPIC or an HPET without a requester-id of its own.
+    NoRequesterId { kind: ScopeKind, id: u8 } = Warning,
+        ("{kind} {id} sends as 00:00.0, the host bridge: its requester-id seems to be left out"),
+        "it is used as it is: if it is wrong, the interrupts are blocked";
+    /// Two that send as one.
+    SharedRequesterId { kind: ScopeKind, id: u8, other: ScopeKind, other_id: u8, at: SourceId } = Warning,
+        ("{kind} {id} sends as {at}, and so does {other} {other_id}"),
+        "each can send the interrupts of the other: they belong to one cell";
+    /// An IOAPIC or an HPET on a bus of devices.
+    SenderBehindBridge { kind: ScopeKind, id: u8, at: SourceId, bridge: SourceId } = Warning,
+        ("{kind} {id} sends as {at}, on a bus behind bridge {bridge}"),
+        "a device that is plugged in there could send its interrupts";
 
     // Device entries.
 

@@ -93,8 +93,11 @@ impl Topology<'_> {
             report(Finding::new(scope.offset, flaw));
         }
         match flaw {
-            Some(Flaw::NamedTwice { .. } | Flaw::ServedTwice { .. }) => {}
-            _ => self.add_scope(scope, config, report),
+            Some(Flaw::NamedTwice { .. } | Flaw::ClaimedTwice { .. } | Flaw::ServedTwice { .. }) => {}
+            _ => {
+                self.check_sender(&scope, report);
+                self.add_scope(scope, config, report);
+            }
         }
     }
 
@@ -225,8 +228,7 @@ impl Topology<'_> {
         if self.units.is_empty() {
             return Err(TableError::NoUnit { offset });
         }
-        let has_ioapic = self.scopes.iter().any(|scope| matches!(scope.target, Target::IoApic(_)));
-        if self.interrupt_remapping && !has_ioapic {
+        if self.interrupt_remapping && !self.has_ioapic() {
             report(Finding::new(offset, Flaw::NoIoApic));
         }
         Ok(())
@@ -235,7 +237,9 @@ impl Topology<'_> {
 
 /// What is wrong with two scopes that say which unit serves a device.
 fn clash(known: &Scope, new: &Scope) -> Option<Flaw> {
-    let named = |kind, id| Some(Flaw::NamedTwice { kind, id });
+    let named = |kind, id| {
+        Some(if known.role == new.role { Flaw::NamedTwice { kind, id } } else { Flaw::ClaimedTwice { kind, id } })
+    };
     match (known.target, new.target) {
         (Target::IoApic(id), Target::IoApic(other)) if id == other => named(ScopeKind::IoApic, id),
         // Each timer of an HPET may have a source-id of its own, but all are at one unit.

@@ -67,6 +67,9 @@ impl Topology<'_> {
                 _ => {}
             }
         }
+        if !self.interrupt_remapping && self.has_ioapic() {
+            report(Finding::new(37, Flaw::IoApicWithoutRemapping));
+        }
         self.check_units(report);
         self.check_whole(dmar.structures_offset(), report)
     }

@@ -20,6 +20,7 @@ fn facts(topology: &'static Topology<'static>) {
     show(topology.ioapic(any_number() as u8));
     topology.hpet(any_number() as u8).for_each(show);
     topology.match_ioapics(any::<&[u8]>(), show).for_each(show);
+    topology.check_hpet(*any(), show);
     topology.check_memory_map(|region| *any::<bool>() && region.input.is_page_aligned(), show);
 }
 
@@ -30,6 +31,7 @@ fn of_a_device(topology: &'static Topology<'static>, config: &impl ConfigSpace) 
     show(topology.snoop_forbidden(config, source));
     show((topology.properties(config, source), topology.ats_allowed(config, source)));
     show(topology.device_settings(config, source));
+    topology.check_interrupt_buses(config, show);
     topology.reserved(config, source).for_each(show);
     topology.reserved_with(config, source).for_each(show);
     show(topology.loses_reserved(config, source));
