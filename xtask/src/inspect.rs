@@ -1,5 +1,6 @@
 //! `cargo xtask inspect`: what a machine's firmware says about its remapping units, and what is wrong with it.
 
+mod beside;
 mod dmar;
 mod dump;
 mod input;

@@ -116,27 +116,82 @@ fn keys(value: &Value, seen: &mut Vec<String>) {
     }
 }
 
+/// A table as acpidump prints it.
+fn dumped(table: &[u8]) -> String {
+    let mut text = format!("{} @ 0x000000007A5E8000\n", table[..4].escape_ascii());
+    for (row, bytes) in table.chunks(16).enumerate() {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        text += &format!("    {:04X}: {:<47}  some text\n", row * 16, hex.join(" "));
+    }
+    text + "\n"
+}
+
+fn madt(ioapics: &[u8]) -> Vec<u8> {
+    let mut table = b"APIC".to_vec();
+    table.resize(44, 0);
+    table.extend(ioapics.iter().flat_map(|id| [1, 12, *id, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    table[4] = table.len() as u8;
+    table
+}
+
+fn hpet(number: u8) -> Vec<u8> {
+    let mut table = b"HPET\x38".to_vec();
+    table.resize(56, 0);
+    table[52] = number;
+    table
+}
+
 #[test]
 fn a_dump_of_acpidump_prints_as_the_table_does() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("acpi.txt");
     let table = fs::read(real("dmar-50d22a0a0cce.bin")).unwrap();
-    let mut text = "DMAR @ 0x000000007A5E8000\n".to_owned();
-    for (row, bytes) in table.chunks(16).enumerate() {
-        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-        text += &format!("    {:04X}: {:<47}  some text\n", row * 16, hex.join(" "));
-    }
     // A MADT with IOAPIC 9: the one of the table under another id.
-    text += "\nAPIC @ 0x0\n    0000: 41 50 49 43\n";
-    let madt: Vec<String> = [0_u8; 40].iter().chain(&[1, 12, 9, 0]).map(|byte| format!("{byte:02X}")).collect();
-    for (row, bytes) in madt.chunks(16).enumerate() {
-        text += &format!("    {:04X}: {}  x\n", row * 16 + 4, bytes.join(" "));
-    }
-    fs::write(&file, text).unwrap();
+    fs::write(&file, dumped(&table) + &dumped(&madt(&[9]))).unwrap();
     let (code, out, _) = inspect(&file, &[]);
     assert_eq!(code, Some(0));
     assert!(out.contains("Unit 1 at 0xfc801000"), "{out}");
     assert!(out.contains("IOAPIC 2 is not in the MADT, and IOAPIC 9 of the MADT in no scope"), "{out}");
+}
+
+/// IOAPICs and HPETs against the other tables of a dump, which has all of them if it has a FACP.
+#[test]
+fn a_dump_is_compared_with_its_other_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acpi.txt");
+    let table = fs::read(real("dmar-50d22a0a0cce.bin")).unwrap();
+    let facp = || b"FACP".to_vec();
+    let no_table = "no other table";
+    for (others, compared, findings) in [
+        (vec![madt(&[2]), hpet(0), facp()], "the MADT (IOAPIC 2), the HPET table (HPET 0)", vec![]),
+        (
+            vec![madt(&[2, 7]), facp()],
+            "the MADT (IOAPIC 2, IOAPIC 7), the lack of an HPET table",
+            vec![("error", 0, "IoApicOfNoUnit"), ("note", 0x60, "HpetNotInTable")],
+        ),
+        (vec![madt(&[])], "the MADT (no IOAPIC)", vec![("note", 0x58, "IoApicNotInMadt")]),
+        (vec![hpet(3)], "the HPET table (HPET 3)", vec![("warning", 0x60, "OtherHpetNumber")]),
+        (vec![madt(&[2, 7])[..60].to_vec(), hpet(3)[..50].to_vec()], no_table, vec![]),
+    ] {
+        fs::write(&file, dumped(&table) + &others.iter().map(|it| dumped(it)).collect::<String>()).unwrap();
+        let is_lost = findings.iter().any(|(severity, ..)| *severity == "error");
+        let (code, out, _) = inspect(&file, &[]);
+        assert_eq!(code, Some(is_lost.into()), "{out}");
+        assert!(out.contains(&format!("\n  compared with    {compared}\n")), "{compared}\nis not in\n{out}");
+        let report = json(&file);
+        let found: Vec<_> = report["findings"].as_array().unwrap().iter().collect();
+        assert_eq!(found.len(), findings.len(), "{out}");
+        for (found, (severity, offset, name)) in found.iter().zip(findings) {
+            assert_eq!(
+                (found["severity"].as_str(), found["offset"].as_u64()),
+                (Some(severity), Some(offset)),
+                "{found}"
+            );
+            assert_eq!(found["name"], name);
+        }
+    }
+    assert_eq!(json(&file)["compared"]["ioapics"], Value::Null);
+    assert_eq!(json(&real("dmar-50d22a0a0cce.bin"))["compared"]["hpets"], Value::Null);
 }
 
 #[test]

@@ -13,8 +13,8 @@ const MAX_BYTES: usize = 1 << 20;
 pub(super) struct Dump {
     /// The first of each name.
     pub(super) tables: BTreeMap<String, Vec<u8>>,
-    /// A DMAR or IVRS of which a row is missing, and the offset.
-    pub(super) gap: Option<(String, usize)>,
+    /// Those of which a row is missing, and the offset.
+    pub(super) gaps: BTreeMap<String, usize>,
 }
 
 /// The text of a file: UTF-16, as a shell of Windows redirects it, or anything near to ASCII.
@@ -85,8 +85,7 @@ impl Dump {
         let Some(name) = table.first_chunk::<4>().filter(|name| name.iter().all(u8::is_ascii_graphic)) else { return };
         let name = name.escape_ascii().to_string();
         match gap {
-            Some(offset) if name == "DMAR" || name == "IVRS" => self.gap = Some((name, offset)),
-            Some(_) => {}
+            Some(offset) => drop(self.gaps.insert(name, offset)),
             None => drop(self.tables.entry(name).or_insert(table)),
         }
     }
@@ -196,7 +195,7 @@ mod tests {
             for ends in ["\n", "\r\n"] {
                 let dump = read(&printed.replace('\n', ends));
                 assert_eq!(dump.tables.get("DMAR"), Some(&table()), "{tool}");
-                assert_eq!(dump.gap, None, "{tool}");
+                assert!(dump.gaps.is_empty(), "{tool}");
             }
         }
     }
@@ -224,6 +223,6 @@ mod tests {
         let lacking: String =
             printed.lines().filter(|line| !line.starts_with("00000020")).map(|line| format!("{line}\n")).collect();
         let dump = read(&lacking);
-        assert_eq!((dump.tables.len(), dump.gap), (0, Some(("DMAR".to_owned(), 0x20))));
+        assert_eq!((dump.tables.len(), dump.gaps), (0, BTreeMap::from([("DMAR".to_owned(), 0x20)])));
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::dump::{self, Dump};
+use super::{
+    beside::{self, Beside},
+    dump::{self, Dump},
+};
 
 /// How to get a table.
 const HOW: &str = "get one with `sudo cat /sys/firmware/acpi/tables/DMAR > dmar.bin` (AMD: IVRS), or with \
@@ -18,8 +21,7 @@ pub(super) struct Input {
     pub(super) name: String,
     /// The DMAR or IVRS.
     pub(super) table: Vec<u8>,
-    /// Ids of the IOAPICs of the MADT, where that is known.
-    pub(super) ioapics: Option<Vec<u8>>,
+    pub(super) beside: Beside,
 }
 
 impl Input {
@@ -50,23 +52,29 @@ impl Input {
             .get(4..8)
             .is_some_and(|length| length.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')));
         if (bytes.starts_with(b"DMAR") || bytes.starts_with(b"IVRS")) && !is_text {
-            return Ok(Self { name, table: bytes, ioapics: None });
+            return Ok(Self { name, table: bytes, beside: Beside::default() });
         }
-        let Dump { tables, gap } = dump::read(&dump::text(&bytes));
-        Self::from_tables(name, tables, gap, bytes.get(..bytes.len().min(4)).unwrap_or_default())
+        let Dump { tables, gaps } = dump::read(&dump::text(&bytes));
+        Self::from_tables(name, tables, &gaps, bytes.get(..bytes.len().min(4)).unwrap_or_default())
     }
 
     fn from_tables(
         name: String,
         mut tables: BTreeMap<String, Vec<u8>>,
-        gap: Option<(String, usize)>,
+        gaps: &BTreeMap<String, usize>,
         start: &[u8],
     ) -> Result<Self> {
         if let Some(table) = tables.remove("DMAR").or_else(|| tables.remove("IVRS")) {
-            let ioapics = tables.get("APIC").map(|madt| ioapics(madt));
-            return Ok(Self { name, table, ioapics });
+            let ioapics = tables.get("APIC").and_then(|madt| beside::ioapics(madt));
+            // A dump of all tables has the FADT, as each machine does.
+            let is_all = tables.contains_key("FACP") && !gaps.contains_key("HPET");
+            let hpets = match tables.get("HPET") {
+                Some(table) => beside::hpet(table).map(|number| vec![number]),
+                None => is_all.then(Vec::new),
+            };
+            return Ok(Self { name, table, beside: Beside { ioapics, hpets } });
         }
-        if let Some((table, offset)) = gap {
+        if let Some((table, offset)) = gaps.iter().find(|(table, _)| matches!(table.as_str(), "DMAR" | "IVRS")) {
             bail!("{name} is a dump of {table} that lacks the bytes from {offset:#x} on; {HOW}");
         }
         if !tables.is_empty() {
@@ -103,25 +111,6 @@ pub(super) fn unreadable(name: &str, error: &io::Error) -> anyhow::Error {
     }
 }
 
-/// Ids of the IOAPICs of a MADT (ACPI 6.5, section 5.2.12): structures of type 1 with the id at offset 2.
-pub(super) fn ioapics(madt: &[u8]) -> Vec<u8> {
-    let mut rest = madt.get(44..).unwrap_or_default();
-    let mut ids = Vec::new();
-    while let &[kind, length, id, ..] = rest {
-        if kind == 1 {
-            ids.push(id);
-        }
-        // A length that leads nowhere ends it.
-        rest = if length < 2 { &[] } else { rest.get(usize::from(length)..).unwrap_or_default() };
-    }
-    ids
-}
-
-/// Reads a file of the kernel's whole.
-pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
@@ -136,17 +125,30 @@ DMAR @ 0x000000007A5E8000
     0010: AB CD                                            AB CD
 
 APIC @ 0x1
-  0000: 41 50 49 43 00 00 00 00 00 00 00 00 00 00 00 00  APIC............
+  0000: 41 50 49 43 38 00 00 00 00 00 00 00 00 00 00 00  APIC............
   0010: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
-  0020: 00 00 00 00 00 00 00 00 00 00 00 00 00 08 00 00  ................
-  0030: 00 00 00 00 01 0c 02 00 00 00 00 00 00 00 00 00  ................
+  0020: 00 00 00 00 00 00 00 00 00 00 00 00 01 0C 02 00  ................
+  0030: 00 00 00 00 00 00 00 00                          ........
+";
+    const HPET: &str = "
+HPET @ 0x2
+  0000: 48 50 45 54 38 00 00 00 00 00 00 00 00 00 00 00  HPET............
+  0010: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
+  0020: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
+  0030: 00 00 00 00 01 00 00 00                          ........
 ";
 
     #[test]
-    fn a_dump_gives_its_table_and_the_ioapics() {
-        let input = Input::from_bytes("x".into(), DUMP.into()).unwrap();
+    fn a_dump_gives_its_table_the_ioapics_and_the_hpet() {
+        let read = |dump: String| Input::from_bytes("x".into(), dump.into()).unwrap();
+        let input = read(DUMP.to_owned() + HPET);
         assert_eq!(input.table, [&b"DMAR\xb0\0\0\0\x01UINTEL "[..], b"\xab\xcd"].concat());
-        assert_eq!(input.ioapics, Some(vec![2]));
+        assert_eq!(input.beside, Beside { ioapics: Some(vec![2]), hpets: Some(vec![1]) });
+        // All tables are there but this one; or one is there that cannot be read; or nobody knows.
+        assert_eq!(read(DUMP.into()).beside.hpets, Some(vec![]));
+        assert_eq!(read(DUMP.to_owned() + &HPET.replace("  0020:", "  0028:")).beside.hpets, None);
+        assert_eq!(read(DUMP.to_owned() + &HPET.replace("54 38", "54 39")).beside.hpets, None);
+        assert_eq!(read(DUMP.replace("FACP", "SSDT").replace("46 41 43 50", "53 53 44 54")).beside.hpets, None);
     }
 
     /// F13: what is no table, or less than one, is called what it is.
@@ -165,14 +167,5 @@ APIC @ 0x1
         );
         let lacking = refusal(DUMP.replace("0010: AB", "0020: AB").as_bytes());
         assert!(lacking.starts_with("x is a dump of DMAR that lacks the bytes from 0x10 on"), "{lacking}");
-    }
-
-    #[test]
-    fn a_madt_that_leads_nowhere_ends() {
-        let mut madt = vec![0; 44];
-        madt.extend([1, 0, 9, 0]);
-        assert_eq!(ioapics(&madt), [9]);
-        madt.truncate(45);
-        assert!(ioapics(&madt).is_empty());
     }
 }

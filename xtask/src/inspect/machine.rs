@@ -13,7 +13,10 @@ use cofferdam::{
     topology::ConfigSpace,
 };
 
-use super::input::{self, Input, OFF};
+use super::{
+    beside::{self, Beside},
+    input::{self, Input, OFF},
+};
 
 /// A machine, whose configuration space is read once for each function.
 pub(super) struct Machine {
@@ -26,7 +29,7 @@ impl Machine {
         Self { sysfs, functions: RefCell::default() }
     }
 
-    /// Its DMAR or IVRS, and the IOAPICs of its MADT.
+    /// Its DMAR or IVRS, and what its MADT and its HPET table say.
     ///
     /// # Errors
     ///
@@ -44,8 +47,12 @@ impl Machine {
             let file = tables.join(name);
             match fs::read(&file) {
                 Ok(table) => {
-                    let ioapics = input::read(&tables.join("APIC")).ok().map(|madt| input::ioapics(&madt));
-                    return Ok(Input { name: file.display().to_string(), table, ioapics });
+                    let ioapics = fs::read(tables.join("APIC")).ok().and_then(|madt| beside::ioapics(&madt));
+                    let hpets = match fs::read(tables.join("HPET")) {
+                        Ok(table) => beside::hpet(&table).map(|number| vec![number]),
+                        Err(error) => (error.kind() == io::ErrorKind::NotFound).then(Vec::new),
+                    };
+                    return Ok(Input { name: file.display().to_string(), table, beside: Beside { ioapics, hpets } });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(input::unreadable(&file.display().to_string(), &error)),
@@ -127,16 +134,21 @@ mod tests {
         table.extend([0, 0, 26, 0, 0, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
         table.extend([1, 10, 0, 0, 0, 0, 1, 0, 0, 0]);
         table.extend([0, 0, 24, 0, 1, 0, 0, 0, 0, 0x10, 0xd9, 0xfe, 0, 0, 0, 0]);
-        table.extend([3, 8, 0, 0, 2, 0xf0, 0x1f, 0]);
+        table.extend([3, 8, 0, 0, 2, 3, 0x1f, 0]);
         table.extend([1, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0x70, 0, 0, 0, 0, 0xff, 0x0f, 0, 0x70, 0, 0, 0, 0]);
         table.extend([1, 8, 0, 0, 0, 0, 2, 0]);
         table[4] = table.len() as u8;
         table[9] = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg();
         write("firmware/acpi/tables/DMAR", &table);
-        let mut madt = vec![0; 44];
+        let mut madt = b"APIC\x44".to_vec();
+        madt.resize(44, 0);
         madt.extend([1, 12, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         madt.extend([1, 12, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         write("firmware/acpi/tables/APIC", &madt);
+        let mut hpet = b"HPET\x38".to_vec();
+        hpet.resize(56, 0);
+        hpet[52] = 5;
+        write("firmware/acpi/tables/HPET", &hpet);
         for (field, text) in [("start", "0x0\n"), ("end", "0x7fffffff\n"), ("type", "System RAM\n")] {
             write(&format!("firmware/memmap/0/{field}"), text.as_bytes());
         }
@@ -171,7 +183,10 @@ mod tests {
             "  0000:03:00.0  unit 0    network\n",
             "reserved memory 0x70000000..=0x70000fff is not reserved in the memory map",
             "IOAPIC 3 of the MADT is in the scope of no unit",
-            "2 units: 2 errors\n",
+            "  compared with    the MADT (IOAPIC 2, IOAPIC 3), the HPET table (HPET 5)\n",
+            "HPET 5 of the HPET table is in the scope of no unit",
+            "IOAPIC 2 sends as 0000:03:1f.0, on a bus behind bridge 0000:00:01.0",
+            "2 units: 2 errors, 1 warning, 1 note\n",
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use console::style;
 
+use super::beside::Beside;
 use super::report::{Capacities, Device, Report, Reserved, Unit};
 use crate::show::bytes;
 
@@ -30,6 +31,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     let opt_in =
         if platform.dma_opt_in { "promised to stay within the reserved memory" } else { "no promise where it goes" };
     writeln!(out, "  firmware's DMA   {opt_in}")?;
+    writeln!(out, "  compared with    {}", compared(&report.compared))?;
 
     for unit in &report.units {
         heading(out, &title(unit))?;
@@ -66,6 +68,21 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         }
     }
     findings(out, report)
+}
+
+/// Which other tables the scopes were held against.
+fn compared(Beside { ioapics, hpets }: &Beside) -> String {
+    let names = |kind: &str, ids: &[u8]| match ids {
+        [] => format!("no {kind}"),
+        ids => ids.iter().map(|id| format!("{kind} {id}")).collect::<Vec<_>>().join(", "),
+    };
+    let madt = ioapics.as_ref().map(|ids| format!("the MADT ({})", names("IOAPIC", ids)));
+    let hpet = hpets.as_ref().map(|ids| match &ids[..] {
+        [] => "the lack of an HPET table".to_owned(),
+        ids => format!("the HPET table ({})", names("HPET", ids)),
+    });
+    let all: Vec<String> = madt.into_iter().chain(hpet).collect();
+    if all.is_empty() { "no other table".to_owned() } else { all.join(", ") }
 }
 
 fn reserved(out: &mut String, report: &Report) -> std::fmt::Result {

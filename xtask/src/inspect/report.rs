@@ -11,7 +11,7 @@ use cofferdam::{
 };
 use serde::Serialize;
 
-use super::{input::Input, machine::Machine};
+use super::{beside::Beside, input::Input, machine::Machine};
 
 /// Room for all that a table of so many bytes can hold, as far as there can be room for it.
 fn limits(table: &[u8]) -> Limits {
@@ -34,6 +34,7 @@ pub(super) struct Report {
     pub(super) source: String,
     pub(super) table: Table,
     pub(super) platform: Platform,
+    pub(super) compared: Beside,
     pub(super) units: Vec<Unit>,
     pub(super) reserved_memory: Vec<Reserved>,
     /// What a driver has to have room for, as `Limits` names it; null if it cannot use the table.
@@ -180,11 +181,9 @@ impl Report {
             super::ivrs::read(&input.table, topology.as_ref())?
         };
         if let Some(topology) = &topology {
-            let report = |finding| findings.push(finding);
-            if let Some(ioapics) = &input.ioapics
-                && topology.interrupt_remapping()
-            {
-                topology.match_ioapics(ioapics, report).for_each(drop);
+            // Without interrupt remapping nobody needs the scopes of IOAPICs and HPETs.
+            if topology.interrupt_remapping() {
+                check_interrupts(topology, &input.beside, machine, &mut findings);
             }
             let report = |finding| findings.push(finding);
             if let Some(is_reserved) = machine.and_then(Machine::is_reserved) {
@@ -203,10 +202,29 @@ impl Report {
         findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity()), finding.offset));
         mark_reserved(&mut all.reserved_memory, topology.as_ref(), config, &findings);
         all.source.clone_from(&input.name);
+        all.compared.clone_from(&input.beside);
         all.findings = findings.iter().map(told).collect();
         all.is_sound = unusable.is_none() && !findings.iter().any(|finding| Strictness::RefuseErrors.refuses(finding));
         all.unusable = unusable;
         Ok(all)
+    }
+}
+
+/// Holds IOAPICs and HPETs against the other tables and the buses of the machine.
+fn check_interrupts(
+    topology: &Topology<'_>,
+    Beside { ioapics, hpets }: &Beside,
+    machine: Option<&Machine>,
+    findings: &mut Vec<Finding>,
+) {
+    if let Some(ids) = ioapics {
+        topology.match_ioapics(ids, |finding| findings.push(finding)).for_each(drop);
+    }
+    if let Some(numbers) = hpets {
+        topology.check_hpet(numbers.first().copied(), |finding| findings.push(finding));
+    }
+    if let Some(machine) = machine {
+        topology.check_interrupt_buses(machine, |finding| findings.push(finding));
     }
 }
 
@@ -331,6 +349,7 @@ pub(super) fn empty(signature: &str, header: &Header, platform: Platform) -> Rep
             oem_table: printable(&header.oem_table_id),
         },
         platform,
+        compared: Beside::default(),
         units: Vec::new(),
         reserved_memory: Vec::new(),
         capacities: None,
