@@ -64,6 +64,11 @@ pub struct Scenario {
     machines: Option<Vec<String>>,
     pub cmdline: Option<String>,
     pub memory_mib: Option<u64>,
+    /// QEMU's `-smp` argument, where there is more than one CPU.
+    pub cpus: Option<String>,
+    /// Its CPUs run at the same time, and time is the host's.
+    #[serde(default)]
+    pub real_time: bool,
     #[serde(default = "yes")]
     pub iommu: bool,
     /// More options of `-machine`.

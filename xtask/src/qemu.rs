@@ -64,13 +64,15 @@ impl Qemu {
         let mut command = Command::new(&self.path);
         let more = scenario.machine_options.iter().map(|more| format!(",{more}")).collect::<String>();
         match self.accel {
-            // Time is counted in instructions and waiting skips it, or each transfer of `edu` would take 100 ms.
-            Accel::Tcg => {
-                command.args(["-machine", &format!("q35{more}"), "-accel", "tcg", "-icount", "shift=10,sleep=off"])
-            }
+            Accel::Tcg => command.args(["-machine", &format!("q35{more}"), "-accel", "tcg"]),
             // Interrupt remapping under KVM needs the IOAPIC in QEMU.
             Accel::Kvm => command.args(["-machine", &format!("q35,kernel-irqchip=split{more}"), "-accel", "kvm"]),
         };
+        if self.accel == Accel::Tcg && !scenario.real_time {
+            // Time is counted in instructions and waiting skips it, or each transfer of `edu` would take 100 ms.
+            command.args(["-icount", "shift=10,sleep=off"]);
+        }
+        command.args(["-smp", scenario.cpus.as_deref().unwrap_or("1")]);
         command.args(["-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(["-m", &scenario.memory_mib.unwrap_or(machine.memory_mib).to_string()]);
@@ -168,6 +170,8 @@ mod tests {
         assert!(typed(Accel::Tcg, "refuse_no_translation").contains("caching-mode=on,dma-translation=off "));
         assert!(typed(Accel::Tcg, "refuse_little_memory").contains("-m 96 "));
         assert!(typed(Accel::Tcg, "platform_without_timers").contains("-machine q35,pit=off,hpet=off -accel"));
+        let interrupts = typed(Accel::Tcg, "interrupts");
+        assert!(interrupts.contains("-smp 4") && !interrupts.contains("icount"), "{interrupts}");
     }
 
     #[test]

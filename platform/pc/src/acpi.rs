@@ -3,6 +3,7 @@
 //! The `acpi` crate looks tables up. It takes lengths on trust, so it sees memory only through a [`Reader`], which
 //! checks them first.
 
+mod madt;
 mod reader;
 mod rsdp;
 
@@ -12,8 +13,9 @@ use core::fmt;
 use ::acpi::sdt::SdtHeader;
 use ::acpi::{AcpiTable, AcpiTables};
 
+pub(crate) use self::madt::cpu_ids;
 use self::reader::Reader;
-pub use self::reader::{Dmar, Fadt, Hpet, Ivrs, Mcfg};
+pub use self::reader::{Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};
 
 /// Bytes of the header that all tables start with (section 5.2.6): signature at 0, length at 4.
 const HEADER: usize = size_of::<SdtHeader>();

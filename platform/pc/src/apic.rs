@@ -1,7 +1,8 @@
-//! Interrupt controllers, as far as scenarios look at them. Nothing is handled: the CPU has interrupts masked, and one that its
-//! local APIC has taken stands in the request register, where it is looked for.
+//! Interrupt controllers.
 
 use cofferdam::addr::PhysAddr;
+use x86_64::instructions::port::PortWriteOnly;
+use x86_64::registers::model_specific::{ApicBase, Msr};
 
 use crate::pci::Bar;
 use crate::{Mmio, Pc};
@@ -11,9 +12,36 @@ const LOCAL: PhysAddr = PhysAddr::new(0xfee0_0000);
 const IO: PhysAddr = PhysAddr::new(0xfec0_0000);
 const BYTES: u64 = 0x1000;
 
-/// The local APIC of the CPU that looks, in xAPIC mode (SDM 3A, section 11.4.1).
+/// Registers of a local APIC: 16 bytes each in xAPIC mode, model-specific registers from 0x800 on in x2APIC mode (SDM 3A,
+/// sections 11.4.1 and 11.12.1).
+const ID: u32 = 0x02;
+const END_OF_INTERRUPT: u32 = 0x0b;
+const SPURIOUS_VECTOR: u32 = 0x0f;
+const IN_SERVICE: u32 = 0x10;
+const COMMAND: u32 = 0x30;
+const COMMAND_HIGH: u32 = 0x31;
+const LINT0: u32 = 0x35;
+
+/// Messages to other CPUs (SDM 3A, section 11.6.1): all are edges, with bit 14 for the level that asserts them.
+pub(crate) const INIT: u32 = 5 << 8 | 1 << 14;
+pub(crate) const START_UP: u32 = 6 << 8 | 1 << 14;
+pub(crate) const FIXED: u32 = 1 << 14;
+
+/// Masks all pins of the legacy controllers (ICH9 datasheet, section 13.4.6). Firmware leaves some unmasked, and QEMU takes one that is
+/// pending for an interrupt without a vector once LINT0 is masked.
+pub(crate) fn mask_legacy() {
+    for port in [0x21, 0xa1] {
+        // SAFETY: each PC has both controllers there, and they send no more interrupts.
+        unsafe { PortWriteOnly::<u8>::new(port).write(0xff) };
+    }
+}
+
+/// The local APIC of whichever CPU uses it.
 #[derive(Debug)]
-pub struct LocalApic(Mmio);
+pub(crate) enum LocalApic {
+    Xapic(Mmio),
+    X2apic,
+}
 
 /// An IOAPIC (ICH9 datasheet, section 13.5).
 #[derive(Debug)]
@@ -25,12 +53,9 @@ impl Pc {
         unsafe { self.registers(Bar { base, bytes: BYTES }) }
     }
 
-    /// The local APIC of this CPU, switched on. `None` if its registers are out of the CPU's reach.
-    pub fn local_apic(&self) -> Option<LocalApic> {
-        let apic = LocalApic(self.controller(LOCAL)?);
-        // Spurious-interrupt vector: switched on in bit 8; vector 0xff.
-        apic.0.write32(0xf0, 1 << 8 | 0xff);
-        Some(apic)
+    /// How CPUs use their local APICs. `None` if the registers are out of reach.
+    pub(crate) fn local_apic(&self, x2apic: bool) -> Option<LocalApic> {
+        if x2apic { Some(LocalApic::X2apic) } else { self.controller(LOCAL).map(LocalApic::Xapic) }
     }
 
     /// The first IOAPIC.
@@ -40,19 +65,62 @@ impl Pc {
 }
 
 impl LocalApic {
+    fn read(&self, register: u32) -> u32 {
+        match self {
+            Self::Xapic(registers) => registers.read32(u64::from(register) * 0x10),
+            // SAFETY: the CPU is in x2APIC mode, in which each of the registers above is there.
+            Self::X2apic => unsafe { Msr::new(0x800 + register).read() as u32 },
+        }
+    }
+
+    fn write(&self, register: u32, value: u64) {
+        match self {
+            Self::Xapic(registers) => registers.write32(u64::from(register) * 0x10, value as u32),
+            // SAFETY: as above; interrupts go to handlers that touch nothing but counters.
+            Self::X2apic => unsafe { Msr::new(0x800 + register).write(value) },
+        }
+    }
+
+    /// Switches it on, with vector 0xff for what is spurious, and without the legacy controllers.
+    pub(crate) fn switch_on(&self) {
+        if let Self::X2apic = self {
+            let mut base = ApicBase::MSR;
+            // SAFETY: each x86-64 CPU has this register.
+            let value = unsafe { base.read() };
+            // SAFETY: bit 10 is the mode in which the CPU's local APIC is used from here on.
+            unsafe { base.write(value | 1 << 10) };
+        }
+        self.write(SPURIOUS_VECTOR, 1 << 8 | 0xff);
+        self.write(LINT0, 1 << 16);
+    }
+
     /// The CPU's APIC id.
-    pub fn id(&self) -> u32 {
-        self.0.read32(0x20) >> 24
+    pub(crate) fn id(&self) -> u32 {
+        let id = self.read(ID);
+        if let Self::Xapic(_) = self { id >> 24 } else { id }
     }
 
-    /// True if an interrupt with this vector was taken. It stays so, since nobody handles it.
-    pub fn has_taken(&self, vector: u8) -> bool {
-        self.0.read32(0x200 + u64::from(vector / 32) * 0x10) >> (vector % 32) & 1 == 1
+    /// The vector that the CPU handles now.
+    pub(crate) fn in_service(&self) -> Option<u8> {
+        let part = |part| Some((part, self.read(IN_SERVICE + part).checked_ilog2()?));
+        (0..8).rev().find_map(part).map(|(part, bit)| (part * 32 + bit) as u8)
     }
 
-    /// How many vectors were taken.
-    pub fn taken(&self) -> u32 {
-        (0..8).map(|part| self.0.read32(0x200 + part * 0x10).count_ones()).sum()
+    /// That vector is handled.
+    pub(crate) fn end(&self) {
+        self.write(END_OF_INTERRUPT, 0);
+    }
+
+    /// Sends a message to another CPU, or to this one.
+    pub(crate) fn send(&self, to: u32, message: u32) {
+        if let Self::Xapic(_) = self {
+            self.write(COMMAND_HIGH, u64::from(to) << 24);
+            self.write(COMMAND, message.into());
+            // Bit 12: not delivered yet.
+            while self.read(COMMAND) >> 12 & 1 == 1 {}
+        } else {
+            self.write(COMMAND, u64::from(to) << 32 | u64::from(message));
+        }
     }
 }
 

@@ -1,9 +1,22 @@
 //! The start of the image, and what the loader tells it.
 
 #[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
 mod start;
 mod start_info;
 
 #[cfg(target_os = "none")]
+pub(crate) use cpu::cpu_code;
+#[cfg(target_os = "none")]
 pub(crate) use start::stack_bottom_address;
 pub(crate) use start_info::{Boot, MapEntry};
+
+/// The page below 1 MiB where other CPUs start. Firmware has its own at 0 and at the end of that memory.
+pub(crate) const CPU_PAGE: u32 = 0x8000;
+
+/// On the host nothing starts.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn cpu_code() -> &'static [u8] {
+    &[]
+}

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// The PC under the image lacks something; `main` is not called then, and the run ends as refused.
+/// The PC under the image lacks something. If that is found before `main`, the run ends as refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BootError {
@@ -31,6 +31,18 @@ pub enum BootError {
         /// Physical address.
         at: u64,
     },
+    /// No table lists the CPUs, or their local APICs are out of reach.
+    NoCpus,
+    /// The page in which other CPUs start is no free memory.
+    NoCpuPage {
+        /// Physical address.
+        at: u64,
+    },
+    /// A CPU does not start.
+    CpuSilent {
+        /// Its APIC id.
+        id: u32,
+    },
     /// Neither CPUID nor a timer tells how fast the time-stamp counter counts.
     NoClock,
 }
@@ -46,6 +58,9 @@ impl fmt::Display for BootError {
                 write!(f, "{} KiB of free memory, {} KiB needed", bytes / 1024, needed / 1024)
             }
             Self::Unmappable { at } => write!(f, "memory at {at:#x} cannot be mapped"),
+            Self::NoCpus => f.write_str("no table lists the CPUs"),
+            Self::NoCpuPage { at } => write!(f, "CPUs cannot start in the page at {at:#x}, which is no free memory"),
+            Self::CpuSilent { id } => write!(f, "the CPU with the APIC id {id} does not start"),
             Self::NoClock => f.write_str("the frequency of the time-stamp counter cannot be found out"),
         }
     }

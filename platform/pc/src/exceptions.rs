@@ -14,7 +14,7 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector
 use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-use crate::{exit, println, serial};
+use crate::{cpus, exit, println, serial};
 
 /// Where in the interrupt stack table the stack for double faults is: a full boot stack is what causes them.
 const DOUBLE_FAULT: usize = 0;
@@ -129,6 +129,17 @@ vectors! {
     30 SX security_exception code;
 }
 
+static GDT: Once<GlobalDescriptorTable> = Once::new();
+static IDT: Once<InterruptDescriptorTable> = Once::new();
+
+/// Loads the tables on another CPU, after [`init`]. It has no task state segment, so a double fault resets the machine.
+pub(crate) fn load() {
+    if let (Some(gdt), Some(idt)) = (GDT.get(), IDT.get()) {
+        gdt.load();
+        idt.load();
+    }
+}
+
 /// The unmapped memory below the boot stack.
 static GUARD: Once<Range<u64>> = Once::new();
 
@@ -136,9 +147,6 @@ static GUARD: Once<Range<u64>> = Once::new();
 pub(crate) fn init(guard: Range<u64>) {
     GUARD.call_once(|| guard);
     static TSS: Once<TaskStateSegment> = Once::new();
-    static GDT: Once<GlobalDescriptorTable> = Once::new();
-    static IDT: Once<InterruptDescriptorTable> = Once::new();
-
     let tss = TSS.call_once(|| {
         let mut tss = TaskStateSegment::new();
         tss.interrupt_stack_table[DOUBLE_FAULT] = VirtAddr::from_ptr((&raw const STACK).wrapping_add(1));
@@ -158,6 +166,10 @@ pub(crate) fn init(guard: Range<u64>) {
     unsafe { load_tss(task) };
     IDT.call_once(|| {
         let mut idt = table();
+        for vector in 32..=255 {
+            // SAFETY: the stub takes the stack as the CPU leaves it for an interrupt, and returns by `iretq`.
+            unsafe { idt[vector].set_handler_addr(VirtAddr::from_ptr(cpus::interrupt as *const ())) };
+        }
         let stub = idt.double_fault.handler_addr();
         // SAFETY: the stub is the one that `table` found right for this vector.
         let options = unsafe { idt.double_fault.set_handler_addr(stub) };

@@ -5,7 +5,7 @@
 //! - `clock`: nanoseconds
 //! - `memory`: frames, blocks, and how the CPU sees them
 //! - `acpi`, `pci`, `mmio`: the firmware's tables, configuration space, registers
-//! - `apic`: interrupt controllers, and what they have taken
+//! - `apic`, `cpus`: interrupt controllers; the other CPUs, and which interrupts each has taken
 //! - `stack`: how much of it something takes
 //! - `pc`: all of it as one value, with the driver's `Hal` over it
 //!
@@ -28,6 +28,7 @@ mod acpi;
 mod apic;
 mod boot;
 mod clock;
+mod cpus;
 mod error;
 mod exceptions;
 mod exit;
@@ -38,8 +39,9 @@ mod pci;
 mod serial;
 mod stack;
 
-pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Mcfg};
-pub use apic::{IoApic, LocalApic};
+pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};
+pub use apic::IoApic;
+pub use cpus::Cpus;
 pub use error::BootError;
 pub use exit::exit;
 pub use memory::Block;

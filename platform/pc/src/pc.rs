@@ -14,7 +14,7 @@ use spin::Once;
 use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
-use crate::boot::{Boot, MapEntry};
+use crate::boot::{Boot, CPU_PAGE, MapEntry};
 use crate::clock::{Clock, Timers};
 use crate::error::BootError;
 use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, is_for_tables, is_memory};
@@ -122,6 +122,15 @@ impl Pc {
     /// What was given to the image, as `-append` of QEMU does; empty if it is not UTF-8.
     pub fn command_line(&self) -> &'static str {
         self.boot.command_line
+    }
+
+    /// Where other CPUs start; `None` if that is no memory, or something of the loader's.
+    pub(crate) fn cpu_page(&self) -> Option<*mut u8> {
+        let (start, end) = (u64::from(CPU_PAGE), u64::from(CPU_PAGE) + PAGE as u64);
+        let is_ram = |entry: &MapEntry| entry.is_ram() && entry.start() <= start && end <= entry.end();
+        let is_taken = self.boot.structures.iter().any(|&(first, last)| first < end && start < last);
+        let is_free = self.boot.map.iter().any(is_ram) && !is_taken;
+        is_free.then(|| ptr::with_exposed_provenance_mut(start as usize))
     }
 
     /// Memory that was free when the image started, in bytes.

@@ -75,6 +75,8 @@ tables! {
     Hpet = HPET;
     /// The I/O virtualization table of AMD's machines.
     Ivrs = IVRS;
+    /// Interrupt controllers, and with them CPUs.
+    Madt = MADT;
     /// Where PCI Express configuration space is.
     Mcfg = MCFG;
 }

@@ -73,6 +73,7 @@ pvh_start:
 
 .section .rodata.boot, "a", @progbits
 .balign 8
+.global boot_gdt
 boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff    # 64-bit code, ring 0
@@ -82,6 +83,7 @@ boot_gdt_pointer:
 
 .section .bss.boot, "aw", @nobits
 .balign 4096
+.global boot_root
 boot_root:
     .skip 0x1000
 boot_pointers:

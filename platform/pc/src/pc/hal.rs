@@ -11,7 +11,7 @@ use crate::memory::{allocate_zeroed, is_free_at_boot};
 
 // SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and that has memory of
 // its own, which cells get none of. Memory is mapped one to one and cached, devices uncached, and each access is a volatile or
-// an atomic one of its width. The clock counts the time-stamp counter of the only CPU.
+// an atomic one of its width. The clock counts the time-stamp counter, which CPUs have in common.
 unsafe impl Hal for Pc {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         allocate_zeroed(&self.own_frames, order).map(|first| PhysAddr::new_truncate(first.addr().get() as u64))
