@@ -5,6 +5,7 @@
 mod out;
 
 mod apt;
+mod backports;
 mod bare_metal;
 mod bench;
 mod build;
@@ -54,7 +55,8 @@ enum Verb {
     /// Installs what is missing: QEMU, a Rust for bare metal, and the disassembler that the tests compare with.
     ///
     /// Rust comes from rustup (`rustup target add x86_64-unknown-none`) where its server can be reached, else from
-    /// the distribution's packages. Packages are installed by apt-get, as root or by a sudo that asks nothing.
+    /// the distribution's packages. Packages are installed by apt-get, as root or by a sudo that asks nothing. On Debian 12
+    /// the QEMU of its backports is fetched as well, into the target folder, for scenarios that need a newer one.
     Setup,
     /// Builds the driver alone, and every image, for bare metal.
     Build,

@@ -69,6 +69,8 @@ pub struct Scenario {
     /// Its CPUs run at the same time, and time is the host's.
     #[serde(default)]
     pub real_time: bool,
+    /// It needs a QEMU of this major version, or a newer one.
+    pub since_qemu: Option<u32>,
     #[serde(default = "yes")]
     pub iommu: bool,
     /// More options of `-machine`.

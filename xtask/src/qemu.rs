@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use cofferdam_report::Record;
 
 use crate::{
+    bare_metal::Version,
     judge::{self, Records},
     matrix::{Machine, Matrix, Scenario},
     process::{self, Line, Streams},
@@ -33,6 +34,8 @@ pub enum Accel {
 pub struct Qemu {
     path: PathBuf,
     accel: Accel,
+    /// Where its libraries and its firmware are, if it is not installed.
+    root: Option<PathBuf>,
     /// What it says about itself.
     pub version: String,
 }
@@ -49,19 +52,52 @@ impl Qemu {
     ///
     /// It does not run, or `accel` is not to be had.
     pub fn new(path: PathBuf, accel: Accel) -> Result<Qemu> {
-        let version = process::answer(Command::new(&path).arg("--version"));
-        let version = version.with_context(|| format!("{} does not run", path.display()))?;
-        let version = version.lines().next().unwrap_or_default().to_owned();
-        if accel == Accel::Kvm {
+        Qemu { path, accel, root: None, version: String::new() }.checked()
+    }
+
+    /// Takes the QEMU of packages that were unpacked in `root`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`new`](Qemu::new).
+    pub fn unpacked(root: PathBuf, accel: Accel) -> Result<Qemu> {
+        Qemu { path: root.join("usr/bin").join(NAME), accel, root: Some(root), version: String::new() }.checked()
+    }
+
+    fn checked(mut self) -> Result<Qemu> {
+        let version = process::answer(self.program().arg("--version"));
+        let version = version.with_context(|| format!("{} does not run", self.path.display()))?;
+        version.lines().next().unwrap_or_default().clone_into(&mut self.version);
+        if self.accel == Accel::Kvm {
             let kvm = File::options().read(true).write(true).open("/dev/kvm");
             kvm.context("--accel kvm needs read and write access to /dev/kvm; use --accel tcg, or get that access")?;
         }
-        Ok(Qemu { path, accel, version })
+        Ok(self)
+    }
+
+    /// Whether it is new enough for a scenario.
+    pub fn suits(&self, scenario: &Scenario) -> bool {
+        scenario.since_qemu.is_none_or(|major| self.number().major >= major)
+    }
+
+    pub fn number(&self) -> Version {
+        Version::parse(self.version.strip_prefix("QEMU emulator version ").unwrap_or_default())
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        if let Some(root) = &self.root {
+            command.env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
+            for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+                command.arg("-L").arg(root.join(firmware));
+            }
+        }
+        command
     }
 
     /// The command that boots `image` on `machine`, as `scenario` changes it.
     pub fn command(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path) -> Command {
-        let mut command = Command::new(&self.path);
+        let mut command = self.program();
         let more = scenario.machine_options.iter().map(|more| format!(",{more}")).collect::<String>();
         match self.accel {
             Accel::Tcg => command.args(["-machine", &format!("q35{more}"), "-accel", "tcg"]),
@@ -150,7 +186,7 @@ mod tests {
     fn typed(accel: Accel, scenario: &str) -> String {
         let root = crate::root();
         let matrix = Matrix::read(&root.join(crate::MATRIX)).unwrap();
-        let qemu = Qemu { path: "qemu".into(), accel, version: String::new() };
+        let qemu = Qemu { path: "qemu".into(), accel, root: None, version: String::new() };
         let machine = matrix.machine("aw39-snoop-cm-6G").unwrap();
         process::words(&qemu.command(&matrix, matrix.scenario(scenario).unwrap(), machine, Path::new("image")))
     }
@@ -172,6 +208,30 @@ mod tests {
         assert!(typed(Accel::Tcg, "platform_without_timers").contains("-machine q35,pit=off,hpet=off -accel"));
         let interrupts = typed(Accel::Tcg, "interrupts");
         assert!(interrupts.contains("-smp 4") && !interrupts.contains("icount"), "{interrupts}");
+    }
+
+    #[test]
+    fn a_scenario_waits_for_a_qemu_that_is_new_enough() {
+        let matrix = Matrix::read(&crate::root().join(crate::MATRIX)).unwrap();
+        let suits = |version: &str, scenario| {
+            let version = format!("QEMU emulator version {version} (Debian 1:10.0)");
+            let qemu = Qemu { path: "qemu".into(), accel: Accel::Tcg, root: None, version };
+            qemu.suits(matrix.scenario(scenario).unwrap())
+        };
+        assert!(suits("7.2.22", "interrupts") && suits("10.0.2", "interrupts"));
+        assert!(!suits("7.2.22", "interrupts_x2apic") && !suits("9.2.1", "interrupts_x2apic"));
+        assert!(suits("10.0.2", "interrupts_x2apic") && suits("11.1.3", "interrupts_x2apic"));
+    }
+
+    #[test]
+    fn a_qemu_that_is_not_installed_has_its_own_libraries_and_firmware() {
+        let root = Path::new("/x");
+        let qemu = Qemu { path: "/x/q".into(), accel: Accel::Tcg, root: Some(root.into()), version: String::new() };
+        let words = process::words(&qemu.program());
+        assert_eq!(
+            words,
+            "LD_LIBRARY_PATH=/x/usr/lib/x86_64-linux-gnu /x/q -L /x/usr/share/qemu -L /x/usr/share/seabios"
+        );
     }
 
     #[test]

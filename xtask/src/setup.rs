@@ -5,9 +5,11 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
-    Verdict, apt,
+    Verdict, apt, backports,
     bare_metal::{self, TARGET, Toolchain},
-    process, qemu,
+    matrix::Scenario,
+    process,
+    qemu::{self, Accel, Qemu},
 };
 
 /// The target's libraries are a few megabytes; a server that takes longer is taken as out of reach.
@@ -26,7 +28,12 @@ pub fn verb() -> Result<Verdict> {
         apt::install(apt::Missing { iasl: true, ..apt::Missing::default() })?;
     }
     println!("Rust for bare metal: {}", tools.rust);
-    println!("QEMU: {}", qemu::Qemu::new(tools.qemu, qemu::Accel::Tcg)?.version);
+    let qemu = Qemu::new(tools.qemu, Accel::Tcg)?;
+    println!("QEMU: {}", qemu.version);
+    match newer(&qemu, crate::matrix()?.scenarios.iter(), Accel::Tcg) {
+        Ok(newer) => newer.iter().for_each(|newer| println!("QEMU: {}, unpacked", newer.version)),
+        Err(error) => println!("No QEMU for the scenarios that need a newer one: {error:#}"),
+    }
     println!("Everything is there.");
     Ok(Verdict::Held)
 }
@@ -48,6 +55,18 @@ pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     let rust = rust.with_context(|| format!("still no Rust that builds for {TARGET}, though it was installed"))?;
     let qemu = qemu.or_else(qemu::in_path).context("still no qemu-system-x86_64 in PATH, though it was installed")?;
     Ok(Tools { rust, qemu })
+}
+
+/// A QEMU for those of the scenarios for which `qemu` is too old; `None` if there are none.
+///
+/// # Errors
+///
+/// There is none to be had, or it is too old as well.
+pub fn newer<'a>(qemu: &Qemu, mut scenarios: impl Iterator<Item = &'a Scenario>, accel: Accel) -> Result<Option<Qemu>> {
+    if scenarios.all(|scenario| qemu.suits(scenario)) {
+        return Ok(None);
+    }
+    Qemu::unpacked(backports::qemu()?, accel).map(Some)
 }
 
 /// Without it one host test is left out, so the other verbs do without.

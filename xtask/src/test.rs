@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
 use crate::{
-    Booting, Verdict, host,
+    Booting, Verdict,
+    bare_metal::Toolchain,
+    host,
     matrix::{Machine, Matrix, Scenario},
     process,
     qemu::{Boot, Qemu},
@@ -52,7 +54,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     let mut left_out = Vec::new();
 
     // All that can stop the run comes before the first test.
-    let boots = if options.host_only { None } else { Some(ready(options)?) };
+    let tools = if options.host_only { None } else { Some(ready(options, &jobs)?) };
     if options.qemu_only {
         left_out.push("the host tests".to_owned());
     } else {
@@ -64,15 +66,23 @@ pub fn verb(options: &Options) -> Result<Verdict> {
             );
         }
     }
-    match boots {
+    match tools {
         None => left_out.push(format!("all {} boots in QEMU", all.len())),
-        Some((rust, qemu)) => {
-            println!("Scenarios in {}", qemu.version);
-            let limit = options.booting.timeout.map_or(matrix.timeout, Duration::from_secs);
-            total.add(boot_all(&matrix, &jobs, &rust, &qemu, limit));
+        Some(Tools { rust, qemus, no_newer }) => {
             if jobs.len() < all.len() {
                 left_out.push(format!("{} of {} boots in QEMU", all.len() - jobs.len(), all.len()));
             }
+            let (boots, without) = on(&qemus, jobs);
+            let why = no_newer.map(|error| format!(": {error:#}")).unwrap_or_default();
+            left_out.extend(
+                without
+                    .iter()
+                    .map(|job| format!("{} on {}, which needs a newer QEMU{why}", job.scenario.name, job.machine)),
+            );
+            let versions: Vec<_> = qemus.iter().map(|qemu| qemu.version.as_str()).collect();
+            println!("Scenarios in {}", versions.join(" and in "));
+            let limit = options.booting.timeout.map_or(matrix.timeout, Duration::from_secs);
+            total.add(boot_all(&matrix, &boots, &rust, limit));
         }
     }
     if total.ignored > 0 {
@@ -86,10 +96,37 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     Ok(if total.failed == 0 { Verdict::Held } else { Verdict::Failed })
 }
 
-fn ready(options: &Options) -> Result<(crate::bare_metal::Toolchain, Qemu)> {
-    let tools = setup::ensure(options.booting.qemu.clone())?;
-    println!("Rust for bare metal: {}", tools.rust);
-    Ok((tools.rust, Qemu::new(tools.qemu, options.booting.accel)?))
+/// What builds images, and what boots them.
+struct Tools {
+    rust: Toolchain,
+    /// The oldest first.
+    qemus: Vec<Qemu>,
+    /// Why there is none for jobs that need a newer one.
+    no_newer: Option<Error>,
+}
+
+fn ready(options: &Options, jobs: &[Job<'_>]) -> Result<Tools> {
+    let setup::Tools { rust, qemu } = setup::ensure(options.booting.qemu.clone())?;
+    println!("Rust for bare metal: {rust}");
+    let accel = options.booting.accel;
+    let qemu = Qemu::new(qemu, accel)?;
+    let (newer, no_newer) = match setup::newer(&qemu, jobs.iter().map(|job| job.scenario), accel) {
+        Ok(newer) => (newer, None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(Tools { rust, qemus: std::iter::once(qemu).chain(newer).collect(), no_newer })
+}
+
+/// Each job with the oldest QEMU that suits it, and those that none suits.
+fn on<'a, 'q>(qemus: &'q [Qemu], jobs: Vec<Job<'a>>) -> (Vec<(Job<'a>, &'q Qemu)>, Vec<Job<'a>>) {
+    let (mut boots, mut without) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match qemus.iter().find(|qemu| qemu.suits(job.scenario)) {
+            Some(qemu) => boots.push((job, qemu)),
+            None => without.push(job),
+        }
+    }
+    (boots, without)
 }
 
 /// The boots that are asked for, in the order of the matrix.
@@ -109,14 +146,8 @@ fn jobs<'a>(matrix: &'a Matrix, scenario: Option<&str>, machine: Option<&str>) -
 }
 
 /// Boots as many at once as there are CPUs, and prints what came of them in the order of `jobs`.
-fn boot_all(
-    matrix: &Matrix,
-    jobs: &[Job<'_>],
-    rust: &crate::bare_metal::Toolchain,
-    qemu: &Qemu,
-    limit: Duration,
-) -> host::Count {
-    let mut bins: Vec<_> = jobs.iter().map(|job| job.scenario.bin()).collect();
+fn boot_all(matrix: &Matrix, jobs: &[(Job<'_>, &Qemu)], rust: &Toolchain, limit: Duration) -> host::Count {
+    let mut bins: Vec<_> = jobs.iter().map(|(job, _)| job.scenario.bin()).collect();
     bins.sort_unstable();
     bins.dedup();
     let images = match rust.images(&bins) {
@@ -131,7 +162,7 @@ fn boot_all(
     let (done, finished) = mpsc::channel();
     let work = |done: mpsc::Sender<(usize, Boot)>| {
         while let index = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(job) = jobs.get(index)
+            && let Some((job, qemu)) = jobs.get(index)
             && let Some(image) = images.get(job.scenario.bin())
         {
             let _ = done.send((index, qemu.boot(matrix, job.scenario, job.machine, image, limit)));
@@ -150,9 +181,9 @@ fn boot_all(
             waiting.insert(index, boot);
             spinner.set_message(format!("{} of {} boots", count.passed + count.failed, jobs.len()));
             while let Some(boot) = waiting.remove(&(count.passed + count.failed))
-                && let Some(job) = jobs.get(count.passed + count.failed)
+                && let Some((job, qemu)) = jobs.get(count.passed + count.failed)
             {
-                spinner.suspend(|| tell(job, &boot));
+                spinner.suspend(|| tell(job, qemu, &boot));
                 if boot.wrong.is_empty() { count.passed += 1 } else { count.failed += 1 }
             }
         }
@@ -163,10 +194,11 @@ fn boot_all(
     count
 }
 
-fn tell(job: &Job<'_>, boot: &Boot) {
+fn tell(job: &Job<'_>, qemu: &Qemu, boot: &Boot) {
     let Job { scenario, machine } = job;
     let ok = boot.wrong.is_empty();
-    println!("  {} {} on {machine}, {:.2} s", show::mark(ok), scenario.name, boot.took.as_secs_f32());
+    let (name, number, took) = (&scenario.name, qemu.number(), boot.took.as_secs_f32());
+    println!("  {} {name} on {machine}, QEMU {}.{}, {took:.2} s", show::mark(ok), number.major, number.minor);
     if !ok {
         print!("{}", show::failure(boot));
     }

@@ -27,7 +27,7 @@ pub(crate) const INIT: u32 = 5 << 8 | 1 << 14;
 pub(crate) const START_UP: u32 = 6 << 8 | 1 << 14;
 pub(crate) const FIXED: u32 = 1 << 14;
 
-/// Masks all pins of the legacy controllers (ICH9 datasheet, section 13.4.6). Firmware leaves some unmasked, and QEMU takes one that is
+/// Masks all pins of the legacy controllers (ICH9 datasheet, section 13.4.7). Firmware leaves some unmasked, and QEMU takes one that is
 /// pending for an interrupt without a vector once LINT0 is masked.
 pub(crate) fn mask_legacy() {
     for port in [0x21, 0xa1] {

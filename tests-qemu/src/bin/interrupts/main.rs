@@ -1,5 +1,5 @@
-//! Interrupts of two cells' devices: each arrives at the CPU that it is routed to, and none that a device sends in another's name or
-//! without a route.
+//! Interrupts of two cells' devices: each arrives at the CPU that it is routed to, and none that a device sends in another's
+//! name or without a route.
 //!
 //! With `x2apic` on the command line, the CPUs are in x2APIC mode; with `faults`, the unit reports what it blocks.
 #![cfg_attr(target_os = "none", no_std, no_main)]
