@@ -59,9 +59,9 @@ pub enum Record<S> {
     Reach {
         /// The device, as source-id and owner.
         device: S,
-        /// The memory.
+        /// The memory, or the CPU that its interrupts are to reach.
         memory: S,
-        /// `read write`, `read`, `write` or `blocked`.
+        /// `read write`, `read`, `write`, `interrupts` or `blocked`.
         access: S,
     },
     /// Something that has to hold.

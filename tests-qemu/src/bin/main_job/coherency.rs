@@ -64,7 +64,7 @@ impl Stage<'_> {
 
     /// A cell with the memory of A.
     fn cell(&self, policy: CoherencyPolicy) -> Result<CellId, Words> {
-        let config = CellConfig { allow_unsafe_interrupts: true, coherency: policy, ..CellConfig::DEFAULT };
+        let config = CellConfig { allow_unsafe_interrupts: !self.remaps, coherency: policy, ..CellConfig::DEFAULT };
         let cell = self.iommu.create_cell(config)?;
         self.iommu.map(cell, region(0, self.a.memory.block.base(), CELL_BYTES, Rights::all())?)?;
         Ok(cell)

@@ -1,18 +1,19 @@
-//! The main job: two cells with the same input addresses, a device in each, and nothing gets across.
+//! The main job: two cells with the same input addresses, a device and a CPU in each, and nothing gets across.
 //!
-//! With `no-queue` on the command line, the unit has no invalidation queue; with `no-snoop`, firmware says that the second
-//! device must not be made to snoop.
+//! With `no-queue` on the command line, the unit has no invalidation queue, so it remaps no interrupts; with `no-snoop`,
+//! firmware says that the second device must not be made to snoop.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 mod audit;
 mod coherency;
+mod interrupts;
 mod memory;
 mod stage;
 mod steps;
 
 use cofferdam_pc::{Pc, entry};
-use cofferdam_tests_qemu::{Broken, Edu, Fault, Report, Words, bring_up, dmar, dmar_without_snoop};
+use cofferdam_tests_qemu::{Broken, Edu, Fault, Report, Words, discover, dmar, dmar_without_snoop};
 
 use stage::Stage;
 
@@ -30,11 +31,18 @@ fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let forbidden = last.filter(|_| pc.command_line() == "no-snoop");
     let added_to = forbidden.map(|device| dmar_without_snoop(pc, device)).transpose()?;
     let table = added_to.as_deref().map_or_else(|| dmar(pc), Ok)?;
-    let iommu = bring_up(Broken { hal: pc, fault }, table, report)?;
-    let stage = Stage::set(pc, &iommu, report, forbidden)?;
+    let mut iommu = discover(Broken { hal: pc, fault }, table, report)?;
+    // Interrupt remapping needs the queue.
+    let remaps = fault.is_none();
+    if remaps {
+        iommu.remap_interrupts(&[0], false)?;
+    }
+    iommu.enable()?;
+    let stage = Stage::set(pc, &iommu, report, forbidden, remaps)?;
     stage.blocked_without_a_cell();
     stage.make_cells()?;
     stage.copies_stay_within_the_cell();
+    stage.interrupts_stay_within_the_cell()?;
     stage.what_is_not_granted_is_blocked()?;
     stage.an_unmapped_page_is_gone_at_once()?;
     stage.a_remapped_page_is_the_new_one()?;

@@ -5,9 +5,10 @@ use core::fmt;
 
 use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::fault::{Access, Fault};
+use cofferdam::interrupt::{CpuSet, InterruptTargets, VectorSet};
 use cofferdam::iommu::UnitDetails;
 use cofferdam::{CellConfig, CellId};
-use cofferdam_pc::Pc;
+use cofferdam_pc::{Cpus, Pc};
 use cofferdam_report::Record;
 use cofferdam_tests_qemu::{Broken, Edu, Front, Report, Words};
 use heapless::Vec;
@@ -26,12 +27,14 @@ pub(crate) fn input(offset: u64) -> Iova {
     INPUT.checked_add(offset).unwrap_or(INPUT)
 }
 
-/// A cell, with its device and its memory.
+/// A cell, with its device, its memory and its CPU.
 #[derive(Debug)]
 pub(crate) struct Player {
     pub(crate) name: &'static str,
     pub(crate) device: Edu,
     pub(crate) memory: Memory,
+    /// The APIC id of its CPU.
+    pub(crate) cpu: u32,
     pub(crate) cell: CellId,
 }
 
@@ -43,6 +46,9 @@ pub(crate) struct Stage<'a> {
     pub(crate) report: &'a Report,
     /// A device that firmware does not let snoop.
     pub(crate) forbidden: Option<SourceId>,
+    pub(crate) cpus: Cpus,
+    /// Interrupts are remapped; otherwise cells have to accept any.
+    pub(crate) remaps: bool,
     pub(crate) a: Player,
     pub(crate) b: Player,
 }
@@ -54,18 +60,23 @@ impl<'a> Stage<'a> {
         iommu: &'a Front<Broken<&'static Pc>>,
         report: &'a Report,
         forbidden: Option<SourceId>,
+        remaps: bool,
     ) -> Result<Self, Words> {
         // The first and the last of the machine: where there are more, the last is behind a port.
         let mut devices = Edu::all(pc).next().into_iter().chain(Edu::all(pc).skip(1).last());
-        // QEMU has no interrupt remapping in this scenario, and `edu` is told to send no interrupts.
-        let config = CellConfig { allow_unsafe_interrupts: true, ..CellConfig::DEFAULT };
+        let cpus = pc.start_cpus(false)?;
+        let mut ids = cpus.ids().skip(1);
         let mut player = |name, mark| {
             let device = devices.next().ok_or_else(|| Words::new(format_args!("the machine lacks two edu devices")))?;
             let memory = Memory::new(pc, CELL_BYTES, mark)?;
-            Ok::<_, Words>(Player { name, device, memory, cell: iommu.create_cell(config)? })
+            let cpu = ids.next().ok_or_else(|| Words::new(format_args!("the machine lacks a CPU for each cell")))?;
+            let targets = CpuSet::NONE.with(cpu, cpu);
+            let interrupts = InterruptTargets { cpus: targets, vectors: VectorSet::ALL, flat_ids: 0 };
+            let config = CellConfig { allow_unsafe_interrupts: !remaps, interrupts, ..CellConfig::DEFAULT };
+            Ok::<_, Words>(Player { name, device, memory, cpu, cell: iommu.create_cell(config)? })
         };
         let (a, b) = (player("A", 0xaa)?, player("B", 0xbb)?);
-        Ok(Self { pc, iommu, report, forbidden, a, b })
+        Ok(Self { pc, iommu, report, forbidden, cpus, remaps, a, b })
     }
 
     /// True if the unit takes commands from a queue.
@@ -148,7 +159,11 @@ impl<'a> Stage<'a> {
     pub(crate) fn tell_reach(&self, device: fmt::Arguments<'_>, memory: &str, rights: Rights) {
         let access =
             if rights.is_empty() { Words::new(format_args!("blocked")) } else { Words::new(format_args!("{rights}")) };
-        let device = Words::new(device);
-        self.report.tell(Record::Reach { device: device.as_str(), memory, access: access.as_str() });
+        self.tell_access(device, memory, access.as_str());
+    }
+
+    /// The same of a CPU.
+    pub(crate) fn tell_access(&self, device: fmt::Arguments<'_>, memory: &str, access: &str) {
+        self.report.tell(Record::Reach { device: Words::new(device).as_str(), memory, access });
     }
 }

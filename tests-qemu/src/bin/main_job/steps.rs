@@ -62,7 +62,7 @@ impl Stage<'_> {
         for player in [&self.a, &self.b] {
             let output = player.memory.block.base();
             self.iommu.map(player.cell, region(0, output, CELL_BYTES, Rights::all())?)?;
-            self.iommu.assign(player.device.source(), player.cell)?;
+            self.assign(&player.device, player)?;
             let coherency = Words::new(format_args!("{}", self.iommu.coherency(player.cell)?));
             self.report.tell(Record::Cell {
                 name: player.name,
@@ -231,12 +231,13 @@ impl Stage<'_> {
         let ok = fault.is_some_and(|fault| fault.cause == Cause::Blocked);
         self.report.expect(ok, what, format_args!("{}", seen.as_str()));
 
-        self.iommu.assign(device.source(), self.b.cell)?;
+        self.assign(device, &self.b)?;
         let scratch = Some((&self.b.memory, SCRATCH));
         let new = self.try_memory(device, "B", &self.b, scratch);
         let old = self.try_memory(device, "B", &self.a, scratch);
         let what = "device A in cell B reaches the memory of B and no longer that of A";
         self.report.expect(new == Rights::all() && old.is_empty(), what, format_args!("of B {new}, of A {old}"));
+        self.interrupts_move(device, &self.b, &self.a)?;
         let stays = self.reach(&self.b.device, input(SOURCE), &self.b.memory, SOURCE, scratch);
         let what = "device B shares cell B and works as before";
         self.report.expect(stays == Rights::all(), what, format_args!("{stays}"));
@@ -284,9 +285,9 @@ impl Stage<'_> {
             self.expect_fault(what.as_str(), &player.device, Access::Read, input(SOURCE));
         }
         let end = self.iommu.statistics();
-        // A root table, a context table for each bus, and a queue and its status words.
+        // A root table, a context table for each bus, a table of interrupts, and a queue and its status words.
         let buses = if self.a.device.source().bus() == self.b.device.source().bus() { 1 } else { 2 };
-        let left = 1 + buses + if self.has_queue() { 2 } else { 0 };
+        let left = 1 + buses + u64::from(self.remaps) + if self.has_queue() { 2 } else { 0 };
         let what = "the cells are gone: all page tables were given back";
         let seen = format_args!("{} of {} frames are left", end.table_frames, used.table_frames);
         self.report.expect(end.table_frames == left, what, seen);
