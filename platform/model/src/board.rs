@@ -47,6 +47,15 @@ impl Board {
         }
     }
 
+    /// A message of a sender gets through: OWN, if it is not for CPUs of the sender's owner.
+    pub(crate) fn sent(&mut self, sender: SourceId, address: u64, data: u32) {
+        self.journal.message(address, data);
+        if !self.ownership.may_send(sender, address, data) {
+            let text = format_args!("{sender} sends {data:#x} to {address:#x}, where its owner has no such target");
+            self.journal.violation("OWN", text);
+        }
+    }
+
     /// A device's write. The driver's frames are in no memory that a device may have (`Hal::allocate`).
     pub(crate) fn deposit(&mut self, address: u64, bytes: &[u8]) {
         if self.memory.index(address).is_some() {

@@ -110,7 +110,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("C4", "a table is searched before the device is touched", NotYet("a matter of counting; see the journal")),
     ("C5", "which error says what", NotYet("a matter of the driver's own errors")),
     ("HAL", "the contract of the seam", Checked),
-    ("OWN", "no device reaches memory of another owner", Checked),
+    ("OWN", "no device reaches memory or a CPU of another owner", Checked),
     ("REG", "registers are accessed with their width, and only those that exist", Checked),
 ];
 

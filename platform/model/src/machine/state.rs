@@ -103,13 +103,14 @@ impl State {
 
     /// An interrupt request of a device.
     pub(super) fn interrupt(&mut self, source: SourceId, address: u64, data: u32) -> Result<(u64, u32), Fault> {
+        let sender = source;
         let source = self.board.devices.requester(source);
         let free = (address, data);
         let result = self.at_unit(source, free, |unit, board| unit.interrupt(source, address, data, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address, write: true, reason });
         if let Ok((address, data)) = result {
-            self.board.journal.message(address, data);
+            self.board.sent(sender, address, data);
         }
         result
     }

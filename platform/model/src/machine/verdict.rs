@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use cofferdam::addr::SourceId;
 
-use crate::judge::ownership::Owner;
+use crate::judge::ownership::{Owner, Targets};
 use crate::judge::violation::Violation;
 use crate::machine::assembly::Machine;
 
@@ -15,6 +15,19 @@ impl Machine {
     pub fn set_owners(&self, memory: Vec<(Range<u64>, Owner)>, devices: impl IntoIterator<Item = (SourceId, Owner)>) {
         let ownership = &mut self.state().board.ownership;
         (ownership.memory, ownership.devices) = (memory, devices.into_iter().collect());
+    }
+
+    /// Says which CPUs and vectors each owner has, and who owns which sender of interrupts, from now on: devices, IOAPICs and HPETs,
+    /// some of which may have several owners for a while. An interrupt that goes anywhere else is a violation, `OWN`, however
+    /// it came through, and so is each of a sender without an owner.
+    pub fn set_targets(
+        &self,
+        targets: impl IntoIterator<Item = (Owner, Targets)>,
+        senders: impl IntoIterator<Item = (SourceId, Owner)>,
+    ) {
+        let ownership = &mut self.state().board.ownership;
+        ownership.targets = Some(targets.into_iter().collect());
+        ownership.senders = senders.into_iter().collect();
     }
 
     /// The rules that the driver has broken so far.

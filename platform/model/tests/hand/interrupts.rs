@@ -1,7 +1,7 @@
 //! Section 7 of the rules: the interrupt-remapping table, its cache, and who may interrupt.
 
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
-use cofferdam_model::{Fault, Reason, UnitConfig};
+use cofferdam_model::{Fault, Reason, Targets, UnitConfig};
 
 use crate::driver::*;
 
@@ -163,6 +163,88 @@ fn entries_validate_their_source_and_have_no_reserved_bits() {
         assert_eq!(driver.rules(), [rule]);
         let reason = interrupt(&driver, DEVICE, 0).map_err(|fault| fault.reason);
         assert_eq!(reason.is_ok(), rule == "R56");
+    }
+}
+
+/// What a device could send but an interrupt with a vector, which hardware takes, and the modes that there are not.
+#[test]
+fn entries_deliver_interrupts_with_a_vector_and_nothing_else() {
+    let modes = (0..8).map(|mode| vector(0x41) | mode << 5);
+    let cases = modes.chain([vector(16), vector(15), 0xff00_0000_0041_0001 | 3 << 40, vector(0x41) | 1 << 24]);
+    let expected = ["", "", "R58", "R58", "R58", "R58", "R58", "R58", "", "R58", "R57", "R58"];
+    for ((number, lower), rule) in cases.enumerate().zip(expected) {
+        let (mut driver, table) = remapping(UnitConfig::server());
+        driver.store(table + 8, from(DEVICE));
+        driver.publish(table, lower);
+        driver.submit(&[]);
+        assert_eq!(driver.rules().concat(), rule, "case {number}");
+        let refused = [3, 6, 10, 11].contains(&number).then_some(Reason::InterruptEntryReserved);
+        assert_eq!(interrupt(&driver, DEVICE, 0).err().map(|fault| fault.reason), refused, "case {number}");
+        driver.machine.abandon();
+    }
+}
+
+/// OWN: what a device sends by entries that let it, to CPUs and vectors that another owns.
+#[test]
+fn an_interrupt_to_a_cpu_of_another_owner_is_reported() {
+    let (mut driver, table) = remapping(UnitConfig::server());
+    let targets = |cpus, vectors| Targets { cpus: vec![cpus], flat_ids: Some(0b1100), vectors };
+    let owned = |cpus, vectors| [(1, targets(cpus, vectors)), (2, targets(8..=9, 0x20..=0x3f))];
+    let says = |driver: &Driver, owner: &[u32]| {
+        driver.machine.set_targets(owned(3..=4, 0x40..=0x4f), owner.iter().map(|owner| (device(), *owner)));
+        assert!(interrupt(driver, DEVICE, 7).is_ok());
+        driver.rules()
+    };
+    assert_eq!(says(&driver, &[1]), [""; 0]);
+    assert_eq!(says(&driver, &[2, 1]), [""; 0], "it has two owners for a while");
+    assert_eq!((says(&driver, &[2]), says(&driver, &[])), (vec!["OWN"], vec!["OWN"]));
+    let cases = [
+        (vector(0x50), false),
+        (2 << 40 | 0x41 << 16 | 1, false),
+        (0xff << 40 | 0x41 << 16 | 1, false),
+        (0b1000 << 40 | 0x41 << 16 | 1 << 2 | 1, true),
+        (0b1_1000 << 40 | 0x41 << 16 | 1 << 2 | 1, false),
+        (0xff << 40 | 0x41 << 16 | 1 << 2 | 1, false),
+        (1 << 2 | 0x41 << 16 | 1, false),
+        (vector(0x4f) | 1 << 5, true),
+    ];
+    for (number, (lower, is_own)) in cases.into_iter().enumerate() {
+        driver.publish(table + 7 * 16, lower);
+        driver.submit(&[index(7)]);
+        let expected: &[&str] = if is_own { &[] } else { &["OWN"] };
+        assert_eq!(says(&driver, &[1]), expected, "case {number}");
+    }
+    driver.publish(table + 7 * 16, vector(0x41) | 4 << 5);
+    driver.submit(&[index(7)]);
+    assert_eq!(says(&driver, &[1]), ["R58", "OWN"], "NMI");
+}
+
+#[test]
+fn clusters_are_of_their_cpus_owner() {
+    let mut driver = Driver::new(UnitConfig::server());
+    driver.start_queue();
+    let table = driver.allocate();
+    driver.write64(IRTA, table.as_u64() | 1 << 11 | 7);
+    driver.command(SIRTP);
+    driver.submit(&[GLOBAL]);
+    driver.command(IRE);
+    let targets = Targets { cpus: vec![0x1_0203..=0x1_0204], flat_ids: None, vectors: 0x41..=0x41 };
+    driver.machine.set_targets([(1, targets)], [(device(), 1)]);
+    driver.store(table + 8, from(DEVICE));
+    let logical = |set: u64| set << 32 | 0x41 << 16 | 1 << 2 | 1;
+    for (lower, is_own) in [
+        (0x1_0203 << 32 | 0x41 << 16 | 1, true),
+        (0x203 << 32 | 0x41 << 16 | 1, false),
+        (logical(0x1020 << 16 | 0b1_1000), true),
+        (logical(0x1020 << 16 | 0b11_1000), false),
+        (logical(0x1020 << 16), false),
+        (logical(0xffff_ffff), false),
+        (0xffff_ffff << 32 | 0x41 << 16 | 1, false),
+    ] {
+        driver.publish(table, lower);
+        driver.submit(&[index(0)]);
+        assert!(interrupt(&driver, DEVICE, 0).is_ok());
+        assert_eq!(driver.rules().is_empty(), is_own, "{lower:#x}");
     }
 }
 

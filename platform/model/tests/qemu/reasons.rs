@@ -170,7 +170,7 @@ fn blocked_interrupts_are_21_to_26() {
         driver.submit(&[[0x4, 0]]);
         driver.command(1 << 25);
         let source = |source| u64::from(source) | 1 << 18;
-        for (index, upper, lower) in [(1, source(DEVICE + 1), 1), (2, source(DEVICE), 1 << 15 | 1)] {
+        for (index, upper, lower) in [(1, source(DEVICE + 1), 0x41_0001), (2, source(DEVICE), 0x41_8001)] {
             driver.store(table + index * 16 + 8, upper);
             driver.publish(table + index * 16, lower);
         }

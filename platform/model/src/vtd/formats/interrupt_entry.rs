@@ -25,9 +25,20 @@ impl InterruptEntry {
         !extended && self.0[0] >> 32 & 0xffff_00ff != 0
     }
 
-    /// All other reserved bits; posted interrupts (IM) are not supported.
+    /// All other reserved bits and encodings; posted interrupts (IM) are not supported.
     pub(crate) fn reserved(self) -> bool {
-        self.0[0] & 0xff00_f000 != 0 || self.0[1] >> 20 != 0 || self.validation() == 3
+        let [low, high] = self.0;
+        low & 0xff00_f000 != 0 || high >> 20 != 0 || self.validation() == 3 || matches!(self.delivery(), 3 | 6)
+    }
+
+    /// DLM: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 7 ExtINT.
+    pub(crate) fn delivery(self) -> u64 {
+        self.0[0] >> 5 & 7
+    }
+
+    /// V.
+    pub(crate) fn vector(self) -> u64 {
+        self.0[0] >> 16 & 0xff
     }
 
     /// Source validation by SVT, SQ and SID.

@@ -8,6 +8,9 @@ use crate::vtd::interrupts::remap::entry;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::reach::Use;
 
+/// Local APICs take no message with a vector below this one (SDM 3A, section 11.5.2).
+const FIRST_VECTOR: u64 = 16;
+
 /// SIRTP (section 6.7). While interrupts are remapped, what both tables have has to be the same: either may be used until the
 /// cache is invalidated.
 pub(crate) fn set(unit: &mut VtdUnit, board: &mut Board) {
@@ -96,6 +99,11 @@ fn check_entry(unit: &VtdUnit, index: u16, entry: InterruptEntry, board: &mut Bo
     }
     if entry.reserved() {
         board.journal.violation("R58", format_args!("reserved bits in interrupt entry {index}"));
+    } else if entry.delivery() > 1 {
+        let text = format_args!("interrupt entry {index} is delivered as SMI, NMI, INIT or ExtINT, which no cell has");
+        board.journal.violation("R58", text);
+    } else if entry.vector() < FIRST_VECTOR {
+        board.journal.violation("R58", format_args!("interrupt entry {index} has the vector of an exception"));
     }
 }
 
