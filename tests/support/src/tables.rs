@@ -7,7 +7,7 @@ mod machine;
 
 pub use dmar::{bridge, dmar, endpoint, ioapic, scope};
 pub use ivrs::ivrs;
-pub use machine::of_machine;
+pub use machine::{of_machine, of_machine_with};
 
 /// A table under construction.
 #[derive(Clone, Debug)]

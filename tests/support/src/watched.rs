@@ -17,6 +17,8 @@ pub enum Call {
     ConfigRead,
     /// This is stored into a structure that hardware reads.
     Store(u64),
+    /// A register is written.
+    Register,
     /// Any other.
     Other,
 }
@@ -110,7 +112,7 @@ unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<
 
     unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
-        unsafe { self.look().write32(window, offset, value) }
+        unsafe { self.look_at(Call::Register).write32(window, offset, value) }
     }
 
     unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
@@ -120,7 +122,7 @@ unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<
 
     unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
         // SAFETY: passed on from the caller.
-        unsafe { self.look().write64(window, offset, value) }
+        unsafe { self.look_at(Call::Register).write64(window, offset, value) }
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
