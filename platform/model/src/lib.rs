@@ -130,7 +130,11 @@ pub use devices::late::Late;
 pub use devices::reset::Reset;
 pub use devices::tlb::{Answer, GIVES_UP_NS};
 pub use fault::{Fault, Reason};
-pub use judge::{ownership::{Owner, Targets}, rules, violation::Violation};
+pub use judge::{
+    ownership::{Owner, Targets},
+    rules,
+    violation::Violation,
+};
 pub use machine::Machine;
 pub use machine::config::Config;
 pub use unit::{Defect, UnitConfig};
