@@ -1,17 +1,30 @@
 //! Units without a queue, which are told what to forget through registers. All histories run on one, too.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
-use cofferdam::iommu::Error;
-use cofferdam::iommu::UnitState;
-use cofferdam_model::{Defect, UnitConfig};
+use cofferdam::hal::Hal;
+use cofferdam::iommu::{Error, Options, UnitState};
+use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
+use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::Watched;
 
 const RW: Rights = Rights::all();
 const INPUT: u64 = 0x4000_0000;
 const MEMORY: u64 = 0x6000_0000;
+
+thread_local! {
+    /// This thread is the CPU that waits for its turn.
+    static WAITS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// With pages to select, which the first generation had not.
 fn selective() -> UnitConfig {
@@ -104,7 +117,6 @@ fn an_invalidation_that_fails_is_named_and_frees_no_frame() {
 #[test]
 fn an_invalidation_that_never_ends_keeps_the_unit_off() {
     const CCMD: u32 = 0x28;
-    use cofferdam::hal::Hal;
     for unit in [UnitConfig::server(), selective()] {
         let machine = machine([unit]);
         machine.break_unit(0, Defect::RegistersDead);
@@ -116,5 +128,51 @@ fn an_invalidation_that_never_ends_keeps_the_unit_off() {
         let Error::Unit(UnitError::Timeout { unit, register, bit: name, .. }) = error else { panic!("{error}") };
         let named = UnitError::Timeout { unit, register, bit: name, waited_ns: 0 };
         assert_eq!(Error::Unit(named), bit);
+    }
+}
+
+/// T2: who waits for its turn at the registers while another finds out that the unit hangs neither waits as long once
+/// more, nor has the unit do anything.
+#[test]
+fn who_comes_after_a_failure_finds_out_at_once() {
+    const WBF: u32 = 1 << 27;
+    let first = UnitConfig::first_generation();
+    let plain = UnitConfig { cap: first.cap & !(1 << 4), ..first.clone() };
+    for (unit, defect) in [(plain, Defect::RegistersDead), (first, Defect::StatusStuckHigh(WBF))] {
+        let (machine, stop, accesses) = (machine([unit]), Stop::new(), AtomicU32::new(0));
+        let before = |call, _: &Machine| {
+            stop.look(call);
+            accesses.fetch_add(u32::from(WAITS.get()), Ordering::SeqCst);
+        };
+        let hal = Watched { machine: &machine, before };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+        let page = |n: u64| region(INPUT, MEMORY + n * LARGE, PAGE, RW);
+        let [one, two] = [0, 1].map(|n| cell_with(&iommu, page(n), function(0, n as u8 + 3)));
+        // Entries that become present wait in write buffers.
+        let change = |cell, n: u64| match defect {
+            Defect::RegistersDead => iommu.unmap(cell, range(INPUT, PAGE)),
+            _ => iommu.map(cell, region(INPUT + LARGE, MEMORY + (n + 2) * LARGE, PAGE, RW)),
+        };
+        machine.break_unit(0, defect);
+        thread::scope(|scope| {
+            let hung = stop.halt(scope, || change(one, 0));
+            let waits = scope.spawn(|| {
+                WAITS.set(true);
+                change(two, 1)
+            });
+            // It is at the lock when it does nothing any more.
+            let mut done = 0;
+            while done == 0 || accesses.load(Ordering::SeqCst) != done {
+                done = accesses.load(Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(20));
+            }
+            let failed = hung().unwrap_err();
+            assert!(matches!(failed, Error::Unit(UnitError::Timeout { .. })), "{failed}");
+            let start = machine.now_ns();
+            let unit = machine.windows()[0];
+            assert_eq!(waits.join().unwrap(), Err(Error::Unit(UnitError::Failed { unit })), "{defect:?}");
+            assert!(machine.now_ns() - start < Options::DEFAULT.timeout_ns / 2, "{defect:?}");
+        });
+        machine.abandon();
     }
 }

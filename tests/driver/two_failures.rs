@@ -3,12 +3,16 @@
 use cofferdam::CellId;
 use cofferdam::addr::SourceId;
 use cofferdam::error::UnitError;
-use cofferdam::iommu::{Error, Options, Owner};
+use cofferdam::hal::Hal;
+use cofferdam::interrupt::Destination;
+use cofferdam::iommu::{Error, Options, Owner, UnitState};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
+use cofferdam_support::stop::Stop;
 use cofferdam_support::tables::of_machine;
+use cofferdam_support::watched::Watched;
 
 use crate::device_tlb::{DEVICE_TLB, INPUT, MEMORY, OTHER, RW, is_on};
 
@@ -156,4 +160,66 @@ fn each_range_that_a_failed_unit_may_reach_is_withheld() {
         }
     }
     machine.abandon();
+}
+
+/// Why the only unit of a machine is out of service.
+fn failure<H: Hal>(iommu: &Front<H>) -> UnitError {
+    match states(iommu)[..] {
+        [UnitState::Failed { error, .. }] => error,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// A unit that is out of service goes by what came first, whatever else calls find out about it later.
+#[test]
+fn a_unit_is_known_by_its_first_failure() {
+    for gone in [false, true] {
+        let machine = machine([UnitConfig::server().caching_mode(true)]);
+        let mut iommu = enabled(&machine);
+        machine.break_unit(0, Defect::QueueDead);
+        iommu.mute(function(0, 3), true).unwrap_err();
+        let first = failure(&iommu);
+        assert!(matches!(first, UnitError::Timeout { .. }), "{first}");
+        if gone {
+            machine.break_unit(0, Defect::AllOnes);
+        } else {
+            machine.mend_unit(0);
+        }
+        let _ = iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 }));
+        assert_eq!(failure(&iommu), first, "the event, gone: {gone}");
+        let _ = iommu.mute(function(0, 3), false);
+        assert_eq!(failure(&iommu), first, "a flush, gone: {gone}");
+        // SAFETY: no device has a cell.
+        unsafe { iommu.forget_unit(machine.windows()[0]) }.unwrap();
+        assert_eq!(failure(&iommu), first, "forgotten, gone: {gone}");
+        iommu.disable().unwrap_err();
+        assert_eq!(failure(&iommu), first, "disable, gone: {gone}");
+        machine.abandon();
+    }
+}
+
+/// Two CPUs wait for a unit, which fails in another way for each: it goes by the failure that was found first.
+#[test]
+fn a_second_cpus_failure_takes_no_others_place() {
+    for unit in [UnitConfig::server(), UnitConfig::client()] {
+        let (machine, stop) = (machine([unit]), Stop::new());
+        let hal = Watched { machine: &machine, before: stop.looks() };
+        let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
+        let page = |n: u64| region(INPUT, MEMORY + n * LARGE, PAGE, RW);
+        let [one, two] = [0, 1].map(|n| cell_with(&iommu, page(n), function(0, n as u8 + 3)));
+        machine.break_unit(0, Defect::QueueDead);
+        let slow = || iommu.unmap(one, range(INPUT, PAGE));
+        let mut first = None;
+        let result = stop.meanwhile(slow, || {
+            machine.break_unit(0, Defect::AllOnes);
+            assert!(iommu.unmap(two, range(INPUT, PAGE)).is_err());
+            first = Some(failure(&iommu));
+            machine.mend_unit(0);
+            machine.break_unit(0, Defect::QueueDead);
+        });
+        assert!(matches!(first, Some(UnitError::Dead { .. })), "{first:?}");
+        assert!(result.is_err(), "{result:?}");
+        assert_eq!(Some(failure(&iommu)), first, "{result:?}");
+        machine.abandon();
+    }
 }

@@ -15,6 +15,8 @@ pub enum Call {
     Pause,
     /// Configuration space is read.
     ConfigRead,
+    /// Configuration space is written.
+    ConfigWrite,
     /// This is stored into a structure that hardware reads.
     Store(u64),
     /// A register is written.
@@ -131,7 +133,7 @@ unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<
 
     unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
         // SAFETY: passed on from the caller.
-        unsafe { self.look().config_write(function, offset, value) }
+        unsafe { self.look_at(Call::ConfigWrite).config_write(function, offset, value) }
     }
 
     fn now_ns(&self) -> u64 {
