@@ -313,6 +313,35 @@ fn reserved_memory_that_configuration_space_lost_is_named() {
     assert!(reported(1, false).to_string().starts_with(text), "{}", reported(1, false));
 }
 
+/// T3: where a device lost reserved memory and has other memory now, all of both is reported.
+#[test]
+fn all_reserved_memory_that_is_lost_or_new_is_reported() {
+    let machine = machine([UnitConfig::server()]);
+    let ports = [of(0, 1, 0), of(0, 2, 0)];
+    for (port, buses) in ports.iter().zip([5..=5, 6..=6]) {
+        machine.add_bridge(*port, BridgeKind::RootPort, buses);
+        machine.add_acs(*port, ACS);
+    }
+    let device = of(5, 0, 0);
+    machine.add_express(device);
+    let memory = |n: u64| region(RESERVED + n * PAGE, RESERVED + n * PAGE, PAGE, cofferdam::addr::Rights::all());
+    let table = (0..4).fold(of_machine(&machine, &[]), |table, n: u64| {
+        let first = RESERVED + n * PAGE;
+        table.rmrr(0, first, first + PAGE - 1, &[bridge(n as u8 / 2 + 1, 0)])
+    });
+    let iommu = enabled_front(&machine, &table.table(), Default::default());
+    alone(&iommu, device).unwrap();
+    assert_eq!(differences(&iommu), []);
+    // The bus is behind the other port now.
+    machine.set_config(ports[0], 0x18, 6 << 16 | 6 << 8);
+    machine.set_config(ports[1], 0x18, 5 << 16 | 5 << 8);
+    let expected = [(0, true), (1, true), (2, false), (3, false)];
+    let expected = expected.map(|(n, mapped)| Difference::OtherReserved { source: device, region: memory(n), mapped });
+    let mut found = differences(&iommu);
+    found.retain(|it| matches!(it, Difference::OtherReserved { .. }));
+    assert_eq!(found, expected);
+}
+
 /// Another kind of device answers in the place of one that was pulled out, or whose bus has another number now: the audit says so.
 #[test]
 fn another_device_with_the_same_source_id_is_reported() {
@@ -355,4 +384,46 @@ fn a_device_that_is_not_shown_keeps_its_group() {
     iommu.isolate().unwrap();
     machine.set_config(devices[0], 0, identity);
     assert_eq!(differences(&iommu), []);
+}
+
+/// Of a device that is not shown for a while, all that was noted is kept: nobody who was in its group is let into
+/// another cell, and the audit says if what isolates it is lost later.
+#[test]
+fn a_device_that_is_not_shown_keeps_what_nothing_isolated_from_it() {
+    for is_assigned_before in [false, true] {
+        let machine = machine([UnitConfig::server()]);
+        let devices = switch(&machine, Some(ACS), [None, None]);
+        let iommu = enabled(&machine);
+        alone(&iommu, devices[0]).unwrap();
+        let ids = devices.map(|device| machine.config_read(device, 0));
+        // Both links are down, and then one that the other may reach comes first.
+        devices.iter().for_each(|device| machine.set_config(*device, 0, u32::MAX));
+        iommu.isolate().unwrap();
+        let other = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        if is_assigned_before {
+            assert!(shares_group(iommu.assign(devices[1], other)));
+        }
+        devices.iter().zip(ids).for_each(|(device, id)| machine.set_config(*device, 0, id));
+        assert!(machine.reaches(devices[0], devices[1]));
+        assert!(shares_group(iommu.assign(devices[1], other)));
+        assert_eq!(differences(&iommu), []);
+    }
+}
+
+/// The same of one that is isolated: what it loses after it was back is reported, also where no other cell has what it
+/// reaches.
+#[test]
+fn isolation_that_is_lost_after_a_device_was_not_shown_is_reported() {
+    let machine = machine([UnitConfig::server()]);
+    let [device, neighbour] = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);
+    let iommu = enabled(&machine);
+    let cell = alone(&iommu, device).unwrap();
+    let id = machine.config_read(device, 0);
+    machine.set_config(device, 0, u32::MAX);
+    iommu.isolate().unwrap();
+    machine.set_config(device, 0, id);
+    assert_eq!(differences(&iommu), []);
+    [of(2, 0, 0), of(2, 1, 0)].iter().for_each(|port| machine.set_config(*port, REGISTERS, ACS.into()));
+    assert!(machine.reaches(device, neighbour));
+    assert_eq!(differences(&iommu), [Difference::LostIsolation { source: device, cell }]);
 }

@@ -343,3 +343,64 @@ fn all_that_is_wrong_with_one_entry_is_reported() {
     assert!(found.contains(&Difference::DeviceTlb { source, found: true }), "{found:?}");
     machine.abandon();
 }
+
+/// T3: all source-ids of nobody together have one bound: the audit reads no more tables for them than the driver made,
+/// however many they are and wherever they lead.
+#[test]
+fn strangers_have_one_bound_together() {
+    for is_endless in [false, true] {
+        let machine = machine([UnitConfig::client()]);
+        let iommu = enabled(&machine);
+        cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(0, 3));
+        iommu.map(iommu.device_info(function(0, 3)).unwrap().cell.unwrap(), region(0, MEMORY_B, PAGE, RW)).unwrap();
+        let of_one = iommu.audit(|_| ()).unwrap().tables;
+        assert!(of_one > 4, "{of_one}");
+        // One that is not the first device's leads back to itself, if it is to have no end.
+        let root = if is_endless {
+            let table = machine.allocate(0).unwrap();
+            (0..512).for_each(|index| machine.flip(table + index * 8, table.as_u64() | 3));
+            table.as_u64()
+        } else {
+            peek(&machine, context(&machine, 3).as_u64()) & !0xfff
+        };
+        for stranger in 8..12 {
+            machine.flip(context(&machine, stranger), root | 1);
+            machine.flip(context(&machine, stranger) + 8, peek(&machine, context(&machine, 3).as_u64() + 8));
+        }
+        let mut found = Vec::new();
+        let read = iommu.audit(|difference| found.push(difference)).unwrap().tables;
+        assert_eq!(read, 2 * of_one, "endless: {is_endless}");
+        for source in (9..12).map(|stranger| function(0, stranger)) {
+            let cut_short = found.iter().filter(|it| **it == Difference::TooManyTables { source }).count();
+            assert_eq!(cut_short, 1, "{source}, endless: {is_endless}");
+        }
+        machine.abandon();
+    }
+}
+
+/// T3: the numbers of phantom functions that a device uses by now, or does not use any more, are reported one by one.
+#[test]
+fn each_source_id_that_configuration_space_has_otherwise_is_reported() {
+    const CONTROL: u16 = 0x68;
+    const PHANTOM: u32 = 1 << 9;
+    for is_on in [false, true] {
+        let machine = machine([UnitConfig::client()]);
+        let device = function(0, 3);
+        machine.add_express(device);
+        // Two bits of the function number are tags.
+        machine.set_config(device, 0x64, 2 << 3);
+        machine.set_config(device, CONTROL, if is_on { PHANTOM } else { 0 });
+        let iommu = enabled(&machine);
+        cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), device);
+        assert_nothing_differs(&iommu, "before");
+        machine.set_config(device, CONTROL, if is_on { 0 } else { PHANTOM });
+        let other = |function| SourceId::new(0, 0, 3, function).unwrap();
+        let expected = [2, 4, 6].map(|function| Difference::OtherSourceId {
+            source: device,
+            id: other(function),
+            noted: is_on,
+            owner: None,
+        });
+        assert_eq!(audit(&iommu), expected);
+    }
+}

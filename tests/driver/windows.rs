@@ -203,19 +203,23 @@ fn memory_where_a_switch_passes_requests_on_by_now_is_told() {
 /// While configuration space does not show a device, its windows stay noted, though isolation is looked at again.
 #[test]
 fn windows_of_a_device_whose_link_is_down_stay_noted() {
-    let machine = machine([UnitConfig::server()]);
-    let [device, _] = with_switch(&machine, [None, None]);
-    let iommu = enabled(&machine);
-    let cell = cell(&iommu);
-    iommu.assign(device, cell).unwrap();
-    let noted = windows(&iommu, device);
-    let id = machine.config_read(device, 0);
-    machine.set_config(device, 0, u32::MAX);
-    iommu.isolate().unwrap();
-    let window = refused(iommu.map(cell, page(UPSTREAM.0)).unwrap_err());
-    assert!(window.0.is_none() && noted.contains(&window.1), "{window:?}");
-    machine.set_config(device, 0, id);
-    assert_eq!(machine.taken_by(device, UPSTREAM.0), Some(of(1, 0, 0)));
+    // The device alone, and with all that is above it.
+    let path = [of(3, 0, 0), of(2, 0, 0), of(2, 1, 0), of(1, 0, 0)];
+    for hidden in [&path[..1], &path] {
+        let machine = machine([UnitConfig::server()]);
+        let [device, _] = with_switch(&machine, [None, None]);
+        let iommu = enabled(&machine);
+        let cell = cell(&iommu);
+        iommu.assign(device, cell).unwrap();
+        let noted = windows(&iommu, device);
+        let ids: Vec<_> = hidden.iter().map(|function| machine.config_read(*function, 0)).collect();
+        hidden.iter().for_each(|function| machine.set_config(*function, 0, u32::MAX));
+        iommu.isolate().unwrap();
+        let window = refused(iommu.map(cell, page(UPSTREAM.0)).unwrap_err());
+        assert!(window.0.is_none() && noted.contains(&window.1), "{window:?}, {hidden:?}");
+        hidden.iter().zip(ids).for_each(|(function, id)| machine.set_config(*function, 0, id));
+        assert_eq!(machine.taken_by(device, UPSTREAM.0), Some(of(1, 0, 0)));
+    }
 }
 
 /// Windows for which there is no room are reported by the call, and those that were noted stay so.
