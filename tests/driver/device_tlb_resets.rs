@@ -1,10 +1,11 @@
 //! Device-TLBs behind a unit that was reset, that lost its queue, or that was forgotten: what they have cached outlives that.
 
-use cofferdam::CellId;
 use cofferdam::addr::{Rights, SourceId};
+use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::DeviceConfig;
-use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
+use cofferdam::iommu::{DeviceConfig, Error, Options};
+use cofferdam::{CellConfig, CellId, ResetPolicy};
+use cofferdam_model::{Answer, Defect, Machine, Reset, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -136,4 +137,30 @@ fn a_device_tlb_of_a_forgotten_unit_is_emptied() {
         assert!(!ats_write(&machine, CARD, INPUT, 2), "{device_tlb}");
         machine.abandon();
     }
+}
+
+/// A device whose reset was given up reads all ones, as one that was pulled out does, but is there: it is released only
+/// once it has answered that its device-TLB is empty.
+#[test]
+fn who_does_not_come_back_from_a_reset_does_not_count_as_gone() {
+    const MILLISECOND: u64 = 1_000_000;
+    let machine = machine_with_card();
+    machine.add_express(CARD);
+    machine.add_reset(CARD, Reset::Express, 400 * MILLISECOND);
+    let options = Options { timeout_ns: 50 * MILLISECOND, ..Options::DEFAULT };
+    let iommu = enabled_front(&machine, &table_with_ats(&machine), options);
+    let cell = iommu.create_cell(CellConfig { reset: ResetPolicy::Required, ..UNSAFE_INTERRUPTS }).unwrap();
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    iommu.assign_with(CARD, cell, DEVICE_TLB).unwrap();
+    assert!(ats_write(&machine, CARD, INPUT, 1));
+    let given_up = |result| matches!(result, Err(Error::NotReset { device: CARD, waited_ns }) if waited_ns != 0);
+    assert!(given_up(iommu.release(CARD)));
+    assert_eq!(machine.config_read(CARD, 0), u32::MAX);
+    machine.set_device_tlb(CARD, Answer::Never, 32);
+    let silent = UnitError::Device { unit: machine.windows()[0], requester: CARD.into() };
+    assert_eq!(iommu.release(CARD), Err(Error::Unit(silent)));
+    machine.set_device_tlb(CARD, Answer::After(0), 32);
+    machine.pass(400 * MILLISECOND);
+    iommu.release(CARD).unwrap();
+    assert_eq!(machine.resets(CARD), 1);
 }

@@ -2,7 +2,7 @@ use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{DeviceConfig, Difference, Error};
+use cofferdam::iommu::{Committed, DeviceConfig, Difference, Error};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::cost::cost;
@@ -68,6 +68,52 @@ fn running_out_of_frames_changes_nothing() {
         });
         assert_eq!(read(&machine, device, hole), None, "{name}");
     }
+}
+
+/// T4: a cell of several tables, and a change that finds frames for some of them: those are given back, whichever of
+/// the tables it is that finds none.
+#[test]
+fn a_change_that_is_refused_gives_back_the_frames_of_all_tables() {
+    let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client().serving(&[2]), UnitConfig::server()];
+    let machine = machine(units);
+    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    iommu.enable().unwrap();
+    let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * LARGE, RW), function(1, 3));
+    let tables = iommu.statistics().table_frames;
+    for bus in [2, 0] {
+        iommu.assign(function(bus, 3), cell).unwrap();
+    }
+    assert!(iommu.statistics().table_frames >= tables + 6, "three tables");
+    let at = |n: u64| INPUT + n * LARGE;
+    type Try<'t> = (&'t str, &'t dyn Fn() -> Result<Committed, Error>);
+    let far = region(INPUT + (1 << 30), MEMORY + 8 * LARGE, PAGE, RW);
+    let tries: [Try<'_>; 5] = [
+        ("map", &|| iommu.map(cell, far)),
+        ("unmap", &|| iommu.unmap(cell, range(at(0) + PAGE, PAGE))),
+        ("protect", &|| iommu.protect(cell, range(at(1) + PAGE, PAGE), Rights::READ)),
+        ("several", &|| {
+            let mut change = iommu.change();
+            change.unmap(cell, range(at(2) + PAGE, PAGE)).protect(cell, range(at(3) + PAGE, PAGE), Rights::READ);
+            change.commit()
+        }),
+        ("a device more, of a fourth table", &|| {
+            let mut change = iommu.change();
+            change
+                .release(function(1, 3))
+                .assign(function(1, 4), cell)
+                .unmap(cell, range(far.input.start().as_u64(), PAGE));
+            change.commit()
+        }),
+    ];
+    for (name, change) in tries {
+        // One of the units has no large pages, which would be split.
+        let least = if name.starts_with("a device") { 0 } else { 2 };
+        let frames = with_ever_more_frames(&machine, &iommu, 0, change);
+        assert!(frames >= least, "{name}: {frames}");
+    }
+    iommu.destroy_cell(cell).unwrap();
+    iommu.disable().unwrap();
+    assert_eq!(machine.frames_in_use(), 0);
 }
 
 #[test]

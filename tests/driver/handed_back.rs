@@ -3,6 +3,7 @@
 use cofferdam::hal::Hal;
 use cofferdam::iommu::Error;
 use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_support::cost::{Cost, cost};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
@@ -115,4 +116,29 @@ fn disable_after_a_sleep_state_switches_firmware_off() {
     let open = write(&machine, function(0, 3), MEMORY, 1);
     machine.abandon();
     assert!(disabled.is_err() || now & TES == 0 && open, "{disabled:?}, GSTS {now:#x}, {state:?}, open {open}");
+}
+
+/// T4: a unit that was handed back knows nothing any more, so it needs no flush for what failed before: neither for a
+/// flush that was not repeated, nor for a failure that a reset ended.
+#[test]
+fn a_unit_that_was_handed_back_needs_no_flush() {
+    for was_reset in [false, true] {
+        let machine = machine([UnitConfig::server().caching_mode(true)]);
+        let mut iommu = enabled(&machine);
+        let needs = |iommu: &Front<&Machine>| iommu.units().map(|unit| unit.needs_flush).collect::<Vec<_>>();
+        machine.break_unit(0, if was_reset { Defect::QueueDead } else { Defect::QueueErrorAfter(0) });
+        iommu.mute(function(0, 3), true).unwrap_err();
+        machine.mend_unit(0);
+        if was_reset {
+            machine.reset_unit(0);
+            iommu.enable().unwrap();
+        }
+        assert_eq!(needs(&iommu), [true], "was reset: {was_reset}");
+        iommu.disable().unwrap();
+        assert_eq!(needs(&iommu), [false], "off, was reset: {was_reset}");
+        iommu.enable().unwrap();
+        assert_eq!(needs(&iommu), [false], "on again, was reset: {was_reset}");
+        assert_eq!(cost(&iommu, || iommu.commit(&[]).unwrap()), Cost::NOTHING, "was reset: {was_reset}");
+        machine.check();
+    }
 }

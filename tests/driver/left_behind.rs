@@ -128,6 +128,20 @@ fn a_change_that_fails_reports_what_it_leaves() {
     machine.abandon();
 }
 
+/// U12: what a refused change has its unit confirm after all, since it repeats the flush, is not reported as left.
+#[test]
+fn what_a_refused_change_has_confirmed_is_not_left() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    let (iommu, cell, card) = with_a_flush_missing(&machine);
+    let mut withheld = 0;
+    iommu.withheld(|_| withheld += 1).unwrap();
+    assert_eq!(withheld, 1);
+    let mut left = vec![];
+    let again = iommu.commit_reporting(&[Edit::Unmap(cell, range(INPUT, PAGE))], |remains| left.push(remains));
+    assert_eq!((again, &left[..]), (Err(Error::NotGranted(Iova::new(INPUT))), &[][..]));
+    assert!(!write(&machine, card, INPUT, 3));
+}
+
 /// U8: without frames a table may lose more than the configuration says; no other device is given that table.
 #[test]
 fn a_failed_change_without_frames_leaves_no_difference() {

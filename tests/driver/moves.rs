@@ -283,3 +283,41 @@ fn a_device_passes_through_the_root_cell_in_one_change() {
         assert_nothing_differs(&iommu, "after the changes");
     }
 }
+
+/// T4: what a cell loses by a change in which its only device does not come to rest, nobody reaches whom the cell has
+/// later: the table of that device, which was to be left by it, is the cell's.
+#[test]
+fn a_table_that_was_to_be_left_grants_nothing_that_its_cell_lost() {
+    type Lose =
+        for<'c, 'i, 's, 'm> fn(&'c mut Change<'i, 's, &'m Machine>, CellId) -> &'c mut Change<'i, 's, &'m Machine>;
+    let ways: [(&str, Lose, bool); 4] = [
+        ("unmap", |change, cell| change.unmap(cell, range(INPUT, PAGE)), false),
+        ("protect", |change, cell| change.protect(cell, range(INPUT, PAGE), Rights::READ), true),
+        ("protect half", |change, cell| change.protect(cell, range(INPUT, LARGE / 2), Rights::READ), true),
+        (
+            "other memory",
+            |change, cell| change.unmap(cell, range(INPUT, PAGE)).map(cell, region(INPUT, OTHER, PAGE, RW)),
+            false,
+        ),
+    ];
+    for (name, unit) in presets() {
+        for (way, lose, reads) in ways {
+            let machine = machine([unit.clone()]);
+            let [busy, next] = [3, 4].map(|device| function(0, device));
+            machine.add_express(busy);
+            let iommu = enabled(&machine);
+            let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), busy);
+            assert!(write(&machine, busy, INPUT, 1));
+            machine.set_config(busy, DEVICE_STATUS, PENDING);
+            let mut change = iommu.change();
+            let result = lose(change.release(busy), cell).commit();
+            assert!(matches!(result, Err(Error::NotIdle { .. })), "{name}, {way}");
+            iommu.assign(next, cell).unwrap();
+            assert!(!write(&machine, next, INPUT, 2), "{name}, {way}");
+            assert_eq!(read(&machine, next, INPUT).is_some(), reads, "{name}, {way}");
+            assert!(write(&machine, next, INPUT + LARGE - PAGE, 3), "{name}, {way}: the rest");
+            assert_nothing_differs(&iommu, format_args!("{name}, {way}"));
+            machine.check();
+        }
+    }
+}
