@@ -34,6 +34,7 @@ mod lies;
 mod lost_parts;
 mod moves;
 mod nmi;
+mod one_change;
 mod outputs;
 mod policies;
 mod prepared;

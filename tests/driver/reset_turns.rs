@@ -13,7 +13,7 @@ use cofferdam_model::{Machine, Reset, UnitConfig};
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::stop::Stop;
-use cofferdam_support::tables::of_machine;
+use cofferdam_support::tables::{endpoint, of_machine};
 use cofferdam_support::watched::{Call, Watched};
 
 use crate::audit::{INPUT, RW};
@@ -272,6 +272,32 @@ fn what_resets_nothing_waits_for_no_reset() {
             let (ms, _) = taken(&machine, change);
             assert_eq!(ms, 0, "{name}");
         }
+        reset().unwrap();
+        waits().unwrap();
+    });
+    assert_eq!(machine.violations(), []);
+}
+
+/// Whether the root cell has part in an assignment, since memory is reserved for some device, is not looked at while a
+/// function is reset that has to be looked at for that.
+#[test]
+fn nobody_looks_for_reserved_memory_of_a_device_in_a_reset() {
+    let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
+    let hal = Watched { machine: &machine, before: look(&stop) };
+    let table = of_machine(&machine, &[]).rmrr(0, MEMORY, MEMORY + 0xfff, &[endpoint(9, 0)]).table();
+    let options = Options { timeout_ns: u64::MAX, ..Options::DEFAULT };
+    let iommu = enabled_front(&hal, &table, options);
+    iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    let (device, sibling) = (function(0, 1), SourceId::new(0, 0, 1, 1).unwrap());
+    add(&machine, &iommu, device, ResetPolicy::Required);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    machine.add_express(sibling);
+    thread::scope(|scope| {
+        let reset = stop.halt(scope, || {
+            IN_RESET_OF.set(Some(device));
+            iommu.release(device)
+        });
+        let waits = stop.halt(scope, || iommu.assign(sibling, cell));
         reset().unwrap();
         waits().unwrap();
     });
