@@ -29,7 +29,7 @@ thread_local! {
 
 /// A front over a machine that `before` looks at, both of which stay.
 fn shared(machine: Machine, before: fn(Call, &Machine), options: Options) -> &'static Front<&'static Shared> {
-    let hal: &'static Shared = Box::leak(Box::new(Watched { machine, before }));
+    let hal: &'static Shared = Box::leak(Box::new(Watched::shared(machine, before)));
     let table = of_machine(&hal.machine, &[]).atsr(1, 0, &[]).table();
     Box::leak(Box::new(enabled_front(hal, &table, options)))
 }

@@ -172,7 +172,7 @@ fn who_could_send_an_interrupt_of_another_cell_comes_when_that_is_gone() {
 #[test]
 fn who_could_send_an_interrupt_that_is_about_to_go_is_refused() {
     let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
-    let hal = Watched { machine: &machine, before: stop.looks() };
+    let hal = Watched::shared(&machine, stop.looks());
     let (iommu, [cell, other]) = with_timer(&hal, &machine);
     let unrouted = stop.meanwhile(
         || iommu.unroute(cell, TIMER),

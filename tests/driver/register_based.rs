@@ -144,7 +144,7 @@ fn who_comes_after_a_failure_finds_out_at_once() {
             stop.look(call);
             accesses.fetch_add(u32::from(WAITS.get()), Ordering::SeqCst);
         };
-        let hal = Watched { machine: &machine, before };
+        let hal = Watched::shared(&machine, before);
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         let page = |n: u64| region(INPUT, MEMORY + n * LARGE, PAGE, RW);
         let [one, two] = [0, 1].map(|n| cell_with(&iommu, page(n), function(0, n as u8 + 3)));

@@ -283,7 +283,7 @@ fn what_resets_nothing_waits_for_no_reset() {
 #[test]
 fn nobody_looks_for_reserved_memory_of_a_device_in_a_reset() {
     let (machine, stop) = (machine([UnitConfig::server()]), Stop::new());
-    let hal = Watched { machine: &machine, before: look(&stop) };
+    let hal = Watched::shared(&machine, look(&stop));
     let table = of_machine(&machine, &[]).rmrr(0, MEMORY, MEMORY + 0xfff, &[endpoint(9, 0)]).table();
     let options = Options { timeout_ns: u64::MAX, ..Options::DEFAULT };
     let iommu = enabled_front(&hal, &table, options);

@@ -203,7 +203,7 @@ fn a_unit_is_known_by_its_first_failure() {
 fn a_second_cpus_failure_takes_no_others_place() {
     for unit in [UnitConfig::server(), UnitConfig::client()] {
         let (machine, stop) = (machine([unit]), Stop::new());
-        let hal = Watched { machine: &machine, before: stop.looks() };
+        let hal = Watched::shared(&machine, stop.looks());
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
         let page = |n: u64| region(INPUT, MEMORY + n * LARGE, PAGE, RW);
         let [one, two] = [0, 1].map(|n| cell_with(&iommu, page(n), function(0, n as u8 + 3)));
