@@ -73,7 +73,9 @@ pub enum Edit {
     /// Has an interrupt go on by the entry that its unit is found with, and where that has it go: one of those that
     /// [`found_interrupts`](crate::Iommu::found_interrupts) lists, for CPUs in the mode that they are in now. The cell has to have the
     /// CPUs and the vector, and later may [route](Self::Route) it elsewhere. After [`prepare`](crate::Iommu::prepare) and before
-    /// [`enable`](crate::Iommu::enable), over which the interrupt goes on without a gap.
+    /// [`enable`](crate::Iommu::enable), over which the interrupt goes on without a gap; until then it goes nowhere else, and whoever
+    /// owns that table leaves the entry as it is. What a pin is programmed with stays as it is, too: its trigger mode may not be the
+    /// one that its entry has.
     ///
     /// A device needs no [messages](DeviceConfig::messages) for it. It has the entry until it leaves the cell, or that is
     /// [unrouted](Self::Unroute).

@@ -6,7 +6,7 @@ use super::front::Iommu;
 use crate::addr::{Requester, SourceId};
 use crate::audit::{LiveInterrupts, LiveRegisters};
 use crate::hal::{Hal, RegisterWindow};
-use crate::interrupt::{Route, Senders};
+use crate::interrupt::{Cpus, Delivery, Route, Senders};
 use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
@@ -20,7 +20,7 @@ pub struct FoundInterrupt {
     pub entry: u16,
     /// The requester-id that it takes; `None` if it takes any, or those of several buses.
     pub requester: Option<SourceId>,
-    /// Where it goes; `None` if that is nowhere that a cell's interrupt may go.
+    /// Where it goes; `None` if that is nowhere that a cell's interrupt may go, whichever cell has it: an NMI, for example.
     pub route: Option<Route>,
 }
 
@@ -59,7 +59,11 @@ impl<H: Hal> Iommu<'_, H> {
             Senders::Functions { requester, .. } => requester,
             Senders::Buses { first, .. } => Requester::new(u16::from(first) << 8),
         };
-        entry.route().filter(|_| entry.takes(requester) && entry.is_extended() == extended)
+        let route = entry.route().filter(|_| entry.takes(requester) && entry.is_extended() == extended)?;
+        // The driver's entry goes to one of several CPUs by lowest priority, and to all of them otherwise.
+        let to_one = route.delivery == Delivery::LowestPriority;
+        let is_alike = entry.goes_to_one() == to_one || !to_one && matches!(route.cpus, Cpus::Physical(_));
+        is_alike.then_some(route)
     }
 
     /// The table by which a unit remaps interrupts, if that is not the driver's.

@@ -45,7 +45,8 @@ impl<F: Format> PageTable<F> {
         if !leads_on(table, *small) {
             return take(hal, table, small, frames);
         }
-        let mut path: Vec<Unlinking, MAX_LEVELS> = Vec::new();
+        // None at level 1 is on it.
+        let mut path: Vec<Unlinking, { MAX_LEVELS - 1 }> = Vec::new();
         let _ = path.push(Unlinking::new(table, start, last));
         while let Some(unlinking) = path.last_mut() {
             let table = LinkedTable { frame: unlinking.frame, level: unlinking.level, fresh: false };

@@ -112,17 +112,25 @@ impl VtdUnit {
         let registers = self.registers(hal);
         let status = registers.status()?;
         if !self.met {
-            let interrupts = status.is_set(GSTS::IRES).then(|| interrupts::at(registers.irta().get()));
+            let pointer = status.is_set(GSTS::IRES).then(|| registers.irta().get());
+            // It may have lost translation alone since, and go on by the driver's table.
+            let is_own = pointer.is_some() && pointer == self.interrupt_table();
+            let interrupts = if is_own { self.found.interrupts } else { pointer.map(interrupts::at) };
             self.found = Found { translating: status.is_set(GSTS::TES), interrupts, gap: false };
-            self.found_compatibility = interrupts.is_some() && status.is_set(GSTS::CFIS);
+            self.followed &= is_own;
             self.found_protected = protected::is_on(&registers);
             self.met = true;
         }
         event::mask_all(&registers, &self.capabilities);
         self.make_interrupt_table(hal)?;
-        let may_follow = |found| self.interrupts.as_ref().is_some_and(|table| table.may_follow(found));
-        if status.is_set(GSTS::IRES) && !self.remapping && !self.found.interrupts.is_some_and(may_follow) {
-            self.command(hal, Command::INTERRUPTS_OFF)?;
+        if status.is_set(GSTS::IRES) && self.interrupt_table() != Some(registers.irta().get()) {
+            let theirs = interrupts::at(registers.irta().get());
+            self.followed = self.interrupts.as_ref().is_some_and(|table| table.may_follow(theirs));
+            self.found.interrupts = Some(theirs);
+            self.passed_compatibility = status.is_set(GSTS::CFIS);
+            if !self.followed {
+                self.command(hal, Command::INTERRUPTS_OFF)?;
+            }
         }
         self.queue_on = false;
         if status.is_set(GSTS::QIES) {
@@ -243,17 +251,14 @@ impl VtdUnit {
         if self.capabilities.interrupt_pointer_invalidates { Ok(()) } else { self.invalidate_everything(hal) }
     }
 
-    /// Gives interrupts back: to the table that was found, or to no remapping.
+    /// Gives interrupts back, before its queue is switched off: to the table that was found, or to no remapping.
     fn stop_remapping(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(found) = self.found.interrupts.filter(|_| self.interrupts.is_some() && self.queue_on) else {
+        let Some(found) = self.found.interrupts.filter(|_| self.followed && self.queue_on) else {
             // Before its queue (R61).
             return self.command(hal, Command::INTERRUPTS_OFF);
         };
-        let pointer = interrupts::pointer(found);
-        if self.registers(hal).irta().get() != pointer {
-            self.set_interrupt_table(hal, pointer)?;
-        }
-        if self.found_compatibility { self.command(hal, Command::COMPATIBILITY_ON) } else { Ok(()) }
+        self.set_interrupt_table(hal, interrupts::pointer(found))?;
+        if self.passed_compatibility { self.command(hal, Command::COMPATIBILITY_ON) } else { Ok(()) }
     }
 
     /// Where the driver's root table is, which is made if there is none.
@@ -325,8 +330,16 @@ impl VtdUnit {
             Queue::stop(&registers, self.config.timeout_ns)?;
         }
         self.queue_on = false;
-        self.met = false;
+        (self.met, self.followed) = (false, false);
         *self.event.get_mut() = None;
+        self.give_frames_back(hal);
+        *self.repeated.get_mut() = *self.failed_flushes.get_mut();
+        Ok(())
+    }
+
+    /// Gives back the frames of a unit that uses none of them any more.
+    #[inline(never)]
+    fn give_frames_back(&mut self, hal: &impl Hal) {
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
             for frame in queue.into_frames() {
                 // SAFETY: the unit shows that its queue is off, so it reads and writes none of its frames any more.
@@ -341,7 +354,5 @@ impl VtdUnit {
             // SAFETY: the unit has confirmed that it remaps interrupts by another table or not at all, or never learned of this one.
             unsafe { table.into_frames().free(hal) };
         }
-        *self.repeated.get_mut() = *self.failed_flushes.get_mut();
-        Ok(())
     }
 }

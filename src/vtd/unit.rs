@@ -55,9 +55,11 @@ pub(crate) struct VtdUnit {
     pub(super) found: Found,
     /// Firmware had left protected memory regions on.
     pub(super) found_protected: bool,
-    /// Interrupts in compatibility format passed the table that was found.
-    pub(super) found_compatibility: bool,
-    /// All that was noted, and the unit was neither reset nor handed back since.
+    /// The driver's table of interrupts followed the one that was found.
+    pub(super) followed: bool,
+    /// Interrupts in compatibility format passed it.
+    pub(super) passed_compatibility: bool,
+    /// What was found was noted, and the unit was neither reset nor handed back since.
     pub(super) met: bool,
     /// Where its fault event is to go.
     pub(super) event: UnitMutex<Option<Destination>>,
@@ -128,7 +130,8 @@ impl VtdUnit {
             features: capabilities.features(config.host_bits),
             found: Found::default(),
             found_protected: false,
-            found_compatibility: false,
+            followed: false,
+            passed_compatibility: false,
             met: false,
             event: UnitMutex::new(None),
             queue_on: false,

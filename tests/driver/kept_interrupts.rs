@@ -221,6 +221,27 @@ fn a_table_in_another_mode_is_not_followed() {
     machine.abandon();
 }
 
+/// What was let through in compatibility format is blocked while the driver has the unit, and let through again afterwards.
+#[test]
+fn compatibility_format_is_given_back_as_it_was_found() {
+    let machine = machine([UnitConfig { forgives: vec!["R53"], ..UnitConfig::server() }]);
+    remap_interrupts(&machine, 0, SIZE, &found());
+    let old = || machine.interrupt(CARD, 0xfee0_2000, 0x41).map_err(|fault| fault.reason);
+    // SAFETY: the machine takes any access and reports a wrong one.
+    unsafe { machine.write32(machine.windows()[0], 0x18, 0x0680_0000) };
+    machine.pass(1_000_000);
+    assert!(old().is_ok());
+    machine.take_violations();
+    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    iommu.remap_interrupts(&[0], false).unwrap();
+    iommu.enable().unwrap();
+    assert_eq!(old(), Err(Reason::CompatibilityFormat));
+    iommu.disable().unwrap();
+    assert!(old().is_ok());
+    assert_eq!(machine.violations(), []);
+    machine.abandon();
+}
+
 /// Each unit has a table of its own, in which a former owner may have used the same entries.
 #[test]
 fn units_keep_entries_with_the_same_index() {

@@ -28,6 +28,7 @@ mod interrupts;
 mod interrupts_in_time;
 mod interrupts_lost;
 mod interrupts_withdrawn;
+mod kept_in_trouble;
 mod kept_interrupts;
 mod left_behind;
 mod lies;

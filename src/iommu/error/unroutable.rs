@@ -31,6 +31,8 @@ pub enum Unroutable {
     /// Its unit is not found remapping this source's interrupts by this entry, in the mode that CPUs are in, to where a cell's may
     /// go ([`Iommu::found_interrupts`](crate::Iommu::found_interrupts)).
     NotFound(u16),
+    /// It is kept, and goes where this entry of the table that is found has it go until its unit is switched on.
+    GoesOn(u16),
     /// The device cannot send messages by MSI, or not to such an address.
     NoMsi,
     /// The firmware's table names no unit for its IOAPIC or its HPET.
@@ -54,6 +56,9 @@ impl fmt::Display for Unroutable {
             Self::HasEntry(entry) => write!(f, "it has entry {entry} already"),
             Self::NotFound(entry) => {
                 write!(f, "its unit is not found with entry {entry} for it, to where a cell's may go")
+            }
+            Self::GoesOn(entry) => {
+                write!(f, "it is kept, and goes on by entry {entry} as it did until its unit is switched on")
             }
             Self::NoMsi => f.write_str("the device has no capability for such messages (MSI)"),
             Self::NoUnit => f.write_str("the firmware's table names no remapping unit for it"),

@@ -75,10 +75,13 @@ impl<'s> Interrupts<'s> {
         SlotBlock::order_for(count).and_then(|order| self.used.take(order)).ok_or(full)
     }
 
-    /// Takes a slot for a line behind a unit. False if it is in use there, or there are not so many.
-    pub(in crate::iommu) fn take_this(&mut self, slot: u16, unit: UnitIndex) -> bool {
+    /// Takes a slot for a line behind a unit, also that of one that leaves. False if it is in use there, or there are not so many.
+    pub(in crate::iommu) fn take_this(&mut self, slot: u16, unit: UnitIndex, scope: CellSet) -> bool {
         let mut others = self.lines.iter().filter(|line| line.held.block.first == slot).peekable();
-        if others.peek().is_some() { others.all(|line| line.unit != unit) } else { self.used.take_this(slot) }
+        if others.peek().is_none() {
+            return self.used.take_this(slot);
+        }
+        others.all(|line| line.unit != unit || line.leaves(scope))
     }
 
     /// Has slots be free again whose entries no unit knows any more.
@@ -121,7 +124,7 @@ fn of(slots: &mut [RoutedSlot], block: SlotBlock) -> impl Iterator<Item = (u16, 
 
 /// An entry of a unit's table, and whose requests it takes.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::iommu) struct Slot {
+pub(in crate::iommu) struct UnitSlot {
     pub(in crate::iommu) unit: UnitIndex,
     pub(in crate::iommu) slot: u16,
     pub(in crate::iommu) senders: Senders,
@@ -132,16 +135,16 @@ pub(in crate::iommu) fn each_slot(
     devices: &[Assignment],
     interrupts: &mut Interrupts<'_>,
     scope: CellSet,
-    mut each: impl FnMut(Slot, &mut RoutedSlot, Stay),
+    mut each: impl FnMut(UnitSlot, &mut RoutedSlot, Stay),
 ) {
     for device in devices.iter().filter(|device| scope.has(device.cell)) {
         let Some(Held { block, senders }) = device.interrupts else { continue };
         for (slot, routed) in of(&mut interrupts.slots, block) {
-            each(Slot { unit: device.unit, slot, senders }, routed, device.stay);
+            each(UnitSlot { unit: device.unit, slot, senders }, routed, device.stay);
         }
     }
     for Line { unit, held, routed, stay, .. } in interrupts.lines.iter_mut().filter(|line| scope.has(line.cell)) {
-        each(Slot { unit: *unit, slot: held.block.first, senders: held.senders }, routed, *stay);
+        each(UnitSlot { unit: *unit, slot: held.block.first, senders: held.senders }, routed, *stay);
     }
 }
 

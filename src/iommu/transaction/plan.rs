@@ -21,8 +21,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         for edit in edits {
             self.check_exists(edit)?;
             self.plan(edit)?;
+            self.config.release_messages(self.scope);
         }
-        self.config.release_messages(self.scope);
         self.judge(get)?;
         self.check_units_of_routes()?;
         // A domain for each device that arrives.

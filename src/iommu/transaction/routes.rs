@@ -10,15 +10,17 @@ use crate::interrupt::{Route, Senders, SlotBlock, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::rules;
 use crate::iommu::state::{
-    Assignment, CellSet, Config, Held, Interrupts, Line, RoutedSlot, Slot, Stay, each_slot, holders,
+    Assignment, CellSet, Config, Held, Interrupts, Line, RoutedSlot, Stay, UnitSlot, each_slot, holders,
 };
 use crate::limits::Full;
 use crate::topology::{Requesters, UnitIndex};
+use crate::unit::Unit;
 
 impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn plan_route(&mut self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
         self.check_route(cell, source, route)?;
+        self.check_kept(cell, source, route)?;
         match self.routed_mut(cell, source) {
             Some((_, routed)) => routed.staged = Some(route),
             None if matches!(source, Source::Message { .. }) => {
@@ -50,8 +52,26 @@ impl<H: Hal> Transaction<'_, '_, H> {
         rules::interrupts::check_route(targets, self.config.interrupts.is_extended(), source, route)
     }
 
-    /// The slot of what a cell can route or has routed, and where that goes.
+    /// Fails if a line goes elsewhere in the table that its unit is found with: until the driver's has followed that, units may use
+    /// either (S 6.7).
+    fn check_kept(&mut self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
+        let extended = self.config.interrupts.is_extended();
+        let Some(line) = line_of(&mut self.config.interrupts.lines, cell, source) else { return Ok(()) };
+        let (slot, senders) = (line.held.block.first, line.held.senders);
+        if !self.front.unit(line.unit).is_some_and(Unit::is_prepared) {
+            return Ok(());
+        }
+        match self.front.found_route(line.unit, slot, senders, extended) {
+            Some(found) if found != route => Err(Error::Route { source, reason: Unroutable::GoesOn(slot) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The slot of what a cell can route or has routed, and where that goes. A device that is quarantined has none.
     fn routed_mut(&mut self, cell: CellId, source: Source) -> Option<(u16, &mut RoutedSlot)> {
+        if let Source::Message { device, .. } = source {
+            self.config.holder(cell, device)?;
+        }
         let slot = self.config.message_slot(cell, source);
         let Interrupts { slots, lines, .. } = &mut self.config.interrupts;
         if let Some(slot) = slot {
@@ -100,7 +120,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             return Err(Full { what: "lines of interrupts", capacity: interrupts.lines.capacity() }.into());
         }
         let block = match slot {
-            Some(slot) if !interrupts.take_this(slot, unit) => return no(Unroutable::EntryTaken(slot)),
+            Some(slot) if !interrupts.take_this(slot, unit, scope) => return no(Unroutable::EntryTaken(slot)),
             Some(first) => SlotBlock { first, order: 0 },
             None => interrupts.take(1)?,
         };
@@ -144,7 +164,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts, .. } = &mut *self.config;
         let (mut looked_at, mut result) = (None, Ok(()));
-        each_slot(devices, interrupts, scope, |Slot { unit, .. }, routed, _| {
+        each_slot(devices, interrupts, scope, |UnitSlot { unit, .. }, routed, _| {
             let is_granted = routed.staged.is_some() && routed.staged != routed.now;
             if result.is_ok() && is_granted && looked_at.replace(unit) != Some(unit) {
                 result = front.unit(unit).map_or(Ok(()), |unit| unit.check_ready(&front.hal));
@@ -212,7 +232,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn write_routes(&mut self, mut each: impl FnMut(&mut RoutedSlot, Stay) -> Option<Option<Route>>) {
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts, flushes, .. } = &mut *self.config;
-        each_slot(devices, interrupts, scope, |Slot { unit, slot, senders }, routed, stay| {
+        each_slot(devices, interrupts, scope, |UnitSlot { unit, slot, senders }, routed, stay| {
             if let Some((unit, flush)) = flushes.of(&front.units, unit)
                 && let Some(to) = each(routed, stay)
             {
@@ -243,6 +263,9 @@ impl Config<'_> {
     #[inline(never)]
     pub(super) fn release_messages(&mut self, scope: CellSet) {
         let Self { devices, interrupts, .. } = self;
+        if interrupts.lines.is_empty() {
+            return;
+        }
         let is_left = |line: &Line| {
             let Source::Message { device, .. } = line.source else { return false };
             let mut own = devices.iter().filter(|it| it.device == device && it.cell == line.cell);

@@ -8,8 +8,8 @@ use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
 use cofferdam::interrupt::{Destination, Message, Route, Source};
 use cofferdam::iommu::{
-    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, Options, Others, Reach,
-    Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
+    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, Options,
+    Others, Reach, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, ReservedMemory, Topology};
@@ -106,6 +106,7 @@ calls! {
     fn program_msi(iommu: &Front, device: &SourceId) -> Result<(), Error> { iommu.program_msi(*device) }
     fn redirection(iommu: &Front, io_apic: u8, pin: u8) -> Result<u64, Error> { iommu.redirection(io_apic, pin) }
     fn routes(iommu: &Front, each: Each<RoutedInterrupt>) -> Result<(), Error> { iommu.routes(|routed| each(&routed)) }
+    fn found_interrupts(iommu: &Front, each: Each<FoundInterrupt>) -> Result<(), Error> { iommu.found_interrupts(|found| each(&found)) }
 
     fn commit(iommu: &Front, edits: &&[Edit]) -> Done { iommu.commit(edits) }
     fn commit_reporting(iommu: &Front, edits: &&[Edit], each: Each<Remains>) -> Done {

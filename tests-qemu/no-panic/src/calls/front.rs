@@ -54,6 +54,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show((iommu.route(*any(), *any(), *any()), iommu.unroute(*any(), *any())));
     show((iommu.message(*any()), iommu.redirection(*any(), *any()), iommu.program_msi(*any())));
     show(iommu.routes(show));
+    show(iommu.found_interrupts(show));
     show(iommu.release(*any()));
     show(iommu.destroy_cell(*any()));
     if let Ok(committed) = iommu.commit(any::<&[Edit]>()) {

@@ -41,6 +41,12 @@ impl InterruptEntry {
         self.0[0] >> 16 & 0xff
     }
 
+    /// A source that it accepts: the one in SID, or device 0 of the first bus.
+    pub(crate) fn source(self) -> u16 {
+        let id = self.0[1] as u16;
+        if self.validation() == 2 { id & 0xff00 } else { id }
+    }
+
     /// Source validation by SVT, SQ and SID.
     pub(crate) fn accepts(self, source: u16) -> bool {
         let id = self.0[1] as u16;

@@ -25,7 +25,9 @@ pub(crate) fn set(unit: &mut VtdUnit, board: &mut Board) {
     for (index, old) in before {
         let new =
             if u32::from(index) < unit.interrupt_entries() { entry(unit, index, board) } else { Default::default() };
-        if new.present() && new.result(unit.extended()) != old.result(extended) {
+        // Requests of others are blocked by one of the two.
+        let same_source = old.validation() == 0 || new.accepts(old.source());
+        if new.present() && same_source && new.result(unit.extended()) != old.result(extended) {
             let text = format_args!("interrupt entry {index} goes elsewhere in the table that takes over");
             board.journal.violation("R52", text);
         }
