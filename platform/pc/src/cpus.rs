@@ -85,11 +85,11 @@ impl Pc {
             apic.send(id, START_UP | CPU_PAGE >> 12);
             self.delay_ns(200_000);
         }
-        self.wait_for(runs).then_some(())
+        self.wait_at_most(PATIENCE_NS, runs).then_some(())
     }
 
-    fn wait_for(&self, is_so: impl Fn() -> bool) -> bool {
-        let end = self.now_ns().saturating_add(PATIENCE_NS);
+    fn wait_at_most(&self, ns: u64, is_so: impl Fn() -> bool) -> bool {
+        let end = self.now_ns().saturating_add(ns);
         while !is_so() && self.now_ns() < end {
             hint::spin_loop();
         }
@@ -131,7 +131,12 @@ impl Cpus {
 
     /// Waits until this is so. False if it takes seconds.
     pub fn wait_for(&self, is_so: impl Fn() -> bool) -> bool {
-        self.pc.wait_for(is_so)
+        self.wait_at_most(PATIENCE_NS, is_so)
+    }
+
+    /// Waits until this is so, for so many nanoseconds at most. False if it is not so then.
+    pub fn wait_at_most(&self, ns: u64, is_so: impl Fn() -> bool) -> bool {
+        self.pc.wait_at_most(ns, is_so)
     }
 
     /// Has the CPU with this APIC id do some work, which is not the one that calls.

@@ -13,6 +13,7 @@ use crate::job::Job;
 
 const VECTOR: u8 = 0x60;
 const MOVES: u32 = 1000;
+const PAUSE_NS: u64 = 2_000_000;
 
 /// What the CPU that sends shares with the one that moves the route.
 struct Sender {
@@ -94,10 +95,12 @@ impl Job<'_> {
         let sent = || sender.sent.load(Ordering::Relaxed);
         let is_done = || sender.is_done.load(Ordering::Acquire);
         for (n, id) in (1..=MOVES).zip(self.ids.iter().cycle().skip(1)) {
-            // One more is under way.
-            if !self.cpus.wait_for(|| sent() >= n || is_done()) || is_done() {
+            if is_done() {
                 break;
             }
+            // One more is under way since the last move, unless the host has no time for the CPU that sends.
+            let already = sent();
+            self.cpus.wait_at_most(PAUSE_NS, || sent() != already);
             sender.begun.store(n, Ordering::Release);
             self.iommu.route(cell, source, Route::to(*id, VECTOR))?;
             sender.complete.store(n, Ordering::Release);
