@@ -96,8 +96,8 @@ impl Live {
         if !self.sources.is_empty() && !self.random.one_in(4) {
             return self.send_own(machine);
         }
-        let origin = self.random.of(&self.origins);
-        let message = self.any_message();
+        let any = self.random.of(&self.origins);
+        let (origin, message) = self.forged(any).unwrap_or_else(|| (any, self.any_message()));
         if !self.may_send(origin) {
             return;
         }
@@ -135,14 +135,22 @@ impl Live {
         }
     }
 
-    /// That of another, one that is near, or anything in the range of interrupts.
-    fn any_message(&mut self) -> Message {
-        if let Some(count) = Some(self.sources.len()).filter(|count| *count > 0 && self.random.one_in(2)) {
-            let Source { sender, message, .. } = self.sources[self.random.index(count)];
-            if let Some(message) = message {
-                return self.numbered(message, sender);
-            }
+    /// The message of another, in the name of a function of the same device more often than not, or of anybody.
+    fn forged(&mut self, any: Origin) -> Option<(Origin, Message)> {
+        if self.sources.is_empty() || self.random.one_in(2) {
+            return None;
         }
+        let Source { sender, origin, message, .. } = self.sources[self.random.index(self.sources.len())];
+        let message = self.numbered(message?, sender);
+        let is_near = |other: &&Origin| other.carries.requester() ^ origin.carries.requester() < 8;
+        let near = self.origins.iter().filter(is_near).filter(|other| other.taken_as != origin.taken_as);
+        let near: Vec<Origin> = near.copied().collect();
+        let name = if near.is_empty() || self.random.one_in(4) { any } else { self.random.of(&near) };
+        Some((name, message))
+    }
+
+    /// Anything in the range of interrupts, mostly what names one of the first entries.
+    fn any_message(&mut self) -> Message {
         let (address, data) = (0xfee0_0000 | self.random.below(1 << 18) << 2, self.random.word() as u32);
         match self.random.below(4) {
             0 => Message { address, data },
