@@ -1,5 +1,5 @@
 use cofferdam::addr::Rights;
-use cofferdam::iommu::{Error, Options, Owner, Refusal};
+use cofferdam::iommu::{Error, MapError, Options, Owner, Refusal};
 use cofferdam::{CellConfig, Coherency};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::cost::{Calls, Cost, cost};
@@ -232,6 +232,27 @@ fn what_may_not_be_is_refused_by_name() {
     assert_eq!(iommu.map(cell, region(INPUT + PAGE, MEMORY_B, PAGE, RW)), Err(Error::Overlap(granted)));
     assert_eq!(iommu.unmap(cell, range(INPUT, 1)), Err(Error::Misaligned(range(INPUT, 1))));
     assert_eq!(iommu.unmap(cell, range(0, PAGE)), Err(Error::NotGranted(cofferdam::addr::Iova::new(0))));
+}
+
+/// A cell without a device is refused what no device of it could ever have.
+#[test]
+fn what_no_page_can_be_is_refused_before_there_is_a_device() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    let [odd, interrupts, none] = [
+        region(INPUT, MEMORY_A + 0x800, PAGE, RW),
+        region(INPUT, 0xfeef_f000, PAGE, RW),
+        region(INPUT, MEMORY_A, PAGE, Rights::empty()),
+    ];
+    assert_eq!(iommu.map(cell, odd).map(drop), Err(MapError::Misaligned(odd).into()));
+    assert_eq!(iommu.map(cell, interrupts).map(drop), Err(MapError::OutputInterrupts(interrupts).into()));
+    assert_eq!(iommu.map(cell, none).map(drop), Err(MapError::NoRights(none.input).into()));
+    iommu.map(cell, region(INPUT, MEMORY_A, 2 * PAGE, RW)).unwrap();
+    for part in [range(INPUT + 0x800, PAGE), range(INPUT, 0x1800)] {
+        assert_eq!(iommu.protect(cell, part, Rights::READ).map(drop), Err(Error::Misaligned(part)));
+        assert_eq!(iommu.unmap(cell, part).map(drop), Err(Error::Misaligned(part)));
+    }
 }
 
 #[test]

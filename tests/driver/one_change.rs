@@ -208,3 +208,61 @@ fn who_has_entries_that_take_a_function_of_another_cell_is_refused() {
     let refused = Error::Refused { device: third, reason: Refusal::SharesInterrupts(None) };
     assert_eq!(iommu.assign(third, other).map(drop), Err(refused));
 }
+
+/// What a cell gets by a change goes with the cell; what another gets, does not.
+#[test]
+fn a_cell_that_is_destroyed_takes_its_own_with_it_and_nothing_else() {
+    let machine = machine([UnitConfig::server()]);
+    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    iommu.remap_interrupts(&[0], false).unwrap();
+    iommu.enable().unwrap();
+    let [goes, stays] = [(); 2].map(|()| iommu.create_cell(CONFIG).unwrap());
+    let [own, theirs, had] = [3, 4, 5].map(|device| function(0, device));
+    let pin = |pin| Source::Pin { io_apic: 0, pin };
+    iommu.assign(had, stays).unwrap();
+    iommu.commit(&[Edit::Map(stays, region(INPUT, MEMORY, PAGE, RW)), Edit::Route(stays, pin(1), HERE)]).unwrap();
+    let edits = [
+        Edit::Assign(own, goes, DeviceConfig::default()),
+        Edit::Assign(theirs, stays, DeviceConfig::default()),
+        Edit::Route(goes, pin(2), HERE),
+        Edit::Route(stays, pin(3), HERE),
+        Edit::Destroy(goes),
+    ];
+    iommu.commit(&edits).unwrap();
+    let mut left = Vec::new();
+    iommu.assigned(|it| left.push((it.device, it.cell))).unwrap();
+    assert_eq!(left, [(had, stays), (theirs, stays)]);
+    let mut routed = Vec::new();
+    iommu.routes(|it| routed.push((it.source, it.cell))).unwrap();
+    assert_eq!(routed, [(pin(1), stays), (pin(3), stays)]);
+    let reach = [own, theirs, had].map(|device| write(&machine, device, INPUT, 1));
+    assert_eq!(reach, [false, true, true]);
+    assert_nothing_differs(&iommu, "after the change");
+    iommu.commit(&[Edit::Unroute(stays, pin(1)), Edit::Unroute(stays, pin(3))]).unwrap();
+    assert_eq!(iommu.create_cell(CONFIG).map(|cell| iommu.route(cell, pin(2), HERE).is_ok()), Ok(true), "free again");
+}
+
+/// Of a device that comes, goes and comes, each edit is about what the one before it left.
+#[test]
+fn a_release_is_about_one_device_and_what_came_before() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let [cell, other] = [(); 2].map(|()| iommu.create_cell(UNSAFE_INTERRUPTS).unwrap());
+    iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();
+    iommu.map(other, region(INPUT, MEMORY + PAGE, PAGE, RW)).unwrap();
+    let [one, two] = [3, 4].map(|device| function(0, device));
+    let assign = |device, cell| Edit::Assign(device, cell, DeviceConfig::default());
+    let reach = || [one, two].map(|device| write(&machine, device, INPUT, 1));
+    iommu.commit(&[assign(one, cell), assign(two, cell), Edit::Release(one)]).unwrap();
+    assert_eq!(reach(), [false, true]);
+    iommu.commit(&[Edit::Release(two), assign(two, other), assign(one, other), Edit::Release(two)]).unwrap();
+    assert_eq!(reach(), [true, false], "it left its cell, and did not stay in the other");
+    assert_nothing_differs(&iommu, "after the changes");
+    let twice = iommu.commit(&[Edit::Release(one), Edit::Release(one)]).map(drop);
+    assert_eq!(twice, Err(Error::NotAssigned(one)));
+    assert_eq!(reach(), [true, false], "nothing changed");
+    iommu.commit(&[Edit::Release(one)]).unwrap();
+    assert_eq!(reach(), [false, false]);
+    machine.settle();
+    machine.check();
+}
