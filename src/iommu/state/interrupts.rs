@@ -137,6 +137,10 @@ pub(in crate::iommu) fn each_slot(
     scope: CellSet,
     mut each: impl FnMut(UnitSlot, &mut RoutedSlot, Stay),
 ) {
+    // Nobody has any.
+    if interrupts.config.is_none() {
+        return;
+    }
     for device in devices.iter().filter(|device| scope.has(device.cell)) {
         let Some(Held { block, senders }) = device.interrupts else { continue };
         for (slot, routed) in of(&mut interrupts.slots, block) {

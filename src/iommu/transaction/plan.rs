@@ -21,7 +21,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         for edit in edits {
             self.check_exists(edit)?;
             self.plan(edit)?;
-            self.config.release_messages(self.scope);
+            if !self.config.interrupts.lines.is_empty() {
+                self.config.release_messages(self.scope);
+            }
         }
         self.judge(get)?;
         self.check_units_of_routes()?;

@@ -263,9 +263,6 @@ impl Config<'_> {
     #[inline(never)]
     pub(super) fn release_messages(&mut self, scope: CellSet) {
         let Self { devices, interrupts, .. } = self;
-        if interrupts.lines.is_empty() {
-            return;
-        }
         let is_left = |line: &Line| {
             let Source::Message { device, .. } = line.source else { return false };
             let mut own = devices.iter().filter(|it| it.device == device && it.cell == line.cell);
