@@ -8,7 +8,6 @@ use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
-use crate::express::is_express;
 use crate::history::History;
 use crate::oracle::{Cell, Device, Edit, Facts};
 use crate::plan::Plan;
@@ -87,9 +86,6 @@ impl History<'_> {
         if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
             return self.silence();
         }
-        if self.random.one_in(16) {
-            return self.pull_out();
-        }
         if self.random.one_in(2) && self.forget_one() {
             return;
         }
@@ -128,25 +124,6 @@ impl History<'_> {
         self.machine.break_unit(unit, defect);
     }
 
-    /// A device is pulled out while its cell has it: one with ATS does not answer any more, and nothing is known of its registers.
-    fn pull_out(&mut self) {
-        let index = self.random.index(self.oracle.devices.len());
-        let Some(broken) = &mut self.broken else { return };
-        let device = &mut self.oracle.devices[index];
-        if is_express(device.id) || device.function.grouped || device.pulled_out {
-            return;
-        }
-        device.pulled_out = true;
-        if device.function.ats.take().is_some() {
-            (broken.unresponsive[index], broken.ever[device.unit]) = (true, true);
-        }
-        self.done.pulled_out += 1;
-        self.machine.pull_out(device.id);
-        self.live.borrow_mut().origins[index].is_there = false;
-        let id = self.oracle.devices[index].id;
-        self.tell(format_args!("{id} is pulled out"));
-    }
-
     /// A device does not answer any more, or does again.
     fn silence(&mut self) {
         let index = self.random.below(self.oracle.devices.len() as u64) as usize;
@@ -176,10 +153,9 @@ impl History<'_> {
             let failed = self.has_failed();
             let (_, in_tables) = self.frames();
             self.machine.allow_allocations(limit);
-            self.confirm_routes();
-            let staged = self.oracle.stage(edits);
-            let result = self.request(edits, staged.as_ref().ok());
+            let result = self.request(edits);
             self.machine.allow_allocations(None);
+            let staged = self.oracle.stage(edits);
             let refused = staged.as_ref().err();
             self.tell(format_args!("{edits:x?}, frames {limit:?}: {:?}, refused: {refused:?}", result.as_ref().err()));
             let changed = match (result, staged) {
@@ -205,8 +181,7 @@ impl History<'_> {
                     assert!(told, "{edits:x?}: {error}, but no unit is broken, and no such device");
                     // A unit that is known to be out of service is found before anything is touched.
                     let devices = self.oracle.devices.iter().zip(&after.arrives);
-                    let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit])
-                        || self.oracle.routed_behind(&after).any(|unit| failed[unit]);
+                    let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit]);
                     if !refused {
                         let of = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.pages.clone());
                         let before: Vec<_> = self.oracle.cells.iter().map(of).collect();
@@ -227,8 +202,6 @@ impl History<'_> {
                 (Err(error), Ok(after)) if self.oracle.may_refuse(edits, &after, error) => false,
                 (Err(error), Ok(_)) => panic!("{edits:x?}: {error}"),
                 (Err(Error::Unit(_)), Err(_)) if self.oracle.names_lost(edits) => false,
-                // It is found before that for which the edits are refused.
-                (Err(Error::Unit(_)), Err(_)) if self.oracle.routes_behind(edits, &failed) => false,
                 (Err(Error::Unit(error)), Err(why)) => panic!("{edits:x?}: {error}, although {why}"),
                 (Err(_), Err(_)) => false,
             };
@@ -274,7 +247,7 @@ impl History<'_> {
         let mut any = false;
         for index in 0..broken.unresponsive.len() {
             let device = &self.oracle.devices[index];
-            let is_off = device.pulled_out || self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
+            let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
             if broken.unresponsive[index] && is_off && (device.tlb || arrives(index)) {
                 any |= !device.stuck;
                 self.oracle.quarantine(index, broken.suspects[device.unit]);
@@ -284,7 +257,6 @@ impl History<'_> {
     }
 
     fn fail(&mut self, after: &After, error: UnitError) {
-        self.forget_programs(after);
         let Some(broken) = &self.broken else { return };
         match error {
             UnitError::Device { .. } => self.done.unanswered += 1,
@@ -330,8 +302,7 @@ impl History<'_> {
         if let Some(broken) = &mut self.broken {
             broken.dark.fill(false);
             broken.suspects.clone_from(&failed);
-            let devices = broken.unresponsive.iter_mut().zip(&self.oracle.devices);
-            devices.for_each(|(unresponsive, device)| *unresponsive &= device.pulled_out);
+            broken.unresponsive.fill(false);
         }
         for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
@@ -344,9 +315,7 @@ impl History<'_> {
             // A sleep after the last one may have brought a unit back.
             let failed = self.has_failed();
             let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(slot));
-            let mut lines = self.oracle.lines.iter().enumerate().filter(|(_, line)| failed[line.unit]);
-            let stays = devices.any(|device| failed[device.unit])
-                || lines.any(|(line, _)| self.oracle.cells_of_line(line, None).any(|cell| cell == slot));
+            let stays = devices.any(|device| failed[device.unit]);
             self.change_broken(&[Edit::Destroy(slot)]);
             let is_there = self.oracle.cells[slot].is_some();
             assert_eq!(is_there, stays, "a cell goes unless it has devices behind a failed unit");

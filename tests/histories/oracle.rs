@@ -5,15 +5,12 @@ use std::ops::Range;
 
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::{CellConfig, CellId, CoherencyPolicy, Sharing};
-use cofferdam_model::{Machine, Targets};
+use cofferdam_model::Machine;
 
 pub(crate) use cofferdam_support::front::SMALL_CELLS as CELLS;
 
-use crate::lines::Line;
 use crate::pages::{Extent, Pages};
-use crate::place::{Place, Sender};
 use crate::plan::Function;
-use crate::routes::Routes;
 use crate::stage::After;
 
 /// What an edit names a cell by: its place among those that exist.
@@ -26,12 +23,10 @@ pub(crate) enum Edit {
     Map(Slot, u64, Extent),
     Unmap(Slot, u64, u64),
     Protect(Slot, u64, u64, Rights),
-    /// With a device-TLB, if so, and with so many messages.
-    Assign(usize, Slot, bool, u16),
+    /// With a device-TLB, if so.
+    Assign(usize, Slot, bool),
     Release(usize),
     Destroy(Slot),
-    Route(Slot, Sender, Place),
-    Unroute(Slot, Sender),
     /// One that is always refused: of a range that is no pages, without rights, or of a cell that is gone.
     Wrong(Slot, u8),
 }
@@ -40,9 +35,6 @@ pub(crate) enum Edit {
 pub(crate) struct Cell {
     pub(crate) id: CellId,
     pub(crate) config: CellConfig,
-    /// How many were made before it, and where its interrupts may go.
-    pub(crate) number: u32,
-    pub(crate) targets: Targets,
     pub(crate) pages: Pages,
     /// Of the root cell: what it has if nobody else has it.
     pub(crate) whole: Option<Pages>,
@@ -69,8 +61,6 @@ pub(crate) struct Device {
     pub(crate) tlb: bool,
     /// It is in its cell and reaches nothing: it did not answer, or could not be released.
     pub(crate) stuck: bool,
-    /// It was pulled out: nobody hears of it any more, and it answers nothing.
-    pub(crate) pulled_out: bool,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
     /// It may be a bus master, as the driver or somebody else left it; `None` of a function whose register is not there.
@@ -89,8 +79,6 @@ pub(crate) struct Facts {
     pub(crate) domain_ids: u32,
     pub(crate) max_leaf_level: u8,
     pub(crate) device_tlbs: bool,
-    /// It remaps interrupts.
-    pub(crate) remaps: bool,
     /// It was not there when the driver looked for it, and is never used.
     pub(crate) lost: bool,
     /// It translates nothing: what devices behind it reach is not looked at.
@@ -102,10 +90,6 @@ pub(crate) struct Oracle {
     pub(crate) cells: Vec<Option<Cell>>,
     pub(crate) gone: Vec<CellId>,
     pub(crate) devices: Vec<Device>,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) routes: Routes,
-    /// The mode of the CPUs, if interrupts are remapped.
-    pub(crate) x2apic: Option<bool>,
     /// Source-ids of which no fault is recorded.
     pub(crate) muted: BTreeSet<SourceId>,
     /// Pairs of devices, in both orders, of which one reaches the other without a unit now.
@@ -195,21 +179,6 @@ impl Oracle {
         machine.set_owners(memory, devices);
     }
 
-    /// Who owns which device and which line, by their places among all that send interrupts: now, or while a change runs that leads
-    /// to `after`.
-    pub(crate) fn owners<'a>(&'a self, after: Option<&'a After>) -> impl Iterator<Item = (usize, Slot)> + 'a {
-        let cells =
-            move |index: usize| self.devices[index].cell.into_iter().chain(after.and_then(|after| after.cells[index]));
-        let of_device = move |index: usize| {
-            let carries = self.devices[index].function.carries;
-            let alike = move |other: &usize| self.devices[*other].function.requesters.contains(&carries);
-            (0..self.devices.len()).filter(alike).flat_map(cells).map(move |cell| (index, cell))
-        };
-        let count = self.devices.len();
-        let of_line = move |line| self.cells_of_line(line, after).map(move |cell| (count + line, cell));
-        (0..count).flat_map(of_device).chain((0..self.lines.len()).flat_map(of_line))
-    }
-
     /// The extents by which a function reaches a page of memory, or did once.
     fn leading_to(&self, index: usize, page: u64) -> impl Iterator<Item = (u64, Extent)> + '_ {
         let now = self.cell_of(index).map(|slot| self.of_cell(slot, &self.cell(slot).pages));
@@ -292,7 +261,6 @@ impl Oracle {
                 sharing.into_iter().for_each(|other| self.devices[other].loose.clear());
             }
         }
-        self.commit_routes(after);
         self.look_for_narrow_tables();
         let mut expected = Vec::new();
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
@@ -332,7 +300,6 @@ impl Oracle {
         unresponsive: &[bool],
         is_in: impl Fn(&Device, Slot) -> bool,
     ) {
-        self.fail_routes(after, suspects);
         for index in 0..self.devices.len() {
             let (cells, pages) = ([self.devices[index].cell, after.cells[index]], &after.pages);
             let cells = cells.map(|cell| cell.filter(|cell| after.touched[*cell]));
@@ -397,7 +364,6 @@ impl Oracle {
 
     /// A unit is out of service, and its devices are without power: they belong to nobody.
     pub(crate) fn forget(&mut self, unit: usize) {
-        self.forget_routes(unit);
         for device in self.devices.iter_mut().filter(|device| device.unit == unit) {
             (device.cell, device.tlb, device.stuck) = (None, false, false);
             device.master = device.master.map(|_| false);

@@ -2,7 +2,7 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
-use cofferdam::iommu::{self, Committed, DeviceConfig, Error};
+use cofferdam::iommu::{Committed, DeviceConfig, Error};
 use cofferdam_support::front::Changes as _;
 use cofferdam_support::machine;
 
@@ -27,11 +27,9 @@ impl Oracle {
             Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
             Edit::Unmap(cell, first, end) => iommu.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => iommu.protect(id(cell), range(first, end), rights),
-            Edit::Assign(device, cell, device_tlb, messages) => {
-                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages })
+            Edit::Assign(device, cell, device_tlb) => {
+                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages: 0 })
             }
-            Edit::Route(cell, sender, place) => iommu.route(id(cell), self.source_of(sender), place.route()),
-            Edit::Unroute(cell, sender) => iommu.unroute(id(cell), self.source_of(sender)),
             Edit::Release(device) => iommu.release(self.devices[device].id),
             Edit::Destroy(cell) => iommu.destroy_cell(id(cell)),
             Edit::Wrong(..) => {
@@ -50,13 +48,9 @@ impl Oracle {
             Edit::Map(cell, first, extent) => change.map(id(cell), region(first, extent)),
             Edit::Unmap(cell, first, end) => change.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => change.protect(id(cell), range(first, end), rights),
-            Edit::Assign(device, cell, device_tlb, messages) => {
-                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages })
+            Edit::Assign(device, cell, device_tlb) => {
+                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages: 0 })
             }
-            Edit::Route(cell, sender, place) => {
-                change.with(iommu::Edit::Route(id(cell), self.source_of(sender), place.route()))
-            }
-            Edit::Unroute(cell, sender) => change.with(iommu::Edit::Unroute(id(cell), self.source_of(sender))),
             Edit::Release(device) => change.release(self.devices[device].id),
             Edit::Destroy(cell) => change.destroy(id(cell)),
             Edit::Wrong(cell, 0) => change.protect(id(cell), range(0, 1), Rights::empty()),

@@ -514,8 +514,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "interrupts are remapped with what the unit had cached of another table",
         "R52",
         "src/vtd/bring_up.rs",
-        "if !self.capabilities.interrupt_pointer_invalidates {",
-        "if false {",
+        "if self.capabilities.interrupt_pointer_invalidates {",
+        "if true {",
     ),
     bug(
         "interrupts in compatibility format are let through as they were before",

@@ -67,12 +67,13 @@ fn what_is_missing_is_announced_and_installed_once() {
         "{out}"
     );
     assert!(out.ends_with("Everything is there.\n"), "{out}");
-    let log = system.log();
+    let installs = || system.log().into_iter().filter(|line| !line.starts_with("indextargets")).collect::<Vec<_>>();
+    let log = installs();
     assert!(log.len() == 2 && log.first().is_some_and(|first| first.ends_with("update")), "{log:?}");
 
     let (code, out, err) = system.setup("broken");
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    assert_eq!(system.log(), log);
+    assert_eq!(installs(), log);
 }
 
 #[test]
