@@ -6,6 +6,7 @@ use core::num::NonZeroU16;
 
 use crate::addr::PhysAddr;
 use crate::error::UnitError;
+use crate::hal::PairStore;
 use crate::paging::Geometry;
 
 /// The id of a domain on its units: what they tag cached translations with. Never 0, which units keep for what is not
@@ -181,6 +182,8 @@ pub(crate) struct InterruptConfig {
     pub order: u8,
     /// The CPUs are in x2APIC mode.
     pub extended: bool,
+    /// Entries change at once.
+    pub pairs: PairStore,
 }
 
 /// Where main memory ends, below 4 GiB and above: what is kept out of devices' reach while a unit is taken over.

@@ -11,6 +11,7 @@ mod frame_list;
 mod frames;
 #[cfg(test)]
 pub(crate) mod on_model;
+mod pair;
 mod platform;
 mod register_window;
 #[cfg(test)]
@@ -20,6 +21,6 @@ pub(crate) use deadline::Deadline;
 #[doc(hidden)]
 pub use frame_list::FrameList;
 pub use frames::NoFrame;
-pub(crate) use frames::{Frame, Frames, Pairs, WORDS};
+pub(crate) use frames::{Frame, Frames, PairStore, Pairs, WORDS};
 pub use platform::Hal;
 pub use register_window::RegisterWindow;

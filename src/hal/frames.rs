@@ -152,6 +152,12 @@ impl Frames {
         unsafe { hal.store(self.word(index), value) }
     }
 
+    /// Stores the two words of the pair at `index`, modulo the number of pairs, as one.
+    pub(crate) fn store_pair(&self, hal: &impl Hal, _: PairStore, index: usize, value: [u64; 2]) {
+        // SAFETY: the pair is in a frame that is not freed, which begins at a multiple of 16 bytes, and the platform can.
+        unsafe { hal.store_pair(self.pairs().at(index), value) }
+    }
+
     /// The words, two by two.
     #[inline]
     pub(crate) fn pairs(&self) -> Pairs<'_> {
@@ -179,6 +185,16 @@ impl Frames {
     pub(crate) unsafe fn free(self, hal: &impl Hal) {
         // SAFETY: base and order are those of the allocation; the rest is what the caller says.
         unsafe { hal.free(self.base, self.order()) }
+    }
+}
+
+/// That the platform [has stores of two words](Hal::has_pair_store).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PairStore(());
+
+impl PairStore {
+    pub(crate) fn of(hal: &impl Hal) -> Option<Self> {
+        hal.has_pair_store().then_some(Self(()))
     }
 }
 

@@ -47,6 +47,11 @@ unsafe impl Hal for OnModel {
         unsafe { Seam::store(&self.0, entry, value) }
     }
 
+    unsafe fn store_pair(&self, entry: NonNull<[u64; 2]>, value: [u64; 2]) {
+        // SAFETY: as above.
+        unsafe { Seam::store_pair(&self.0, entry, value) }
+    }
+
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
         // SAFETY: as above.
         unsafe { Seam::load(&self.0, entry) }

@@ -3,8 +3,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::cache;
 use super::register_window::RegisterWindow;
+use super::{cache, pair};
 use crate::addr::{PhysAddr, PhysRange, SourceId};
 
 /// What the driver needs from the platform: frames for the hardware's tables, registers, configuration space, and a clock in
@@ -32,6 +32,8 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 /// | [`own_memory`](Self::own_memory) | the same, and `audit` | the same | no |
 /// | [`phys_to_virt`](Self::phys_to_virt), [`write_back`](Self::write_back) | the same | the same | no |
 /// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none in `prepare`, `enable`, `disable` and while a change waits | no |
+/// | [`store_pair`](Self::store_pair) | changes | configuration | no |
+/// | [`has_pair_store`](Self::has_pair_store) | `remap_interrupts` | none | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
 /// | [`read64`](Self::read64), [`write64`](Self::write64) | the same without `faults` | any, or none | no |
@@ -136,6 +138,34 @@ pub unsafe trait Hal {
         // SAFETY: the caller says that the entry is aligned and in a live frame, so it is valid for a write. Whoever else
         // accesses it does so through this trait, so atomically.
         unsafe { AtomicU64::from_ptr(entry.as_ptr()) }.store(value, Ordering::Release);
+    }
+
+    /// Stores an entry of two words, such as one for interrupts, which hardware may read at any time and must not see half of.
+    ///
+    /// Called as [`store`](Self::store) is, for the tables of interrupts, where this CPU [can](Self::has_pair_store).
+    ///
+    /// # Safety
+    ///
+    /// `entry` is aligned to 16 bytes and lies in a frame that [`phys_to_virt`](Self::phys_to_virt) gave and that is not freed, and
+    /// [`has_pair_store`](Self::has_pair_store) is true.
+    ///
+    /// # Implementation safety
+    ///
+    /// One single **atomic** 128-bit store, not reordered with other stores of this trait: the first word is the lower one. The
+    /// default is `cmpxchg16b`, so the memory is mapped write-back.
+    unsafe fn store_pair(&self, entry: NonNull<[u64; 2]>, value: [u64; 2]) {
+        // SAFETY: the caller says that the entry is aligned and in a live frame, and that the CPU can do it. Whoever else accesses
+        // it does so through this trait, so atomically.
+        unsafe { pair::store(entry, value) }
+    }
+
+    /// True if each CPU that calls the front can do what the default of [`store_pair`](Self::store_pair) does. Where it is false,
+    /// interrupts are not remapped ([`NotRemapped::NoPairStore`](crate::iommu::NotRemapped)).
+    ///
+    /// The default looks at the CPU that it runs on. Called by [`remap_interrupts`](crate::Iommu::remap_interrupts) alone, without
+    /// any lock.
+    fn has_pair_store(&self) -> bool {
+        pair::is_supported()
     }
 
     /// Loads an entry of a structure that hardware reads or writes.
@@ -324,6 +354,15 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
         // SAFETY: passed on from the caller.
         unsafe { (**self).store(entry, value) }
+    }
+
+    unsafe fn store_pair(&self, entry: NonNull<[u64; 2]>, value: [u64; 2]) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).store_pair(entry, value) }
+    }
+
+    fn has_pair_store(&self) -> bool {
+        (**self).has_pair_store()
     }
 
     #[inline(always)]

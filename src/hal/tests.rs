@@ -94,6 +94,21 @@ unsafe impl Hal for ByDefault {
         unsafe { self.0.store(entry, stored) };
     }
 
+    unsafe fn store_pair(&self, entry: NonNull<[u64; 2]>, value: [u64; 2]) {
+        // SAFETY: as above; a pair is two words.
+        let words = unsafe { [entry.cast::<u64>(), entry.cast::<u64>().add(1)] };
+        // SAFETY: as above.
+        let before = words.map(|word| unsafe { Defaults.load(word) });
+        // SAFETY: as above.
+        unsafe { Defaults.store_pair(entry, value) };
+        // SAFETY: as above.
+        let stored = words.map(|word| unsafe { Defaults.load(word) });
+        // SAFETY: as above.
+        unsafe { entry.write(before) };
+        // SAFETY: as above.
+        unsafe { self.0.store_pair(entry, stored) };
+    }
+
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
         // Time passes, and the machine looks whether the word is in a frame.
         // SAFETY: as above.

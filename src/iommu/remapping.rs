@@ -4,7 +4,7 @@
 use super::error::{Error, NotRemapped};
 use super::front::Iommu;
 use crate::contract::InterruptConfig;
-use crate::hal::Hal;
+use crate::hal::{Hal, PairStore};
 
 impl<H: Hal> Iommu<'_, H> {
     /// Has interrupts remapped from [`prepare`](Self::prepare) or [`enable`](Self::enable) on, by each unit that can. A device sends none
@@ -25,7 +25,8 @@ impl<H: Hal> Iommu<'_, H> {
         if let Some(reason) = self.not_remapped(io_apics, x2apic) {
             return Err(Error::NotRemapped(reason));
         }
-        let config = InterruptConfig { order, extended: x2apic };
+        let pairs = PairStore::of(&self.hal).ok_or(Error::NotRemapped(NotRemapped::NoPairStore))?;
+        let config = InterruptConfig { order, extended: x2apic, pairs };
         self.units.iter_mut().for_each(|unit| unit.set_interrupt_config(config));
         self.config.get_mut().interrupts.config = Some(config);
         Ok(())

@@ -15,7 +15,7 @@ use super::protected;
 use super::registers::{FSTS, GSTS, RTADDR, Status};
 use super::tables::Tables;
 use super::unit::{Invalidator, VtdUnit};
-use crate::contract::{Found, InterruptConfig, MainMemory};
+use crate::contract::{Found, MainMemory};
 use crate::error::UnitError;
 use crate::fault::FaultLog;
 use crate::hal::Hal;
@@ -214,11 +214,8 @@ impl VtdUnit {
 
     /// Makes its table of interrupts, if it is to have one.
     fn make_interrupt_table(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(InterruptConfig { order, extended }) = self.config.interrupts.filter(|_| self.interrupts.is_none())
-        else {
-            return Ok(());
-        };
-        let table = InterruptTable::new(hal, order, extended, self.config.host_bits, self.capabilities.coherent);
+        let Some(config) = self.config.interrupts.filter(|_| self.interrupts.is_none()) else { return Ok(()) };
+        let table = InterruptTable::new(hal, config, self.config.host_bits, self.capabilities.coherent);
         self.interrupts = Some(table.map_err(UnitError::no_frame(self.window))?);
         Ok(())
     }

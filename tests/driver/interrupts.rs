@@ -239,6 +239,10 @@ fn a_machine_whose_interrupts_cannot_be_remapped_says_why() {
     let mixed = reason(two(without(server(), 4)), &[0], true);
     assert!(matches!(mixed, Some(NotRemapped::NotExtended(_))), "{mixed:?}");
     assert_eq!(reason(two(server()), &[0], true), None);
+    let old = machine([server()]);
+    old.lose_pair_stores();
+    let mut iommu = front(&old, &old.dmar(), Options::default()).unwrap();
+    assert_eq!(iommu.remap_interrupts(&[0], false), Err(Error::NotRemapped(NotRemapped::NoPairStore)));
     let only = UnitConfig { ecap: server().ecap | 1 << 61, ..server() };
     assert!(matches!(reason(vec![only], &[0], false), Some(NotRemapped::ExtendedOnly(_))));
     let machine = machine([server()]);

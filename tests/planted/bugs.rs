@@ -552,6 +552,15 @@ pub(crate) const BUGS: &[Bug] = &[
         "u64::from(route.trigger == Trigger::Level) << 4",
         "u64::from(route.trigger == Trigger::Level) << 12",
     ),
+    bug(
+        "the halves of an interrupt's entry are stored one by one",
+        "R54",
+        "src/vtd/interrupts/table.rs",
+        "self.frames.store_pair(hal, self.pairs, slot.into(), entry.unwrap_or_default());",
+        "let [lower, upper] = entry.unwrap_or_default();
+        self.frames.store(hal, word, lower);
+        self.frames.store(hal, word + 1, upper);",
+    ),
     Bug {
         by_assertion: true,
         ..bug(

@@ -180,10 +180,10 @@ impl Unit {
         }
     }
 
-    /// A store that a snooping unit sees.
-    pub(crate) fn store_arrived(&mut self, index: usize, old: u64, board: &mut Board) {
+    /// A store that a snooping unit sees, of one word or of two that are in one line.
+    pub(crate) fn stores_arrived(&mut self, index: usize, old: &[u64], board: &mut Board) {
         match self {
-            Self::Vtd(unit) => buffer::store_arrived(unit, index, old, board),
+            Self::Vtd(unit) => buffer::stores_arrived(unit, index, old, board),
         }
     }
 
@@ -191,6 +191,13 @@ impl Unit {
     pub(crate) fn check_store(&self, index: usize, value: u64, board: &mut Board) {
         match self {
             Self::Vtd(unit) => stores::check(unit, index, value, board),
+        }
+    }
+
+    /// The driver is about to store two words at once.
+    pub(crate) fn check_pair(&self, index: usize, value: [u64; 2], board: &mut Board) {
+        match self {
+            Self::Vtd(unit) => stores::check_pair(unit, index, value, board),
         }
     }
 

@@ -81,6 +81,8 @@ pub enum NotRemapped {
     /// The firmware's table names no unit for this IOAPIC, so its interrupts could not be routed, and any device might send them
     /// ([R56](crate::guide::rules#r56)).
     IoApic(u8),
+    /// The CPU has no store of 16 bytes (`cmpxchg16b`), so units could see half of an entry ([`Hal::has_pair_store`](crate::hal::Hal::has_pair_store)).
+    NoPairStore,
     /// No unit can (ECAP.IR, ECAP.QI).
     NoUnit,
     /// CPUs are in x2APIC mode, and firmware asks to leave that alone (DMAR, flag X2APIC_OPT_OUT).
@@ -98,6 +100,7 @@ impl fmt::Display for NotRemapped {
             Self::NoRoom => f.write_str("there is no room for interrupts (Limits::interrupts)"),
             Self::Firmware => f.write_str("firmware says that the platform cannot remap them"),
             Self::IoApic(id) => write!(f, "the firmware's table names no unit for IOAPIC {id}"),
+            Self::NoPairStore => f.write_str("the CPU has no store of 16 bytes (cmpxchg16b), which their entries need"),
             Self::NoUnit => f.write_str("no unit can remap them"),
             Self::OptOut => f.write_str("CPUs are in x2APIC mode, which firmware asks to leave alone"),
             Self::NotExtended(unit) => {

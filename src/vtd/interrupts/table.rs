@@ -3,8 +3,8 @@
 
 use super::entry;
 use crate::addr::PhysAddr;
-use crate::contract::{Features, TableOfInterrupts};
-use crate::hal::{Frames, Hal, NoFrame};
+use crate::contract::{Features, InterruptConfig, TableOfInterrupts};
+use crate::hal::{Frames, Hal, NoFrame, PairStore};
 use crate::interrupt::{Route, Senders, SlotBlock};
 use crate::invalidation::Flush;
 
@@ -30,20 +30,20 @@ pub(in crate::vtd) struct InterruptTable {
     extended: bool,
     /// The unit snoops the CPU's caches when it reads entries.
     coherent: bool,
+    pairs: PairStore,
 }
 
 impl InterruptTable {
     /// A table of 2^`order` entries, 1 to 16, all of which block what names them.
     pub(in crate::vtd) fn new(
         hal: &impl Hal,
-        order: u8,
-        extended: bool,
+        InterruptConfig { order, extended, pairs }: InterruptConfig,
         host_bits: u8,
         coherent: bool,
     ) -> Result<Self, NoFrame> {
         // A frame has 256 entries.
         let frames = Frames::allocate(hal, order.saturating_sub(8), host_bits)?;
-        let table = Self { frames, order, extended, coherent };
+        let table = Self { frames, order, extended, coherent, pairs };
         table.written(hal, 0, table.frames.words());
         Ok(table)
     }
@@ -65,8 +65,7 @@ impl InterruptTable {
     }
 
     /// Has what `senders` send by this entry go there from now on, or blocks it. It is so once `flush` is done; until then an
-    /// interrupt takes the old route or the new one, and no mixture: one store changes the half with the route, and the other
-    /// half changes only while the entry is not present (R54).
+    /// interrupt takes the old route or the new one, and no mixture: one store changes the entry (R54).
     pub(in crate::vtd) fn set(
         &self,
         hal: &impl Hal,
@@ -77,17 +76,8 @@ impl InterruptTable {
     ) {
         let word = usize::from(slot) * 2;
         let was_present = entry::is_present(self.frames.load(hal, word));
-        let lower = match to {
-            None => 0,
-            Some((route, senders)) => {
-                if !was_present {
-                    self.frames.store(hal, word + 1, entry::upper(senders));
-                    hal.fence();
-                }
-                entry::lower(route, self.extended)
-            }
-        };
-        self.frames.store(hal, word, lower);
+        let entry = to.map(|(route, senders)| [entry::lower(route, self.extended), entry::upper(senders)]);
+        self.frames.store_pair(hal, self.pairs, slot.into(), entry.unwrap_or_default());
         self.written(hal, word, 2);
         flush.interrupts_set(unit, SlotBlock { first: slot, order: 0 }, was_present);
     }

@@ -89,6 +89,16 @@ unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<
         unsafe { self.look_at(Call::Store(value)).store(entry, value) }
     }
 
+    unsafe fn store_pair(&self, entry: NonNull<[u64; 2]>, value: [u64; 2]) {
+        let [first, _] = value;
+        // SAFETY: passed on from the caller.
+        unsafe { self.look_at(Call::Store(first)).store_pair(entry, value) }
+    }
+
+    fn has_pair_store(&self) -> bool {
+        self.look().has_pair_store()
+    }
+
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {
         // SAFETY: passed on from the caller.
         unsafe { self.look().load(entry) }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cofferdam::hal::RegisterWindow;
@@ -36,6 +36,8 @@ pub struct Machine {
     host_address_width: u8,
     /// Loads since time last moved on for them.
     pub(super) loads: AtomicU64,
+    /// The CPU has stores of two words.
+    pub(super) pair_stores: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -79,7 +81,8 @@ impl Machine {
         };
         let state = State { units, board, next_event: u64::MAX, abandoned: false };
         let host_address_width = config.host_address_width;
-        Self { arena, windows, host_address_width, loads: AtomicU64::new(0), state: Mutex::new(state) }
+        let (loads, pair_stores) = (AtomicU64::new(0), AtomicBool::new(true));
+        Self { arena, windows, host_address_width, loads, pair_stores, state: Mutex::new(state) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

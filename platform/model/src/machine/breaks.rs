@@ -1,6 +1,8 @@
 //! What goes wrong at the request of a test.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::Ordering;
+
 use cofferdam::addr::{PhysAddr, SourceId};
 
 use crate::machine::assembly::Machine;
@@ -42,6 +44,11 @@ impl Machine {
     /// Lets the next `count` allocations succeed and all later ones fail; `None` lifts the limit.
     pub fn allow_allocations(&self, count: Option<u64>) {
         self.state().board.memory.allocations_left = count;
+    }
+
+    /// The CPU has no store of two words from now on.
+    pub fn lose_pair_stores(&self) {
+        self.pair_stores.store(false, Ordering::Relaxed);
     }
 
     /// Flips bits of a word of the driver's frames as a defect of the memory would: whoever reads it finds them flipped, and

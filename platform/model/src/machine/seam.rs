@@ -64,8 +64,29 @@ unsafe impl Hal for Machine {
         state.units.iter().for_each(|unit| unit.check_store(index, value, board));
         let old = board.memory.store(index, value, &mut board.journal);
         let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
-        snooping.for_each(|unit| unit.store_arrived(index, old, board));
+        snooping.for_each(|unit| unit.stores_arrived(index, &[old], board));
         state.evict();
+    }
+
+    unsafe fn store_pair(&self, entry: NonNull<[u64; 2]>, value: [u64; 2]) {
+        let state = &mut *self.state();
+        let Some(index) = state.word(&self.arena, entry.cast()) else { return };
+        let board = &mut state.board;
+        if !index.is_multiple_of(2) {
+            board.journal.violation("HAL", "a store of 16 bytes at an odd word");
+            return;
+        }
+        state.units.iter().for_each(|unit| unit.check_pair(index, value, board));
+        let [first, second] = value;
+        let old =
+            [(index, first), (index + 1, second)].map(|(at, value)| board.memory.store(at, value, &mut board.journal));
+        let snooping = state.units.iter_mut().filter(|unit| unit.snoops());
+        snooping.for_each(|unit| unit.stores_arrived(index, &old, board));
+        state.evict();
+    }
+
+    fn has_pair_store(&self) -> bool {
+        self.pair_stores.load(Ordering::Relaxed)
     }
 
     unsafe fn load(&self, entry: NonNull<u64>) -> u64 {

@@ -147,6 +147,14 @@ impl Driver {
         unsafe { self.machine.store(word, value) }
     }
 
+    /// A store of two words at once that hardware sees.
+    pub fn publish_pair(&self, address: PhysAddr, value: [u64; 2]) {
+        let word = self.word(address);
+        // SAFETY: as for one word.
+        unsafe { self.machine.store_pair(word.cast(), value) }
+        self.write_back(address, 16);
+    }
+
     /// A store that hardware sees.
     pub fn publish(&self, address: PhysAddr, value: u64) {
         self.store(address, value);

@@ -150,6 +150,24 @@ fn an_entry_changes_in_one_store_or_through_absence() {
 }
 
 #[test]
+fn both_halves_change_in_one_store_of_both() {
+    for config in [UnitConfig::server(), UnitConfig::client()] {
+        let (mut driver, table) = remapping(config);
+        driver.publish_pair(table + 7 * 16, [vector(0x43), from(DEVICE + 1)]);
+        assert_eq!(driver.rules(), [""; 0]);
+        driver.submit(&[index(7)]);
+        driver.machine.check();
+        assert!(interrupt(&driver, DEVICE, 7).is_err() && interrupt(&driver, DEVICE + 1, 7).is_ok());
+        driver.publish_pair(table + 7 * 16, [vector(0x44), from(DEVICE)]);
+        assert_eq!(settled(&driver), ["R55"]);
+        driver.submit(&[index(7)]);
+    }
+    let (driver, table) = remapping(UnitConfig::server());
+    driver.publish_pair(table + 7 * 16 + 8, [0; 2]);
+    assert_eq!(driver.rules(), ["HAL"], "half of one entry and half of the next");
+}
+
+#[test]
 fn entries_validate_their_source_and_have_no_reserved_bits() {
     for (rule, lower, upper) in [
         ("R56", vector(0x41), 0),

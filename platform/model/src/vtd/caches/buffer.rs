@@ -25,13 +25,13 @@ pub(crate) fn line_arrived(unit: &mut VtdUnit, line: usize, new: [u64; LINE], ol
 }
 
 /// A store that a snooping unit sees.
-pub(crate) fn store_arrived(unit: &mut VtdUnit, index: usize, old: u64, board: &mut Board) {
+pub(crate) fn stores_arrived(unit: &mut VtdUnit, index: usize, old: &[u64], board: &mut Board) {
     match &mut unit.buffer {
         Some(buffer) => {
             let line = index / LINE;
             buffer.lines.push((line, std::array::from_fn(|word| board.memory.stored(line * LINE + word))));
         }
-        None => change::changed(unit, index, &[old], board),
+        None => change::changed(unit, index, old, board),
     }
 }
 

@@ -10,6 +10,13 @@ use crate::vtd::state::global;
 use crate::vtd::state::reach::Use;
 use crate::vtd::walks::{tables, view};
 
+/// The driver is about to store two words at `index`, as one. An entry for interrupts may be stored so at any time (R54).
+pub(crate) fn check_pair(unit: &VtdUnit, index: usize, value: [u64; 2], board: &mut Board) {
+    if !unit.reach.uses(index / WORDS).iter().any(|(what, _)| matches!(what, Use::Interrupts(_))) {
+        (index..).zip(value).for_each(|(index, value)| check(unit, index, value, board));
+    }
+}
+
 /// The driver is about to store `value` at `index`.
 pub(crate) fn check(unit: &VtdUnit, index: usize, value: u64, board: &mut Board) {
     let address = board.arena.address(index);
