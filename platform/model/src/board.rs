@@ -56,6 +56,14 @@ impl Board {
         }
     }
 
+    /// An interrupt of a sender is posted: OWN, if that is where others' are.
+    pub(crate) fn posted(&mut self, sender: SourceId, descriptor: u64) {
+        if !self.ownership.may_post(sender, descriptor) {
+            let text = format_args!("{sender} posts to {descriptor:#x}, which is not its owner's");
+            self.journal.violation("OWN", text);
+        }
+    }
+
     /// A device's write. The driver's frames are in no memory that a device may have (`Hal::allocate`).
     pub(crate) fn deposit(&mut self, address: u64, bytes: &[u8]) {
         if self.memory.index(address).is_some() {

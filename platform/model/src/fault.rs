@@ -41,6 +41,10 @@ pub enum Reason {
     CompatibilityFormat,
     /// 26h: the interrupt entry is not for this source.
     InterruptSource,
+    /// 27h: the descriptor of a posted interrupt is in no memory.
+    DescriptorUnreachable,
+    /// 28h: reserved bits in the descriptor of a posted interrupt.
+    DescriptorReserved,
     /// 29h: a request to the interrupt range that is no interrupt.
     NoInterrupt,
     /// 30h: a translation mode that the unit does not have.
@@ -74,6 +78,8 @@ impl Reason {
             Self::InterruptEntryReserved => 0x24,
             Self::CompatibilityFormat => 0x25,
             Self::InterruptSource => 0x26,
+            Self::DescriptorUnreachable => 0x27,
+            Self::DescriptorReserved => 0x28,
             Self::NoInterrupt => 0x29,
             Self::ModeInvalid => 0x30,
             Self::AbortMode => 0x33,

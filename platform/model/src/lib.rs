@@ -21,7 +21,7 @@
 //! - **Defects** happen on request ([`Machine::break_unit`], [`Machine::set_device_tlb`],
 //!   [`Machine::allow_allocations`]).
 //!
-//! It does not have scalable mode, posted interrupts, page requests, or more of a PCI topology than bridges and ports
+//! It does not have scalable mode, page requests, or more of a PCI topology than bridges and ports
 //! ([`Machine::add_bridge`]) and what these keep apart ([`Machine::reaches`]). The ATS of a device without the capability
 //! ([`Machine::add_ats`]) is on whenever a test uses it.
 //!

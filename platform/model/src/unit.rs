@@ -15,6 +15,7 @@ use crate::vtd::commands::run;
 pub use crate::vtd::config::UnitConfig;
 pub(crate) use crate::vtd::formats::entry::INTERRUPTS;
 use crate::vtd::interrupts::remap;
+pub(crate) use crate::vtd::interrupts::remap::Arrival;
 use crate::vtd::registers::{access, write};
 use crate::vtd::state::VtdUnit;
 pub use crate::vtd::state::defect::Defect;
@@ -122,14 +123,14 @@ impl Unit {
         }
     }
 
-    /// An interrupt request: the message that results.
+    /// An interrupt request: what results.
     pub(crate) fn interrupt(
         &mut self,
         source: SourceId,
         address: u64,
         data: u32,
         board: &mut Board,
-    ) -> Result<(u64, u32), Fault> {
+    ) -> Result<Arrival, Fault> {
         match self {
             Self::Vtd(unit) => remap::request(unit, source, address, data, board),
         }

@@ -18,6 +18,8 @@ pub(crate) struct Ownership {
     pub(crate) targets: Option<BTreeMap<Owner, Targets>>,
     /// A sender of several owners is there several times.
     pub(crate) senders: Vec<(SourceId, Owner)>,
+    /// Where interrupts are posted for whom.
+    pub(crate) descriptors: BTreeMap<u64, Owner>,
 }
 
 impl Ownership {
@@ -26,6 +28,12 @@ impl Ownership {
         let own = self.devices.get(&device);
         let owners = || self.memory.iter().filter(|(memory, _)| memory.contains(&at)).map(|(_, owner)| owner);
         owners().next().filter(|_| !owners().any(|owner| Some(owner) == own)).copied()
+    }
+
+    /// True if a sender's interrupts may be posted to a descriptor.
+    pub(crate) fn may_post(&self, sender: SourceId, descriptor: u64) -> bool {
+        let owner = self.descriptors.get(&descriptor);
+        self.targets.is_none() || self.senders.iter().any(|(other, it)| *other == sender && Some(it) == owner)
     }
 
     /// True if a message of a sender reaches nobody but CPUs of an owner of its own.

@@ -89,7 +89,7 @@ pub const RULES: &[(&str, &str, Status)] = &[
     ("R57", "EIME only where the unit has it", Checked),
     ("R58", "formats of interrupt entries and requests", Checked),
     ("R59", "a unit's own messages are not remapped", Shown("`Machine::messages` has them as programmed")),
-    ("R60", "posted-interrupt descriptors", NotYet("the model has no posted interrupts yet")),
+    ("R60", "a posted interrupt has a descriptor in memory", Checked),
     ("R61", "interrupt remapping needs the queue", Checked),
     ("R62", "fault records are cleared in order", Checked),
     ("R63", "PPF and bit 7 of FSTS are never written", Checked),

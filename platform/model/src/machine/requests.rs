@@ -36,7 +36,8 @@ impl Machine {
     }
 
     /// A device, an IOAPIC or an HPET sends an interrupt request. Returns the message that the interrupt controllers get,
-    /// in compatibility format, with bits 31:8 of the destination in bits 63:40 of the address.
+    /// in compatibility format, with bits 31:8 of the destination in bits 63:40 of the address: for one that is posted, the one
+    /// that says so, or (0, 0) if that says nothing.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use crate::judge::journal::Event;
 use crate::machine::clock::REGISTER_NS;
 use crate::memory::arena::Arena;
 use crate::memory::lines::LINE;
-use crate::unit::Unit;
+use crate::unit::{Arrival, Unit};
 
 pub(super) struct State {
     pub(super) units: Vec<Unit>,
@@ -105,14 +105,20 @@ impl State {
     pub(super) fn interrupt(&mut self, source: SourceId, address: u64, data: u32) -> Result<(u64, u32), Fault> {
         let sender = source;
         let source = self.board.devices.requester(source);
-        let free = (address, data);
+        let free = Arrival::Message(address, data);
         let result = self.at_unit(source, free, |unit, board| unit.interrupt(source, address, data, board));
         let reason = result.err().map(|fault| fault.reason.code());
         self.board.journal.push(Event::Dma { source, address, write: true, reason });
-        if let Ok((address, data)) = result {
-            self.board.sent(sender, address, data);
-        }
-        result
+        result.map(|arrival| match arrival {
+            Arrival::Message(address, data) => {
+                self.board.sent(sender, address, data);
+                (address, data)
+            }
+            Arrival::Posted { descriptor, notice } => {
+                self.board.posted(sender, descriptor);
+                notice.inspect(|(address, data)| self.board.journal.message(*address, *data)).unwrap_or_default()
+            }
+        })
     }
 
     /// The same for a device that translates for itself: what it has cached, or what it then requests.

@@ -30,6 +30,12 @@ impl Machine {
         ownership.senders = senders.into_iter().collect();
     }
 
+    /// Says for whom interrupts are posted to which descriptor from now on. Once there are [targets](Self::set_targets), one that is
+    /// posted for another owner than its sender's is a violation, `OWN`. Whom the descriptor has notified is not looked at.
+    pub fn set_descriptors(&self, descriptors: impl IntoIterator<Item = (u64, Owner)>) {
+        self.state().board.ownership.descriptors = descriptors.into_iter().collect();
+    }
+
     /// The rules that the driver has broken so far.
     pub fn violations(&self) -> Vec<Violation> {
         self.state().board.journal.violations.clone()

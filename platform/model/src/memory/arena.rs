@@ -71,6 +71,11 @@ impl Arena {
         }
     }
 
+    /// Sets bits of a word, and says what it is then.
+    pub(crate) fn set_bits(&self, index: usize, bits: u64) -> u64 {
+        self.words().get(index).map_or(0, |word| word.fetch_or(bits, Ordering::AcqRel) | bits)
+    }
+
     /// Sets all words of a range.
     pub(crate) fn fill(&self, range: Range<usize>, value: u64) {
         let words = self.words().get(range).unwrap_or_default();

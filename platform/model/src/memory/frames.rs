@@ -143,6 +143,14 @@ impl Memory {
         }
     }
 
+    /// Hardware sets bits of a word that the CPU may change at the same time.
+    pub(crate) fn set_bits(&mut self, index: usize, bits: u64) {
+        let value = self.arena.set_bits(index, bits);
+        if let Some(word) = self.stored.get_mut(index) {
+            *word = value;
+        }
+    }
+
     /// Finds a store that went past the seam.
     fn check_seam(&self, index: usize, journal: &mut Journal) {
         let (cpu, stored) = (self.arena.get(index), self.stored(index));

@@ -123,6 +123,11 @@ impl UnitConfig {
         Self { cap: self.cap & !(1 << 39) | u64::from(pages) << 39, ..self }
     }
 
+    /// The same unit, which can post interrupts (CAP.PI).
+    pub fn posts_interrupts(self) -> Self {
+        Self { cap: self.cap | 1 << 59, ..self }
+    }
+
     /// The same unit, as firmware leaves one that it used.
     pub fn found_running(self) -> Self {
         Self { found_running: true, ..self }

@@ -19,6 +19,7 @@ use crate::devices::scope::Scope;
 use crate::memory::frames::View;
 use crate::vtd::config::UnitConfig;
 use crate::vtd::formats::capability::Capability;
+use crate::vtd::formats::interrupt_entry::InterruptEntry;
 use buffer::Buffer;
 use defect::Defects;
 use event::Message;
@@ -149,6 +150,11 @@ impl VtdUnit {
     /// IRTA.EIME as SIRTP took it over.
     pub(crate) fn extended(&self) -> bool {
         self.interrupt_table & 1 << 11 != 0
+    }
+
+    /// An entry for interrupts has bits that are reserved in this unit.
+    pub(crate) fn reserved(&self, entry: InterruptEntry) -> bool {
+        entry.reserved(self.capability.posts_interrupts(), self.capability.haw)
     }
 
     /// Number of entries (IRTA.S).

@@ -282,3 +282,88 @@ fn extended_mode_has_the_whole_destination() {
     driver.free(table);
     assert_eq!(driver.rules(), ["R31"]);
 }
+
+/// The halves of an entry that posts urgent interrupts or others of the usual device.
+fn posted(vector: u64, urgent: bool, descriptor: PhysAddr) -> [u64; 2] {
+    let (low, high) = (descriptor.as_u64() & 0xffff_ffff, descriptor.as_u64() & !0xffff_ffff);
+    [low << 32 | vector << 16 | 1 << 15 | u64::from(urgent) << 14 | 1, high | from(DEVICE)]
+}
+
+/// A unit that posts interrupts, with entry 7 for the usual device, and the descriptor.
+fn posting(urgent: bool) -> (Driver, PhysAddr, PhysAddr) {
+    let (mut driver, table) = remapping(UnitConfig::server().posts_interrupts());
+    let descriptor = driver.allocate() + 3 * 64;
+    driver.publish_pair(table + 7 * 16, posted(0x83, urgent, descriptor));
+    driver.submit(&[index(7)]);
+    driver.machine.settle();
+    assert_eq!(driver.rules(), [""; 0]);
+    (driver, table, descriptor)
+}
+
+/// A descriptor whose notice is vector 0x50 of the xAPIC with id 3, with these of ON and SN.
+const NOTICE: u64 = 3 << 40 | 0x50 << 16;
+const TOLD: (u64, u32) = (0xfee0_3000, 0x4050);
+
+#[test]
+fn a_posted_interrupt_is_recorded_and_said_once() {
+    let (driver, _, descriptor) = posting(false);
+    driver.store(descriptor + 32, NOTICE);
+    assert_eq!(interrupt(&driver, DEVICE, 7), Ok(TOLD));
+    assert_eq!((driver.load(descriptor + 16), driver.load(descriptor + 32)), (1 << 3, NOTICE | 1));
+    assert_eq!(interrupt(&driver, DEVICE, 7), Ok((0, 0)), "one notice is outstanding");
+    driver.store(descriptor + 16, 0);
+    driver.store(descriptor + 32, NOTICE | 2);
+    assert_eq!(interrupt(&driver, DEVICE, 7), Ok((0, 0)), "no notice is wanted");
+    assert_eq!((driver.load(descriptor + 16), driver.load(descriptor + 32)), (1 << 3, NOTICE | 2));
+    assert_eq!(interrupt(&driver, DEVICE + 1, 7).unwrap_err().reason, Reason::InterruptSource);
+    let (driver, _, descriptor) = posting(true);
+    driver.store(descriptor + 32, NOTICE | 2);
+    assert_eq!(interrupt(&driver, DEVICE, 7), Ok(TOLD), "but for what is urgent");
+    driver.machine.check();
+}
+
+#[test]
+fn what_is_reserved_in_a_descriptor_blocks() {
+    for (word, bits) in [(4, 4), (4, 1 << 15), (4, 1 << 24), (4, 1 << 32), (4, 1 << 48), (5, 1), (7, 1 << 63)] {
+        let (driver, _, descriptor) = posting(false);
+        driver.store(descriptor + word * 8, bits);
+        assert_eq!(interrupt(&driver, DEVICE, 7).unwrap_err().reason, Reason::DescriptorReserved);
+        assert_eq!(driver.load(descriptor + 16), 0);
+    }
+}
+
+#[test]
+fn a_descriptor_lies_in_memory_and_only_some_units_have_any() {
+    let (mut driver, table, descriptor) = posting(false);
+    driver.publish_pair(table + 7 * 16, posted(0x83, false, PhysAddr::new(0x40_0000_0000)));
+    driver.submit(&[index(7)]);
+    assert_eq!(driver.rules(), ["R60"]);
+    assert_eq!(interrupt(&driver, DEVICE, 7).unwrap_err().reason, Reason::DescriptorUnreachable);
+    for bit in [2, 7, 12, 13, 24, 37, 64 + 20, 64 + 31, 64 + 63] {
+        let mut entry = posted(0x83, false, descriptor);
+        entry[bit / 64] |= 1 << (bit % 64);
+        driver.publish_pair(table + 7 * 16, entry);
+        driver.submit(&[index(7)]);
+        assert_eq!(driver.rules(), ["R58"], "{bit}");
+        assert_eq!(interrupt(&driver, DEVICE, 7).unwrap_err().reason, Reason::InterruptEntryReserved, "{bit}");
+    }
+    let (mut driver, table) = remapping(UnitConfig::server());
+    let descriptor = driver.allocate();
+    driver.publish_pair(table + 7 * 16, posted(0x83, false, descriptor));
+    driver.submit(&[index(7)]);
+    assert_eq!(driver.rules(), ["R58"]);
+    assert_eq!(interrupt(&driver, DEVICE, 7).unwrap_err().reason, Reason::InterruptEntryReserved);
+}
+
+#[test]
+fn a_sender_posts_for_its_owner_alone() {
+    let (driver, _, descriptor) = posting(false);
+    let nobody = Targets { cpus: Vec::new(), flat_ids: Some(0), vectors: 16..=16 };
+    driver.machine.set_targets([(1, nobody.clone()), (2, nobody)], [(SourceId::from_requester(0, DEVICE), 1)]);
+    driver.machine.set_descriptors([(descriptor.as_u64(), 1)]);
+    assert!(interrupt(&driver, DEVICE, 7).is_ok());
+    assert_eq!(driver.rules(), [""; 0]);
+    driver.machine.set_descriptors([(descriptor.as_u64(), 2)]);
+    assert!(interrupt(&driver, DEVICE, 7).is_ok());
+    assert_eq!(driver.rules(), ["OWN"]);
+}

@@ -134,6 +134,11 @@ impl Capability {
         self.ecap(3, 1) != 0
     }
 
+    /// CAP.PI.
+    pub(crate) fn posts_interrupts(&self) -> bool {
+        self.remaps_interrupts() && self.cap(59, 1) != 0
+    }
+
     pub(crate) fn has_extended_interrupts(&self) -> bool {
         self.ecap(4, 1) != 0
     }

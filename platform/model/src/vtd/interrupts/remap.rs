@@ -6,6 +6,7 @@ use cofferdam::addr::{Iova, SourceId};
 use crate::board::Board;
 use crate::fault::{Fault, Reason};
 use crate::vtd::formats::interrupt_entry::InterruptEntry;
+use crate::vtd::interrupts::post;
 use crate::vtd::state::VtdUnit;
 use crate::vtd::state::global;
 use crate::vtd::walks::view;
@@ -16,16 +17,25 @@ pub(crate) fn entry(unit: &VtdUnit, index: u16, board: &Board) -> InterruptEntry
     InterruptEntry([view::word(unit, place, board), view::word(unit, place + 8, board)])
 }
 
-/// An interrupt request: the message that results (section 5.1.4).
+/// What comes of an interrupt request that is not blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// This message, by address and data.
+    Message(u64, u32),
+    /// It is posted to a descriptor, with a message for that or without.
+    Posted { descriptor: u64, notice: Option<(u64, u32)> },
+}
+
+/// An interrupt request: what results (section 5.1.4).
 pub(crate) fn request(
     unit: &mut VtdUnit,
     source: SourceId,
     address: u64,
     data: u32,
     board: &mut Board,
-) -> Result<(u64, u32), Fault> {
+) -> Result<Arrival, Fault> {
     if !unit.remaps() {
-        return Ok((address, data));
+        return Ok(Arrival::Message(address, data));
     }
     remap(unit, source, address, data, board).map_err(|(reason, index, recorded)| {
         let fault = Fault { source, address: Iova::new(address), write: true, reason };
@@ -41,12 +51,12 @@ fn remap(
     source: SourceId,
     address: u64,
     data: u32,
-    board: &Board,
-) -> Result<(u64, u32), (Reason, u16, bool)> {
+    board: &mut Board,
+) -> Result<Arrival, (Reason, u16, bool)> {
     // Address bit 4: remappable format.
     if address & 0x10 == 0 {
         let passes = unit.global.on(global::CFI) && !unit.extended();
-        return if passes { Ok((address, data)) } else { Err((Reason::CompatibilityFormat, 0, true)) };
+        return if passes { Ok(Arrival::Message(address, data)) } else { Err((Reason::CompatibilityFormat, 0, true)) };
     }
     let handle = (address >> 5 & 0x7fff | (address >> 2 & 1) << 15) as u32;
     let with_subhandle = address & 8 != 0;
@@ -62,15 +72,21 @@ fn remap(
         Some(cached) => cached.unwrap_or_default(),
         None => entry(unit, index, board),
     };
-    let refused = |reason| Err((reason, index, !entry.faults_disabled()));
+    let fault = |reason| (reason, index, !entry.faults_disabled());
+    let refused = |reason| Err(fault(reason));
     if !entry.present() {
         return refused(Reason::InterruptNotPresent);
     }
-    if entry.reserved() || entry.destination_reserved(unit.extended()) {
+    if unit.reserved(entry) || entry.destination_reserved(unit.extended()) {
         return refused(Reason::InterruptEntryReserved);
     }
     if !entry.accepts(source.requester()) {
         return refused(Reason::InterruptSource);
     }
-    Ok(entry.message(unit.extended()))
+    if entry.posted() {
+        let notice = post::post(entry, unit.extended(), board).map_err(fault)?;
+        return Ok(Arrival::Posted { descriptor: entry.descriptor(), notice });
+    }
+    let (address, data) = entry.message(unit.extended());
+    Ok(Arrival::Message(address, data))
 }

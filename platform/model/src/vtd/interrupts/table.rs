@@ -1,4 +1,4 @@
-//! The interrupt-remapping table: where it is, and how its entries change (sections 5.1.3, 6.7 and 9.9).
+//! The interrupt-remapping table: where it is, and how its entries change (sections 5.1.3, 6.7, 9.9 and 9.10).
 #![forbid(unsafe_code)]
 
 use crate::board::Board;
@@ -99,9 +99,13 @@ fn check_entry(unit: &VtdUnit, index: u16, entry: InterruptEntry, board: &mut Bo
         let text = format_args!("the destination of interrupt entry {index} has bits that this mode does not have");
         board.journal.violation("R57", text);
     }
-    if entry.reserved() {
+    let descriptor = board.memory.index(entry.descriptor());
+    if unit.reserved(entry) {
         board.journal.violation("R58", format_args!("reserved bits in interrupt entry {index}"));
-    } else if entry.delivery() > 1 {
+    } else if entry.posted() && descriptor.is_none_or(|index| !board.memory.is_allocated(index)) {
+        let text = format_args!("interrupt entry {index} posts to what is no memory of the driver's side");
+        board.journal.violation("R60", text);
+    } else if !entry.posted() && entry.delivery() > 1 {
         let text = format_args!("interrupt entry {index} is delivered as SMI, NMI, INIT or ExtINT, which no cell has");
         board.journal.violation("R58", text);
     } else if entry.vector() < FIRST_VECTOR {
