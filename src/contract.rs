@@ -63,6 +63,8 @@ pub struct InterruptFeatures {
     pub extended: bool,
     /// Interrupts are remapped in x2APIC mode only.
     pub extended_only: bool,
+    /// Interrupts can be [posted](crate::interrupt::Posting).
+    pub posted: bool,
 }
 
 /// What a unit can do, less what does not work on this machine.

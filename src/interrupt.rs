@@ -1,14 +1,17 @@
 //! Interrupts, whoever made the unit that sends or remaps them: what sends one, where it goes, and what is programmed for that.
-#![forbid(unsafe_code)]
 
+mod course;
 mod message;
+mod posting;
 mod route;
 mod senders;
 mod slots;
 mod source;
 mod targets;
 
+pub use course::{Course, FoundCourse};
 pub use message::{Destination, Message};
+pub use posting::Posting;
 pub use route::{Cpus, Delivery, Route, Trigger};
 pub(crate) use senders::Senders;
 pub(crate) use slots::{SlotBlock, SlotTable};

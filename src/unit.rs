@@ -10,7 +10,7 @@ use crate::contract::{
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
 use crate::hal::{FrameList, Hal, RegisterWindow};
-use crate::interrupt::{Destination, Message, Route, Senders};
+use crate::interrupt::{Course, Destination, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 use crate::limits::{Carver, Full, List};
 use crate::topology::{UnitInfo, UnitKind};
@@ -309,8 +309,15 @@ impl Unit {
         of_vendor!(unit in self => unit.interrupt_table())
     }
 
-    /// Has what `senders` send by this slot go there, or blocks it: once `flush` is done, and the old way or the new one until then.
-    pub(crate) fn set_interrupt(&self, hal: &impl Hal, slot: u16, to: Option<(Route, Senders)>, flush: &mut Flush<'_>) {
+    /// Has what `senders` send by this slot take this course, or blocks it: once `flush` is done, and the old one or the new one until
+    /// then.
+    pub(crate) fn set_interrupt(
+        &self,
+        hal: &impl Hal,
+        slot: u16,
+        to: Option<(Course, Senders)>,
+        flush: &mut Flush<'_>,
+    ) {
         of_vendor!(unit in self => unit.set_interrupt(hal, slot, to, flush));
     }
 

@@ -18,6 +18,7 @@ mod unit;
 
 pub use capabilities::Capabilities;
 pub use faults::FaultReason;
+pub use interrupts::PostedDescriptor;
 pub(crate) use invalidation::list::CommandList;
 pub use quirks::{Effect, Quirk, of_machine as quirks_of_machine};
 pub(crate) use second_stage::SecondStage;

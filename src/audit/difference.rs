@@ -5,7 +5,7 @@ use core::fmt;
 use crate::addr::{IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::hal::RegisterWindow;
-use crate::interrupt::Route;
+use crate::interrupt::FoundCourse;
 
 /// In what the live tables differ from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub enum Difference {
         unit: RegisterWindow,
         /// The entry.
         index: u16,
-        /// Where it goes; `None` if hardware refuses the entry, or if it is no interrupt that a cell may have, as NMI or INIT.
-        found: Option<Route>,
+        /// What becomes of it.
+        found: FoundCourse,
     },
     /// An entry for interrupts goes elsewhere than it is routed, or takes requests of others.
     OtherInterrupt {
@@ -49,7 +49,7 @@ pub enum Difference {
         /// The entry.
         index: u16,
         /// As for [`ExtraInterrupt`](Self::ExtraInterrupt).
-        found: Option<Route>,
+        found: FoundCourse,
     },
     /// Interrupts are routed that the table has no entry for.
     MissingInterrupts {
@@ -327,13 +327,6 @@ pub enum Difference {
     },
 }
 
-fn goes(f: &mut fmt::Formatter<'_>, found: Option<Route>) -> fmt::Result {
-    match found {
-        Some(route) => write!(f, "goes to {route}"),
-        None => f.write_str("is none that a cell may have"),
-    }
-}
-
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -345,12 +338,10 @@ impl fmt::Display for Difference {
                 write!(f, "unit {unit}: interrupts are not remapped, so its devices send any to any CPU")
             }
             Self::ExtraInterrupt { unit, index, found } => {
-                write!(f, "unit {unit}: nothing is routed by entry {index} for interrupts, which ")?;
-                goes(f, found)
+                write!(f, "unit {unit}: nothing is routed by entry {index} for interrupts, which {found}")
             }
             Self::OtherInterrupt { unit, index, found } => {
-                write!(f, "unit {unit}: entry {index} for interrupts is not as it is routed, and ")?;
-                goes(f, found)
+                write!(f, "unit {unit}: entry {index} for interrupts is not as it is routed, and {found}")
             }
             Self::MissingInterrupts { unit, found, routed } => {
                 write!(f, "unit {unit}: of {routed} interrupts that are routed, {found} have an entry")

@@ -101,7 +101,8 @@ pub unsafe trait Hal {
     ///
     /// # Implementation safety
     ///
-    /// Memory that is the platform's own stays so while the driver has frames there, and is no memory that a cell has.
+    /// Memory that is the platform's own stays so while the driver has frames there, or interrupts are
+    /// [posted](crate::interrupt::Posting) there, and is no memory that a cell has.
     fn own_memory(&self, memory: PhysRange) -> Option<PhysRange>;
 
     /// Where the CPU sees a frame. Called often, so a fixed offset or a direct map suits it best.

@@ -10,7 +10,7 @@ use super::transaction::{self, Committed};
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::{CellConfig, CellId};
 use crate::hal::Hal;
-use crate::interrupt::{Route, Source};
+use crate::interrupt::{Posting, Route, Source};
 
 impl<H: Hal> Iommu<'_, H> {
     /// Makes all edits take effect: as if one came after the other, but only what they amount to reaches the tables, so
@@ -40,7 +40,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// | unmap, protect | [`Misaligned`](Error::Misaligned), [`NotGranted`](Error::NotGranted), [`Full`](Error::Full), [`Map`](Error::Map) for no rights |
     /// | assign | [`NotEnabled`](Error::NotEnabled), [`NoSuchDevice`](Error::NoSuchDevice), [`Busy`](Error::Busy), [`Refused`](Error::Refused), [`Incompatible`](Error::Incompatible), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
     /// | release | [`NotAssigned`](Error::NotAssigned) |
-    /// | route, unroute | [`Route`](Error::Route), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
+    /// | route, post, keep, unroute | [`Route`](Error::Route), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
     /// | any | [`NoFrame`](Error::NoFrame) |
     ///
     /// If one of the cells is in another change that does not end in time, [`Error::InChange`], which names it: nothing changed.
@@ -185,6 +185,15 @@ impl<H: Hal> Iommu<'_, H> {
     /// As for [`commit`](Self::commit).
     pub fn route(&self, cell: CellId, source: Source, route: Route) -> Result<Committed, Error> {
         self.commit(&[Edit::Route(cell, source, route)])
+    }
+
+    /// [`Edit::Post`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    pub fn post(&self, cell: CellId, source: Source, posting: Posting) -> Result<Committed, Error> {
+        self.commit(&[Edit::Post(cell, source, posting)])
     }
 
     /// [`Edit::Unroute`], alone.

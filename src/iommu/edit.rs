@@ -2,7 +2,7 @@
 
 use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
-use crate::interrupt::{Route, Source};
+use crate::interrupt::{Posting, Route, Source};
 
 /// How a device is given to a cell.
 ///
@@ -70,6 +70,14 @@ pub enum Edit {
     /// afterwards; for all but pins it stays the same. For a pin, the vector and the trigger mode are in it: mask it before, and
     /// program it afterwards.
     Route(CellId, Source, Route),
+    /// Has an interrupt recorded in a descriptor instead of delivered, for a virtual CPU: one of a device that the cell has, or of a
+    /// timer, behind a unit [that can](crate::iommu::Features). Edge triggered, so pins cannot have it. The CPUs and vectors of the cell say nothing of
+    /// that: whom the unit notifies, the descriptor says, which is the hypervisor's. It lies in the platform's [own
+    /// memory](crate::hal::Hal::own_memory), and all that is posted to it is of one cell.
+    ///
+    /// An interrupt that is routed or posted already takes the old course or the new one meanwhile, as for [`Route`](Self::Route), and
+    /// [`Unroute`](Self::Unroute) ends either.
+    Post(CellId, Source, Posting),
     /// Has an interrupt go on by the entry that its unit is found with, and where that has it go: one of those that
     /// [`found_interrupts`](crate::Iommu::found_interrupts) lists, for CPUs in the mode that they are in now. The cell has to have the
     /// CPUs and the vector, and later may [route](Self::Route) it elsewhere. After [`prepare`](crate::Iommu::prepare) and before
@@ -94,7 +102,7 @@ impl Edit {
             Self::Map(cell, _) | Self::MapShared(cell, _) => Some(cell),
             Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
             Self::Assign(_, cell, _) | Self::Destroy(cell) => Some(cell),
-            Self::Route(cell, ..) | Self::Keep(cell, ..) | Self::Unroute(cell, _) => Some(cell),
+            Self::Route(cell, ..) | Self::Post(cell, ..) | Self::Keep(cell, ..) | Self::Unroute(cell, _) => Some(cell),
             Self::Release(_) => None,
         }
     }
@@ -104,7 +112,7 @@ impl Edit {
         match *self {
             Self::Map(..) | Self::MapShared(..) | Self::Unmap(..) | Self::Protect(..) => self.cell(),
             Self::Assign(..) | Self::Release(_) | Self::Destroy(_) => None,
-            Self::Route(..) | Self::Keep(..) | Self::Unroute(..) => None,
+            Self::Route(..) | Self::Post(..) | Self::Keep(..) | Self::Unroute(..) => None,
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) use assignment::{Assignment, Stay};
 pub(super) use cells::{CellSet, Cells};
 pub(super) use flushes::Flushes;
 pub(super) use held::Held;
-pub(super) use interrupts::{Interrupts, Line, RoutedSlot, UnitSlot, each_slot, forger, holders};
+pub(super) use interrupts::{Interrupts, Line, RoutedSlot, UnitSlot, each_slot, forger, holders, posting_to};
 pub(super) use root::Root;
 pub(super) use windows::Windows;
 pub(super) use withheld::{Withheld, WithheldRange};

@@ -66,6 +66,8 @@ pub struct Capabilities {
     pub extended_interrupts: bool,
     /// They are remapped in that mode only (EIMER).
     pub extended_interrupts_only: bool,
+    /// They can be posted (PI).
+    pub posted_interrupts: bool,
     /// One invalidation of interrupts' entries is of 2^n at most, where this is n (MHMV).
     pub interrupt_block_order: u8,
     /// Setting the pointer to the table of interrupts invalidates by itself (ESIRTPS).
@@ -107,6 +109,7 @@ impl Capabilities {
         interrupt_remapping: false,
         extended_interrupts: false,
         extended_interrupts_only: false,
+        posted_interrupts: false,
         interrupt_block_order: 0,
         interrupt_pointer_invalidates: false,
         snoop_control: false,
@@ -166,6 +169,7 @@ impl Capabilities {
             interrupt_remapping: ecap.is_set(ECAP::IR),
             extended_interrupts: ecap.is_set(ECAP::EIM),
             extended_interrupts_only: ecap.is_set(ECAP::EIMER),
+            posted_interrupts: cap.is_set(CAP::PI),
             interrupt_block_order: ecap.read(ECAP::MHMV) as u8,
             interrupt_pointer_invalidates: cap.is_set(CAP::ESIRTPS),
             snoop_control: ecap.is_set(ECAP::SC),
@@ -202,8 +206,11 @@ impl Capabilities {
     /// The same, as far as it matters to those who do not know who made the unit.
     pub(super) fn features(&self, host_bits: u8) -> Features {
         let device_tlbs = DeviceTlbFeatures { throttled: self.device_tlb_throttling };
-        let interrupts =
-            InterruptFeatures { extended: self.extended_interrupts, extended_only: self.extended_interrupts_only };
+        let interrupts = InterruptFeatures {
+            extended: self.extended_interrupts,
+            extended_only: self.extended_interrupts_only,
+            posted: self.posted_interrupts,
+        };
         Features {
             geometry: self.geometry(host_bits),
             format: TableFormat::SecondStage,
@@ -263,6 +270,7 @@ impl fmt::Display for Capabilities {
             (!self.coherent, "page walks that do not snoop"),
             (self.device_tlb, "device-TLBs"),
             (self.write_buffer_flush, "write-buffer flush"),
+            (self.posted_interrupts, "posted interrupts"),
         ];
         features.iter().filter(|(present, _)| *present).try_for_each(|(_, words)| write!(f, ", {words}"))
     }
@@ -300,6 +308,7 @@ pub(super) mod tests {
         interrupt_remapping: true,
         extended_interrupts: false,
         extended_interrupts_only: false,
+        posted_interrupts: false,
         interrupt_block_order: 15,
         interrupt_pointer_invalidates: false,
         snoop_control: false,
@@ -335,10 +344,12 @@ pub(super) mod tests {
         );
         let of_interrupts = |cap, ecap| {
             let unit = read(0x10, CAP | cap, ECAP & !(0xf << 20) | ecap).unwrap();
-            (unit.interrupt_pointer_invalidates, unit.extended_interrupts_only, unit.interrupt_block_order)
+            assert_eq!(unit.features(39).interrupts.unwrap().posted, unit.posted_interrupts);
+            let flags = (unit.interrupt_pointer_invalidates, unit.extended_interrupts_only, unit.posted_interrupts);
+            (flags, unit.interrupt_block_order)
         };
-        assert_eq!(of_interrupts(1 << 62, 0), (true, false, 0));
-        assert_eq!(of_interrupts(0, 1 << 61 | 9 << 20), (false, true, 9));
+        assert_eq!(of_interrupts(1 << 62, 0), ((true, false, false), 0));
+        assert_eq!(of_interrupts(1 << 59, 1 << 61 | 9 << 20), ((false, true, true), 9));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod entry;
+mod posted;
 mod source;
 mod table;
 
+pub use posted::PostedDescriptor;
 pub(super) use source::{message, redirection};
 pub(super) use table::{InterruptTable, at, pointer};

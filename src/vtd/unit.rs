@@ -16,7 +16,7 @@ use crate::addr::{PhysAddr, Requester};
 use crate::contract::{DomainId, Features, Found, InterruptConfig, Translation, UnitConfig, UnitCounts};
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
-use crate::interrupt::{Destination, Message, Route, Senders};
+use crate::interrupt::{Course, Destination, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 
 /// What is left of a flush that was begun.
@@ -409,9 +409,15 @@ impl VtdUnit {
         self.interrupts.as_ref().map(InterruptTable::pointer)
     }
 
-    /// Has what `senders` send by this entry of its table go there, or blocks it: once `flush` is done, and the old way or the new
-    /// one until then.
-    pub(crate) fn set_interrupt(&self, hal: &impl Hal, slot: u16, to: Option<(Route, Senders)>, flush: &mut Flush<'_>) {
+    /// Has what `senders` send by this entry of its table take this course, or blocks it: once `flush` is done, and the old one or the
+    /// new one until then.
+    pub(crate) fn set_interrupt(
+        &self,
+        hal: &impl Hal,
+        slot: u16,
+        to: Option<(Course, Senders)>,
+        flush: &mut Flush<'_>,
+    ) {
         if let Some(table) = &self.interrupts {
             table.set(hal, &self.features, slot, to, flush);
         }

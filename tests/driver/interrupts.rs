@@ -152,7 +152,7 @@ fn a_pin_belongs_to_the_cell_that_routes_it() {
     // It moves to another cell in one change.
     iommu.commit(&[Edit::Unroute(cell, pin), Edit::Route(other, pin, Route::to(5, 0x57))]).unwrap();
     let mut all = Vec::new();
-    iommu.routes(|routed| all.push((routed.source, routed.cell, routed.route))).unwrap();
+    iommu.routes(|routed| all.push((routed.source, routed.cell, routed.course.route().unwrap()))).unwrap();
     assert_eq!(all, [(pin, other, Route::to(5, 0x57))]);
     assert_eq!(send(&machine, IO_APIC, message, 0), Err(Reason::InterruptNotPresent), "the old cell's slot");
     iommu.audit(|difference| panic!("{difference}")).unwrap();

@@ -162,12 +162,13 @@ fn programmed<H: cofferdam::hal::Hal>(iommu: &Front<H>, plan: &Plan) -> BTreeMap
 fn listed<H: cofferdam::hal::Hal>(iommu: &Front<H>) -> BTreeMap<(SourceId, u16), Place> {
     let mut all = BTreeMap::new();
     let list = |it: cofferdam::iommu::RoutedInterrupt| {
-        let Cpus::Physical(cpu) = it.route.cpus else { unreachable!() };
+        let route = it.course.route().unwrap();
+        let Cpus::Physical(cpu) = route.cpus else { unreachable!() };
         let key = match it.source {
             Source::Message { device, index } => (device, index),
             _ => (IO_APIC, 0),
         };
-        assert!(all.insert(key, (cpu, it.route.vector.into())).is_none(), "{key:?} is listed twice");
+        assert!(all.insert(key, (cpu, route.vector.into())).is_none(), "{key:?} is listed twice");
     };
     iommu.routes(list).unwrap();
     all

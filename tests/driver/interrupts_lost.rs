@@ -3,7 +3,7 @@
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{CpuSet, Cpus, InterruptTargets, Message, Route, Source, VectorSet};
+use cofferdam::interrupt::{CpuSet, Cpus, FoundCourse, InterruptTargets, Message, Route, Source, VectorSet};
 use cofferdam::iommu::{Difference, Edit, Error, Options, Refusal, UnitState, Unroutable};
 use cofferdam::limits::Limits;
 use cofferdam::{CellConfig, CellId};
@@ -96,7 +96,7 @@ fn a_route_of_a_unit_that_dies_is_not_made() {
     let failed = iommu.route(dead, of(there, 0), Route::to(3, 0x42));
     assert!(matches!(failed, Err(Error::Unit(UnitError::Timeout { .. }))), "{failed:?}");
     let mut all = Vec::new();
-    iommu.routes(|it| all.push((it.source, it.route))).unwrap();
+    iommu.routes(|it| all.push((it.source, it.course.route().unwrap()))).unwrap();
     assert_eq!(all, [(of(CARD, 0), HERE), (of(there, 0), HERE)], "as before");
     assert!(iommu.route(dead, of(there, 1), HERE).is_err());
     // The other unit goes on, with all slots that the dead one does not hold.
@@ -174,12 +174,12 @@ fn each_bit_of_an_entry_that_matters_is_compared() {
         let goes = |route| found.contains(&Difference::OtherInterrupt { unit, index: 0, found: route });
         match bit {
             0 => assert_eq!(found, [Difference::MissingInterrupts { unit, found: 0, routed: 1 }]),
-            16 => assert!(goes(Some(Route::to(2, 0x40))) && !crosses),
-            40 => assert!(goes(Some(Route::to(3, 0x41))) && !crosses),
-            41 => assert!(goes(Some(Route::to(0, 0x41))) && crosses),
-            2 => assert!(goes(Some(Route { cpus: Cpus::Logical(2), ..HERE })) && crosses),
+            16 => assert!(goes(FoundCourse::Remapped(Route::to(2, 0x40))) && !crosses),
+            40 => assert!(goes(FoundCourse::Remapped(Route::to(3, 0x41))) && !crosses),
+            41 => assert!(goes(FoundCourse::Remapped(Route::to(0, 0x41))) && crosses),
+            2 => assert!(goes(FoundCourse::Remapped(Route { cpus: Cpus::Logical(2), ..HERE })) && crosses),
             // What hardware refuses, and what no cell may send, as NMI.
-            6 | 7 | 12..=15 | 24..=39 | 48..=63 => assert!(goes(None) && crosses, "bit {bit}"),
+            6 | 7 | 12..=15 | 24..=39 | 48..=63 => assert!(goes(FoundCourse::Neither) && crosses, "bit {bit}"),
             _ => {}
         }
         machine.flip(word, 1 << (bit % 64));
@@ -189,7 +189,7 @@ fn each_bit_of_an_entry_that_matters_is_compared() {
     let other = iommu.create_cell(CellConfig { interrupts: targets, ..CONFIG }).unwrap();
     iommu.assign(OTHER, other).unwrap();
     machine.flip(table + 0x20, 0x0200_0041_0001);
-    let extra = Difference::ExtraInterrupt { unit, index: 2, found: Some(HERE) };
+    let extra = Difference::ExtraInterrupt { unit, index: 2, found: FoundCourse::Remapped(HERE) };
     let crosses = Difference::InterruptCrosses { unit, index: 2, source: OTHER, cell: other };
     assert_eq!(audit(&iommu), [crosses, extra]);
     machine.abandon();

@@ -28,7 +28,7 @@ const IRTA: u32 = 0xb8;
 
 fn routes<H: Hal>(iommu: &Front<H>) -> Vec<(Source, CellId, Route)> {
     let mut all = Vec::new();
-    iommu.routes(|it| all.push((it.source, it.cell, it.route))).unwrap();
+    iommu.routes(|it| all.push((it.source, it.cell, it.course.route().unwrap()))).unwrap();
     all
 }
 

@@ -38,6 +38,7 @@ mod nmi;
 mod one_change;
 mod outputs;
 mod policies;
+mod posted;
 mod prepared;
 mod properties;
 mod quirks;

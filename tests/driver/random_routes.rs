@@ -45,7 +45,7 @@ impl Plan {
         iommu
             .routes(|it| {
                 assert_eq!(plan.route(it.source), None, "twice");
-                plan.routes.push((it.source, it.cell, it.route));
+                plan.routes.push((it.source, it.cell, it.course.route().unwrap()));
             })
             .unwrap();
         plan.routes.sort_by_key(|it| format!("{:?}", it.0));

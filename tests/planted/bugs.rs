@@ -561,6 +561,30 @@ pub(crate) const BUGS: &[Bug] = &[
         self.frames.store(hal, word, lower);
         self.frames.store(hal, word + 1, upper);",
     ),
+    bug(
+        "interrupts are posted to memory of cells",
+        "R60",
+        "src/iommu/rules/interrupts.rs",
+        "!descriptor.is_aligned(DESCRIPTOR_BYTES) || !is_own()",
+        "!descriptor.is_aligned(DESCRIPTOR_BYTES) || false && !is_own()",
+    ),
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "interrupts of two cells are posted to one descriptor",
+            "R60",
+            "src/iommu/transaction/routes.rs",
+            ".find(|other| *other != cell)",
+            ".find(|_| false)",
+        )
+    },
+    bug(
+        "a vector stands where the descriptor's address is",
+        "R60",
+        "src/vtd/interrupts/entry.rs",
+        "(address & 0xffff_ffc0) << 32 | u64::from(posting.vector()) << 16",
+        "(address & 0xffff_ffc0) << 31 | u64::from(posting.vector()) << 17",
+    ),
     Bug {
         by_assertion: true,
         ..bug(

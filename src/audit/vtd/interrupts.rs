@@ -11,18 +11,18 @@
 //! | 7:5 | DLM: 000 fixed, 001 lowest priority; all others are for what no device is to send |
 //! | 11:8 | ignored |
 //! | 15 | IM: 1 posted |
-//! | 14:12, 31:24 | reserved |
+//! | 14:12, 31:24 | reserved; of a posted one 14 URG, and 37:24 and 7:2 reserved |
 //! | 23:16 | V |
 //! | 63:32 | DST; without EIME 47:40, others reserved |
 //! | 79:64 | SID |
 //! | 81:80 | SQ: 01 leaves bit 2 out, 10 bits 2:1, 11 bits 2:0 |
 //! | 83:82 | SVT: 00 none, 01 by SID and SQ, 10 by the buses from SID 15:8 to SID 7:0, 11 reserved |
-//! | 127:84 | reserved |
+//! | 127:84 | reserved; of a posted one 127:96 bits 63:32 of the descriptor's address, whose bits 31:6 are in 63:38 |
 #![forbid(unsafe_code)]
 
 use crate::addr::{PhysAddr, Requester};
 use crate::hal::Hal;
-use crate::interrupt::{Cpus, Delivery, Route, Senders, Trigger};
+use crate::interrupt::{Cpus, Delivery, FoundCourse, Route, Senders, Trigger};
 
 /// Where a unit's table of interrupts is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) struct LiveInterrupts {
     base: u64,
     entries: u32,
     extended: bool,
+    /// The unit can post interrupts (CAP_REG.PI).
+    posts: bool,
 }
 
 /// An entry that is present.
@@ -38,11 +40,12 @@ pub(crate) struct LiveInterrupt {
     pub index: u16,
     halves: [u64; 2],
     extended: bool,
+    posts: bool,
 }
 
 impl LiveInterrupts {
-    pub(super) fn at(pointer: u64) -> Self {
-        Self { base: pointer & !0xfff, entries: 2 << (pointer & 0xf), extended: pointer >> 11 & 1 != 0 }
+    pub(super) fn at(pointer: u64, posts: bool) -> Self {
+        Self { base: pointer & !0xfff, entries: 2 << (pointer & 0xf), extended: pointer >> 11 & 1 != 0, posts }
     }
 
     /// Calls `each` with the entries that are present. False if part of the table cannot be read.
@@ -59,7 +62,8 @@ impl LiveInterrupts {
         let at = self.base.wrapping_add(u64::from(index) * 16);
         let word = |at: u64| PhysAddr::try_new(at).ok().and_then(|at| hal.word_at(at));
         let (lower, upper) = word(at).zip(word(at.wrapping_add(8)))?;
-        Some((lower & 1 != 0).then_some(LiveInterrupt { index, halves: [lower, upper], extended: self.extended }))
+        let entry = LiveInterrupt { index, halves: [lower, upper], extended: self.extended, posts: self.posts };
+        Some((lower & 1 != 0).then_some(entry))
     }
 }
 
@@ -81,6 +85,27 @@ impl LiveInterrupt {
         let cpus = if lower >> 2 & 1 == 0 { Cpus::Physical(id) } else { Cpus::Logical(id) };
         let trigger = if lower >> 4 & 1 == 0 { Trigger::Edge } else { Trigger::Level };
         Some(Route { vector: (lower >> 16) as u8, cpus, delivery, trigger })
+    }
+
+    /// Where it is recorded: the descriptor, the vector, and whether it is urgent; if hardware takes such an entry (S 9.10).
+    pub(crate) fn posting(&self) -> Option<(PhysAddr, u8, bool)> {
+        let [lower, upper] = self.halves;
+        let reserved = lower & 0x3f_ff00_30fc != 0 || upper >> 20 & 0xfff != 0 || upper >> 18 & 0b11 == 0b11;
+        let descriptor = PhysAddr::try_new(upper >> 32 << 32 | lower >> 32 & 0xffff_ffc0).ok()?;
+        (self.posts && lower >> 15 & 1 != 0 && !reserved).then_some((
+            descriptor,
+            (lower >> 16) as u8,
+            lower >> 14 & 1 != 0,
+        ))
+    }
+
+    /// What becomes of what it takes.
+    pub(crate) fn course(&self) -> FoundCourse {
+        match (self.route(), self.posting()) {
+            (Some(route), _) => FoundCourse::Remapped(route),
+            (None, Some((descriptor, vector, urgent))) => FoundCourse::Posted { descriptor, vector, urgent },
+            (None, None) => FoundCourse::Neither,
+        }
     }
 
     /// True if it goes to one of the CPUs (RH).
@@ -133,7 +158,7 @@ mod tests {
     use super::*;
 
     fn entry(lower: u64, upper: u64, extended: bool) -> LiveInterrupt {
-        LiveInterrupt { index: 0, halves: [lower, upper], extended }
+        LiveInterrupt { index: 0, halves: [lower, upper], extended, posts: true }
     }
 
     #[test]
@@ -163,5 +188,25 @@ mod tests {
         assert!(takes(0x6_01f8, 0x1fe) && !takes(0x6_01f8, 0x1f9) && takes(0x7_01f8, 0x1ff) && !takes(0x7_01f8, 0x1f0));
         assert_eq!([0x1ff, 0x200, 0x9ff, 0xa00].map(|id| takes(0x8_0209, id)), [false, true, true, false]);
         assert!(!takes(0xc_01f8, 0x1f8));
+    }
+
+    #[test]
+    fn a_posted_entry_has_a_descriptor_and_no_route() {
+        let (lower, upper) = (0xa987_6540_0083_8001, 0x000f_edcb_0004_01f8);
+        let at = PhysAddr::new_truncate(0x000f_edcb_a987_6540);
+        assert_eq!(entry(lower, upper, false).posting(), Some((at, 0x83, false)));
+        assert_eq!(entry(lower | 1 << 14, upper, true).posting(), Some((at, 0x83, true)));
+        assert_eq!(entry(lower, upper, false).route(), None);
+        let descriptor = FoundCourse::Posted { descriptor: at, vector: 0x83, urgent: false };
+        assert_eq!(entry(lower, upper, false).course(), descriptor);
+        for bit in [2, 7, 12, 13, 24, 37] {
+            assert_eq!(entry(lower | 1 << bit, upper, false).course(), FoundCourse::Neither, "{bit}");
+        }
+        for bit in [19, 20, 31] {
+            assert_eq!(entry(lower, upper | 1 << bit, false).course(), FoundCourse::Neither, "64 + {bit}");
+        }
+        assert_eq!(entry(lower & !(1 << 15), upper, false).posting(), None);
+        let elsewhere = LiveInterrupt { posts: false, ..entry(lower, upper, false) };
+        assert_eq!(elsewhere.course(), FoundCourse::Neither, "the unit posts none");
     }
 }

@@ -81,7 +81,7 @@ impl LiveRegisters {
 
     /// The table that a value of IRTA leads to.
     pub(crate) fn interrupts(&self, pointer: u64) -> LiveInterrupts {
-        LiveInterrupts::at(pointer)
+        LiveInterrupts::at(pointer, self.cap >> 59 & 1 != 0)
     }
 
     /// RTADDR as it reads.

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::addr::SourceId;
+use crate::addr::{PhysAddr, SourceId};
 use crate::hal::RegisterWindow;
 use crate::interrupt::Cpus;
 
@@ -17,6 +17,15 @@ pub enum Unroutable {
     Cpus(Cpus),
     /// Messages say that something has happened, and nothing else: they are edge triggered.
     Level,
+    /// Its unit cannot post interrupts ([`Features::interrupts`](crate::iommu::Features::interrupts)).
+    NotPosted,
+    /// Pins may be level triggered, and units post nothing but edges: the end of such an interrupt would not reach its IOAPIC.
+    PostedPin,
+    /// The descriptor at this address is not aligned to 64 bytes, or not all of it is the [platform's own
+    /// memory](crate::hal::Hal::own_memory) within the machine's address width: devices could write to it.
+    Descriptor(PhysAddr),
+    /// Interrupts of this other cell are posted there.
+    DescriptorTaken(crate::CellId),
     /// The cell does not have the device, with so many [messages](crate::iommu::DeviceConfig::messages); or the device is
     /// quarantined.
     NotHeld,
@@ -49,6 +58,16 @@ impl fmt::Display for Unroutable {
             Self::Vector(vector) => write!(f, "vector {vector} is none of the cell's"),
             Self::Cpus(cpus) => write!(f, "{cpus}: not all of them are the cell's"),
             Self::Level => f.write_str("a message cannot be level triggered"),
+            Self::NotPosted => f.write_str("its unit cannot post interrupts"),
+            Self::PostedPin => f.write_str("interrupts of pins cannot be posted, since they may be level triggered"),
+            Self::Descriptor(at) => {
+                let at = at.as_u64();
+                write!(
+                    f,
+                    "the descriptor at {at:#x} is not 64 aligned bytes of the platform's own memory, below its address width"
+                )
+            }
+            Self::DescriptorTaken(cell) => write!(f, "interrupts of {cell} are posted to that descriptor"),
             Self::NotHeld => f.write_str("the cell does not have the device with so many messages"),
             Self::NotRouted => f.write_str("nothing is routed for it in this cell"),
             Self::Taken(cell) => write!(f, "{cell} has it routed"),

@@ -4,13 +4,13 @@
 use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::hal::Hal;
-use crate::interrupt::{Message, Route, Source};
+use crate::interrupt::{Course, Message, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Config, Line, Stay};
 use crate::pci;
 
-/// An interrupt that a cell has routed.
+/// An interrupt that a cell has routed or posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RoutedInterrupt {
@@ -18,8 +18,8 @@ pub struct RoutedInterrupt {
     pub source: Source,
     /// The cell.
     pub cell: CellId,
-    /// Where it goes.
-    pub route: Route,
+    /// What becomes of it.
+    pub course: Course,
 }
 
 impl<H: Hal> Iommu<'_, H> {
@@ -79,11 +79,11 @@ impl<H: Hal> Iommu<'_, H> {
         let (config, source) = (self.locked()?, Source::Pin { io_apic, pin });
         let not_routed = Error::Route { source, reason: Unroutable::NotRouted };
         let line = line(&config, source).ok_or(not_routed)?;
-        let route = line.routed.now.ok_or(not_routed)?;
+        let route = line.routed.now.and_then(Course::route).ok_or(not_routed)?;
         Ok(self.unit(line.unit).ok_or(not_routed)?.redirection(line.held.block.first, route))
     }
 
-    /// Calls `each` with all interrupts that are routed, in no particular order, as they are now.
+    /// Calls `each` with all interrupts that are routed or posted, in no particular order, as they are now.
     ///
     /// The configuration is locked meanwhile: `each` must not call the front.
     ///
@@ -95,15 +95,15 @@ impl<H: Hal> Iommu<'_, H> {
         for device in config.devices.iter() {
             let Some(held) = device.interrupts else { continue };
             for (index, slot) in (0..=u16::MAX).map_while(|index| Some((index, held.block.nth(index)?))) {
-                if let Some(route) = config.interrupts.get(slot).now {
+                if let Some(course) = config.interrupts.get(slot).now {
                     let source = Source::Message { device: device.device, index };
-                    each(RoutedInterrupt { source, cell: device.cell, route });
+                    each(RoutedInterrupt { source, cell: device.cell, course });
                 }
             }
         }
         for &Line { source, cell, routed, .. } in &config.interrupts.lines {
-            if let Some(route) = routed.now {
-                each(RoutedInterrupt { source, cell, route });
+            if let Some(course) = routed.now {
+                each(RoutedInterrupt { source, cell, course });
             }
         }
         Ok(())

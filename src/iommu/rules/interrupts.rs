@@ -1,12 +1,17 @@
 //! Where interrupts may go, and who can send them.
 #![forbid(unsafe_code)]
 
-use crate::interrupt::{Cpus, InterruptTargets, Route, Source, Trigger};
+use crate::addr::PhysRange;
+use crate::contract::InterruptFeatures;
+use crate::hal::Hal;
+use crate::interrupt::{Cpus, InterruptTargets, Posting, Route, Source, Trigger};
 use crate::iommu::error::{Error, Refusal, Unroutable};
 use crate::iommu::state::{CellSet, Config, Stay, forger, holders};
 
 /// Below are the CPU's exceptions.
 const FIRST_VECTOR: u8 = 16;
+/// Of posted interrupts; it is aligned to that.
+const DESCRIPTOR_BYTES: u64 = 64;
 
 /// Fails unless a cell may have interrupts of a source go there. `extended`: the CPUs are in x2APIC mode.
 pub(in crate::iommu) fn check_route(
@@ -21,6 +26,35 @@ pub(in crate::iommu) fn check_route(
         Unroutable::Cpus(route.cpus)
     } else if route.trigger == Trigger::Level && !matches!(source, Source::Pin { .. }) {
         Unroutable::Level
+    } else {
+        return Ok(());
+    };
+    Err(Error::Route { source, reason })
+}
+
+/// Fails unless interrupts of a source, behind a unit with these features, may be posted there: in memory that no cell is granted, so
+/// that no device writes to it (section 5.2.5).
+pub(in crate::iommu) fn check_posting(
+    hal: &impl Hal,
+    features: Option<InterruptFeatures>,
+    host_bits: u8,
+    source: Source,
+    posting: Posting,
+) -> Result<(), Error> {
+    let descriptor = posting.descriptor();
+    let is_own = || {
+        let memory =
+            PhysRange::new(descriptor, DESCRIPTOR_BYTES).filter(|memory| memory.last().as_u64() >> host_bits == 0);
+        memory.is_some_and(|memory| hal.own_memory(memory) == Some(memory))
+    };
+    let reason = if posting.vector() < FIRST_VECTOR {
+        Unroutable::Vector(posting.vector())
+    } else if matches!(source, Source::Pin { .. }) {
+        Unroutable::PostedPin
+    } else if !features.is_some_and(|features| features.posted) {
+        Unroutable::NotPosted
+    } else if !descriptor.is_aligned(DESCRIPTOR_BYTES) || !is_own() {
+        Unroutable::Descriptor(descriptor)
     } else {
         return Ok(());
     };

@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Assignment, CellSet, Held, Stay};
-use crate::addr::Requester;
+use crate::addr::{PhysAddr, Requester};
 use crate::cell::CellId;
 use crate::contract::InterruptConfig;
-use crate::interrupt::{Route, Senders, SlotBlock, SlotTable, Source};
+use crate::interrupt::{Course, Senders, SlotBlock, SlotTable, Source};
 use crate::limits::{Full, List};
 use crate::topology::UnitIndex;
 
@@ -14,9 +14,20 @@ use crate::topology::UnitIndex;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::iommu) struct RoutedSlot {
     /// As its unit's table has it.
-    pub(in crate::iommu) now: Option<Route>,
+    pub(in crate::iommu) now: Option<Course>,
     /// As it is to be, in a change; the same otherwise.
-    pub(in crate::iommu) staged: Option<Route>,
+    pub(in crate::iommu) staged: Option<Course>,
+}
+
+impl RoutedSlot {
+    /// True if interrupts are posted to this descriptor, or are to be.
+    fn posts_to(&self, descriptor: PhysAddr) -> bool {
+        [self.now, self.staged]
+            .iter()
+            .flatten()
+            .filter_map(|course| course.posting())
+            .any(|it| it.descriptor() == descriptor)
+    }
 }
 
 /// A pin of an IOAPIC, a timer of an HPET, or a message of a device that goes on by the entry that it had: what a cell has routed
@@ -160,6 +171,20 @@ pub(in crate::iommu) fn holders(
     let of_devices =
         devices.iter().filter_map(|device| Some((device.cell, device.unit, device.interrupts?, device.stay)));
     of_devices.chain(lines.iter().map(|line| (line.cell, line.unit, line.held, line.stay)))
+}
+
+/// The cells whose interrupts are posted to a descriptor, or are to be; a cell may be there several times.
+pub(in crate::iommu) fn posting_to<'c>(
+    devices: &'c [Assignment],
+    interrupts: &'c Interrupts<'_>,
+    descriptor: PhysAddr,
+) -> impl Iterator<Item = CellId> + 'c {
+    let held = devices.iter().filter_map(|device| Some((device.cell, device.interrupts?)));
+    let slots =
+        held.flat_map(|(cell, held)| (0..=u16::MAX).map_while(move |index| Some((cell, held.block.nth(index)?))));
+    let of_devices = slots.map(|(cell, slot)| (cell, interrupts.get(slot)));
+    let of_lines = interrupts.lines.iter().map(|line| (line.cell, line.routed));
+    of_devices.chain(of_lines).filter(move |(_, routed)| routed.posts_to(descriptor)).map(|(cell, _)| cell)
 }
 
 /// The first device of another cell behind the unit that can send what the slots take.

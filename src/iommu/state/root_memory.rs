@@ -20,7 +20,7 @@ impl Config<'_> {
             Edit::Assign(device, ..) => is_its(device) || has_noted(device),
             Edit::Release(device) => has_noted(device),
             Edit::MapShared(..) | Edit::Protect(..) => false,
-            Edit::Route(..) | Edit::Keep(..) | Edit::Unroute(..) => false,
+            Edit::Route(..) | Edit::Post(..) | Edit::Keep(..) | Edit::Unroute(..) => false,
         };
         concerned.then_some(root)
     }

@@ -6,6 +6,7 @@ use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::error::UnitError;
 use crate::hal::Hal;
+use crate::interrupt::Course;
 use crate::iommu::edit::{DeviceConfig, Edit};
 use crate::iommu::error::Error;
 use crate::iommu::rules;
@@ -101,7 +102,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Edit::Release(device) => self.plan_release(device),
             Edit::Destroy(cell) => self.plan_destroy(cell),
             Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
-            Edit::Route(cell, source, route) => self.plan_route(cell, source, route),
+            Edit::Route(cell, source, route) => self.plan_route(cell, source, Course::Remapped(route)),
+            Edit::Post(cell, source, posting) => self.plan_route(cell, source, Course::Posted(posting)),
             Edit::Keep(cell, source, entry) => self.plan_keep(cell, source, entry),
             Edit::Unroute(cell, source) => self.plan_unroute(cell, source),
         }

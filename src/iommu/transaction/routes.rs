@@ -6,11 +6,11 @@ use super::Transaction;
 use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::hal::Hal;
-use crate::interrupt::{Route, Senders, SlotBlock, Source};
+use crate::interrupt::{Course, Posting, Route, Senders, SlotBlock, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::rules;
 use crate::iommu::state::{
-    Assignment, CellSet, Config, Held, Interrupts, Line, RoutedSlot, Stay, UnitSlot, each_slot, holders,
+    Assignment, CellSet, Config, Held, Interrupts, Line, RoutedSlot, Stay, UnitSlot, each_slot, holders, posting_to,
 };
 use crate::limits::Full;
 use crate::topology::{Requesters, UnitIndex};
@@ -18,17 +18,20 @@ use crate::unit::Unit;
 
 impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
-    pub(super) fn plan_route(&mut self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
-        self.check_route(cell, source, route)?;
-        self.check_kept(cell, source, route)?;
+    pub(super) fn plan_route(&mut self, cell: CellId, source: Source, course: Course) -> Result<(), Error> {
+        match course {
+            Course::Remapped(route) => self.check_route(cell, source, route)?,
+            Course::Posted(posting) => self.check_posting(cell, source, posting)?,
+        }
+        self.check_kept(cell, source, course)?;
         match self.routed_mut(cell, source) {
-            Some((_, routed)) => routed.staged = Some(route),
+            Some((_, routed)) => routed.staged = Some(course),
             None if matches!(source, Source::Message { .. }) => {
                 return Err(Error::Route { source, reason: Unroutable::NotHeld });
             }
             None => {
                 let (unit, senders) = self.senders_of(cell, source)?;
-                self.list_line(cell, source, route, (unit, senders), None)?;
+                self.list_line(cell, source, course, (unit, senders), None)?;
             }
         }
         Ok(())
@@ -44,7 +47,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let found = self.front.found_route(unit, entry, senders, self.config.interrupts.is_extended());
         let Some(route) = found else { return no(Unroutable::NotFound(entry)) };
         self.check_route(cell, source, route)?;
-        self.list_line(cell, source, route, (unit, senders), Some(entry))
+        self.list_line(cell, source, Course::Remapped(route), (unit, senders), Some(entry))
     }
 
     fn check_route(&self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
@@ -52,9 +55,23 @@ impl<H: Hal> Transaction<'_, '_, H> {
         rules::interrupts::check_route(targets, self.config.interrupts.is_extended(), source, route)
     }
 
+    #[inline(never)]
+    fn check_posting(&self, cell: CellId, source: Source, posting: Posting) -> Result<(), Error> {
+        self.config.cell(cell)?;
+        let (unit, _) = self.senders_of(cell, source)?;
+        let (descriptor, features) =
+            (posting.descriptor(), self.front.unit(unit).and_then(|unit| unit.features().interrupts));
+        let host_bits = self.front.topology.host_address_width();
+        rules::interrupts::check_posting(&self.front.hal, features, host_bits, source, posting)?;
+        match posting_to(&self.config.devices, &self.config.interrupts, descriptor).find(|other| *other != cell) {
+            Some(other) => Err(Error::Route { source, reason: Unroutable::DescriptorTaken(other) }),
+            None => Ok(()),
+        }
+    }
+
     /// Fails if a line goes elsewhere in the table that its unit is found with: until the driver's has followed that, units may use
     /// either (S 6.7).
-    fn check_kept(&mut self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
+    fn check_kept(&mut self, cell: CellId, source: Source, course: Course) -> Result<(), Error> {
         let extended = self.config.interrupts.is_extended();
         let Some(line) = line_of(&mut self.config.interrupts.lines, cell, source) else { return Ok(()) };
         let (slot, senders) = (line.held.block.first, line.held.senders);
@@ -62,7 +79,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
             return Ok(());
         }
         match self.front.found_route(line.unit, slot, senders, extended) {
-            Some(found) if found != route => Err(Error::Route { source, reason: Unroutable::GoesOn(slot) }),
+            Some(found) if Course::Remapped(found) != course => {
+                Err(Error::Route { source, reason: Unroutable::GoesOn(slot) })
+            }
             _ => Ok(()),
         }
     }
@@ -104,7 +123,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         &mut self,
         cell: CellId,
         source: Source,
-        route: Route,
+        course: Course,
         (unit, senders): (UnitIndex, Senders),
         slot: Option<u16>,
     ) -> Result<(), Error> {
@@ -124,7 +143,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Some(first) => SlotBlock { first, order: 0 },
             None => interrupts.take(1)?,
         };
-        let routed = RoutedSlot { now: None, staged: Some(route) };
+        let routed = RoutedSlot { now: None, staged: Some(course) };
         let held = Held { block, senders };
         let _ = interrupts.lines.push(Line { source, cell, unit, held, routed, stay: Stay::Arriving });
         Ok(())
@@ -229,14 +248,14 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// Calls `each` with where all goes that the change's cells have, and writes what it says into the entries.
-    fn write_routes(&mut self, mut each: impl FnMut(&mut RoutedSlot, Stay) -> Option<Option<Route>>) {
+    fn write_routes(&mut self, mut each: impl FnMut(&mut RoutedSlot, Stay) -> Option<Option<Course>>) {
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts, flushes, .. } = &mut *self.config;
         each_slot(devices, interrupts, scope, |UnitSlot { unit, slot, senders }, routed, stay| {
             if let Some((unit, flush)) = flushes.of(&front.units, unit)
                 && let Some(to) = each(routed, stay)
             {
-                unit.set_interrupt(&front.hal, slot, to.map(|route| (route, senders)), flush);
+                unit.set_interrupt(&front.hal, slot, to.map(|course| (course, senders)), flush);
             }
         });
     }

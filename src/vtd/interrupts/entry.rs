@@ -1,4 +1,4 @@
-//! Entry of the interrupt-remapping table for remapped interrupts (S 9.9). 128 bits.
+//! Entry of the interrupt-remapping table (S 9.9, 9.10). 128 bits. For remapped interrupts:
 //!
 //! | bits | field |
 //! |---|---|
@@ -13,15 +13,42 @@
 //! | 2 | DM, destination mode: 1 for logical |
 //! | 0 | P, present |
 //!
-//! All other bits are 0: FPD, IM, and what software may use.
+//! For posted ones, what differs:
+//!
+//! | bits | field |
+//! |---|---|
+//! | 127:96 | PDAH, posted descriptor address, its bits 63:32 |
+//! | 63:38 | PDAL, its bits 31:6 |
+//! | 23:16 | VV, virtual vector |
+//! | 15 | IM, the mode: 1 |
+//! | 14 | URG, urgent |
+//!
+//! All other bits are 0: FPD, and what software may use.
 #![forbid(unsafe_code)]
 
-use crate::interrupt::{Cpus, Delivery, Route, Senders, Trigger};
+use crate::interrupt::{Course, Cpus, Delivery, Posting, Route, Senders, Trigger};
 
 const P: u64 = 1;
 
-/// The lower half: where the interrupt goes. It alone changes while an entry is present.
-pub(super) fn lower(route: Route, extended: bool) -> u64 {
+/// Both halves of an entry: what becomes of interrupts, and whose are taken.
+pub(super) fn words(course: Course, senders: Senders, extended: bool) -> [u64; 2] {
+    match course {
+        Course::Remapped(route) => [remapped(route, extended), upper(senders)],
+        Course::Posted(posting) => {
+            let [lower, of_address] = posted(posting);
+            [lower, upper(senders) | of_address]
+        }
+    }
+}
+
+fn posted(posting: Posting) -> [u64; 2] {
+    let address = posting.descriptor().as_u64();
+    let urgent = u64::from(posting.is_urgent()) << 14;
+    [(address & 0xffff_ffc0) << 32 | u64::from(posting.vector()) << 16 | 1 << 15 | urgent | P, address >> 32 << 32]
+}
+
+/// The lower half for a route.
+fn remapped(route: Route, extended: bool) -> u64 {
     let (id, logical) = match route.cpus {
         Cpus::Physical(id) => (id, 0),
         Cpus::Logical(set) => (set, 1 << 2),
@@ -36,7 +63,7 @@ pub(super) fn lower(route: Route, extended: bool) -> u64 {
 }
 
 /// The upper half: whose requests are taken (R56).
-pub(super) fn upper(senders: Senders) -> u64 {
+fn upper(senders: Senders) -> u64 {
     match senders {
         Senders::Functions { requester, free } => 1 << 18 | u64::from(free & 3) << 16 | u64::from(requester.get()),
         Senders::Buses { first, last } => 2 << 18 | u64::from(first) << 8 | u64::from(last),
@@ -56,19 +83,19 @@ mod tests {
     #[test]
     fn the_lower_half_says_where_it_goes() {
         let plain = Route::to(0x12, 0x31);
-        assert_eq!(lower(plain, false), 0x1200_0031_0001);
-        assert_eq!(lower(Route::to(0x1234_5678, 0x31), true), 0x1234_5678_0031_0001);
+        assert_eq!(remapped(plain, false), 0x1200_0031_0001);
+        assert_eq!(remapped(Route::to(0x1234_5678, 0x31), true), 0x1234_5678_0031_0001);
         let level = Route { trigger: Trigger::Level, ..plain };
-        assert_eq!(lower(level, false), 0x1200_0031_0011);
+        assert_eq!(remapped(level, false), 0x1200_0031_0011);
         let one_of = Route { cpus: Cpus::Logical(0x30), delivery: Delivery::LowestPriority, ..plain };
-        assert_eq!(lower(one_of, false), 0x3000_0031_002d);
+        assert_eq!(remapped(one_of, false), 0x3000_0031_002d);
         let all_of = Route { cpus: Cpus::Logical(0x2_0003), ..plain };
-        assert_eq!(lower(all_of, true), 0x0002_0003_0031_0005);
+        assert_eq!(remapped(all_of, true), 0x0002_0003_0031_0005);
     }
 
     #[test]
     fn an_id_beyond_eight_bits_sets_no_reserved_bit() {
-        assert_eq!(lower(Route::to(u32::MAX, 0x31), false), 0xff00_0031_0001);
+        assert_eq!(remapped(Route::to(u32::MAX, 0x31), false), 0xff00_0031_0001);
     }
 
     #[test]
@@ -76,5 +103,17 @@ mod tests {
         let functions = |free| upper(Senders::Functions { requester: Requester::new(0x1f8), free });
         assert_eq!([0, 1, 2, 3].map(functions), [0x4_01f8, 0x5_01f8, 0x6_01f8, 0x7_01f8]);
         assert_eq!(upper(Senders::Buses { first: 2, last: 9 }), 0x8_0209);
+    }
+
+    #[test]
+    fn an_entry_has_both_halves() {
+        let senders = Senders::Functions { requester: Requester::new(0x1f8), free: 0 };
+        let plain = Route::to(0x12, 0x31);
+        assert_eq!(words(Course::Remapped(plain), senders, false), [remapped(plain, false), upper(senders)]);
+        let at = crate::addr::PhysAddr::new_truncate(0x000f_edcb_a987_6540);
+        let posting = Posting::of_nobody(at, 0x83);
+        let lower = 0xa987_6540_0083_8001;
+        assert_eq!(words(Course::Posted(posting), senders, true), [lower, 0x000f_edcb_0004_01f8]);
+        assert_eq!(words(Course::Posted(posting.urgent()), senders, true), [lower | 1 << 14, 0x000f_edcb_0004_01f8]);
     }
 }

@@ -5,7 +5,7 @@ use super::entry;
 use crate::addr::PhysAddr;
 use crate::contract::{Features, InterruptConfig, TableOfInterrupts};
 use crate::hal::{Frames, Hal, NoFrame, PairStore};
-use crate::interrupt::{Route, Senders, SlotBlock};
+use crate::interrupt::{Course, Senders, SlotBlock};
 use crate::invalidation::Flush;
 
 /// What IRTA_REG has for a table: the address in 63:12, EIME in 11, and in 3:0 S, for 2^(S + 1) entries (S 11.4.10).
@@ -64,19 +64,19 @@ impl InterruptTable {
         self.frames.count()
     }
 
-    /// Has what `senders` send by this entry go there from now on, or blocks it. It is so once `flush` is done; until then an
-    /// interrupt takes the old route or the new one, and no mixture: one store changes the entry (R54).
+    /// Has what `senders` send by this entry take this course from now on, or blocks it. It is so once `flush` is done; until then an
+    /// interrupt takes the old course or the new one, and no mixture: one store changes the entry (R54).
     pub(in crate::vtd) fn set(
         &self,
         hal: &impl Hal,
         unit: &Features,
         slot: u16,
-        to: Option<(Route, Senders)>,
+        to: Option<(Course, Senders)>,
         flush: &mut Flush<'_>,
     ) {
         let word = usize::from(slot) * 2;
         let was_present = entry::is_present(self.frames.load(hal, word));
-        let entry = to.map(|(route, senders)| [entry::lower(route, self.extended), entry::upper(senders)]);
+        let entry = to.map(|(course, senders)| entry::words(course, senders, self.extended));
         self.frames.store_pair(hal, self.pairs, slot.into(), entry.unwrap_or_default());
         self.written(hal, word, 2);
         flush.interrupts_set(unit, SlotBlock { first: slot, order: 0 }, was_present);

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
-use cofferdam::interrupt::{Destination, Message, Route, Source};
+use cofferdam::interrupt::{Destination, Message, Posting, Route, Source};
 use cofferdam::iommu::{
     AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, Options,
     Others, Reach, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
@@ -101,6 +101,7 @@ calls! {
         iommu.remap_interrupts(io_apics, x2apic)
     }
     fn route(iommu: &Front, cell: &CellId, source: &Source, route: &Route) -> Done { iommu.route(*cell, *source, *route) }
+    fn post(iommu: &Front, cell: &CellId, source: &Source, posting: &Posting) -> Done { iommu.post(*cell, *source, *posting) }
     fn unroute(iommu: &Front, cell: &CellId, source: &Source) -> Done { iommu.unroute(*cell, *source) }
     fn message(iommu: &Front, source: &Source) -> Result<Message, Error> { iommu.message(*source) }
     fn program_msi(iommu: &Front, device: &SourceId) -> Result<(), Error> { iommu.program_msi(*device) }

@@ -306,6 +306,7 @@ const TOLD: (u64, u32) = (0xfee0_3000, 0x4050);
 
 #[test]
 fn a_posted_interrupt_is_recorded_and_said_once() {
+    // R60
     let (driver, _, descriptor) = posting(false);
     driver.store(descriptor + 32, NOTICE);
     assert_eq!(interrupt(&driver, DEVICE, 7), Ok(TOLD));

@@ -4,8 +4,8 @@
 use super::auditor::Auditor;
 use crate::audit::{Difference, LiveInterrupt, LiveRegisters};
 use crate::hal::Hal;
-use crate::interrupt::{Cpus, Delivery, InterruptTargets, Route};
-use crate::iommu::state::{Assignment, Config, Held, behind};
+use crate::interrupt::{Course, Cpus, Delivery, FoundCourse, InterruptTargets, Route};
+use crate::iommu::state::{Assignment, Config, Held, behind, posting_to};
 use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
@@ -38,7 +38,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
             }
             let compared = compare(self.config, index, entry);
             seen += u64::from(compared != Some(false));
-            match (compared, entry.index, entry.route()) {
+            match (compared, entry.index, entry.course()) {
                 (None, ..) => {}
                 (Some(true), index, found) => {
                     self.findings.report(Difference::OtherInterrupt { unit: window, index, found });
@@ -76,13 +76,19 @@ impl<H: Hal> Auditor<'_, '_, H> {
 #[inline(never)]
 fn compare(config: &Config<'_>, unit: UnitIndex, entry: LiveInterrupt) -> Option<bool> {
     let Some((held, expected)) = routed(config, unit, entry.index) else { return Some(false) };
-    let to_one = expected.delivery == Delivery::LowestPriority;
-    let is_alike = entry.route() == Some(expected) && entry.goes_to_one() == to_one;
+    let is_alike = match expected {
+        Course::Remapped(route) => {
+            entry.route() == Some(route) && entry.goes_to_one() == (route.delivery == Delivery::LowestPriority)
+        }
+        Course::Posted(posting) => {
+            entry.posting() == Some((posting.descriptor(), posting.vector(), posting.is_urgent()))
+        }
+    };
     if is_alike && entry.senders() == Some(held.senders) { None } else { Some(true) }
 }
 
 /// What is routed by an entry.
-fn routed(config: &Config<'_>, unit: UnitIndex, index: u16) -> Option<(Held, Route)> {
+fn routed(config: &Config<'_>, unit: UnitIndex, index: u16) -> Option<(Held, Course)> {
     let mut lines = config.interrupts.lines.iter();
     if let Some(line) = lines.find(|line| line.unit == unit && line.held.block.first == index) {
         return Some((line.held, line.routed.now?));
@@ -91,11 +97,17 @@ fn routed(config: &Config<'_>, unit: UnitIndex, index: u16) -> Option<(Held, Rou
     Some((held.find(|held| held.block.contains(index))?, config.interrupts.get(index).now?))
 }
 
-/// True if a device can send by an entry what does not go to CPUs and vectors of its own cell.
+/// True if a device can send by an entry what is neither for CPUs and vectors of its own cell nor posted for that.
 #[inline(never)]
 fn crosses(config: &Config<'_>, device: &Assignment, entry: LiveInterrupt) -> bool {
     let targets = config.cell(device.cell).map(|cell| cell.config.interrupts).unwrap_or(InterruptTargets::NONE);
-    let stays = || entry.route().is_some_and(|route| is_within(&targets, entry.is_extended(), route));
+    let stays = || match entry.course() {
+        FoundCourse::Remapped(route) => is_within(&targets, entry.is_extended(), route),
+        FoundCourse::Posted { descriptor, .. } => {
+            posting_to(&config.devices, &config.interrupts, descriptor).any(|cell| cell == device.cell)
+        }
+        FoundCourse::Neither => false,
+    };
     device.requesters.iter().any(|requester| entry.takes(*requester)) && !stays()
 }
 

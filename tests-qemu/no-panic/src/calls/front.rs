@@ -52,6 +52,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(unsafe { iommu.forget_unit(*any()) });
     show(iommu.mute(*any(), *any()));
     show((iommu.route(*any(), *any(), *any()), iommu.unroute(*any(), *any())));
+    show(iommu.post(*any(), *any(), *any()));
     show((iommu.message(*any()), iommu.redirection(*any(), *any()), iommu.program_msi(*any())));
     show(iommu.routes(show));
     show(iommu.found_interrupts(show));

@@ -1,10 +1,10 @@
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
-use cofferdam::interrupt::{CpuSet, Destination, Route, VectorSet};
+use cofferdam::interrupt::{Course, CpuSet, Destination, Posting, Route, VectorSet};
 use cofferdam::iommu::DomainId;
 use cofferdam::topology::{AmdUnit, UnitIndex};
-use cofferdam::vtd::FaultReason;
+use cofferdam::vtd::{FaultReason, PostedDescriptor};
 
 use crate::{any, any_number, show};
 
@@ -28,6 +28,16 @@ fn interrupts() {
     let (cpus, vectors): (&CpuSet, &VectorSet) = (any(), any());
     show((cpus.with(apic_id, any_number() as u32), cpus.has(apic_id)));
     show((vectors.with(vector, any_number() as u8), vectors.has(vector)));
+    // SAFETY: no program of this package is ever run.
+    let posting = unsafe { Posting::new(*any(), vector) };
+    show((posting.urgent(), posting.descriptor(), posting.vector(), posting.is_urgent()));
+    let course: &Course = any();
+    show((course.route(), course.posting()));
+    show(PostedDescriptor::new());
+    let descriptor: &PostedDescriptor = any();
+    descriptor.notify(*any(), *any());
+    descriptor.suppress(*any());
+    show((descriptor.post(vector, *any()), descriptor.take(), descriptor.notice(*any())));
 }
 
 fn iova() {

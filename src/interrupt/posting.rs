@@ -1,0 +1,62 @@
+use core::fmt;
+
+use crate::addr::PhysAddr;
+
+/// Where an interrupt is recorded instead of delivered: a bit of a descriptor in memory, for a virtual CPU that takes it from there.
+/// Whom the unit notifies of that, if anybody, the descriptor itself says.
+///
+/// For Intel VT-d the descriptor is a [`PostedDescriptor`](crate::vtd::PostedDescriptor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Posting {
+    descriptor: PhysAddr,
+    vector: u8,
+    urgent: bool,
+}
+
+impl Posting {
+    /// Recorded as `vector`, 16 to 255, of the descriptor at this physical address; it is not urgent.
+    ///
+    /// # Safety
+    ///
+    /// Units write to a descriptor by themselves. So from when an interrupt is [posted](crate::iommu::Edit::Post) there, the address is
+    /// that of a descriptor of the units' kind, in write-back memory that nobody uses for anything else (VT-d 5.10, section
+    /// 5.2.2). It stays so, and for interrupts of the same cell, until a change succeeds that posts it elsewhere, routes or unroutes it,
+    /// or takes its source from the cell; and, after a change that failed, until one that repeats that succeeds.
+    pub const unsafe fn new(descriptor: PhysAddr, vector: u8) -> Self {
+        Self { descriptor, vector, urgent: false }
+    }
+
+    /// For tests that hand it to no unit.
+    #[cfg(test)]
+    pub(crate) const fn of_nobody(descriptor: PhysAddr, vector: u8) -> Self {
+        Self { descriptor, vector, urgent: false }
+    }
+
+    /// The same, and urgent: it is notified of at once, also where the descriptor has notices of others suppressed.
+    #[must_use]
+    pub const fn urgent(self) -> Self {
+        Self { urgent: true, ..self }
+    }
+
+    /// Where the descriptor is.
+    pub const fn descriptor(self) -> PhysAddr {
+        self.descriptor
+    }
+
+    /// The vector that it is recorded as.
+    pub const fn vector(self) -> u8 {
+        self.vector
+    }
+
+    /// True if it is urgent.
+    pub const fn is_urgent(self) -> bool {
+        self.urgent
+    }
+}
+
+impl fmt::Display for Posting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vector {} of the descriptor at {:#x}", self.vector, self.descriptor.as_u64())?;
+        if self.urgent { f.write_str(", urgent") } else { Ok(()) }
+    }
+}
