@@ -22,6 +22,7 @@ pub use crate::contract::{
     DeviceTlbFeatures, DomainId, Features, InterruptFeatures, MainMemory, TableFormat, TableOfInterrupts, UnitState,
 };
 pub use crate::paging::{Geometry, Hole, MapError};
+pub use crate::pci::MsiXTable;
 pub use crate::unit::UnitDetails;
 pub use edit::{DeviceConfig, Edit};
 pub use error::{Error, Incompatibility, NoDeviceTlb, NotRemapped, Others, Owner, Refusal, Unblocked, Unroutable};

@@ -14,6 +14,7 @@ mod cxl;
 mod express;
 mod header;
 mod msi;
+mod msi_x;
 mod reset;
 mod resizable;
 mod sr_iov;
@@ -32,6 +33,8 @@ pub(crate) use header::{
     is_gone, is_there,
 };
 pub(crate) use msi::program_msi;
+pub use msi_x::MsiXTable;
+pub(crate) use msi_x::{msi_x_table, program_msi_x};
 pub(crate) use reset::{RESET_NS, Reset, pending};
 pub(crate) use sr_iov::{is_virtual_function_of, physical_function};
 pub(crate) use window::windows;

@@ -38,7 +38,7 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
 /// | [`read64`](Self::read64), [`write64`](Self::write64) | the same without `faults` | any, or none | no |
 /// | [`config_read`](Self::config_read) | `probe_acpi`, `prepare`, `enable`, changes, `mute`, `audit`, `device_info`, `windows`, questions of the topology | configuration, or none | no |
-/// | [`config_write`](Self::config_write) | `prepare`, `enable`, changes, `program_msi` | configuration; none in `prepare` and `enable` | no |
+/// | [`config_write`](Self::config_write) | `prepare`, `enable`, changes, `program_msi`, `program_msi_x` | configuration; none in `prepare` and `enable` | no |
 /// | [`now_ns`](Self::now_ns) | all calls that wait | configuration, or none; never a queue's | no |
 /// | [`pause`](Self::pause) | the same | neither the configuration's nor a queue's | no |
 ///
@@ -300,7 +300,7 @@ pub unsafe trait Hal {
     /// happens if there is no such function, or no way to reach that offset.
     ///
     /// Called by [`prepare`](crate::Iommu::prepare) and [`enable`](crate::Iommu::enable), and under the configuration's lock by
-    /// changes and [`program_msi`](crate::Iommu::program_msi): one CPU at a time for one front; never in an NMI. The driver reads a register, changes a bit and writes it:
+    /// changes, [`program_msi`](crate::Iommu::program_msi) and [`program_msi_x`](crate::Iommu::program_msi_x): one CPU at a time for one front; never in an NMI. The driver reads a register, changes a bit and writes it:
     /// Command, Device Control, and the control registers of ATS and Access Control Services. Whoever else writes those of an
     /// assigned device, as a hypervisor does for a guest, does so not while a change releases the device.
     ///

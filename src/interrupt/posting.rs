@@ -4,8 +4,6 @@ use crate::addr::PhysAddr;
 
 /// Where an interrupt is recorded instead of delivered: a bit of a descriptor in memory, for a virtual CPU that takes it from there.
 /// Whom the unit notifies of that, if anybody, the descriptor itself says.
-///
-/// For Intel VT-d the descriptor is a [`PostedDescriptor`](crate::vtd::PostedDescriptor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Posting {
     descriptor: PhysAddr,
@@ -19,7 +17,7 @@ impl Posting {
     /// # Safety
     ///
     /// Units write to a descriptor by themselves. So from when an interrupt is [posted](crate::iommu::Edit::Post) there, the address is
-    /// that of a descriptor of the units' kind, in write-back memory that nobody uses for anything else (VT-d 5.10, section
+    /// that of a descriptor of the unit's kind, in write-back memory that nobody uses for anything else (VT-d 5.10, section
     /// 5.2.2). It stays so, and for interrupts of the same cell, until a change succeeds that posts it elsewhere, routes or unroutes it,
     /// or takes its source from the cell; and, after a change that failed, until one that repeats that succeeds.
     pub const unsafe fn new(descriptor: PhysAddr, vector: u8) -> Self {

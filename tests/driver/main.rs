@@ -34,6 +34,7 @@ mod left_behind;
 mod lies;
 mod lost_parts;
 mod moves;
+mod msi;
 mod nmi;
 mod one_change;
 mod outputs;

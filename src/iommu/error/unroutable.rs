@@ -44,6 +44,8 @@ pub enum Unroutable {
     GoesOn(u16),
     /// The device cannot send messages by MSI, or not to such an address.
     NoMsi,
+    /// The device has no table of MSI-X, or configuration space does not show where.
+    NoMsiX,
     /// The firmware's table names no unit for its IOAPIC or its HPET.
     NoUnit,
     /// Its unit does not remap interrupts.
@@ -80,6 +82,7 @@ impl fmt::Display for Unroutable {
                 write!(f, "it is kept, and goes on by entry {entry} as it did until its unit is switched on")
             }
             Self::NoMsi => f.write_str("the device has no capability for such messages (MSI)"),
+            Self::NoMsiX => f.write_str("the device has no table of such messages (MSI-X) where it can be found"),
             Self::NoUnit => f.write_str("the firmware's table names no remapping unit for it"),
             Self::NotRemapped => f.write_str("its unit does not remap interrupts"),
             Self::Forged(device) => write!(f, "{device} of another cell could send it"),

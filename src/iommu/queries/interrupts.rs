@@ -1,5 +1,6 @@
 //! What is routed, and what is programmed into sources for that.
-#![forbid(unsafe_code)]
+
+use core::ptr::NonNull;
 
 use crate::addr::SourceId;
 use crate::cell::CellId;
@@ -7,8 +8,9 @@ use crate::hal::Hal;
 use crate::interrupt::{Course, Message, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::front::Iommu;
-use crate::iommu::state::{Config, Line, Stay};
+use crate::iommu::state::{Config, Held, Line, Stay};
 use crate::pci;
+use crate::unit::Unit;
 
 /// An interrupt that a cell has routed or posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +53,7 @@ impl<H: Hal> Iommu<'_, H> {
     }
 
     /// Has a device send its interrupts by MSI as its cell has them: message 0 as [`message`](Self::message) says, and as many as it was
-    /// assigned with and can send. For those who do not write its registers themselves; MSI-X has its table in the device's own
-    /// memory, and is theirs in any case.
+    /// assigned with and can send. For those who do not write its registers themselves.
     ///
     /// # Errors
     ///
@@ -60,13 +61,50 @@ impl<H: Hal> Iommu<'_, H> {
     /// them ([`Unroutable::NoMsi`]): it sends none by MSI. Or a device is being reset for too long: [`Error::InChange`].
     pub fn program_msi(&self, device: SourceId) -> Result<(), Error> {
         let config = self.between_resets()?;
-        let failed = |reason| Error::Route { source: Source::Message { device, index: 0 }, reason };
-        let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
-        let own = own.and_then(|own| Some((self.unit(own.unit)?, own.interrupts?)));
-        let (unit, held) = own.ok_or(failed(Unroutable::NotHeld))?;
+        let (unit, held) = self.held(&config, device)?;
         let Message { address, data } = unit.message(held.block.first);
         let is_done = pci::program_msi(&self.hal, device, (address, data), held.block.order);
-        if is_done { Ok(()) } else { Err(failed(Unroutable::NoMsi)) }
+        if is_done { Ok(()) } else { Err(failed(device, Unroutable::NoMsi)) }
+    }
+
+    /// Where a device has its table of MSI-X, by its configuration space as it is now. It lies in memory of the device, which the
+    /// caller maps for [`program_msi_x`](Self::program_msi_x).
+    ///
+    /// # Errors
+    ///
+    /// The device has none, or configuration space does not show where, as for a virtual function: [`Unroutable::NoMsiX`].
+    pub fn msi_x_table(&self, device: SourceId) -> Result<pci::MsiXTable, Error> {
+        pci::msi_x_table(&self.hal, device).ok_or(failed(device, Unroutable::NoMsiX))
+    }
+
+    /// Has a device send its interrupts by MSI-X as its cell has them: the n-th entry of its table as [`message`](Self::message) says
+    /// for index n, as many as it was assigned with and has. All other entries are masked, and so is the function while they change. For those
+    /// who do not write the table themselves. `table` is where the CPU sees it.
+    ///
+    /// # Errors
+    ///
+    /// The device has no cell, or no [messages](crate::iommu::DeviceConfig::messages) ([`Unroutable::NotHeld`]), or no MSI-X
+    /// ([`Unroutable::NoMsiX`]): nothing is written. Or a device is being reset for too long: [`Error::InChange`].
+    ///
+    /// # Safety
+    ///
+    /// `table` is valid for writes of all entries that [`msi_x_table`](Self::msi_x_table) counts, 16 bytes each, reaches the device's own
+    /// table, uncached, and is aligned to 4 bytes. Nobody else writes there meanwhile.
+    pub unsafe fn program_msi_x(&self, device: SourceId, table: NonNull<u32>) -> Result<(), Error> {
+        let config = self.between_resets()?;
+        let (unit, held) = self.held(&config, device)?;
+        let slots = (0..=u16::MAX).map_while(|index| held.block.nth(index));
+        let messages = slots.map(|slot| unit.message(slot)).map(|Message { address, data }| (address, data));
+        // SAFETY: passed on from the caller.
+        let is_done = unsafe { pci::program_msi_x(&self.hal, device, table, messages) };
+        if is_done { Ok(()) } else { Err(failed(device, Unroutable::NoMsiX)) }
+    }
+
+    /// The unit of a device, and the slots of its messages.
+    fn held(&self, config: &Config<'_>, device: SourceId) -> Result<(&Unit, Held), Error> {
+        let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
+        let own = own.and_then(|own| Some((self.unit(own.unit)?, own.interrupts?)));
+        own.ok_or(failed(device, Unroutable::NotHeld))
     }
 
     /// What the redirection entry of a pin of an IOAPIC has to be, unmasked (bit 16) and active high (bit 13): the caller sets either
@@ -108,6 +146,10 @@ impl<H: Hal> Iommu<'_, H> {
         }
         Ok(())
     }
+}
+
+fn failed(device: SourceId, reason: Unroutable) -> Error {
+    Error::Route { source: Source::Message { device, index: 0 }, reason }
 }
 
 /// What a cell has routed one by one.

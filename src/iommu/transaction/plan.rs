@@ -6,7 +6,6 @@ use crate::addr::{IovaRange, Region, Rights, SourceId};
 use crate::cell::CellId;
 use crate::error::UnitError;
 use crate::hal::Hal;
-use crate::interrupt::Course;
 use crate::iommu::edit::{DeviceConfig, Edit};
 use crate::iommu::error::Error;
 use crate::iommu::rules;
@@ -95,17 +94,17 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn plan(&mut self, edit: &Edit) -> Result<(), Error> {
         match *edit {
-            Edit::Map(cell, region) => self.plan_map(cell, region, false),
-            Edit::MapShared(cell, region) => self.plan_map(cell, region, true),
+            Edit::Map(cell, ref region) => self.plan_map(cell, region, false),
+            Edit::MapShared(cell, ref region) => self.plan_map(cell, region, true),
             Edit::Unmap(cell, range) => self.plan_unmap(cell, range),
             Edit::Protect(cell, range, rights) => self.plan_protect(cell, range, rights),
             Edit::Release(device) => self.plan_release(device),
             Edit::Destroy(cell) => self.plan_destroy(cell),
             Edit::Assign(device, cell, device_config) => self.plan_assign(device, cell, device_config),
-            Edit::Route(cell, source, route) => self.plan_route(cell, source, Course::Remapped(route)),
-            Edit::Post(cell, source, posting) => self.plan_route(cell, source, Course::Posted(posting)),
-            Edit::Keep(cell, source, entry) => self.plan_keep(cell, source, entry),
-            Edit::Unroute(cell, source) => self.plan_unroute(cell, source),
+            Edit::Route(cell, source, _)
+            | Edit::Post(cell, source, _)
+            | Edit::Keep(cell, source, _)
+            | Edit::Unroute(cell, source) => self.plan_interrupt(cell, source, edit),
         }
     }
 
@@ -117,7 +116,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     #[inline(never)]
-    fn plan_map(&mut self, cell: CellId, region: Region, shared: bool) -> Result<(), Error> {
+    fn plan_map(&mut self, cell: CellId, &region: &Region, shared: bool) -> Result<(), Error> {
         paging::check(region)?;
         rules::outputs::check_region(&self.front.hal, region, &self.front.topology)?;
         rules::root_cell::check_one_to_one(&self.config, cell, region)?;

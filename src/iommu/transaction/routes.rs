@@ -7,6 +7,7 @@ use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::hal::Hal;
 use crate::interrupt::{Course, Posting, Route, Senders, SlotBlock, Source};
+use crate::iommu::edit::Edit;
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::rules;
 use crate::iommu::state::{
@@ -17,12 +18,30 @@ use crate::topology::{Requesters, UnitIndex};
 use crate::unit::Unit;
 
 impl<H: Hal> Transaction<'_, '_, H> {
+    /// Makes an edit of an interrupt.
     #[inline(never)]
-    pub(super) fn plan_route(&mut self, cell: CellId, source: Source, course: Course) -> Result<(), Error> {
-        match course {
-            Course::Remapped(route) => self.check_route(cell, source, route)?,
-            Course::Posted(posting) => self.check_posting(cell, source, posting)?,
+    pub(super) fn plan_interrupt(&mut self, cell: CellId, source: Source, edit: &Edit) -> Result<(), Error> {
+        match *edit {
+            Edit::Route(.., route) => self.plan_route(cell, source, route),
+            Edit::Post(.., posting) => self.plan_post(cell, source, posting),
+            Edit::Keep(.., entry) => self.plan_keep(cell, source, entry),
+            _ => self.plan_unroute(cell, source),
         }
+    }
+
+    #[inline(never)]
+    fn plan_route(&mut self, cell: CellId, source: Source, route: Route) -> Result<(), Error> {
+        self.check_route(cell, source, route)?;
+        self.plan_course(cell, source, Course::Remapped(route))
+    }
+
+    #[inline(never)]
+    fn plan_post(&mut self, cell: CellId, source: Source, posting: Posting) -> Result<(), Error> {
+        self.check_posting(cell, source, posting)?;
+        self.plan_course(cell, source, Course::Posted(posting))
+    }
+
+    fn plan_course(&mut self, cell: CellId, source: Source, course: Course) -> Result<(), Error> {
         self.check_kept(cell, source, course)?;
         match self.routed_mut(cell, source) {
             Some((_, routed)) => routed.staged = Some(course),
@@ -38,7 +57,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     #[inline(never)]
-    pub(super) fn plan_keep(&mut self, cell: CellId, source: Source, entry: u16) -> Result<(), Error> {
+    fn plan_keep(&mut self, cell: CellId, source: Source, entry: u16) -> Result<(), Error> {
         let no = |reason| Err(Error::Route { source, reason });
         if let Some((slot, _)) = self.routed_mut(cell, source) {
             return no(Unroutable::HasEntry(slot));
@@ -101,7 +120,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     #[inline(never)]
-    pub(super) fn plan_unroute(&mut self, cell: CellId, source: Source) -> Result<(), Error> {
+    fn plan_unroute(&mut self, cell: CellId, source: Source) -> Result<(), Error> {
         let Interrupts { lines, .. } = &mut self.config.interrupts;
         match line_of(lines, cell, source) {
             Some(line) if line.stay == Stay::Staying => line.stay = Stay::Leaving,

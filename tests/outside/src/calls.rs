@@ -2,13 +2,14 @@
 
 use core::hint::black_box;
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 
 use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
 use cofferdam::interrupt::{Destination, Message, Posting, Route, Source};
 use cofferdam::iommu::{
-    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, Options,
+    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, MsiXTable, Options,
     Others, Reach, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
 };
 use cofferdam::limits::Limits;
@@ -105,6 +106,11 @@ calls! {
     fn unroute(iommu: &Front, cell: &CellId, source: &Source) -> Done { iommu.unroute(*cell, *source) }
     fn message(iommu: &Front, source: &Source) -> Result<Message, Error> { iommu.message(*source) }
     fn program_msi(iommu: &Front, device: &SourceId) -> Result<(), Error> { iommu.program_msi(*device) }
+    fn msi_x_table(iommu: &Front, device: &SourceId) -> Result<MsiXTable, Error> { iommu.msi_x_table(*device) }
+    fn program_msi_x(iommu: &Front, device: &SourceId, table: NonNull<u32>) -> Result<(), Error> {
+        // SAFETY: this program is never run, so nothing relies on it.
+        unsafe { iommu.program_msi_x(*device, table) }
+    }
     fn redirection(iommu: &Front, io_apic: u8, pin: u8) -> Result<u64, Error> { iommu.redirection(io_apic, pin) }
     fn routes(iommu: &Front, each: Each<RoutedInterrupt>) -> Result<(), Error> { iommu.routes(|routed| each(&routed)) }
     fn found_interrupts(iommu: &Front, each: Each<FoundInterrupt>) -> Result<(), Error> { iommu.found_interrupts(|found| each(&found)) }

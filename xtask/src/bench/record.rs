@@ -44,7 +44,8 @@ architecture. x86_64 has no call for a range, so it gets one call for each page;
 it unmaps. cofferdam alone makes large leaves of small pages.
 
 The cell has 1 MiB by 4 KiB, 64 MiB and 2 GiB of memory and 4 devices. It is made by the driver's public calls over stub
-units that confirm at once; what these do is not counted. Jailhouse's numbers were measured elsewhere, once. Where units
-take 10 µs, whoever waits for one yields the CPU to another thread, so that threads need not have a CPU each to wait at the
+units that confirm at once; what these do is not counted. Jailhouse's numbers were measured elsewhere, once. For an interrupt they
+depend on where its entry is in a table of 256; Jailhouse has no change that is undone as a whole there, and no deadline. Where
+units take 10 µs, whoever waits for one yields the CPU to another thread, so that threads need not have a CPU each to wait at the
 same time; what they do besides still has to fit on the CPUs.
 ";

@@ -54,6 +54,8 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show((iommu.route(*any(), *any(), *any()), iommu.unroute(*any(), *any())));
     show(iommu.post(*any(), *any(), *any()));
     show((iommu.message(*any()), iommu.redirection(*any(), *any()), iommu.program_msi(*any())));
+    // SAFETY: as above.
+    show((iommu.msi_x_table(*any()), unsafe { iommu.program_msi_x(*any(), *any()) }));
     show(iommu.routes(show));
     show(iommu.found_interrupts(show));
     show(iommu.release(*any()));
