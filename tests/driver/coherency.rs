@@ -88,3 +88,22 @@ fn a_failed_change_reports_the_coherency_of_its_cells_alone() {
     assert_eq!(reported(&iommu), [(two, Coherency::NotEnforced)]);
     machine.abandon();
 }
+
+/// What was said of a cell is not taken as said of the next one in its place, whatever each of them is.
+#[test]
+fn each_cell_begins_as_one_whose_dma_is_made_to_snoop() {
+    let machine = two_that_do_not_snoop();
+    let hal = Watched::shared(&machine, |_, _: &Machine| ());
+    let iommu = enabled_front(&hal, &table(&machine), Options::default());
+    for device in [function(1, 0), function(0, 0), function(1, 0), function(2, 0)] {
+        let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+        let page = region(INPUT, MEMORY, PAGE, Rights::all());
+        let committed = iommu.commit(&[Edit::Map(cell, page), Edit::Assign(device, cell, Default::default())]).unwrap();
+        let said = coherency_changes(&iommu, &committed, &[cell]);
+        let snoops = device.bus() == 0;
+        assert_eq!(said, if snoops { vec![] } else { vec![(cell, Coherency::NotEnforced)] }, "{device}");
+        assert_eq!(iommu.coherency(cell) == Ok(Coherency::Enforced), snoops);
+        iommu.destroy_cell(cell).unwrap();
+    }
+    machine.check();
+}

@@ -2,7 +2,7 @@ use cofferdam::CellId;
 use cofferdam::addr::{Iova, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::NoFrame;
-use cofferdam::iommu::{Committed, DeviceConfig, Difference, Error};
+use cofferdam::iommu::{Committed, DeviceConfig, Difference, Error, Options};
 use cofferdam::limits::{Full, Limits};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::cost::cost;
@@ -134,6 +134,29 @@ fn a_queue_that_dies_is_reported_and_no_frame_is_freed() {
     assert_eq!(iommu.assign(function(0, 4), cell), failed);
     assert_eq!(machine.frames_in_use(), frames);
     assert_eq!(read(&machine, function(0, 4), INPUT), None);
+}
+
+/// Of two units that walk the same tables one dies: whichever that is, what it may still walk is not freed, also when the other one
+/// confirms all of a later change.
+#[test]
+fn what_one_of_two_units_may_walk_is_not_freed() {
+    for dead in 0..2 {
+        let machine = machine([UnitConfig::server().serving(&[7]), UnitConfig::server()]);
+        let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+        iommu.enable().unwrap();
+        let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(7, 3));
+        iommu.assign(function(0, 3), cell).unwrap();
+        let frames = machine.frames_in_use();
+        machine.break_unit(dead, Defect::QueueDead);
+        iommu.unmap(cell, range(INPUT, 8 * PAGE)).unwrap_err();
+        assert_eq!(machine.frames_in_use(), frames);
+        let alive = if dead == 0 { 0 } else { 7 };
+        iommu.assign(function(alive, 4), cell).unwrap();
+        assert_eq!(machine.frames_in_use(), frames, "unit {dead} may still walk them");
+        iommu.release(function(alive, 4)).unwrap();
+        assert_eq!(machine.frames_in_use(), frames, "unit {dead} may still walk them");
+        assert!(machine.abandon().iter().all(|violation| violation.rule != "R31"));
+    }
 }
 
 #[test]

@@ -262,6 +262,23 @@ fn root_ports_of_one_device_isolate_or_share_what_is_below() {
     }
 }
 
+/// A function behind a port that isolates, alone on its bus as far as answers tell: function 0 is there, too, whatever it is.
+#[test]
+fn a_function_beside_a_hidden_first_one_is_not_alone() {
+    for (number, isolation) in [(0, Isolation::AccessControl), (1, Isolation::Shared), (7, Isolation::Shared)] {
+        let machine = machine([UnitConfig::server()]);
+        let port = of(0, 0x1c, 0);
+        machine.add_bridge(port, BridgeKind::RootPort, 3..=3);
+        machine.add_acs(port, ACS);
+        machine.add_express(of(3, 0, number));
+        let iommu = enabled(&machine);
+        let group = iommu.device_info(of(3, 0, number)).unwrap().group;
+        assert_eq!(group.isolation(), isolation, "{number}");
+        let shares = group.contains(of(3, 0, 0)) && group.contains(of(3, 0, 7));
+        assert_eq!(shares, number != 0, "{number}");
+    }
+}
+
 /// A downstream port that does not isolate is seen where function 0 of its device is hidden, too.
 #[test]
 fn a_hidden_first_function_hides_no_downstream_port() {

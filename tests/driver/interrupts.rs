@@ -234,8 +234,11 @@ fn a_machine_whose_interrupts_cannot_be_remapped_says_why() {
     assert_eq!(reason(vec![server()], &[0], false), None);
     assert_eq!(reason(vec![server()], &[0, 3], false), Some(NotRemapped::IoApic(3)));
     assert_eq!(reason(vec![without(server(), 3)], &[], false), Some(NotRemapped::Firmware));
+    assert_eq!(reason(vec![without(server(), 1)], &[0], false), Some(NotRemapped::NoUnit), "it has no queue");
     let two = |second: UnitConfig| vec![server().serving(&[7]), second];
-    assert_eq!(reason(two(without(server(), 3)), &[0], false), None, "the other unit can");
+    for bit in [1, 3] {
+        assert_eq!(reason(two(without(server(), bit)), &[0], false), None, "the other unit can");
+    }
     let mixed = reason(two(without(server(), 4)), &[0], true);
     assert!(matches!(mixed, Some(NotRemapped::NotExtended(_))), "{mixed:?}");
     assert_eq!(reason(two(server()), &[0], true), None);

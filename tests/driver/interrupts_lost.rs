@@ -235,6 +235,8 @@ fn no_device_is_assigned_that_could_send_what_another_cell_has() {
     let other = iommu.create_cell(CellConfig { interrupts: targets, ..CONFIG }).unwrap();
     let cell = iommu.create_cell(CONFIG).unwrap();
     let timer = Source::Timer { hpet: 0, timer: 1 };
+    let beyond = Source::Timer { hpet: 0, timer: 2 };
+    assert_eq!(iommu.route(cell, beyond, HERE), Err(Error::Route { source: beyond, reason: Unroutable::NoUnit }));
     iommu.route(cell, timer, HERE).unwrap();
     let message = iommu.message(timer).unwrap();
     for sender in [0, 3, 6] {

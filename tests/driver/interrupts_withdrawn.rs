@@ -2,9 +2,9 @@
 
 use std::cell::Cell as Slot;
 
-use cofferdam::addr::SourceId;
+use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{CpuSet, InterruptTargets, Message, Route, Source, VectorSet};
+use cofferdam::interrupt::{CpuSet, FoundCourse, InterruptTargets, Message, Route, Source, VectorSet};
 use cofferdam::iommu::{Difference, Edit, Error, NotRemapped, Options, Unroutable};
 use cofferdam::limits::Limits;
 use cofferdam::{CellConfig, CellId};
@@ -128,6 +128,18 @@ fn a_device_that_sends_dma_in_another_ones_name_speaks_for_itself_alone() {
     for other in [2, 3, 9] {
         assert_eq!(send(&machine, function(7, other), message, 0), Err(Reason::InterruptSource), "{other}");
     }
+    // An entry that takes the other name goes to a CPU that is not its cell's, and later to one that is.
+    let unit = machine.windows()[0];
+    // SAFETY: the unit has this register.
+    let entry = PhysAddr::new(unsafe { machine.read64(unit, IRTA) } & !0xfff) + 2 * 16_u64;
+    machine.flip(entry, 0x0400_0051_0001);
+    machine.flip(entry + 8, 1 << 18 | u64::from(function(7, 3).requester()));
+    let extra = |found| Difference::ExtraInterrupt { unit, index: 2, found: FoundCourse::Remapped(found) };
+    let crosses = Difference::InterruptCrosses { unit, index: 2, source: function(7, 1), cell };
+    assert_eq!(audit(&iommu), [crosses, extra(THERE)]);
+    machine.flip(entry, 0x0600_0000_0000);
+    assert_eq!(audit(&iommu), [extra(Route::to(2, 0x51))]);
+    machine.abandon();
 }
 
 #[test]
@@ -145,6 +157,32 @@ fn units_that_do_not_remap_are_reported_when_interrupts_were_to_be() {
         assert!(machine.interrupt(function(7, 1), 0xfee0_2000, 0x400).is_ok(), "an NMI");
         let open = Difference::InterruptsOpen { unit: machine.windows()[0] };
         assert!(audit(&iommu).contains(&open));
+        machine.abandon();
+    }
+}
+
+/// The unit dies as a pin is routed by it: it may have seen the entry, so the pin is its cell's until the unit has confirmed that it is
+/// cut.
+#[test]
+fn a_pin_that_was_being_routed_when_its_unit_died_is_nobody_elses() {
+    for (name, unit) in remapping_presets() {
+        let machine = machine([unit]);
+        let mut iommu = remapping(&machine, false);
+        let [other, cell] = [OTHER_CONFIG, CONFIG].map(|config| iommu.create_cell(config).unwrap());
+        iommu.assign_with(CARD, cell, messages(1)).unwrap();
+        iommu.route(cell, of(CARD, 0), HERE).unwrap();
+        machine.break_unit(0, Defect::QueueDead);
+        // What is granted is flushed for the message, which was elsewhere.
+        let message = Edit::Route(cell, of(CARD, 0), Route::to(3, 0x41));
+        iommu.commit(&[message, Edit::Route(cell, PIN, HERE)]).unwrap_err();
+        let taken = iommu.route(other, PIN, THERE).unwrap_err();
+        assert!(matches!(taken, Error::Route { reason: Unroutable::Taken(it), .. } if it == cell), "{name}: {taken:?}");
+        assert_eq!(routes(&iommu), [(of(CARD, 0), cell, HERE)], "{name}");
+        machine.mend_unit(0);
+        machine.reset_unit(0);
+        iommu.enable().unwrap();
+        let _ = iommu.route(other, PIN, THERE);
+        iommu.route(other, PIN, THERE).unwrap();
         machine.abandon();
     }
 }

@@ -146,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn each_bit_of_a_cluster_is_a_cpu() {
+        for bit in 0..16 {
+            let targets = InterruptTargets { cpus: CpuSet::NONE.with(0x30 + bit, 0x30 + bit), ..TARGETS };
+            let to = |set| check_route(&targets, true, DEVICE, Route { cpus: Cpus::Logical(set), ..Route::to(0, 32) });
+            for other in 0..16 {
+                assert_eq!(to(3 << 16 | 1 << other).is_ok(), other == bit);
+                assert_eq!(to(3 << 16 | 1 << other | 1 << bit).is_ok(), other == bit);
+            }
+        }
+    }
+
+    #[test]
     fn vectors_and_triggers_are_the_cells() {
         let targets = InterruptTargets { vectors: VectorSet::NONE.with(0, 40), ..TARGETS };
         let reason = |source, route| match check_route(&targets, false, source, route) {
