@@ -9,7 +9,8 @@ mod slots;
 mod source;
 mod targets;
 
-pub use course::{Course, FoundCourse};
+pub(crate) use course::Course;
+pub use course::FoundCourse;
 pub use message::{Destination, Message};
 pub use posting::Posting;
 pub use route::{Cpus, Delivery, Route, Trigger};

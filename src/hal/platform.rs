@@ -97,7 +97,7 @@ pub unsafe trait Hal {
     /// source-id that reaches such memory.
     ///
     /// Called by one CPU at a time for one front, under the configuration's lock: once for each frame that is allocated, each
-    /// region that is mapped, and each range that an audit finds to be reached; never in an NMI.
+    /// region that is mapped, each interrupt that is posted, and each range that an audit finds to be reached; never in an NMI.
     ///
     /// # Implementation safety
     ///
@@ -163,8 +163,12 @@ pub unsafe trait Hal {
     /// True if each CPU that calls the front can do what the default of [`store_pair`](Self::store_pair) does. Where it is false,
     /// interrupts are not remapped ([`NotRemapped::NoPairStore`](crate::iommu::NotRemapped)).
     ///
-    /// The default looks at the CPU that it runs on. Called by [`remap_interrupts`](crate::Iommu::remap_interrupts) alone, without
+    /// The default looks at the CPU that it runs on, so all of the machine have to be alike. Called by [`remap_interrupts`](crate::Iommu::remap_interrupts) alone, without
     /// any lock.
+    ///
+    /// # Implementation safety
+    ///
+    /// If it is true, [`store_pair`](Self::store_pair) keeps its contract on each of these CPUs, from then on.
     fn has_pair_store(&self) -> bool {
         pair::is_supported()
     }

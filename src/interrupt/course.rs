@@ -6,9 +6,9 @@ use super::posting::Posting;
 use super::route::Route;
 use crate::addr::PhysAddr;
 
-/// What becomes of an interrupt.
+/// What is to become of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Course {
+pub(crate) enum Course {
     /// It is delivered.
     Remapped(Route),
     /// It is recorded.
@@ -17,7 +17,7 @@ pub enum Course {
 
 impl Course {
     /// Where it is delivered, if it is.
-    pub const fn route(self) -> Option<Route> {
+    pub(crate) fn route(self) -> Option<Route> {
         match self {
             Self::Remapped(route) => Some(route),
             Self::Posted(_) => None,
@@ -25,7 +25,7 @@ impl Course {
     }
 
     /// Where it is recorded, if it is.
-    pub const fn posting(self) -> Option<Posting> {
+    pub(crate) fn posting(self) -> Option<Posting> {
         match self {
             Self::Remapped(_) => None,
             Self::Posted(posting) => Some(posting),
@@ -33,16 +33,18 @@ impl Course {
     }
 }
 
-impl fmt::Display for Course {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Remapped(route) => route.fmt(f),
-            Self::Posted(posting) => posting.fmt(f),
+impl From<Course> for FoundCourse {
+    fn from(course: Course) -> Self {
+        match course {
+            Course::Remapped(route) => Self::Remapped(route),
+            Course::Posted(posting) => {
+                Self::Posted { descriptor: posting.descriptor(), vector: posting.vector(), urgent: posting.is_urgent() }
+            }
         }
     }
 }
 
-/// What an entry of a unit's table has for interrupts, as it is found.
+/// What becomes of interrupts, by what is routed or by an entry of a unit's table as it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundCourse {
     /// They are delivered.
@@ -58,6 +60,16 @@ pub enum FoundCourse {
     },
     /// Hardware refuses the entry, or they are none that a cell may have, as NMI or INIT.
     Neither,
+}
+
+impl FoundCourse {
+    /// Where they are delivered, if they are.
+    pub const fn route(self) -> Option<Route> {
+        match self {
+            Self::Remapped(route) => Some(route),
+            Self::Posted { .. } | Self::Neither => None,
+        }
+    }
 }
 
 impl fmt::Display for FoundCourse {

@@ -18,8 +18,9 @@ impl Posting {
     ///
     /// Units write to a descriptor by themselves. So from when an interrupt is [posted](crate::iommu::Edit::Post) there, the address is
     /// that of a descriptor of the unit's kind, in write-back memory that nobody uses for anything else (VT-d 5.10, section
-    /// 5.2.2). It stays so, and for interrupts of the same cell, until a change succeeds that posts it elsewhere, routes or unroutes it,
-    /// or takes its source from the cell; and, after a change that failed, until one that repeats that succeeds.
+    /// 5.2.2). It stays so until a change of the cell has succeeded after which the interrupt is posted there no more, or its unit
+    /// [is forgotten](crate::Iommu::forget_unit) or was switched off by [`disable`](crate::Iommu::disable). A change that fails ends nothing.
+    /// Whoever hands the value over again answers for it again.
     pub const unsafe fn new(descriptor: PhysAddr, vector: u8) -> Self {
         Self { descriptor, vector, urgent: false }
     }

@@ -55,13 +55,13 @@ impl<'s> SlotTable<'s> {
         Self { words }
     }
 
-    /// Takes the lowest free block of this size.
-    pub(crate) fn take(&mut self, order: u8) -> Option<SlotBlock> {
+    /// Takes the lowest free block of this size that `is_good`.
+    pub(crate) fn take(&mut self, order: u8, is_good: impl Fn(SlotBlock) -> bool) -> Option<SlotBlock> {
         let step = 1_usize.checked_shl(order.into())?;
         let mut first = 0;
         while first < self.words.len() * 64 {
             let block = SlotBlock { first: u16::try_from(first).ok()?, order };
-            if self.is_free(block) {
+            if self.is_free(block) && is_good(block) {
                 self.set(block, true);
                 return Some(block);
             }
@@ -120,25 +120,41 @@ mod tests {
     fn blocks_are_aligned_and_never_overlap() {
         let mut memory = [const { MaybeUninit::uninit() }; 4];
         let mut slots = slots(&mut memory);
-        let taken = [0, 1, 5, 0, 7].map(|order| slots.take(order).map(|block| block.first));
+        let taken = [0, 1, 5, 0, 7].map(|order| slots.take(order, |_| true).map(|block| block.first));
         assert_eq!(taken, [Some(0), Some(2), Some(32), Some(1), Some(128)]);
-        assert_eq!(slots.take(6).map(|block| block.first), Some(64));
-        assert_eq!((slots.take(6), slots.take(2).map(|block| block.first)), (None, Some(4)));
+        assert_eq!(slots.take(6, |_| true).map(|block| block.first), Some(64));
+        assert_eq!((slots.take(6, |_| true), slots.take(2, |_| true).map(|block| block.first)), (None, Some(4)));
         slots.give_back(SlotBlock { first: 128, order: 7 });
-        assert_eq!(slots.take(6).map(|block| block.first), Some(128));
+        assert_eq!(slots.take(6, |_| true).map(|block| block.first), Some(128));
+    }
+
+    #[test]
+    fn a_block_that_is_no_good_is_left_free() {
+        let mut memory = [const { MaybeUninit::uninit() }; 1];
+        let mut slots = slots(&mut memory);
+        let good = |block: SlotBlock| !block.contains(1) && !block.contains(6);
+        assert_eq!(
+            [1, 0, 1].map(|order| slots.take(order, good).map(|block| block.first)),
+            [Some(2), Some(0), Some(4)]
+        );
+        assert_eq!(slots.take(0, |_| true).map(|block| block.first), Some(1));
+        assert_eq!(slots.take(6, |_| true), None);
     }
 
     #[test]
     fn a_table_is_used_to_its_end_and_not_beyond() {
         let mut memory = [const { MaybeUninit::uninit() }; 1024];
         let mut slots = slots(&mut memory);
-        assert_eq!(slots.take(16), Some(SlotBlock { first: 0, order: 16 }));
-        assert_eq!(slots.take(0), None);
+        assert_eq!(slots.take(16, |_| true), Some(SlotBlock { first: 0, order: 16 }));
+        assert_eq!(slots.take(0, |_| true), None);
         slots.give_back(SlotBlock { first: 0, order: 16 });
-        assert_eq!((slots.take(15).is_some(), slots.take(15).map(|block| block.first)), (true, Some(0x8000)));
-        assert_eq!(slots.take(0), None);
+        assert_eq!(
+            (slots.take(15, |_| true).is_some(), slots.take(15, |_| true).map(|block| block.first)),
+            (true, Some(0x8000))
+        );
+        assert_eq!(slots.take(0, |_| true), None);
         let mut nothing = SlotTable::without_room();
-        assert_eq!((nothing.take(0), nothing.take(16)), (None, None));
+        assert_eq!((nothing.take(0, |_| true), nothing.take(16, |_| true)), (None, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::front::Iommu;
 use crate::addr::{Requester, SourceId};
 use crate::audit::{LiveInterrupts, LiveRegisters};
 use crate::hal::{Hal, RegisterWindow};
-use crate::interrupt::{Cpus, Delivery, Route, Senders};
+use crate::interrupt::{Cpus, Delivery, Route, Senders, SlotBlock};
 use crate::topology::UnitIndex;
 use crate::unit::Unit;
 
@@ -20,7 +20,8 @@ pub struct FoundInterrupt {
     pub entry: u16,
     /// The requester-id that it takes; `None` if it takes any, or those of several buses.
     pub requester: Option<SourceId>,
-    /// Where it goes; `None` if that is nowhere that a cell's interrupt may go, whichever cell has it: an NMI, for example.
+    /// Where it goes; `None` if it is posted, or goes nowhere that a cell's interrupt may go, whichever cell has it: an NMI, for
+    /// example.
     pub route: Option<Route>,
 }
 
@@ -64,6 +65,13 @@ impl<H: Hal> Iommu<'_, H> {
         let to_one = route.delivery == Delivery::LowestPriority;
         let is_alike = entry.goes_to_one() == to_one || !to_one && matches!(route.cpus, Cpus::Physical(_));
         is_alike.then_some(route)
+    }
+
+    /// Says of slots whether what is routed by them contradicts no entry that a unit is found with: until the driver's table has followed
+    /// that one, the unit may use either (S 6.7).
+    pub(super) fn left_free(&self, unit: UnitIndex) -> impl Fn(SlotBlock) -> bool {
+        let table = self.unit(unit).filter(|unit| unit.is_prepared()).and_then(|unit| self.found_table(unit));
+        move |block| table.as_ref().is_none_or(|table| table.has_none_in(&self.hal, block))
     }
 
     /// The table by which a unit remaps interrupts, if that is not the driver's.

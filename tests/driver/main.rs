@@ -40,6 +40,7 @@ mod one_change;
 mod outputs;
 mod policies;
 mod posted;
+mod posted_in_trouble;
 mod prepared;
 mod properties;
 mod quirks;

@@ -3,9 +3,7 @@
 use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{
-    Course, CpuSet, Destination, FoundCourse, InterruptTargets, Message, Posting, Route, Source,
-};
+use cofferdam::interrupt::{CpuSet, Destination, FoundCourse, InterruptTargets, Message, Posting, Route, Source};
 use cofferdam::iommu::{Committed, Difference, Edit, Error, Options, Unroutable};
 use cofferdam::vtd::PostedDescriptor;
 use cofferdam::{CellConfig, CellId};
@@ -83,10 +81,15 @@ fn unroutable(result: Result<Committed, Error>) -> Unroutable {
     }
 }
 
-fn courses<H: Hal>(iommu: &Front<H>) -> Vec<(Source, Course)> {
+fn courses<H: Hal>(iommu: &Front<H>) -> Vec<(Source, FoundCourse)> {
     let mut all = Vec::new();
     iommu.routes(|it| all.push((it.source, it.course))).unwrap();
     all
+}
+
+fn posted(posting: Posting) -> FoundCourse {
+    let (descriptor, vector, urgent) = (posting.descriptor(), posting.vector(), posting.is_urgent());
+    FoundCourse::Posted { descriptor, vector, urgent }
 }
 
 #[test]
@@ -107,10 +110,10 @@ fn what_is_posted_is_recorded_and_its_cpu_notified() {
         assert_eq!(descriptors.take(5), [0x83]);
         assert_eq!(send(&machine, OTHER, message, 0), Err(Reason::InterruptSource), "{name}");
         assert_eq!(send(&machine, CARD, message, 1), Err(Reason::InterruptNotPresent), "{name}");
-        assert_eq!((descriptors.take(5), courses(&iommu)), (vec![], vec![(of(CARD, 0), Course::Posted(posting))]));
+        assert_eq!((descriptors.take(5), courses(&iommu)), (vec![], vec![(of(CARD, 0), posted(posting))]));
         assert_eq!(audit(&iommu), [], "{name}");
         // What is urgent is notified of also while others are not.
-        descriptors.all[5].suppress(true);
+        descriptors.all[5].suppress();
         assert_eq!(send(&machine, CARD, message, 0), SILENT);
         iommu.post(cell, of(CARD, 0), posting.urgent()).unwrap();
         assert_eq!(send(&machine, CARD, message, 0), NOTIFIED);
@@ -297,14 +300,14 @@ fn an_audit_says_where_an_entry_is_posted_that_is_not_right() {
     let table = PhysAddr::new(unsafe { machine.read64(unit, 0xb8) } & !0xfff);
     let index = (iommu.message(of(CARD, 0)).unwrap().address as u32 >> 5 & 0x7fff) as u16;
     let entry = table + u64::from(index) * 16;
-    let posted =
+    let found =
         |descriptor, vector, urgent| FoundCourse::Posted { descriptor: descriptors.at(descriptor), vector, urgent };
     let crosses = Difference::InterruptCrosses { unit, index, source: CARD, cell };
     for (bits, found, crossing) in [
-        (1 << 14, posted(1, 0x41, true), false),
-        (1 << 16, posted(1, 0x40, false), false),
-        (3 << 38, posted(2, 0x41, false), true),
-        (1 << 39, posted(3, 0x41, false), true),
+        (1 << 14, found(1, 0x41, true), false),
+        (1 << 16, found(1, 0x40, false), false),
+        (3 << 38, found(2, 0x41, false), true),
+        (1 << 39, found(3, 0x41, false), true),
         (1 << 2, FoundCourse::Neither, true),
     ] {
         machine.flip(entry, bits);

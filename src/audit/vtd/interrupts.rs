@@ -22,7 +22,7 @@
 
 use crate::addr::{PhysAddr, Requester};
 use crate::hal::Hal;
-use crate::interrupt::{Cpus, Delivery, FoundCourse, Route, Senders, Trigger};
+use crate::interrupt::{Cpus, Delivery, FoundCourse, Route, Senders, SlotBlock, Trigger};
 
 /// Where a unit's table of interrupts is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,12 @@ impl LiveInterrupts {
     pub(crate) fn entries(&self, hal: &impl Hal, mut each: impl FnMut(LiveInterrupt)) -> bool {
         let mut all = (0..self.entries).map(|index| self.entry(hal, index as u16));
         all.all(|entry| entry.map(|entry| entry.into_iter().for_each(&mut each)).is_some())
+    }
+
+    /// True if no entry of a block is present, as far as there are any. False if one cannot be read.
+    pub(crate) fn has_none_in(&self, hal: &impl Hal, block: SlotBlock) -> bool {
+        let mut slots = (0..=u16::MAX).map_while(|index| block.nth(index));
+        slots.all(|slot| u32::from(slot) >= self.entries || self.entry(hal, slot) == Some(None))
     }
 
     /// An entry, if it is present. `None` if it cannot be read, or there are not so many.

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use crate::addr::SourceId;
 use crate::cell::CellId;
 use crate::hal::Hal;
-use crate::interrupt::{Course, Message, Source};
+use crate::interrupt::{Course, FoundCourse, Message, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Config, Held, Line, Stay};
@@ -21,7 +21,7 @@ pub struct RoutedInterrupt {
     /// The cell.
     pub cell: CellId,
     /// What becomes of it.
-    pub course: Course,
+    pub course: FoundCourse,
 }
 
 impl<H: Hal> Iommu<'_, H> {
@@ -135,13 +135,13 @@ impl<H: Hal> Iommu<'_, H> {
             for (index, slot) in (0..=u16::MAX).map_while(|index| Some((index, held.block.nth(index)?))) {
                 if let Some(course) = config.interrupts.get(slot).now {
                     let source = Source::Message { device: device.device, index };
-                    each(RoutedInterrupt { source, cell: device.cell, course });
+                    each(RoutedInterrupt { source, cell: device.cell, course: course.into() });
                 }
             }
         }
         for &Line { source, cell, routed, .. } in &config.interrupts.lines {
             if let Some(course) = routed.now {
-                each(RoutedInterrupt { source, cell, course });
+                each(RoutedInterrupt { source, cell, course: course.into() });
             }
         }
         Ok(())

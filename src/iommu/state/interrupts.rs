@@ -6,7 +6,7 @@ use super::{Assignment, CellSet, Held, Stay};
 use crate::addr::{PhysAddr, Requester};
 use crate::cell::CellId;
 use crate::contract::InterruptConfig;
-use crate::interrupt::{Course, Senders, SlotBlock, SlotTable, Source};
+use crate::interrupt::{Course, Posting, Senders, SlotBlock, SlotTable, Source};
 use crate::limits::{Full, List};
 use crate::topology::UnitIndex;
 
@@ -17,16 +17,24 @@ pub(in crate::iommu) struct RoutedSlot {
     pub(in crate::iommu) now: Option<Course>,
     /// As it is to be, in a change; the same otherwise.
     pub(in crate::iommu) staged: Option<Course>,
+    /// The descriptor that its unit may post to besides, since it has not confirmed that it is left.
+    pub(in crate::iommu) left: Option<PhysAddr>,
 }
 
 impl RoutedSlot {
-    /// True if interrupts are posted to this descriptor, or are to be.
+    /// Its unit may know this course until it has confirmed another one.
+    pub(in crate::iommu) fn leave(&mut self, course: Option<Course>) {
+        self.left = course.and_then(Course::posting).map(Posting::descriptor).or(self.left);
+    }
+
+    fn goes_nowhere(&self) -> bool {
+        self.now.is_none() && self.staged.is_none()
+    }
+
+    /// True if interrupts are posted to this descriptor, or may be, or are to be.
     fn posts_to(&self, descriptor: PhysAddr) -> bool {
-        [self.now, self.staged]
-            .iter()
-            .flatten()
-            .filter_map(|course| course.posting())
-            .any(|it| it.descriptor() == descriptor)
+        let known = [self.now, self.staged].into_iter().flatten().filter_map(Course::posting).map(Posting::descriptor);
+        known.chain(self.left).any(|other| other == descriptor)
     }
 }
 
@@ -46,7 +54,7 @@ pub(in crate::iommu) struct Line {
 impl Line {
     /// True if it goes nowhere, and stays listed since its unit has not confirmed that.
     pub(in crate::iommu) fn is_cut(&self) -> bool {
-        self.stay == Stay::Staying && self.routed == RoutedSlot::default()
+        self.stay == Stay::Staying && self.routed.goes_nowhere()
     }
 
     pub(in crate::iommu) fn leaves(&self, scope: CellSet) -> bool {
@@ -80,10 +88,14 @@ impl<'s> Interrupts<'s> {
         Self { used: SlotTable::new(used), slots, lines, config: None }
     }
 
-    /// Takes so many slots, for which nothing is routed yet.
-    pub(in crate::iommu) fn take(&mut self, count: u16) -> Result<SlotBlock, Full> {
+    /// Takes so many slots, for which nothing is routed yet: a block that `is_good`.
+    pub(in crate::iommu) fn take(
+        &mut self,
+        count: u16,
+        is_good: impl Fn(SlotBlock) -> bool,
+    ) -> Result<SlotBlock, Full> {
         let full = Full { what: "interrupts", capacity: self.slots.len() };
-        SlotBlock::order_for(count).and_then(|order| self.used.take(order)).ok_or(full)
+        SlotBlock::order_for(count).and_then(|order| self.used.take(order, is_good)).ok_or(full)
     }
 
     /// Takes a slot for a line behind a unit, also that of one that leaves. False if it is in use there, or there are not so many.
@@ -173,7 +185,7 @@ pub(in crate::iommu) fn holders(
     of_devices.chain(lines.iter().map(|line| (line.cell, line.unit, line.held, line.stay)))
 }
 
-/// The cells whose interrupts are posted to a descriptor, or are to be; a cell may be there several times.
+/// The cells whose interrupts are posted to a descriptor, or may be, or are to be; a cell may be there several times.
 pub(in crate::iommu) fn posting_to<'c>(
     devices: &'c [Assignment],
     interrupts: &'c Interrupts<'_>,

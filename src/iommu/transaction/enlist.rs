@@ -60,11 +60,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Takes slots for the messages of the device that was listed last.
     #[inline(never)]
     fn note_interrupts(&mut self, all: &Requesters, device_config: DeviceConfig) -> Result<(), Error> {
+        let front = self.front;
         let Config { devices, interrupts, .. } = &mut *self.config;
         if let Some((listed, senders)) =
             devices.last_mut().zip(Senders::of(all)).filter(|_| device_config.messages != 0)
         {
-            listed.interrupts = Some(Held { block: interrupts.take(device_config.messages)?, senders });
+            let block = interrupts.take(device_config.messages, front.left_free(listed.unit))?;
+            listed.interrupts = Some(Held { block, senders });
         }
         Ok(())
     }

@@ -77,12 +77,21 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn check_posting(&self, cell: CellId, source: Source, posting: Posting) -> Result<(), Error> {
         self.config.cell(cell)?;
-        let (unit, _) = self.senders_of(cell, source)?;
-        let (descriptor, features) =
-            (posting.descriptor(), self.front.unit(unit).and_then(|unit| unit.features().interrupts));
+        // Configuration space says nothing of that, so devices may be in reset.
+        let (unit, reason) = match source {
+            Source::Message { device, .. } => {
+                (self.config.holder(cell, device).map(|own| own.unit), Unroutable::NotHeld)
+            }
+            Source::Timer { hpet, timer } => {
+                (self.front.topology.hpet_timer(hpet, timer).map(|(unit, _)| unit), Unroutable::NoUnit)
+            }
+            Source::Pin { .. } => (None, Unroutable::PostedPin),
+        };
+        let unit = unit.and_then(|unit| self.front.unit(unit)).ok_or(Error::Route { source, reason })?;
         let host_bits = self.front.topology.host_address_width();
-        rules::interrupts::check_posting(&self.front.hal, features, host_bits, source, posting)?;
-        match posting_to(&self.config.devices, &self.config.interrupts, descriptor).find(|other| *other != cell) {
+        rules::interrupts::check_posting(&self.front.hal, unit.features().interrupts, host_bits, source, posting)?;
+        let mut cells = posting_to(&self.config.devices, &self.config.interrupts, posting.descriptor());
+        match cells.find(|other| *other != cell) {
             Some(other) => Err(Error::Route { source, reason: Unroutable::DescriptorTaken(other) }),
             None => Ok(()),
         }
@@ -157,12 +166,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
         if interrupts.lines.is_full() {
             return Err(Full { what: "lines of interrupts", capacity: interrupts.lines.capacity() }.into());
         }
+        let front = self.front;
         let block = match slot {
             Some(slot) if !interrupts.take_this(slot, unit, scope) => return no(Unroutable::EntryTaken(slot)),
             Some(first) => SlotBlock { first, order: 0 },
-            None => interrupts.take(1)?,
+            None => interrupts.take(1, front.left_free(unit))?,
         };
-        let routed = RoutedSlot { now: None, staged: Some(course) };
+        let routed = RoutedSlot { staged: Some(course), ..RoutedSlot::default() };
         let held = Held { block, senders };
         let _ = interrupts.lines.push(Line { source, cell, unit, held, routed, stay: Stay::Arriving });
         Ok(())
@@ -219,6 +229,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let is_leaving = stay == Stay::Leaving;
             slot.staged = slot.staged.filter(|_| !is_leaving);
             let is_gone = slot.now.is_some() && slot.staged.is_none();
+            slot.leave(slot.now.filter(|_| is_gone));
             slot.now = slot.now.filter(|_| !is_gone);
             is_gone.then_some(None)
         });
@@ -235,7 +246,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Writes the entries of what is routed, or goes elsewhere.
     #[inline(never)]
     pub(super) fn grant_routes(&mut self) {
-        self.write_routes(|slot, _| (slot.staged != slot.now).then_some(slot.staged));
+        self.write_routes(|slot, _| {
+            let is_granted = slot.staged != slot.now;
+            slot.leave(slot.now.filter(|_| is_granted));
+            is_granted.then_some(slot.staged)
+        });
     }
 
     /// Has what [`grant_routes`](Self::grant_routes) wrote go where it went before, or nowhere.
@@ -243,6 +258,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn take_back_routes(&mut self) {
         self.write_routes(|slot, _| {
             let was_granted = slot.staged != slot.now;
+            slot.leave(slot.staged.filter(|_| was_granted));
             slot.staged = slot.now;
             was_granted.then_some(slot.now)
         });
@@ -257,11 +273,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
         });
     }
 
-    /// What is staged is so from now on.
+    /// What is staged is so from now on. Units have `confirmed` all that is so no more, or not.
     #[inline(never)]
-    pub(super) fn settle_routes(&mut self) {
+    pub(super) fn settle_routes(&mut self, confirmed: bool) {
         self.write_routes(|slot, _| {
             slot.now = slot.staged;
+            slot.left = slot.left.filter(|_| !confirmed);
             None
         });
     }

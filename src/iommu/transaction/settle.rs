@@ -56,7 +56,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// What was staged is so from now on. Units have `confirmed` all that was revoked, or not.
     #[inline(never)]
     pub(super) fn end(&mut self, succeeded: bool, confirmed: bool) {
-        self.settle_routes();
+        self.settle_routes(confirmed);
         let (front, scope) = (self.front, self.scope);
         let concerns_root = self.concerns_root();
         let config = &mut *self.config;

@@ -340,6 +340,7 @@ fn a_descriptor_lies_in_memory_and_only_some_units_have_any() {
     driver.submit(&[index(7)]);
     assert_eq!(driver.rules(), ["R60"]);
     assert_eq!(interrupt(&driver, DEVICE, 7).unwrap_err().reason, Reason::DescriptorUnreachable);
+    assert_eq!(driver.rules(), ["R60"]);
     for bit in [2, 7, 12, 13, 24, 37, 64 + 20, 64 + 31, 64 + 63] {
         let mut entry = posted(0x83, false, descriptor);
         entry[bit / 64] |= 1 << (bit % 64);

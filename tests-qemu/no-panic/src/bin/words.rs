@@ -12,7 +12,7 @@ use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
 use cofferdam::hal::{NoFrame, RegisterWindow};
-use cofferdam::interrupt::{Course, CpuSet, Cpus, FoundCourse, Posting, Route, Source, VectorSet};
+use cofferdam::interrupt::{CpuSet, Cpus, FoundCourse, Posting, Route, Source, VectorSet};
 use cofferdam::iommu::{
     self, Difference, DomainId, Hole, Incompatibility, MapError, NoDeviceTlb, NotRemapped, Others, Owner, Reach,
     Refusal, SharedMemory, Unblocked, UnitDetails, Unroutable,
@@ -81,7 +81,6 @@ fn run() {
     say::<Cpus>();
     say::<Route>();
     say::<Posting>();
-    say::<Course>();
     say::<FoundCourse>();
     say::<Source>();
     debug::<CpuSet>();

@@ -1,7 +1,7 @@
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
-use cofferdam::interrupt::{Course, CpuSet, Destination, Posting, Route, VectorSet};
+use cofferdam::interrupt::{CpuSet, Destination, FoundCourse, Posting, Route, VectorSet};
 use cofferdam::iommu::DomainId;
 use cofferdam::topology::{AmdUnit, UnitIndex};
 use cofferdam::vtd::{FaultReason, PostedDescriptor};
@@ -31,12 +31,12 @@ fn interrupts() {
     // SAFETY: no program of this package is ever run.
     let posting = unsafe { Posting::new(*any(), vector) };
     show((posting.urgent(), posting.descriptor(), posting.vector(), posting.is_urgent()));
-    let course: &Course = any();
-    show((course.route(), course.posting()));
-    show(PostedDescriptor::new());
+    show(any::<FoundCourse>().route());
+    show(PostedDescriptor::new(*any(), *any()));
     let descriptor: &PostedDescriptor = any();
     descriptor.notify(*any(), *any());
-    descriptor.suppress(*any());
+    descriptor.suppress();
+    show((descriptor.resume(), descriptor.is_pending()));
     show((descriptor.post(vector, *any()), descriptor.take(), descriptor.notice(*any())));
 }
 

@@ -13,7 +13,15 @@ const SUPPRESSED: u64 = 1 << 1;
 /// Records an interrupt. The message that says so, unless one is outstanding, or none is wanted.
 pub(crate) fn post(entry: InterruptEntry, extended: bool, board: &mut Board) -> Result<Option<(u64, u32)>, Reason> {
     let index = board.memory.index(entry.descriptor()).filter(|index| board.memory.is_allocated(*index));
-    let index = index.ok_or(Reason::DescriptorUnreachable)?;
+    let Some(index) = index else {
+        // Real memory would be written.
+        let at = entry.descriptor();
+        board.journal.violation(
+            "R60",
+            format_args!("an interrupt is posted to {at:#x}, which is no memory of the driver's side"),
+        );
+        return Err(Reason::DescriptorUnreachable);
+    };
     let word = |number: usize, board: &Board| board.arena.get(index + number);
     let control = word(4, board);
     let reserved = if extended { 0xff00_fffc } else { 0xffff_00ff_ff00_fffc };
