@@ -36,6 +36,7 @@ impl Function {
     pub(crate) fn pull_out(&mut self) {
         self.pulled_out = true;
         self.tlb.answer = tlb::Answer::Never;
+        self.tlb.unresponsive = false;
         self.tlb.ats = self.tlb.ats.map(|_| Ats::Done);
         self.tlb.cached.clear();
         self.late.clear();

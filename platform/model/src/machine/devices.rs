@@ -80,6 +80,11 @@ impl Machine {
         self.state().board.devices.of(function).pull_out();
     }
 
+    /// True if a device has not answered the last invalidation that was sent to it: of one that was pulled out, since then.
+    pub fn is_unresponsive(&self, source: SourceId) -> bool {
+        self.state().board.devices.of(source).tlb.unresponsive
+    }
+
     /// The bridges that were put there.
     pub fn bridges(&self) -> Vec<SourceId> {
         self.state().board.devices.bridges().map(|bridge| bridge.function).collect()
