@@ -67,7 +67,7 @@ impl History<'_> {
     }
 
     pub(crate) fn dma_at(&mut self, index: usize, at: u64, writes: bool) {
-        if self.oracle.is_open(index) {
+        if self.oracle.is_open(index) || self.oracle.devices[index].pulled_out {
             return;
         }
         let device = &self.oracle.devices[index];
@@ -172,7 +172,8 @@ impl History<'_> {
         let page = memory >> 12;
         let shared = self.oracle.shares(index, page);
         for other in 0..self.oracle.devices.len() {
-            if self.oracle.cell_of(other) == Some(own) || self.oracle.is_open(other) {
+            let is_silent = self.oracle.is_open(other) || self.oracle.devices[other].pulled_out;
+            if self.oracle.cell_of(other) == Some(own) || is_silent {
                 continue;
             }
             for input in self.oracle.inputs_of(other, page, shared).into_iter().take(4) {

@@ -38,6 +38,7 @@ impl History<'_> {
                 // Or the driver could not switch it on again.
                 Difference::NotTranslating { unit } | Difference::RootTable { unit, .. } if self.is_open(unit) => {}
                 Difference::Unresponsive { unit } if self.is_dark(unit) => {}
+                Difference::InterruptsOpen { unit } if self.is_open(unit) || !self.remaps_behind(unit) => {}
                 // The half of an entry that does not let anything through.
                 Difference::IgnoredBits { unit, at, .. } if at.as_u64() % 16 == 8 && self.has_residues(unit) => {}
                 // A change failed that was to begin or end the sharing of it.
@@ -81,6 +82,10 @@ impl History<'_> {
 
     fn is_open(&self, unit: RegisterWindow) -> bool {
         self.oracle.units[self.unit_at(unit)].open
+    }
+
+    fn remaps_behind(&self, unit: RegisterWindow) -> bool {
+        self.oracle.units[self.unit_at(unit)].remaps
     }
 
     fn unit_at(&self, window: RegisterWindow) -> usize {

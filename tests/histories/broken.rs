@@ -8,10 +8,11 @@ use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
 use crate::Outcome;
+use crate::express::is_express;
 use crate::history::History;
 use crate::oracle::{Cell, Device, Edit, Facts};
 use crate::plan::Plan;
-use crate::request::is_listed;
+use crate::request::{is_listed, is_quarantined};
 use crate::stage::After;
 use crate::visible::{BUS_MASTER, COMMAND};
 
@@ -63,6 +64,11 @@ impl Broken {
         }
     }
 
+    /// True if no more devices may stop answering.
+    fn are_many_unresponsive(&self) -> bool {
+        self.unresponsive.iter().filter(|unresponsive| **unresponsive).count() >= UNRESPONSIVE
+    }
+
     /// How long the driver waits for a unit: not long where units fail, but where a device does not answer.
     pub(crate) fn patience(&self) -> u64 {
         if self.patient { (2 * UNRESPONSIVE as u64 + 2) * GIVES_UP_NS } else { 2_000_000 }
@@ -85,6 +91,9 @@ impl History<'_> {
     pub(crate) fn break_or_mend(&mut self) {
         if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
             return self.silence();
+        }
+        if self.random.one_in(16) {
+            return self.pull_out();
         }
         if self.random.one_in(2) && self.forget_one() {
             return;
@@ -124,13 +133,32 @@ impl History<'_> {
         self.machine.break_unit(unit, defect);
     }
 
+    /// A device is pulled out while its cell has it: one with ATS does not answer any more, and nothing is known of its registers.
+    fn pull_out(&mut self) {
+        let index = self.random.index(self.oracle.devices.len());
+        let Some(broken) = &mut self.broken else { return };
+        let device = &mut self.oracle.devices[index];
+        let many = device.function.ats.is_some() && broken.are_many_unresponsive();
+        if is_express(device.id) || device.function.grouped || device.pulled_out || many {
+            return;
+        }
+        device.pulled_out = true;
+        if device.function.ats.take().is_some() {
+            (broken.unresponsive[index], broken.ever[device.unit]) = (true, true);
+        }
+        self.done.pulled_out += 1;
+        self.machine.pull_out(device.id);
+        self.live.borrow_mut().origins[index].is_there = false;
+        let id = self.oracle.devices[index].id;
+        self.tell(format_args!("{id} is pulled out"));
+    }
+
     /// A device does not answer any more, or does again.
     fn silence(&mut self) {
         let index = self.random.below(self.oracle.devices.len() as u64) as usize;
         let Some(broken) = &mut self.broken else { return };
         let Some(depth) = self.oracle.devices[index].function.ats else { return };
-        let many = broken.unresponsive.iter().filter(|unresponsive| **unresponsive).count() >= UNRESPONSIVE;
-        let unresponsive = !broken.unresponsive[index] && !many;
+        let unresponsive = !broken.unresponsive[index] && !broken.are_many_unresponsive();
         broken.unresponsive[index] = unresponsive;
         broken.ever[self.oracle.devices[index].unit] = true;
         let answer = if unresponsive { Answer::Never } else { Answer::After(1_000) };
@@ -153,9 +181,10 @@ impl History<'_> {
             let failed = self.has_failed();
             let (_, in_tables) = self.frames();
             self.machine.allow_allocations(limit);
-            let result = self.request(edits);
-            self.machine.allow_allocations(None);
+            self.confirm_routes();
             let staged = self.oracle.stage(edits);
+            let result = self.request(edits, staged.as_ref().ok());
+            self.machine.allow_allocations(None);
             let refused = staged.as_ref().err();
             self.tell(format_args!("{edits:x?}, frames {limit:?}: {:?}, refused: {refused:?}", result.as_ref().err()));
             let changed = match (result, staged) {
@@ -181,7 +210,8 @@ impl History<'_> {
                     assert!(told, "{edits:x?}: {error}, but no unit is broken, and no such device");
                     // A unit that is known to be out of service is found before anything is touched.
                     let devices = self.oracle.devices.iter().zip(&after.arrives);
-                    let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit]);
+                    let refused = devices.into_iter().any(|(device, arrives)| *arrives && failed[device.unit])
+                        || self.oracle.routed_behind(&after).any(|unit| failed[unit]);
                     if !refused {
                         let of = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.pages.clone());
                         let before: Vec<_> = self.oracle.cells.iter().map(of).collect();
@@ -202,6 +232,8 @@ impl History<'_> {
                 (Err(error), Ok(after)) if self.oracle.may_refuse(edits, &after, error) => false,
                 (Err(error), Ok(_)) => panic!("{edits:x?}: {error}"),
                 (Err(Error::Unit(_)), Err(_)) if self.oracle.names_lost(edits) => false,
+                // It is found before that for which the edits are refused.
+                (Err(Error::Unit(_)), Err(_)) if self.oracle.routes_behind(edits, &failed) => false,
                 (Err(Error::Unit(error)), Err(why)) => panic!("{edits:x?}: {error}, although {why}"),
                 (Err(_), Err(_)) => false,
             };
@@ -247,8 +279,8 @@ impl History<'_> {
         let mut any = false;
         for index in 0..broken.unresponsive.len() {
             let device = &self.oracle.devices[index];
-            let is_off = self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
-            if broken.unresponsive[index] && is_off && (device.tlb || arrives(index)) {
+            let has_tlb = device.tlb || arrives(index);
+            if broken.unresponsive[index] && has_tlb && self.is_given_up(device) {
                 any |= !device.stuck;
                 self.oracle.quarantine(index, broken.suspects[device.unit]);
             }
@@ -256,7 +288,18 @@ impl History<'_> {
         any
     }
 
+    /// True if the driver has found that a device does not answer. It switches ATS off then, unless the device was pulled out.
+    fn is_given_up(&self, device: &Device) -> bool {
+        if !device.pulled_out {
+            return self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
+        }
+        // Nothing is known of that if the unit does not work either.
+        let is_suspect = self.broken.as_ref().is_some_and(|broken| broken.suspects[device.unit]);
+        self.machine.is_unresponsive(device.id) && (!is_suspect || is_quarantined(&self.iommu, device.id))
+    }
+
     fn fail(&mut self, after: &After, error: UnitError) {
+        self.forget_programs(after);
         let Some(broken) = &self.broken else { return };
         match error {
             UnitError::Device { .. } => self.done.unanswered += 1,
@@ -302,7 +345,8 @@ impl History<'_> {
         if let Some(broken) = &mut self.broken {
             broken.dark.fill(false);
             broken.suspects.clone_from(&failed);
-            broken.unresponsive.fill(false);
+            let devices = broken.unresponsive.iter_mut().zip(&self.oracle.devices);
+            devices.for_each(|(unresponsive, device)| *unresponsive &= device.pulled_out);
         }
         for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
@@ -315,10 +359,15 @@ impl History<'_> {
             // A sleep after the last one may have brought a unit back.
             let failed = self.has_failed();
             let mut devices = self.oracle.devices.iter().filter(|device| device.cell == Some(slot));
-            let stays = devices.any(|device| failed[device.unit]);
+            let has_device = devices.any(|device| failed[device.unit]);
+            let lines = || self.oracle.lines_behind(&failed);
+            let stays = has_device || lines().any(|line| line.cell == Some(slot));
+            // One of the cells of such a line has it, cut off, and none if nothing of the change was made that was to route it.
+            let may_stay = stays || lines().any(|line| line.perhaps.contains(&slot));
             self.change_broken(&[Edit::Destroy(slot)]);
             let is_there = self.oracle.cells[slot].is_some();
-            assert_eq!(is_there, stays, "a cell goes unless it has devices behind a failed unit");
+            assert!(is_there || !stays, "a cell is gone that has devices or lines behind a failed unit");
+            assert!(!is_there || may_stay, "a cell goes unless it has devices or lines behind a failed unit");
         }
         (0..64).for_each(|_| self.dma());
         let states: Vec<UnitState> = self.iommu.units().map(|unit| unit.state).collect();

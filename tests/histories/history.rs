@@ -1,10 +1,12 @@
 //! One history: a machine, and what happens to it step by step.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 
 use cofferdam::addr::{Region, SourceId};
 use cofferdam::hal::Hal as _;
+use cofferdam::interrupt::Message;
 use cofferdam::iommu::{Committed, Error, Options, RemappingUnit, UnitDetails, UnitState};
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
@@ -13,11 +15,16 @@ use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
 use crate::express;
+use crate::interrupts::origins;
+use crate::lines;
+use crate::live::Live;
 use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle, Slot};
 use crate::pages::{Extent, Pages};
+use crate::place::{Sender, for_driver, targets};
 use crate::plan::{Function, Plan};
+use crate::routes::{Held, Routes};
 use crate::visible::{BUS_MASTER, COMMAND};
-use crate::{Front, Kind, Outcome};
+use crate::{Front, Kind, Outcome, Seen};
 
 pub(crate) struct History<'m> {
     pub(crate) machine: &'m Machine,
@@ -37,7 +44,13 @@ pub(crate) struct History<'m> {
     unsure_before: BTreeSet<SourceId>,
     /// How many faults of each were read, since its unit was switched on.
     pub(crate) faults_read: BTreeMap<SourceId, u64>,
-    /// Frames of queues and root tables.
+    /// What sends interrupts, and while the driver makes a change.
+    pub(crate) live: &'m RefCell<Live>,
+    /// What sources are programmed with: devices for their first message.
+    pub(crate) programs: BTreeMap<Sender, Message>,
+    /// How many cells were made.
+    made: u32,
+    /// Frames of queues, root tables and tables of interrupts.
     first_frames: BTreeSet<u64>,
     kind: Kind,
     /// There may be a root cell.
@@ -51,7 +64,7 @@ pub(crate) struct History<'m> {
 }
 
 /// What the driver says of a unit, which is nothing of one that is `lost`.
-fn facts(unit: &RemappingUnit, lost: bool) -> Facts {
+fn facts(unit: &RemappingUnit, lost: bool, remaps: bool) -> Facts {
     let UnitDetails::Vtd(can) = unit.details else { unreachable!() };
     assert_eq!(matches!(unit.state, UnitState::Failed { blocking: false, .. }), lost, "{:?}", unit.state);
     let widths = [(can.three_levels, 39), (can.four_levels, 48), (can.five_levels, 57)];
@@ -63,6 +76,7 @@ fn facts(unit: &RemappingUnit, lost: bool) -> Facts {
         domain_ids: can.domain_ids,
         max_leaf_level: can.max_leaf_level,
         device_tlbs: can.device_tlb && can.queued_invalidation,
+        remaps: remaps && !lost,
         lost,
         open: lost,
     }
@@ -71,7 +85,8 @@ fn facts(unit: &RemappingUnit, lost: bool) -> Facts {
 impl<'m> History<'m> {
     pub(crate) fn new(
         plan: &Plan,
-        machine: &'m Machine,
+        machine: Seen<'m>,
+        live: &'m RefCell<Live>,
         memory: &'m mut [MaybeUninit<u64>],
         mut random: Random,
         kind: Kind,
@@ -82,11 +97,17 @@ impl<'m> History<'m> {
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
         let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() };
         let mut iommu = Front::new(machine, options);
+        let machine = machine.machine;
         iommu.probe_acpi(memory, &SMALL, &plan.table(machine), |finding| panic!("{finding}")).unwrap();
+        if let Some(x2apic) = plan.x2apic {
+            iommu.remap_interrupts(&lines::io_apics(&plan.lines), x2apic).unwrap();
+        }
         let enabled = iommu.enable();
         assert_eq!(enabled.is_err(), plan.lost.is_some(), "{enabled:?}");
-        let units: Vec<Facts> =
-            iommu.units().enumerate().map(|(index, unit)| facts(&unit, plan.lost == Some(index))).collect();
+        // ECAP.IR.
+        let remaps = |index: usize| plan.x2apic.is_some() && plan.units[index].ecap >> 3 & 1 == 1;
+        let facts_of = |(index, unit)| facts(&unit, plan.lost == Some(index), remaps(index));
+        let units: Vec<Facts> = iommu.units().enumerate().map(facts_of).collect();
         // Devices that share a source-id reach what is reserved for any of them.
         let is_for = |function: &Function, owners: &[SourceId]| {
             let users = plan.functions.iter().filter(|other| owners.contains(&other.id));
@@ -102,6 +123,7 @@ impl<'m> History<'m> {
             cell: None,
             tlb: false,
             stuck: false,
+            pulled_out: false,
             reserved: reserved(function),
             loose: Vec::new(),
             master: (plan.express.is_some() && express::has_command(function.id)).then_some(true),
@@ -109,12 +131,17 @@ impl<'m> History<'m> {
             function: function.clone(),
         };
         let large = units.iter().filter(|unit| !unit.lost).all(|unit| unit.max_leaf_level > 1);
-        let devices = plan.functions.iter().map(device).collect();
+        let devices: Vec<Device> = plan.functions.iter().map(device).collect();
+        *live.borrow_mut() = Live::new(random.word(), origins(&devices, &plan.lines), traced);
+        let (messages, held) = (vec![0; devices.len()], vec![Held::default(); plan.lines.len()]);
         let oracle = Oracle {
             units,
             cells: vec![None; CELLS],
             gone: Vec::new(),
             devices,
+            lines: plan.lines.clone(),
+            routes: Routes { messages, lines: held, ..Routes::default() },
+            x2apic: plan.x2apic,
             muted: BTreeSet::new(),
             peers: BTreeSet::new(),
             moved: BTreeSet::new(),
@@ -134,6 +161,9 @@ impl<'m> History<'m> {
             unsure: BTreeSet::new(),
             unsure_before: BTreeSet::new(),
             faults_read: BTreeMap::new(),
+            live,
+            programs: BTreeMap::new(),
+            made: 0,
             first_frames,
             kind,
             rooted,
@@ -167,6 +197,7 @@ impl<'m> History<'m> {
             7 if self.express && self.random.one_in(3) => self.open_or_isolate(),
             6..28 => self.change(),
             28..46 if self.kind.audits => self.change(),
+            46..52 if self.remaps() => self.interrupt(),
             _ => self.dma(),
         }
     }
@@ -188,6 +219,7 @@ impl<'m> History<'m> {
             assert_eq!(self.listed(slot), self.oracle.cell(slot).pages.unshared(), "what the driver lists for a cell");
         }
         self.look_at_all();
+        self.look_at_routes();
         if self.kind.audits {
             self.audit();
         }
@@ -227,7 +259,11 @@ impl<'m> History<'m> {
             _ => CoherencyPolicy::PerDevice,
         };
         let sharing = if self.random.one_in(3) { Sharing::FewestTables } else { Sharing::ByAttributes };
+        let slot = (0..CELLS).find(|slot| self.oracle.cells[*slot].is_none()).unwrap_or_default();
+        let x2apic = self.oracle.x2apic.unwrap_or_default();
+        let targets = targets(self.made, slot, x2apic, &mut self.random);
         let config = CellConfig {
+            interrupts: for_driver(&targets),
             allow_unsafe_interrupts: !self.random.one_in(10),
             allow_unknown_isolation: true,
             coherency,
@@ -245,15 +281,19 @@ impl<'m> History<'m> {
                 // may that came back from a sleep, until it has flushed their device-TLBs, which are all that may have it.
                 let is_owed = self.iommu.units().any(|unit| unit.needs_flush);
                 let short = is_root && (is_owed || self.oracle.devices.iter().any(|device| !device.loose.is_empty()));
+                self.made += 1;
                 self.oracle.cells[slot] = Some(Cell {
                     id,
                     config,
+                    number: self.made,
+                    targets,
                     pages,
                     whole,
                     learned: Coherency::Enforced,
                     narrowest: None,
                     short,
                     has_spoiled_table: false,
+                    may_withhold: false,
                     was_to_share: Vec::new(),
                 });
             }
@@ -347,7 +387,7 @@ impl<'m> History<'m> {
         let staged = self.oracle.stage(&edits);
         let before = (staged.is_err() && self.random.one_in(4)).then(|| self.machine.snapshot());
         self.tell(format_args!("{edits:x?}, refused: {:?}", staged.as_ref().err()));
-        let result = self.request(&edits);
+        let result = self.request(&edits, staged.as_ref().ok());
         match (result, staged) {
             (Ok(committed), Ok(after)) => self.commit(&after, &committed),
             (Ok(_), Err(why)) => panic!("{edits:x?}: made, although {why}"),
@@ -365,6 +405,8 @@ impl<'m> History<'m> {
 
     pub(crate) fn commit(&mut self, after: &crate::stage::After, committed: &Committed) {
         self.done.commits += 1;
+        self.done.routed += self.oracle.routed_behind(after).count() as u64;
+        self.forget_programs(after);
         let arrived = self.oracle.devices.iter().zip(&after.arrives).filter(|(_, arrives)| **arrives);
         for device in arrived.map(|(device, _)| device) {
             self.done.virtual_ones += u64::from(express::is_virtual(device.id));
@@ -388,6 +430,8 @@ impl<'m> History<'m> {
             let committed = self.iommu.destroy_cell(self.oracle.cell(slot).id).unwrap();
             self.commit(&after, &committed);
         }
+        self.look_at_routes();
+        (0..8).for_each(|_| self.interrupt());
         let recent = std::mem::take(&mut self.recent);
         for index in 0..self.oracle.devices.len() {
             self.done.steps += 1;

@@ -18,18 +18,25 @@ mod audited;
 mod broken;
 mod express;
 mod history;
+mod interrupts;
+mod lines;
+mod live;
 mod oracle;
 mod pages;
+mod place;
 mod plan;
 mod ports;
 mod power;
 mod presets;
 mod remains;
 mod request;
+mod routed;
+mod routes;
 mod stage;
 mod suggest;
 mod visible;
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -41,12 +48,15 @@ use cofferdam::Iommu;
 use cofferdam_model::Machine;
 use cofferdam_support::front::{self, SMALL, memory};
 use cofferdam_support::random::Random;
+use cofferdam_support::watched::{Call, Watched};
 
 use history::History;
 use plan::{Plan, Size};
 
-type Front<'m> = Iommu<'m, &'m Machine>;
-type Change<'i, 'm> = front::Change<'i, 'm, &'m Machine>;
+/// The machine, at which whoever sends interrupts looks before each access of the driver.
+type Seen<'m> = &'m Watched<&'m Machine, dyn Fn(Call, &Machine) + 'm>;
+type Front<'m> = Iommu<'m, Seen<'m>>;
+type Change<'i, 'm> = front::Change<'i, 'm, Seen<'m>>;
 
 /// What came of one history, or of many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +76,8 @@ pub(crate) struct Outcome {
     /// Units that were gone, and that the driver has forgotten.
     vanished: u64,
     forgotten: u64,
+    /// Devices that were pulled out.
+    pulled_out: u64,
     /// Histories with a unit that was not there at first.
     lost: u64,
     /// How often a virtual function came to a cell, and how often the physical one with memory that firmware reserves for it.
@@ -74,6 +86,10 @@ pub(crate) struct Outcome {
     /// How often ports lost what isolates devices, and how often devices of two cells reached each other then.
     ports_open: u64,
     exposed: u64,
+    /// Interrupts that were routed, that were sent, and that arrived.
+    routed: u64,
+    sent: u64,
+    arrived: u64,
 }
 
 impl Outcome {
@@ -89,11 +105,15 @@ impl Outcome {
         self.owing += other.owing;
         self.vanished += other.vanished;
         self.forgotten += other.forgotten;
+        self.pulled_out += other.pulled_out;
         self.lost += other.lost;
         self.virtual_ones += other.virtual_ones;
         self.physical_ones += other.physical_ones;
         self.ports_open += other.ports_open;
         self.exposed += other.exposed;
+        self.routed += other.routed;
+        self.sent += other.sent;
+        self.arrived += other.arrived;
     }
 
     /// Changes that were made, or failed for another reason than what was asked for.
@@ -138,9 +158,12 @@ fn run(kind: Kind, number: u64, traced: bool) -> Option<Outcome> {
     }
     let machine = plan.machine();
     let mut steps = 0;
+    let live = RefCell::default();
+    let before = |call: Call, machine: &Machine| live::before(&live, call, machine);
+    let seen = Watched::new(&machine, before);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let mut memory = memory(&SMALL);
-        let mut history = History::new(&plan, &machine, &mut memory, random, kind, traced);
+        let mut history = History::new(&plan, &seen, &live, &mut memory, random, kind, traced);
         while history.done.steps < kind.length {
             history.step();
             steps = history.done.steps;
@@ -212,13 +235,14 @@ fn run_all(kind: Kind) {
     text += &format!("; {} histories without one of the units; units were reset {} times", all.lost, all.sleeps);
     if kind.breaks {
         text += &format!(", of which {} while one owed a flush; {} were gone", all.owing, all.vanished);
-        text += &format!(", and {} were forgotten", all.forgotten);
+        text += &format!(", and {} were forgotten; {} devices were pulled out", all.forgotten, all.pulled_out);
     }
     text += &format!(
         "; virtual functions came to a cell {} times, and physical ones with reserved memory {} times",
         all.virtual_ones, all.physical_ones
     );
     text += &format!("; ports lost control {} times, of two cells' devices {} times", all.ports_open, all.exposed);
+    text += &format!("; {} interrupts were routed, {} sent, and {} arrived", all.routed, all.sent, all.arrived);
     tell(format_args!("{text}; {:.0} s", start.elapsed().as_secs_f32()));
 }
 

@@ -5,12 +5,15 @@ use std::ops::Range;
 
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::{CellConfig, CellId, CoherencyPolicy, Sharing};
-use cofferdam_model::Machine;
+use cofferdam_model::{Machine, Targets};
 
 pub(crate) use cofferdam_support::front::SMALL_CELLS as CELLS;
 
+use crate::lines::Line;
 use crate::pages::{Extent, Pages};
+use crate::place::{Place, Sender};
 use crate::plan::Function;
+use crate::routes::Routes;
 use crate::stage::After;
 
 /// What an edit names a cell by: its place among those that exist.
@@ -23,10 +26,12 @@ pub(crate) enum Edit {
     Map(Slot, u64, Extent),
     Unmap(Slot, u64, u64),
     Protect(Slot, u64, u64, Rights),
-    /// With a device-TLB, if so.
-    Assign(usize, Slot, bool),
+    /// With a device-TLB, if so, and with so many messages.
+    Assign(usize, Slot, bool, u16),
     Release(usize),
     Destroy(Slot),
+    Route(Slot, Sender, Place),
+    Unroute(Slot, Sender),
     /// One that is always refused: of a range that is no pages, without rights, or of a cell that is gone.
     Wrong(Slot, u8),
 }
@@ -35,6 +40,9 @@ pub(crate) enum Edit {
 pub(crate) struct Cell {
     pub(crate) id: CellId,
     pub(crate) config: CellConfig,
+    /// How many were made before it, and where its interrupts may go.
+    pub(crate) number: u32,
+    pub(crate) targets: Targets,
     pub(crate) pages: Pages,
     /// Of the root cell: what it has if nobody else has it.
     pub(crate) whole: Option<Pages>,
@@ -47,6 +55,8 @@ pub(crate) struct Cell {
     /// A change failed in a unit when few frames were left: a table that all its devices were to leave may have lost more than
     /// it was to, and is given to no other device.
     pub(crate) has_spoiled_table: bool,
+    /// A change of it failed in a unit, and memory may be withheld for it: the root cell may get that when it ends.
+    pub(crate) may_withhold: bool,
     /// Memory that it was to share by a change that failed: others may reach it, as far as their unit failed.
     pub(crate) was_to_share: Vec<Range<u64>>,
 }
@@ -61,6 +71,8 @@ pub(crate) struct Device {
     pub(crate) tlb: bool,
     /// It is in its cell and reaches nothing: it did not answer, or could not be released.
     pub(crate) stuck: bool,
+    /// It was pulled out: nobody hears of it any more, and it answers nothing.
+    pub(crate) pulled_out: bool,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
     /// It may be a bus master, as the driver or somebody else left it; `None` of a function whose register is not there.
@@ -79,6 +91,8 @@ pub(crate) struct Facts {
     pub(crate) domain_ids: u32,
     pub(crate) max_leaf_level: u8,
     pub(crate) device_tlbs: bool,
+    /// It remaps interrupts.
+    pub(crate) remaps: bool,
     /// It was not there when the driver looked for it, and is never used.
     pub(crate) lost: bool,
     /// It translates nothing: what devices behind it reach is not looked at.
@@ -90,6 +104,10 @@ pub(crate) struct Oracle {
     pub(crate) cells: Vec<Option<Cell>>,
     pub(crate) gone: Vec<CellId>,
     pub(crate) devices: Vec<Device>,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) routes: Routes,
+    /// The mode of the CPUs, if interrupts are remapped.
+    pub(crate) x2apic: Option<bool>,
     /// Source-ids of which no fault is recorded.
     pub(crate) muted: BTreeSet<SourceId>,
     /// Pairs of devices, in both orders, of which one reaches the other without a unit now.
@@ -179,6 +197,21 @@ impl Oracle {
         machine.set_owners(memory, devices);
     }
 
+    /// Who owns which device and which line, by their places among all that send interrupts: now, or while a change runs that leads
+    /// to `after`.
+    pub(crate) fn owners<'a>(&'a self, after: Option<&'a After>) -> impl Iterator<Item = (usize, Slot)> + 'a {
+        let cells =
+            move |index: usize| self.devices[index].cell.into_iter().chain(after.and_then(|after| after.cells[index]));
+        let of_device = move |index: usize| {
+            let carries = self.devices[index].function.carries;
+            let alike = move |other: &usize| self.devices[*other].function.requesters.contains(&carries);
+            (0..self.devices.len()).filter(alike).flat_map(cells).map(move |cell| (index, cell))
+        };
+        let count = self.devices.len();
+        let of_line = move |line| self.cells_of_line(line, after).map(move |cell| (count + line, cell));
+        (0..count).flat_map(of_device).chain((0..self.lines.len()).flat_map(of_line))
+    }
+
     /// The extents by which a function reaches a page of memory, or did once.
     fn leading_to(&self, index: usize, page: u64) -> impl Iterator<Item = (u64, Extent)> + '_ {
         let now = self.cell_of(index).map(|slot| self.of_cell(slot, &self.cell(slot).pages));
@@ -261,8 +294,16 @@ impl Oracle {
                 sharing.into_iter().for_each(|other| self.devices[other].loose.clear());
             }
         }
+        self.commit_routes(after);
         self.look_for_narrow_tables();
         let mut expected = Vec::new();
+        let may_give_back = (0..CELLS).any(|slot| after.doomed[slot] && self.cell(slot).may_withhold);
+        if let Some(root) = self.root().filter(|root| may_give_back && !after.touched[*root]) {
+            let cell = self.cells[root].as_mut().expect("it is the root cell");
+            let news = told.iter().find(|(id, coherency)| *id == cell.id && *coherency != cell.learned);
+            news.into_iter().for_each(|(_, coherency)| cell.learned = *coherency);
+            expected.extend(news.map(|(id, _)| (*id, now(*id))));
+        }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
             if after.doomed[slot] {
                 self.gone.extend(self.cells[slot].take().map(|cell| cell.id));
@@ -300,6 +341,7 @@ impl Oracle {
         unresponsive: &[bool],
         is_in: impl Fn(&Device, Slot) -> bool,
     ) {
+        self.fail_routes(after, suspects);
         for index in 0..self.devices.len() {
             let (cells, pages) = ([self.devices[index].cell, after.cells[index]], &after.pages);
             let cells = cells.map(|cell| cell.filter(|cell| after.touched[*cell]));
@@ -328,6 +370,7 @@ impl Oracle {
         }
         for slot in (0..CELLS).filter(|slot| after.touched[*slot]) {
             if let Some(cell) = &mut self.cells[slot] {
+                cell.may_withhold = true;
                 let all = cell.pages.iter().chain(after.pages[slot].iter());
                 self.moved.extend(all.map(|(first, extent)| (extent.output, extent.output_end(first))));
                 let shared = after.pages[slot].iter().filter(|(_, extent)| extent.shared);
@@ -364,6 +407,7 @@ impl Oracle {
 
     /// A unit is out of service, and its devices are without power: they belong to nobody.
     pub(crate) fn forget(&mut self, unit: usize) {
+        self.forget_routes(unit);
         for device in self.devices.iter_mut().filter(|device| device.unit == unit) {
             (device.cell, device.tlb, device.stuck) = (None, false, false);
             device.master = device.master.map(|_| false);

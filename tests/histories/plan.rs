@@ -6,9 +6,10 @@ use cofferdam::addr::SourceId;
 use cofferdam_model::{BridgeKind, Config, Defect, Machine, UnitConfig};
 use cofferdam_support::machine::{behind_write_buffers, function, presets};
 use cofferdam_support::random::Random;
-use cofferdam_support::tables::{endpoint, of_machine};
+use cofferdam_support::tables::{endpoint, of_machine, of_machine_with};
 
 use crate::express;
+use crate::lines::{self, Line};
 
 /// How large a machine is.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,10 @@ pub(crate) struct Plan {
     pub(crate) reserved: Vec<(u64, u64, Vec<SourceId>)>,
     /// A unit whose registers read all ones when the driver looks for it.
     pub(crate) lost: Option<usize>,
+    /// Interrupts are remapped, with the CPUs in x2APIC mode or not; nobody remaps them if `None`.
+    pub(crate) x2apic: Option<bool>,
+    /// What sends interrupts besides devices.
+    pub(crate) lines: Vec<Line>,
     /// Of the model's caches.
     pub(crate) seed: Option<u64>,
 }
@@ -119,8 +124,18 @@ impl Plan {
         }
         let lost = (units.len() > 1 && random.one_in(6)).then(|| random.index(units.len()));
         names.extend(lost.map(|unit| format!("unit {unit} lost")));
+        let can = |bit: u32| {
+            let there = units.iter().enumerate().filter(move |(index, _)| lost != Some(*index));
+            there.map(move |(_, unit)| unit.ecap >> bit & 1 == 1)
+        };
+        // ECAP.IR, ECAP.EIM.
+        let is_extended = can(3).zip(can(4)).all(|(remaps, extended)| remaps && extended);
+        let x2apic = (can(3).any(|can| can) && !random.one_in(4)).then(|| is_extended && random.one_in(2));
+        names.extend(x2apic.map(|x2apic| format!("interrupts remapped, x2APIC mode: {x2apic}")));
+        let lines = lines::of_machine(units.len(), size.buses);
         let seed = (!random.one_in(2)).then(|| random.word());
-        Self { name: names.join(" + "), size, units, buses, bridge, functions, express, reserved, lost, seed }
+        let name = names.join(" + ");
+        Self { name, size, units, buses, bridge, functions, express, reserved, lost, x2apic, lines, seed }
     }
 
     pub(crate) fn machine(&self) -> Machine {
@@ -141,7 +156,11 @@ impl Plan {
     /// What firmware says of it: devices behind all root ports may use ATS.
     pub(crate) fn table(&self, machine: &Machine) -> Vec<u8> {
         let buses: Vec<&[u8]> = self.buses.iter().map(Vec::as_slice).collect();
-        let reserved = self.reserved.iter().fold(of_machine(machine, &buses), |table, (first, last, devices)| {
+        let table = match self.x2apic {
+            None => of_machine(machine, &buses),
+            Some(_) => of_machine_with(machine, &buses, &lines::scopes(&self.lines, self.units.len())),
+        };
+        let reserved = self.reserved.iter().fold(table, |table, (first, last, devices)| {
             let scope_of = |it: &SourceId| match *it {
                 express::PHYSICAL => express::physical_scope(),
                 it => endpoint(it.device(), it.function()),
@@ -222,18 +241,20 @@ fn any_unit(unit: UnitConfig, random: &mut Random) -> UnitConfig {
     let most = [38, 38, 47, 47, 56, 56, 56, 56][levels as usize];
     let fewest = if random.one_in(2) { most } else { random.between(31, most) };
     field(16, 6, fewest);
-    // SSLPS; PSI and MAMV; DWD and DRD; ESRTPS.
+    // SSLPS; PSI and MAMV; DWD and DRD; ESIRTPS, ESRTPS.
     field(34, 4, random.of(&[0b00, 0b01, 0b11]));
     field(39, 1, random.below(2));
     field(48, 6, random.of(&[0, 1, 5, 9, 10, 18, 27, 36, 52]));
     field(54, 2, random.below(4));
-    field(63, 1, random.below(2));
+    field(62, 2, random.below(4));
     // C, SC.
     ecap = ecap & !(1 | 1 << 7) | random.below(2) | random.below(2) << 7;
     let queue = !random.one_in(5);
     let version = if queue { random.of(&[0x10, 0x20, 0x40, 0x50, 0x60]) } else { random.of(&[0x10, 0x30, 0x50]) };
     // Interrupt remapping and device-TLBs need the queue.
+    let remaps = !random.one_in(6);
     ecap = if queue { ecap | 1 << 1 | random.below(2) << 2 } else { ecap & !0b1_1110 };
+    ecap = if remaps { ecap } else { ecap & !(0b11 << 3) };
     let records = random.of(&[1, 1, 2, 8, 256]);
     let unit = UnitConfig { version, cap, ecap, ..unit };
     let unit = if random.one_in(8) { behind_write_buffers(unit) } else { unit };

@@ -111,14 +111,14 @@ impl History<'_> {
         assert_eq!(result.is_err(), failed.contains(&true), "{result:?}: {failed:?}");
         for unit in (0..failed.len()).filter(|unit| resets[*unit]) {
             self.oracle.units[unit].open = failed[unit];
-            let meets =
-                |id| self.oracle.devices.iter().any(|it| it.function.carries == id && it.function.meets == unit);
+            let meets = |id| self.live.borrow().origins.iter().any(|it| it.carries == id && it.unit == unit);
             let forgotten: Vec<_> = self.blocked.iter().copied().filter(|id| meets(*id)).collect();
             self.blocked.retain(|id| !forgotten.contains(id));
             let gone: Vec<_> = self.faults_read.keys().copied().filter(|id| meets(*id)).collect();
             self.faults_read.retain(|id, _| !gone.contains(id));
             if !failed[unit] {
                 self.oracle.forget_loose(unit);
+                self.oracle.confirm_routes(|other| other == unit);
             }
         }
         self.excuse_device_tlbs();
@@ -156,10 +156,12 @@ impl History<'_> {
         self.tell(format_args!("forget unit {unit}"));
         // SAFETY: devices of units that are open do no DMA here.
         unsafe { self.iommu.forget_unit(self.machine.windows()[unit]) }.unwrap();
-        let meets = |id| self.oracle.devices.iter().any(|it| it.function.carries == id && it.function.meets == unit);
+        let meets = |id| self.live.borrow().origins.iter().any(|it| it.carries == id && it.unit == unit);
         let lost: Vec<_> = self.blocked.iter().copied().filter(|id| meets(*id)).collect();
         self.blocked.retain(|id| !lost.contains(id));
         self.oracle.forget(unit);
+        let oracle = &self.oracle;
+        self.programs.retain(|sender, _| oracle.unit_of(*sender) != unit);
         self.look();
         true
     }

@@ -6,10 +6,16 @@ use cofferdam_support::front::Changes as _;
 
 use crate::history::History;
 use crate::oracle::{Edit, Oracle};
+use crate::stage::After;
 
 impl History<'_> {
-    /// Asks the driver for the edits: for one by its own call, for several by one that reports what is left.
-    pub(crate) fn request(&mut self, edits: &[Edit]) -> Result<Committed, Error> {
+    /// Asks the driver for the edits, which lead to `after`, while interrupts arrive: for one by its own call, for several by one
+    /// that reports what is left.
+    pub(crate) fn request(&mut self, edits: &[Edit], after: Option<&After>) -> Result<Committed, Error> {
+        self.while_sending(after, |history| history.request_of(edits))
+    }
+
+    fn request_of(&mut self, edits: &[Edit]) -> Result<Committed, Error> {
         if let &[edit] = edits {
             return self.oracle.request_alone(&self.iommu, edit);
         }
@@ -61,7 +67,8 @@ impl Oracle {
     fn named_by(&self, edit: &Edit) -> Option<CellId> {
         let slot = match *edit {
             Edit::Map(cell, ..) | Edit::Unmap(cell, ..) | Edit::Protect(cell, ..) => cell,
-            Edit::Assign(_, cell, _) | Edit::Destroy(cell) | Edit::Wrong(cell, _) => cell,
+            Edit::Assign(_, cell, ..) | Edit::Destroy(cell) | Edit::Wrong(cell, _) => cell,
+            Edit::Route(cell, ..) | Edit::Unroute(cell, _) => cell,
             Edit::Release(device) => self.devices[device].cell?,
         };
         Some(self.cell(slot).id)

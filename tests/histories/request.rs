@@ -2,7 +2,7 @@
 
 use cofferdam::CellId;
 use cofferdam::addr::{IovaRange, Region, Rights, SourceId};
-use cofferdam::iommu::{Committed, DeviceConfig, Error};
+use cofferdam::iommu::{self, Committed, DeviceConfig, Error};
 use cofferdam_support::front::Changes as _;
 use cofferdam_support::machine;
 
@@ -27,9 +27,11 @@ impl Oracle {
             Edit::Map(cell, first, extent) => iommu.map(id(cell), region(first, extent)),
             Edit::Unmap(cell, first, end) => iommu.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => iommu.protect(id(cell), range(first, end), rights),
-            Edit::Assign(device, cell, device_tlb) => {
-                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages: 0 })
+            Edit::Assign(device, cell, device_tlb, messages) => {
+                iommu.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages })
             }
+            Edit::Route(cell, sender, place) => iommu.route(id(cell), self.source_of(sender), place.route()),
+            Edit::Unroute(cell, sender) => iommu.unroute(id(cell), self.source_of(sender)),
             Edit::Release(device) => iommu.release(self.devices[device].id),
             Edit::Destroy(cell) => iommu.destroy_cell(id(cell)),
             Edit::Wrong(..) => {
@@ -48,9 +50,13 @@ impl Oracle {
             Edit::Map(cell, first, extent) => change.map(id(cell), region(first, extent)),
             Edit::Unmap(cell, first, end) => change.unmap(id(cell), range(first, end)),
             Edit::Protect(cell, first, end, rights) => change.protect(id(cell), range(first, end), rights),
-            Edit::Assign(device, cell, device_tlb) => {
-                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages: 0 })
+            Edit::Assign(device, cell, device_tlb, messages) => {
+                change.assign_with(self.devices[device].id, id(cell), DeviceConfig { device_tlb, messages })
             }
+            Edit::Route(cell, sender, place) => {
+                change.with(iommu::Edit::Route(id(cell), self.source_of(sender), place.route()))
+            }
+            Edit::Unroute(cell, sender) => change.with(iommu::Edit::Unroute(id(cell), self.source_of(sender))),
             Edit::Release(device) => change.release(self.devices[device].id),
             Edit::Destroy(cell) => change.destroy(id(cell)),
             Edit::Wrong(cell, 0) => change.protect(id(cell), range(0, 1), Rights::empty()),
@@ -64,5 +70,12 @@ impl Oracle {
 pub(crate) fn is_listed(iommu: &Front<'_>, device: SourceId, cell: CellId) -> bool {
     let mut found = false;
     iommu.assigned(|it| found |= (it.device, it.cell) == (device, cell)).unwrap();
+    found
+}
+
+/// True if the driver lists a device as quarantined.
+pub(crate) fn is_quarantined(iommu: &Front<'_>, device: SourceId) -> bool {
+    let mut found = false;
+    iommu.assigned(|it| found |= it.device == device && it.quarantined).unwrap();
     found
 }

@@ -1,11 +1,12 @@
 //! Where edits lead, or why they are refused, looked up in the plain maps.
 
-use cofferdam::iommu::{Error, Incompatibility, MapError, Owner, Refusal};
+use cofferdam::iommu::{Error, Incompatibility, MapError, Owner, Refusal, Unroutable};
 use cofferdam::limits::Limits;
 use cofferdam::{CoherencyPolicy, Sharing};
 
 use crate::oracle::{CELLS, Cell, Device, Edit, Oracle, Slot};
 use crate::pages::{Extent, Pages, overlap};
+use crate::routes::Staged;
 
 const ADDRESS_BITS: u8 = 39;
 /// Pages of addresses that are interrupts.
@@ -23,6 +24,7 @@ pub(crate) struct After {
     pub(crate) tlbs: Vec<bool>,
     pub(crate) arrives: Vec<bool>,
     pub(crate) leaves: Vec<bool>,
+    pub(crate) routes: Staged,
 }
 
 /// True if a page from `first` up to `end` is one whose requests are interrupts.
@@ -65,6 +67,7 @@ impl Oracle {
             tlbs: self.devices.iter().map(|device| device.tlb).collect(),
             arrives: vec![false; self.devices.len()],
             leaves: vec![false; self.devices.len()],
+            routes: Staged::of(&self.routes),
         };
         for edit in edits {
             self.stage_one(&mut after, *edit)?;
@@ -232,7 +235,8 @@ impl Oracle {
     fn stage_one(&self, after: &mut After, edit: Edit) -> Result<(), &'static str> {
         let cell = match edit {
             Edit::Map(cell, ..) | Edit::Unmap(cell, ..) | Edit::Protect(cell, ..) => Some(cell),
-            Edit::Assign(_, cell, _) | Edit::Destroy(cell) | Edit::Wrong(cell, _) => Some(cell),
+            Edit::Assign(_, cell, ..) | Edit::Destroy(cell) | Edit::Wrong(cell, _) => Some(cell),
+            Edit::Route(cell, ..) | Edit::Unroute(cell, _) => Some(cell),
             Edit::Release(device) => after.cells[device],
         };
         let root = self.root();
@@ -279,23 +283,30 @@ impl Oracle {
             }
             Edit::Unmap(cell, first, end) => after.pages_of(cell).remove(first, end),
             Edit::Protect(cell, first, end, rights) => after.pages_of(cell).protect(first, end, rights),
-            Edit::Assign(device, cell, tlb) => return self.stage_assign(after, device, cell, tlb),
+            Edit::Assign(device, cell, tlb, messages) => {
+                return self.stage_assign(after, device, cell, tlb, messages);
+            }
+            Edit::Route(cell, sender, place) => return self.stage_route(after, cell, sender, place),
+            Edit::Unroute(cell, sender) => return self.stage_unroute(after, cell, sender),
             Edit::Release(device) => {
                 if after.cells[device].take().is_none() {
                     return Err("the device has no cell");
                 }
                 let arrived = std::mem::take(&mut after.arrives[device]);
                 (after.leaves[device], after.tlbs[device]) = (after.leaves[device] || !arrived, false);
+                after.routes.leave(&self.routes, device);
             }
             Edit::Destroy(cell) => {
                 *after.pages_of(cell) = Pages::default();
                 after.doomed[cell] = true;
+                after.routes.leave_lines(&self.routes, cell);
                 for device in 0..self.devices.len() {
                     if after.cells[device] != Some(cell) {
                         continue;
                     }
                     after.leaves[device] |= !after.arrives[device];
                     (after.cells[device], after.arrives[device], after.tlbs[device]) = (None, false, false);
+                    after.routes.leave(&self.routes, device);
                 }
             }
             Edit::Wrong(..) => return Err("it is no edit of pages"),
@@ -303,16 +314,25 @@ impl Oracle {
         cell.map_or(Ok(()), |cell| check_room(after.pages_of(cell)))
     }
 
-    fn stage_assign(&self, after: &mut After, index: usize, cell: Slot, tlb: bool) -> Result<(), &'static str> {
+    fn stage_assign(
+        &self,
+        after: &mut After,
+        index: usize,
+        cell: Slot,
+        tlb: bool,
+        messages: u16,
+    ) -> Result<(), &'static str> {
         let (device, config) = (&self.devices[index], self.cell(cell).config);
-        if !config.allow_unsafe_interrupts {
-            return Err("the cell takes no device");
+        let remaps = self.units[device.unit].remaps;
+        if !remaps && (!config.allow_unsafe_interrupts || messages != 0) {
+            return Err("its interrupts are not remapped");
         }
         let root = self.root();
         if root.is_some_and(|root| root != cell && after.cells[index] == Some(root)) {
             // It leaves the root cell without being asked to, if it is there yet.
             let arrived = std::mem::take(&mut after.arrives[index]);
             (after.cells[index], after.leaves[index]) = (None, after.leaves[index] || !arrived);
+            after.routes.leave(&self.routes, index);
         }
         if after.cells[index].is_some() {
             return Err("the device has a cell");
@@ -324,6 +344,7 @@ impl Oracle {
             return Err("it can have no device-TLB");
         }
         (after.cells[index], after.arrives[index], after.tlbs[index]) = (Some(cell), true, tlb);
+        after.routes.messages[index] = messages;
         Ok(())
     }
 
@@ -337,6 +358,12 @@ impl Oracle {
     /// devices need different ones, each has a domain-id, and with the fewest tables one may be narrower than its devices.
     pub(crate) fn may_refuse(&self, edits: &[Edit], after: &After, error: Error) -> bool {
         match error {
+            Error::Full(full) if full.what == "interrupts" => self.may_lack_slots(after),
+            // It is not known whose it is.
+            Error::Route { source, reason: Unroutable::Taken(_) | Unroutable::NotRouted } => {
+                let mut lines = self.lines.iter().zip(&self.routes.lines);
+                lines.any(|(line, held)| line.source == source && !held.perhaps.is_empty())
+            }
             Error::Full(_) => {
                 let reserved = self.devices.iter().any(|device| device.reserved.is_some());
                 let kinds = self.units.len() * (1 + usize::from(reserved));
@@ -345,7 +372,7 @@ impl Oracle {
                 let is_short = |root: Slot| after.touched[root] && self.cell(root).short;
                 // The table is given to no other device, so there is one more of its kind.
                 let needs_one =
-                    |edit: &Edit| matches!(*edit, Edit::Assign(_, cell, _) if self.cell(cell).has_spoiled_table);
+                    |edit: &Edit| matches!(*edit, Edit::Assign(_, cell, ..) if self.cell(cell).has_spoiled_table);
                 edits.iter().any(|edit| matches!(edit, Edit::Assign(..))) && (kinds > Limits::DEFAULT.domains || few)
                     || self.root().is_some_and(is_short)
                     || edits.iter().any(needs_one)

@@ -30,7 +30,11 @@ impl History<'_> {
         for _ in 0..3 * most {
             let count = edits.len();
             self.suggest(&mut edits);
-            if self.oracle.stage(&edits).is_err() && !self.random.one_in(24) {
+            let is_in_vain = match self.oracle.stage(&edits) {
+                Ok(after) => after.routes.in_vain,
+                Err(_) => !self.random.one_in(24),
+            };
+            if is_in_vain {
                 edits.truncate(count);
             }
             if edits.len() >= most {
@@ -56,6 +60,9 @@ impl History<'_> {
     }
 
     fn suggest(&mut self, edits: &mut Vec<Edit>) {
+        if self.remaps() && self.random.one_in(5) {
+            return self.suggest_route(edits);
+        }
         let slots: Vec<Slot> = self.oracle.slots().collect();
         let (cell, other) = (self.random.of(&slots), self.random.of(&slots));
         let device = self.random.below(self.oracle.devices.len() as u64) as usize;
@@ -116,11 +123,19 @@ impl History<'_> {
         }
     }
 
-    /// With a device-TLB more often than not, where that can be.
+    /// With a device-TLB and messages more often than not, where that can be.
     fn assignment(&mut self, index: usize, cell: Slot) -> Edit {
         let device = &self.oracle.devices[index];
-        let can = self.oracle.units[device.unit].device_tlbs && device.function.ats.is_some();
-        Edit::Assign(index, cell, if can { !self.random.one_in(4) } else { self.random.one_in(24) })
+        let facts = &self.oracle.units[device.unit];
+        let (can, remaps) = (facts.device_tlbs && device.function.ats.is_some(), facts.remaps);
+        let device_tlb = if can { !self.random.one_in(4) } else { self.random.one_in(24) };
+        let messages = match (self.remaps(), remaps) {
+            (false, _) => 0,
+            (_, true) if self.random.one_in(40) => 64,
+            (_, true) => self.random.of(&[0, 1, 1, 2, 3, 4, 8]),
+            (_, false) => u16::from(self.random.one_in(24)),
+        };
+        Edit::Assign(index, cell, device_tlb, messages)
     }
 
     /// Part of what a cell has, or all of one extent, or something else; and where it leads.
