@@ -132,7 +132,7 @@ impl<'m> History<'m> {
         };
         let large = units.iter().filter(|unit| !unit.lost).all(|unit| unit.max_leaf_level > 1);
         let devices: Vec<Device> = plan.functions.iter().map(device).collect();
-        *live.borrow_mut() = Live::new(random.word(), origins(&devices, &plan.lines), traced);
+        *live.borrow_mut() = Live::new(random.word(), origins(&devices, &plan.lines, plan.units.len()), traced);
         let (messages, held) = (vec![0; devices.len()], vec![Held::default(); plan.lines.len()]);
         let oracle = Oracle {
             units,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cofferdam::addr::SourceId;
 use cofferdam::interrupt::{Message, Source, Trigger};
 use cofferdam::iommu::UnitState;
 use cofferdam_model::Targets;
@@ -13,8 +14,12 @@ use crate::oracle::{Device, Edit, Slot};
 use crate::place::{Place, Sender};
 use crate::stage::After;
 
-/// All that may send interrupts: devices, then lines, both in order, and another function of an HPET.
-pub(crate) fn origins(devices: &[Device], lines: &[Line]) -> Vec<Origin> {
+/// The number of the function beside each device that has number 0.
+const BESIDE: u16 = 5;
+
+/// All that may send interrupts: devices, then lines, both in order; functions beside devices, which belong to nobody; and another
+/// function of an HPET.
+pub(crate) fn origins(devices: &[Device], lines: &[Line], units: usize) -> Vec<Origin> {
     let of_device = |device: &Device| {
         let carries = device.function.carries;
         Origin { id: device.id, carries, taken_as: carries, unit: device.function.meets, is_there: true }
@@ -23,7 +28,13 @@ pub(crate) fn origins(devices: &[Device], lines: &[Line]) -> Vec<Origin> {
         let id = line.requester;
         Origin { id, carries: id, taken_as: id, unit: line.unit, is_there: true }
     };
-    let all = devices.iter().map(of_device).chain(lines.iter().map(of_line));
+    // A unit may serve one function of bus 0 alone, and those beside it are behind the last.
+    let is_alone = |device: &&Device| !device.function.grouped && (device.id.bus() != 0 || device.unit == units - 1);
+    let beside = devices.iter().filter(is_alone).map(|device| {
+        let id = SourceId::from_requester(device.id.segment(), device.id.requester() | BESIDE);
+        Origin { id, carries: id, taken_as: id, unit: device.unit, is_there: true }
+    });
+    let all = devices.iter().map(of_device).chain(lines.iter().map(of_line)).chain(beside);
     let hpet = lines.iter().find(|line| matches!(line.source, Source::Timer { .. })).map(of_line);
     all.chain(hpet.map(|hpet| Origin { id: HPET_FUNCTION, carries: HPET_FUNCTION, ..hpet })).collect()
 }

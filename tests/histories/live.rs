@@ -112,12 +112,20 @@ impl Live {
         origin.is_there && self.remapping[origin.unit]
     }
 
-    /// A source sends what it is programmed with.
+    /// A source sends what it is programmed with, a timer in the name of any function of its HPET.
     fn send_own(&mut self, machine: &Machine) {
         let source = self.random.index(self.sources.len());
         let Source { sender, origin, message, .. } = self.sources[source];
         let Some(message) = message.filter(|_| self.may_send(origin)) else { return };
         let message = self.numbered(message, sender);
+        let is_same = |other: &&Origin| other.taken_as == origin.taken_as && other.unit == origin.unit;
+        let origin = match sender {
+            Sender::Message(..) => origin,
+            Sender::Line(_) => {
+                let names: Vec<Origin> = self.origins.iter().filter(is_same).copied().collect();
+                self.random.of(&names)
+            }
+        };
         let arrival = self.put(machine, origin, message);
         let Known { may, must } = &self.sources[source].known;
         match arrival {
