@@ -364,10 +364,19 @@ impl History<'_> {
             let stays = has_device || lines().any(|line| line.cell == Some(slot));
             // One of the cells of such a line has it, cut off, and none if nothing of the change was made that was to route it.
             let may_stay = stays || lines().any(|line| line.perhaps.contains(&slot));
+            let sleeps = self.done.sleeps;
             self.change_broken(&[Edit::Destroy(slot)]);
             let is_there = self.oracle.cells[slot].is_some();
             assert!(is_there || !stays, "a cell is gone that has devices or lines behind a failed unit");
             assert!(!is_there || may_stay, "a cell goes unless it has devices or lines behind a failed unit");
+            // What failed once to leave it is still there, and its unit is as it was unless that slept.
+            if stays && self.done.sleeps == sleeps {
+                self.change_broken(&[Edit::Destroy(slot)]);
+                assert!(
+                    self.oracle.cells[slot].is_some(),
+                    "a cell is gone, and no unit has confirmed more than before"
+                );
+            }
         }
         (0..64).for_each(|_| self.dma());
         let states: Vec<UnitState> = self.iommu.units().map(|unit| unit.state).collect();
