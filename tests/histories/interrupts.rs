@@ -193,7 +193,7 @@ impl History<'_> {
         }
         self.confirm_routes();
         let mut listed = BTreeMap::new();
-        self.iommu.routes(|it| listed.extend([(it.source.to_string(), (it.cell, it.route))])).unwrap();
+        self.iommu.routes(|it| listed.extend([(it.source.to_string(), (it.cell, it.course.route()))])).unwrap();
         for (sender, place) in &self.oracle.routes.now {
             let cell = match *sender {
                 Sender::Message(device, _) => self.oracle.devices[device].cell,
@@ -202,7 +202,7 @@ impl History<'_> {
             let cell = self.oracle.cell(cell.expect("what is routed has a cell")).id;
             let source = self.oracle.source_of(*sender);
             let found = listed.remove(&source.to_string());
-            assert_eq!(found, Some((cell, place.route())), "the route of {source}");
+            assert_eq!(found, Some((cell, Some(place.route()))), "the route of {source}");
         }
         assert!(listed.is_empty(), "these are not routed: {listed:?}");
         let senders = self.oracle.routes.now.keys().map(|sender| match *sender {
