@@ -105,6 +105,8 @@ fn ports_of_each_segment_are_switched_on() {
             iommu.enable().unwrap();
         }
         let port = SourceId::new(segment, 0, 1, 0).unwrap();
+        // One that has none of it comes first.
+        machine.add_express(SourceId::new(segment, 0, 0, 0).unwrap());
         machine.add_bridge(port, BridgeKind::RootPort, 1..=1);
         machine.add_acs(port, ACS);
         assert_eq!(machine.config_read(port, REGISTERS), ACS.into());
