@@ -561,6 +561,26 @@ pub(crate) const BUGS: &[Bug] = &[
         self.frames.store(hal, word, lower);
         self.frames.store(hal, word + 1, upper);",
     ),
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "interrupts are remapped without a queue",
+            "R61",
+            "src/vtd/capabilities.rs",
+            "(self.interrupt_remapping && self.queued_invalidation)",
+            "(self.interrupt_remapping || self.queued_invalidation && false)",
+        )
+    },
+    Bug {
+        by_assertion: true,
+        ..bug(
+            "the upper bits of a CPU's id are left out of a unit's own interrupt",
+            "R59",
+            "src/interrupt/message.rs",
+            "((self.apic_id & !0xff) as u64) << 32 | low as u64",
+            "((self.apic_id & 0) as u64) << 32 | low as u64",
+        )
+    },
     bug(
         "interrupts are posted to memory of cells",
         "R60",

@@ -302,14 +302,14 @@ fn posting(urgent: bool) -> (Driver, PhysAddr, PhysAddr) {
 
 /// A descriptor whose notice is vector 0x50 of the xAPIC with id 3, with these of ON and SN.
 const NOTICE: u64 = 3 << 40 | 0x50 << 16;
-const TOLD: (u64, u32) = (0xfee0_3000, 0x4050);
+const NOTIFIED: (u64, u32) = (0xfee0_3000, 0x4050);
 
 #[test]
 fn a_posted_interrupt_is_recorded_and_said_once() {
     // R60
     let (driver, _, descriptor) = posting(false);
     driver.store(descriptor + 32, NOTICE);
-    assert_eq!(interrupt(&driver, DEVICE, 7), Ok(TOLD));
+    assert_eq!(interrupt(&driver, DEVICE, 7), Ok(NOTIFIED));
     assert_eq!((driver.load(descriptor + 16), driver.load(descriptor + 32)), (1 << 3, NOTICE | 1));
     assert_eq!(interrupt(&driver, DEVICE, 7), Ok((0, 0)), "one notice is outstanding");
     driver.store(descriptor + 16, 0);
@@ -319,7 +319,7 @@ fn a_posted_interrupt_is_recorded_and_said_once() {
     assert_eq!(interrupt(&driver, DEVICE + 1, 7).unwrap_err().reason, Reason::InterruptSource);
     let (driver, _, descriptor) = posting(true);
     driver.store(descriptor + 32, NOTICE | 2);
-    assert_eq!(interrupt(&driver, DEVICE, 7), Ok(TOLD), "but for what is urgent");
+    assert_eq!(interrupt(&driver, DEVICE, 7), Ok(NOTIFIED), "but for what is urgent");
     driver.machine.check();
 }
 
