@@ -46,9 +46,18 @@ fn handler(_: Call, machine: &Machine) {
 }
 
 fn interrupted(machine: Machine) -> (&'static Shared, &'static Machine) {
+    interrupted_after(machine, |_, _| ())
+}
+
+/// The same, after something else.
+fn interrupted_after(
+    machine: Machine,
+    first: impl Fn(&mut Front<&'static Interrupted>, &Machine),
+) -> (&'static Shared, &'static Machine) {
     let hal: &'static Interrupted = Box::leak(Box::new(Interrupted::shared(machine, handler)));
     let table = of_machine(&hal.machine, &[]).table();
-    let iommu = enabled_front(hal, &table, Options::default());
+    let mut iommu = enabled_front(hal, &table, Options::default());
+    first(&mut iommu, &hal.machine);
     (Box::leak(Box::new(iommu)), &hal.machine)
 }
 
@@ -79,7 +88,27 @@ fn faults_are_read_at_any_moment_of_a_change_or_a_reading() {
 
 #[test]
 fn reading_leaves_an_error_of_the_queue_to_whoever_waits() {
-    let (iommu, machine) = interrupted(machine([UnitConfig::server().fault_records(1)]));
+    errors_are_left(interrupted(machine([UnitConfig::server().fault_records(1)])));
+}
+
+/// A unit that had failed, and is on again after a reset, is one like any other.
+#[test]
+fn reading_leaves_an_error_also_in_a_unit_that_had_failed() {
+    errors_are_left(interrupted_after(machine([UnitConfig::server().fault_records(1)]), |iommu, machine| {
+        let device = function(0, 5);
+        let cell = cell_with(iommu, region(0, 0x7000_0000, PAGE, Rights::all()), device);
+        machine.break_unit(0, Defect::QueueDead);
+        iommu.unmap(cell, range(0, PAGE)).unwrap_err();
+        iommu.faults(|_| ());
+        machine.mend_unit(0);
+        machine.reset_unit(0);
+        iommu.enable().unwrap();
+        iommu.release(device).unwrap();
+        iommu.destroy_cell(cell).unwrap();
+    }));
+}
+
+fn errors_are_left((iommu, machine): (&'static Shared, &'static Machine)) {
     let device = function(0, 3);
     let cell = cell_with(iommu, region(0, 0x6000_0000, PAGE, Rights::all()), device);
     FRONT.set(Some(iommu));

@@ -317,6 +317,15 @@ fn an_audit_says_where_an_entry_is_posted_that_is_not_right() {
         assert!(all.iter().all(|difference| !difference.to_string().is_empty()));
         machine.flip(entry, bits);
     }
+    // Whose requests are taken: SID, SQ and SVT.
+    for bit in [0, 7, 15, 16, 17, 18, 19] {
+        machine.flip(entry + 8, 1 << bit);
+        let other = Difference::OtherInterrupt { unit, index, found: found(1, 0x41, false) };
+        let neither = Difference::OtherInterrupt { unit, index, found: FoundCourse::Neither };
+        let all = audit(&iommu);
+        assert!(all.contains(&other) || bit == 19 && all.contains(&neither), "{bit}: {all:?}");
+        machine.flip(entry + 8, 1 << bit);
+    }
     assert_eq!(audit(&iommu), []);
     machine.check();
 }

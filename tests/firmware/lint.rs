@@ -253,6 +253,14 @@ fn reserved_bits_and_bytes_that_are_left_over() {
     one(behind, 72, Flaw::LeftOver { bytes: 1 }, Severity::Note);
     let disordered = dmar().rhsa(0xfed9_1000, 0).drhd(1, 0, 0xfed9_1000, &[ioapic(2)]);
     one(disordered, 68, Flaw::OutOfOrder { kind: 0, last: 3 }, Severity::Note);
+    // A sum that is wrong is found whatever follows the table.
+    for behind in [0, 1, 64] {
+        let mut bytes = good().table();
+        bytes[9] = bytes[9].wrapping_add(3);
+        bytes.resize(bytes.len() + behind, 0);
+        let flaws: Vec<_> = read(&bytes).1.iter().map(|finding| finding.flaw).collect();
+        assert!(flaws.contains(&Flaw::Checksum { sum: 3 }), "{behind}: {flaws:?}");
+    }
     // Each that is below any before it.
     let unit = dmar().drhd(1, 0, 0xfed9_1000, &[ioapic(2)]);
     let disordered = unit.rhsa(0xfed9_1000, 0).rmrr(0, 0xa000_0000, 0xa00f_ffff, &[endpoint(2, 0)]).atsr(1, 0, &[]);
