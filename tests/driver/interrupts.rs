@@ -57,7 +57,7 @@ fn cell_of(iommu: &Front<&Machine>, config: CellConfig, device: SourceId, count:
     cell
 }
 
-fn unroutable(result: Result<cofferdam::iommu::Committed, Error>) -> Unroutable {
+pub(crate) fn unroutable(result: Result<cofferdam::iommu::Committed, Error>) -> Unroutable {
     match result {
         Err(Error::Route { reason, .. }) => reason,
         other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::{CpuSet, Destination, FoundCourse, InterruptTargets, Message, Posting, Route, Source};
-use cofferdam::iommu::{Committed, Difference, Edit, Error, Options, Unroutable};
+use cofferdam::iommu::{Difference, Edit, Error, Options, Unroutable};
 use cofferdam::vtd::PostedDescriptor;
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Defect, Machine, Reason, Targets, UnitConfig};
@@ -68,17 +68,10 @@ fn wild(at: u64) -> Posting {
 }
 
 /// A cell of one device with this many messages.
-fn cell_of<H: Hal>(iommu: &Front<H>, device: SourceId, count: u16) -> CellId {
+pub(crate) fn cell_of<H: Hal>(iommu: &Front<H>, device: SourceId, count: u16) -> CellId {
     let cell = iommu.create_cell(CONFIG).unwrap();
     iommu.assign_with(device, cell, messages(count)).unwrap();
     cell
-}
-
-fn unroutable(result: Result<Committed, Error>) -> Unroutable {
-    match result {
-        Err(Error::Route { reason, .. }) => reason,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn courses<H: Hal>(iommu: &Front<H>) -> Vec<(Source, FoundCourse)> {
@@ -103,7 +96,7 @@ fn what_is_posted_is_recorded_and_its_cpu_notified() {
         machine.set_targets([(1, none)], [(CARD, 1), (OTHER, 2)]);
         machine.set_descriptors([(descriptors.at(5).as_u64(), 1)]);
         let posting = descriptors.posting(5, 0x83);
-        let committed = iommu.post(cell, of(CARD, 0), posting).unwrap();
+        iommu.post(cell, of(CARD, 0), posting).unwrap();
         let message = iommu.message(of(CARD, 0)).unwrap();
         assert_eq!(send(&machine, CARD, message, 0), NOTIFIED, "{name}");
         assert_eq!(send(&machine, CARD, message, 0), SILENT, "{name}");
@@ -120,7 +113,6 @@ fn what_is_posted_is_recorded_and_its_cpu_notified() {
         assert_eq!((descriptors.take(5), audit(&iommu)), (vec![0x83], vec![]));
         iommu.unroute(cell, of(CARD, 0)).unwrap();
         assert_eq!(send(&machine, CARD, message, 0), Err(Reason::InterruptNotPresent));
-        let _ = committed;
         machine.check();
     }
 }

@@ -18,6 +18,7 @@ use cofferdam_support::stop::Stop;
 use cofferdam_support::watched::{Call, Watched};
 
 use super::interrupts::*;
+use super::posted::cell_of;
 use super::take_over::remap_interrupts;
 
 const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
@@ -34,12 +35,6 @@ fn page(machine: &Machine) -> PhysAddr {
 fn posting(base: PhysAddr, index: u64, vector: u8) -> Posting {
     // SAFETY: the frame is never freed, and zero, as a descriptor may be.
     unsafe { Posting::new(base + index * 64, vector) }
-}
-
-fn cell_of<H: Hal>(iommu: &Front<H>, device: SourceId, count: u16) -> CellId {
-    let cell = iommu.create_cell(CONFIG).unwrap();
-    iommu.assign_with(device, cell, messages(count)).unwrap();
-    cell
 }
 
 /// The model looks whose descriptors the two devices post to.
@@ -87,7 +82,7 @@ fn a_descriptor_that_a_failed_unit_may_still_post_to_is_not_anothers() {
 /// What was granted is taken back, and the unit goes on but has not confirmed that.
 #[test]
 fn a_descriptor_of_a_posting_that_was_taken_back_is_not_anothers() {
-    let mut owed = 0;
+    let mut unconfirmed = 0;
     for count in 0.. {
         let machine = two();
         let base = page(&machine);
@@ -96,20 +91,20 @@ fn a_descriptor_of_a_posting_that_was_taken_back_is_not_anothers() {
         iommu.post(cell, of(FAR, 0), posting(base, 0, 0x41)).unwrap();
         machine.break_unit(0, Defect::QueueErrorAfter(count));
         let is_done = iommu.post(cell, of(FAR, 0), posting(base, 1, 0x41)).is_ok();
-        let owes = iommu.units().any(|unit| unit.needs_flush);
+        let needs_flush = iommu.units().any(|unit| unit.needs_flush);
         let second = iommu.post(other, of(OTHER, 0), posting(base, 1, 0x42));
-        assert!(is_taken(second, cell) == (is_done || owes), "{count}: {second:?}");
+        assert!(is_taken(second, cell) == (is_done || needs_flush), "{count}: {second:?}");
         machine.mend_unit(0);
         // Once the unit has confirmed a change of the cell, what was left is free.
         iommu.post(cell, of(FAR, 0), posting(base, 0, 0x43)).unwrap();
         iommu.post(other, of(OTHER, 0), posting(base, 1, 0x42)).unwrap();
         machine.abandon();
-        owed += u32::from(owes);
+        unconfirmed += u32::from(needs_flush);
         if is_done {
             break;
         }
     }
-    assert_ne!(owed, 0);
+    assert_ne!(unconfirmed, 0);
 }
 
 thread_local! {
