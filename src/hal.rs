@@ -4,6 +4,7 @@
 //! instance, so two machines can live in one process, as they do in tests.
 
 mod cache;
+mod cpuid;
 mod deadline;
 #[cfg(test)]
 pub(crate) mod fake;

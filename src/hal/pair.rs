@@ -1,15 +1,16 @@
 //! A store of 16 bytes at once.
 
 use core::arch::asm;
-use core::arch::x86_64::__cpuid;
 use core::ptr::NonNull;
+
+use super::cpuid;
 
 /// ECX of CPUID leaf 1: `cmpxchg16b`.
 const CX16: u32 = 1 << 13;
 
 /// True if this CPU can do it.
 pub(super) fn is_supported() -> bool {
-    __cpuid(1).ecx & CX16 != 0
+    cpuid::leaf(1).ecx & CX16 != 0
 }
 
 /// Stores both words as one, and after all stores that came before.

@@ -17,6 +17,7 @@ mod judge;
 mod layers;
 mod matrix;
 mod miri;
+mod oldest;
 mod panics;
 mod process;
 mod qemu;
@@ -118,6 +119,12 @@ enum Verb {
     ///
     /// Exit status: 0 if nothing is found or nothing is run, 1 if something is found.
     Miri,
+    /// Builds the driver with the oldest Rust that its manifest promises.
+    ///
+    /// rustup fetches that where it can. Where it cannot, that is said, and nothing is built.
+    ///
+    /// Exit status: 0 if the driver builds or nothing is built, 1 if it does not.
+    Oldest,
     /// Measures how fast the driver is, beside other page-table crates in one run, and which bars it holds.
     ///
     /// Times are medians on one CPU, so the machine should have nothing else to do; instructions are counted by Callgrind.
@@ -162,6 +169,7 @@ fn main() -> ExitCode {
         Verb::Size => size::verb(),
         Verb::Stack(options) => stack::verb(&options),
         Verb::Miri => miri::verb(),
+        Verb::Oldest => oldest::verb(),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };

@@ -39,15 +39,15 @@ impl<H: Hal> Iommu<'_, H> {
     pub fn message(&self, source: Source) -> Result<Message, Error> {
         let config = self.locked()?;
         let not_held = Error::Route { source, reason: Unroutable::NotHeld };
-        let (unit, first) = match source {
-            Source::Pin { .. } => return Err(not_held),
-            _ if let Some(line) = line(&config, source) => (line.unit, line.held.block.first),
-            Source::Message { device, index } => {
+        let (unit, first) = match (source, line(&config, source)) {
+            (Source::Pin { .. }, _) => return Err(not_held),
+            (_, Some(line)) => (line.unit, line.held.block.first),
+            (Source::Message { device, index }, None) => {
                 let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
                 let (own, held) = own.and_then(|own| own.interrupts.map(|held| (own, held))).ok_or(not_held)?;
                 (own.unit, held.block.nth(index).ok_or(not_held)?)
             }
-            Source::Timer { .. } => return Err(not_held),
+            (Source::Timer { .. }, None) => return Err(not_held),
         };
         Ok(self.unit(unit).ok_or(not_held)?.message(first))
     }
