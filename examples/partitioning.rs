@@ -4,13 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "an example fails by panicking; constants are never wrong")]
 
 use cofferdam::addr::{Iova, PhysAddr, Rights};
+use cofferdam::iommu::Options;
 use cofferdam_model::{Config, Machine, UnitConfig};
 
 // The README shows this part.
 use cofferdam::addr::{Region, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::{CpuSet, InterruptTargets, Route, Source, VectorSet};
-use cofferdam::iommu::{DeviceConfig, Edit, Error, Iommu, Options};
+use cofferdam::iommu::{DeviceConfig, Edit, Error, Iommu};
 use cofferdam::limits::{Limits, Memory};
 use cofferdam::{CellConfig, CellId};
 
@@ -18,13 +19,12 @@ const LIMITS: Limits = Limits { units: 8, cells: 4, ..Limits::DEFAULT };
 static MEMORY: Memory<{ LIMITS.words() }> = Memory::new();
 
 /// From here on every device is blocked, and so are all interrupts but those that are routed. `io_apics` are the ids in the MADT.
-fn boot<H: Hal>(hal: H, acpi_table: &[u8], io_apics: &[u8]) -> Result<Iommu<'static, H>, Error> {
+fn boot<H: Hal>(iommu: &Iommu<'static, H>, acpi_table: &[u8], io_apics: &[u8]) -> Result<(), Error> {
     let Some(memory) = MEMORY.take() else { return Err(Error::Probed) };
-    let mut iommu = Iommu::new(hal, Options::DEFAULT);
     iommu.probe_acpi(memory, &LIMITS, acpi_table, |finding| println!("firmware: {finding}"))?;
     iommu.remap_interrupts(io_apics, false)?;
     iommu.enable()?;
-    Ok(iommu)
+    Ok(())
 }
 
 /// A cell whose interrupts may go to one CPU, with any vector.
@@ -53,7 +53,8 @@ const PART: Region = Region::new(Iova::new(0), PhysAddr::new(1 << 30 | 64 << 20)
 
 /// What a hypervisor does in its life; guests run where `run` is called.
 fn life<H: Hal>(hal: H, acpi_table: &[u8], run: impl Fn(&str)) -> Result<(), Error> {
-    let mut iommu = boot(hal, acpi_table, &[0])?;
+    let iommu = &Iommu::new(hal, Options::DEFAULT);
+    boot(iommu, acpi_table, &[0])?;
     run("every device is blocked");
 
     let root = iommu.create_root_cell(on(0))?;
@@ -62,7 +63,7 @@ fn life<H: Hal>(hal: H, acpi_table: &[u8], run: impl Fn(&str)) -> Result<(), Err
     run("the root cell has all memory and both devices");
 
     println!("the card can be made to snoop: {}", iommu.device_info(CARD)?.snoop_enforceable);
-    let cell = carve(&iommu, PART, CARD, 1)?;
+    let cell = carve(iommu, PART, CARD, 1)?;
     println!(
         "the card is told to send {:x?} for vector 0x40 of CPU 1",
         iommu.message(Source::Message { device: CARD, index: 0 })?

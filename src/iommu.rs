@@ -1,5 +1,6 @@
 //! The front: one [`Iommu`] is all the remapping units of a machine, and the cells that they keep apart.
 
+mod bring_up;
 mod change;
 mod device;
 mod edit;
@@ -11,11 +12,14 @@ mod isolation;
 mod lock;
 mod memory;
 mod options;
+mod probe;
+mod probed;
 mod queries;
 mod remapping;
 mod rules;
 mod state;
 mod transaction;
+mod unit_lock;
 
 pub use crate::audit::{Difference, Reach};
 pub use crate::contract::{

@@ -29,7 +29,7 @@
 //! static MEMORY: Memory<{ LIMITS.words() }> = Memory::new();
 //!
 //! fn block_all_dma<H: Hal>(hal: H, dmar: &[u8]) -> Result<Iommu<'static, H>, Error> {
-//!     let mut iommu = Iommu::new(hal, Options::default());
+//!     let iommu = Iommu::new(hal, Options::default());
 //!     let memory = MEMORY.take().unwrap_or_default();
 //!     iommu.probe_acpi(memory, &LIMITS, dmar, |_finding| ())?;
 //!     iommu.enable()?;

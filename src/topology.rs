@@ -4,6 +4,7 @@
 //! time, so they follow bus numbers and virtual functions as they are then.
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod builder;
 mod from_dmar;
 mod from_ivrs;
@@ -22,6 +23,7 @@ use crate::addr::{Iova, Region, Requester, SourceId};
 use crate::firmware::{Finding, Flaw, TableError, dmar};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 use crate::pci;
+use aliases::Aliases;
 use numbers::Numbers;
 
 pub use crate::pci::{ConfigSpace, NoConfigSpace};
@@ -41,6 +43,7 @@ pub struct Topology<'s> {
     units: List<'s, UnitInfo>,
     scopes: List<'s, Scope>,
     reserved: List<'s, ReservedMemory>,
+    aliases: Aliases<'s>,
     /// A part was lost that may define a unit.
     lost_units: bool,
     /// A part was lost that says what a unit serves.
@@ -57,7 +60,7 @@ pub struct Topology<'s> {
 pub(crate) const fn topology_words(limits: &Limits) -> usize {
     let Limits { units, scopes, reserved, .. } = *limits;
     let lists = words_of::<UnitInfo>(units).saturating_add(words_of::<Scope>(scopes));
-    lists.saturating_add(words_of::<ReservedMemory>(reserved))
+    lists.saturating_add(words_of::<ReservedMemory>(reserved)).saturating_add(Aliases::WORDS)
 }
 
 impl<'s> Topology<'s> {
@@ -67,6 +70,7 @@ impl<'s> Topology<'s> {
             units: List::without_room(),
             scopes: List::without_room(),
             reserved: List::without_room(),
+            aliases: Aliases::without_room(),
             lost_units: false,
             lost_scopes: false,
             lost_buses: Numbers::NONE,
@@ -118,6 +122,7 @@ impl<'s> Topology<'s> {
         self.units = carver.list(limits.units).map_err(no_room)?;
         self.scopes = carver.list(limits.scopes).map_err(no_room)?;
         self.reserved = carver.list(limits.reserved).map_err(no_room)?;
+        self.aliases = Aliases::cut(&mut carver).map_err(no_room)?;
         self.clear();
         let (mut lost_units, mut lost_scopes, mut has_unusable) = (false, false, false);
         let mut watched = |finding: Finding| {
@@ -237,17 +242,31 @@ impl<'s> Topology<'s> {
         all: &mut Requesters,
     ) -> Result<(), Full> {
         all.add_all(config, source)?;
+        self.add_aliases(config, source, all)
+    }
+
+    /// Adds what the table says of ids, or a caller.
+    #[inline(never)]
+    fn add_aliases(&self, config: &impl ConfigSpace, source: SourceId, all: &mut Requesters) -> Result<(), Full> {
         let device = Device::of(config, source);
-        let aliases = || {
-            self.scopes.iter().filter_map(|scope| match scope.role {
-                Role::Alias(alias) => Some((scope, alias)),
-                _ => None,
-            })
-        };
-        for (_, alias) in aliases().filter(|(scope, _)| scope.covers(config, device).is_some()) {
-            all.add(alias)?;
+        for scope in &self.scopes {
+            if let Role::Alias(alias) = scope.role
+                && scope.covers(config, device).is_some()
+            {
+                all.add(alias)?;
+            }
         }
-        for (scope, alias) in aliases() {
+        for (scope, alias) in self.aliases.scopes() {
+            if scope.covers(config, device).is_some() {
+                all.add(alias)?;
+            }
+        }
+        for scope in &self.scopes {
+            if matches!(scope.role, Role::Alias(alias) if all.ids().contains(&alias)) {
+                all.add_shared(scope.named())?;
+            }
+        }
+        for (scope, alias) in self.aliases.scopes() {
             if all.ids().contains(&alias) {
                 all.add_shared(scope.named())?;
             }
@@ -261,14 +280,13 @@ impl<'s> Topology<'s> {
     ///
     /// # Errors
     ///
-    /// There is no room for one more scope.
-    pub fn add_alias(&mut self, function: SourceId, alias: Requester) -> Result<(), Full> {
+    /// There are 16 of them already.
+    pub fn add_alias(&self, function: SourceId, alias: Requester) -> Result<(), Full> {
         let role = Role::Alias(alias.in_segment(function.segment()));
         if self.scopes.iter().any(|scope| scope.source == function && scope.role == role) {
             return Ok(());
         }
-        let full = Full { what: "device scopes", capacity: self.scopes.capacity() };
-        self.scopes.push(Scope { source: function, target: Target::Function, role, offset: 0 }).map_err(|_| full)
+        self.aliases.add(function, alias)
     }
 
     /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.

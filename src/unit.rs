@@ -39,7 +39,6 @@ pub(crate) enum NotDriven {
     UnknownKind,
     /// There is no room for more.
     Full(Full),
-    Failed(UnitError),
 }
 
 /// What is left of a flush that was begun.
@@ -87,30 +86,39 @@ macro_rules! of_vendor {
 }
 
 impl Unit {
-    /// Looks at a unit and changes nothing. It takes its place in `units`, if there is one, also if it cannot be used.
-    /// `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
-    ///
-    /// # Errors
-    ///
-    /// [`NotDriven::Failed`]: it has its place, and has failed. Or it has none.
-    #[inline(never)]
+    /// Looks at a unit and changes nothing. It takes its place in `units`, if there is one, also if it
+    /// [cannot be used](Self::check_usable). `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
     pub(crate) fn probe(
         hal: &impl Hal,
         info: &UnitInfo,
         for_graphics: bool,
         config: UnitConfig,
-        units: &mut List<'_, Self>,
+        units: &mut List<'_, impl From<Self>>,
     ) -> Result<(), NotDriven> {
-        let full = Full { what: "remapping units", capacity: units.capacity() };
         match info.kind {
             UnitKind::VtD => {
                 let looked = vtd::VtdUnit::look(hal, info.window, for_graphics, config);
-                let made = || Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config, looked));
-                units.push_with(made).map_err(|_| NotDriven::Full(full))?;
-                looked.map(drop).map_err(NotDriven::Failed)
+                Self::list_vtd(info, config, looked, units).map_err(NotDriven::Full)
             }
             _ => Err(NotDriven::UnknownKind),
         }
+    }
+
+    #[inline(never)]
+    fn list_vtd(
+        info: &UnitInfo,
+        config: UnitConfig,
+        looked: Result<vtd::Capabilities, UnitError>,
+        units: &mut List<'_, impl From<Self>>,
+    ) -> Result<(), Full> {
+        let full = Full { what: "remapping units", capacity: units.capacity() };
+        let made = || Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config, looked)).into();
+        units.push_with(made).map_err(|_| full)
+    }
+
+    /// Fails if the unit did not answer when it was looked at, or showed what no unit can be.
+    pub(crate) fn check_usable(&self) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.check_usable())
     }
 
     /// Its registers.

@@ -161,7 +161,7 @@ fn with_route() -> (Box<Front>, CellId, Source) {
     let machine = Machine::new(1);
     let table = table(&machine, INTERRUPT_REMAPPING);
     // It names no IOAPIC, which a finding says.
-    let mut iommu = front::front_with_findings(machine, &table, Options::default(), |_| ()).expect("a unit");
+    let iommu = front::front_with_findings(machine, &table, Options::default(), |_| ()).expect("a unit");
     iommu.remap_interrupts(&[], false).expect("units that remap interrupts");
     iommu.enable().expect("units that can be switched on");
     let interrupts = InterruptTargets { cpus: CpuSet::NONE.with(0, 3), vectors: VectorSet::ALL, flat_ids: 0 };

@@ -28,19 +28,19 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 ///
 /// | method | called by | locks of the front that are held | in an NMI |
 /// |---|---|---|---|
-/// | [`allocate`](Self::allocate), [`free`](Self::free) | `prepare`, `enable`, `disable`, changes, `mute` | configuration; none in `prepare`, `enable` and `disable` | no |
+/// | [`allocate`](Self::allocate), [`free`](Self::free) | `prepare`, `enable`, `disable`, changes, `mute` | configuration | no |
 /// | [`own_memory`](Self::own_memory) | the same, and `audit` | the same | no |
 /// | [`phys_to_virt`](Self::phys_to_virt), [`write_back`](Self::write_back) | the same | the same | no |
-/// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none in `prepare`, `enable`, `disable` and while a change waits | no |
+/// | [`store`](Self::store), [`load`](Self::load), [`fence`](Self::fence) | the same | configuration, or a unit's queue, or both; none while a change waits | no |
 /// | [`store_pair`](Self::store_pair) | changes | configuration | no |
-/// | [`has_pair_store`](Self::has_pair_store) | `remap_interrupts` | none | no |
+/// | [`has_pair_store`](Self::has_pair_store) | `remap_interrupts` | configuration | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
 /// | [`read64`](Self::read64), [`write64`](Self::write64) | the same without `faults` | any, or none | no |
 /// | [`config_read`](Self::config_read) | `probe_acpi`, `prepare`, `enable`, changes, `mute`, `audit`, `device_info`, `windows`, questions of the topology | configuration, or none | no |
-/// | [`config_write`](Self::config_write) | `prepare`, `enable`, changes, `program_msi`, `program_msi_x` | configuration; none in `prepare` and `enable` | no |
+/// | [`config_write`](Self::config_write) | `prepare`, `enable`, changes, `program_msi`, `program_msi_x` | configuration | no |
 /// | [`now_ns`](Self::now_ns) | all calls that wait | configuration, or none; never a queue's | no |
-/// | [`pause`](Self::pause) | the same | neither the configuration's nor a queue's | no |
+/// | [`pause`](Self::pause) | the same | the configuration's in `prepare`, `enable` and `disable` alone; never a queue's | no |
 ///
 /// A *change* is [`Iommu::commit`](crate::Iommu::commit) and each call that commits one edit. While it runs it also has one of
 /// the front's slots for changes ([`Limits::changes`](crate::limits::Limits)), which no `Hal` can wait for. A wait for the
@@ -163,8 +163,8 @@ pub unsafe trait Hal {
     /// True if each CPU that calls the front can do what the default of [`store_pair`](Self::store_pair) does. Where it is false,
     /// interrupts are not remapped ([`NotRemapped::NoPairStore`](crate::iommu::NotRemapped)).
     ///
-    /// The default looks at the CPU that it runs on, so all of the machine have to be alike. Called by [`remap_interrupts`](crate::Iommu::remap_interrupts) alone, without
-    /// any lock.
+    /// The default looks at the CPU that it runs on, so all of the machine have to be alike. Called by [`remap_interrupts`](crate::Iommu::remap_interrupts) alone, under the
+    /// configuration's lock.
     ///
     /// # Implementation safety
     ///
@@ -303,8 +303,8 @@ pub unsafe trait Hal {
     /// Writes the 32-bit configuration register at `offset` (a multiple of 4, below 4096) of a PCI function. Nothing
     /// happens if there is no such function, or no way to reach that offset.
     ///
-    /// Called by [`prepare`](crate::Iommu::prepare) and [`enable`](crate::Iommu::enable), and under the configuration's lock by
-    /// changes, [`program_msi`](crate::Iommu::program_msi) and [`program_msi_x`](crate::Iommu::program_msi_x): one CPU at a time for one front; never in an NMI. The driver reads a register, changes a bit and writes it:
+    /// Called under the configuration's lock by [`prepare`](crate::Iommu::prepare), [`enable`](crate::Iommu::enable), changes,
+    /// [`program_msi`](crate::Iommu::program_msi) and [`program_msi_x`](crate::Iommu::program_msi_x): one CPU at a time for one front; never in an NMI. The driver reads a register, changes a bit and writes it:
     /// Command, Device Control, and the control registers of ATS and Access Control Services. Whoever else writes those of an
     /// assigned device, as a hypervisor does for a guest, does so not while a change releases the device.
     ///
@@ -328,7 +328,8 @@ pub unsafe trait Hal {
     /// What to do between two looks at a register that has not changed yet. It may take longer than the default, a spin-loop
     /// hint, but the wait goes on only when it returns.
     ///
-    /// Called on every CPU that waits, neither under the configuration's lock nor under a queue's; never in an NMI.
+    /// Called on every CPU that waits, never under a queue's lock, and under the configuration's only by calls that switch units; never in
+    /// an NMI.
     #[inline]
     fn pause(&self) {
         core::hint::spin_loop();

@@ -189,7 +189,7 @@ fn front(hal: ByDefault) -> Iommu<'static, ByDefault> {
     let limits = Limits { units: 2, cells: 2, devices: 4, ..Limits::DEFAULT };
     let memory = vec![core::mem::MaybeUninit::uninit(); limits.words()].leak();
     let dmar = hal.0.0.dmar();
-    let mut iommu = Iommu::new(hal, Options::DEFAULT);
+    let iommu = Iommu::new(hal, Options::DEFAULT);
     iommu.probe_acpi(memory, &limits, &dmar, |finding| panic!("{finding}")).unwrap();
     iommu.enable().unwrap();
     iommu

@@ -22,32 +22,33 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// A device with either id has a cell ([`Error::Busy`]), or there is no room for one more scope ([`Error::Full`]): nothing
+    /// A device with either id has a cell ([`Error::Busy`]), or there are 16 aliases already ([`Error::Full`]): nothing
     /// changed.
-    pub fn add_alias(&mut self, device: SourceId, alias: Requester) -> Result<(), Error> {
+    pub fn add_alias(&self, device: SourceId, alias: Requester) -> Result<(), Error> {
         let is_concerned = |other: &&Assignment| {
             let ids = [device.into(), alias];
             other.device.segment() == device.segment() && ids.iter().any(|id| other.requesters.contains(id))
         };
-        if let Some(other) = self.config.get_mut().devices.iter().find(is_concerned) {
+        let config = self.between_changes()?;
+        if let Some(other) = config.devices.iter().find(is_concerned) {
             return Err(Error::Busy { device: other.device, cell: other.cell });
         }
-        Ok(self.topology.add_alias(device, alias)?)
+        Ok(self.topology().add_alias(device, alias)?)
     }
 
     /// Why a device that this unit serves is given to no cell.
     #[inline(never)]
     pub(super) fn refusal(&self, device: SourceId, unit: UnitIndex, requesters: &Requesters) -> Option<Refusal> {
-        if !self.topology.is_certain(&self.hal, device) {
+        if !self.topology().is_certain(&self.hal, device) {
             return Some(Refusal::UncertainUnit);
         }
-        let elsewhere = |source: &&SourceId| self.topology.unit_of(&self.hal, **source) != Some(unit);
+        let elsewhere = |source: &&SourceId| self.topology().unit_of(&self.hal, **source) != Some(unit);
         requesters.ids().iter().find(elsewhere).map(|&source| Refusal::SeveralUnits(source))
     }
 
     /// True if the DMA of a device behind this unit can be made to snoop (C2).
     pub(super) fn can_enforce_snoop(&self, unit: &Features, device: SourceId) -> bool {
-        unit.snoop_control && !self.topology.snoop_forbidden(&self.hal, device)
+        unit.snoop_control && !self.topology().snoop_forbidden(&self.hal, device)
     }
 
     /// The capability of a device that is to have a device-TLB, and may (R48). Without one, none is given to a device that
@@ -81,7 +82,7 @@ impl<H: Hal> Iommu<'_, H> {
         if !is_alone {
             return Err(NoDeviceTlb::SourceId);
         }
-        if !self.topology.ats_allowed(&self.hal, device) {
+        if !self.topology().ats_allowed(&self.hal, device) {
             return Err(NoDeviceTlb::Firmware);
         }
         Ok(ats)
@@ -89,7 +90,7 @@ impl<H: Hal> Iommu<'_, H> {
 
     /// True if a device does not work without a device-TLB (R51).
     pub(super) fn needs_device_tlb(&self, device: SourceId) -> bool {
-        let required = self.topology.properties(&self.hal, device).contains(Properties::ATC_REQUIRED);
+        let required = self.topology().properties(&self.hal, device).contains(Properties::ATC_REQUIRED);
         required || pci::caches_memory(&self.hal, device)
     }
 }

@@ -6,7 +6,6 @@ use super::state::{Config, Interrupts, behind, holders, stays_in_use};
 use crate::contract::UnitState;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
-use crate::topology::UnitIndex;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Takes the devices behind a unit that is out of service from their cells, with all that is [routed](Self::route) behind it,
@@ -25,7 +24,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// until the unit is reset: they are without power, for example, or removed, or the platform has cut them off. What is freed
     /// here may be used for anything at once, and the unit may still have translations of it, and walk tables in it.
     pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
-        let mut units = self.units.iter().zip(UnitIndex::all());
+        let mut units = self.each_unit();
         let (unit, index) = units.find(|(unit, _)| unit.window() == window).ok_or(Error::InService(window))?;
         let UnitState::Failed { error, .. } = unit.state(&self.hal) else { return Err(Error::InService(window)) };
         let config = &mut *self.between_changes()?;
@@ -37,7 +36,7 @@ impl<H: Hal> Iommu<'_, H> {
         });
         // Their entries go first: a unit that is reset is switched on again with the tables that it has.
         let Config { devices, interrupts: Interrupts { lines, .. }, flushes, .. } = config;
-        if let Some((unit, flush)) = flushes.of(&self.units, index) {
+        if let Some((unit, flush)) = flushes.of(&self.probed().units, index) {
             for device in behind(devices, index) {
                 unit.block(&self.hal, &device.requesters, device.domain, None, flush);
                 unit.erase(&self.hal, &device.requesters, flush);

@@ -34,8 +34,8 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// Part of the table of this unit cannot be read: [`Error::Unreadable`]. Those of units after it were not looked at.
     pub fn found_interrupts(&self, mut each: impl FnMut(FoundInterrupt)) -> Result<(), Error> {
-        for unit in &self.units {
-            let Some(table) = self.found_table(unit) else { continue };
+        for (unit, _) in self.each_unit() {
+            let Some(table) = self.found_table(&unit) else { continue };
             let (window, segment) = (unit.window(), unit.segment());
             let all_read = table.entries(&self.hal, |entry| {
                 let requester = match entry.senders() {
@@ -55,7 +55,7 @@ impl<H: Hal> Iommu<'_, H> {
 
     /// Where an entry that a unit is found with has the requests of some senders go; `extended`: the CPUs are in x2APIC mode.
     pub(super) fn found_route(&self, unit: UnitIndex, entry: u16, senders: Senders, extended: bool) -> Option<Route> {
-        let entry = self.found_table(self.unit(unit)?)?.entry(&self.hal, entry)??;
+        let entry = self.found_table(&*self.unit(unit)?)?.entry(&self.hal, entry)??;
         let requester = match senders {
             Senders::Functions { requester, .. } => requester,
             Senders::Buses { first, .. } => Requester::new(u16::from(first) << 8),
@@ -70,7 +70,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// Says of slots whether what is routed by them contradicts no entry that a unit is found with: until the driver's table has followed
     /// that one, the unit may use either (S 6.7).
     pub(super) fn left_free(&self, unit: UnitIndex) -> impl Fn(SlotBlock) -> bool {
-        let table = self.unit(unit).filter(|unit| unit.is_prepared()).and_then(|unit| self.found_table(unit));
+        let table = self.unit(unit).filter(|unit| unit.is_prepared()).and_then(|unit| self.found_table(&unit));
         move |block| table.as_ref().is_none_or(|table| table.has_none_in(&self.hal, block))
     }
 

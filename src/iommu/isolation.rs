@@ -60,7 +60,7 @@ impl<H: Hal> Iommu<'_, H> {
     fn note(&self, index: usize) -> Result<Result<(), Full>, Error> {
         let mut config = self.between_resets()?;
         let Some(device) = config.devices.get_mut(index) else { return Ok(Ok(())) };
-        let (source, group) = (device.device, self.topology.group(&self.hal, device.device));
+        let (source, group) = (device.device, self.topology().group(&self.hal, device.device));
         let mut kept = device.windows;
         if group.isolation() != Isolation::Unknown {
             device.group.note(group);

@@ -2,16 +2,18 @@
 #![forbid(unsafe_code)]
 
 use super::lock::Mutex;
+use super::probed::Probed;
 use super::state::{
     Assignment, Cells, Config, Flushes, Interrupts, Line, Root, RoutedSlot, Windows, Withheld, WithheldRange,
 };
 use super::transaction::{UnitWork, Work};
+use super::unit_lock::UnitLock;
 use crate::cell::{Cell, Part, Regions, SLACK};
 use crate::domain::Domain;
 use crate::invalidation::{Flush, StaleDeviceTlb};
 use crate::limits::{Carver, Full, Limits, List, words_of};
 use crate::topology::{BridgeWindow, topology_words};
-use crate::unit::{Scratch, Unit};
+use crate::unit::Scratch;
 
 /// Cuts what changes work with.
 pub(super) fn cut_changes<'s>(
@@ -60,7 +62,8 @@ impl Limits {
         let of_root = words_of::<Part>(with_slack(self.root_regions));
         sum(&[
             topology_words(self),
-            words_of::<Unit>(self.units),
+            words_of::<Probed<'_>>(1),
+            words_of::<UnitLock>(self.units),
             words_of::<Flush<'_>>(self.units),
             self.units.saturating_mul(of_unit),
             Scratch::words(self.device_tlbs),

@@ -3,6 +3,7 @@
 
 use super::error::{Error, NotRemapped};
 use super::front::Iommu;
+use super::state::Config;
 use crate::contract::InterruptConfig;
 use crate::hal::{Hal, PairStore};
 
@@ -19,37 +20,38 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// The machine's interrupts cannot be remapped, for the reason that [`Error::NotRemapped`] gives. Nothing changed: units remap no
     /// interrupts, and translate as they do in any case.
-    pub fn remap_interrupts(&mut self, io_apics: &[u8], x2apic: bool) -> Result<(), Error> {
-        let order = self.limits.interrupts.checked_ilog2().and_then(|order| u8::try_from(order).ok());
+    pub fn remap_interrupts(&self, io_apics: &[u8], x2apic: bool) -> Result<(), Error> {
+        let order = self.probed().limits.interrupts.checked_ilog2().and_then(|order| u8::try_from(order).ok());
         let order = order.ok_or(Error::NotRemapped(NotRemapped::NoRoom))?;
-        if let Some(reason) = self.not_remapped(io_apics, x2apic) {
+        let mut committed = self.alone()?;
+        if let Some(reason) = self.not_remapped(&committed, io_apics, x2apic) {
             return Err(Error::NotRemapped(reason));
         }
         let pairs = PairStore::of(&self.hal).ok_or(Error::NotRemapped(NotRemapped::NoPairStore))?;
         let config = InterruptConfig { order, extended: x2apic, pairs };
-        self.units.iter_mut().for_each(|unit| unit.set_interrupt_config(config));
-        self.config.get_mut().interrupts.config = Some(config);
+        self.probed().units.iter().for_each(|unit| unit.write().set_interrupt_config(config));
+        committed.interrupts.config = Some(config);
         Ok(())
     }
 
     #[inline(never)]
-    fn not_remapped(&mut self, io_apics: &[u8], x2apic: bool) -> Option<NotRemapped> {
+    fn not_remapped(&self, config: &Config<'_>, io_apics: &[u8], x2apic: bool) -> Option<NotRemapped> {
         // One that could not be switched off keeps its tables.
-        if self.config.get_mut().enabled || self.units.iter().any(|unit| unit.root().is_some()) {
+        if config.enabled || self.each_unit().any(|(unit, _)| unit.root().is_some()) {
             return Some(NotRemapped::Late);
         }
-        if !self.topology.interrupt_remapping() {
+        if !self.topology().interrupt_remapping() {
             return Some(NotRemapped::Firmware);
         }
-        let mut all = self.topology.match_ioapics(io_apics, |_| ());
+        let mut all = self.topology().match_ioapics(io_apics, |_| ());
         if let Some((id, _)) = all.find(|(_, found)| found.is_none()) {
             return Some(NotRemapped::IoApic(id));
         }
-        if x2apic && self.topology.x2apic_opt_out() {
+        if x2apic && self.topology().x2apic_opt_out() {
             return Some(NotRemapped::OptOut);
         }
         let mut any = false;
-        for unit in &self.units {
+        for (unit, _) in self.each_unit() {
             let features = unit.features();
             match features.interrupts {
                 // It can never be used.

@@ -25,12 +25,13 @@ pub(super) use withheld::{Withheld, WithheldRange};
 pub(super) use withholding::Phase;
 
 use super::error::Error;
+use super::unit_lock::{UnitGuard, UnitLock};
 use crate::cell::{Cell, CellId, Regions};
 use crate::contract::{DomainId, Features};
 use crate::domain::Domain;
 use crate::limits::{Full, List};
 use crate::topology::UnitIndex;
-use crate::unit::{Scratch, Unit};
+use crate::unit::Scratch;
 
 /// What is committed, and what a change that has the lock works with.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Config<'s> {
     /// Devices can be assigned: units were prepared, or switched on.
     pub(super) enabled: bool,
     pub(super) cells: Cells<'s>,
+    /// How many calls have given up the lock to wait for units or resets, and go on after that.
+    pub(super) waiting: usize,
     /// How many calls ever waited for cells, or for the end of resets.
     pub(super) turns: u64,
     /// Which of the calls that wait for the end of resets has waited longest; 0 if none waits.
@@ -60,6 +63,7 @@ impl<'s> Config<'s> {
         Self {
             enabled: false,
             cells: Cells::without_room(),
+            waiting: 0,
             turns: 0,
             look_awaited_by: 0,
             root: Root::without_room(),
@@ -159,11 +163,11 @@ pub(super) fn stays_in_use(devices: &[Assignment], domain: &Domain) -> bool {
 /// The units behind which any of some devices is, each once, however many devices there are: to look at a unit's registers
 /// takes time.
 pub(super) fn units_of<'u>(
-    units: &'u [Unit],
+    units: &'u [UnitLock],
     devices: &[Assignment],
     is_concerned: impl Fn(&Assignment) -> bool,
-) -> impl Iterator<Item = &'u Unit> {
-    let all = units.iter().zip(UnitIndex::all());
+) -> impl Iterator<Item = UnitGuard<'u>> {
+    let all = units.iter().map(|unit| unit.read()).zip(UnitIndex::all());
     all.filter(move |(_, index)| behind(devices, *index).any(&is_concerned)).map(|(unit, _)| unit)
 }
 

@@ -38,7 +38,7 @@ pub(super) fn run<H: Hal>(
     let (cells, first_made) = (change.scope, change.config.cells.made());
     let made = make(&mut change, edits);
     if let (Err(_), Some(remains)) = (&made, remains) {
-        change.config.release_withheld(&front.hal, &front.units);
+        change.config.release_withheld(&front.hal, &front.probed().units);
         change.config.report(cells, first_made, remains);
     }
     made

@@ -61,6 +61,8 @@ pub(crate) const fn words_of<T>(count: usize) -> usize {
     count.saturating_mul(size_of::<T>()).div_ceil(size_of::<u64>())
 }
 
+const NO_WORDS: &str = "words in the memory that was handed over";
+
 /// Memory from whose front pieces are cut.
 pub(crate) struct Carver<'s> {
     rest: &'s mut [MaybeUninit<u64>],
@@ -85,12 +87,23 @@ impl<'s> Carver<'s> {
     /// There is less memory than that.
     pub(crate) fn room<T>(&mut self, count: usize) -> Result<&'s mut [MaybeUninit<T>], Full> {
         const { assert!(align_of::<T>() <= align_of::<u64>()) };
-        let full = Full { what: "words in the memory that was handed over", capacity: self.words };
+        let full = Full { what: NO_WORDS, capacity: self.words };
         let (piece, rest) = take(&mut self.rest).split_at_mut_checked(words_of::<T>(count)).ok_or(full)?;
         self.rest = rest;
         // SAFETY: the piece is as aligned as a `T` has to be, it is as large as `count` of them, none of which has to hold
         // a value, and nobody else has it for as long as it is borrowed.
         Ok(unsafe { core::slice::from_raw_parts_mut(piece.as_mut_ptr().cast(), count) })
+    }
+
+    /// Room for one value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`room`](Self::room).
+    pub(crate) fn one<T>(&mut self) -> Result<&'s mut MaybeUninit<T>, Full> {
+        let capacity = self.words;
+        let full = Full { what: NO_WORDS, capacity };
+        self.room(1)?.first_mut().ok_or(full)
     }
 
     /// An empty list with room for so many values.

@@ -22,7 +22,7 @@ use crate::hal::Hal;
 
 impl VtdUnit {
     /// Fails if the unit cannot do what the driver needs. Touches nothing.
-    fn check_usable(&self) -> Result<(), UnitError> {
+    fn check_supported(&self) -> Result<(), UnitError> {
         let unit = self.window;
         if !self.capabilities.queued_invalidation && !self.capabilities.has_invalidation_registers() {
             let (bit, missing) = ("QI", "invalidation queue, and no invalidation registers either");
@@ -47,7 +47,7 @@ impl VtdUnit {
             return Err(UnitError::Failed { unit: self.window });
         }
         self.forgive_lack_of_frames()?;
-        let result = self.check_usable().and_then(|()| self.make_interrupt_table(hal));
+        let result = self.check_supported().and_then(|()| self.make_interrupt_table(hal));
         let result = result.and_then(|()| self.root_table(hal).map(drop));
         self.guard(result)
     }
@@ -85,7 +85,7 @@ impl VtdUnit {
 
     /// A unit that found no frames may try again; one that failed otherwise may not.
     fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
-        self.unusable.map_or(Ok(()), Err)?;
+        self.check_usable()?;
         if matches!(self.failure.get_mut(), Some(UnitError::NoFrame { .. })) {
             self.forgive();
         }
@@ -108,7 +108,7 @@ impl VtdUnit {
     }
 
     fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.check_usable()?;
+        self.check_supported()?;
         let registers = self.registers(hal);
         let status = registers.status()?;
         if !self.met {
@@ -292,7 +292,7 @@ impl VtdUnit {
     /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
     /// never given back, and it is out of service.
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.unusable.map_or(Ok(()), Err)?;
+        self.check_usable()?;
         let uses_nothing = self.uses_nothing(hal);
         if self.guard(uses_nothing)? {
             self.notice_reset(hal);

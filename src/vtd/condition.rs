@@ -22,6 +22,11 @@ impl VtdUnit {
         }
     }
 
+    /// Fails if the unit did not answer when it was looked at, or showed what no unit can be: nothing is done with it at all.
+    pub(crate) fn check_usable(&self) -> Result<(), UnitError> {
+        self.unusable.map_or(Ok(()), Err)
+    }
+
     /// Fails if translation by the driver's tables is not on, or by none of them in abort mode.
     fn check_translating(&self, hal: &impl Hal) -> Result<(), UnitError> {
         self.registers(hal).status().and_then(|status| self.check_shown(hal, status))

@@ -113,7 +113,7 @@ impl VtdUnit {
     }
 
     /// A unit that nothing was done to yet, and that can do what was seen of it, or nothing.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn new(
         window: RegisterWindow,
         segment: u16,

@@ -74,7 +74,7 @@ pub fn dmar_without_snoop(pc: &Pc, device: SourceId) -> Result<Table, Words> {
 ///
 /// Why it cannot be done, in words.
 pub fn bring_up<H: Hal>(hal: H, table: &[u8], report: &Report) -> Result<Front<H>, Words> {
-    let mut iommu = discover(hal, table, report)?;
+    let iommu = discover(hal, table, report)?;
     iommu.enable()?;
     Ok(iommu)
 }
@@ -85,7 +85,7 @@ pub fn bring_up<H: Hal>(hal: H, table: &[u8], report: &Report) -> Result<Front<H
 ///
 /// Why it cannot be done, in words.
 pub fn discover<H: Hal>(hal: H, table: &[u8], report: &Report) -> Result<Front<H>, Words> {
-    let mut iommu = Iommu::new(hal, Options::default());
+    let iommu = Iommu::new(hal, Options::default());
     iommu.probe_acpi(memory()?, &LIMITS, table, |finding| cofferdam_pc::println!("DMAR: {finding}"))?;
     for unit in iommu.units() {
         let capabilities = Words::new(format_args!("{}", unit.details));

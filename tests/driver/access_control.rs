@@ -100,7 +100,7 @@ fn each_device_that_nothing_isolates_is_reported() {
 fn ports_of_each_segment_are_switched_on() {
     for (segment, is_late) in [(0, false), (0, true), (1, false), (1, true)] {
         let machine = machine(two_segments());
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         if is_late {
             iommu.enable().unwrap();
         }
@@ -220,7 +220,7 @@ fn a_device_that_leaves_hides_no_other_that_is_looked_at() {
 #[test]
 fn ports_that_are_plugged_in_are_switched_on_by_the_call() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert_eq!(iommu.isolate(), Err(Error::NotEnabled));
     iommu.enable().unwrap();
     let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS)]);

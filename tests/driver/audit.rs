@@ -80,7 +80,7 @@ fn nothing_differs_on_any_unit_after_any_step() {
 #[test]
 fn nothing_differs_where_units_have_tables_of_their_own() {
     let machine = machine([UnitConfig::client_graphics().serving(&[1]), UnitConfig::client(), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, 2 * LARGE, RW), function(1, 3));
     for bus in [2, 3, 2, 1] {
@@ -117,7 +117,7 @@ fn a_source_reaches_ranges_as_long_as_can_be() {
 #[test]
 fn cells_that_allow_unsafe_interrupts_are_named() {
     let machine = machine([UnitConfig::client()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::NotEnabled);
     assert_eq!(iommu.reach(|_| ()), Err(Error::NotEnabled));
     iommu.enable().unwrap();

@@ -21,7 +21,7 @@ fn every_usable_unit_comes_up_and_blocks_everything() {
     for (name, unit) in presets() {
         let has_queue = unit.ecap & 2 != 0;
         let machine = machine([unit.clone()]);
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         assert_eq!(states(&iommu), [UnitState::Off], "{name}");
         assert!(write(&machine, function(0, 3), 0x1000, 1), "{name}: DMA is free before");
         iommu.enable().unwrap();
@@ -56,7 +56,7 @@ fn memory_stays_protected_until_translation_is_on() {
         while status() == 0 {
             machine.pause();
         }
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         assert!(!write(&machine, function(0, 3), 0x1000, 1) && write(&machine, function(0, 3), LARGE, 1));
         iommu.enable().unwrap();
         assert_eq!(status(), 0, "translation blocks from here on");
@@ -73,7 +73,7 @@ fn unusable() -> UnitConfig {
 #[test]
 fn a_unit_without_any_way_to_invalidate_is_refused_by_name() {
     let machine = machine([unusable()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     let unit = machine.windows()[0];
     let missing = "invalidation queue, and no invalidation registers either";
     let error = UnitError::Unsupported { unit, register: "ECAP_REG", bit: "QI", missing };
@@ -89,7 +89,7 @@ fn one_unusable_unit_is_named_and_the_others_come_up() {
         let good = usize::from(units[0].version == 0x60);
         let [first, second] = units;
         let machine = machine([first.serving(&[1]), second]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         let error = iommu.enable().unwrap_err();
         let bad = machine.windows()[1 - good];
         assert!(matches!(error, Error::Unit(UnitError::Unsupported { unit, .. }) if unit == bad), "{error}");
@@ -123,7 +123,7 @@ fn a_unit_that_reads_all_ones_is_refused_by_name() {
     let insisting = Options { require_all_units: true, ..Options::default() };
     let table = of_machine(&machine, &[]).table();
     assert_eq!(front(&machine, &table, insisting).map(drop), Err(Error::Unit(dead)));
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert_eq!(states(&iommu), [UnitState::Failed { error: dead, blocking: false }]);
     assert_eq!(iommu.enable(), Err(Error::Unit(dead)));
     machine.mend_unit(0);
@@ -144,7 +144,7 @@ fn a_unit_that_is_dead_at_first_costs_itself_alone() {
         let machine = machine([unit.serving(&[1]), UnitConfig::client()]);
         // Or else the model expects that its queue is switched on, which nobody can.
         machine.break_unit(0, if gone { Defect::AllOnes } else { Defect::Slow(0) });
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         let error = iommu.enable().unwrap_err();
         match error {
             Error::Unit(UnitError::Dead { unit, register: named, .. }) if gone => {
@@ -195,7 +195,7 @@ fn faults_of_a_unit_that_cannot_be_used_are_not_pending() {
 #[test]
 fn a_front_that_knows_no_unit_is_not_enabled() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = empty_front(&machine, Options::DEFAULT);
+    let iommu = empty_front(&machine, Options::DEFAULT);
     assert_eq!(iommu.enable(), Err(Error::NotProbed));
     assert_eq!(iommu.unblocked(&mut |_| ()), Err(Error::NotProbed));
     assert_eq!(iommu.audit(|_| ()).unwrap_err(), Error::NotEnabled);
@@ -208,7 +208,7 @@ fn a_dead_queue_is_found_when_its_unit_is_switched_on() {
     for unit in [UnitConfig::qemu_11_1(false), UnitConfig::everything(), UnitConfig::server().found_running()] {
         let machine = machine([unit.clone()]);
         machine.break_unit(0, Defect::QueueDead);
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         match iommu.enable().unwrap_err() {
             Error::Unit(UnitError::Timeout { register, bit, .. }) => {
                 assert_eq!((register, bit), ("IQ status word", "invalidation wait"));
@@ -238,7 +238,7 @@ fn a_unit_that_disappears_is_reported_dead_and_not_blocking() {
             };
             let hal = Watched::new(machine([unit.clone()]), look);
             let options = Options { timeout_ns: 100_000, ..Options::default() };
-            let mut iommu = front(&hal, &of_machine(&hal.machine, &[]).table(), options).unwrap();
+            let iommu = front(&hal, &of_machine(&hal.machine, &[]).table(), options).unwrap();
             armed.set(true);
             let result = iommu.enable();
             gone = accesses.get() > at;
@@ -263,7 +263,7 @@ fn a_status_bit_that_never_comes_is_named_in_time() {
     for (bit, name) in [(26, "QIES"), (30, "RTPS"), (31, "TES")] {
         let machine = machine([UnitConfig::server()]);
         machine.break_unit(0, Defect::StatusStuckLow(1 << bit));
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         match iommu.enable().unwrap_err() {
             Error::Unit(UnitError::Timeout { unit, register: "GSTS_REG", bit, waited_ns }) => {
                 assert_eq!((unit, bit), (machine.windows()[0], name));
@@ -282,7 +282,7 @@ fn without_frames_a_unit_does_not_come_up_and_says_so() {
     for count in 0..3 {
         let machine = machine([UnitConfig::server()]);
         machine.allow_allocations(Some(count));
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         let unit = machine.windows()[0];
         assert_eq!(iommu.enable(), Err(Error::Unit(UnitError::NoFrame { unit, reason: NoFrame::NoneLeft })), "{count}");
         machine.allow_allocations(None);
@@ -300,7 +300,7 @@ fn a_frame_too_high_is_never_given_to_the_unit() {
         for count in 0..=queue {
             let machine = machine_with_a_frame_too_high(unit.clone());
             frames_before_too_high(&machine, count as u64);
-            let mut iommu = discover(&machine, &[]).unwrap();
+            let iommu = discover(&machine, &[]).unwrap();
             let error = UnitError::NoFrame { unit: machine.windows()[0], reason: TOO_HIGH };
             assert_eq!(iommu.enable(), Err(Error::Unit(error)), "{name}, {count}");
             // Once its queue is on, it keeps that.
@@ -346,7 +346,7 @@ fn queues_are_as_large_as_was_asked_for_and_go_round() {
     for (slots, frames) in [(0, 2), (256, 2), (300, 4), (1 << 15, 256)] {
         let machine = machine([UnitConfig::server()]);
         let options = Options { queue_slots: slots, ..Options::default() };
-        let mut iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
+        let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
         // And the root table.
         assert_eq!(iommu.statistics().table_frames, frames + 1, "{slots}");
         assert_eq!(machine.frames_in_use() as u64, frames + 1);
@@ -383,20 +383,20 @@ fn a_cell_beyond_the_units_domain_ids_is_refused_by_name() {
 fn a_front_is_completed_in_place_and_only_once() {
     let machine = machine([UnitConfig::server(), UnitConfig::server()]);
     let table = of_machine(&machine, &[&[1]]).table();
-    let mut iommu = empty_front(&machine, Options { require_all_units: true, ..Options::DEFAULT });
+    let iommu = empty_front(&machine, Options { require_all_units: true, ..Options::DEFAULT });
     assert_eq!(iommu.units().count(), 0);
-    let probe = |iommu: &mut Front<&Machine>, bytes: &[u8]| {
+    let probe = |iommu: &Front<&Machine>, bytes: &[u8]| {
         let limits = Limits::DEFAULT;
         iommu.probe_acpi(memory(&limits).leak(), &limits, bytes, |finding| panic!("{finding}"))
     };
-    assert!(matches!(probe(&mut iommu, &table[..20]), Err(Error::Firmware(_))));
+    assert!(matches!(probe(&iommu, &table[..20]), Err(Error::Firmware(_))));
     machine.break_unit(1, Defect::AllOnes);
-    assert!(matches!(probe(&mut iommu, &table), Err(Error::Unit(UnitError::Dead { .. }))));
+    assert!(matches!(probe(&iommu, &table), Err(Error::Unit(UnitError::Dead { .. }))));
     assert_eq!((iommu.units().count(), iommu.topology().scopes().len()), (0, 0), "as it was");
     machine.mend_unit(1);
-    probe(&mut iommu, &table).unwrap();
+    probe(&iommu, &table).unwrap();
     assert_eq!(format!("{:?}", iommu.topology()), format!("{:?}", topology(&table, &&machine)), "the same in place");
-    assert_eq!(probe(&mut iommu, &table), Err(Error::Probed));
+    assert_eq!(probe(&iommu, &table), Err(Error::Probed));
     iommu.enable().unwrap();
     cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
     assert!(write(&machine, function(1, 3), 0, 1));
@@ -407,7 +407,7 @@ fn a_front_is_completed_in_place_and_only_once() {
 fn a_handle_from_before_a_failed_probe_names_no_later_cell() {
     let machine = machine([UnitConfig::server(), UnitConfig::server()]);
     let table = of_machine(&machine, &[&[1]]).table();
-    let mut iommu = empty_front(&machine, Options { require_all_units: true, ..Options::DEFAULT });
+    let iommu = empty_front(&machine, Options { require_all_units: true, ..Options::DEFAULT });
     let limits = Limits::DEFAULT;
     machine.break_unit(1, Defect::AllOnes);
     iommu.probe_acpi(memory(&limits).leak(), &limits, &table, |_| ()).unwrap_err();
@@ -424,7 +424,7 @@ fn two_units_at_one_base_are_one() {
     let machine = machine([UnitConfig::server()]);
     let base = machine.windows()[0].base.as_u64();
     let table = dmar().set(37, 0).drhd(0, 0, base, &[endpoint(3, 0)]).drhd(1, 0, base, &[]).table();
-    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();

@@ -119,7 +119,7 @@ fn no_capacity_of_nothing_or_one_breaks_a_call() {
             let machine = two_units(1);
             let table = table_of_two_units(&machine);
             let memory = memory(&Limits { changes: limits.changes.max(1), ..limits }).leak();
-            let mut iommu = Front::new(&machine, Options { accept_unblocked: true, ..Options::default() });
+            let iommu = Front::new(&machine, Options { accept_unblocked: true, ..Options::default() });
             let Ok(()) = iommu.probe_acpi(memory, &limits, &table, |_| ()) else {
                 assert!([0, 10].contains(&index), "{limits:?}");
                 continue;
@@ -180,7 +180,7 @@ fn a_thread_of_16_kib_is_enough_for_a_front() {
     let (table, memory) = (of_machine(machine, &[]).table(), memory(&Limits::DEFAULT).leak());
     let thread = std::thread::Builder::new().stack_size(16 << 10);
     let life = thread.spawn(move || {
-        let mut iommu = Front::new(machine, Options::default());
+        let iommu = Front::new(machine, Options::default());
         iommu.probe_acpi(memory, &Limits::DEFAULT, &table, |finding| panic!("{finding}")).unwrap();
         iommu.enable().unwrap();
         let cell = cell_with(&iommu, region(0x10_0000, 0x6000_0000, PAGE, Rights::all()), function(0, 3));

@@ -171,7 +171,7 @@ fn destroying_the_cells_gives_every_page_table_back() {
 fn devices_that_need_the_same_share_a_table_and_others_do_not() {
     let graphics = UnitConfig::client_graphics().serving(&[1]);
     let machine = machine([graphics, UnitConfig::client()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, LARGE, RW), function(0, 3));
     let one = machine.frames_in_use();
@@ -317,7 +317,7 @@ fn only_a_named_device_is_sure_of_its_unit_in_a_broken_table() {
     let table = of_machine(&machine, &[&[1]]).structure(0, &[0; 4]).table();
     let mut findings = Vec::new();
     let options = Options { accept_unblocked: true, ..Options::default() };
-    let mut iommu = front_with_findings(&machine, &table, options, |it| findings.push(it)).unwrap();
+    let iommu = front_with_findings(&machine, &table, options, |it| findings.push(it)).unwrap();
     assert_eq!((findings.len(), iommu.topology().is_complete()), (1, false));
     assert!(iommu.enable().unwrap().table_incomplete);
     let cell = cell_with(&iommu, region(INPUT, MEMORY_A, PAGE, RW), function(1, 0));

@@ -277,7 +277,7 @@ fn without_a_frame_it_can_use_a_change_changes_nothing() {
 #[test]
 fn a_unit_that_fails_keeps_its_memory_and_grants_nothing() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (dead, good, new) = (function(1, 0), function(0, 0), function(0, 1));
     let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * PAGE, RW), dead);
@@ -306,7 +306,7 @@ fn a_unit_that_fails_keeps_its_memory_and_grants_nothing() {
 fn a_change_reports_which_cells_are_not_what_they_were() {
     let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (graphics, card) = (function(1, 0), function(0, 1));
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -331,7 +331,7 @@ fn a_change_reports_which_cells_are_not_what_they_were() {
 fn what_a_failed_change_could_not_report_the_next_does() {
     let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (graphics, card) = (function(1, 0), function(0, 1));
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);

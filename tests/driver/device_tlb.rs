@@ -251,7 +251,7 @@ fn a_device_that_cannot_have_a_device_tlb_is_refused_by_name() {
 #[test]
 fn a_device_that_caches_memory_needs_its_device_tlb() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled_with_ats(&machine);
+    let iommu = enabled_with_ats(&machine);
     let device = function(0, 3);
     machine.add_ats(device, 32);
     assert!(!iommu.device_info(device).unwrap().needs_device_tlb);

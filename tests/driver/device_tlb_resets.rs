@@ -36,7 +36,7 @@ fn card_with_a_page(machine: &Machine) -> (Front<&Machine>, CellId) {
 
 /// The unit is switched on again after the first page was taken from the card, and another cell, whose disk is `DISK`, maps it:
 /// not both reach it.
-fn assert_page_is_not_reached_by_both(machine: &Machine, iommu: &mut Front<&Machine>, other: CellId, name: &str) {
+fn assert_page_is_not_reached_by_both(machine: &Machine, iommu: &Front<&Machine>, other: CellId, name: &str) {
     let mut withheld = 0;
     iommu.withheld(|_| withheld += 1).unwrap();
     assert_eq!(withheld, 1, "{name}");
@@ -56,7 +56,7 @@ fn cell_with_disk(iommu: &Front<&Machine>) -> CellId {
 fn a_reset_unit_frees_nothing_a_device_tlb_has() {
     for dead in [false, true] {
         let machine = machine_with_card();
-        let (mut iommu, cell) = card_with_a_page(&machine);
+        let (iommu, cell) = card_with_a_page(&machine);
         let other = cell_with_disk(&iommu);
         if dead {
             machine.break_unit(0, Defect::QueueDead);
@@ -67,7 +67,7 @@ fn a_reset_unit_frees_nothing_a_device_tlb_has() {
             machine.reset_unit(0);
             iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
         }
-        assert_page_is_not_reached_by_both(&machine, &mut iommu, other, if dead { "dead before" } else { "reset" });
+        assert_page_is_not_reached_by_both(&machine, &iommu, other, if dead { "dead before" } else { "reset" });
         machine.abandon();
     }
 }
@@ -76,7 +76,7 @@ fn a_reset_unit_frees_nothing_a_device_tlb_has() {
 #[test]
 fn a_reset_unit_leaves_no_rights_in_a_device_tlb() {
     let machine = machine_with_card();
-    let (mut iommu, cell) = card_with_a_page(&machine);
+    let (iommu, cell) = card_with_a_page(&machine);
     machine.reset_unit(0);
     iommu.protect(cell, range(INPUT, PAGE), Rights::READ).unwrap_err();
     iommu.enable().unwrap();
@@ -92,14 +92,14 @@ fn a_reset_unit_leaves_no_rights_in_a_device_tlb() {
 fn a_queue_that_comes_back_frees_nothing_a_device_tlb_has() {
     const GCMD: u32 = 0x18;
     let machine = machine_with_card();
-    let (mut iommu, cell) = card_with_a_page(&machine);
+    let (iommu, cell) = card_with_a_page(&machine);
     let other = cell_with_disk(&iommu);
     // Translation stays on, the queue goes off.
     // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { machine.write32(machine.windows()[0], GCMD, 1 << 31) };
     machine.pass(1_000_000);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
-    assert_page_is_not_reached_by_both(&machine, &mut iommu, other, "the queue alone");
+    assert_page_is_not_reached_by_both(&machine, &iommu, other, "the queue alone");
     machine.abandon();
 }
 
@@ -107,7 +107,7 @@ fn a_queue_that_comes_back_frees_nothing_a_device_tlb_has() {
 #[test]
 fn who_is_quarantined_stays_so_after_a_reset() {
     let machine = machine_with_card();
-    let (mut iommu, cell) = card_with_a_page(&machine);
+    let (iommu, cell) = card_with_a_page(&machine);
     machine.set_device_tlb(CARD, Answer::Never, 32);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
     machine.reset_unit(0);
@@ -123,7 +123,7 @@ fn who_is_quarantined_stays_so_after_a_reset() {
 fn a_device_tlb_of_a_forgotten_unit_is_emptied() {
     for device_tlb in [false, true] {
         let machine = machine_with_card();
-        let (mut iommu, cell) = card_with_a_page(&machine);
+        let (iommu, cell) = card_with_a_page(&machine);
         machine.break_unit(0, Defect::QueueDead);
         iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
         // SAFETY: the device does nothing until the unit is back.

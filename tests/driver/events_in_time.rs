@@ -117,7 +117,7 @@ fn a_cpu_that_is_away_for_seconds_fails_no_change() {
 fn a_unit_that_was_handed_back_sends_no_event() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
-        let mut iommu = enabled(&machine);
+        let iommu = enabled(&machine);
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
         assert!(!write(&machine, function(0, 1), 0, 0));
         assert_eq!(machine.messages().len(), 1, "{name}");

@@ -76,7 +76,7 @@ fn running_out_of_frames_changes_nothing() {
 fn a_change_that_is_refused_gives_back_the_frames_of_all_tables() {
     let units = [UnitConfig::client_graphics().serving(&[1]), UnitConfig::client().serving(&[2]), UnitConfig::server()];
     let machine = machine(units);
-    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * LARGE, RW), function(1, 3));
     let tables = iommu.statistics().table_frames;
@@ -142,7 +142,7 @@ fn a_queue_that_dies_is_reported_and_no_frame_is_freed() {
 fn what_one_of_two_units_may_walk_is_not_freed() {
     for dead in 0..2 {
         let machine = machine([UnitConfig::server().serving(&[7]), UnitConfig::server()]);
-        let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+        let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
         iommu.enable().unwrap();
         let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(7, 3));
         iommu.assign(function(0, 3), cell).unwrap();
@@ -209,7 +209,7 @@ fn a_release_that_the_queue_refused_can_be_repeated() {
 fn what_a_refused_flush_left_is_gone_before_the_next_grant() {
     for (name, unit) in presets().into_iter().filter(|(_, unit)| unit.ecap >> 1 & 1 == 1) {
         let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (old, new, elsewhere) = (function(0, 3), function(0, 4), function(1, 0));
         let cell = cell_with(&iommu, region(INPUT, MEMORY, 2 * PAGE, RW), old);
@@ -252,7 +252,7 @@ fn what_a_refused_flush_left_is_gone_before_the_next_grant() {
 fn a_unit_that_fails_leaves_the_others_working() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::server()];
     let machine = machine(units);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (a, b) = (function(1, 0), function(0, 0));
     cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), a);
@@ -284,7 +284,7 @@ fn rights_that_cannot_be_flushed_only_shrink() {
             [(r, RW, r), (w, RW, w), (RW, w, w), (r, w, Rights::empty()), (w, r, Rights::empty())]
         {
             let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
-            let mut iommu = discover(&machine, &[&[1]]).unwrap();
+            let iommu = discover(&machine, &[&[1]]).unwrap();
             iommu.enable().unwrap();
             let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, before), function(1, 0));
             let device = function(0, 3);
@@ -302,7 +302,7 @@ fn rights_that_cannot_be_flushed_only_shrink() {
 fn the_root_cell_waits_for_what_a_failed_unit_may_reach() {
     for defect in [Defect::QueueDead, Defect::QueueErrorAfter(0)] {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (root, disk, card) = (iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 1), function(1, 3));
         iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
@@ -347,7 +347,7 @@ fn the_root_cell_maps_again_what_it_lost_after_a_failure() {
 fn a_device_that_a_failing_unit_may_have_let_in_stays_listed() {
     for (defect, dead) in [(Defect::QueueDead, true), (Defect::QueueErrorAfter(0), false)] {
         let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (device, good) = (function(1, 0), function(0, 3));
         let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), good);
@@ -367,7 +367,7 @@ fn a_device_that_a_failing_unit_may_have_let_in_stays_listed() {
 fn a_mapping_that_one_unit_cannot_flush_is_granted_nowhere() {
     let unit = UnitConfig::server().caching_mode(true);
     let machine = machine([unit.clone().serving(&[1]), unit]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
     iommu.assign(function(1, 0), cell).unwrap();
@@ -384,7 +384,7 @@ fn a_failed_mapping_is_taken_back_from_every_table_of_the_cell() {
     let units = [UnitConfig::server(), UnitConfig::client(), UnitConfig::client_graphics()];
     let [a, b, c] = units.map(|unit| unit.caching_mode(true));
     let machine = machine([a.serving(&[1]), b.serving(&[2]), c]);
-    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
     iommu.enable().unwrap();
     let devices = [function(1, 0), function(2, 0), function(0, 3)];
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), devices[0]);
@@ -404,7 +404,7 @@ fn a_failed_mapping_is_taken_back_without_a_frame_to_split_with() {
     for before in [Rights::empty(), Rights::READ] {
         let unit = UnitConfig::server();
         let machine = machine([unit.clone().caching_mode(true).serving(&[1]), unit]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (device, last) = (function(0, 3), INPUT + LARGE - PAGE);
         let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE - PAGE, RW), device);
@@ -428,7 +428,7 @@ fn a_failed_mapping_is_taken_back_without_a_frame_to_split_with() {
 fn a_width_that_one_device_lacks_refuses_that_device_alone() {
     let units = [UnitConfig::server().serving(&[1]), UnitConfig::client()];
     let machine = machine(units);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let high = region(1 << 40, MEMORY, PAGE, RW);
     let cell = cell_with(&iommu, high, function(1, 0));
@@ -506,7 +506,7 @@ fn a_cell_without_a_device_behind_a_dead_unit_goes_on() {
 /// A root cell with a device behind a unit that is out of service, and two cells with one each behind another.
 fn beside_a_dead_unit<T>(then: impl FnOnce(&Front<&Machine>, [CellId; 2]) -> T) -> (Machine, T) {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
@@ -523,7 +523,7 @@ fn beside_a_dead_unit<T>(then: impl FnOnce(&Front<&Machine>, [CellId; 2]) -> T) 
 #[test]
 fn frames_for_context_tables_are_given_back_by_a_failed_change() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled_with_ats(&machine);
+    let iommu = enabled_with_ats(&machine);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     for attempt in 0..3 {
         let silent = function(0, attempt);
@@ -550,7 +550,7 @@ fn frames_for_context_tables_are_given_back_by_a_failed_change() {
 #[test]
 fn a_queue_that_begins_again_after_a_reset_is_empty() {
     let machine = machine([UnitConfig::server().caching_mode(true)]);
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     let (device, page) = (function(0, 3), region(INPUT, MEMORY, PAGE, RW));
     let cell = cell_with(&iommu, page, device);
     machine.break_unit(0, Defect::QueueDead);

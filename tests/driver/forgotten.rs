@@ -20,7 +20,7 @@ const MEMORY: u64 = 0x6000_0000;
 fn a_forgotten_unit_takes_its_devices_out_of_all_cells() {
     for (own_table, unit) in [(true, UnitConfig::qemu_10_0(true)), (false, UnitConfig::server())] {
         let machine = machine([UnitConfig::server().serving(&[1]), unit.serving(&[2]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+        let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
         iommu.enable().unwrap();
         let units = [0, 1, 2].map(|unit| machine.windows()[unit]);
         let memory = |number: u8| MEMORY + u64::from(number) * LARGE;

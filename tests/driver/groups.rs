@@ -68,7 +68,7 @@ fn ports_that_isolate_let_cells_divide_a_switch() {
     let devices = switch(&machine, Some(ACS), [Some(ACS), Some(ACS | 0x40)]);
     assert!(machine.reaches(devices[0], devices[1]), "as long as nobody has switched it on");
     machine.set_config(of(2, 1, 0), 0x184, 0x0040_005d);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert_eq!(iommu.device_info(devices[0]).unwrap().group.isolation(), Isolation::Shared);
     iommu.enable().unwrap();
     assert_eq!(machine.config_read(of(2, 1, 0), 0x184), 0x001d_005d, "Direct Translated P2P is off");

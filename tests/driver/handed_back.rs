@@ -33,7 +33,7 @@ fn assert_off_or_kept(machine: &Machine, iommu: &Front<&Machine>, disabled: Resu
 
 /// The front of a unit that did not confirm in time that translation is on.
 fn half_enabled(machine: &Machine) -> Front<&Machine> {
-    let mut iommu = discover(machine, &[]).unwrap();
+    let iommu = discover(machine, &[]).unwrap();
     iommu.prepare().unwrap();
     machine.break_unit(0, Defect::StatusStuckLow(TES));
     iommu.enable().unwrap_err();
@@ -45,7 +45,7 @@ fn half_enabled(machine: &Machine) -> Front<&Machine> {
 #[test]
 fn disable_switches_off_what_still_translates() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     // SAFETY: as above.
     unsafe { machine.write64(machine.windows()[0], RTADDR, 0x0800_0000) };
     let disabled = iommu.disable();
@@ -63,7 +63,7 @@ fn disable_switches_off_what_still_translates() {
 #[test]
 fn disable_switches_off_what_shows_no_root_table() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     machine.break_unit(0, Defect::StatusStuckLow(RTPS));
     let disabled = iommu.disable();
     assert_off_or_kept(&machine, &iommu, disabled, TES | QIES);
@@ -75,7 +75,7 @@ fn disable_switches_off_what_shows_no_root_table() {
 #[test]
 fn a_half_enabled_unit_that_lost_its_queue_keeps_its_frames() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = half_enabled(&machine);
+    let iommu = half_enabled(&machine);
     machine.break_unit(0, Defect::StatusStuckLow(QIES));
     let disabled = iommu.disable();
     machine.mend_unit(0);
@@ -87,7 +87,7 @@ fn a_half_enabled_unit_that_lost_its_queue_keeps_its_frames() {
 #[test]
 fn a_half_enabled_unit_that_is_late_is_switched_off_or_kept() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = half_enabled(&machine);
+    let iommu = half_enabled(&machine);
     machine.mend_unit(0);
     machine.break_unit(0, Defect::StatusStuckLow(QIES));
     let disabled = iommu.disable();
@@ -99,7 +99,7 @@ fn a_half_enabled_unit_that_is_late_is_switched_off_or_kept() {
 #[test]
 fn disable_after_a_sleep_state_switches_firmware_off() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     let (window, root) = (machine.windows()[0], machine.allocate(0).unwrap().as_u64());
     machine.reset_unit(0);
     // This is firmware: its root table, in which nothing is present, and translation.
@@ -124,7 +124,7 @@ fn disable_after_a_sleep_state_switches_firmware_off() {
 fn a_unit_that_was_handed_back_needs_no_flush() {
     for was_reset in [false, true] {
         let machine = machine([UnitConfig::server().caching_mode(true)]);
-        let mut iommu = enabled(&machine);
+        let iommu = enabled(&machine);
         let needs = |iommu: &Front<&Machine>| iommu.units().map(|unit| unit.needs_flush).collect::<Vec<_>>();
         machine.break_unit(0, if was_reset { Defect::QueueDead } else { Defect::QueueErrorAfter(0) });
         iommu.mute(function(0, 3), true).unwrap_err();

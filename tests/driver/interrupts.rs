@@ -38,7 +38,7 @@ pub(crate) fn remapping_presets() -> Vec<(&'static str, UnitConfig)> {
 
 /// A front over a machine whose interrupts are remapped, switched on.
 pub(crate) fn remapping(machine: &Machine, x2apic: bool) -> Front<&Machine> {
-    let mut iommu = front(machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], x2apic).unwrap();
     iommu.enable().unwrap();
     iommu
@@ -96,7 +96,7 @@ fn a_device_interrupts_its_own_cell_and_nobody_else() {
         iommu.destroy_cell(other).unwrap();
         assert_eq!(send(&machine, OTHER, theirs, 0), Err(Reason::InterruptNotPresent));
         iommu.destroy_cell(cell).unwrap();
-        let mut iommu = iommu;
+        let iommu = iommu;
         iommu.disable().unwrap();
         assert_eq!(machine.frames_in_use(), 0, "{name}");
         machine.settle();
@@ -193,7 +193,7 @@ fn what_a_cell_may_not_have_is_refused_by_name() {
 #[test]
 fn a_table_is_full_by_name_and_refused_slots_are_free_again() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = Front::new(&machine, Options::default());
+    let iommu = Front::new(&machine, Options::default());
     let limits = Limits { interrupts: 64, lines: 1, ..Limits::DEFAULT };
     iommu.probe_acpi(memory(&limits).leak(), &limits, &machine.dmar(), |_| ()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
@@ -222,7 +222,7 @@ fn a_table_is_full_by_name_and_refused_slots_are_free_again() {
 fn a_machine_whose_interrupts_cannot_be_remapped_says_why() {
     let reason = |units: Vec<UnitConfig>, io_apics: &[u8], x2apic| {
         let machine = machine(units);
-        let mut iommu = front_with_findings(&machine, &machine.dmar(), Options::default(), |_| ()).unwrap();
+        let iommu = front_with_findings(&machine, &machine.dmar(), Options::default(), |_| ()).unwrap();
         match iommu.remap_interrupts(io_apics, x2apic) {
             Err(Error::NotRemapped(reason)) => Some(reason),
             Ok(()) => None,
@@ -244,17 +244,17 @@ fn a_machine_whose_interrupts_cannot_be_remapped_says_why() {
     assert_eq!(reason(two(server()), &[0], true), None);
     let old = machine([server()]);
     old.lose_pair_stores();
-    let mut iommu = front(&old, &old.dmar(), Options::default()).unwrap();
+    let iommu = front(&old, &old.dmar(), Options::default()).unwrap();
     assert_eq!(iommu.remap_interrupts(&[0], false), Err(Error::NotRemapped(NotRemapped::NoPairStore)));
     let only = UnitConfig { ecap: server().ecap | 1 << 61, ..server() };
     assert!(matches!(reason(vec![only], &[0], false), Some(NotRemapped::ExtendedOnly(_))));
     let machine = machine([server()]);
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.prepare().unwrap();
     assert_eq!(iommu.remap_interrupts(&[0], false), Err(Error::NotRemapped(NotRemapped::Late)));
     let mut opted_out = machine.dmar();
     (opted_out[37], opted_out[9]) = (opted_out[37] | 2, opted_out[9].wrapping_sub(2));
-    let mut iommu = front_with_findings(&machine, &opted_out, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &opted_out, Options::default(), |_| ()).unwrap();
     assert_eq!(iommu.remap_interrupts(&[0], true), Err(Error::NotRemapped(NotRemapped::OptOut)));
     assert_eq!(iommu.remap_interrupts(&[0], false), Ok(()));
 }
@@ -304,7 +304,7 @@ fn in_x2apic_mode_interrupts_reach_cpus_above_255() {
 fn routes_of_a_prepared_unit_are_live_when_it_is_switched_on() {
     for (name, unit) in remapping_presets() {
         let machine = machine([unit]);
-        let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+        let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         iommu.prepare().unwrap();
         let cell = cell_of(&iommu, CONFIG, CARD, 1);

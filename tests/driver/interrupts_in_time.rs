@@ -206,7 +206,7 @@ fn history(seed: u64, fails: bool, changes: u32) -> [u64; 2] {
         }
     };
     let hal = Watched::new(&machine, before);
-    let mut iommu = front(&hal, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&hal, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     known.borrow_mut().0.remaps = true;

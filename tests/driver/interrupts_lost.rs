@@ -39,7 +39,7 @@ fn table(machine: &Machine) -> PhysAddr {
 fn after_a_reset_nothing_is_said_to_be_remapped_and_enable_routes_again() {
     for (name, unit) in remapping_presets() {
         let machine = machine([unit]);
-        let mut iommu = remapping(&machine, false);
+        let iommu = remapping(&machine, false);
         let (cell, message) = routed(&iommu, CARD, 1);
         let unit = machine.windows()[0];
         machine.reset_unit(0);
@@ -115,7 +115,7 @@ fn a_table_without_frames_is_no_half_done_change() {
     for (name, unit) in remapping_presets() {
         for frames in 0.. {
             let machine = machine([unit.clone()]);
-            let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+            let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
             iommu.remap_interrupts(&[0], false).unwrap();
             machine.allow_allocations(Some(frames));
             let enabled = iommu.enable();
@@ -141,7 +141,7 @@ fn a_large_table_is_used_to_its_last_entry() {
     let machine =
         Machine::new(cofferdam_model::Config { frames: 1024, ..cofferdam_model::Config::new([UnitConfig::server()]) });
     let limits = Limits { interrupts: 1 << 16, ..Limits::DEFAULT };
-    let mut iommu = Front::new(&machine, Options::default());
+    let iommu = Front::new(&machine, Options::default());
     iommu.probe_acpi(memory(&limits).leak(), &limits, &machine.dmar(), |_| ()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
@@ -228,7 +228,7 @@ fn no_device_is_assigned_that_could_send_what_another_cell_has() {
     let hpet = |function| scope(4, 0, 0xf0, &[(15, function)]);
     let scopes = [ioapic(0), hpet(0), hpet(3)];
     let table = dmar().set(37, 1).drhd(1, 0, machine.windows()[0].base.as_u64(), &scopes).table();
-    let mut iommu = front(&machine, &table, Options::default()).unwrap();
+    let iommu = front(&machine, &table, Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let targets = InterruptTargets { cpus: CpuSet::NONE.with(6, 6), vectors: VectorSet::ALL, flat_ids: 0 };

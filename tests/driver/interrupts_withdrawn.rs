@@ -38,7 +38,7 @@ pub(crate) fn pin_message(entry: u64) -> Message {
 }
 
 /// The unit of all dies, is forgotten, and is switched on again after a reset.
-fn forgotten(machine: &Machine, iommu: &mut Front<&Machine>, cell: CellId) {
+fn forgotten(machine: &Machine, iommu: &Front<&Machine>, cell: CellId) {
     machine.break_unit(0, Defect::QueueDead);
     iommu.route(cell, of(CARD, 0), Route::to(3, 0x42)).unwrap_err();
     // SAFETY: no device of the model holds what it got by the unit.
@@ -51,13 +51,13 @@ fn forgotten(machine: &Machine, iommu: &mut Front<&Machine>, cell: CellId) {
 #[test]
 fn what_a_forgotten_device_had_routed_is_nobodys() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = remapping(&machine, false);
+    let iommu = remapping(&machine, false);
     let cell = iommu.create_cell(CONFIG).unwrap();
     iommu.assign_with(CARD, cell, messages(1)).unwrap();
     iommu.route(cell, of(CARD, 0), HERE).unwrap();
     iommu.route(cell, PIN, HERE).unwrap();
     let [message, pin] = [iommu.message(of(CARD, 0)).unwrap(), pin_message(iommu.redirection(0, 3).unwrap())];
-    forgotten(&machine, &mut iommu, cell);
+    forgotten(&machine, &iommu, cell);
     assert_eq!(routes(&iommu), []);
     assert_eq!(send(&machine, CARD, message, 0), Err(Reason::InterruptNotPresent));
     assert_eq!(send(&machine, IO_APIC, pin, 0), Err(Reason::InterruptNotPresent));
@@ -72,7 +72,7 @@ fn what_a_forgotten_device_had_routed_is_nobodys() {
 #[test]
 fn slots_behind_a_forgotten_unit_are_free_again() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = Front::new(&machine, Options::default());
+    let iommu = Front::new(&machine, Options::default());
     let limits = Limits { interrupts: 64, ..Limits::DEFAULT };
     iommu.probe_acpi(memory(&limits).leak(), &limits, &machine.dmar(), |_| ()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
@@ -80,7 +80,7 @@ fn slots_behind_a_forgotten_unit_are_free_again() {
     let cell = iommu.create_cell(CONFIG).unwrap();
     iommu.assign_with(CARD, cell, messages(64)).unwrap();
     iommu.route(cell, of(CARD, 0), HERE).unwrap();
-    forgotten(&machine, &mut iommu, cell);
+    forgotten(&machine, &iommu, cell);
     iommu.assign_with(CARD, cell, messages(64)).unwrap();
     machine.abandon();
 }
@@ -88,7 +88,7 @@ fn slots_behind_a_forgotten_unit_are_free_again() {
 #[test]
 fn units_stay_on_while_a_pin_is_routed() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = remapping(&machine, false);
+    let iommu = remapping(&machine, false);
     let cell = iommu.create_cell(CONFIG).unwrap();
     iommu.route(cell, PIN, HERE).unwrap();
     let message = pin_message(iommu.redirection(0, 3).unwrap());
@@ -105,7 +105,7 @@ fn units_stay_on_while_a_pin_is_routed() {
 fn the_mode_stays_while_a_unit_has_a_table() {
     for x2apic in [false, true] {
         let machine = machine([UnitConfig::server().serving(&[7]), UnitConfig::server()]);
-        let mut iommu = remapping(&machine, x2apic);
+        let iommu = remapping(&machine, x2apic);
         machine.break_unit(1, Defect::StatusStuckHigh(1 << 31));
         iommu.disable().unwrap_err();
         assert_eq!(iommu.remap_interrupts(&[0], !x2apic), Err(Error::NotRemapped(NotRemapped::Late)));
@@ -116,7 +116,7 @@ fn the_mode_stays_while_a_unit_has_a_table() {
 #[test]
 fn a_device_that_sends_dma_in_another_ones_name_speaks_for_itself_alone() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.add_alias(function(7, 1), function(7, 3).into()).unwrap();
     iommu.enable().unwrap();
@@ -148,7 +148,7 @@ fn units_that_do_not_remap_are_reported_when_interrupts_were_to_be() {
     for (far, defect) in [(without, None), (UnitConfig::server(), Some(Defect::StatusStuckLow(1 << 26)))] {
         let machine = machine([far.serving(&[7]), UnitConfig::server()]);
         let options = Options { accept_unblocked: true, ..Options::default() };
-        let mut iommu = front(&machine, &machine.dmar(), options).unwrap();
+        let iommu = front(&machine, &machine.dmar(), options).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         if let Some(defect) = defect {
             machine.break_unit(0, defect);
@@ -167,7 +167,7 @@ fn units_that_do_not_remap_are_reported_when_interrupts_were_to_be() {
 fn a_pin_that_was_being_routed_when_its_unit_died_is_nobody_elses() {
     for (name, unit) in remapping_presets() {
         let machine = machine([unit]);
-        let mut iommu = remapping(&machine, false);
+        let iommu = remapping(&machine, false);
         let [other, cell] = [OTHER_CONFIG, CONFIG].map(|config| iommu.create_cell(config).unwrap());
         iommu.assign_with(CARD, cell, messages(1)).unwrap();
         iommu.route(cell, of(CARD, 0), HERE).unwrap();
@@ -191,7 +191,7 @@ fn a_pin_that_was_being_routed_when_its_unit_died_is_nobody_elses() {
 #[test]
 fn a_pin_that_was_cut_is_free_for_who_wants_it_next() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = remapping(&machine, false);
+    let iommu = remapping(&machine, false);
     let [first, cell] = [OTHER_CONFIG, CONFIG].map(|config| iommu.create_cell(config).unwrap());
     iommu.route(cell, PIN, HERE).unwrap();
     machine.break_unit(0, Defect::QueueDead);
@@ -224,7 +224,7 @@ thread_local! {
 fn watched(meanwhile: fn(Call, &Machine)) -> (&'static Machine, Static) {
     let units = [UnitConfig::server().serving(&[7]), UnitConfig::server()];
     let hal: &'static Shared = Box::leak(Box::new(Watched::shared(machine(units), meanwhile)));
-    let mut iommu = front(hal, &hal.machine.dmar(), Options::default()).unwrap();
+    let iommu = front(hal, &hal.machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     (&hal.machine, Box::leak(Box::new(iommu)))

@@ -45,7 +45,7 @@ fn status(machine: &Machine) -> u32 {
 
 /// A front that is prepared, with a cell that has the card.
 fn prepared<H: Hal>(hal: H, dmar: &[u8]) -> (Front<H>, CellId) {
-    let mut iommu = front(hal, dmar, Options::default()).unwrap();
+    let iommu = front(hal, dmar, Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.prepare().unwrap();
     let cell = iommu.create_cell(CONFIG).unwrap();
@@ -79,7 +79,7 @@ fn an_interrupt_for_one_of_several_cpus_does_not_become_one_for_all() {
     let sent = |machine: &Machine| machine.interrupt(CARD, message(37).address as u32, 0).ok();
     let before = sent(&machine);
     assert!(before.is_some());
-    let (mut iommu, cell) = prepared(&machine, &machine.dmar());
+    let (iommu, cell) = prepared(&machine, &machine.dmar());
     let kept = iommu.commit(&[Edit::Keep(cell, of(CARD, 0), 37)]);
     iommu.enable().unwrap();
     let after = sent(&machine);
@@ -93,7 +93,7 @@ fn an_interrupt_for_one_of_several_cpus_does_not_become_one_for_all() {
 #[test]
 fn what_is_kept_goes_nowhere_else_in_the_table_that_takes_over() {
     let machine = found(&entry(37, CARD));
-    let (mut iommu, cell) = prepared(&machine, &machine.dmar());
+    let (iommu, cell) = prepared(&machine, &machine.dmar());
     iommu.commit(&[Edit::Keep(cell, of(CARD, 0), 37)]).unwrap();
     let _ = iommu.route(cell, of(CARD, 0), Route::to(3, 0x55));
     iommu.enable().unwrap();
@@ -105,7 +105,7 @@ fn what_is_kept_goes_nowhere_else_in_the_table_that_takes_over() {
 #[test]
 fn an_entry_that_is_found_in_use_is_no_other_sources_in_the_table_that_takes_over() {
     let machine = found(&entry(37, CARD));
-    let (mut iommu, cell) = prepared(&machine, &machine.dmar());
+    let (iommu, cell) = prepared(&machine, &machine.dmar());
     iommu.assign_with(OTHER, cell, messages(64)).unwrap();
     for index in 0..64 {
         let _ = iommu.route(cell, of(OTHER, index), Route::to(3, 0x60));
@@ -123,7 +123,7 @@ fn a_table_that_was_not_followed_is_not_given_back() {
     remap_interrupts(&machine, 0, SIZE | EXTENDED, &[]);
     machine.take_violations();
     let theirs = irta(&machine);
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     iommu.disable().unwrap();
@@ -139,7 +139,7 @@ fn the_drivers_own_table_is_not_taken_for_one_that_was_found() {
     for is_found in [false, true] {
         let machine = if is_found { found(&entry(37, CARD)) } else { machine([UnitConfig::server()]) };
         let (before, frames) = (irta(&machine), machine.frames_in_use());
-        let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+        let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         iommu.enable().unwrap();
         let own = irta(&machine);
@@ -167,7 +167,7 @@ fn the_drivers_own_table_is_not_taken_for_one_that_was_found() {
 fn nothing_is_routed_in_vain_for_a_device_that_leaves() {
     for comes_back in [false, true] {
         let machine = found(&entry(37, CARD));
-        let (mut iommu, cell) = prepared(&machine, &machine.dmar());
+        let (iommu, cell) = prepared(&machine, &machine.dmar());
         iommu.commit(&[Edit::Keep(cell, of(CARD, 0), 37)]).unwrap();
         iommu.enable().unwrap();
         let mut edits = vec![Edit::Release(CARD)];
@@ -221,7 +221,7 @@ fn a_pin_that_is_kept_moves_in_one_change() {
 fn nothing_is_routed_for_a_quarantined_device() {
     for after in 0..4 {
         let machine = found(&entry(37, CARD));
-        let (mut iommu, cell) = prepared(&machine, &machine.dmar());
+        let (iommu, cell) = prepared(&machine, &machine.dmar());
         iommu.commit(&[Edit::Keep(cell, of(CARD, 0), 37)]).unwrap();
         iommu.enable().unwrap();
         machine.break_unit(0, Defect::QueueErrorAfter(after));
@@ -265,7 +265,7 @@ fn a_disable_that_is_repeated_invalidates_what_is_cached() {
         machine.take_violations();
         let theirs = irta(&machine);
         let hal = Watched::new(machine, before);
-        let mut iommu = front(&hal, &hal.machine.dmar(), Options::default()).unwrap();
+        let iommu = front(&hal, &hal.machine.dmar(), Options::default()).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         iommu.enable().unwrap();
         hal.machine.break_unit(0, Defect::QueueErrorAfter(after));

@@ -52,7 +52,7 @@ fn remaps(machine: &Machine) -> bool {
 
 /// A front that is prepared, and a cell with the card that keeps these interrupts.
 fn keeping<H: Hal>(hal: H, dmar: &[u8], kept: &[(Source, u16)]) -> (Front<H>, CellId) {
-    let mut iommu = front(hal, dmar, Options::default()).unwrap();
+    let iommu = front(hal, dmar, Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.prepare().unwrap();
     let cell = iommu.create_cell(CONFIG).unwrap();
@@ -70,7 +70,7 @@ fn free(machine: &Machine, frames: [PhysAddr; 2]) {
 fn what_is_found_is_listed() {
     let machine = machine([UnitConfig::server()]);
     let [_, table] = remap_interrupts(&machine, 0, SIZE, &[&found()[..], &[(80, 0x0200_0041_0081), (81, 0)]].concat());
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     let listed = |iommu: &Front<&Machine>| {
         let mut all = Vec::new();
         iommu
@@ -115,7 +115,7 @@ fn what_is_kept_goes_on_without_a_gap_and_nothing_else_does() {
         machine.take_violations();
         let hal = Watched::new(machine, before);
         let kept = [(of(CARD, 0), 37), (of(CARD, 1), 90), (PIN, 5)];
-        let (mut iommu, cell) = keeping(&hal, &hal.machine.dmar(), &kept);
+        let (iommu, cell) = keeping(&hal, &hal.machine.dmar(), &kept);
         let found = irta(&hal.machine);
         // However many calls it takes.
         for left in 0.. {
@@ -150,7 +150,7 @@ fn what_is_kept_is_routed_like_all_else_and_ends_with_its_device() {
     let machine = machine([UnitConfig::server()]);
     let frames = remap_interrupts(&machine, 0, SIZE, &found());
     machine.take_violations();
-    let (mut iommu, cell) = keeping(&machine, &machine.dmar(), &[(of(CARD, 0), 37), (of(CARD, 1), 90), (PIN, 5)]);
+    let (iommu, cell) = keeping(&machine, &machine.dmar(), &[(of(CARD, 0), 37), (of(CARD, 1), 90), (PIN, 5)]);
     iommu.enable().unwrap();
     free(&machine, frames);
     iommu.route(cell, of(CARD, 1), Route::to(3, 0x55)).unwrap();
@@ -184,7 +184,7 @@ fn only_what_is_found_of_the_source_and_is_the_cells_is_kept() {
     let elsewhere = [(82, 0x0400_0041_0001), nmi[1]].map(|(at, word)| (if at == 81 { 83 } else { at }, word));
     remap_interrupts(&machine, 0, SIZE, &[&found()[..], &nmi, &elsewhere].concat());
     machine.take_violations();
-    let (mut iommu, cell) = keeping(&machine, &machine.dmar(), &[(of(CARD, 0), 37)]);
+    let (iommu, cell) = keeping(&machine, &machine.dmar(), &[(of(CARD, 0), 37)]);
     let keep = |iommu: &Front<&Machine>, source, entry| match iommu.commit(&[Edit::Keep(cell, source, entry)]) {
         Err(Error::Route { reason, .. }) => reason,
         other => panic!("{other:?}"),
@@ -212,7 +212,7 @@ fn a_table_in_another_mode_is_not_followed() {
     let theirs = [(74, 0x0002_0041_0001_u64 << 16 | 1), (75, 1 << 18 | u64::from(CARD.requester()))];
     remap_interrupts(&machine, 0, SIZE | EXTENDED, &theirs);
     machine.take_violations();
-    let (mut iommu, cell) = keeping(&machine, &machine.dmar(), &[]);
+    let (iommu, cell) = keeping(&machine, &machine.dmar(), &[]);
     let refused = iommu.commit(&[Edit::Keep(cell, of(CARD, 0), 37)]).unwrap_err();
     assert_eq!(refused, Error::Route { source: of(CARD, 0), reason: Unroutable::NotFound(37) });
     iommu.enable().unwrap();
@@ -232,7 +232,7 @@ fn compatibility_format_is_given_back_as_it_was_found() {
     machine.pass(1_000_000);
     assert!(old().is_ok());
     machine.take_violations();
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     assert_eq!(old(), Err(Reason::CompatibilityFormat));
@@ -251,7 +251,7 @@ fn units_keep_entries_with_the_same_index() {
     remap_interrupts(&machine, 0, SIZE, &entry(37, far));
     remap_interrupts(&machine, 1, SIZE, &entry(37, CARD));
     machine.take_violations();
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.prepare().unwrap();
     let [cell, other] = [(); 2].map(|()| iommu.create_cell(CellConfig { ..CONFIG }).unwrap());

@@ -22,7 +22,7 @@ const MEMORY: u64 = 0x6000_0000;
 
 /// A cell with a card whose memory is unmapped while its unit refuses a command: the card still reaches it.
 fn with_a_flush_missing(machine: &Machine) -> (Front<&Machine>, CellId, SourceId) {
-    let mut iommu = discover(machine, &[&[1]]).unwrap();
+    let iommu = discover(machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let card = function(1, 2);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), card);
@@ -94,7 +94,7 @@ fn a_flush_that_cannot_be_repeated_fails_only_whom_it_concerns() {
 #[test]
 fn a_change_that_fails_reports_what_it_leaves() {
     let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let [stays, comes, apart] = [function(1, 2), function(1, 3), function(0, 3)];
     let memory = |index: u64| region(INPUT + index * LARGE, MEMORY + index * LARGE, PAGE, RW);
@@ -239,7 +239,7 @@ fn coherency_that_changes_with_a_failure_is_reported_once() {
 
 fn report_coherency(asks: bool) {
     let machine = machine([UnitConfig::qemu_10_0(true).serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let reported = |iommu: &Front<&Machine>| {
         let mut all = vec![];
@@ -269,7 +269,7 @@ fn report_coherency(asks: bool) {
 #[test]
 fn what_a_failure_leaves_is_listed() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (stays, goes) = (function(1, 2), function(0, 2));
     let cell = cell_with(&iommu, region(INPUT, MEMORY, 4 * PAGE, RW), stays);
@@ -293,7 +293,7 @@ fn what_a_failure_leaves_is_listed() {
 #[test]
 fn a_unit_that_is_dead_can_be_forgotten() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let [dead, alive] = [0, 1].map(|unit| machine.windows()[unit]);
     let before = machine.frames_in_use();
@@ -333,7 +333,7 @@ fn a_unit_that_is_dead_can_be_forgotten() {
 #[test]
 fn a_unit_that_was_forgotten_is_not_back_by_itself() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     let (device, unit) = (function(0, 3), machine.windows()[0]);
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), device);
     machine.break_unit(0, Defect::AllOnes);
@@ -409,7 +409,7 @@ fn a_card_of_the_root_cell_that_is_taken_back_is_nobodys() {
 #[test]
 fn a_unit_that_was_given_up_is_not_prepared_again() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     iommu.prepare().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(0, 3));
     machine.allow_allocations(Some(0));
@@ -428,7 +428,7 @@ fn a_unit_that_was_given_up_is_not_prepared_again() {
 #[test]
 fn a_flush_that_nobody_can_repeat_stops_no_other_cell() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(root, region(MEMORY, MEMORY, 8 * PAGE, RW)).unwrap();
@@ -449,7 +449,7 @@ fn a_flush_that_nobody_can_repeat_stops_no_other_cell() {
 fn a_unit_that_confirms_nothing_gets_the_root_cell_nothing() {
     let unit = UnitConfig::server().caching_mode(true);
     let machine = machine([unit.clone().serving(&[1]), unit]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
     let whole = region(MEMORY, MEMORY, 8 * PAGE, RW);

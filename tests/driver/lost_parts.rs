@@ -19,7 +19,7 @@ const RESERVED: u64 = 0x7800_0000;
 /// A front over a machine of one unit, switched on, with memory that is reserved for 00:03.0.
 fn with_reserved(machine: &Machine, first: u64, last: u64) -> Front<&Machine> {
     let table = of_machine(machine, &[]).rmrr(0, first, last, &[endpoint(3, 0)]).table();
-    let mut iommu = front_with_findings(machine, &table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(machine, &table, Options::default(), |_| ()).unwrap();
     iommu.enable().unwrap();
     iommu
 }
@@ -79,7 +79,7 @@ fn a_device_of_an_unknown_scope_is_refused() {
         .sized_drhd(0, size(one.bytes), 0, one.base.as_u64(), &[scope(1, 0, 1, &[(0, 0)]), named[1].clone()])
         .sized_drhd(1, size(rest.bytes), 0, rest.base.as_u64(), &[])
         .table();
-    let mut iommu = front_with_findings(&machine, &table, ACCEPTED, |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, ACCEPTED, |_| ()).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(INPUT, MEMORY, PAGE, RW), function(1, 0));
     let device = function(0, 3);
@@ -123,7 +123,7 @@ fn what_has_no_room_costs_its_devices() {
         (Limits { reserved: 1, ..Limits::DEFAULT }, Refusal::LostReserved),
         (Limits { scopes: 9, ..Limits::DEFAULT }, Refusal::UncertainUnit),
     ] {
-        let mut iommu = empty_front(&machine, ACCEPTED);
+        let iommu = empty_front(&machine, ACCEPTED);
         iommu.probe_acpi(memory(&limits).leak(), &limits, &table, |_| ()).unwrap();
         iommu.enable().unwrap();
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod access_control;
+mod alone;
 mod audit;
 mod between;
 mod bring_up;

@@ -52,12 +52,12 @@ fn interrupted(machine: Machine) -> (&'static Shared, &'static Machine) {
 /// The same, after something else.
 fn interrupted_after(
     machine: Machine,
-    first: impl Fn(&mut Front<&'static Interrupted>, &Machine),
+    first: impl Fn(&Front<&'static Interrupted>, &Machine),
 ) -> (&'static Shared, &'static Machine) {
     let hal: &'static Interrupted = Box::leak(Box::new(Interrupted::shared(machine, handler)));
     let table = of_machine(&hal.machine, &[]).table();
-    let mut iommu = enabled_front(hal, &table, Options::default());
-    first(&mut iommu, &hal.machine);
+    let iommu = enabled_front(hal, &table, Options::default());
+    first(&iommu, &hal.machine);
     (Box::leak(Box::new(iommu)), &hal.machine)
 }
 

@@ -103,7 +103,7 @@ fn reserved_memory_that_may_be_shared_can_be_mapped_later() {
 #[test]
 fn what_is_withheld_is_free_with_its_cell() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let memory = region(INPUT, MEMORY, PAGE, RW);
     let cell = cell_with(&iommu, memory, function(1, 3));
@@ -144,7 +144,7 @@ fn with_timer<H: cofferdam::hal::Hal>(hal: H, machine: &Machine) -> (Front<H>, [
     let hpet = |function| scope(4, 0, 0xf0, &[(15, function)]);
     let scopes = [ioapic(0), hpet(0), hpet(3)];
     let table = dmar().set(37, 1).drhd(1, 0, machine.windows()[0].base.as_u64(), &scopes).table();
-    let mut iommu = front(hal, &table, Options::default()).unwrap();
+    let iommu = front(hal, &table, Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let targets = InterruptTargets { cpus: CpuSet::NONE.with(6, 6), vectors: VectorSet::ALL, flat_ids: 0 };
@@ -194,7 +194,7 @@ fn who_has_entries_that_take_a_function_of_another_cell_is_refused() {
     functions(&machine, &[sata, third], Some(0x0c));
     // It has the id of function 1, too.
     machine.set_config(sata, 0, 0x9123_1b4b);
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let [cell, other] = [(); 2].map(|()| iommu.create_cell(CONFIG).unwrap());
@@ -213,7 +213,7 @@ fn who_has_entries_that_take_a_function_of_another_cell_is_refused() {
 #[test]
 fn a_cell_that_is_destroyed_takes_its_own_with_it_and_nothing_else() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let [goes, stays] = [(); 2].map(|()| iommu.create_cell(CONFIG).unwrap());

@@ -222,7 +222,7 @@ fn registers_of_a_unit_are_no_memory() {
     let window = machine.windows()[1];
     let base = window.base.as_u64();
     let table = of_machine(&machine, &[&[1]]).rmrr(0, base, base + 0xfff, &[endpoint(3, 0)]).table();
-    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
     iommu.enable().unwrap();
     let [root, cell] =
         [iommu.create_root_cell(UNSAFE_INTERRUPTS), iommu.create_cell(UNSAFE_INTERRUPTS)].map(Result::unwrap);
@@ -243,7 +243,7 @@ fn what_the_platform_keeps_for_itself_is_no_memory() {
     let machine = machine([UnitConfig::server()]);
     let frame = machine.allocate(0).unwrap().as_u64();
     let table = of_machine(&machine, &[]).rmrr(0, frame, frame + 0xfff, &[endpoint(3, 0)]).table();
-    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
     iommu.enable().unwrap();
     let [root, cell] =
         [iommu.create_root_cell(UNSAFE_INTERRUPTS), iommu.create_cell(UNSAFE_INTERRUPTS)].map(Result::unwrap);
@@ -274,7 +274,7 @@ fn what_the_platform_keeps_for_itself_is_no_memory() {
 fn what_a_failed_grant_let_in_is_withheld_from_all_others() {
     for defect in [Defect::QueueErrorAfter(0), Defect::QueueDead] {
         let machine = machine([UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (root, disk, card) = (iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap(), function(0, 1), function(1, 3));
         iommu.map(root, region(MEMORY, MEMORY, 8 * LARGE, RW)).unwrap();
@@ -335,7 +335,7 @@ fn what_a_failed_revocation_left_is_withheld_from_all_others() {
 fn what_is_withheld_is_shared_only_if_both_shared_it() {
     for (was_shared, shared) in [(false, false), (false, true), (true, false), (true, true)] {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let memory = region(INPUT, MEMORY, PAGE, RW);
         let map = |cell, region, shared| if shared { iommu.map_shared(cell, region) } else { iommu.map(cell, region) };
@@ -383,7 +383,7 @@ fn what_a_second_unit_may_reach_is_withheld_too() {
     for dead in 0..2 {
         let machine =
             machine([UnitConfig::server().serving(&[1]), UnitConfig::server().serving(&[2]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+        let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
         iommu.enable().unwrap();
         let memory = region(INPUT, MEMORY, PAGE, RW);
         let cell = cell_with(&iommu, memory, function(1, 0));
@@ -403,7 +403,7 @@ fn what_a_second_unit_may_reach_is_withheld_too() {
 fn a_new_root_cell_does_not_get_what_is_withheld() {
     for from_root in [false, true] {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (disk, card) = (function(0, 1), function(1, 3));
         let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();

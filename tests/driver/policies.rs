@@ -22,7 +22,7 @@ fn client() -> Machine {
 }
 
 fn on(machine: &Machine) -> Front<&Machine> {
-    let mut iommu = discover(machine, &[&[1]]).unwrap();
+    let iommu = discover(machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     iommu
 }
@@ -103,7 +103,7 @@ fn ten_thousand_histories_end_with_their_devices_coherency() {
         UnitConfig::client().serving(&[2]),
         UnitConfig::qemu_10_0(false).snoop_control(true),
     ]);
-    let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+    let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
     iommu.enable().unwrap();
     let devices: Vec<SourceId> = (0..6).map(|n| function(n % 3, n)).collect();
     let mut random = Random::new(0x2545_f491_4f6c_dd1d);
@@ -153,7 +153,7 @@ fn ends(ranges: &[IovaRange]) -> Vec<(u64, u64)> {
 fn a_window_is_what_all_devices_reach_but_reserved_memory() {
     const TOP: u64 = 1 << 39;
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::client()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let ranges = |iommu: &Front<&Machine>, cell| ends(&input_ranges(iommu, cell).unwrap());
@@ -185,7 +185,7 @@ fn ranges_end_where_the_narrowest_table_does() {
     for order in ORDERS {
         let [first, second, last] = order.map(|kind| kinds[kind].0.clone());
         let machine = machine([first.serving(&[1]), second.serving(&[2]), last]);
-        let mut iommu = discover(&machine, &[&[1], &[2]]).unwrap();
+        let iommu = discover(&machine, &[&[1], &[2]]).unwrap();
         iommu.enable().unwrap();
         for arrivals in ORDERS {
             let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -214,7 +214,7 @@ fn a_table_stays_as_narrow_as_its_first_device() {
     let wide = UnitConfig { cap: server.cap & !(0x1f << 8 | 0x3f << 16) | 1 << 10 | 47 << 16, ..server };
     let narrow = UnitConfig { cap: wide.cap & !(0x3f << 16) | 38 << 16, ..wide.clone() };
     let machine = machine([narrow.serving(&[1]), wide]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell(&iommu, CoherencyPolicy::PerDevice, Sharing::FewestTables);
     iommu.assign(function(1, 0), cell).unwrap();
@@ -249,7 +249,7 @@ fn a_table_is_shared_with_no_unit_that_has_no_such_domain_id() {
     // CAP_REG.ND of 0: 16 domain-ids.
     let few = UnitConfig { cap: server.cap & !7, ..server.clone() };
     let machine = machine([server.serving(&[1]), few]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let memory = |id: u8| region(INPUT, MEMORY + u64::from(id) * PAGE, PAGE, RW);
     let cells: Vec<_> = (1..=16).map(|id| cell_with(&iommu, memory(id), function(1, id))).collect();

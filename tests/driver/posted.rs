@@ -143,7 +143,7 @@ fn between_routes_and_postings_no_interrupt_is_lost_or_goes_elsewhere() {
             seen.borrow_mut().push((sent, descriptors.take(1), descriptors.take(63)));
         };
         let watched = Watched::new(&plain, look);
-        let mut iommu = front(&watched, &plain.dmar(), Options::default()).unwrap();
+        let iommu = front(&watched, &plain.dmar(), Options::default()).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         iommu.enable().unwrap();
         let cell = cell_of(&iommu, CARD, 1);

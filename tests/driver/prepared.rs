@@ -41,7 +41,7 @@ fn table_of(machine: &Machine) -> Table {
 
 /// A front whose units are prepared, and a cell without memory that has every device for which firmware reserves some.
 fn prepared<H: Hal>(hal: H, table: &Table) -> (Front<H>, CellId) {
-    let mut iommu = front(hal, &table.clone().table(), Options::default()).unwrap();
+    let iommu = front(hal, &table.clone().table(), Options::default()).unwrap();
     iommu.prepare().unwrap();
     let kept = iommu.create_cell(KEPT).unwrap();
     let scopes = iommu.topology().scopes().iter();
@@ -94,7 +94,7 @@ fn reserved_memory_is_reached_at_every_moment_of_enable() {
             DEVICES.iter().for_each(|device| assert!(reaches_own(machine, *device), "{name}: {device}"));
         };
         let hal = Watched::new(machine(units), look);
-        let (mut iommu, kept) = prepared(&hal, &table_of(&hal.machine));
+        let (iommu, kept) = prepared(&hal, &table_of(&hal.machine));
         assert!(states(&iommu).iter().all(|state| *state == UnitState::Off), "{name}");
         assert!(write(&hal.machine, function(0, 7), MEMORY, 1), "{name}: no unit was switched on");
         looks.set(0);
@@ -134,7 +134,7 @@ fn devices_move_from_reserved_memory_and_back() {
         };
         let hal = Watched::new(machine(units), look);
         let machine = &hal.machine;
-        let (mut iommu, kept) = prepared(&hal, &table_of(machine));
+        let (iommu, kept) = prepared(&hal, &table_of(machine));
         iommu.enable().unwrap();
         let device = function(0, 6);
         let cell = iommu.create_cell(KEPT).unwrap();
@@ -190,7 +190,7 @@ fn a_fault_in_reserved_memory_is_said_to_be_one() {
 #[test]
 fn a_fault_by_another_id_is_one_in_reserved_memory() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = front(&machine, &table_of(&machine).table(), Options::default()).unwrap();
+    let iommu = front(&machine, &table_of(&machine).table(), Options::default()).unwrap();
     iommu.add_alias(function(0, 3), function(0, 9).into()).unwrap();
     let at = |source| iommu.topology().reserved_at(&machine, source, Iova::new(RESERVED)).is_some();
     assert!(at(function(0, 3)) && at(function(0, 9)) && !at(function(0, 4)));
@@ -200,7 +200,7 @@ fn a_fault_by_another_id_is_one_in_reserved_memory() {
 fn changes_before_enable_take_effect_with_it() {
     for (name, units) in boards() {
         let machine = machine(units);
-        let mut iommu = front(&machine, &of_machine(&machine, &[]).table(), Options::default()).unwrap();
+        let iommu = front(&machine, &of_machine(&machine, &[]).table(), Options::default()).unwrap();
         let [first, second, third] = [3, 4, 5].map(|device| function(0, device));
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         assert_eq!(iommu.assign(first, cell), Err(Error::NotEnabled), "{name}");
@@ -243,7 +243,7 @@ fn changes_before_enable_take_effect_with_it() {
 #[test]
 fn a_prepared_unit_gives_its_frames_back() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = front(&machine, &of_machine(&machine, &[]).table(), Options::default()).unwrap();
+    let iommu = front(&machine, &of_machine(&machine, &[]).table(), Options::default()).unwrap();
     iommu.prepare().unwrap();
     let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), function(0, 3));
     assert_eq!(iommu.disable(), Err(Error::Busy { device: function(0, 3), cell }));
@@ -258,7 +258,7 @@ fn a_prepared_unit_gives_its_frames_back() {
 #[test]
 fn a_refused_disable_changes_nothing() {
     let (machine, device, other) = (machine([UnitConfig::server()]), function(0, 3), function(0, 4));
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), device);
     assert_eq!(iommu.disable(), Err(Error::Busy { device, cell }));
     iommu.assign(other, cell).unwrap();
@@ -275,7 +275,7 @@ fn a_refused_disable_changes_nothing() {
 fn a_device_tlb_comes_after_enable() {
     let (machine, device) = (machine([UnitConfig::server()]), function(0, 3));
     machine.add_ats(device, 32);
-    let mut iommu = front(&machine, &table_with_ats(&machine), Options::default()).unwrap();
+    let iommu = front(&machine, &table_with_ats(&machine), Options::default()).unwrap();
     iommu.prepare().unwrap();
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     let with_tlb = DeviceConfig { device_tlb: true, messages: 0 };
@@ -288,7 +288,7 @@ fn a_device_tlb_comes_after_enable() {
 #[test]
 fn a_unit_that_fails_keeps_its_devices_listed() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     machine.allow_allocations(Some(1));
     assert!(matches!(iommu.prepare(), Err(Error::Unit(UnitError::NoFrame { .. }))));
     machine.allow_allocations(None);
@@ -316,7 +316,7 @@ fn a_unit_that_fails_keeps_its_devices_listed() {
 fn a_unit_that_is_said_to_be_ready_takes_devices() {
     for allowed in 0..8 {
         let machine = machine([UnitConfig::client()]);
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         machine.allow_allocations(Some(allowed));
         let enabled = iommu.enable().map(drop);
         machine.allow_allocations(None);
@@ -339,7 +339,7 @@ fn a_unit_that_is_said_to_be_ready_takes_devices() {
 fn each_unit_is_prepared_whatever_others_do() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
     machine.break_unit(0, Defect::AllOnes);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     let failed = iommu.prepare();
     assert!(matches!(failed, Err(Error::Unit(_))), "{failed:?}");
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -73,9 +73,9 @@ fn a_unit_with_any_capabilities_works_or_is_refused_by_name() {
         if random.below(2) == 0 {
             protect(&machine, &unit);
         }
-        let result = discover(&machine, &[]).and_then(|mut iommu| iommu.enable().map(|_| iommu));
+        let result = discover(&machine, &[]).and_then(|iommu| iommu.enable().map(|_| iommu));
         match result {
-            Ok(mut iommu) => {
+            Ok(iommu) => {
                 assert!(usable(&unit), "{text}");
                 works += 1;
                 assert_eq!(states(&iommu), [UnitState::On], "{text}");
@@ -116,7 +116,7 @@ fn any_stuck_status_bit_is_named_with_what_it_blocks() {
                 for defect in [Defect::StatusStuckLow(1 << bit), Defect::StatusStuckHigh(1 << bit)] {
                     let machine = machine([unit.clone()]);
                     machine.break_unit(0, defect);
-                    let mut iommu = discover(&machine, &[]).unwrap();
+                    let iommu = discover(&machine, &[]).unwrap();
                     let result = iommu.enable();
                     let reached = write(&machine, function(0, 3), MEMORY, 1);
                     let text = format!("{name}, found on: {}, {defect:x?}", unit.found_running);
@@ -152,7 +152,7 @@ fn whatever_else_the_driver_waits_for_is_named_too() {
     let machine = machine([UnitConfig::client()]);
     assert!(protect(&machine, &UnitConfig::client()));
     machine.break_unit(0, Defect::ProtectionStuck);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert_eq!(timeout(iommu.enable().map(drop)), ("PMEN_REG", "PRS"));
     assert!(matches!(states(&iommu)[..], [UnitState::Failed { blocking: true, .. }]));
     assert!(!write(&machine, function(0, 3), MEMORY, 1) && !write(&machine, function(0, 3), 0x1000, 1));
@@ -170,7 +170,7 @@ fn whatever_else_the_driver_waits_for_is_named_too() {
 
     // A queue that has died is noticed when it is to be switched off, and its frames stay.
     let dead = cofferdam_support::machine::machine([UnitConfig::server()]);
-    let mut iommu = enabled(&dead);
+    let iommu = enabled(&dead);
     dead.break_unit(0, Defect::QueueDead);
     timeout(iommu.disable());
     assert_eq!(dead.frames_in_use(), 3);

@@ -330,7 +330,7 @@ fn any_failures(seed: u64, errors: &mut BTreeMap<String, u32>) {
         let mut left = 0;
         iommu.reach(|_| left += 1).unwrap();
         assert_eq!(left, 0);
-        let mut iommu = iommu;
+        let iommu = iommu;
         iommu.disable().unwrap();
     }
     machine.abandon();

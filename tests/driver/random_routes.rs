@@ -174,7 +174,7 @@ fn break_one(random: &mut Random, machine: &Machine) {
 }
 
 /// All units are on and sound again, and what was quarantined is released.
-fn recover(machine: &Machine, iommu: &mut Front<&Machine>) {
+fn recover(machine: &Machine, iommu: &Front<&Machine>) {
     for unit in 0..2 {
         machine.mend_unit(unit);
         if states(iommu)[unit] != UnitState::On {
@@ -192,7 +192,7 @@ fn recover(machine: &Machine, iommu: &mut Front<&Machine>) {
 fn run(name: &str, unit: UnitConfig, seed: u64) -> u32 {
     let machine = machine([unit.clone().serving(&[7]), unit]);
     let limits = Limits { interrupts: 64, lines: 4, ..Limits::DEFAULT };
-    let mut iommu = Front::new(&machine, Options::default());
+    let iommu = Front::new(&machine, Options::default());
     iommu.probe_acpi(memory(&limits).leak(), &limits, &machine.dmar(), |_| ()).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.add_alias(DEVICES[1], SourceId::from_requester(0, 0x70c).into()).unwrap();
@@ -226,7 +226,7 @@ fn run(name: &str, unit: UnitConfig, seed: u64) -> u32 {
             Err(error) => assert!(!matches!(error, Error::Unit(_)), "{what}: {error}"),
         }
         if breaks {
-            recover(&machine, &mut iommu);
+            recover(&machine, &iommu);
             plan = Plan::read(&iommu).0;
         }
         let try_out = |cell| [Edit::Map(cell, region(0, 0, PAGE, Rights::READ)), Edit::Unmap(cell, range(0, PAGE))];

@@ -64,7 +64,7 @@ fn units_with_a_queue_and_without_one_share_a_cell() {
     for units in [[selective(), UnitConfig::client()], [UnitConfig::client(), selective()]] {
         let [first, second] = units;
         let machine = machine([first.serving(&[1]), second]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let (a, b) = (function(1, 3), function(0, 3));
         let cell = cell_with(&iommu, region(INPUT, MEMORY, LARGE, RW), a);

@@ -220,7 +220,7 @@ fn in_common(machine: &Machine) -> [Vec<u8>; 3] {
 
 /// A front, whatever overlaps in its table.
 fn any_front<'m>(machine: &'m Machine, table: &[u8]) -> Front<&'m Machine> {
-    let mut iommu = front_with_findings(machine, table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(machine, table, Options::default(), |_| ()).unwrap();
     iommu.enable().unwrap();
     iommu
 }
@@ -314,7 +314,7 @@ fn the_root_cell_loses_what_is_reserved_for_who_shares_an_id() {
         [named, sharing].iter().for_each(|device| machine.add_express(*device));
         let scopes = [scope(1, 0, 0, &[(0x1e, 0), (1, 0)])];
         let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + 0xfff, &scopes).table();
-        let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+        let iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
         iommu.enable().unwrap();
         let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(root, region(RESERVED - LARGE, RESERVED - LARGE, 2 * LARGE, RW)).unwrap();
@@ -336,7 +336,7 @@ fn the_root_cell_loses_what_is_reserved_for_an_alias() {
     let machine = machine([UnitConfig::server()]);
     let (named, sharing, disk) = (function(0, 3), function(0, 5), function(0, 4));
     let table = of_machine(&machine, &[]).rmrr(0, RESERVED, RESERVED + 0xfff, &[endpoint(3, 0)]).table();
-    let mut iommu = front(&machine, &table, Options::default()).unwrap();
+    let iommu = front(&machine, &table, Options::default()).unwrap();
     iommu.add_alias(sharing, named.into()).unwrap();
     iommu.enable().unwrap();
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -233,7 +233,7 @@ fn half_a_capability_is_none() {
         let iommu = enabled(&machine);
         let cell = iommu.create_cell(with(ResetPolicy::Required)).unwrap();
         assert_eq!(iommu.assign(device, cell).unwrap_err(), Error::Refused { device, reason: Refusal::NoReset });
-        let mut iommu = iommu;
+        let iommu = iommu;
         iommu.disable().unwrap();
     }
 }

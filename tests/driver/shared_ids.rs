@@ -122,7 +122,7 @@ fn a_device_that_needs_a_table_of_its_own_is_refused() {
     let named = no_snoop(&[(0x1e, 0), (1, 0)]);
     let table = of_machine(&machine, &[]).sidp(0, 0, &[named]).table();
     // A device behind a bridge is none that SIDP may list: a finding.
-    let mut iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::default(), |_| ()).unwrap();
     iommu.enable().unwrap();
     for (first, second) in [(behind, bridge), (bridge, behind)] {
         let cell = alone(&iommu, first).unwrap();
@@ -224,7 +224,7 @@ fn a_caller_may_state_an_alias() {
     let machine = machine([UnitConfig::server()]);
     let [device, other, third] = [of(0, 5, 0), of(0, 9, 0), of(0, 10, 0)];
     [device, other, third].iter().for_each(|it| machine.add_express(*it));
-    let mut iommu = enabled(&machine);
+    let iommu = enabled(&machine);
     iommu.add_alias(device, other.into()).unwrap();
     iommu.add_alias(device, other.into()).unwrap();
     let cell = alone(&iommu, device).unwrap();
@@ -367,7 +367,7 @@ fn an_audit_tells_of_a_source_id_that_two_cells_have() {
 fn each_bus_of_a_devices_ids_gets_its_context_table() {
     for other in [2, 0x41, 0x81, 0xc1, 0xff] {
         let machine = machine([UnitConfig::server()]);
-        let mut iommu = enabled(&machine);
+        let iommu = enabled(&machine);
         let (device, alias) = (function(1, 3), function(other, 3));
         iommu.add_alias(device, alias.into()).unwrap();
         cell_with(&iommu, region(0x4000_0000, 0x6000_0000, PAGE, Rights::all()), device);
@@ -386,7 +386,7 @@ fn a_source_id_belongs_to_a_device_of_its_segment() {
     for device in [one, far] {
         machine.add_express(device);
     }
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     iommu.enable().unwrap();
     for device in [one, far] {
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -50,7 +50,7 @@ fn enable_after_a_reset_gives_a_unit_all_that_it_had() {
     for (name, unit) in presets() {
         for fails_before in [false, true] {
             let machine = machine([unit.clone()]);
-            let mut iommu = discover(&machine, &[]).unwrap();
+            let iommu = discover(&machine, &[]).unwrap();
             iommu.enable().unwrap();
             iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
             let (device, other) = (function(2, 3), function(0, 4));
@@ -88,7 +88,7 @@ fn a_device_tlb_is_asked_again_after_a_reset() {
     for (name, unit) in presets_with_device_tlbs() {
         for fails_before in [false, true] {
             let machine = machine([unit.clone()]);
-            let mut iommu = enabled_with_ats(&machine);
+            let iommu = enabled_with_ats(&machine);
             let (device, other) = (function(0, 3), function(0, 4));
             machine.add_ats(device, 32);
             let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
@@ -124,7 +124,7 @@ fn a_device_tlb_is_asked_again_after_a_reset() {
 fn a_unit_that_was_reset_is_handed_back() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         iommu.enable().unwrap();
         iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
         machine.reset_unit(0);
@@ -141,7 +141,7 @@ fn a_unit_that_was_reset_is_handed_back() {
 #[test]
 fn only_the_unit_that_was_reset_is_programmed_again() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), function(1, 3));
     iommu.assign(function(0, 3), cell).unwrap();
@@ -157,7 +157,7 @@ fn only_the_unit_that_was_reset_is_programmed_again() {
 fn a_unit_that_somebody_else_has_programmed_is_not_on() {
     const RTADDR: u32 = 0x20;
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     iommu.enable().unwrap();
     let window = machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one.
@@ -175,7 +175,7 @@ fn a_unit_that_somebody_else_has_programmed_is_not_on() {
 #[test]
 fn a_queue_that_was_lost_alone_comes_back_without_a_gap() {
     let machine = machine([UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     iommu.enable().unwrap();
     cell_with(&iommu, region(0, MEMORY, PAGE, RW), function(0, 3));
     machine.break_unit(0, Defect::StatusStuckLow(1 << 26));

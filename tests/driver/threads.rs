@@ -18,7 +18,7 @@ use crate::random_changes::{edits_that_keep_cells, table_of_two_units, two_units
 #[test]
 fn four_cells_change_while_two_cpus_read_faults() {
     let machine = machine([UnitConfig::client().serving(&[1]), UnitConfig::client()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (iommu, machine, busy) = (&iommu, &machine, AtomicBool::new(true));
     let (provoked, read_back) = (AtomicU32::new(0), AtomicU32::new(0));
@@ -79,7 +79,7 @@ fn memory_and_devices_move_between_cells_of_four_cpus_at_a_time() {
         UnitConfig::server(),
     ];
     let machine = machine(units);
-    let mut iommu = discover(&machine, &[&[1], &[2], &[3]]).unwrap();
+    let iommu = discover(&machine, &[&[1], &[2], &[3]]).unwrap();
     iommu.enable().unwrap();
     let (iommu, machine, busy) = (&iommu, &machine, AtomicBool::new(true));
     thread::scope(|scope| {

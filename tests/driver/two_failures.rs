@@ -175,7 +175,7 @@ fn failure<H: Hal>(iommu: &Front<H>) -> UnitError {
 fn a_unit_is_known_by_its_first_failure() {
     for gone in [false, true] {
         let machine = machine([UnitConfig::server().caching_mode(true)]);
-        let mut iommu = enabled(&machine);
+        let iommu = enabled(&machine);
         machine.break_unit(0, Defect::QueueDead);
         iommu.mute(function(0, 3), true).unwrap_err();
         let first = failure(&iommu);

@@ -23,7 +23,7 @@ fn in_segment(segment: u16, bus: u8, device: u8) -> SourceId {
 #[test]
 fn two_units_of_one_bus_have_each_their_own() {
     let machine = machine(client_board());
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert!(iommu.enable().unwrap().is_nothing());
     let (graphics, neighbour) = (function(0, 2), function(0, 3));
     assert_ne!(iommu.device_info(graphics).unwrap().unit, iommu.device_info(neighbour).unwrap().unit);
@@ -75,7 +75,7 @@ fn a_change_behind_two_units_begins_if_both_are_in_service() {
     for lost in 0..2 {
         let machine =
             machine([UnitConfig::server().caching_mode(true).serving(&[1]), UnitConfig::server().caching_mode(true)]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
         iommu.map(cell, region(0, MEMORY, PAGE, RW)).unwrap();
@@ -97,7 +97,7 @@ fn a_change_behind_two_units_begins_if_both_are_in_service() {
 #[test]
 fn the_same_source_id_in_two_segments_is_two_devices() {
     let machine = machine(two_segments());
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     assert!(iommu.enable().unwrap().is_nothing());
     let (one, other) = (in_segment(0, 2, 3), in_segment(1, 2, 3));
     let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), one);
@@ -126,7 +126,7 @@ fn the_same_source_id_in_two_segments_is_two_devices() {
 #[test]
 fn a_unit_without_frames_holds_up_no_other() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.prepare().unwrap();
     // For the queue of the first, and its status words.
     machine.allow_allocations(Some(2));
@@ -154,7 +154,7 @@ fn a_unit_without_frames_holds_up_no_other() {
 #[test]
 fn an_alias_is_refused_for_a_device_of_its_segment_alone() {
     let machine = machine(two_segments());
-    let mut iommu = discover(&machine, &[]).unwrap();
+    let iommu = discover(&machine, &[]).unwrap();
     iommu.enable().unwrap();
     let [device, beside] = [in_segment(0, 2, 3), in_segment(0, 2, 4)];
     let cell = cell_with(&iommu, region(0, MEMORY, PAGE, RW), device);
@@ -172,7 +172,7 @@ fn an_alias_is_refused_for_a_device_of_its_segment_alone() {
 #[test]
 fn an_alias_makes_no_id_of_another_segment_a_shared_one() {
     let machine = machine(two_segments());
-    let mut iommu = enabled_front(&machine, &table_with_ats(&machine), Options::default());
+    let iommu = enabled_front(&machine, &table_with_ats(&machine), Options::default());
     iommu.add_alias(in_segment(0, 3, 0), in_segment(0, 1, 0).into()).unwrap();
     let device = in_segment(1, 1, 0);
     machine.add_ats(device, 32);

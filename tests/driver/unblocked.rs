@@ -48,7 +48,7 @@ fn what_no_unit_serves_is_told_and_not_accepted() {
     let (named, others) = (function(0, 3), [function(0, 2), function(0, 4), function(9, 0)]);
     [named].iter().chain(&others).for_each(|device| machine.add_express(*device));
     let table = table_for_one(&machine);
-    let mut iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
     let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
     assert_eq!((told.units, told.open_segment, told.table_incomplete), (0, Some(0), false));
     assert!(told.functions.first().eq(others));
@@ -68,7 +68,7 @@ fn what_no_unit_serves_is_told_and_not_accepted() {
 #[test]
 fn an_open_segment_that_shows_nothing_is_not_accepted() {
     let machine = for_one_function();
-    let mut iommu = front_with_findings(&machine, &table_for_one(&machine), Options::DEFAULT, |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table_for_one(&machine), Options::DEFAULT, |_| ()).unwrap();
     let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
     assert_eq!((told.units, told.functions.count(), told.open_segment, told.table_incomplete), (0, 0, Some(0), false));
     assert_eq!((states(&iommu), unblocked(&iommu)), (vec![UnitState::On], (vec![], told)));
@@ -94,7 +94,7 @@ fn what_no_unit_serves_can_be_accepted() {
     let machine = for_one_function();
     machine.add_express(function(0, 4));
     let table = table_for_one(&machine);
-    let mut iommu = front_with_findings(&machine, &table, ACCEPTS, |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, ACCEPTS, |_| ()).unwrap();
     let accepted = iommu.enable().unwrap();
     assert!(accepted.functions.first().eq([function(0, 4)]));
     assert_eq!(accepted.to_string(), "not blocked: 0000:00:04.0; what the firmware's table does not list in segment 0");
@@ -107,7 +107,7 @@ fn what_an_unusable_unit_was_to_serve_is_told() {
     machine.add_express(function(0, 4));
     let base = machine.windows()[0].base.as_u64();
     let table = dmar().set(37, 0).drhd(0, 0, base, &[endpoint(3, 0)]).drhd(1, 0, 0, &[]).table();
-    let mut iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
     let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
     assert!(told.open_segment == Some(0) && told.functions.first().eq([function(0, 4)]), "{told}");
 }
@@ -117,7 +117,7 @@ fn what_an_unusable_unit_was_to_serve_is_told() {
 fn a_table_that_lost_a_part_is_not_accepted() {
     let machine = machine([UnitConfig::server()]);
     let table = of_machine(&machine, &[]).structure(0, &[0; 4]).table();
-    let mut iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
+    let iommu = front_with_findings(&machine, &table, Options::DEFAULT, |_| ()).unwrap();
     let Err(Error::Unblocked(told)) = iommu.enable() else { panic!() };
     assert!(told.table_incomplete && told.functions.count() == 0 && told.open_segment.is_none());
     assert_eq!(states(&iommu), [UnitState::On]);
@@ -130,7 +130,7 @@ fn what_a_failed_unit_serves_is_told() {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
         [function(1, 3), function(0, 3)].iter().for_each(|device| machine.add_express(*device));
         machine.break_unit(0, Defect::AllOnes);
-        let mut iommu = front(&machine, &of_machine(&machine, &[&[1]]).table(), options).unwrap();
+        let iommu = front(&machine, &of_machine(&machine, &[&[1]]).table(), options).unwrap();
         let enabled = iommu.enable();
         let (functions, found) = unblocked(&iommu);
         assert_eq!((functions, found.units, found.open_segment), (vec![function(1, 3)], 1, None));
@@ -148,7 +148,7 @@ fn nothing_is_left_where_units_take_the_rest() {
     for (name, units) in boards() {
         let machine = machine(units);
         machine.add_express(function(0, 3));
-        let mut iommu = discover(&machine, &[]).unwrap();
+        let iommu = discover(&machine, &[]).unwrap();
         assert_eq!(unblocked(&iommu).0.len(), 1, "{name}: before");
         assert!(iommu.enable().unwrap().is_nothing(), "{name}");
         assert_eq!(unblocked(&iommu).0, [], "{name}");
@@ -174,7 +174,7 @@ fn what_is_not_blocked_is_told_of_each_segment() {
             let named: &[_] = if open.contains(&segment) { &[endpoint(3, 0)] } else { &[] };
             table.drhd(u8::from(named.is_empty()), segment, base, named)
         });
-        let mut iommu = front_with_findings(&machine, &table.table(), ACCEPTS, |_| ()).unwrap();
+        let iommu = front_with_findings(&machine, &table.table(), ACCEPTS, |_| ()).unwrap();
         let whole = (0..2).flat_map(|segment| [3, 4, 5].map(|device| both(device)[segment])).collect::<Vec<_>>();
         assert_eq!((unblocked(&iommu).0, unblocked(&iommu).1.units), (whole, 2), "{open:?}: before");
         let accepted = iommu.enable().unwrap();
@@ -205,7 +205,7 @@ fn no_reset_begins_while_functions_are_looked_at() {
         }
     };
     let hal = Watched::shared(&machine, look);
-    let mut iommu = front_with_findings(&hal, &table_for_one(&machine), ACCEPTS, |_| ()).unwrap();
+    let iommu = front_with_findings(&hal, &table_for_one(&machine), ACCEPTS, |_| ()).unwrap();
     iommu.enable().unwrap();
     let cell = iommu.create_cell(CellConfig { reset: ResetPolicy::Required, ..UNSAFE_INTERRUPTS }).unwrap();
     iommu.assign(named, cell).unwrap();

@@ -18,7 +18,7 @@ fn page() -> Region {
 
 /// A unit that will fail, and one that works; a cell with a card behind the first, and one with a disk behind the second.
 fn two_cells(machine: &Machine) -> (Front<&Machine>, [CellId; 2], [SourceId; 2]) {
-    let mut iommu = discover(machine, &[&[1]]).unwrap();
+    let iommu = discover(machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let devices = [function(1, 0), function(0, 1)];
     let cells = devices.map(|device| {

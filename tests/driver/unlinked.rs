@@ -66,7 +66,7 @@ fn they_stay_for_a_dead_unit_whatever_changes_come_later() {
 fn they_stay_whichever_of_two_units_is_dead() {
     for dead in 0..2 {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), function(0, 3));
         let with_one = frames(&machine, &iommu);
@@ -163,7 +163,7 @@ fn no_frame_is_invisible_wherever_a_unit_fails() {
     for unit in [UnitConfig::server(), UnitConfig::server().caching_mode(true)] {
         for defect in (0..8).map(Defect::QueueErrorAfter).chain([Defect::QueueDead]) {
             let machine = machine([unit.clone().serving(&[1]), unit.clone()]);
-            let mut iommu = discover(&machine, &[&[1]]).unwrap();
+            let iommu = discover(&machine, &[&[1]]).unwrap();
             iommu.enable().unwrap();
             let [old, new, elsewhere] = [function(1, 3), function(1, 4), function(0, 3)];
             let cell = cell_with(&iommu, region(INPUT, MEMORY, 8 * PAGE, RW), old);

@@ -316,7 +316,7 @@ fn no_frame_is_lost_to_a_device_that_does_not_answer() {
         iommu.commit(&[Edit::Destroy(cell), Edit::Destroy(other)]).unwrap();
     }
     let (in_use, counted) = (machine.frames_in_use() as u64, iommu.statistics().table_frames);
-    let mut iommu = iommu;
+    let iommu = iommu;
     iommu.disable().unwrap();
     assert_eq!((in_use, machine.frames_in_use()), (counted, 0), "the second when all units are off");
 }

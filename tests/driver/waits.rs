@@ -376,7 +376,7 @@ fn the_longest_wait_is_that_of_whichever_unit_is_slow() {
     const SLOWER: u64 = 5_000_000;
     for slow in 0..2 {
         let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-        let mut iommu = discover(&machine, &[&[1]]).unwrap();
+        let iommu = discover(&machine, &[&[1]]).unwrap();
         iommu.enable().unwrap();
         let cells = [0, 1]
             .map(|n: u8| cell_with(&iommu, region(INPUT, MEMORY + u64::from(n) * LARGE, PAGE, RW), function(1 - n, 0)));
@@ -411,7 +411,7 @@ fn any_limit_of_time_ends() {
         let device = function(0, 2);
         machine.add_express(device);
         machine.add_reset(device, Reset::Express, 1000);
-        let mut iommu = front(&machine, &of_machine(&machine, &[]).table(), options).unwrap();
+        let iommu = front(&machine, &of_machine(&machine, &[]).table(), options).unwrap();
         if iommu.enable().is_ok()
             && let Ok(cell) = iommu.create_cell(UNSAFE_INTERRUPTS)
         {

@@ -103,7 +103,7 @@ fn a_root_cell_made_in_the_middle_of_a_change_takes_nothing() {
 #[test]
 fn a_second_root_cell_does_not_get_what_is_withheld() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (disk, card) = (function(0, 1), function(1, 0));
     let root = root_cell_with(&iommu, region(MEMORY, MEMORY, LARGE, RW), disk);
@@ -217,7 +217,7 @@ fn the_root_cell_loses_nothing_that_nobody_may_reach() {
 #[test]
 fn the_root_cell_gets_what_no_failed_unit_may_reach() {
     let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
-    let mut iommu = discover(&machine, &[&[1]]).unwrap();
+    let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     let (disk, card, broken) = (function(0, 1), function(0, 2), function(1, 0));
     let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();

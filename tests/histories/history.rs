@@ -96,7 +96,7 @@ impl<'m> History<'m> {
         let broken = kind.breaks.then(|| Broken::new(plan));
         let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
         let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() };
-        let mut iommu = Front::new(machine, options);
+        let iommu = Front::new(machine, options);
         let machine = machine.machine;
         iommu.probe_acpi(memory, &SMALL, &plan.table(machine), |finding| panic!("{finding}")).unwrap();
         if let Some(x2apic) = plan.x2apic {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal as _, RegisterWindow};
 use cofferdam::iommu::UnitState;
+use cofferdam_support::front::faults_by_device;
 
 use crate::history::History;
 use crate::oracle::Slot;
@@ -107,7 +108,7 @@ impl History<'_> {
             return;
         }
         let mut counted = 0;
-        for (source, count) in self.iommu.faults_by_device() {
+        for (source, count) in faults_by_device(&self.iommu) {
             assert_eq!(self.faults_read.get(&source), Some(&count), "faults of {source}");
             counted += count;
         }

@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 const TOOLCHAIN: &str = "nightly";
 /// Names of tests begin with these: of memory that is handed over and shared between CPUs, and what it is filled with. They end
 /// in a few minutes, and none of them runs foreign code or machine instructions.
-const TESTS: &[&str] = &["addr::", "cell::", "vtd::invalidation::tests::two_cpus"];
+const TESTS: &[&str] = &["addr::", "cell::", "iommu::unit_lock", "vtd::invalidation::tests::two_cpus"];
 
 pub fn verb() -> Result<Verdict> {
     let mut miri = Command::new("rustup");

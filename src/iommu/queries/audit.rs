@@ -12,7 +12,7 @@ use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
 use crate::iommu::lock::Guard;
 use crate::iommu::state::{Config, WithheldRange};
-use crate::topology::{ReservedMemory, UnitIndex};
+use crate::topology::ReservedMemory;
 use crate::unit::Unit;
 use auditor::{Auditor, frames, is_from};
 
@@ -50,14 +50,14 @@ impl<'s, H: Hal> Iommu<'s, H> {
         let audit = Audit::of(&config);
         let strangers = page_tables(&config);
         let mut findings = Findings::new(&mut each);
-        not_confirmed(&config, self.topology.reserved_memory(), &mut findings);
+        not_confirmed(&config, self.topology().reserved_memory(), &mut findings);
         let mut auditor = Auditor { iommu: self, config: &config, findings, audit, strangers };
-        for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
-            auditor.unit(index, unit);
-        }
+        auditor.units();
         auditor.machine();
         auditor.unserved();
-        Ok(Audit { differences: auditor.findings.count(), ..auditor.audit })
+        let mut audit = auditor.audit;
+        audit.differences = auditor.findings.count();
+        Ok(audit)
     }
 
     /// Calls `each` with all that each source-id reaches by the live tables, unit by unit, ascending, ranges as long as can be.
@@ -70,9 +70,9 @@ impl<'s, H: Hal> Iommu<'s, H> {
     pub fn reach(&self, mut each: impl FnMut(Reach)) -> Result<(), Error> {
         let config = self.at_rest()?;
         let mut strangers = page_tables(&config);
-        for (unit, index) in self.units.iter().zip(UnitIndex::all()) {
+        for (unit, index) in self.each_unit() {
             let registers = LiveRegisters::read(&self.hal, unit.window());
-            let Some(tables) = self.live_tables(unit, registers) else { continue };
+            let Some(tables) = self.live_tables(&unit, registers) else { continue };
             tables.functions(&mut |seen| {
                 if let Seen::Function(requester, target) = seen {
                     let source = requester.in_segment(unit.segment());
@@ -93,7 +93,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     #[inline(never)]
     fn at_rest(&self) -> Result<Guard<'_, 's>, Error> {
         let mut config = self.between_changes()?;
-        config.release_withheld(&self.hal, &self.units);
+        config.release_withheld(&self.hal, &self.probed().units);
         if config.enabled { Ok(config) } else { Err(Error::NotEnabled) }
     }
 
@@ -101,7 +101,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     fn live_tables(&self, unit: &Unit, registers: LiveRegisters) -> Option<LiveTables<'_, H>> {
         match registers.mode() {
             Mode::Legacy(root) => {
-                let host_bits = self.topology.host_address_width();
+                let host_bits = self.topology().host_address_width();
                 Some(LiveTables::new(&self.hal, unit.window(), registers, root, host_bits))
             }
             _ => None,

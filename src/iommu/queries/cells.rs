@@ -112,7 +112,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// The configuration stays locked: [`Error::InChange`].
     pub fn withheld(&self, mut each: impl FnMut(WithheldMemory)) -> Result<(), Error> {
         let mut config = self.locked()?;
-        config.release_withheld(&self.hal, &self.units);
+        config.release_withheld(&self.hal, &self.probed().units);
         config.withheld.iter().map(WithheldMemory::from).for_each(&mut each);
         Ok(())
     }

@@ -85,18 +85,18 @@ impl<H: Hal> Iommu<'_, H> {
     /// source-ids than a list holds: [`Error::Full`].
     pub fn device_info(&self, device: SourceId) -> Result<DeviceInfo, Error> {
         let config = self.between_resets()?;
-        let index = self.topology.unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
+        let index = self.topology().unit_of(&self.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let unit = self.unit(index).ok_or(Error::NoSuchDevice(device))?;
         let features = unit.features();
-        let requesters = self.topology.requesters(&self.hal, device)?;
+        let requesters = self.topology().requesters(&self.hal, device)?;
         let geometry = features.geometry.ok_or(Error::NoSuchDevice(device))?;
         let ats = self.ats_of(device, features, requesters.is_alone());
         let needs_device_tlb = self.needs_device_tlb(device);
         let missing = ats.err().filter(|_| needs_device_tlb).map(Refusal::NoDeviceTlb);
         let mut reserved_with = Others::default();
-        self.topology.reserved_with(&self.hal, device).for_each(|scope| reserved_with.add(scope.source));
+        self.topology().reserved_with(&self.hal, device).for_each(|scope| reserved_with.add(scope.source));
         let relaxable = pci::is_display_or_usb(&self.hal, device);
-        let is_lost = !relaxable && self.topology.loses_reserved(&self.hal, device);
+        let is_lost = !relaxable && self.topology().loses_reserved(&self.hal, device);
         let cell = config.devices.iter().find(|other| other.device == device).map(|other| other.cell);
         Ok(DeviceInfo {
             unit: unit.window(),
@@ -110,7 +110,7 @@ impl<H: Hal> Iommu<'_, H> {
             resettable: Reset::is_possible(&self.hal, device),
             refusal: self.refusal(device, index, &requesters).or(missing).or(is_lost.then_some(Refusal::LostReserved)),
             requesters,
-            group: self.topology.group(&self.hal, device),
+            group: self.topology().group(&self.hal, device),
             reserved_with,
         })
     }

@@ -8,7 +8,6 @@ use crate::interrupt::Destination;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
 use crate::iommu::transaction::Transaction;
-use crate::unit::Unit;
 
 /// A local APIC takes no interrupt with a vector below this: they are of the CPU's exceptions.
 const FIRST_VECTOR: u8 = 16;
@@ -21,8 +20,11 @@ impl<H: Hal> Iommu<'_, H> {
     /// holds, so it may be called from an NMI handler, given that `each` may.
     pub fn faults(&self, mut each: impl FnMut(Fault)) -> FaultLog {
         let mut log = FaultLog::default();
-        for unit in &self.units {
-            unit.read_faults(&self.hal, &mut log, &mut each);
+        for unit in &self.probed().units {
+            match unit.try_read() {
+                Some(unit) => unit.read_faults(&self.hal, &mut log, &mut each),
+                None => log.busy = true,
+            }
         }
         log
     }
@@ -30,9 +32,11 @@ impl<H: Hal> Iommu<'_, H> {
     /// The devices that had requests blocked since their unit was switched on, and how many faults of each were
     /// [read](Self::faults); faults that were lost, or are not read yet, are not among them. Each unit counts those of the
     /// first [`FAULTING_DEVICES`](crate::limits::FAULTING_DEVICES) apart, and the rest
-    /// [together](crate::iommu::Statistics::other_faults). Takes no lock.
-    pub fn faults_by_device(&self) -> impl Iterator<Item = (SourceId, u64)> + '_ {
-        self.units.iter().flat_map(Unit::faults_by_device)
+    /// [together](crate::iommu::Statistics::other_faults). Those of a unit that is being switched on or off are left out. Takes no
+    /// lock that a change holds.
+    pub fn faults_by_device(&self, mut each: impl FnMut(SourceId, u64)) {
+        let free = self.probed().units.iter().filter_map(|unit| unit.try_read());
+        free.for_each(|unit| unit.faults_by_device().for_each(|(device, faults)| each(device, faults)));
     }
 
     /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
@@ -49,7 +53,7 @@ impl<H: Hal> Iommu<'_, H> {
         }
         // One at a time: the message is several registers.
         let _config = self.locked()?;
-        let each = self.units.iter().map(|unit| unit.set_fault_event(&self.hal, to));
+        let each = self.each_unit().map(|(unit, _)| unit.set_fault_event(&self.hal, to));
         Ok(each.fold(Ok(()), Result::and)?)
     }
 
@@ -81,13 +85,13 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn mute(&mut self, device: SourceId, muted: bool) -> Result<(), Error> {
         let front = self.front;
-        let requesters = front.topology.requesters(&front.hal, device)?;
+        let requesters = front.topology().requesters(&front.hal, device)?;
         for &source in requesters.ids() {
-            let index = front.topology.unit_of(&front.hal, source).ok_or(Error::NoSuchDevice(source))?;
-            if let Some((unit, flush)) = self.config.flushes.of(&front.units, index) {
-                unit.mute(&front.hal, source.into(), muted, flush)?;
-                self.repeat_failed_flush(index);
-            }
+            let index = front.topology().unit_of(&front.hal, source).ok_or(Error::NoSuchDevice(source))?;
+            let Some((unit, flush)) = self.config.flushes.of(&front.probed().units, index) else { continue };
+            unit.mute(&front.hal, source.into(), muted, flush)?;
+            drop(unit);
+            self.repeat_failed_flush(index);
         }
         Ok(())
     }

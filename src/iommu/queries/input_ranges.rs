@@ -25,7 +25,7 @@ impl<H: Hal> Iommu<'_, H> {
         let tables = config.cell(cell)?.domains.iter().map(|domain| domain.attributes.geometry);
         let narrowest = tables.min_by_key(|geometry| geometry.input_bits());
         // Without a table, what any unit reaches.
-        let units = self.units.iter().filter_map(|unit| unit.features().geometry);
+        let units = self.each_unit().filter_map(|(unit, _)| unit.features().geometry);
         let Some(geometry) = narrowest.or_else(|| units.max_by_key(|geometry| geometry.input_bits())) else {
             return Ok(());
         };

@@ -9,8 +9,8 @@ use crate::interrupt::{Course, FoundCourse, Message, Source};
 use crate::iommu::error::{Error, Unroutable};
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Config, Held, Line, Stay};
+use crate::iommu::unit_lock::UnitGuard;
 use crate::pci;
-use crate::unit::Unit;
 
 /// An interrupt that a cell has routed or posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl<H: Hal> Iommu<'_, H> {
     }
 
     /// The unit of a device, and the slots of its messages.
-    fn held(&self, config: &Config<'_>, device: SourceId) -> Result<(&Unit, Held), Error> {
+    fn held(&self, config: &Config<'_>, device: SourceId) -> Result<(UnitGuard<'_>, Held), Error> {
         let own = config.devices.iter().find(|it| it.device == device && it.stay != Stay::Arriving);
         let own = own.and_then(|own| Some((self.unit(own.unit)?, own.interrupts?)));
         own.ok_or(failed(device, Unroutable::NotHeld))

@@ -7,7 +7,7 @@ use crate::domain::Coherency;
 use crate::hal::{Hal, RegisterWindow};
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
-use crate::unit::{Unit, UnitDetails};
+use crate::unit::UnitDetails;
 
 /// One remapping unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Statistics {
 impl<H: Hal> Iommu<'_, H> {
     /// The units, in the order of the firmware's table.
     pub fn units(&self) -> impl Iterator<Item = RemappingUnit> + '_ {
-        self.units.iter().map(|unit| RemappingUnit {
+        self.each_unit().map(|(unit, _)| RemappingUnit {
             window: unit.window(),
             segment: unit.segment(),
             features: *unit.features(),
@@ -88,7 +88,7 @@ impl<H: Hal> Iommu<'_, H> {
         let domains = config.cells.iter().flat_map(|(_, cell)| &cell.domains);
         let page_tables = domains.map(|domain| (domain.table.frames() + domain.table.unlinked()) as u64).sum();
         let mut statistics = Statistics { table_frames: page_tables, ..Statistics::default() };
-        for counts in self.units.iter().map(Unit::counts) {
+        for counts in self.each_unit().map(|(unit, _)| unit.counts()) {
             statistics.descriptors += counts.descriptors;
             statistics.waits += counts.waits;
             statistics.doorbells += counts.doorbells;

@@ -23,14 +23,14 @@ impl<H: Hal> Iommu<'_, H> {
     /// [`Error::NotProbed`]. Or a reset takes longer than [`Options::timeout_ns`](crate::iommu::Options): [`Error::InChange`].
     pub fn unblocked(&self, each: &mut dyn FnMut(SourceId)) -> Result<Unblocked, Error> {
         let _config = self.between_resets()?;
-        if self.units.is_empty() { Err(Error::NotProbed) } else { Ok(self.find_unblocked(each)) }
+        if self.probed().units.is_empty() { Err(Error::NotProbed) } else { Ok(self.find_unblocked(each)) }
     }
 
     /// The same without a lock.
     #[inline(never)]
     pub(in crate::iommu) fn find_unblocked(&self, each: &mut dyn FnMut(SourceId)) -> Unblocked {
-        let mut found = Unblocked { table_incomplete: !self.topology.is_complete(), ..Unblocked::default() };
-        found.units = self.units.iter().filter(|unit| !self.blocks(unit)).count() as u16;
+        let mut found = Unblocked { table_incomplete: !self.topology().is_complete(), ..Unblocked::default() };
+        found.units = self.each_unit().filter(|(unit, _)| !self.blocks(unit)).count() as u16;
         for segment in self.segments() {
             let is_open = self.is_open(segment);
             if is_open {
@@ -50,13 +50,13 @@ impl<H: Hal> Iommu<'_, H> {
     pub(super) fn each_unserved(&self, each: &mut dyn FnMut(SourceId)) {
         for segment in self.segments().filter(|segment| self.is_open(*segment)) {
             let functions = pci::functions_in(&self.hal, segment);
-            functions.filter(|function| self.topology.unit_of(&self.hal, *function).is_none()).for_each(&mut *each);
+            functions.filter(|function| self.topology().unit_of(&self.hal, *function).is_none()).for_each(&mut *each);
         }
     }
 
     /// The segments of all units, each once.
     pub(in crate::iommu) fn segments(&self) -> impl Iterator<Item = u16> + '_ {
-        let all = || self.units.iter().map(Unit::segment);
+        let all = || self.each_unit().map(|(unit, _)| unit.segment());
         all()
             .enumerate()
             .filter(move |(index, segment)| all().position(|it| it == *segment) == Some(*index))
@@ -65,7 +65,7 @@ impl<H: Hal> Iommu<'_, H> {
 
     /// True if no unit takes what is left of a segment.
     fn is_open(&self, segment: u16) -> bool {
-        !self.topology.scopes().iter().any(|scope| {
+        !self.topology().scopes().iter().any(|scope| {
             let takes_rest = matches!((scope.role, scope.target), (Role::Unit(_), Target::Segment));
             takes_rest && scope.source.segment() == segment
         })
@@ -76,7 +76,7 @@ impl<H: Hal> Iommu<'_, H> {
     }
 
     fn is_blocked(&self, function: SourceId) -> bool {
-        let unit = self.topology.unit_of(&self.hal, function).and_then(|index| self.unit(index));
-        unit.is_some_and(|unit| self.blocks(unit))
+        let unit = self.topology().unit_of(&self.hal, function).and_then(|index| self.unit(index));
+        unit.is_some_and(|unit| self.blocks(&unit))
     }
 }

@@ -3,10 +3,10 @@
 use super::{Assignment, Stay};
 use crate::domain::Domain;
 use crate::invalidation::Flush;
+use crate::iommu::unit_lock::{UnitGuard, UnitLock};
 use crate::limits::List;
 use crate::paging::Change;
 use crate::topology::UnitIndex;
-use crate::unit::Unit;
 
 /// What each unit has to invalidate for the change that has the lock; empty else.
 #[derive(Debug)]
@@ -25,15 +25,21 @@ impl<'s> Flushes<'s> {
     /// A unit with its flush.
     pub(in crate::iommu) fn of<'f>(
         &'f mut self,
-        units: &'f [Unit],
+        units: &'f [UnitLock],
         index: UnitIndex,
-    ) -> Option<(&'f Unit, &'f mut Flush<'s>)> {
-        units.get(index.get()).zip(self.0.get_mut(index.get()))
+    ) -> Option<(UnitGuard<'f>, &'f mut Flush<'s>)> {
+        Some((units.get(index.get())?.read(), self.0.get_mut(index.get())?))
     }
 
     /// Adds what a change of a page table asks for to the flush of each unit that uses the table.
     #[inline(never)]
-    pub(in crate::iommu) fn note(&mut self, units: &[Unit], devices: &[Assignment], domain: &Domain, change: &Change) {
+    pub(in crate::iommu) fn note(
+        &mut self,
+        units: &[UnitLock],
+        devices: &[Assignment],
+        domain: &Domain,
+        change: &Change,
+    ) {
         for (index, unit, flush) in self.each(units) {
             let users = devices.iter().filter(|device| device.unit == index && device.uses(domain));
             if users.clone().next().is_some() {
@@ -47,8 +53,9 @@ impl<'s> Flushes<'s> {
     /// Each unit with its flush.
     pub(in crate::iommu) fn each<'f>(
         &'f mut self,
-        units: &'f [Unit],
-    ) -> impl Iterator<Item = (UnitIndex, &'f Unit, &'f mut Flush<'s>)> {
-        units.iter().zip(self.0.iter_mut()).zip(UnitIndex::all()).map(|((unit, flush), index)| (index, unit, flush))
+        units: &'f [UnitLock],
+    ) -> impl Iterator<Item = (UnitIndex, UnitGuard<'f>, &'f mut Flush<'s>)> {
+        let both = units.iter().zip(self.0.iter_mut());
+        both.zip(UnitIndex::all()).map(|((unit, flush), index)| (index, unit.read(), flush))
     }
 }

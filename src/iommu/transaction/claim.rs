@@ -34,7 +34,7 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
     pub(in crate::iommu) fn claim(front: &'t Iommu<'s, H>, edits: &[Edit], looks: bool) -> Result<Self, Error> {
         // Changes of different cells do not look at each other's slots first.
         let first = edits.first().and_then(Edit::cell).map_or(0, |cell| usize::from(cell.index));
-        let (below, from) = front.changes.split_at_checked(first).unwrap_or((&front.changes, &[]));
+        let (below, from) = front.probed().changes.split_at_checked(first).unwrap_or((&front.probed().changes, &[]));
         front.wait_for(|turn| {
             let slot = from.iter().chain(below).find_map(|slot| slot.try_lock());
             let work = slot.ok_or(Error::InChange { cell: None })?;
@@ -61,7 +61,10 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
     /// other change touches them.
     pub(super) fn unlocked<R>(&mut self, wait: impl FnOnce(&Iommu<'s, H>, &mut Outcomes<'s>) -> R) -> R {
         let (front, outcomes) = (self.front, &mut self.work.outcomes);
-        MutexGuard::unlocked(&mut self.config, || wait(front, outcomes))
+        self.config.waiting += 1;
+        let done = MutexGuard::unlocked(&mut self.config, || wait(front, outcomes));
+        self.config.waiting -= 1;
+        done
     }
 
     /// From here on the cells of the change are in it, whoever has the lock.
@@ -108,6 +111,16 @@ impl<'s, H: Hal> Iommu<'s, H> {
         })
     }
 
+    /// Locks the configuration at a moment when no cell is in a change, and nothing that was begun waits for a unit: units may be
+    /// switched on or off.
+    pub(in crate::iommu) fn alone(&self) -> Result<Guard<'_, 's>, Error> {
+        self.wait_for(|turn| {
+            let mut config = self.locked()?;
+            config.check_at_rest(turn, |_| true, Functions::LOOKED_AT)?;
+            if config.waiting != 0 { Err(Error::InChange { cell: None }) } else { Ok(config) }
+        })
+    }
+
     /// Locks the configuration at a moment when no device is being reset, so that any function may be looked at (R49).
     pub(in crate::iommu) fn between_resets(&self) -> Result<Guard<'_, 's>, Error> {
         self.wait_for(|turn| {
@@ -120,7 +133,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// True if an edit lets a device to memory that firmware reserves for it, or for one that shares a source-id with it.
     fn is_let_to_reserved(&self, edit: &Edit) -> bool {
         let Edit::Assign(device, ..) = *edit else { return false };
-        Reserved::mask_of(&self.topology, &self.hal, device, &CellConfig::DEFAULT) != 0
+        Reserved::mask_of(self.topology(), &self.hal, device, &CellConfig::DEFAULT) != 0
     }
 
     /// What `ready` has once the other changes have ended that it names.

@@ -27,9 +27,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
         device_config: DeviceConfig,
     ) -> Result<bool, Error> {
         let front = self.front;
-        let unit = front.topology.unit_of(&front.hal, device).ok_or(Error::NoSuchDevice(device))?;
+        let unit = front.topology().unit_of(&front.hal, device).ok_or(Error::NoSuchDevice(device))?;
         let mut all = Requesters::NONE;
-        front.topology.add_requesters(&front.hal, device, &mut all)?;
+        front.topology().add_requesters(&front.hal, device, &mut all)?;
         self.check(device, unit, &all, cell)?;
         self.check_interrupts(device, unit, cell, device_config)?;
         self.list(device, cell, unit, &all)?;
@@ -101,7 +101,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let ats = front.ats_for(device, unit.features(), is_alone, device_config);
         let ats = ats.map_err(|reason| Error::Refused { device, reason })?;
         if ats.is_some() {
-            rules::admission::check_device_tlbs(config, scope, device, index, front.limits.device_tlbs)?;
+            rules::admission::check_device_tlbs(config, scope, device, index, front.probed().limits.device_tlbs)?;
         }
         if let Some(listed) = config.devices.last_mut() {
             listed.ats = ats;
@@ -143,7 +143,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn note_group(&mut self, device: SourceId) {
         let front = self.front;
         if let Some(listed) = self.config.devices.last_mut() {
-            listed.group = front.topology.group(&front.hal, device);
+            listed.group = front.topology().group(&front.hal, device);
         }
     }
 
@@ -152,10 +152,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn note_reserved(&mut self, device: SourceId, cell: CellId) -> Result<(), Error> {
         let (front, config) = (self.front, &mut *self.config);
         let cell = &config.cell(cell)?.config;
-        if Reserved::is_lost(&front.topology, &front.hal, device, cell) {
+        if Reserved::is_lost(front.topology(), &front.hal, device, cell) {
             return Err(Error::Refused { device, reason: Refusal::LostReserved });
         }
-        let reserved = Reserved::mask_of(&front.topology, &front.hal, device, cell);
+        let reserved = Reserved::mask_of(front.topology(), &front.hal, device, cell);
         if let Some(listed) = config.devices.last_mut() {
             listed.reserved = reserved;
         }

@@ -60,9 +60,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&Config<'_>, UnitIndex) -> bool) -> bool {
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         let mut any = false;
-        for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
+        for (unit, index) in front.each_unit() {
             let needs_one = unit.needs_full_flush() && is_concerned(config, index);
-            let Some((_, flush)) = config.flushes.of(&front.units, index).filter(|_| needs_one) else { continue };
+            let Some((_, flush)) = config.flushes.of(&front.probed().units, index).filter(|_| needs_one) else {
+                continue;
+            };
             if unit.check_ready(&front.hal).is_ok() {
                 everything(&config.devices, scope, index, flush);
                 any = true;
@@ -79,7 +81,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (front, config, outcomes) = (self.front, &*self.config, &mut self.work.outcomes);
         let is_edited = |cell| edits.is_empty() || edits.iter().any(|edit| edit.memory_of() == Some(cell));
         let is_concerned = |cell| config.withheld.iter().any(|range| range.cell == cell) && is_edited(cell);
-        for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
+        for (unit, index) in front.each_unit() {
             if behind(&config.devices, index).any(|device| is_concerned(device.cell))
                 && let Err(error) = unit.check_ready(&front.hal)
             {
@@ -94,7 +96,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// unit's outcome. A unit without room is waited for, and asked again as well.
     #[inline(never)]
     pub(in crate::iommu) fn flush(&mut self) {
-        for _ in 0..rounds(&self.front.limits) {
+        for _ in 0..rounds(&self.front.probed().limits) {
             self.round();
             let quarantined = self.quarantine_unresponsive();
             if !self.ask_again() && !quarantined {
@@ -108,7 +110,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[cold]
     #[inline(never)]
     fn give_up(&mut self) {
-        for (unit, index) in self.front.units.iter().zip(UnitIndex::all()) {
+        for (unit, index) in self.front.each_unit() {
             let last = self.work.outcomes.units.get(index.get()).map(|unit| unit.last);
             if matches!(last, Some(Outcome::NoRoom | Outcome::Unresponsive(_))) {
                 self.work.outcomes.fail(index, &UnitError::NoRoom { unit: unit.window() });
@@ -121,11 +123,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn round(&mut self) {
         let (front, config) = (self.front, &mut *self.config);
         let mut waits = false;
-        for (index, unit, flush) in config.flushes.each(&front.units) {
+        for (index, unit, flush) in config.flushes.each(&front.probed().units) {
             if !flush.is_empty() {
                 unit.list(flush, &mut config.scratch);
             }
-            waits |= begin(&front.hal, unit, index, flush, &config.scratch, &mut self.work.outcomes);
+            waits |= begin(&front.hal, &unit, index, flush, &config.scratch, &mut self.work.outcomes);
             flush.clear();
         }
         if waits {
@@ -138,7 +140,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn ask_again(&mut self) -> bool {
         let (scope, config, outcomes) = (self.scope, &mut *self.config, &self.work.outcomes);
         let mut any = false;
-        for ((index, unit, flush), own) in config.flushes.each(&self.front.units).zip(&outcomes.units) {
+        for ((index, unit, flush), own) in config.flushes.each(&self.front.probed().units).zip(&outcomes.units) {
             if own.last != Outcome::NoRoom {
                 continue;
             }
@@ -162,7 +164,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn quarantine_unresponsive(&mut self) -> bool {
         let (front, scope, config, outcomes) = (self.front, self.scope, &mut *self.config, &self.work.outcomes);
         let mut any = false;
-        for ((index, unit, flush), own) in config.flushes.each(&front.units).zip(&outcomes.units) {
+        for ((index, unit, flush), own) in config.flushes.each(&front.probed().units).zip(&outcomes.units) {
             let Outcome::Unresponsive(requester) = own.last else { continue };
             any = true;
             // One that moves is in two cells. One that another change has or had released since was flushed by that.
@@ -203,7 +205,7 @@ fn begin(
 /// Waits for each unit that has begun something, or that has no room for it.
 #[inline(never)]
 fn wait_for_all<H: Hal>(front: &Iommu<'_, H>, outcomes: &mut Outcomes<'_>) {
-    for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
+    for (unit, index) in front.each_unit() {
         let Some(own) = outcomes.units.get_mut(index.get()) else { continue };
         let done = match own.last {
             Outcome::NoRoom => unit.wait_for_room(&front.hal),

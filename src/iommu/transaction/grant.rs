@@ -26,7 +26,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in RegionDifferences::new(regions, staged, reserved).filter(|_| was_published) {
                     if let Some(change) = difference.grant(&front.hal, domain) {
-                        config.flushes.note(&front.units, &config.devices, domain, &change);
+                        config.flushes.note(&front.probed().units, &config.devices, domain, &change);
                     }
                 }
             }
@@ -39,7 +39,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         for device in config.devices.iter().filter(|device| device.arrives(scope)) {
             let domains = config.cells.get(device.cell).map(|cell| &*cell.domains).unwrap_or_default();
             let domain = domains.iter().find(|domain| device.uses(domain));
-            if let Some((domain, (unit, flush))) = domain.zip(config.flushes.of(&front.units, device.unit)) {
+            if let Some((domain, (unit, flush))) = domain.zip(config.flushes.of(&front.probed().units, device.unit)) {
                 let translation = domain.translation(device.ats.is_some());
                 let requesters = device.own_requesters(&config.devices);
                 unit.attach(&front.hal, &requesters, translation, &mut self.work.frames, flush);

@@ -11,7 +11,6 @@ use crate::iommu::error::Error;
 use crate::iommu::rules;
 use crate::iommu::state::{Assignment, Stay, behind};
 use crate::paging::{self, MapError};
-use crate::topology::UnitIndex;
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Plans the edits, and provides what they need. The root cell does not `get` what others give back, unless that can be.
@@ -39,8 +38,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Stages what each cell has.
     #[inline(never)]
     fn begin_to_stage(&mut self) {
-        self.config.release_withheld(&self.front.hal, &self.front.units);
-        self.config.release_lines(&self.front.hal, &self.front.units);
+        self.config.release_withheld(&self.front.hal, &self.front.probed().units);
+        self.config.release_lines(&self.front.hal, &self.front.probed().units);
         for cell in self.config.cells.of(self.scope) {
             cell.staged.copy_from(&cell.regions);
         }
@@ -53,12 +52,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn judge(&mut self, get: bool) -> Result<(), Error> {
         let get = get && self.root_can_get();
-        let reserved = self.front.topology.reserved_memory();
+        let reserved = self.front.topology().reserved_memory();
         self.config.stage_root(self.scope, get, reserved)?;
         rules::groups::check(&self.config, self.scope)?;
         // Before who owns what memory: this one names all devices.
         rules::reserved_owners::check(&self.config, self.scope, reserved)?;
-        rules::outputs::check(&self.front.hal, &self.config, self.scope, &self.front.topology)?;
+        rules::outputs::check(&self.front.hal, &self.config, self.scope, self.front.topology())?;
         rules::overlap::check(&self.config, self.scope, reserved)?;
         rules::windows::check(&self.config, self.scope, reserved)?;
         rules::interrupts::check(&self.config, self.scope)?;
@@ -81,7 +80,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn check_units(&mut self, is_concerned: impl Fn(&Assignment) -> bool) -> Result<(), UnitError> {
         let Self { front, work, config, .. } = self;
-        for ((unit, index), own) in front.units.iter().zip(UnitIndex::all()).zip(&mut *work.outcomes.units) {
+        for ((unit, index), own) in front.each_unit().zip(&mut *work.outcomes.units) {
             if !own.ready && behind(&config.devices, index).any(&is_concerned) {
                 unit.check_ready(&front.hal)?;
                 own.ready = true;
@@ -118,7 +117,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     fn plan_map(&mut self, cell: CellId, &region: &Region, shared: bool) -> Result<(), Error> {
         paging::check(region)?;
-        rules::outputs::check_region(&self.front.hal, region, &self.front.topology)?;
+        rules::outputs::check_region(&self.front.hal, region, self.front.topology())?;
         rules::root_cell::check_one_to_one(&self.config, cell, region)?;
         // The root cell shares nothing with itself.
         let shared = shared && !self.config.root.is(cell);

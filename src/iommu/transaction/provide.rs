@@ -25,7 +25,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Gets the frames that the change needs. What was got until something failed is noted where `unstage` finds it.
     #[inline(never)]
     pub(super) fn provide_frames(&mut self) -> Result<(), Error> {
-        rules::root_cell::check(&self.config, self.scope, self.front.topology.reserved_memory())?;
+        rules::root_cell::check(&self.config, self.scope, self.front.topology().reserved_memory())?;
         self.preallocate()?;
         self.get_frames_to_attach()
     }
@@ -56,7 +56,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
             let domain = other.domain.filter(|_| other.shares_requester(own))?;
             Some((domain, other.device))
         });
-        let features = front.unit(unit).ok_or(Error::NoSuchDevice(device))?.features();
+        let served = front.unit(unit).ok_or(Error::NoSuchDevice(device))?;
+        let features = served.features();
         let cell = config.cell(cell_id)?;
         rules::overlap::check_arriving(cell, front.reserved(reserved), device)?;
         let can_enforce = front.can_enforce_snoop(features, device);
@@ -88,7 +89,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         needs: Attributes,
     ) -> Result<DomainId, Error> {
         let (front, config) = (self.front, &mut *self.config);
-        let features = front.unit(unit).ok_or(Error::NoSuchDevice(device))?.features();
+        let served = front.unit(unit).ok_or(Error::NoSuchDevice(device))?;
+        let features = served.features();
         let id = config.free_domain_id(unit, features, cell)?;
         let domains = &mut config.cell_mut(cell)?.domains;
         if domains.is_full() {
@@ -136,12 +138,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
         }
         self.check_units(|device| device.arrives(scope))?;
         let mut needed = 0;
-        for (unit, index) in front.units.iter().zip(UnitIndex::all()) {
+        for (unit, index) in front.each_unit() {
             let arriving = behind(&self.config.devices, index).filter(|device| device.arrives(scope));
             let requesters = arriving.flat_map(|device| device.requesters.iter().copied());
             needed += unit.frames_to_attach(&front.hal, requesters);
         }
-        self.work.frames = FrameList::allocate(&front.hal, needed, front.topology.host_address_width())?;
+        self.work.frames = FrameList::allocate(&front.hal, needed, front.topology().host_address_width())?;
         Ok(())
     }
 }

@@ -100,7 +100,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             }
         }
         for device in config.devices.iter().filter(|device| device.leaves(scope)) {
-            if let Some((unit, flush)) = config.flushes.of(&front.units, device.unit) {
+            if let Some((unit, flush)) = config.flushes.of(&front.probed().units, device.unit) {
                 unit.erase(&front.hal, &device.own_requesters(&config.devices), flush);
             }
         }

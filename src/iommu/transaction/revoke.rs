@@ -29,7 +29,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             }
             if device.leaves(scope) || device.arrives(scope) && ats.is_on(&front.hal) {
                 ats.switch(&front.hal, false);
-                if let Some((_, flush)) = config.flushes.of(&front.units, device.unit) {
+                if let Some((_, flush)) = config.flushes.of(&front.probed().units, device.unit) {
                     flush.device_tlb(DeviceTlb::of(&ats));
                     any = true;
                 }
@@ -51,12 +51,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in RegionDifferences::new(regions, staged, reserved).filter(|it| it.revokes()) {
                     let change = difference.revoke(&front.hal, domain);
-                    config.flushes.note(&front.units, &config.devices, domain, &change);
+                    config.flushes.note(&front.probed().units, &config.devices, domain, &change);
                 }
             }
         }
         for device in config.devices.iter().filter(|device| device.leaves(scope)) {
-            if let Some((unit, flush)) = config.flushes.of(&front.units, device.unit) {
+            if let Some((unit, flush)) = config.flushes.of(&front.probed().units, device.unit) {
                 unit.block(&front.hal, &device.requesters, device.domain, device.device_tlb(), flush);
             }
         }

@@ -18,7 +18,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.revoke_each(|it| it.granted().is_some() || it.widened().is_some(), before);
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         for device in config.devices.iter().filter(|device| device.arrives(scope)) {
-            if let Some((unit, flush)) = config.flushes.of(&front.units, device.unit) {
+            if let Some((unit, flush)) = config.flushes.of(&front.probed().units, device.unit) {
                 let requesters = device.own_requesters(&config.devices);
                 unit.block(&front.hal, &requesters, device.domain, device.device_tlb(), flush);
             }
@@ -47,7 +47,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         self.flush();
         let failed = failed_before || self.work.outcomes.any_unit_failed();
         if failed {
-            self.config.withhold(&self.front.hal, &self.front.units, self.scope, phase);
+            self.config.withhold(&self.front.hal, &self.front.probed().units, self.scope, phase);
         }
         self.withdraw_grants();
         self.free_retired();
@@ -108,7 +108,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 let reserved = front.reserved(domain.attributes.reserved);
                 for difference in RegionDifferences::new(regions, staged, reserved).filter(&concerned) {
                     let change = domain.revoke_or_more(&front.hal, difference.range, left(&difference));
-                    config.flushes.note(&front.units, &config.devices, domain, &change);
+                    config.flushes.note(&front.probed().units, &config.devices, domain, &change);
                 }
             }
         }

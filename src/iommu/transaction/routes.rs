@@ -15,7 +15,6 @@ use crate::iommu::state::{
 };
 use crate::limits::Full;
 use crate::topology::{Requesters, UnitIndex};
-use crate::unit::Unit;
 
 impl<H: Hal> Transaction<'_, '_, H> {
     /// Makes an edit of an interrupt.
@@ -83,12 +82,12 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 (self.config.holder(cell, device).map(|own| own.unit), Unroutable::NotHeld)
             }
             Source::Timer { hpet, timer } => {
-                (self.front.topology.hpet_timer(hpet, timer).map(|(unit, _)| unit), Unroutable::NoUnit)
+                (self.front.topology().hpet_timer(hpet, timer).map(|(unit, _)| unit), Unroutable::NoUnit)
             }
             Source::Pin { .. } => (None, Unroutable::PostedPin),
         };
         let unit = unit.and_then(|unit| self.front.unit(unit)).ok_or(Error::Route { source, reason })?;
-        let host_bits = self.front.topology.host_address_width();
+        let host_bits = self.front.topology().host_address_width();
         rules::interrupts::check_posting(&self.front.hal, unit.features().interrupts, host_bits, source, posting)?;
         let mut cells = posting_to(&self.config.devices, &self.config.interrupts, posting.descriptor());
         match cells.find(|other| *other != cell) {
@@ -103,7 +102,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let extended = self.config.interrupts.is_extended();
         let Some(line) = line_of(&mut self.config.interrupts.lines, cell, source) else { return Ok(()) };
         let (slot, senders) = (line.held.block.first, line.held.senders);
-        if !self.front.unit(line.unit).is_some_and(Unit::is_prepared) {
+        if !self.front.unit(line.unit).is_some_and(|unit| unit.is_prepared()) {
             return Ok(());
         }
         match self.front.found_route(line.unit, slot, senders, extended) {
@@ -180,7 +179,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
 
     /// The unit that requests of a source pass, and by whose name.
     fn senders_of(&self, cell: CellId, source: Source) -> Result<(UnitIndex, Senders), Error> {
-        let topology = &self.front.topology;
+        let topology = self.front.topology();
         // An HPET may leave the function number open (R56).
         let found = match source {
             Source::Pin { io_apic, .. } => topology.ioapic(io_apic).map(|found| (found, 0)),
@@ -237,7 +236,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let Config { devices, interrupts: Interrupts { lines, .. }, flushes, .. } = &mut *self.config;
         let leaving = holders(devices, lines).filter(|(cell, _, _, stay)| *stay == Stay::Leaving && scope.has(*cell));
         for (_, index, held, _) in leaving {
-            if let Some((unit, flush)) = flushes.of(&front.units, index) {
+            if let Some((unit, flush)) = flushes.of(&front.probed().units, index) {
                 flush.interrupts_set(unit.features(), held.block, true);
             }
         }
@@ -288,7 +287,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts, flushes, .. } = &mut *self.config;
         each_slot(devices, interrupts, scope, |UnitSlot { unit, slot, senders }, routed, stay| {
-            if let Some((unit, flush)) = flushes.of(&front.units, unit)
+            if let Some((unit, flush)) = flushes.of(&front.probed().units, unit)
                 && let Some(to) = each(routed, stay)
             {
                 unit.set_interrupt(&front.hal, slot, to.map(|course| (course, senders)), flush);

@@ -7,7 +7,7 @@ use crate::hal::Hal;
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
 use crate::iommu::state::{Assignment, CellSet, Stay, units_of};
-use crate::unit::Unit;
+use crate::iommu::unit_lock::UnitLock;
 
 /// What a change did beside what was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             for domain in cell.domains.iter_mut() {
                 domain.take_prealloc().free(&front.hal);
                 if confirmed {
-                    free_unlinked(&front.hal, &front.units, &config.devices, domain);
+                    free_unlinked(&front.hal, &front.probed().units, &config.devices, domain);
                 }
             }
         }
@@ -102,7 +102,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
 /// Gives back the tables that this change and earlier ones took out of a domain, once this one is confirmed: before it began,
 /// units had repeated flushes that failed. A unit that is out of service, or was then, may still walk what an earlier change took
 /// out.
-fn free_unlinked(hal: &impl Hal, units: &[Unit], devices: &[Assignment], domain: &mut Domain) {
+fn free_unlinked(hal: &impl Hal, units: &[UnitLock], devices: &[Assignment], domain: &mut Domain) {
     if domain.table.unlinked() == 0 {
         return;
     }

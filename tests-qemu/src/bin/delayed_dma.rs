@@ -27,7 +27,7 @@ fn run(pc: &'static Pc) -> u32 {
 
 fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let words = |text| Words::new(format_args!("{text}"));
-    let mut iommu = bring_up(pc, dmar(pc)?, report)?;
+    let iommu = bring_up(pc, dmar(pc)?, report)?;
     let device = Edu::all(pc).next().ok_or_else(|| words("no edu device"))?;
     let memory = pc.allocate_block(BYTES, BYTES).ok_or_else(|| words("too little memory"))?;
     let region = Region::new(Iova::new(0), memory.base(), BYTES, Rights::all()).ok_or_else(|| words("no region"))?;

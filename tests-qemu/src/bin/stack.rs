@@ -89,7 +89,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
         depths.note(call, depth, MOST_OF_PLATFORM + if calls.contains(&call) { more } else { MOST });
     };
     let hal = Broken { hal: pc, fault: Some(Fault::DeadQueue(&DEAD)) };
-    let mut iommu = Iommu::new(hal, Options { timeout_ns: 1_000_000, ..Options::DEFAULT });
+    let iommu = Iommu::new(hal, Options { timeout_ns: 1_000_000, ..Options::DEFAULT });
     let front = memory()?;
     macro_rules! failed {
         ($call:literal, $work:expr) => {{
@@ -108,7 +108,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     measured!("probe_acpi", iommu.probe_acpi(front, &LIMITS, dmar, |_| ()));
     measured!("prepare", iommu.prepare());
     measured!("enable", iommu.enable());
-    let iommu = &mut iommu;
+    let iommu = &iommu;
     let root = measured!("create_root_cell", iommu.create_root_cell(config));
     measured!("map", iommu.map(root, one_to_one));
     measured!("assign", iommu.assign(device, root));

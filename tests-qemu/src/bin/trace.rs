@@ -41,7 +41,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     // SAFETY: this scenario runs in QEMU alone.
     let marks = unsafe { Marks::new(pc, window) };
     marks.begin("discover");
-    let mut iommu = discover(pc, table, report)?;
+    let iommu = discover(pc, table, report)?;
     marks.begin("enable");
     iommu.enable()?;
     marks.begin("create a cell");

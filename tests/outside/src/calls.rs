@@ -47,19 +47,19 @@ macro_rules! calls {
 calls! {
     fn new(options: &Options) -> Front { Iommu::new(Platform, *options) }
     fn probe_acpi(
-        iommu: &mut Front, memory: &Memory, limits: &Limits, table: &&[u8], each: Each<Finding>,
+        iommu: &Front, memory: &Memory, limits: &Limits, table: &&[u8], each: Each<Finding>,
     ) -> Result<(), Error> {
         iommu.probe_acpi(handed_over(memory), limits, table, |finding| each(&finding))
     }
     fn words(limits: &Limits) -> usize { limits.words() }
-    fn prepare(iommu: &mut Front) -> Result<(), Error> { iommu.prepare() }
-    fn enable(iommu: &mut Front) -> Result<Unblocked, Error> { iommu.enable() }
+    fn prepare(iommu: &Front) -> Result<(), Error> { iommu.prepare() }
+    fn enable(iommu: &Front) -> Result<Unblocked, Error> { iommu.enable() }
     fn unblocked(iommu: &Front, each: Each<SourceId>) -> Result<Unblocked, Error> {
         iommu.unblocked(&mut |function| each(&function))
     }
-    fn disable(iommu: &mut Front) -> Result<(), Error> { iommu.disable() }
+    fn disable(iommu: &Front) -> Result<(), Error> { iommu.disable() }
     fn isolate(iommu: &Front) -> Result<(), Error> { iommu.isolate() }
-    fn add_alias(iommu: &mut Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {
+    fn add_alias(iommu: &Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {
         iommu.add_alias(*device, *alias)
     }
     fn units(iommu: &Front, each: Each<RemappingUnit>) -> () { iommu.units().for_each(|unit| each(&unit)) }
@@ -98,7 +98,7 @@ calls! {
     }
     fn release(iommu: &Front, device: &SourceId) -> Done { iommu.release(*device) }
 
-    fn remap_interrupts(iommu: &mut Front, io_apics: &&[u8], x2apic: bool) -> Result<(), Error> {
+    fn remap_interrupts(iommu: &Front, io_apics: &&[u8], x2apic: bool) -> Result<(), Error> {
         iommu.remap_interrupts(io_apics, x2apic)
     }
     fn route(iommu: &Front, cell: &CellId, source: &Source, route: &Route) -> Done { iommu.route(*cell, *source, *route) }
@@ -126,7 +126,7 @@ calls! {
 
     fn faults(iommu: &Front, each: Each<Fault>) -> FaultLog { iommu.faults(|fault| each(&fault)) }
     fn faults_by_device(iommu: &Front, each: Each<(SourceId, u64)>) -> () {
-        iommu.faults_by_device().for_each(|count| each(&count))
+        iommu.faults_by_device(|device, faults| each(&(device, faults)))
     }
     fn set_fault_event(iommu: &Front, to: &Option<Destination>) -> Result<(), Error> { iommu.set_fault_event(*to) }
     fn mute(iommu: &Front, device: &SourceId, muted: bool) -> Result<(), Error> { iommu.mute(*device, muted) }

@@ -90,7 +90,7 @@ pub fn front_with_findings<H: Hal>(
     report: impl FnMut(Finding),
 ) -> Result<Front<H>, Error> {
     let limits = Limits::DEFAULT;
-    let mut iommu = Front::new(hal, options);
+    let iommu = Front::new(hal, options);
     iommu.probe_acpi(memory(&limits).leak(), &limits, table, report)?;
     Ok(iommu)
 }
@@ -107,7 +107,7 @@ pub fn enabled_front<H: Hal>(hal: H, table: &[u8], options: Options) -> Front<H>
 
 /// The same with other capacities than the default ones.
 pub fn limited_front<H: Hal>(hal: H, table: &[u8], limits: &Limits, options: Options) -> Front<H> {
-    let mut iommu = Front::new(hal, options);
+    let iommu = Front::new(hal, options);
     iommu.probe_acpi(memory(limits).leak(), limits, table, |finding| panic!("{finding}")).unwrap();
     iommu.enable().unwrap();
     iommu
@@ -157,6 +157,13 @@ pub fn enabled_with_reserved<'m>(machine: &'m Machine, reserved: &[(u64, u64, u8
 /// The state of each unit.
 pub fn states<H: Hal>(iommu: &Iommu<'_, H>) -> Vec<UnitState> {
     iommu.units().map(|unit| unit.state).collect()
+}
+
+/// The faults that were counted, by device.
+pub fn faults_by_device<H: Hal>(iommu: &Iommu<'_, H>) -> Vec<(SourceId, u64)> {
+    let mut all = Vec::new();
+    iommu.faults_by_device(|device, faults| all.push((device, faults)));
+    all
 }
 
 /// A cell with one region and one device.

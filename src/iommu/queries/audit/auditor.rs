@@ -66,8 +66,14 @@ impl<H: Hal> Auditor<'_, '_, H> {
         self.iommu.each_unserved(&mut |source| findings.report(Difference::Unserved { source }));
     }
 
+    #[inline(never)]
+    pub(super) fn units(&mut self) {
+        self.iommu.each_unit().for_each(|(unit, index)| self.unit(index, &unit));
+    }
+
     /// Compares what the tables of a unit let its devices do with what the configuration does.
-    pub(super) fn unit(&mut self, index: UnitIndex, unit: &Unit) {
+    #[inline(never)]
+    fn unit(&mut self, index: UnitIndex, unit: &Unit) {
         let (window, config) = (unit.window(), self.config);
         let registers = LiveRegisters::read(&self.iommu.hal, window);
         if registers.mode() != Mode::Unresponsive {
@@ -198,7 +204,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         device: Option<&Assignment>,
     ) {
         let (config, iommu) = (self.config, self.iommu);
-        let all_reserved = iommu.topology.reserved_memory();
+        let all_reserved = iommu.topology().reserved_memory();
         let reserved = iommu.reserved(device.map_or(0, |device| device.reserved));
         let id = device.map(|device| device.cell);
         let owner = id.and_then(|id| config.cell(id).ok());
@@ -233,7 +239,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         let Some(device) = device else { return false };
         let domain = self.config.domain_of(device);
         domain.is_some_and(|domain| domain.attributes.coherency == Coherency::Enforced)
-            && !self.iommu.topology.snoop_forbidden(&self.iommu.hal, device.device)
+            && !self.iommu.topology().snoop_forbidden(&self.iommu.hal, device.device)
     }
 
     /// The first requester of the unit's devices whose context entry has the domain-id of this one, if it has another page
@@ -289,7 +295,7 @@ fn crossings(
 #[inline(never)]
 fn of_the_machine<H: Hal>(iommu: &Iommu<'_, H>, run: Reach, findings: &mut Findings<'_>) {
     let (Some(reached), source) = (run.region.outputs(), run.source) else { return };
-    for unit in iommu.topology.units().iter().map(|unit| unit.window) {
+    for unit in iommu.topology().units().iter().map(|unit| unit.window) {
         if let Some(memory) = unit.memory().and_then(|registers| registers.intersection(reached)) {
             findings.report(Difference::ReachesRegisters { source, unit, memory });
         }

@@ -143,7 +143,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// As for [`audit`](Self::audit).
     pub fn shared_memory(&self, mut each: impl FnMut(SharedMemory)) -> Result<(), Error> {
         let config = self.at_rest()?;
-        let all_reserved = self.topology.reserved_memory();
+        let all_reserved = self.topology().reserved_memory();
         for (number, (one, _)) in config.cells.iter().enumerate() {
             for (other, _) in config.cells.iter().skip(number + 1) {
                 for own in reached(&config, all_reserved, one) {

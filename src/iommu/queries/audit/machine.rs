@@ -38,7 +38,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     #[inline(never)]
     fn isolation(&mut self, device: &Assignment) {
         let iommu = self.iommu;
-        let group = iommu.topology.group(&iommu.hal, device.device);
+        let group = iommu.topology().group(&iommu.hal, device.device);
         let is_noted = device.group.isolation() != Isolation::Unknown;
         let mut is_larger = is_noted && !group.is_within(&device.group);
         let others = self.config.devices.iter().filter(|other| other.cell != device.cell);
@@ -62,7 +62,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     fn source_ids(&mut self, device: &Assignment) {
         let (iommu, source) = (self.iommu, device.device);
         let mut now = Requesters::NONE;
-        let has_room = iommu.topology.add_requesters(&iommu.hal, source, &mut now).is_ok();
+        let has_room = iommu.topology().add_requesters(&iommu.hal, source, &mut now).is_ok();
         for &id in now.ids().iter().filter(|id| !device.requesters.contains(&(**id).into())) {
             self.other_source_id(device, id, false);
         }
@@ -106,7 +106,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     fn reserved(&mut self, device: &Assignment) {
         let Ok(cell) = self.config.cell(device.cell) else { return };
         let iommu = self.iommu;
-        let now = Reserved::mask_of(&iommu.topology, &iommu.hal, device.device, &cell.config);
+        let now = Reserved::mask_of(iommu.topology(), &iommu.hal, device.device, &cell.config);
         for (set, mapped) in [(device.reserved & !now, true), (now & !device.reserved, false)] {
             for region in iommu.reserved(set).iter() {
                 self.findings.report(Difference::OtherReserved { source: device.device, region, mapped });

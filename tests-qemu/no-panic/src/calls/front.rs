@@ -2,12 +2,12 @@ use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceConfig, Edit, Options, Others};
 use cofferdam::{CellConfig, Iommu};
 
-use crate::{any, any_memory, any_mut, show};
+use crate::{any, any_memory, show};
 
 pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(Options::default());
     show(Iommu::<H>::new(*any(), *any()));
-    let iommu: &mut Iommu<'static, H> = any_mut();
+    let iommu: &Iommu<'static, H> = any();
     show(iommu.probe_acpi(any_memory(), any(), any::<&[u8]>(), show));
     show(iommu.remap_interrupts(any::<&[u8]>(), *any()));
     show(iommu.prepare());
@@ -37,7 +37,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(others.count());
     show(iommu.input_ranges(*any(), show));
     show(iommu.statistics());
-    iommu.faults_by_device().for_each(show);
+    iommu.faults_by_device(|device, faults| show((device, faults)));
     show(iommu.set_fault_event(*any()));
     show(iommu.faults(show));
     show(iommu.audit(show));

@@ -28,7 +28,7 @@ fn run(pc: &'static Pc) -> u32 {
 fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let words = |text| Words::new(format_args!("{text}"));
     let has = |word| pc.command_line().split(' ').any(|it| it == word);
-    let mut iommu = discover(pc, dmar(pc)?, report)?;
+    let iommu = discover(pc, dmar(pc)?, report)?;
     iommu.remap_interrupts(&[0], has("x2apic"))?;
     iommu.enable()?;
     let cpus = pc.start_cpus(has("x2apic"))?;
@@ -38,7 +38,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     report.expect((last > 0xff) == has("x2apic"), what, format_args!("{ids:?}"));
     let mut devices = Edu::all(pc);
     let (Some(one), Some(other)) = (devices.next(), devices.next()) else { return Err(words("no two edu devices")) };
-    let mut job = Job { iommu, cpus, report, ids, boot, first, last, has_faults: has("faults") };
+    let job = Job { iommu, cpus, report, ids, boot, first, last, has_faults: has("faults") };
     job.messages(&one, &other)?;
     let io_apic = pc.io_apic().ok_or_else(|| words("no IOAPIC"))?;
     job.pins(&one, &io_apic)?;

@@ -31,7 +31,7 @@ fn main_job(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let forbidden = last.filter(|_| pc.command_line() == "no-snoop");
     let added_to = forbidden.map(|device| dmar_without_snoop(pc, device)).transpose()?;
     let table = added_to.as_deref().map_or_else(|| dmar(pc), Ok)?;
-    let mut iommu = discover(Broken { hal: pc, fault }, table, report)?;
+    let iommu = discover(Broken { hal: pc, fault }, table, report)?;
     // Interrupt remapping needs the queue.
     let remaps = fault.is_none();
     if remaps {
