@@ -91,6 +91,21 @@ pub struct Features {
     pub interrupts: Option<InterruptFeatures>,
 }
 
+impl Features {
+    /// Those of a unit that can do nothing.
+    pub(crate) const NONE: Self = Self {
+        geometry: None,
+        format: TableFormat::SecondStage,
+        domain_ids: 0,
+        snoop_control: false,
+        coherent_walks: false,
+        caches_absent: false,
+        write_buffer: false,
+        device_tlbs: None,
+        interrupts: None,
+    };
+}
+
 /// Where the requests of a device go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Translation {

@@ -43,6 +43,11 @@ pub enum UnitError {
         /// The bit or field, by its name there.
         bit: &'static str,
     },
+    /// The platform maps its registers nowhere ([`Hal::map_registers`](crate::hal::Hal::map_registers)).
+    NotMapped {
+        /// The unit's registers.
+        unit: RegisterWindow,
+    },
     /// The unit lacks something that the driver needs.
     Unsupported {
         /// The unit's registers.
@@ -128,6 +133,9 @@ impl fmt::Display for UnitError {
                     f,
                     "unit {unit}: {register}.{bit} is not as it was set, so the unit was reset or programmed by others"
                 )
+            }
+            Self::NotMapped { unit } => {
+                write!(f, "unit {unit}: the platform maps its registers nowhere (Hal::map_registers)")
             }
             Self::Unsupported { unit, register, bit, missing } => {
                 write!(f, "unit {unit}: no {missing} ({register}.{bit})")

@@ -12,6 +12,7 @@ mod frame_list;
 mod frames;
 #[cfg(test)]
 pub(crate) mod on_model;
+mod one_to_one;
 mod pair;
 mod platform;
 mod register_window;
@@ -23,5 +24,6 @@ pub(crate) use deadline::Deadline;
 pub use frame_list::FrameList;
 pub use frames::NoFrame;
 pub(crate) use frames::{Frame, Frames, PairStore, Pairs, WORDS};
+pub use one_to_one::{Ecam, Kernel, OneToOne};
 pub use platform::Hal;
-pub use register_window::RegisterWindow;
+pub use register_window::{MappedRegisters, RegisterWindow};

@@ -9,10 +9,10 @@ use crate::contract::{
 };
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
-use crate::hal::{FrameList, Hal, RegisterWindow};
+use crate::hal::{FrameList, Hal, MappedRegisters, RegisterWindow};
 use crate::interrupt::{Course, Destination, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
-use crate::limits::{Carver, Full, List};
+use crate::limits::{Carver, Full};
 use crate::topology::{UnitInfo, UnitKind};
 use crate::vtd;
 
@@ -30,15 +30,6 @@ impl fmt::Display for UnitDetails {
             Self::Vtd(capabilities) => capabilities.fmt(f),
         }
     }
-}
-
-/// Why a unit is not driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotDriven {
-    /// The driver knows none of its kind.
-    UnknownKind,
-    /// There is no room for more.
-    Full(Full),
 }
 
 /// What is left of a flush that was begun.
@@ -86,34 +77,19 @@ macro_rules! of_vendor {
 }
 
 impl Unit {
-    /// Looks at a unit and changes nothing. It takes its place in `units`, if there is one, also if it
-    /// [cannot be used](Self::check_usable). `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
-    pub(crate) fn probe(
-        hal: &impl Hal,
-        info: &UnitInfo,
-        for_graphics: bool,
-        config: UnitConfig,
-        units: &mut List<'_, impl From<Self>>,
-    ) -> Result<(), NotDriven> {
+    /// A unit that was not [looked at](Self::look) yet; `None` if the driver knows none of its kind.
+    #[inline(always)]
+    pub(crate) fn new(info: &UnitInfo, config: UnitConfig) -> Option<Self> {
         match info.kind {
-            UnitKind::VtD => {
-                let looked = vtd::VtdUnit::look(hal, info.window, for_graphics, config);
-                Self::list_vtd(info, config, looked, units).map_err(NotDriven::Full)
-            }
-            _ => Err(NotDriven::UnknownKind),
+            UnitKind::VtD => Some(Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config))),
+            _ => None,
         }
     }
 
-    #[inline(never)]
-    fn list_vtd(
-        info: &UnitInfo,
-        config: UnitConfig,
-        looked: Result<vtd::Capabilities, UnitError>,
-        units: &mut List<'_, impl From<Self>>,
-    ) -> Result<(), Full> {
-        let full = Full { what: "remapping units", capacity: units.capacity() };
-        let made = || Self::Vtd(vtd::VtdUnit::new(info.window, info.segment, config, looked)).into();
-        units.push_with(made).map_err(|_| full)
+    /// Looks at what the unit can do, and changes nothing of it. One that cannot be looked at
+    /// [cannot be used](Self::check_usable). `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
+    pub(crate) fn look(&mut self, hal: &impl Hal, for_graphics: bool) {
+        of_vendor!(unit in self => unit.look(hal, for_graphics));
     }
 
     /// Fails if the unit did not answer when it was looked at, or showed what no unit can be.
@@ -124,6 +100,11 @@ impl Unit {
     /// Its registers.
     pub(crate) fn window(&self) -> RegisterWindow {
         of_vendor!(unit in self => unit.window())
+    }
+
+    /// Where the CPU sees them, if it does.
+    pub(crate) fn mapped(&self) -> Option<MappedRegisters> {
+        of_vendor!(unit in self => unit.mapped())
     }
 
     /// The PCI segment of its devices.

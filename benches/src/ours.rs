@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam::internals::{Format, Geometry, Hole, PageTable, SecondStage, V1};
 
 use crate::pool::{POOL, pointer};
@@ -37,17 +37,21 @@ unsafe impl Hal for Memory {
         pointer(frame.as_u64())
     }
 
-    unsafe fn read32(&self, _: RegisterWindow, _: u32) -> u32 {
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        Some(NonNull::dangling())
+    }
+
+    unsafe fn read32(&self, _: MappedRegisters, _: u32) -> u32 {
         u32::MAX
     }
 
-    unsafe fn write32(&self, _: RegisterWindow, _: u32, _: u32) {}
+    unsafe fn write32(&self, _: MappedRegisters, _: u32, _: u32) {}
 
-    unsafe fn read64(&self, _: RegisterWindow, _: u32) -> u64 {
+    unsafe fn read64(&self, _: MappedRegisters, _: u32) -> u64 {
         u64::MAX
     }
 
-    unsafe fn write64(&self, _: RegisterWindow, _: u32, _: u64) {}
+    unsafe fn write64(&self, _: MappedRegisters, _: u32, _: u64) {}
 
     fn config_read(&self, _: SourceId, _: u16) -> u32 {
         u32::MAX

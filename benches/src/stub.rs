@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use spin::Mutex;
 
 use crate::ours::Memory;
@@ -179,16 +179,20 @@ unsafe impl Hal for Machine {
         pointer(frame.as_u64())
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        Some(NonNull::dangling())
+    }
+
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         match offset {
             0x00 => VERSION,
-            0x1c => self.unit(window).status.load(Ordering::Relaxed),
+            0x1c => self.unit(registers.window).status.load(Ordering::Relaxed),
             _ => 0,
         }
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
-        let unit = self.unit(window);
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
+        let unit = self.unit(registers.window);
         if offset == 0x18 {
             // Each command is confirmed by the bit that gave it; setting the root table, or that of interrupts, stays confirmed.
             let tables = unit.status.load(Ordering::Relaxed) & (1 << 30 | 1 << 24);
@@ -196,8 +200,8 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
-        let unit = self.unit(window);
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
+        let unit = self.unit(registers.window);
         match offset {
             0x08 => CAPABILITY,
             0x10 => EXTENDED_CAPABILITY,
@@ -209,8 +213,8 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
-        let unit = self.unit(window);
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        let unit = self.unit(registers.window);
         match offset {
             0x88 if self.apart.load(Ordering::Relaxed) => hardware_runs_the_queue(unit, value),
             0x88 => self.ring(unit, value),

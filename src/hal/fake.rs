@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use super::{Hal, RegisterWindow};
+use super::{Hal, MappedRegisters, RegisterWindow};
 use crate::addr::{PhysAddr, PhysRange, SourceId};
 
 /// What was done through the seam.
@@ -186,17 +186,21 @@ unsafe impl Hal for Fake {
         self.state.borrow_mut().journal.push(Deed::Fence);
     }
 
-    unsafe fn read32(&self, _: RegisterWindow, _: u32) -> u32 {
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        Some(NonNull::dangling())
+    }
+
+    unsafe fn read32(&self, _: MappedRegisters, _: u32) -> u32 {
         0
     }
 
-    unsafe fn write32(&self, _: RegisterWindow, _: u32, _: u32) {}
+    unsafe fn write32(&self, _: MappedRegisters, _: u32, _: u32) {}
 
-    unsafe fn read64(&self, _: RegisterWindow, _: u32) -> u64 {
+    unsafe fn read64(&self, _: MappedRegisters, _: u32) -> u64 {
         0
     }
 
-    unsafe fn write64(&self, _: RegisterWindow, _: u32, _: u64) {}
+    unsafe fn write64(&self, _: MappedRegisters, _: u32, _: u64) {}
 
     fn config_read(&self, _: SourceId, _: u16) -> u32 {
         u32::MAX

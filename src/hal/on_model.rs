@@ -5,14 +5,18 @@ use core::ptr::NonNull;
 use cofferdam_model::Machine;
 use cofferdam_model::hal::Hal as Seam;
 
-use super::{Hal, RegisterWindow};
+use super::{Hal, MappedRegisters, RegisterWindow};
 use crate::addr::{PhysAddr, PhysRange, SourceId};
 
 /// The model's machine. It is built on another instance of this crate than the one that is under test here.
 pub(crate) struct OnModel(pub(crate) Machine);
 
-fn theirs(window: RegisterWindow) -> cofferdam_model::hal::RegisterWindow {
-    cofferdam_model::hal::RegisterWindow { base: window.base, bytes: window.bytes }
+fn theirs(MappedRegisters { window, first }: MappedRegisters) -> cofferdam_model::hal::MappedRegisters {
+    cofferdam_model::hal::MappedRegisters { window: window_of(window), first }
+}
+
+fn window_of(RegisterWindow { base, bytes }: RegisterWindow) -> cofferdam_model::hal::RegisterWindow {
+    cofferdam_model::hal::RegisterWindow { base, bytes }
 }
 
 /// A function, as the model's instance has it.
@@ -70,24 +74,28 @@ unsafe impl Hal for OnModel {
         Seam::fence(&self.0);
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        // SAFETY: as above.
-        unsafe { Seam::read32(&self.0, theirs(window), offset) }
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        Seam::map_registers(&self.0, window_of(window))
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         // SAFETY: as above.
-        unsafe { Seam::write32(&self.0, theirs(window), offset, value) }
+        unsafe { Seam::read32(&self.0, theirs(registers), offset) }
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
         // SAFETY: as above.
-        unsafe { Seam::read64(&self.0, theirs(window), offset) }
+        unsafe { Seam::write32(&self.0, theirs(registers), offset, value) }
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
         // SAFETY: as above.
-        unsafe { Seam::write64(&self.0, theirs(window), offset, value) }
+        unsafe { Seam::read64(&self.0, theirs(registers), offset) }
+    }
+
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        // SAFETY: as above.
+        unsafe { Seam::write64(&self.0, theirs(registers), offset, value) }
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::register_window::RegisterWindow;
+use super::register_window::{MappedRegisters, RegisterWindow};
 use super::{cache, pair};
 use crate::addr::{PhysAddr, PhysRange, SourceId};
 
@@ -35,6 +35,7 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 /// | [`store_pair`](Self::store_pair) | changes | configuration | no |
 /// | [`has_pair_store`](Self::has_pair_store) | `remap_interrupts` | configuration | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
+/// | [`map_registers`](Self::map_registers) | `probe_acpi` | configuration | no |
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
 /// | [`read64`](Self::read64), [`write64`](Self::write64) | the same without `faults` | any, or none | no |
 /// | [`config_read`](Self::config_read) | `probe_acpi`, `prepare`, `enable`, changes, `mute`, `audit`, `device_info`, `windows`, questions of the topology | configuration, or none | no |
@@ -238,20 +239,38 @@ pub unsafe trait Hal {
         cache::store_fence();
     }
 
+    /// Where the CPU sees the registers of a unit. `None` if it does not, as where they lie in what is memory: the unit has failed then
+    /// by name ([`UnitError::NotMapped`](crate::error::UnitError)), and costs itself alone.
+    ///
+    /// Called by [`probe_acpi`](crate::Iommu::probe_acpi) alone, once for each unit, under the configuration's lock. What the firmware's
+    /// table says of the place was checked for its alignment and for nothing else.
+    ///
+    /// # Implementation safety
+    ///
+    /// If [`read32`](Self::read32) and the three others are the default ones: the pointer is aligned to 4 KiB, and valid for uncached
+    /// accesses of all [bytes](RegisterWindow::bytes) of the window, on each CPU that calls the front, in each context, as long as the
+    /// front lives. Otherwise it may be any, and those four make of it what they want.
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>>;
+
     /// Reads a 32-bit register.
     ///
-    /// Called under any lock of the front or under none, on several CPUs at the same time, and **in an NMI** by
-    /// [`faults`](crate::Iommu::faults), which may have interrupted this very method. So it must not wait for a lock.
+    /// The default does so by the pointer that [`map_registers`](Self::map_registers) gave. Called under any lock of the front or
+    /// under none, on several CPUs at the same time, and **in an NMI** by [`faults`](crate::Iommu::faults), which may have
+    /// interrupted this very method. So it must not wait for a lock.
     ///
     /// # Safety
     ///
-    /// `window` is a unit's, as the firmware's table says; `offset` is a multiple of 4, and the register ends within the
-    /// window.
+    /// `registers` are a unit's, as [`map_registers`](Self::map_registers) mapped them; `offset` is a multiple of 4, and the register
+    /// ends within the window.
     ///
     /// # Implementation safety
     ///
     /// One single uncached access of that width; in program order with all other register accesses.
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32;
+    #[inline]
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
+        // SAFETY: the platform says that the pointer is valid for all of the window, and the caller that the register is there.
+        unsafe { registers.at::<u32>(offset).read_volatile() }
+    }
 
     /// Writes a 32-bit register.
     ///
@@ -264,7 +283,11 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// As for [`read32`](Self::read32).
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32);
+    #[inline]
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
+        // SAFETY: as in `read32`.
+        unsafe { registers.at::<u32>(offset).write_volatile(value) }
+    }
 
     /// Reads a 64-bit register: one access, or two aligned halves, the lower first (VT-d 5.10, section 11.2).
     ///
@@ -277,7 +300,11 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// As for [`read32`](Self::read32).
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64;
+    #[inline]
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
+        // SAFETY: as in `read32`.
+        unsafe { registers.at::<u64>(offset).read_volatile() }
+    }
 
     /// Writes a 64-bit register: one access, or two aligned halves, the lower first.
     ///
@@ -290,7 +317,11 @@ pub unsafe trait Hal {
     /// # Implementation safety
     ///
     /// As for [`read32`](Self::read32).
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64);
+    #[inline]
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        // SAFETY: as in `read32`.
+        unsafe { registers.at::<u64>(offset).write_volatile(value) }
+    }
 
     /// Reads the 32-bit configuration register at `offset` (a multiple of 4, below 4096) of a PCI function. All ones if
     /// there is no such function, or no way to reach that offset.
@@ -390,24 +421,28 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
         (**self).fence();
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        // SAFETY: passed on from the caller.
-        unsafe { (**self).read32(window, offset) }
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        (**self).map_registers(window)
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         // SAFETY: passed on from the caller.
-        unsafe { (**self).write32(window, offset, value) }
+        unsafe { (**self).read32(registers, offset) }
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
-        unsafe { (**self).read64(window, offset) }
+        unsafe { (**self).write32(registers, offset, value) }
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
         // SAFETY: passed on from the caller.
-        unsafe { (**self).write64(window, offset, value) }
+        unsafe { (**self).read64(registers, offset) }
+    }
+
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        // SAFETY: passed on from the caller.
+        unsafe { (**self).write64(registers, offset, value) }
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {

@@ -8,7 +8,7 @@ use cofferdam_model::{Config, Machine, UnitConfig};
 
 use super::cache::watch::{Seen, seen};
 use super::on_model::{OnModel, source};
-use super::{Hal, RegisterWindow};
+use super::{Hal, MappedRegisters, RegisterWindow};
 use crate::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
 use crate::iommu::{DeviceConfig, Edit, Iommu, Options};
 use crate::limits::Limits;
@@ -33,17 +33,9 @@ unsafe impl Hal for Defaults {
         NonNull::dangling()
     }
 
-    unsafe fn read32(&self, _: RegisterWindow, _: u32) -> u32 {
-        u32::MAX
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        None
     }
-
-    unsafe fn write32(&self, _: RegisterWindow, _: u32, _: u32) {}
-
-    unsafe fn read64(&self, _: RegisterWindow, _: u32) -> u64 {
-        u64::MAX
-    }
-
-    unsafe fn write64(&self, _: RegisterWindow, _: u32, _: u64) {}
 
     fn config_read(&self, _: SourceId, _: u16) -> u32 {
         u32::MAX
@@ -138,24 +130,28 @@ unsafe impl Hal for ByDefault {
         }
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        // SAFETY: as above.
-        unsafe { self.0.read32(window, offset) }
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        self.0.map_registers(window)
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         // SAFETY: as above.
-        unsafe { self.0.write32(window, offset, value) }
+        unsafe { self.0.read32(registers, offset) }
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
         // SAFETY: as above.
-        unsafe { self.0.read64(window, offset) }
+        unsafe { self.0.write32(registers, offset, value) }
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
         // SAFETY: as above.
-        unsafe { self.0.write64(window, offset, value) }
+        unsafe { self.0.read64(registers, offset) }
+    }
+
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        // SAFETY: as above.
+        unsafe { self.0.write64(registers, offset, value) }
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {

@@ -77,8 +77,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// The table by which a unit remaps interrupts, if that is not the driver's.
     fn found_table(&self, unit: &Unit) -> Option<LiveInterrupts> {
         unit.features().interrupts?;
-        let registers = LiveRegisters::read(&self.hal, unit.window());
-        let pointer = registers.interrupt_table_address(&self.hal, unit.window());
+        let registers = LiveRegisters::read(&self.hal, unit.mapped());
+        let pointer = registers.interrupt_table_address(&self.hal, unit.mapped());
         let is_found = registers.remaps_interrupts() && unit.interrupt_table() != Some(pointer);
         is_found.then(|| registers.interrupts(pointer))
     }

@@ -9,9 +9,9 @@ use super::unit_lock::UnitLock;
 use crate::addr::SourceId;
 use crate::contract::UnitConfig;
 use crate::hal::Hal;
-use crate::limits::{Limits, List};
-use crate::topology::{Topology, UnitIndex};
-use crate::unit::{NotDriven, Unit};
+use crate::limits::{Full, Limits, List};
+use crate::topology::{Topology, UnitIndex, UnitInfo};
+use crate::unit::Unit;
 
 /// The graphics of Intel's chipsets.
 const GRAPHICS: SourceId = SourceId::from_requester(0, 2 << 3);
@@ -54,10 +54,9 @@ impl<'s> Probed<'s> {
         let graphics = self.topology.unit_of(hal, GRAPHICS);
         for (info, index) in self.topology.units().iter().zip(UnitIndex::all()) {
             let for_graphics = graphics == Some(index) && !info.include_all;
-            match Unit::probe(hal, info, for_graphics, config, &mut self.units) {
-                Err(NotDriven::UnknownKind) => return Err(Error::UnknownUnit(info.window)),
-                Err(NotDriven::Full(full)) => return Err(Error::Full(full)),
-                Ok(()) => {}
+            list(&mut self.units, info, config)?;
+            if let Some(unit) = self.units.last_mut() {
+                unit.get_mut().look(hal, for_graphics);
             }
         }
         if options.require_all_units {
@@ -65,4 +64,11 @@ impl<'s> Probed<'s> {
         }
         Ok(())
     }
+}
+
+#[inline(never)]
+fn list(units: &mut List<'_, UnitLock>, info: &UnitInfo, config: UnitConfig) -> Result<(), Error> {
+    let full = Full { what: "remapping units", capacity: units.capacity() };
+    let unit = Unit::new(info, config).ok_or(Error::UnknownUnit(info.window))?;
+    units.push_with(|| UnitLock::new(unit)).map_err(|_| Error::Full(full))
 }

@@ -85,12 +85,12 @@ mod tests {
             looks += 1;
             Ok(looks == 3)
         };
-        assert_eq!(wait_until(&Registers { hal: &hal, window }, 0, "", "", third), Ok(()));
+        assert_eq!(wait_until(&Registers::of(&hal, window), 0, "", "", third), Ok(()));
     }
     #[test]
     fn a_wait_ends_though_the_clock_stands_still() {
         let (hal, window) = (Fake::new(1), RegisterWindow { base: PhysAddr::zero(), bytes: 4096 });
-        let ended = wait_until(&Registers { hal: &hal, window }, 1, "GSTS_REG", "TES", || Ok(false));
+        let ended = wait_until(&Registers::of(&hal, window), 1, "GSTS_REG", "TES", || Ok(false));
         assert_eq!(ended, Err(UnitError::Timeout { unit: window, register: "GSTS_REG", bit: "TES", waited_ns: 0 }));
     }
 }

@@ -2,12 +2,13 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::{LocalRegisterCopy, RegisterLongName};
 
 use crate::error::UnitError;
-use crate::hal::{Hal, RegisterWindow};
+use crate::hal::{Hal, MappedRegisters, RegisterWindow};
 
 pub(super) use fields::*;
 
@@ -72,16 +73,24 @@ pub(super) type Status = LocalRegisterCopy<u32, GSTS::Register>;
 pub(super) struct Register<'h, H, T, R> {
     hal: &'h H,
     window: RegisterWindow,
+    first: Option<NonNull<u8>>,
     offset: u32,
     kind: PhantomData<(T, R)>,
+}
+
+impl<H, T, R> Register<'_, H, T, R> {
+    fn mapped(&self) -> Option<MappedRegisters> {
+        self.first.map(|first| MappedRegisters { window: self.window, first })
+    }
 }
 
 impl<H: Hal, R: RegisterLongName> Readable for Register<'_, H, u32, R> {
     type T = u32;
     type R = R;
     fn get(&self) -> u32 {
+        let Some(mapped) = self.mapped() else { return u32::MAX };
         // SAFETY: `Registers` gives only registers that lie within the window.
-        unsafe { self.hal.read32(self.window, self.offset) }
+        unsafe { self.hal.read32(mapped, self.offset) }
     }
 }
 
@@ -89,8 +98,9 @@ impl<H: Hal, R: RegisterLongName> Writeable for Register<'_, H, u32, R> {
     type T = u32;
     type R = R;
     fn set(&self, value: u32) {
+        let Some(mapped) = self.mapped() else { return };
         // SAFETY: `Registers` gives only registers that lie within the window; this floor writes them by the rules.
-        unsafe { self.hal.write32(self.window, self.offset, value) }
+        unsafe { self.hal.write32(mapped, self.offset, value) }
     }
 }
 
@@ -98,8 +108,9 @@ impl<H: Hal, R: RegisterLongName> Readable for Register<'_, H, u64, R> {
     type T = u64;
     type R = R;
     fn get(&self) -> u64 {
+        let Some(mapped) = self.mapped() else { return u64::MAX };
         // SAFETY: `Registers` gives only registers that lie within the window.
-        unsafe { self.hal.read64(self.window, self.offset) }
+        unsafe { self.hal.read64(mapped, self.offset) }
     }
 }
 
@@ -107,22 +118,31 @@ impl<H: Hal, R: RegisterLongName> Writeable for Register<'_, H, u64, R> {
     type T = u64;
     type R = R;
     fn set(&self, value: u64) {
+        let Some(mapped) = self.mapped() else { return };
         // SAFETY: `Registers` gives only registers that lie within the window; this floor writes them by the rules.
-        unsafe { self.hal.write64(self.window, self.offset, value) }
+        unsafe { self.hal.write64(mapped, self.offset, value) }
     }
 }
 
-/// The registers of one unit.
+/// The registers of one unit. Those that are mapped nowhere read all ones, as those of a unit that is gone.
 pub(super) struct Registers<'h, H> {
     pub(super) hal: &'h H,
     pub(super) window: RegisterWindow,
+    /// Where they are mapped.
+    pub(super) first: Option<NonNull<u8>>,
 }
 
 /// The fixed registers, all in the first page of the window, and those whose offset the capabilities were checked to give
 /// within it.
 impl<'h, H: Hal> Registers<'h, H> {
+    /// Those of a unit of which a test, or a benchmark, has no more.
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn of(hal: &'h H, window: RegisterWindow) -> Self {
+        Self { hal, window, first: hal.map_registers(window) }
+    }
+
     fn at<T, R>(&self, offset: u32) -> Register<'h, H, T, R> {
-        Register { hal: self.hal, window: self.window, offset, kind: PhantomData }
+        Register { hal: self.hal, window: self.window, first: self.first, offset, kind: PhantomData }
     }
 
     pub(super) fn ver(&self) -> Register<'h, H, u32, VER::Register> {

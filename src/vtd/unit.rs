@@ -15,7 +15,7 @@ use super::{Capabilities, quirks};
 use crate::addr::{PhysAddr, Requester};
 use crate::contract::{DomainId, Features, Found, InterruptConfig, Translation, UnitConfig, UnitCounts};
 use crate::error::UnitError;
-use crate::hal::{FrameList, Hal, RegisterWindow};
+use crate::hal::{FrameList, Hal, MappedRegisters, RegisterWindow};
 use crate::interrupt::{Course, Destination, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 
@@ -48,6 +48,7 @@ pub(super) enum Invalidator {
 #[derive(Debug)]
 pub(crate) struct VtdUnit {
     pub(super) window: RegisterWindow,
+    pub(super) mapped: Option<MappedRegisters>,
     pub(super) segment: u16,
     pub(super) config: UnitConfig,
     pub(super) capabilities: Capabilities,
@@ -98,36 +99,17 @@ pub(crate) struct VtdUnit {
 }
 
 impl VtdUnit {
-    /// Looks at a unit and changes nothing. `for_graphics`: it serves the chipset's graphics and is not the one for all the rest.
-    #[inline(never)]
-    pub(crate) fn look(
-        hal: &impl Hal,
-        window: RegisterWindow,
-        for_graphics: bool,
-        config: UnitConfig,
-    ) -> Result<Capabilities, UnitError> {
-        let mut capabilities = Capabilities::read(&Registers { hal, window })?;
-        quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities, for_graphics));
-        capabilities.max_leaf_level = capabilities.max_leaf_level.min(config.max_leaf_level.max(1));
-        Ok(capabilities)
-    }
-
-    /// A unit that nothing was done to yet, and that can do what was seen of it, or nothing.
+    /// A unit that was not [looked at](Self::look) yet.
     #[inline(always)]
-    pub(crate) fn new(
-        window: RegisterWindow,
-        segment: u16,
-        config: UnitConfig,
-        looked: Result<Capabilities, UnitError>,
-    ) -> Self {
-        let (capabilities, unusable) = (looked.unwrap_or(Capabilities::NONE), looked.err());
+    pub(crate) fn new(window: RegisterWindow, segment: u16, config: UnitConfig) -> Self {
         let device_timeout_ns = config.device_timeout_ns.max(config.timeout_ns);
         Self {
             window,
+            mapped: None,
             segment,
             config: UnitConfig { device_timeout_ns, ..config },
-            capabilities,
-            features: capabilities.features(config.host_bits),
+            capabilities: Capabilities::NONE,
+            features: Features::NONE,
             found: Found::default(),
             found_protected: false,
             followed: false,
@@ -143,9 +125,9 @@ impl VtdUnit {
             tables: None,
             blocking: false,
             on: false,
-            failure: UnitMutex::new(unusable),
-            failed: AtomicBool::new(unusable.is_some()),
-            unusable,
+            failure: UnitMutex::new(None),
+            failed: AtomicBool::new(false),
+            unusable: None,
             failed_flushes: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             turn: UnitMutex::new(()),
@@ -154,8 +136,41 @@ impl VtdUnit {
         }
     }
 
+    /// Looks at what the unit can do, and changes nothing of it. `for_graphics`: it serves the chipset's graphics and is not the one
+    /// for all the rest. One that cannot be looked at can do nothing, and [cannot be used](Self::check_usable).
+    #[inline(never)]
+    pub(crate) fn look(&mut self, hal: &impl Hal, for_graphics: bool) {
+        self.mapped = hal.map_registers(self.window).map(|first| MappedRegisters { window: self.window, first });
+        match self.look_at_registers(hal, for_graphics) {
+            Ok(capabilities) => self.is_known_to_have(capabilities),
+            Err(error) => {
+                self.unusable = Some(error);
+                self.give_up(error);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_registers(&self, hal: &impl Hal, for_graphics: bool) -> Result<Capabilities, UnitError> {
+        if self.mapped.is_none() {
+            return Err(UnitError::NotMapped { unit: self.window });
+        }
+        let mut capabilities = Capabilities::read(&self.registers(hal))?;
+        quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities, for_graphics));
+        capabilities.max_leaf_level = capabilities.max_leaf_level.min(self.config.max_leaf_level.max(1));
+        Ok(capabilities)
+    }
+
+    pub(super) fn is_known_to_have(&mut self, capabilities: Capabilities) {
+        (self.capabilities, self.features) = (capabilities, capabilities.features(self.config.host_bits));
+    }
+
     pub(crate) fn window(&self) -> RegisterWindow {
         self.window
+    }
+
+    pub(crate) fn mapped(&self) -> Option<MappedRegisters> {
+        self.mapped
     }
 
     pub(crate) fn segment(&self) -> u16 {
@@ -182,7 +197,7 @@ impl VtdUnit {
     }
 
     pub(super) fn registers<'h, H: Hal>(&self, hal: &'h H) -> Registers<'h, H> {
-        Registers { hal, window: self.window }
+        Registers { hal, window: self.window, first: self.mapped.map(|mapped| mapped.first) }
     }
 
     pub(super) fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
@@ -312,12 +327,14 @@ impl VtdUnit {
                 let ticket = queue.begin(&registers, batch, core::iter::empty(), self.config.timeout_ns);
                 ticket.and_then(|ticket| queue.wait(&registers, ticket, self.config.timeout_ns))
             }
-            Some(Invalidator::Registers) => {
-                let all = all.iter().copied();
-                register_based::run(&registers, &self.capabilities, all, self.config.timeout_ns)
-            }
+            Some(Invalidator::Registers) => self.run_through_registers(hal, all),
         };
         self.guard(result)
+    }
+
+    #[inline(never)]
+    fn run_through_registers(&self, hal: &impl Hal, all: &[Invalidation]) -> Result<(), UnitError> {
+        register_based::run(&self.registers(hal), &self.capabilities, all.iter().copied(), self.config.timeout_ns)
     }
 
     /// How many frames [`attach`](Self::attach) takes for these requesters.

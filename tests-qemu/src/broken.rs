@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 
 const VER: u32 = 0x00;
 const VER_6: u32 = 6 << 4;
@@ -58,23 +58,27 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         self.hal.word_at(at)
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        self.hal.map_registers(window)
+    }
+
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         match self.fault {
             Some(Fault::AllOnes) => u32::MAX,
             Some(Fault::NoInvalidation) if offset == VER => VER_6,
             // SAFETY: passed on from the caller.
-            _ => unsafe { self.hal.read32(window, offset) },
+            _ => unsafe { self.hal.read32(registers, offset) },
         }
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
-        unsafe { self.hal.write32(window, offset, value) }
+        unsafe { self.hal.write32(registers, offset, value) }
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
         // SAFETY: passed on from the caller.
-        let value = unsafe { self.hal.read64(window, offset) };
+        let value = unsafe { self.hal.read64(registers, offset) };
         match self.fault {
             Some(Fault::AllOnes) => u64::MAX,
             Some(Fault::NoQueue | Fault::NoInvalidation) if offset == ECAP => value & !ECAP_QI,
@@ -82,7 +86,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         }
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
         if let Some(Fault::DeadQueue(dead)) = self.fault
             && offset == IQT
             && dead.load(Ordering::Relaxed)
@@ -90,7 +94,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
             return;
         }
         // SAFETY: passed on from the caller.
-        unsafe { self.hal.write64(window, offset, value) }
+        unsafe { self.hal.write64(registers, offset, value) }
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {

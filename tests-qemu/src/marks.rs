@@ -1,6 +1,6 @@
 //! Names in QEMU's trace, between what the driver's calls leave there.
 
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam_pc::Pc;
 use cofferdam_report::mark;
 
@@ -8,7 +8,7 @@ use cofferdam_report::mark;
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
     pc: &'static Pc,
-    window: RegisterWindow,
+    registers: MappedRegisters,
 }
 
 impl Marks {
@@ -17,15 +17,16 @@ impl Marks {
     /// # Safety
     ///
     /// `window` is a unit's, as the firmware's table says, and that unit is QEMU's.
-    pub unsafe fn new(pc: &'static Pc, window: RegisterWindow) -> Self {
-        Self { pc, window }
+    pub unsafe fn new(pc: &'static Pc, window: RegisterWindow) -> Option<Self> {
+        let first = pc.map_registers(window)?;
+        Some(Self { pc, registers: MappedRegisters { window, first } })
     }
 
     /// What follows in the trace belongs to `call`.
     pub fn begin(&self, call: &str) {
         for word in mark::words(call) {
             // SAFETY: the unit has no register there, and QEMU's does nothing then.
-            unsafe { self.pc.write64(self.window, mark::REGISTER, word) };
+            unsafe { self.pc.write64(self.registers, mark::REGISTER, word) };
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use core::ptr;
 
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 
 /// What the entries that map a page have in common, over all tables of a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,10 @@ pub enum Entry {
 /// As for [`live_words`].
 pub unsafe fn count_leaves(hal: &impl Hal, window: RegisterWindow, is_asked: impl Fn(u16) -> bool) -> Leaves {
     // SAFETY: every unit has this register.
-    let ecap = unsafe { hal.read64(window, ECAP) };
+    let ecap = hal
+        .map_registers(window)
+        .map(|first| MappedRegisters { window, first })
+        .map_or(0, |registers| unsafe { hal.read64(registers, ECAP) });
     let mut leaves = Leaves { snoop_control: ecap >> 7 & 1 == 1, ..Leaves::default() };
     let mut each = |entry, _: u64, word: u64| match entry {
         Entry::Root => {}
@@ -84,7 +87,11 @@ pub unsafe fn live_words(
     each: &mut dyn FnMut(Entry, u64, u64),
 ) {
     // SAFETY: every unit has this register.
-    let root = unsafe { hal.read64(window, RTADDR) } & ADDRESS;
+    let root = hal
+        .map_registers(window)
+        .map(|first| MappedRegisters { window, first })
+        .map_or(0, |registers| unsafe { hal.read64(registers, RTADDR) })
+        & ADDRESS;
     for bus in 0..256 {
         let Some((context_table, _)) = tell_present(root, bus, Entry::Root, each) else { continue };
         for devfn in (0..256).filter(|devfn| is_asked((bus << 8 | devfn) as u16)) {

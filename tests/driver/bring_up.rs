@@ -5,8 +5,7 @@ use cofferdam::error::UnitError;
 use cofferdam::fault::FaultLog;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::interrupt::Destination;
-use cofferdam::iommu::UnitState;
-use cofferdam::iommu::{Error, Options};
+use cofferdam::iommu::{Difference, Error, Options, UnitState};
 use cofferdam::limits::{Full, Limits};
 use cofferdam::topology::NoConfigSpace;
 use cofferdam_model::{Defect, Machine, UnitConfig};
@@ -50,9 +49,9 @@ fn memory_stays_protected_until_translation_is_on() {
         let machine = machine([unit]);
         let window = machine.windows()[0];
         // SAFETY: the machine takes any access and reports a wrong one.
-        let status = || unsafe { machine.read32(window, PMEN) } & 1;
+        let status = || unsafe { machine.read32(mapped(window), PMEN) } & 1;
         // SAFETY: as above. Base 0 and limit 0 protect the first 2 MiB.
-        unsafe { machine.write32(window, PMEN, 1 << 31) };
+        unsafe { machine.write32(mapped(window), PMEN, 1 << 31) };
         while status() == 0 {
             machine.pause();
         }
@@ -183,7 +182,7 @@ fn faults_of_a_unit_that_cannot_be_used_are_not_pending() {
     assert!(matches!(states(&iommu)[..], [UnitState::Failed { error: UnitError::Unsupported { .. }, .. }]));
     assert!(!write(&machine, function(0, 3), 0x1000, 1), "firmware blocks it");
     // SAFETY: the machine takes any access and reports a wrong one.
-    let pending = || unsafe { machine.read32(machine.windows()[0], 0x34) } >> 1 & 1 == 1;
+    let pending = || unsafe { machine.read32(mapped(machine.windows()[0]), 0x34) } >> 1 & 1 == 1;
     assert!(pending());
     for _ in 0..2 {
         assert_eq!(iommu.faults(|fault| panic!("{fault}")), FaultLog::default());
@@ -400,6 +399,33 @@ fn a_front_is_completed_in_place_and_only_once() {
     iommu.enable().unwrap();
     cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(1, 3));
     assert!(write(&machine, function(1, 3), 0, 1));
+}
+
+/// A unit whose registers the platform does not map costs itself alone: nothing of it is read, and its devices are refused.
+#[test]
+fn a_unit_that_is_mapped_nowhere_costs_itself_alone() {
+    let machine = machine([UnitConfig::server().serving(&[1]), UnitConfig::server()]);
+    machine.add_express(function(1, 3));
+    machine.map_no_registers(0);
+    let unit = machine.windows()[0];
+    let iommu = discover(&machine, &[&[1]]).unwrap();
+    assert!(matches!(iommu.enable(), Err(Error::Unit(UnitError::NotMapped { unit: named })) if named == unit));
+    let failed = UnitState::Failed { error: UnitError::NotMapped { unit }, blocking: false };
+    assert_eq!(states(&iommu), [failed, UnitState::On]);
+    let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), function(0, 3));
+    assert!(iommu.assign(function(1, 3), cell).is_err());
+    let log = iommu.faults(|fault| panic!("{fault}"));
+    assert!(!log.unresponsive && !log.busy);
+    let differences = crate::audit::audit(&iommu);
+    assert!(
+        differences.iter().any(|it| matches!(it, Difference::Unresponsive { unit: named } if *named == unit)),
+        "{differences:?}"
+    );
+    iommu.set_fault_event(None).unwrap();
+    let all = Options { require_all_units: true, ..Options::default() };
+    let refused = front(&machine, &of_machine(&machine, &[&[1]]).table(), all).map(drop);
+    assert_eq!(refused, Err(Error::Unit(UnitError::NotMapped { unit })));
+    machine.check();
 }
 
 /// The handle of a cell from before the front was read again names no cell made after.

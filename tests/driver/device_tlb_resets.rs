@@ -96,7 +96,7 @@ fn a_queue_that_comes_back_frees_nothing_a_device_tlb_has() {
     let other = cell_with_disk(&iommu);
     // Translation stays on, the queue goes off.
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write32(machine.windows()[0], GCMD, 1 << 31) };
+    unsafe { machine.write32(mapped(machine.windows()[0]), GCMD, 1 << 31) };
     machine.pass(1_000_000);
     iommu.unmap(cell, range(INPUT, PAGE)).unwrap_err();
     assert_page_is_not_reached_by_both(&machine, &iommu, other, "the queue alone");

@@ -13,7 +13,7 @@ use crate::audit::{INPUT, MEMORY_A, MEMORY_B, RW, assert_nothing_differs, audit,
 
 pub(crate) fn root_table(machine: &Machine) -> u64 {
     // SAFETY: a register of the machine's first unit.
-    unsafe { machine.read64(machine.windows()[0], 0x20) }
+    unsafe { machine.read64(mapped(machine.windows()[0]), 0x20) }
 }
 
 /// Where the context entry of a function of bus 0 is.
@@ -283,7 +283,7 @@ fn an_entry_counts_as_hardware_counts_it() {
 fn set_register(machine: &Machine, offset: u32, value: u64) {
     let window = machine.windows()[0];
     // SAFETY: nothing that a test relies on hangs on what the unit does then.
-    unsafe { machine.write64(window, offset, value) };
+    unsafe { machine.write64(mapped(window), offset, value) };
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn registers_that_somebody_else_wrote_are_reported() {
 
     // Translation off: the queue alone stays on.
     // SAFETY: as above.
-    unsafe { machine.write32(unit, 0x18, 1 << 26) };
+    unsafe { machine.write32(mapped(unit), 0x18, 1 << 26) };
     machine.pause();
     machine.pause();
     assert_eq!(audit(&iommu), [Difference::NotTranslating { unit }]);
@@ -326,9 +326,9 @@ fn remapping_of_interrupts_by_another_table_is_reported() {
     set_register(&machine, 0xb8, 0x1234_5000);
     for bit in [1 << 24, 1 << 25] {
         // SAFETY: a register of the machine's first unit: GCMD, with what is on already.
-        let status = unsafe { machine.read32(unit, 0x1c) } & 0x96ff_ffff;
+        let status = unsafe { machine.read32(mapped(unit), 0x1c) } & 0x96ff_ffff;
         // SAFETY: as above.
-        unsafe { machine.write32(unit, 0x18, status | bit) };
+        unsafe { machine.write32(mapped(unit), 0x18, status | bit) };
         machine.pass(1_000_000);
     }
     assert_eq!(audit(&iommu), [Difference::RemapsInterrupts { unit }]);

@@ -384,13 +384,13 @@ fn a_unit_out_of_service_still_sends_fault_events() {
         assert_eq!(told, 1, "that the device did not answer");
         let pointers = || {
             // SAFETY: IQH and IQT of the machine's unit.
-            [0x80, 0x88].map(|at| unsafe { machine.read64(machine.windows()[0], at) })
+            [0x80, 0x88].map(|at| unsafe { machine.read64(mapped(machine.windows()[0]), at) })
         };
         let [head, tail] = pointers();
         if dies {
             // What was submitted last, and is no descriptor at all.
             // SAFETY: IQT of the machine's unit.
-            unsafe { machine.write64(machine.windows()[0], 0x88, tail + 0x20) };
+            unsafe { machine.write64(mapped(machine.windows()[0]), 0x88, tail + 0x20) };
             machine.pass(1_000_000);
         }
         // The unit has time to fetch between two accesses of the driver.

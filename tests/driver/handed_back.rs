@@ -18,7 +18,7 @@ const QIES: u32 = 1 << 26;
 
 fn status(machine: &Machine, unit: usize) -> u32 {
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.read32(machine.windows()[unit], GSTS) }
+    unsafe { machine.read32(mapped(machine.windows()[unit]), GSTS) }
 }
 
 /// Fails if the unit was handed back, or its frames, while it shows any of these bits.
@@ -47,7 +47,7 @@ fn disable_switches_off_what_still_translates() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     // SAFETY: as above.
-    unsafe { machine.write64(machine.windows()[0], RTADDR, 0x0800_0000) };
+    unsafe { machine.write64(mapped(machine.windows()[0]), RTADDR, 0x0800_0000) };
     let disabled = iommu.disable();
     let (now, frames, state) = (status(&machine, 0), machine.frames_in_use(), states(&iommu));
     let open = write(&machine, function(0, 3), MEMORY, 1);
@@ -104,10 +104,10 @@ fn disable_after_a_sleep_state_switches_firmware_off() {
     machine.reset_unit(0);
     // This is firmware: its root table, in which nothing is present, and translation.
     // SAFETY: as above.
-    unsafe { machine.write64(window, RTADDR, root) };
+    unsafe { machine.write64(mapped(window), RTADDR, root) };
     for command in [RTPS, TES] {
         // SAFETY: as above.
-        unsafe { machine.write32(window, GCMD, command) };
+        unsafe { machine.write32(mapped(window), GCMD, command) };
         machine.pass(100_000);
     }
     assert!(status(&machine, 0) & TES != 0 && !write(&machine, function(0, 3), MEMORY, 1));

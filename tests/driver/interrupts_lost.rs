@@ -31,7 +31,7 @@ fn routed<H: Hal>(iommu: &Front<H>, device: SourceId, count: u16) -> (CellId, Me
 /// Where the table of the first unit is.
 fn table(machine: &Machine) -> PhysAddr {
     // SAFETY: each unit that remaps interrupts has this register.
-    let pointer = unsafe { machine.read64(machine.windows()[0], IRTA) };
+    let pointer = unsafe { machine.read64(mapped(machine.windows()[0]), IRTA) };
     PhysAddr::new(pointer & !0xfff)
 }
 
@@ -79,7 +79,7 @@ fn a_unit_that_shows_remapping_off_or_open_is_out_of_service() {
     let (cell, _) = routed(&iommu, CARD, 1);
     let unit = machine.windows()[0];
     // SAFETY: the register is there; what it does is what the test is about.
-    unsafe { machine.write64(unit, IRTA, 0x7000) };
+    unsafe { machine.write64(mapped(unit), IRTA, 0x7000) };
     let error = UnitError::Reset { unit, register: "IRTA_REG", bit: "IRTA" };
     assert_eq!(iommu.assign(OTHER, cell), Err(Error::Unit(error)));
     assert_eq!(audit(&iommu), [Difference::RemapsInterrupts { unit }]);

@@ -131,7 +131,7 @@ fn a_device_that_sends_dma_in_another_ones_name_speaks_for_itself_alone() {
     // An entry that takes the other name goes to a CPU that is not its cell's, and later to one that is.
     let unit = machine.windows()[0];
     // SAFETY: the unit has this register.
-    let entry = PhysAddr::new(unsafe { machine.read64(unit, IRTA) } & !0xfff) + 2 * 16_u64;
+    let entry = PhysAddr::new(unsafe { machine.read64(mapped(unit), IRTA) } & !0xfff) + 2 * 16_u64;
     machine.flip(entry, 0x0400_0051_0001);
     machine.flip(entry + 8, 1 << 18 | u64::from(function(7, 3).requester()));
     let extra = |found| Difference::ExtraInterrupt { unit, index: 2, found: FoundCourse::Remapped(found) };
@@ -233,7 +233,7 @@ fn watched(meanwhile: fn(Call, &Machine)) -> (&'static Machine, Static) {
 /// True if the second entry of the second unit is present: the first is for compatibility with nobody.
 fn is_routed(machine: &Machine) -> bool {
     // SAFETY: each unit that remaps interrupts has this register.
-    let pointer = unsafe { machine.read64(machine.windows()[1], IRTA) };
+    let pointer = unsafe { machine.read64(mapped(machine.windows()[1]), IRTA) };
     peek(machine, (pointer & !0xfff) + 16) & 1 != 0
 }
 

@@ -35,12 +35,12 @@ fn message(index: u64) -> Message {
 
 fn irta(machine: &Machine) -> u64 {
     // SAFETY: each unit that remaps interrupts has this register.
-    unsafe { machine.read64(machine.windows()[0], 0xb8) }
+    unsafe { machine.read64(mapped(machine.windows()[0]), 0xb8) }
 }
 
 fn status(machine: &Machine) -> u32 {
     // SAFETY: each unit has this register.
-    unsafe { machine.read32(machine.windows()[0], 0x1c) }
+    unsafe { machine.read32(mapped(machine.windows()[0]), 0x1c) }
 }
 
 /// A front that is prepared, with a cell that has the card.
@@ -145,7 +145,7 @@ fn the_drivers_own_table_is_not_taken_for_one_that_was_found() {
         let own = irta(&machine);
         // Somebody else switches translation off: all other bits stay.
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { machine.write32(machine.windows()[0], 0x18, status(&machine) & 0x96ff_ffff & !(1 << 31)) };
+        unsafe { machine.write32(mapped(machine.windows()[0]), 0x18, status(&machine) & 0x96ff_ffff & !(1 << 31)) };
         machine.pass(1_000_000);
         machine.take_violations();
         iommu.enable().unwrap();
@@ -252,7 +252,7 @@ fn a_disable_that_is_repeated_invalidates_what_is_cached() {
                 return;
             }
             // SAFETY: each unit with a queue has these registers.
-            let [new, base] = [0x88, 0x90].map(|at| unsafe { machine.read64(machine.windows()[0], at) });
+            let [new, base] = [0x88, 0x90].map(|at| unsafe { machine.read64(mapped(machine.windows()[0]), at) });
             let base = base & !0xfff;
             while tail.get() != new && base != 0 {
                 // Of an interrupt-entry-cache (S 6.5.2).
@@ -274,7 +274,7 @@ fn a_disable_that_is_repeated_invalidates_what_is_cached() {
         let has_taken_over = irta(&hal.machine) == theirs;
         if first.is_err() && has_taken_over {
             // SAFETY: as above.
-            tail.set(unsafe { hal.machine.read64(hal.machine.windows()[0], 0x88) });
+            tail.set(unsafe { hal.machine.read64(mapped(hal.machine.windows()[0]), 0x88) });
             looks.set(true);
             let second = iommu.disable();
             looks.set(false);

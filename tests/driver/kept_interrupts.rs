@@ -41,13 +41,13 @@ fn message(index: u64) -> Message {
 
 fn irta(machine: &Machine) -> u64 {
     // SAFETY: each unit that remaps interrupts has this register.
-    unsafe { machine.read64(machine.windows()[0], 0xb8) }
+    unsafe { machine.read64(mapped(machine.windows()[0]), 0xb8) }
 }
 
 /// GSTS: remapping of interrupts is on, and what is in compatibility format is blocked.
 fn remaps(machine: &Machine) -> bool {
     // SAFETY: each unit has this register.
-    (unsafe { machine.read32(machine.windows()[0], 0x1c) }) >> 23 & 0b101 == 0b100
+    (unsafe { machine.read32(mapped(machine.windows()[0]), 0x1c) }) >> 23 & 0b101 == 0b100
 }
 
 /// A front that is prepared, and a cell with the card that keeps these interrupts.
@@ -228,7 +228,7 @@ fn compatibility_format_is_given_back_as_it_was_found() {
     remap_interrupts(&machine, 0, SIZE, &found());
     let old = || machine.interrupt(CARD, 0xfee0_2000, 0x41).map_err(|fault| fault.reason);
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write32(machine.windows()[0], 0x18, 0x0680_0000) };
+    unsafe { machine.write32(mapped(machine.windows()[0]), 0x18, 0x0680_0000) };
     machine.pass(1_000_000);
     assert!(old().is_ok());
     machine.take_violations();

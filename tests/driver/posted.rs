@@ -289,7 +289,7 @@ fn an_audit_says_where_an_entry_is_posted_that_is_not_right() {
     assert_eq!(audit(&iommu), []);
     let unit = machine.windows()[0];
     // SAFETY: the unit has this register.
-    let table = PhysAddr::new(unsafe { machine.read64(unit, 0xb8) } & !0xfff);
+    let table = PhysAddr::new(unsafe { machine.read64(mapped(unit), 0xb8) } & !0xfff);
     let index = (iommu.message(of(CARD, 0)).unwrap().address as u32 >> 5 & 0x7fff) as u16;
     let entry = table + u64::from(index) * 16;
     let found =

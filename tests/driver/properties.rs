@@ -55,9 +55,9 @@ fn protect(machine: &Machine, unit: &UnitConfig) -> bool {
     }
     let window = machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write32(window, PMEN, 1 << 31) };
+    unsafe { machine.write32(mapped(window), PMEN, 1 << 31) };
     // SAFETY: as above.
-    while unsafe { machine.read32(window, PMEN) } & 1 == 0 {
+    while unsafe { machine.read32(mapped(window), PMEN) } & 1 == 0 {
         machine.pause();
     }
     true

@@ -122,7 +122,7 @@ fn an_invalidation_that_never_ends_keeps_the_unit_off() {
         machine.break_unit(0, Defect::RegistersDead);
         let window = machine.windows()[0];
         // SAFETY: the machine takes any access and reports a wrong one. ICC, global.
-        unsafe { machine.write64(window, CCMD, 0xa000_0000_0000_0000) };
+        unsafe { machine.write64(mapped(window), CCMD, 0xa000_0000_0000_0000) };
         let error = discover(&machine, &[]).unwrap().enable().unwrap_err();
         let bit = Error::Unit(UnitError::Timeout { unit: window, register: "CCMD_REG", bit: "ICC", waited_ns: 0 });
         let Error::Unit(UnitError::Timeout { unit, register, bit: name, .. }) = error else { panic!("{error}") };

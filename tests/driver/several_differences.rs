@@ -259,7 +259,7 @@ fn what_is_left_in_entries_is_excused_for_quarantine_alone() {
     machine.set_config(quarantined, DEVICE_STATUS, PENDING);
     iommu.release(quarantined).unwrap_err();
     // SAFETY: registers of the machine's units.
-    let roots = machine.windows().iter().map(|unit| unsafe { machine.read64(*unit, 0x20) }).collect::<Vec<_>>();
+    let roots = machine.windows().iter().map(|unit| unsafe { machine.read64(mapped(*unit), 0x20) }).collect::<Vec<_>>();
     let entry = |unit: usize, bus: u64, device: u64| {
         let table = peek(&machine, roots[unit] + bus * 16) & !0xfff;
         PhysAddr::new(table + device * 8 * 16)
@@ -306,9 +306,9 @@ fn each_unit_is_reported_by_its_own_registers() {
     // The first does not respond; the second has another root table, which leads nowhere.
     machine.break_unit(0, Defect::AllOnes);
     // SAFETY: a register of the machine's second unit.
-    let root = unsafe { machine.read64(units[1], 0x20) };
+    let root = unsafe { machine.read64(mapped(units[1]), 0x20) };
     // SAFETY: nothing that the test relies on hangs on what the unit does then.
-    unsafe { machine.write64(units[1], 0x20, root ^ 1 << 38) };
+    unsafe { machine.write64(mapped(units[1]), 0x20, root ^ 1 << 38) };
     let found = audit(&iommu);
     let expected = Some(PhysAddr::new(root));
     for expected in [

@@ -161,7 +161,7 @@ fn a_unit_that_somebody_else_has_programmed_is_not_on() {
     iommu.enable().unwrap();
     let window = machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write64(window, RTADDR, 0x0800_0000) };
+    unsafe { machine.write64(mapped(window), RTADDR, 0x0800_0000) };
     let error = UnitError::Reset { unit: window, register: "RTADDR_REG", bit: "RTA" };
     assert_eq!(states(&iommu), [UnitState::Failed { error, blocking: false }]);
     iommu.enable().unwrap();

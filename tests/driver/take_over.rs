@@ -116,11 +116,11 @@ fn take_over_stopped(machine: &Machine, error: u32) {
     let window = machine.windows()[0];
     let [head, tail, status] = QUEUE;
     // SAFETY: the machine takes any access and reports a wrong one.
-    let status = unsafe { machine.read32(window, status) };
+    let status = unsafe { machine.read32(mapped(window), status) };
     // SAFETY: as above.
-    let head = unsafe { machine.read64(window, head) };
+    let head = unsafe { machine.read64(mapped(window), head) };
     // SAFETY: as above.
-    let tail = unsafe { machine.read64(window, tail) };
+    let tail = unsafe { machine.read64(mapped(window), tail) };
     assert!(status & error != 0 && head != tail, "{status:#x}");
     machine.take_violations();
     let iommu = enabled(machine);
@@ -137,7 +137,7 @@ fn a_queue_that_stands_at_a_bad_descriptor_is_taken_over() {
         let machine = machine([unit.found_running()]);
         // The unit cannot fetch what is there.
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { machine.write64(machine.windows()[0], QUEUE[1], 0x80) };
+        unsafe { machine.write64(mapped(machine.windows()[0]), QUEUE[1], 0x80) };
         machine.pass(1_000_000);
         take_over_stopped(&machine, 1 << 4);
     }
@@ -161,13 +161,13 @@ fn a_queue_that_waits_for_a_device_is_taken_over() {
     }
     // IQA, then QIE and what the status is like then, IQT up to the end of the two.
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write64(window, 0x90, ring.as_u64()) };
+    unsafe { machine.write64(mapped(window), 0x90, ring.as_u64()) };
     // SAFETY: as above.
-    unsafe { machine.write32(window, 0x18, 1 << 26) };
+    unsafe { machine.write32(mapped(window), 0x18, 1 << 26) };
     machine.pass(1_000_000);
     for (tail, ns) in [(0x20, 2 * GIVES_UP_NS), (0x30, 0)] {
         // SAFETY: as above.
-        unsafe { machine.write64(window, QUEUE[1], tail) };
+        unsafe { machine.write64(mapped(window), QUEUE[1], tail) };
         machine.pass(ns);
     }
     take_over_stopped(&machine, 1 << 6);
@@ -207,9 +207,9 @@ fn what_was_protected_is_so_again_before_translation_ends() {
     let hal = Watched::new(machine([UnitConfig::client()]), look);
     let window = hal.machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one. Base 0 and limit 0 protect the first 2 MiB.
-    unsafe { hal.machine.write32(window, PMEN, 1 << 31) };
+    unsafe { hal.machine.write32(mapped(window), PMEN, 1 << 31) };
     // SAFETY: as above.
-    while unsafe { hal.machine.read32(window, PMEN) } & 1 == 0 {
+    while unsafe { hal.machine.read32(mapped(window), PMEN) } & 1 == 0 {
         hal.machine.pause();
     }
     let table = of_machine(&hal.machine, &[]).table();
@@ -225,9 +225,9 @@ fn what_firmware_protected_counts_as_leaving_memory_out() {
     let machine = machine([UnitConfig::client().found_running()]);
     let window = machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one. Base 0 and limit 0 protect the first 2 MiB.
-    unsafe { machine.write32(window, PMEN, 1 << 31) };
+    unsafe { machine.write32(mapped(window), PMEN, 1 << 31) };
     // SAFETY: as above.
-    while unsafe { machine.read32(window, PMEN) } & 1 == 0 {
+    while unsafe { machine.read32(mapped(window), PMEN) } & 1 == 0 {
         machine.pause();
     }
     let options = Options { memory: memory(0x8000_0000, 0x1_8000_0000), ..Options::DEFAULT };
@@ -272,7 +272,7 @@ fn a_unit_in_abort_mode_is_handed_back() {
         assert!(matches!(iommu.enable(), Err(Error::Unit(UnitError::NoFrame { .. }))));
         assert!(matches!(states(&iommu)[..], [UnitState::Failed { blocking: true, .. }]));
         // SAFETY: the machine takes any access and reports a wrong one.
-        let queue = unsafe { machine.read64(machine.windows()[0], IQA) };
+        let queue = unsafe { machine.read64(mapped(machine.windows()[0]), IQA) };
         assert_eq!(queue >> 11 & 1, 1, "descriptors of 256 bits");
         machine.allow_allocations(None);
         iommu.disable().unwrap();
@@ -329,13 +329,13 @@ fn the_events_of_a_former_owner_are_masked() {
             // Vector 0x31 of CPU 0, not masked.
             for (offset, value) in [(4, 0x31), (8, 0xfee0_0000), (12, 0), (0, 0)] {
                 // SAFETY: the machine takes any access and reports a wrong one.
-                unsafe { machine.write32(window, at + offset, value) };
+                unsafe { machine.write32(mapped(window), at + offset, value) };
             }
         }
         let iommu = enabled(&machine);
         for at in own() {
             // SAFETY: as above.
-            assert_eq!(unsafe { machine.read32(window, at) } >> 31, 1, "{name}: {at:#x}");
+            assert_eq!(unsafe { machine.read32(mapped(window), at) } >> 31, 1, "{name}: {at:#x}");
         }
         assert!(!write(&machine, function(0, 3), 0x1000, 1), "{name}");
         machine.pass(1_000_000);
@@ -351,18 +351,18 @@ pub(crate) fn remap_interrupts(machine: &Machine, unit: usize, low: u64, words: 
     let [queue, table] = [(); 2].map(|()| machine.allocate(0).unwrap());
     let command = |value: u32, bit: u32| {
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { machine.write32(window, 0x18, value | bit) };
+        unsafe { machine.write32(mapped(window), 0x18, value | bit) };
         // SAFETY: as above.
-        while unsafe { machine.read32(window, 0x1c) } & bit == 0 {
+        while unsafe { machine.read32(mapped(window), 0x1c) } & bit == 0 {
             machine.pause();
         }
     };
     // IQA, QIE; IRTA with 256 entries, SIRTP; an invalidation of all entries and a wait; IRE.
     // SAFETY: as above.
-    unsafe { machine.write64(window, 0x90, queue.as_u64()) };
+    unsafe { machine.write64(mapped(window), 0x90, queue.as_u64()) };
     command(0, 1 << 26);
     // SAFETY: as above.
-    unsafe { machine.write64(window, 0xb8, table.as_u64() | low) };
+    unsafe { machine.write64(mapped(window), 0xb8, table.as_u64() | low) };
     command(1 << 26, 1 << 24);
     let in_queue = [4, 0, 5, 0].into_iter().enumerate().map(|(word, value)| (queue, word, value));
     for (frame, word, value) in in_queue.chain(words.iter().map(|&(word, value)| (table, word, value))) {
@@ -381,7 +381,7 @@ pub(crate) fn remap_interrupts(machine: &Machine, unit: usize, low: u64, words: 
     }
     machine.fence();
     // SAFETY: as above.
-    unsafe { machine.write64(window, 0x88, 32) };
+    unsafe { machine.write64(mapped(window), 0x88, 32) };
     machine.pass(1_000_000);
     command(1 << 26, 1 << 25);
     [queue, table]
@@ -398,7 +398,7 @@ fn interrupt_remapping_that_is_found_on_is_switched_off() {
         iommu.enable().unwrap();
         assert!(iommu.units().all(|unit| unit.found_interrupts.is_some() && unit.state == UnitState::On));
         // SAFETY: the machine takes any access and reports a wrong one.
-        let status = || unsafe { machine.read32(machine.windows()[0], 0x1c) };
+        let status = || unsafe { machine.read32(mapped(machine.windows()[0]), 0x1c) };
         assert_eq!(status() >> 25 & 0b11, 0b10, "the queue is on, remapping is not");
         // SAFETY: the unit uses neither any more.
         frames.into_iter().for_each(|frame| unsafe { machine.free(frame, 0) });
@@ -442,12 +442,12 @@ fn a_unit_in_scalable_mode_is_taken_over() {
     let window = machine.windows()[0];
     // The same table, in scalable mode.
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write64(window, 0x20, 0x0800_0400) };
+    unsafe { machine.write64(mapped(window), 0x20, 0x0800_0400) };
     // SAFETY: as above.
-    unsafe { machine.write32(window, 0x18, 0xc400_0000) };
+    unsafe { machine.write32(mapped(window), 0x18, 0xc400_0000) };
     machine.pass(1_000_000);
     // SAFETY: as above.
-    assert_eq!(unsafe { machine.read32(window, 0x1c) }, 0xc400_0000);
+    assert_eq!(unsafe { machine.read32(mapped(window), 0x1c) }, 0xc400_0000);
     machine.take_violations();
     let iommu = enabled(&machine);
     assert_eq!(states(&iommu), [UnitState::On]);
@@ -473,7 +473,7 @@ fn a_unit_that_is_handed_back_has_its_fault_event_masked() {
     let iommu = enabled(&machine);
     iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
     // SAFETY: FECTL_REG.
-    let masked = || unsafe { machine.read32(machine.windows()[0], 0x38) } >> 31 == 1;
+    let masked = || unsafe { machine.read32(mapped(machine.windows()[0]), 0x38) } >> 31 == 1;
     assert!(!masked());
     iommu.disable().unwrap();
     assert!(masked());

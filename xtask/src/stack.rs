@@ -28,7 +28,7 @@ const CLIENT: (&str, &str) = ("tests/outside", "cofferdam-outside");
 const CALL: &str = "call_";
 /// What no call may exceed, in bytes; and what those that are named may.
 const BAR: u64 = 2048;
-const BARS: [(&str, u64); 3] = [("audit", 2920), ("enable", 2560), ("probe_acpi", 2248)];
+const BARS: [(&str, u64); 3] = [("audit", 2920), ("enable", 2560), ("probe_acpi", 2208)];
 
 /// The profiles of the client that it is built in, and what they are.
 const PROFILES: [(&str, &str); 3] =
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_call_above_its_bar_in_one_profile_is_wrong() {
-        let good = || measured(&[("commit", BAR), ("audit", 2920), ("enable", 2560), ("probe_acpi", 2248)]);
+        let good = || measured(&[("commit", BAR), ("audit", 2920), ("enable", 2560), ("probe_acpi", 2208)]);
         assert_eq!(judge(&[good(), good(), good()]), [""; 0]);
         let bad = measured(&[("commit", BAR + 1), ("audit", 2921), ("enable", 2560)]);
         let wrong = judge(&[good(), good(), bad]);

@@ -44,11 +44,12 @@
 //!
 //! ```
 //! use cofferdam::addr::{Iova, PhysAddr, SourceId};
-//! use cofferdam::hal::Hal;
+//! # use core::ptr::NonNull;
+//! use cofferdam::hal::{Hal, MappedRegisters};
 //! use cofferdam_model::{Config, Machine, UnitConfig};
 //!
 //! let machine = Machine::new(Config::new([UnitConfig::server()]));
-//! # let window = machine.windows()[0];
+//! # let registers = MappedRegisters { window: machine.windows()[0], first: NonNull::dangling() };
 //! # let poll = |done: &dyn Fn() -> bool| while !done() { machine.pause() };
 //! # let frame = || machine.allocate(0).unwrap();
 //! # let store = |frame: PhysAddr, word: usize, value: u64| {
@@ -56,12 +57,12 @@
 //! #     unsafe { machine.store(machine.phys_to_virt(frame).add(word), value) }
 //! # };
 //! # // SAFETY: the machine has a unit in this window; it takes any access and reports a wrong one.
-//! # let write = |offset: u32, value: u64| unsafe { machine.write64(window, offset, value) };
+//! # let write = |offset: u32, value: u64| unsafe { machine.write64(registers, offset, value) };
 //! # // SAFETY: as above.
-//! # let status = || unsafe { machine.read32(window, 0x1c) };
+//! # let status = || unsafe { machine.read32(registers, 0x1c) };
 //! # let command = |value: u32, bit: u32| {
 //! #     // SAFETY: as above.
-//! #     unsafe { machine.write32(window, 0x18, value | bit) };
+//! #     unsafe { machine.write32(registers, 0x18, value | bit) };
 //! #     poll(&|| status() & bit != 0);
 //! # };
 //! # let (queue, root, contexts) = (frame(), frame(), frame());

@@ -59,11 +59,11 @@ fn a_root_table_is_set_while_another_unit_has_no_queue() {
     first.flush_all();
     let (window, queue, root) = (first.machine.windows()[1], first.allocate(), first.allocate());
     // SAFETY: the machine takes any access and reports a wrong one.
-    let write = |offset, value| unsafe { first.machine.write64(window, offset, value) };
+    let write = |offset, value| unsafe { first.machine.write64(registers_at(window), offset, value) };
     // SAFETY: as above.
-    let command = |value| unsafe { first.machine.write32(window, GCMD, value) };
+    let command = |value| unsafe { first.machine.write32(registers_at(window), GCMD, value) };
     // SAFETY: as above.
-    let status = || unsafe { first.machine.read32(window, GSTS) };
+    let status = || unsafe { first.machine.read32(registers_at(window), GSTS) };
     write(IQA, queue.as_u64());
     command(QIE);
     assert!(first.poll(|| status() == QIE));

@@ -9,7 +9,7 @@
 
 use super::interrupts::LiveInterrupts;
 use crate::addr::PhysAddr;
-use crate::hal::{Hal, RegisterWindow};
+use crate::hal::{Hal, MappedRegisters};
 
 /// What a unit does to requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,19 @@ pub(crate) struct LiveRegisters {
 }
 
 impl LiveRegisters {
-    pub(crate) fn read(hal: &impl Hal, window: RegisterWindow) -> Self {
+    /// Those that are mapped nowhere are as those of a unit that does not answer.
+    pub(crate) fn read(hal: &impl Hal, mapped: Option<MappedRegisters>) -> Self {
+        let Some(mapped) = mapped else {
+            return Self { cap: u64::MAX, ecap: u64::MAX, gsts: u32::MAX, rtaddr: u64::MAX };
+        };
         // SAFETY: every unit has this register, in the first page of its window.
-        let cap = unsafe { hal.read64(window, 0x08) };
+        let cap = unsafe { hal.read64(mapped, 0x08) };
         // SAFETY: as above.
-        let ecap = unsafe { hal.read64(window, 0x10) };
+        let ecap = unsafe { hal.read64(mapped, 0x10) };
         // SAFETY: as above.
-        let gsts = unsafe { hal.read32(window, 0x1c) };
+        let gsts = unsafe { hal.read32(mapped, 0x1c) };
         // SAFETY: as above.
-        let rtaddr = unsafe { hal.read64(window, 0x20) };
+        let rtaddr = unsafe { hal.read64(mapped, 0x20) };
         Self { cap, ecap, gsts, rtaddr }
     }
 
@@ -74,9 +78,9 @@ impl LiveRegisters {
     }
 
     /// IRTA as it reads, of a unit that has it.
-    pub(crate) fn interrupt_table_address(&self, hal: &impl Hal, window: RegisterWindow) -> u64 {
+    pub(crate) fn interrupt_table_address(&self, hal: &impl Hal, mapped: Option<MappedRegisters>) -> u64 {
         // SAFETY: every unit that remaps interrupts has this register, in the first page of its window.
-        unsafe { hal.read64(window, 0xb8) }
+        mapped.map_or(u64::MAX, |mapped| unsafe { hal.read64(mapped, 0xb8) })
     }
 
     /// The table that a value of IRTA leads to.

@@ -71,7 +71,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
         let config = self.at_rest()?;
         let mut strangers = page_tables(&config);
         for (unit, index) in self.each_unit() {
-            let registers = LiveRegisters::read(&self.hal, unit.window());
+            let registers = LiveRegisters::read(&self.hal, unit.mapped());
             let Some(tables) = self.live_tables(&unit, registers) else { continue };
             tables.functions(&mut |seen| {
                 if let Seen::Function(requester, target) = seen {

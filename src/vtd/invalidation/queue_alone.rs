@@ -31,7 +31,7 @@ impl QueueAlone {
     ///
     /// There is no such unit or no frame, or the unit does not confirm.
     pub fn switch_on(hal: &impl Hal, window: RegisterWindow) -> Result<Self, UnitError> {
-        let registers = Registers { hal, window };
+        let registers = Registers::of(hal, window);
         let capabilities = Capabilities::read(&registers)?;
         let queue = Queue::new(hal, SLOTS, HOST_BITS, false).map_err(UnitError::no_frame(window))?;
         queue.start(&registers, TIMEOUT_NS)?;
@@ -50,7 +50,7 @@ impl QueueAlone {
     ///
     /// The unit refuses it, or does not confirm in time.
     pub fn submit_and_wait(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        let registers = Registers { hal, window: self.window };
+        let registers = Registers::of(hal, self.window);
         let batch = self.batch.iter().copied();
         let ticket = self.queue.begin(&registers, batch, core::iter::empty(), TIMEOUT_NS)?;
         self.queue.wait(&registers, ticket, TIMEOUT_NS)

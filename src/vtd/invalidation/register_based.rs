@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_unit_may_invalidate_more_but_not_less_than_requested() {
         let window = crate::hal::RegisterWindow { base: crate::addr::PhysAddr::zero(), bytes: 4096 };
-        let registers = Registers { hal: &(), window };
+        let registers = Registers { hal: &(), window, first: None };
         let accepted = |asked| [0, 1, 2, 3].map(|done| check(&registers, "IOTLB_REG", "IAIG", asked, done).is_ok());
         assert_eq!(accepted(GLOBAL), [false, true, false, false]);
         assert_eq!(accepted(DOMAIN), [false, true, true, false]);

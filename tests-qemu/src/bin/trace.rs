@@ -39,7 +39,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let base = unit.ok_or_else(|| Words::new(format_args!("no unit")))?.base();
     let window = RegisterWindow { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
     // SAFETY: this scenario runs in QEMU alone.
-    let marks = unsafe { Marks::new(pc, window) };
+    let marks = unsafe { Marks::new(pc, window) }.ok_or_else(|| Words::new(format_args!("no registers")))?;
     marks.begin("discover");
     let iommu = discover(pc, table, report)?;
     marks.begin("enable");

@@ -28,10 +28,7 @@ platform! {
     fn platform_own(first: u64, last: u64) -> u64;
     fn platform_pointer(frame: u64) -> NonNull<u64>;
     fn platform_word_at(at: u64) -> u64;
-    fn platform_read32(base: u64, offset: u32) -> u32;
-    fn platform_write32(base: u64, offset: u32, value: u32);
-    fn platform_read64(base: u64, offset: u32) -> u64;
-    fn platform_write64(base: u64, offset: u32, value: u64);
+    fn platform_map_registers(base: u64, bytes: u32) -> *mut u8;
     fn platform_config_read(segment: u16, requester: u16, offset: u16) -> u32;
     fn platform_config_write(segment: u16, requester: u16, offset: u16, value: u32);
     fn platform_now_ns() -> u64;
@@ -63,20 +60,8 @@ unsafe impl Hal for Platform {
         Some(platform_word_at(at.as_u64()))
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        platform_read32(window.base.as_u64(), offset)
-    }
-
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
-        platform_write32(window.base.as_u64(), offset, value);
-    }
-
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
-        platform_read64(window.base.as_u64(), offset)
-    }
-
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
-        platform_write64(window.base.as_u64(), offset, value);
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        NonNull::new(platform_map_registers(window.base.as_u64(), window.bytes))
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {

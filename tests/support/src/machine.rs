@@ -1,7 +1,9 @@
 //! Machines of the model, and the addresses of their memory and functions.
 
+use std::ptr::NonNull;
+
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Rights, SourceId};
-use cofferdam::hal::{Hal, NoFrame};
+use cofferdam::hal::{Hal, MappedRegisters, NoFrame, RegisterWindow};
 use cofferdam_model::{Config, Machine, UnitConfig};
 
 /// Bytes of the smallest page.
@@ -103,3 +105,8 @@ pub fn frames_before_too_high(machine: &Machine, count: u64) {
 const BEYOND: u64 = 1 << 39;
 /// What the driver says of that frame.
 pub const TOO_HIGH: NoFrame = NoFrame::TooHigh { frames: PhysAddr::new(BEYOND), order: 0, host_bits: 39 };
+
+/// The registers of a unit, as the machine maps them.
+pub fn mapped(window: RegisterWindow) -> MappedRegisters {
+    MappedRegisters { window, first: NonNull::dangling() }
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam_model::Machine;
 
 /// The kinds of accesses that tests tell apart.
@@ -117,24 +117,28 @@ unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<
         self.look().fence();
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        // SAFETY: passed on from the caller.
-        unsafe { self.look().read32(window, offset) }
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        self.look().map_registers(window)
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         // SAFETY: passed on from the caller.
-        unsafe { self.look_at(Call::Register).write32(window, offset, value) }
+        unsafe { self.look().read32(registers, offset) }
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
         // SAFETY: passed on from the caller.
-        unsafe { self.look().read64(window, offset) }
+        unsafe { self.look_at(Call::Register).write32(registers, offset, value) }
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
         // SAFETY: passed on from the caller.
-        unsafe { self.look_at(Call::Register).write64(window, offset, value) }
+        unsafe { self.look().read64(registers, offset) }
+    }
+
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.look_at(Call::Register).write64(registers, offset, value) }
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {

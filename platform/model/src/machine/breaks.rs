@@ -16,6 +16,11 @@ impl Machine {
         }
     }
 
+    /// Maps the registers of a unit nowhere when the driver next asks for them.
+    pub fn map_no_registers(&self, unit: usize) {
+        self.unmapped.fetch_or(1 << unit, Ordering::Relaxed);
+    }
+
     /// Takes all [`Defect`]s of a unit away.
     pub fn mend_unit(&self, unit: usize) {
         let state = &mut *self.state();

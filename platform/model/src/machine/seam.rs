@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 
 use crate::judge::journal::Event;
 use crate::machine::assembly::Machine;
@@ -122,32 +122,40 @@ unsafe impl Hal for Machine {
         }
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        let state = &mut *self.state();
-        state.tick(REGISTER_NS);
-        state.unit(window).map_or(u32::MAX, |(unit, board)| unit.read32(offset, board))
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        let unit = self.windows().iter().position(|known| *known == window);
+        let is_mapped = unit.is_none_or(|unit| {
+            self.unmapped.load(Ordering::Relaxed).checked_shr(unit as u32).is_none_or(|bits| bits & 1 == 0)
+        });
+        is_mapped.then_some(NonNull::dangling())
     }
 
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn read32(&self, registers: MappedRegisters, offset: u32) -> u32 {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
-        state.before_command(window, offset, value);
-        if let Some((unit, board)) = state.unit(window) {
+        state.unit(registers.window).map_or(u32::MAX, |(unit, board)| unit.read32(offset, board))
+    }
+
+    unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
+        let state = &mut *self.state();
+        state.tick(REGISTER_NS);
+        state.before_command(registers.window, offset, value);
+        if let Some((unit, board)) = state.unit(registers.window) {
             unit.write32(offset, value, board);
         }
         state.plan();
     }
 
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn read64(&self, registers: MappedRegisters, offset: u32) -> u64 {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
-        state.unit(window).map_or(u64::MAX, |(unit, board)| unit.read64(offset, board))
+        state.unit(registers.window).map_or(u64::MAX, |(unit, board)| unit.read64(offset, board))
     }
 
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
         let state = &mut *self.state();
         state.tick(REGISTER_NS);
-        if let Some((unit, board)) = state.unit(window) {
+        if let Some((unit, board)) = state.unit(registers.window) {
             unit.write64(offset, value, board);
         }
         state.plan();

@@ -38,7 +38,7 @@ fn accesses_outside_of_units_and_frames() {
     let driver = Driver::new(UnitConfig::server());
     let nowhere = RegisterWindow { base: PhysAddr::new(0xfe00_0000), bytes: 4096 };
     // SAFETY: the machine takes any access and reports a wrong one.
-    assert_eq!(unsafe { driver.machine.read32(nowhere, 0) }, u32::MAX);
+    assert_eq!(unsafe { driver.machine.read32(registers_at(nowhere), 0) }, u32::MAX);
     says(&driver, "HAL: no unit has its registers at");
     let frame = driver.allocate();
     driver.free(frame);

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use cofferdam::addr::{Iova, PhysAddr, SourceId};
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam_model::{Config, Fault, Machine, UnitConfig};
 
 pub const GCMD: u32 = 0x18;
@@ -79,22 +79,22 @@ impl Driver {
 
     pub fn read(&self, offset: u32) -> u32 {
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { self.machine.read32(self.window, offset) }
+        unsafe { self.machine.read32(registers_at(self.window), offset) }
     }
 
     pub fn read64(&self, offset: u32) -> u64 {
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { self.machine.read64(self.window, offset) }
+        unsafe { self.machine.read64(registers_at(self.window), offset) }
     }
 
     pub fn write(&self, offset: u32, value: u32) {
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { self.machine.write32(self.window, offset, value) }
+        unsafe { self.machine.write32(registers_at(self.window), offset, value) }
     }
 
     pub fn write64(&self, offset: u32, value: u64) {
         // SAFETY: the machine takes any access and reports a wrong one.
-        unsafe { self.machine.write64(self.window, offset, value) }
+        unsafe { self.machine.write64(registers_at(self.window), offset, value) }
     }
 
     /// Sets a bit of GCMD and waits for it.
@@ -251,4 +251,9 @@ impl Driver {
     pub fn rules(&self) -> Vec<&'static str> {
         self.machine.take_violations().iter().map(|violation| violation.rule).collect()
     }
+}
+
+/// The registers of a unit, as the machine maps them.
+pub fn registers_at(window: RegisterWindow) -> MappedRegisters {
+    MappedRegisters { window, first: NonNull::dangling() }
 }

@@ -269,7 +269,7 @@ fn registers_are_accessed_with_their_width_in_their_window() {
     assert_eq!(driver.rules(), ["REG"]);
     let window = RegisterWindow { bytes: 0x2000, ..driver.window };
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { driver.machine.read32(window, 0) };
+    unsafe { driver.machine.read32(registers_at(window), 0) };
     assert_eq!(driver.rules(), ["R6b"]);
 }
 

@@ -76,7 +76,7 @@ fn a_root_table_before_the_queue_is_reported() {
     let machine = Machine::new(Config::new([UnitConfig::server()]));
     let window = machine.windows()[0];
     // SAFETY: the machine takes any access and reports a wrong one.
-    unsafe { machine.write32(window, GCMD, SRTP) };
+    unsafe { machine.write32(registers_at(window), GCMD, SRTP) };
     assert_eq!(machine.take_violations()[0].rule, "R11");
 }
 

@@ -46,28 +46,8 @@ unsafe impl Hal for Pc {
         Some(unsafe { word.read_volatile() })
     }
 
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        // SAFETY: the caller says that the register is there.
-        unsafe { self.register(window, offset) }.map_or(u32::MAX, VolatilePtr::read)
-    }
-
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
-        // SAFETY: the caller says that the register is there.
-        if let Some(register) = unsafe { self.register(window, offset) } {
-            register.write(value);
-        }
-    }
-
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
-        // SAFETY: the caller says that the register is there.
-        unsafe { self.register(window, offset) }.map_or(u64::MAX, VolatilePtr::read)
-    }
-
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
-        // SAFETY: the caller says that the register is there.
-        if let Some(register) = unsafe { self.register(window, offset) } {
-            register.write(value);
-        }
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        self.device_at(window.base.as_u64())
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
@@ -82,16 +62,5 @@ unsafe impl Hal for Pc {
 
     fn now_ns(&self) -> u64 {
         self.clock.now_ns()
-    }
-}
-
-impl Pc {
-    /// # Safety
-    ///
-    /// If the firmware is right, a register of type `T` is at that offset of the window.
-    unsafe fn register<T>(&self, window: RegisterWindow, offset: u32) -> Option<VolatilePtr<'_, T>> {
-        let register = self.device_at(window.base.as_u64().checked_add(u64::from(offset))?)?;
-        // SAFETY: no memory is there, it is mapped uncached, and aligned as the caller says.
-        Some(unsafe { VolatilePtr::new(register.cast()) })
     }
 }

@@ -75,7 +75,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     #[inline(never)]
     fn unit(&mut self, index: UnitIndex, unit: &Unit) {
         let (window, config) = (unit.window(), self.config);
-        let registers = LiveRegisters::read(&self.iommu.hal, window);
+        let registers = LiveRegisters::read(&self.iommu.hal, unit.mapped());
         if registers.mode() != Mode::Unresponsive {
             self.interrupts(index, unit, &registers);
         }

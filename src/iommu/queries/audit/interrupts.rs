@@ -26,7 +26,8 @@ impl<H: Hal> Auditor<'_, '_, H> {
         if !registers.remaps_all_interrupts() {
             return self.findings.report(Difference::InterruptsOpen { unit: window });
         }
-        let (found, expected) = (registers.interrupt_table_address(&self.iommu.hal, window), unit.interrupt_table());
+        let (found, expected) =
+            (registers.interrupt_table_address(&self.iommu.hal, unit.mapped()), unit.interrupt_table());
         if Some(found) != expected {
             return self.findings.report(Difference::RemapsInterrupts { unit: window });
         }

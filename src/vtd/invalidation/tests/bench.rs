@@ -36,12 +36,12 @@ impl Bench {
     pub(super) fn new(slots: u16, seed: u64, manners: Manners) -> Self {
         let unit = FakeUnit::new(slots.into(), seed, manners, || ());
         let queue = Queue::new(&unit, slots, 52, false).unwrap();
-        queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
+        queue.start(&Registers::of(&unit, WINDOW), SOON).unwrap();
         Self { unit, queue, last_id: 0 }
     }
 
     pub(super) fn registers(&self) -> Registers<'_, FakeUnit> {
-        Registers { hal: &self.unit, window: WINDOW }
+        Registers::of(&self.unit, WINDOW)
     }
 
     pub(super) fn hardware(&self) -> impl std::ops::DerefMut<Target = Hardware> + '_ {

@@ -12,7 +12,7 @@ use std::vec::Vec;
 use cofferdam_support::random::Random;
 
 use crate::addr::{PhysAddr, PhysRange, SourceId};
-use crate::hal::{Hal, RegisterWindow};
+use crate::hal::{Hal, MappedRegisters, RegisterWindow};
 use crate::vtd::invalidation::descriptor::Descriptor;
 
 const BASE: u64 = 0x10_0000;
@@ -23,6 +23,7 @@ const IQE: u32 = 1 << 4;
 const ICE: u32 = 1 << 5;
 pub(super) const ITE: u32 = 1 << 6;
 pub(super) const WINDOW: RegisterWindow = RegisterWindow { base: PhysAddr::new_truncate(0xfed9_0000), bytes: 4096 };
+pub(super) const MAPPED: Option<MappedRegisters> = Some(MappedRegisters { window: WINDOW, first: NonNull::dangling() });
 
 /// An invalidation of the IOTLB, told from all others by its number.
 pub(super) fn iotlb(id: u64) -> Descriptor {
@@ -452,22 +453,26 @@ unsafe impl Hal for FakeUnit {
 
     fn fence(&self) {}
 
-    unsafe fn read32(&self, _: RegisterWindow, offset: u32) -> u32 {
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        Some(NonNull::dangling())
+    }
+
+    unsafe fn read32(&self, _: MappedRegisters, offset: u32) -> u32 {
         self.act();
         self.hardware().read(offset, self) as u32
     }
 
-    unsafe fn write32(&self, _: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn write32(&self, _: MappedRegisters, offset: u32, value: u32) {
         self.act();
         self.hardware().write(offset, value.into());
     }
 
-    unsafe fn read64(&self, _: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn read64(&self, _: MappedRegisters, offset: u32) -> u64 {
         self.act();
         self.hardware().read(offset, self)
     }
 
-    unsafe fn write64(&self, _: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn write64(&self, _: MappedRegisters, offset: u32, value: u64) {
         self.act();
         self.hardware().write(offset, value);
     }

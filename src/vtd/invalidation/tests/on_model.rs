@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn registers(&self) -> Registers<'_, OnModel> {
-        Registers { hal: &self.hal, window: self.window }
+        Registers::of(&self.hal, self.window)
     }
 
     fn answers(&self, device: u16, answer: Answer, depth: usize) {

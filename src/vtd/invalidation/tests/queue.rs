@@ -14,7 +14,7 @@ fn the_size_is_rounded_up_and_written_to_the_unit() {
     for (slots, order) in [(0, 0), (1, 0), (256, 0), (257, 1), (1000, 2), (1 << 14, 6), (1 << 15, 7), (u16::MAX, 7)] {
         let unit = FakeUnit::new(1 << 15, 1, Manners::default(), || ());
         let queue = Queue::new(&unit, slots, 52, false).unwrap();
-        queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
+        queue.start(&Registers::of(&unit, WINDOW), SOON).unwrap();
         assert_eq!(unit.hardware().address & 0xfff, order, "{slots}");
         assert_eq!(queue.frames(), 2 << order, "{slots}");
     }

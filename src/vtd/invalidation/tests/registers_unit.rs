@@ -9,7 +9,7 @@ use std::vec::Vec;
 use cofferdam_support::random::Random;
 
 use crate::addr::{PhysAddr, PhysRange, SourceId};
-use crate::hal::{Hal, RegisterWindow};
+use crate::hal::{Hal, MappedRegisters, RegisterWindow};
 
 const TES: u32 = 1 << 31;
 const WBF: u32 = 1 << 27;
@@ -142,19 +142,23 @@ unsafe impl Hal for RegistersUnit {
 
     fn fence(&self) {}
 
-    unsafe fn read32(&self, _: RegisterWindow, offset: u32) -> u32 {
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        Some(NonNull::dangling())
+    }
+
+    unsafe fn read32(&self, _: MappedRegisters, offset: u32) -> u32 {
         self.act().read(offset) as u32
     }
 
-    unsafe fn write32(&self, _: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn write32(&self, _: MappedRegisters, offset: u32, value: u32) {
         self.act().write(offset, value.into());
     }
 
-    unsafe fn read64(&self, _: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn read64(&self, _: MappedRegisters, offset: u32) -> u64 {
         self.act().read(offset)
     }
 
-    unsafe fn write64(&self, _: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn write64(&self, _: MappedRegisters, offset: u32, value: u64) {
         self.act().write(offset, value);
     }
 

@@ -55,13 +55,13 @@ impl Bench {
     fn new(manners: Manners) -> Arc<Self> {
         let unit = FakeUnit::new(256, thread_rng().r#gen(), manners, thread::yield_now);
         let queue = Queue::new(&unit, 256, 52, false).unwrap();
-        queue.start(&Registers { hal: &unit, window: WINDOW }, SOON).unwrap();
+        queue.start(&Registers::of(&unit, WINDOW), SOON).unwrap();
         Arc::new(Self { unit, queue })
     }
 
     /// Submits, waits in one way or the other, and compares the result with what the unit did.
     fn run(&self, pages: &[u64], devices: &[(u64, u16)], polls: bool) {
-        let registers = Registers { hal: &self.unit, window: WINDOW };
+        let registers = Registers::of(&self.unit, WINDOW);
         let pages: Vec<Descriptor> = pages.iter().map(|&id| iotlb(id)).collect();
         let tlbs: Vec<Descriptor> = devices.iter().map(|&(id, device)| device_tlb(id, device, 0)).collect();
         let (unit, devices) = (pages.iter().copied(), tlbs.iter().copied());

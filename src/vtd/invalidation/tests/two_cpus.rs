@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::vec::Vec;
 
 use crate::addr::{PhysAddr, PhysRange, SourceId};
-use crate::hal::{Hal, RegisterWindow};
+use crate::hal::{Hal, MappedRegisters, RegisterWindow};
 use crate::internals::QueueAlone;
 
 const FRAME: u64 = 0x1000;
@@ -78,7 +78,11 @@ unsafe impl Hal for Pc {
         fence(Ordering::SeqCst);
     }
 
-    unsafe fn read32(&self, _: RegisterWindow, offset: u32) -> u32 {
+    fn map_registers(&self, _: RegisterWindow) -> Option<NonNull<u8>> {
+        Some(NonNull::dangling())
+    }
+
+    unsafe fn read32(&self, _: MappedRegisters, offset: u32) -> u32 {
         match offset {
             0 => 0x10,
             GSTS => self.status.load(Ordering::Relaxed),
@@ -86,13 +90,13 @@ unsafe impl Hal for Pc {
         }
     }
 
-    unsafe fn write32(&self, _: RegisterWindow, offset: u32, value: u32) {
+    unsafe fn write32(&self, _: MappedRegisters, offset: u32, value: u32) {
         if offset == 0x18 {
             self.status.store(value, Ordering::Relaxed);
         }
     }
 
-    unsafe fn read64(&self, _: RegisterWindow, offset: u32) -> u64 {
+    unsafe fn read64(&self, _: MappedRegisters, offset: u32) -> u64 {
         match offset {
             0x08 => 0x00d2_008c_222f_0606,
             0x10 => 0x00f0_0f4a,
@@ -101,7 +105,7 @@ unsafe impl Hal for Pc {
         }
     }
 
-    unsafe fn write64(&self, _: RegisterWindow, offset: u32, value: u64) {
+    unsafe fn write64(&self, _: MappedRegisters, offset: u32, value: u64) {
         match offset {
             0x90 => self.ring.store(value, Ordering::Relaxed),
             0x88 => self.serve(value),

@@ -9,7 +9,7 @@ use std::vec::Vec;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-use super::fake_unit::{FakeUnit, Manners, WINDOW};
+use super::fake_unit::{FakeUnit, MAPPED, Manners, WINDOW};
 use super::registers_unit::{IOTLB_OFFSET, RegistersUnit};
 use super::schedules::{explore, sync};
 use crate::addr::{Iova, IovaRange, PAGE_BYTES};
@@ -55,7 +55,9 @@ struct Bench<H> {
 
 impl<H: Hal> Bench<H> {
     fn new(hal: H, capabilities: Capabilities, invalidator: Invalidator) -> Arc<Self> {
-        let mut unit = VtdUnit::new(WINDOW, 0, CONFIG, Ok(capabilities));
+        let mut unit = VtdUnit::new(WINDOW, 0, CONFIG);
+        unit.mapped = MAPPED;
+        unit.is_known_to_have(capabilities);
         unit.invalidator = Some(invalidator);
         unit.on = true;
         Arc::new(Self { hal, unit })
@@ -180,7 +182,7 @@ fn a_refusal_is_owed_until_a_later_flush_of_everything() {
             let manners = Manners { refuses_after: Some(0), ..Manners::default() };
             let hal = FakeUnit::new(256, thread_rng().r#gen(), manners, thread::yield_now);
             let queue = Queue::new(&hal, 256, 52, false).unwrap();
-            queue.start(&registers::Registers { hal: &hal, window: WINDOW }, SOON).unwrap();
+            queue.start(&registers::Registers::of(&hal, WINDOW), SOON).unwrap();
             let bench = Bench::new(hal, QEMU, Invalidator::Queue(queue));
             bench.flush_page(1, 1).unwrap_err();
             assert!(bench.unit.needs_full_flush());
@@ -212,7 +214,7 @@ fn what_is_refused_behind_a_repetition_is_owed() {
             let manners = Manners { refuses_after: Some(3), ..Manners::default() };
             let hal = FakeUnit::new(256, thread_rng().r#gen(), manners, || ());
             let queue = Queue::new(&hal, 256, 52, false).unwrap();
-            queue.start(&registers::Registers { hal: &hal, window: WINDOW }, SOON).unwrap();
+            queue.start(&registers::Registers::of(&hal, WINDOW), SOON).unwrap();
             let bench = Bench::new(hal, QEMU, Invalidator::Queue(queue));
             on_cpus(&bench, 2, each);
             assert_nothing_is_stale(&bench);

@@ -1,6 +1,7 @@
 use cofferdam::addr::{Iova, IovaRange, PhysAddr, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::firmware::dmar::Properties;
 use cofferdam::firmware::{Finding, Strictness};
+use cofferdam::hal::MappedRegisters;
 use cofferdam::interrupt::{CpuSet, Destination, FoundCourse, Posting, Route, VectorSet};
 use cofferdam::iommu::DomainId;
 use cofferdam::topology::{AmdUnit, UnitIndex};
@@ -11,6 +12,7 @@ use crate::{any, any_number, show};
 pub(super) fn calls() {
     iova();
     ranges();
+    registers();
     sources();
     let (finding, reason, strictness): (&Finding, &FaultReason, &Strictness) = (any(), any(), any());
     show((finding.severity(), finding.flaw.action(), finding.flaw.name(), finding.flaw.hides_units()));
@@ -56,6 +58,12 @@ fn ranges() {
     show((memory.first(), memory.last(), memory.intersection(*theirs), memory.overlaps(*theirs)));
     show(any::<Region>().outputs());
     show(Region::new(range.start(), output, any_number(), Rights::from_bits_retain(any_number() as u8)));
+}
+
+fn registers() {
+    let registers: &MappedRegisters = any();
+    let at: *mut u32 = registers.at(any_number() as u32);
+    show(at);
 }
 
 fn sources() {
