@@ -144,8 +144,12 @@ pub enum UnitState {
 /// In what state a unit was found when it was last switched on, and what followed from that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Firmware had left translation on.
+    /// Somebody had left translation on.
     pub translating: bool,
+    /// The same for a queue.
+    pub queue: bool,
+    /// The same for its fault event.
+    pub fault_event: bool,
     /// It had left interrupt remapping on, by this table.
     pub interrupts: Option<TableOfInterrupts>,
     /// Devices were neither translated nor kept out of memory for a moment, although translation had been on.

@@ -48,6 +48,21 @@ pub enum UnitError {
         /// The unit's registers.
         unit: RegisterWindow,
     },
+    /// Somebody else has the unit on, and it was not to be [taken over](crate::iommu::Options::take_over). Nothing was done to it.
+    FoundOn {
+        /// The unit's registers.
+        unit: RegisterWindow,
+        /// The register that says so.
+        register: &'static str,
+        /// The bit that is set.
+        bit: &'static str,
+    },
+    /// The unit was found with its queue in use, in memory that [`Hal::found_memory`](crate::hal::Hal::found_memory) does not give, so it
+    /// cannot be handed back as it was.
+    FoundQueue {
+        /// The unit's registers.
+        unit: RegisterWindow,
+    },
     /// The unit lacks something that the driver needs.
     Unsupported {
         /// The unit's registers.
@@ -136,6 +151,15 @@ impl fmt::Display for UnitError {
             }
             Self::NotMapped { unit } => {
                 write!(f, "unit {unit}: the platform maps its registers nowhere (Hal::map_registers)")
+            }
+            Self::FoundOn { unit, register, bit } => {
+                write!(f, "unit {unit}: {register}.{bit} shows that somebody else has it on (Options::take_over)")
+            }
+            Self::FoundQueue { unit } => {
+                write!(
+                    f,
+                    "unit {unit}: the queue that it was found with is in memory that the platform does not give (Hal::found_memory)"
+                )
             }
             Self::Unsupported { unit, register, bit, missing } => {
                 write!(f, "unit {unit}: no {missing} ({register}.{bit})")

@@ -8,6 +8,7 @@ mod error;
 mod forget;
 mod found;
 mod front;
+mod hand_back;
 mod isolation;
 mod lock;
 mod memory;

@@ -173,6 +173,22 @@ impl Unit {
         of_vendor!(unit in self => unit.start_translation(hal, memory))
     }
 
+    /// Fails if somebody else has the unit on. Touches nothing.
+    pub(crate) fn check_free(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.check_free(hal))
+    }
+
+    /// Fails if [`hand_back`](Self::hand_back) could not give all back. Touches nothing.
+    pub(crate) fn check_hand_back(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.check_hand_back(hal))
+    }
+
+    /// Gives the unit back as it was found, and all its frames: what devices do by the former owner's tables, or without any, goes on
+    /// without a gap where it is the same as by the driver's.
+    pub(crate) fn hand_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.hand_back(hal))
+    }
+
     /// Switches translation off and gives all frames back. Does nothing to a unit that is off.
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.stop(hal))

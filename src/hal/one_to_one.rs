@@ -102,7 +102,8 @@ impl<K> OneToOne<K> {
     /// # Safety
     ///
     /// The map is there on each CPU that calls the front, as long as the front lives. It has all memory that
-    /// [`allocate`](Kernel::allocate) takes frames from and [`own_memory`](Kernel::own_memory) names, write-back; and uncached, the
+    /// [`allocate`](Kernel::allocate) takes frames from and [`own_memory`](Kernel::own_memory) names, and the queue of each unit that is found
+    /// with one, write-back; and uncached, the
     /// configuration space that `ecam` says, and the registers of each unit in the table that the front reads.
     pub const unsafe fn new(kernel: K, offset: u64, ecam: &'static [Ecam]) -> Self {
         Self { kernel, offset, ecam }
@@ -149,6 +150,10 @@ unsafe impl<K: Kernel> Hal for OneToOne<K> {
         }
         // SAFETY: that is memory of the kernel's, which the map has.
         Some(unsafe { self.at::<u64>(at.as_u64()).read_volatile() })
+    }
+
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        NonNull::new(self.at(memory.first().as_u64()))
     }
 
     fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {

@@ -36,6 +36,7 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 /// | [`has_pair_store`](Self::has_pair_store) | `remap_interrupts` | configuration | no |
 /// | [`word_at`](Self::word_at) | `audit`, `reach` | configuration | no |
 /// | [`map_registers`](Self::map_registers) | `probe_acpi` | configuration | no |
+/// | [`found_memory`](Self::found_memory) | `hand_back` | configuration | no |
 /// | [`read32`](Self::read32), [`write32`](Self::write32) | all calls that reach a unit, `faults` among them | any, or none | **yes** |
 /// | [`read64`](Self::read64), [`write64`](Self::write64) | the same without `faults` | any, or none | no |
 /// | [`config_read`](Self::config_read) | `probe_acpi`, `prepare`, `enable`, changes, `mute`, `audit`, `device_info`, `windows`, questions of the topology | configuration, or none | no |
@@ -209,6 +210,21 @@ pub unsafe trait Hal {
     /// sees: one single 64-bit load, made again at each call.
     fn word_at(&self, at: PhysAddr) -> Option<u64> {
         let _ = at;
+        None
+    }
+
+    /// Where the CPU sees memory of a former owner's: the queue that a unit was found with, as far as that was used. The driver writes
+    /// commands there that do nothing, so that the unit counts up to where it was when it is
+    /// [handed back](crate::Iommu::hand_back). `None`, as by default, if it may not be written: such a unit is not handed back.
+    ///
+    /// Called by [`hand_back`](crate::Iommu::hand_back) alone, under the configuration's lock.
+    ///
+    /// # Implementation safety
+    ///
+    /// The pointer is aligned to 4 KiB, and valid for writes of all of that memory until `hand_back` returns, and nobody else accesses
+    /// it meanwhile. It is mapped write-back.
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        let _ = memory;
         None
     }
 
@@ -410,6 +426,10 @@ unsafe impl<H: Hal + ?Sized> Hal for &H {
 
     fn word_at(&self, at: PhysAddr) -> Option<u64> {
         (**self).word_at(at)
+    }
+
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        (**self).found_memory(memory)
     }
 
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {

@@ -45,7 +45,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// Looks at the registers of units that are on already. One that was reset since, as in a sleep state, is programmed again
     /// with the tables that it had, its queue and its fault event; until then its devices may reach all memory.
     ///
-    /// A unit that firmware left on goes on with firmware's tables until all is ready;
+    /// A unit that somebody else left on goes on with their tables until all is ready, if it [is to be taken over](crate::iommu::Options::take_over);
     /// [`RemappingUnit::gap`](crate::iommu::RemappingUnit::gap) says whether its devices could reach memory for a moment then.
     ///
     /// Access Control Services are switched on in all ports and functions that have them, so that no two devices reach each
@@ -53,7 +53,8 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotProbed`]: nothing was done.
+    /// [`Error::NotProbed`]; or somebody else has a unit on ([`UnitError::FoundOn`](crate::error::UnitError)), which
+    /// [is not to be taken over](crate::iommu::Options::take_over): nothing was done.
     ///
     /// Units failed, cannot be used, or found no frames; the error is that of the first. Or all are on, and devices are left
     /// that none of them serves ([`Error::Unblocked`]). All units that did not fail are on and can be used, and
@@ -63,6 +64,9 @@ impl<H: Hal> Iommu<'_, H> {
     /// before stay in their cells in any case. May be repeated.
     pub fn enable(&self) -> Result<Unblocked, Error> {
         let mut config = self.alone()?;
+        if !self.options.take_over {
+            self.each_unit().try_for_each(|(unit, _)| unit.check_free(&self.hal))?;
+        }
         self.isolate_all()?;
         let mut result = Ok(());
         for unit in &self.probed().units {

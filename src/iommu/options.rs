@@ -29,6 +29,10 @@ pub struct Options {
     /// [`Iommu::probe_acpi`](crate::Iommu::probe_acpi) fails if any unit does not answer or cannot be used. Otherwise that unit
     /// has failed, its devices are refused, and all others can be used.
     pub require_all_units: bool,
+    /// Units that somebody else has on are taken over by [`Iommu::enable`](crate::Iommu::enable): they translate, remap interrupts or
+    /// have a queue. Otherwise `enable` fails before it touches anything, with [`UnitError::FoundOn`](crate::error::UnitError) for the
+    /// first of them; what each was found doing, [`Iommu::units`](crate::Iommu::units) says before.
+    pub take_over: bool,
     /// [`Iommu::enable`](crate::Iommu::enable) succeeds although devices are left that nothing blocks, and says which. The caller
     /// answers for them: they may reach all memory.
     pub accept_unblocked: bool,
@@ -37,8 +41,8 @@ pub struct Options {
 impl Options {
     /// One second: far more than any unit needs, far less than anybody waits. Three minutes for device-TLBs: PCI Express lets
     /// a device answer within a minute and a half. No memory is known. The smallest queue, which has room for the calls of
-    /// more than a dozen CPUs at a time. Pages as large as units can do. One unit that cannot be used costs itself alone, and
-    /// nothing is left unblocked without an error.
+    /// more than a dozen CPUs at a time. Pages as large as units can do. One unit that cannot be used costs itself alone,
+    /// none is taken over from somebody else, and nothing is left unblocked without an error.
     pub const DEFAULT: Self = Self {
         timeout_ns: 1_000_000_000,
         device_timeout_ns: 180_000_000_000,
@@ -46,6 +50,7 @@ impl Options {
         queue_slots: 256,
         max_leaf_level: 3,
         require_all_units: false,
+        take_over: false,
         accept_unblocked: false,
     };
 }

@@ -8,6 +8,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 use super::command::Command;
 use super::counters::Counters;
 use super::faults::event;
+use super::former::{self, Former};
 use super::interrupts::{self, InterruptTable};
 use super::invalidation::queue::Queue;
 use super::invalidation::register_based;
@@ -75,7 +76,7 @@ impl VtdUnit {
     }
 
     /// [`guard`](Self::guard), but a unit that is gone says only that.
-    fn guard_present(&mut self, hal: &impl Hal, result: Result<(), UnitError>) -> Result<(), UnitError> {
+    pub(super) fn guard_present(&mut self, hal: &impl Hal, result: Result<(), UnitError>) -> Result<(), UnitError> {
         if let Err(gone) = self.registers(hal).status() {
             *self.failure.get_mut() = None;
             return self.guard(Err(gone));
@@ -84,7 +85,7 @@ impl VtdUnit {
     }
 
     /// A unit that found no frames may try again; one that failed otherwise may not.
-    fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
+    pub(super) fn forgive_lack_of_frames(&mut self) -> Result<(), UnitError> {
         self.check_usable()?;
         if matches!(self.failure.get_mut(), Some(UnitError::NoFrame { .. })) {
             self.forgive();
@@ -107,6 +108,18 @@ impl VtdUnit {
         Ok(())
     }
 
+    /// Fails if somebody else has the unit on, in a way that the driver would end, and was not to be taken over. Touches nothing.
+    pub(crate) fn check_free(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        if self.invalidator.is_some() || self.check_usable().is_err() {
+            return Ok(());
+        }
+        // One that is gone says so when it is to be switched on.
+        let Ok(status) = self.registers(hal).status() else { return Ok(()) };
+        let on = [(GSTS::TES::SET, "TES"), (GSTS::QIES::SET, "QIES"), (GSTS::IRES::SET, "IRES")];
+        let on = on.into_iter().find(|(bit, _)| status.any_matching_bits_set(*bit));
+        on.map_or(Ok(()), |(_, bit)| Err(UnitError::FoundOn { unit: self.window, register: "GSTS_REG", bit }))
+    }
+
     fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_supported()?;
         let registers = self.registers(hal);
@@ -116,11 +129,12 @@ impl VtdUnit {
             // It may have lost translation alone since, and go on by the driver's table.
             let is_own = pointer.is_some() && pointer == self.interrupt_table();
             let interrupts = if is_own { self.found.interrupts } else { pointer.map(interrupts::at) };
-            self.found = Found { translating: status.is_set(GSTS::TES), interrupts, gap: false };
+            self.found = Found { interrupts, ..former::found(&registers, status) };
             self.followed &= is_own;
-            self.found_protected = protected::is_on(&registers);
             self.met = true;
         }
+        // What a reset has left is not what a former owner had.
+        self.former.get_or_insert_with(|| Former::read(&registers, &self.capabilities, status));
         event::mask_all(&registers, &self.capabilities);
         self.make_interrupt_table(hal)?;
         if status.is_set(GSTS::IRES) && self.interrupt_table() != Some(registers.irta().get()) {
@@ -135,6 +149,9 @@ impl VtdUnit {
         self.queue_on = false;
         if status.is_set(GSTS::QIES) {
             Queue::stop(&registers, self.config.timeout_ns)?;
+            if let Some(former) = &mut self.former {
+                former.note_end_of_queue(&registers);
+            }
         }
         // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
         let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
@@ -238,7 +255,7 @@ impl VtdUnit {
     }
 
     /// Has the unit take over a table of interrupts, and drop what it cached from the last one.
-    fn set_interrupt_table(&mut self, hal: &impl Hal, pointer: u64) -> Result<(), UnitError> {
+    pub(super) fn set_interrupt_table(&mut self, hal: &impl Hal, pointer: u64) -> Result<(), UnitError> {
         if self.capabilities.write_buffer_flush {
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
         }
@@ -246,16 +263,6 @@ impl VtdUnit {
         self.interrupts_set = pointer;
         self.command(hal, Command::SET_INTERRUPT_TABLE)?;
         if self.capabilities.interrupt_pointer_invalidates { Ok(()) } else { self.invalidate_everything(hal) }
-    }
-
-    /// Gives interrupts back, before its queue is switched off: to the table that was found, or to no remapping.
-    fn stop_remapping(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(found) = self.found.interrupts.filter(|_| self.followed && self.queue_on) else {
-            // Before its queue (R61).
-            return self.command(hal, Command::INTERRUPTS_OFF);
-        };
-        self.set_interrupt_table(hal, interrupts::pointer(found))?;
-        if self.passed_compatibility { self.command(hal, Command::COMPATIBILITY_ON) } else { Ok(()) }
     }
 
     /// Where the driver's root table is, which is made if there is none.
@@ -271,7 +278,7 @@ impl VtdUnit {
     }
 
     /// Has the unit take over a root table, or none in abort mode, and drop what it cached from the last one.
-    fn set_root(&mut self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
+    pub(super) fn set_root(&mut self, hal: &impl Hal, value: u64) -> Result<(), UnitError> {
         if self.capabilities.write_buffer_flush {
             self.command(hal, Command::FLUSH_WRITE_BUFFER)?;
         }
@@ -279,77 +286,5 @@ impl VtdUnit {
         self.root_set = value;
         self.command(hal, Command::SET_ROOT_TABLE)?;
         if self.capabilities.root_pointer_invalidates { Ok(()) } else { self.invalidate_everything(hal) }
-    }
-
-    /// Switches translation off and gives all frames back: devices reach all memory again, except the regions that
-    /// firmware had protected, which are protected again. No function may be admitted any more.
-    ///
-    /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. A table of interrupts
-    /// that the driver's followed is taken back. The fault event stays masked. Does nothing to a unit that is off.
-    ///
-    /// # Errors
-    ///
-    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
-    /// never given back, and it is out of service.
-    pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        self.check_usable()?;
-        let uses_nothing = self.uses_nothing(hal);
-        if self.guard(uses_nothing)? {
-            self.notice_reset(hal);
-        }
-        self.forgive_lack_of_frames()?;
-        let result = self.switch_off(hal);
-        self.guard_present(hal, result)
-    }
-
-    fn switch_off(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        let registers = self.registers(hal);
-        // What is on is switched off, whoever did that since, and whatever else the registers have lost.
-        let status = registers.status()?;
-        let was_started = self.invalidator.is_some();
-        if self.blocking || was_started && status.is_set(GSTS::TES) {
-            self.set_fault_event(hal, None)?;
-            if self.found_protected {
-                protected::switch(&registers, true, self.config.timeout_ns)?;
-            }
-            self.command(hal, Command::TRANSLATION_OFF)?;
-            (self.blocking, self.on) = (false, false);
-        }
-        if was_started && status.is_set(GSTS::IRES) {
-            self.stop_remapping(hal)?;
-        }
-        self.remapping = false;
-        if let Some(queue) = self.queue().filter(|_| status.is_set(GSTS::QIES)) {
-            if self.queue_on {
-                // R14: the last that was done is a wait.
-                queue.wait_for_all(&registers, self.config.timeout_ns)?;
-            }
-            Queue::stop(&registers, self.config.timeout_ns)?;
-        }
-        self.queue_on = false;
-        (self.met, self.followed) = (false, false);
-        *self.event.get_mut() = None;
-        self.give_frames_back(hal);
-        *self.repeated.get_mut() = *self.failed_flushes.get_mut();
-        Ok(())
-    }
-
-    /// Gives back the frames of a unit that uses none of them any more.
-    #[inline(never)]
-    fn give_frames_back(&mut self, hal: &impl Hal) {
-        if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
-            for frame in queue.into_frames() {
-                // SAFETY: the unit shows that its queue is off, so it reads and writes none of its frames any more.
-                unsafe { frame.free(hal) };
-            }
-        }
-        if let Some(tables) = self.tables.take() {
-            // SAFETY: the unit shows that it does not translate, or never learned of them.
-            unsafe { tables.free(hal) };
-        }
-        if let Some(table) = self.interrupts.take() {
-            // SAFETY: the unit has confirmed that it remaps interrupts by another table or not at all, or never learned of this one.
-            unsafe { table.into_frames().free(hal) };
-        }
     }
 }

@@ -2,6 +2,7 @@ use heapless::Vec;
 
 use super::command::Command;
 use super::counters::Counters;
+use super::former::{self, Former};
 use super::interrupts::{self, InterruptTable};
 use super::invalidation::Invalidation;
 use super::invalidation::descriptor::Encoder;
@@ -54,8 +55,8 @@ pub(crate) struct VtdUnit {
     pub(super) capabilities: Capabilities,
     features: Features,
     pub(super) found: Found,
-    /// Firmware had left protected memory regions on.
-    pub(super) found_protected: bool,
+    /// What the former owner had, from when the driver first changed something until that is given back.
+    pub(super) former: Option<Former>,
     /// The driver's table of interrupts followed the one that was found.
     pub(super) followed: bool,
     /// Interrupts in compatibility format passed it.
@@ -111,7 +112,7 @@ impl VtdUnit {
             capabilities: Capabilities::NONE,
             features: Features::NONE,
             found: Found::default(),
-            found_protected: false,
+            former: None,
             followed: false,
             passed_compatibility: false,
             met: false,
@@ -142,7 +143,10 @@ impl VtdUnit {
     pub(crate) fn look(&mut self, hal: &impl Hal, for_graphics: bool) {
         self.mapped = hal.map_registers(self.window).map(|first| MappedRegisters { window: self.window, first });
         match self.look_at_registers(hal, for_graphics) {
-            Ok(capabilities) => self.is_known_to_have(capabilities),
+            Ok((capabilities, found)) => {
+                self.found = found;
+                self.is_known_to_have(capabilities);
+            }
             Err(error) => {
                 self.unusable = Some(error);
                 self.give_up(error);
@@ -151,14 +155,15 @@ impl VtdUnit {
     }
 
     #[inline(never)]
-    fn look_at_registers(&self, hal: &impl Hal, for_graphics: bool) -> Result<Capabilities, UnitError> {
+    fn look_at_registers(&self, hal: &impl Hal, for_graphics: bool) -> Result<(Capabilities, Found), UnitError> {
         if self.mapped.is_none() {
             return Err(UnitError::NotMapped { unit: self.window });
         }
-        let mut capabilities = Capabilities::read(&self.registers(hal))?;
+        let registers = self.registers(hal);
+        let mut capabilities = Capabilities::read(&registers)?;
         quirks::of_machine(hal).for_each(|quirk| quirk.effect.apply(&mut capabilities, for_graphics));
         capabilities.max_leaf_level = capabilities.max_leaf_level.min(self.config.max_leaf_level.max(1));
-        Ok(capabilities)
+        Ok((capabilities, former::found(&registers, registers.status()?)))
     }
 
     pub(super) fn is_known_to_have(&mut self, capabilities: Capabilities) {
@@ -324,8 +329,12 @@ impl VtdUnit {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
                 let batch = Encoder::of(&self.capabilities).encode_all(all);
-                let ticket = queue.begin(&registers, batch, core::iter::empty(), self.config.timeout_ns);
-                ticket.and_then(|ticket| queue.wait(&registers, ticket, self.config.timeout_ns))
+                let slots = batch.len() + 1;
+                queue.wait_for_room(&registers, slots, self.config.timeout_ns).and_then(|()| {
+                    let ticket = queue.submit(&registers, batch, core::iter::empty());
+                    let ticket = ticket.ok_or(UnitError::NoRoom { unit: self.window })?;
+                    queue.wait(&registers, ticket, self.config.timeout_ns)
+                })
             }
             Some(Invalidator::Registers) => self.run_through_registers(hal, all),
         };

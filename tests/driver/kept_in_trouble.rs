@@ -8,7 +8,7 @@ use cofferdam::CellId;
 use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::{Message, Route, Source};
-use cofferdam::iommu::{Edit, Error, Options, Unroutable};
+use cofferdam::iommu::{Edit, Error, Unroutable};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::peek;
 use cofferdam_support::front::*;
@@ -45,7 +45,7 @@ fn status(machine: &Machine) -> u32 {
 
 /// A front that is prepared, with a cell that has the card.
 fn prepared<H: Hal>(hal: H, dmar: &[u8]) -> (Front<H>, CellId) {
-    let iommu = front(hal, dmar, Options::default()).unwrap();
+    let iommu = front(hal, dmar, TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.prepare().unwrap();
     let cell = iommu.create_cell(CONFIG).unwrap();
@@ -123,7 +123,7 @@ fn a_table_that_was_not_followed_is_not_given_back() {
     remap_interrupts(&machine, 0, SIZE | EXTENDED, &[]);
     machine.take_violations();
     let theirs = irta(&machine);
-    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     iommu.disable().unwrap();
@@ -139,7 +139,7 @@ fn the_drivers_own_table_is_not_taken_for_one_that_was_found() {
     for is_found in [false, true] {
         let machine = if is_found { found(&entry(37, CARD)) } else { machine([UnitConfig::server()]) };
         let (before, frames) = (irta(&machine), machine.frames_in_use());
-        let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+        let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         iommu.enable().unwrap();
         let own = irta(&machine);
@@ -265,7 +265,7 @@ fn a_disable_that_is_repeated_invalidates_what_is_cached() {
         machine.take_violations();
         let theirs = irta(&machine);
         let hal = Watched::new(machine, before);
-        let iommu = front(&hal, &hal.machine.dmar(), Options::default()).unwrap();
+        let iommu = front(&hal, &hal.machine.dmar(), TAKES_OVER).unwrap();
         iommu.remap_interrupts(&[0], false).unwrap();
         iommu.enable().unwrap();
         hal.machine.break_unit(0, Defect::QueueErrorAfter(after));

@@ -6,7 +6,7 @@ use cofferdam::addr::{PhysAddr, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::{Message, Route, Source};
-use cofferdam::iommu::{Edit, Error, FoundInterrupt, Options, TableOfInterrupts, Unroutable};
+use cofferdam::iommu::{Edit, Error, FoundInterrupt, TableOfInterrupts, Unroutable};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Machine, Reason, UnitConfig};
 use cofferdam_support::front::*;
@@ -52,7 +52,7 @@ fn remaps(machine: &Machine) -> bool {
 
 /// A front that is prepared, and a cell with the card that keeps these interrupts.
 fn keeping<H: Hal>(hal: H, dmar: &[u8], kept: &[(Source, u16)]) -> (Front<H>, CellId) {
-    let iommu = front(hal, dmar, Options::default()).unwrap();
+    let iommu = front(hal, dmar, TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.prepare().unwrap();
     let cell = iommu.create_cell(CONFIG).unwrap();
@@ -70,7 +70,7 @@ fn free(machine: &Machine, frames: [PhysAddr; 2]) {
 fn what_is_found_is_listed() {
     let machine = machine([UnitConfig::server()]);
     let [_, table] = remap_interrupts(&machine, 0, SIZE, &[&found()[..], &[(80, 0x0200_0041_0081), (81, 0)]].concat());
-    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
     let listed = |iommu: &Front<&Machine>| {
         let mut all = Vec::new();
         iommu
@@ -232,7 +232,7 @@ fn compatibility_format_is_given_back_as_it_was_found() {
     machine.pass(1_000_000);
     assert!(old().is_ok());
     machine.take_violations();
-    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     assert_eq!(old(), Err(Reason::CompatibilityFormat));
@@ -251,7 +251,7 @@ fn units_keep_entries_with_the_same_index() {
     remap_interrupts(&machine, 0, SIZE, &entry(37, far));
     remap_interrupts(&machine, 1, SIZE, &entry(37, CARD));
     machine.take_violations();
-    let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.prepare().unwrap();
     let [cell, other] = [(); 2].map(|()| iommu.create_cell(CellConfig { ..CONFIG }).unwrap());

@@ -13,13 +13,13 @@ use crate::audit::{INPUT, RW, assert_nothing_differs};
 
 const MEMORY: u64 = 0x6000_0000;
 /// Part of the table is lost, so that more devices may be on the machine than a unit blocks.
-const ACCEPTED: Options = Options { accept_unblocked: true, ..Options::DEFAULT };
+const ACCEPTED: Options = Options { accept_unblocked: true, ..TAKES_OVER };
 const RESERVED: u64 = 0x7800_0000;
 
 /// A front over a machine of one unit, switched on, with memory that is reserved for 00:03.0.
 fn with_reserved(machine: &Machine, first: u64, last: u64) -> Front<&Machine> {
     let table = of_machine(machine, &[]).rmrr(0, first, last, &[endpoint(3, 0)]).table();
-    let iommu = front_with_findings(machine, &table, Options::default(), |_| ()).unwrap();
+    let iommu = front_with_findings(machine, &table, TAKES_OVER, |_| ()).unwrap();
     iommu.enable().unwrap();
     iommu
 }
@@ -98,7 +98,7 @@ fn a_front_has_more_than_64_units() {
     let buses: Vec<[u8; 1]> = (1..65).map(|bus| [bus]).collect();
     let buses: Vec<&[u8]> = buses.iter().map(|bus| &bus[..]).collect();
     let limits = Limits { units: 65, scopes: 4096, ..Limits::DEFAULT };
-    let iommu = limited_front(&machine, &of_machine(&machine, &buses).table(), &limits, Options::default());
+    let iommu = limited_front(&machine, &of_machine(&machine, &buses).table(), &limits, TAKES_OVER);
     assert_eq!(iommu.units().count(), 65);
     let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
     iommu.map(cell, region(INPUT, MEMORY, PAGE, RW)).unwrap();

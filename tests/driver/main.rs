@@ -24,6 +24,7 @@ mod flipped_bits;
 mod forgotten;
 mod gone;
 mod groups;
+mod hand_back;
 mod handed_back;
 mod interrupts;
 mod interrupts_in_time;

@@ -126,7 +126,7 @@ fn a_descriptor_is_taken_until_the_unit_has_confirmed_that_it_is_left() {
     let machine = two();
     let base = page(&machine);
     let hal = Watched::shared(&machine, before);
-    let iommu = front(&hal, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&hal, &machine.dmar(), TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let (cell, other) = (cell_of(&iommu, FAR, 1), cell_of(&iommu, OTHER, 1));
@@ -169,7 +169,7 @@ fn a_first_route_before_enable_does_not_contradict_the_found_table() {
             let entries: Vec<_> = (0..8).flat_map(|n| [(n * 2, lower), (n * 2 + 1, upper)]).collect();
             remap_interrupts(&machine, 0, 7, &entries);
             machine.take_violations();
-            let iommu = front(&machine, &machine.dmar(), Options::default()).unwrap();
+            let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
             iommu.remap_interrupts(&[0], false).unwrap();
             iommu.prepare().unwrap();
             let cell = iommu.create_cell(CONFIG).unwrap();
@@ -206,7 +206,7 @@ fn a_posting_looks_at_no_function_that_is_being_reset() {
         }
     });
     let dmar = machine.dmar();
-    let iommu = front(&hal, &dmar, Options { timeout_ns: u64::MAX, ..Options::DEFAULT }).unwrap();
+    let iommu = front(&hal, &dmar, Options { timeout_ns: u64::MAX, ..TAKES_OVER }).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let cell = cell_of(&iommu, CARD, 1);
@@ -223,7 +223,7 @@ fn a_posting_costs_no_look_at_configuration_space() {
     let machine = machine([UnitConfig::server().posts_interrupts()]);
     let base = page(&machine);
     let hal = Watched::new(&machine, |call, _: &Machine| reads.set(reads.get() + u32::from(call == Call::ConfigRead)));
-    let iommu = front(&hal, &machine.dmar(), Options::default()).unwrap();
+    let iommu = front(&hal, &machine.dmar(), TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu.enable().unwrap();
     let cell = cell_of(&iommu, CARD, 1);

@@ -34,7 +34,7 @@ fn reached(unit: UnitConfig, memory: Option<MainMemory>) -> ([bool; 2], bool) {
     };
     let hal = Watched::new(machine([unit]), look);
     let table = of_machine(&hal.machine, &[]).table();
-    let options = Options { memory, ..Options::default() };
+    let options = Options { memory, ..TAKES_OVER };
     let iommu = enabled_front(&hal, &table, options);
     let unit = iommu.units().next().unwrap();
     assert_eq!((unit.state, unit.found_on), (UnitState::On, true));
@@ -213,7 +213,7 @@ fn what_was_protected_is_so_again_before_translation_ends() {
         hal.machine.pause();
     }
     let table = of_machine(&hal.machine, &[]).table();
-    let iommu = enabled_front(&hal, &table, Options::default());
+    let iommu = enabled_front(&hal, &table, TAKES_OVER);
     iommu.disable().unwrap();
     assert!(!reached.get() && !write(&hal.machine, function(0, 3), 0x1000, 1));
     assert!(write(&hal.machine, function(0, 3), LARGE, 1));
@@ -230,7 +230,7 @@ fn what_firmware_protected_counts_as_leaving_memory_out() {
     while unsafe { machine.read32(mapped(window), PMEN) } & 1 == 0 {
         machine.pause();
     }
-    let options = Options { memory: memory(0x8000_0000, 0x1_8000_0000), ..Options::DEFAULT };
+    let options = Options { memory: memory(0x8000_0000, 0x1_8000_0000), ..TAKES_OVER };
     let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
     let unit = iommu.units().next().unwrap();
     assert!(unit.state == UnitState::On && unit.gap, "{unit:?}");
@@ -287,7 +287,7 @@ fn a_unit_in_abort_mode_is_handed_back() {
 fn a_queue_of_wide_descriptors_goes_round_and_recovers() {
     for slots in [256, 512, 1 << 15] {
         let machine = machine([UnitConfig::everything()]);
-        let options = Options { queue_slots: slots, ..Options::default() };
+        let options = Options { queue_slots: slots, ..TAKES_OVER };
         let iommu = enabled_front(&machine, &of_machine(&machine, &[]).table(), options);
         let frames = iommu.statistics().table_frames - 1;
         assert_eq!(frames, u64::from(slots.min(1 << 14)) / 256 * 3, "and the root table");

@@ -10,7 +10,7 @@ use cofferdam::interrupt::Message;
 use cofferdam::iommu::{Committed, Error, Options, RemappingUnit, UnitDetails, UnitState};
 use cofferdam::{CellConfig, Coherency, CoherencyPolicy, Sharing};
 use cofferdam_model::Machine;
-use cofferdam_support::front::{SMALL, coherency_changes};
+use cofferdam_support::front::{SMALL, TAKES_OVER, coherency_changes};
 use cofferdam_support::random::Random;
 
 use crate::broken::Broken;
@@ -94,8 +94,8 @@ impl<'m> History<'m> {
     ) -> Self {
         let rooted = !kind.breaks || random.one_in(2);
         let broken = kind.breaks.then(|| Broken::new(plan));
-        let timeout_ns = broken.as_ref().map_or(Options::DEFAULT.timeout_ns, |broken| broken.patience());
-        let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..Options::default() };
+        let timeout_ns = broken.as_ref().map_or(TAKES_OVER.timeout_ns, |broken| broken.patience());
+        let options = Options { timeout_ns, device_timeout_ns: timeout_ns, ..TAKES_OVER };
         let iommu = Front::new(machine, options);
         let machine = machine.machine;
         iommu.probe_acpi(memory, &SMALL, &plan.table(machine), |finding| panic!("{finding}")).unwrap();

@@ -280,10 +280,39 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a unit that was never stopped has its tables freed",
         "R31",
-        "src/vtd/bring_up.rs",
+        "src/vtd/stop.rs",
         "self.command(hal, Command::TRANSLATION_OFF)?;
-            (self.blocking",
+        (self.blocking",
         "(self.blocking",
+    ),
+    by_assertion(
+        "a former owner's queue begins at its first slot again",
+        "R69",
+        "src/vtd/former.rs",
+        "registers.iqt().set(self.tail);
+        let is_done",
+        "let is_done",
+    ),
+    by_assertion(
+        "the fault event of a former owner stays masked",
+        "R69",
+        "src/vtd/stop.rs",
+        "former.event.give_back(&registers, &self.capabilities);",
+        "",
+    ),
+    by_assertion(
+        "a unit that translated by a former owner's table is left off",
+        "R69",
+        "src/vtd/stop.rs",
+        "if former.translates() {",
+        "if false {",
+    ),
+    by_assertion(
+        "a unit that somebody else has on is taken over without being asked for",
+        "R69",
+        "src/iommu/bring_up.rs",
+        "if !self.options.take_over {",
+        "if false {",
     ),
     bug(
         "a root table is set on a unit that firmware left on",

@@ -25,12 +25,16 @@ pub struct RemappingUnit {
     /// A flush of it failed, and was not repeated yet: devices behind it may still reach what was taken from their cells. A
     /// change of one of these cells repeats it first, and so does a change without edits ([`Iommu::commit`]).
     pub needs_flush: bool,
-    /// Firmware had left it translating when it was last switched on.
+    /// Somebody else had it translating: when it was looked at, or when it was last switched on. So it is of all that was found.
     pub found_on: bool,
-    /// It was remapping interrupts when it was last switched on, by this table, which is not the driver's. The driver's followed it
+    /// Its queue was on.
+    pub found_queue: bool,
+    /// Its fault event was not masked: whoever had it was sent faults.
+    pub found_fault_event: bool,
+    /// It was remapping interrupts, by this table, which is not the driver's. The driver's followed it
     /// without a gap if there was to be one, for CPUs in the same mode; otherwise remapping was switched off then.
     pub found_interrupts: Option<TableOfInterrupts>,
-    /// Its devices could reach all memory for a moment when it was switched on, although firmware had left it translating.
+    /// Its devices could reach all memory for a moment when it was switched on, although it had been translating.
     pub gap: bool,
 }
 
@@ -67,6 +71,8 @@ impl<H: Hal> Iommu<'_, H> {
             state: unit.state(&self.hal),
             needs_flush: unit.needs_full_flush(),
             found_on: unit.found().translating,
+            found_queue: unit.found().queue,
+            found_fault_event: unit.found().fault_event,
             found_interrupts: unit.found().interrupts,
             gap: unit.found().gap,
         })

@@ -40,6 +40,11 @@ pub(in crate::vtd) fn set<H: Hal>(
     Ok(())
 }
 
+/// True if the unit sends its fault event.
+pub(in crate::vtd) fn is_sent<H: Hal>(registers: &Registers<'_, H>) -> bool {
+    !registers.fectl().is_set(FECTL::IM)
+}
+
 /// Masks all events of a unit: of faults, of waits and of page requests, as far as it has them.
 pub(in crate::vtd) fn mask_all<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities) {
     mask(&registers.fectl());
@@ -56,4 +61,32 @@ fn mask<H: Hal>(control: &Register<'_, H, u32, FECTL::Register>) -> u32 {
     let kept = control.get() & !FECTL::IM::SET.mask();
     control.set(kept | FECTL::IM::SET.mask());
     kept
+}
+
+/// The registers of the fault event as somebody else has left them.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vtd) struct FormerEvent {
+    control: u32,
+    data: u32,
+    address: u32,
+    upper: u32,
+}
+
+impl FormerEvent {
+    pub(in crate::vtd) fn read<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities) -> Self {
+        let upper = if unit.extended_interrupts { registers.feuaddr().get() } else { 0 };
+        let (data, address) = (registers.fedata().get(), registers.feaddr().get());
+        Self { control: registers.fectl().get(), data, address, upper }
+    }
+
+    /// Has the registers show that again. The event is masked while its message changes (R64b).
+    pub(in crate::vtd) fn give_back<H: Hal>(&self, registers: &Registers<'_, H>, unit: &Capabilities) {
+        mask(&registers.fectl());
+        registers.fedata().set(self.data);
+        registers.feaddr().set(self.address);
+        if unit.extended_interrupts {
+            registers.feuaddr().set(self.upper);
+        }
+        registers.fectl().set(self.control);
+    }
 }

@@ -58,6 +58,7 @@ calls! {
         iommu.unblocked(&mut |function| each(&function))
     }
     fn disable(iommu: &Front) -> Result<(), Error> { iommu.disable() }
+    fn hand_back(iommu: &Front) -> Result<(), Error> { iommu.hand_back() }
     fn isolate(iommu: &Front) -> Result<(), Error> { iommu.isolate() }
     fn add_alias(iommu: &Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {
         iommu.add_alias(*device, *alias)

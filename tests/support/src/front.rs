@@ -28,6 +28,9 @@ pub fn memory(limits: &Limits) -> Vec<MaybeUninit<u64>> {
     vec![MaybeUninit::uninit(); limits.words()]
 }
 
+/// Whoever has a unit on loses it.
+pub const TAKES_OVER: Options = Options { take_over: true, ..Options::DEFAULT };
+
 /// For cells whose devices have no configuration space, as most in tests.
 pub const UNSAFE_INTERRUPTS: CellConfig =
     CellConfig { allow_unsafe_interrupts: true, allow_unknown_isolation: true, ..CellConfig::DEFAULT };
@@ -119,12 +122,12 @@ pub fn limited_front<H: Hal>(hal: H, table: &[u8], limits: &Limits, options: Opt
 ///
 /// A unit cannot be used.
 pub fn discover<'m>(machine: &'m Machine, buses: &[&[u8]]) -> Result<Front<&'m Machine>, Error> {
-    front(machine, &of_machine(machine, buses).table(), Options::default())
+    front(machine, &of_machine(machine, buses).table(), TAKES_OVER)
 }
 
 /// A front over a machine of one unit, or of several that name what they serve, switched on.
 pub fn enabled(machine: &Machine) -> Front<&Machine> {
-    enabled_front(machine, &of_machine(machine, &[]).table(), Options::default())
+    enabled_front(machine, &of_machine(machine, &[]).table(), TAKES_OVER)
 }
 
 /// The table of a machine of one unit, or of several that name what they serve, that lets devices behind all root ports use
@@ -137,12 +140,12 @@ pub fn table_with_ats(machine: &Machine) -> Vec<u8> {
 
 /// A front over a machine of one unit, switched on, whose firmware lets devices behind all root ports use ATS.
 pub fn enabled_with_ats(machine: &Machine) -> Front<&Machine> {
-    enabled_front(machine, &table_with_ats(machine), Options::default())
+    enabled_front(machine, &table_with_ats(machine), TAKES_OVER)
 }
 
 /// The same with other capacities than the default ones.
 pub fn limited<'m>(machine: &'m Machine, limits: &Limits) -> Front<&'m Machine> {
-    limited_front(machine, &table_with_ats(machine), limits, Options::default())
+    limited_front(machine, &table_with_ats(machine), limits, TAKES_OVER)
 }
 
 /// A front over a machine of one unit, switched on. Each of `reserved` is memory from its first to its last address for a
@@ -151,7 +154,7 @@ pub fn enabled_with_reserved<'m>(machine: &'m Machine, reserved: &[(u64, u64, u8
     let table = reserved.iter().fold(of_machine(machine, &[]), |table, &(first, last, device)| {
         table.rmrr(0, first, last, &[endpoint(device, 0)])
     });
-    enabled_front(machine, &table.table(), Options::default())
+    enabled_front(machine, &table.table(), TAKES_OVER)
 }
 
 /// The state of each unit.

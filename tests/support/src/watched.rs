@@ -117,6 +117,10 @@ unsafe impl<M: Borrow<Machine>, W: Fn(Call, &Machine) + ?Sized> Hal for Watched<
         self.look().fence();
     }
 
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        self.look().found_memory(memory)
+    }
+
     fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
         self.look().map_registers(window)
     }

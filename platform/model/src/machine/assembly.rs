@@ -38,6 +38,8 @@ pub struct Machine {
     pub(super) loads: AtomicU64,
     /// The CPU has stores of two words.
     pub(super) pair_stores: AtomicBool,
+    /// Memory that units are found to use may be written.
+    pub(super) gives_found_memory: AtomicBool,
     /// A bit for each unit whose registers are mapped nowhere.
     pub(super) unmapped: AtomicU64,
     state: Mutex<State>,
@@ -84,8 +86,17 @@ impl Machine {
         let state = State { units, board, next_event: u64::MAX, abandoned: false };
         let host_address_width = config.host_address_width;
         let (loads, pair_stores) = (AtomicU64::new(0), AtomicBool::new(true));
-        let unmapped = AtomicU64::new(0);
-        Self { arena, windows, host_address_width, loads, pair_stores, unmapped, state: Mutex::new(state) }
+        let (unmapped, gives_found_memory) = (AtomicU64::new(0), AtomicBool::new(true));
+        Self {
+            gives_found_memory,
+            arena,
+            windows,
+            host_address_width,
+            loads,
+            pair_stores,
+            unmapped,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

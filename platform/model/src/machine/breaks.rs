@@ -16,6 +16,11 @@ impl Machine {
         }
     }
 
+    /// Gives no memory of a former owner's from now on.
+    pub fn keep_found_memory(&self) {
+        self.gives_found_memory.store(false, Ordering::Relaxed);
+    }
+
     /// Maps the registers of a unit nowhere when the driver next asks for them.
     pub fn map_no_registers(&self, unit: usize) {
         self.unmapped.fetch_or(1 << unit, Ordering::Relaxed);

@@ -122,6 +122,11 @@ unsafe impl Hal for Machine {
         }
     }
 
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        let index = self.arena.index(memory.first().as_u64())?;
+        self.gives_found_memory.load(Ordering::Relaxed).then(|| self.arena.pointer(index))
+    }
+
     fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
         let unit = self.windows().iter().position(|known| *known == window);
         let is_mapped = unit.is_none_or(|unit| {

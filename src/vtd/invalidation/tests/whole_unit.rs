@@ -20,7 +20,7 @@ use crate::invalidation::Flush;
 use crate::limits::{Carver, List};
 use crate::paging::Change;
 use crate::vtd::capabilities::tests::QEMU;
-use crate::vtd::{Capabilities, CommandList, command, counters, interrupts, quirks, registers, tables};
+use crate::vtd::{Capabilities, CommandList, command, counters, former, interrupts, quirks, registers, tables};
 use invalidation::queue::Queue;
 use unit::{Invalidator, VtdUnit};
 

@@ -1,0 +1,111 @@
+//! The machine is given back to who had it before, while the devices of the root cell work on.
+
+use super::error::{Error, Unroutable};
+use super::front::Iommu;
+use super::state::{Config, stays_in_use};
+use crate::error::UnitError;
+use crate::hal::{FrameList, Hal};
+use crate::invalidation::DeviceTlb;
+use crate::topology::UnitIndex;
+use crate::unit::Unit;
+
+impl<H: Hal> Iommu<'_, H> {
+    /// Gives all units back as they were found when they were first switched on, while the devices of the root cell work on: a unit
+    /// that was off is switched off, and one that was on goes on by what it had then. **From then on every device reaches all memory**,
+    /// or what the former owner's tables let it reach, and so it is with interrupts.
+    ///
+    /// No device of the root cell is reset, or blocked for a moment, and its bus mastering stays as it is: what it reaches one to one, it
+    /// reaches without a gap, and what was [kept](crate::iommu::Edit::Keep) of its interrupts goes on. Its ATS is switched off. What was
+    /// [routed](crate::iommu::Edit::Route) otherwise ends: mask it before, and program it again afterwards.
+    ///
+    /// The registers are as they were: where tables are, the queue with its head and tail, the fault event, protected memory. The
+    /// memory that they lead to has to be as it was, too. The queue of a former owner is written to, up to its tail
+    /// ([`Hal::found_memory`]). Two things do not come back: translation in another mode than legacy,
+    /// which stays off, and Access Control Services, which stay on.
+    ///
+    /// Cells stay, without devices, and [`enable`](Self::enable) may follow.
+    ///
+    /// # Errors
+    ///
+    /// Another cell than the root cell has a device ([`Error::Busy`]), a pin or a timer ([`Unroutable::Taken`] in [`Error::Route`]), or
+    /// the queue of a unit cannot be given back ([`UnitError::FoundQueue`]): nothing was done. Or a device did not answer the
+    /// invalidation of its device-TLB: its ATS is off, and nothing else was done. Or units failed, before or now; the error is that of
+    /// the first. They keep their frames and their devices, and block what they blocked; all others are given back.
+    pub fn hand_back(&self) -> Result<(), Error> {
+        let config = &mut *self.alone()?;
+        self.check_hand_back(config)?;
+        self.end_device_tlbs(config)?;
+        config.enabled = false;
+        let mut result = Ok(());
+        for (unit, index) in self.probed().units.iter().zip(UnitIndex::all()) {
+            let given_back = unit.write().hand_back(&self.hal);
+            if given_back.is_ok() {
+                self.forget_devices(config, index);
+            }
+            result = result.and(given_back);
+        }
+        Ok(result?)
+    }
+
+    #[inline(never)]
+    fn check_hand_back(&self, config: &Config<'_>) -> Result<(), Error> {
+        let is_others = |cell| config.root.cell() != Some(cell);
+        if let Some(left) = config.devices.iter().find(|device| is_others(device.cell)) {
+            return Err(Error::Busy { device: left.device, cell: left.cell });
+        }
+        if let Some(left) = config.interrupts.lines.iter().find(|line| is_others(line.cell)) {
+            return Err(Error::Route { source: left.source, reason: Unroutable::Taken(left.cell) });
+        }
+        Ok(self.each_unit().try_for_each(|(unit, _)| unit.check_hand_back(&self.hal))?)
+    }
+
+    /// Has no device use a device-TLB any more.
+    #[inline(never)]
+    fn end_device_tlbs(&self, config: &mut Config<'_>) -> Result<(), Error> {
+        for (unit, index) in self.each_unit() {
+            // One that is out of service is not given back.
+            if unit.check_ready(&self.hal).is_ok() && self.switch_ats_off(config, index) {
+                self.flush_alone(config, &unit, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// True if something is to be flushed.
+    #[inline(never)]
+    fn switch_ats_off(&self, config: &mut Config<'_>, index: UnitIndex) -> bool {
+        let Config { devices, flushes, .. } = config;
+        let Some((_, flush)) = flushes.of(&self.probed().units, index) else { return false };
+        for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
+            if let Some(ats) = device.ats.take() {
+                ats.switch(&self.hal, false);
+                flush.device_tlb(DeviceTlb::of(&ats));
+            }
+        }
+        !flush.is_empty()
+    }
+
+    /// Has a unit do what is collected for it, and waits for that under the lock.
+    #[inline(never)]
+    pub(super) fn flush_alone(&self, config: &mut Config<'_>, unit: &Unit, index: UnitIndex) -> Result<(), UnitError> {
+        let Config { flushes, scratch, .. } = config;
+        let Some((_, flush)) = flushes.of(&self.probed().units, index) else { return Ok(()) };
+        unit.list(flush, scratch);
+        let begun = unit.begin(&self.hal, flush, scratch);
+        flush.clear();
+        unit.finish(&self.hal, begun?)
+    }
+
+    /// Takes the devices and lines behind a unit that was given back out of their cell, with the page tables that no other unit uses.
+    #[inline(never)]
+    fn forget_devices(&self, config: &mut Config<'_>, index: UnitIndex) {
+        config.remove_devices(|device| device.unit == index);
+        config.interrupts.remove_lines(|line| line.unit == index);
+        for (_, cell) in config.cells.iter_mut() {
+            let devices = &config.devices;
+            // SAFETY: each unit that ever knew of the domain has confirmed that it does not translate by it any more.
+            let free = |frames: FrameList| unsafe { frames.free(&self.hal) };
+            cell.remove_domains(&self.hal, |domain| !stays_in_use(devices, domain), free);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Units are switched off, or given back as they were found, with what devices do going on.
+
+use core::ptr::NonNull;
+
+use tock_registers::interfaces::Writeable;
+
+use super::command::Command;
+use super::former::Former;
+use super::interrupts;
+use super::invalidation::queue::Queue;
+use super::protected;
+use super::registers::GSTS;
+use super::unit::{Invalidator, VtdUnit};
+use crate::error::UnitError;
+use crate::fault::FaultLog;
+use crate::hal::Hal;
+
+/// What a unit does by a former owner's tables by now.
+#[derive(Clone, Copy, Debug, Default)]
+struct GivenBack {
+    translation: bool,
+    interrupts: bool,
+}
+
+impl VtdUnit {
+    /// Switches translation off and gives all frames back: devices reach all memory again, except the regions that
+    /// firmware had protected, which are protected again. No function may be admitted any more.
+    ///
+    /// Firmware's tables and its queue, if they were on, stay off: what became of their memory is not known. A table of interrupts
+    /// that the driver's followed is taken back. The fault event stays masked. Does nothing to a unit that is off.
+    ///
+    /// # Errors
+    ///
+    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
+    /// never given back, and it is out of service.
+    pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.prepare_to_stop(hal)?;
+        let result = self.switch_off(hal, GivenBack::default());
+        self.former = None;
+        self.guard_present(hal, result)
+    }
+
+    fn prepare_to_stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.check_usable()?;
+        let uses_nothing = self.uses_nothing(hal);
+        if self.guard(uses_nothing)? {
+            self.notice_reset(hal);
+        }
+        self.forgive_lack_of_frames()
+    }
+
+    /// Switches off what is not a former owner's by now.
+    fn switch_off(&mut self, hal: &impl Hal, kept: GivenBack) -> Result<(), UnitError> {
+        // What is on is switched off, whoever did that since, and whatever else the registers have lost.
+        let status = self.registers(hal).status()?;
+        let was_started = self.invalidator.is_some();
+        if !kept.translation && (self.blocking || was_started && status.is_set(GSTS::TES)) {
+            self.stop_translation(hal)?;
+        }
+        if was_started && !kept.interrupts && status.is_set(GSTS::IRES) {
+            self.stop_remapping(hal)?;
+        }
+        self.remapping = false;
+        if status.is_set(GSTS::QIES) {
+            self.stop_queue(hal)?;
+        }
+        self.queue_on = false;
+        (self.met, self.followed) = (false, false);
+        *self.event.get_mut() = None;
+        self.give_frames_back(hal);
+        *self.repeated.get_mut() = *self.failed_flushes.get_mut();
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn stop_translation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.set_fault_event(hal, None)?;
+        if self.former.is_some_and(|former| former.protected) {
+            protected::switch(&self.registers(hal), true, self.config.timeout_ns)?;
+        }
+        self.command(hal, Command::TRANSLATION_OFF)?;
+        (self.blocking, self.on) = (false, false);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn stop_queue(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(queue) = self.queue() else { return Ok(()) };
+        let registers = self.registers(hal);
+        if self.queue_on {
+            // R14: the last that was done is a wait.
+            queue.wait_for_all(&registers, self.config.timeout_ns)?;
+        }
+        Queue::stop(&registers, self.config.timeout_ns)
+    }
+
+    /// Gives back the frames of a unit that uses none of them any more.
+    #[inline(never)]
+    fn give_frames_back(&mut self, hal: &impl Hal) {
+        if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
+            for frame in queue.into_frames() {
+                // SAFETY: the unit shows that its queue is off, so it reads and writes none of its frames any more.
+                unsafe { frame.free(hal) };
+            }
+        }
+        if let Some(tables) = self.tables.take() {
+            // SAFETY: the unit shows that it does not translate, or never learned of them.
+            unsafe { tables.free(hal) };
+        }
+        if let Some(table) = self.interrupts.take() {
+            // SAFETY: the unit has confirmed that it remaps interrupts by another table or not at all, or never learned of this one.
+            unsafe { table.into_frames().free(hal) };
+        }
+    }
+
+    /// Gives interrupts back, before its queue is switched off: to the table that was found, or to no remapping.
+    fn stop_remapping(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(found) = self.found.interrupts.filter(|_| self.followed && self.queue_on) else {
+            // Before its queue (R61).
+            return self.command(hal, Command::INTERRUPTS_OFF);
+        };
+        self.set_interrupt_table(hal, interrupts::pointer(found))?;
+        if self.passed_compatibility { self.command(hal, Command::COMPATIBILITY_ON) } else { Ok(()) }
+    }
+
+    /// The former owner's queue as far as it was used, in words; `Ok(None)` if there is nothing to be written there.
+    ///
+    /// # Errors
+    ///
+    /// The platform does not give that memory.
+    fn former_queue(&self, hal: &impl Hal) -> Result<Option<NonNull<u64>>, UnitError> {
+        let Some(used) = self.former.as_ref().and_then(Former::used_queue) else { return Ok(None) };
+        hal.found_memory(used).map(Some).ok_or(UnitError::FoundQueue { unit: self.window })
+    }
+
+    /// Fails if [`hand_back`](Self::hand_back) could not give all back. Touches nothing.
+    pub(crate) fn check_hand_back(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.former_queue(hal).map(drop)
+    }
+
+    /// Gives the unit back as it was found: what it translated by, its table of interrupts, its queue with head and tail, its fault
+    /// event and its protected memory; or switches it off. Gives all frames back. What both tables let through goes on without a gap.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stop`](Self::stop).
+    pub(crate) fn hand_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        self.prepare_to_stop(hal)?;
+        let result = self.give_back(hal);
+        self.guard_present(hal, result)
+    }
+
+    fn give_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let translation = self.give_translation_back(hal)?;
+        let interrupts = self.give_interrupts_back(hal)?;
+        self.switch_off(hal, GivenBack { translation, interrupts })?;
+        self.give_registers_back(hal)
+    }
+
+    /// Has the unit translate by the former owner's table again, if it did. True if it does.
+    #[inline(never)]
+    fn give_translation_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
+        let Some(former) = self.former.filter(|_| self.invalidator.is_some()) else { return Ok(false) };
+        self.set_fault_event(hal, None)?;
+        self.drop_faults(hal);
+        if former.translates() {
+            self.set_root(hal, former.root)?;
+            if !self.registers(hal).status()?.is_set(GSTS::TES) {
+                self.command(hal, Command::TRANSLATION_ON)?;
+            }
+            (self.blocking, self.on) = (false, false);
+        }
+        Ok(former.translates())
+    }
+
+    /// Nobody is sent an event for faults by the driver's tables.
+    #[inline(never)]
+    fn drop_faults(&self, hal: &impl Hal) {
+        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+    }
+
+    /// Has registers show again what they showed, and switches the former owner's queue on if it was.
+    #[inline(never)]
+    fn give_registers_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(former) = self.former else { return Ok(()) };
+        let registers = self.registers(hal);
+        registers.rtaddr().set(former.root);
+        if self.capabilities.queued_invalidation {
+            former.give_queue_back(&registers, self.former_queue(hal)?, self.config.timeout_ns)?;
+        }
+        if self.capabilities.interrupt_remapping {
+            registers.irta().set(former.interrupts);
+        }
+        former.event.give_back(&registers, &self.capabilities);
+        self.former = None;
+        Ok(())
+    }
+
+    /// The same for interrupts.
+    #[inline(never)]
+    fn give_interrupts_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
+        let former = self.former.filter(|former| former.status.is_set(GSTS::IRES) && self.invalidator.is_some());
+        let Some(former) = former else { return Ok(false) };
+        let found = interrupts::at(former.interrupts);
+        let is_on = self.registers(hal).status()?.is_set(GSTS::IRES);
+        let follows = self.interrupts.as_ref().is_none_or(|table| table.may_follow(found));
+        if is_on && !follows {
+            self.command(hal, Command::INTERRUPTS_OFF)?;
+        }
+        self.set_interrupt_table(hal, former.interrupts)?;
+        if former.status.is_set(GSTS::CFIS) {
+            self.command(hal, Command::COMPATIBILITY_ON)?;
+        }
+        if !self.registers(hal).status()?.is_set(GSTS::IRES) {
+            self.command(hal, Command::INTERRUPTS_ON)?;
+        }
+        Ok(true)
+    }
+}
