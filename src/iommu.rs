@@ -18,6 +18,7 @@ mod probed;
 mod queries;
 mod remapping;
 mod rules;
+mod sleep;
 mod state;
 mod transaction;
 mod unit_lock;

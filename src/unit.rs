@@ -173,6 +173,18 @@ impl Unit {
         of_vendor!(unit in self => unit.start_translation(hal, memory))
     }
 
+    /// Waits until nothing is left to be invalidated, and has the unit send no fault event until it [wakes](Self::wake). It goes on
+    /// otherwise.
+    pub(crate) fn pause(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.pause(hal))
+    }
+
+    /// Has the unit be as it was before it lost power, if it did, and send its fault event again. Does nothing to one that was never
+    /// switched on.
+    pub(crate) fn wake(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
+        of_vendor!(unit in self => unit.wake(hal, memory))
+    }
+
     /// Fails if somebody else has the unit on. Touches nothing.
     pub(crate) fn check_free(&self, hal: &impl Hal) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.check_free(hal))

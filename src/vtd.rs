@@ -13,6 +13,7 @@ mod protected;
 mod quirks;
 mod registers;
 pub(crate) mod second_stage;
+mod sleep;
 mod stop;
 mod sync;
 mod tables;

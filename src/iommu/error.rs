@@ -57,6 +57,8 @@ pub enum Error {
     NotEnabled,
     /// No unit with these registers is out of service.
     InService(RegisterWindow),
+    /// The machine is to sleep, or does: [`Iommu::resume`](crate::Iommu::resume) comes first. Nothing changed.
+    Asleep,
     /// Part of the table by which this unit was found remapping interrupts cannot be read: [`Hal::word_at`](crate::hal::Hal::word_at)
     /// does not give it.
     Unreadable(RegisterWindow),
@@ -164,6 +166,7 @@ impl fmt::Display for Error {
             Self::Unreadable(unit) => {
                 write!(f, "part of the table of interrupts that unit {unit} has cannot be read (Hal::word_at)")
             }
+            Self::Asleep => f.write_str("the machine is to sleep, and was not resumed (Iommu::resume)"),
             Self::NotEnabled => f.write_str("the remapping units are not switched on"),
             Self::NoSuchCell(cell) => write!(f, "there is no {cell}"),
             Self::NoSuchDevice(device) => write!(f, "no remapping unit serves {device}"),

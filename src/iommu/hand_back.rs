@@ -36,6 +36,11 @@ impl<H: Hal> Iommu<'_, H> {
         self.check_hand_back(config)?;
         self.end_device_tlbs(config)?;
         config.enabled = false;
+        Ok(self.give_units_back(config)?)
+    }
+
+    #[inline(never)]
+    fn give_units_back(&self, config: &mut Config<'_>) -> Result<(), UnitError> {
         let mut result = Ok(());
         for (unit, index) in self.probed().units.iter().zip(UnitIndex::all()) {
             let given_back = unit.write().hand_back(&self.hal);
@@ -44,7 +49,7 @@ impl<H: Hal> Iommu<'_, H> {
             }
             result = result.and(given_back);
         }
-        Ok(result?)
+        result
     }
 
     #[inline(never)]

@@ -38,6 +38,8 @@ use crate::unit::Scratch;
 pub(super) struct Config<'s> {
     /// Devices can be assigned: units were prepared, or switched on.
     pub(super) enabled: bool,
+    /// From `suspend` to `resume`: no change begins.
+    pub(super) asleep: bool,
     pub(super) cells: Cells<'s>,
     /// How many calls have given up the lock to wait for units or resets, and go on after that.
     pub(super) waiting: usize,
@@ -62,6 +64,7 @@ impl<'s> Config<'s> {
     pub(super) const fn without_room() -> Self {
         Self {
             enabled: false,
+            asleep: false,
             cells: Cells::without_room(),
             waiting: 0,
             turns: 0,

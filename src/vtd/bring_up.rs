@@ -10,7 +10,7 @@ use super::counters::Counters;
 use super::faults::event;
 use super::former::{self, Former};
 use super::interrupts::{self, InterruptTable};
-use super::invalidation::queue::Queue;
+use super::invalidation::queue::{Queue, QueueFrames};
 use super::invalidation::register_based;
 use super::protected;
 use super::registers::{FSTS, GSTS, RTADDR, Status};
@@ -97,14 +97,14 @@ impl VtdUnit {
     /// legacy, in which no others are valid (S 6.5.2, table 26).
     #[inline(never)]
     fn make_invalidator(&mut self, hal: &impl Hal, status: Status) -> Result<(), UnitError> {
-        self.invalidator = Some(if self.capabilities.queued_invalidation {
-            let other_mode = self.registers(hal).rtaddr().read(RTADDR::TTM) != RTADDR::TTM::Legacy.value;
-            let wide = self.capabilities.can_abort_meanwhile() || status.is_set(GSTS::RTPS) && other_mode;
-            let queue = Queue::new(hal, self.config.queue_slots, self.config.host_bits, wide);
-            Invalidator::Queue(queue.map_err(UnitError::no_frame(self.window))?)
-        } else {
-            Invalidator::Registers
-        });
+        if !self.capabilities.queued_invalidation {
+            self.invalidator = Some(Invalidator::Registers);
+            return Ok(());
+        }
+        let other_mode = self.registers(hal).rtaddr().read(RTADDR::TTM) != RTADDR::TTM::Legacy.value;
+        let wide = self.capabilities.can_abort_meanwhile() || status.is_set(GSTS::RTPS) && other_mode;
+        let frames = QueueFrames::allocate(hal, self.config.queue_slots, self.config.host_bits, wide);
+        self.invalidator = Some(Invalidator::Queue(Queue::of(frames.map_err(UnitError::no_frame(self.window))?)));
         Ok(())
     }
 

@@ -53,6 +53,7 @@ mod register_based;
 mod reserved;
 mod reset_turns;
 mod resets;
+mod resume;
 mod room;
 mod same_ids;
 mod several_differences;

@@ -297,6 +297,27 @@ pub(crate) const BUGS: &[Bug] = &[
         "(self.blocking",
     ),
     by_assertion(
+        "the fault event stays masked after sleep",
+        "R69",
+        "src/vtd/sleep.rs",
+        "let set = event::set(&self.registers(hal), &self.capabilities, wanted);",
+        "let set = event::set(&self.registers(hal), &self.capabilities, wanted.filter(|_| false));",
+    ),
+    by_assertion(
+        "another device behind an id goes on as the one before sleep",
+        "OWN",
+        "src/iommu/sleep.rs",
+        "if is_another {",
+        "if is_another && false {",
+    ),
+    by_assertion(
+        "a change begins while the machine sleeps",
+        "R69",
+        "src/iommu/transaction/claim.rs",
+        "if self.asleep { Err(Error::Asleep) } else { Ok(()) }",
+        "Ok(())",
+    ),
+    by_assertion(
         "a former owner's queue begins at its first slot again",
         "R69",
         "src/vtd/former.rs",
@@ -557,7 +578,7 @@ pub(crate) const BUGS: &[Bug] = &[
         "if self.capabilities.interrupt_pointer_invalidates {",
         "if true {",
     ),
-    bug(
+    by_assertion(
         "interrupts in compatibility format are let through as they were before",
         "R53",
         "src/vtd/bring_up.rs",

@@ -39,6 +39,7 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             let slot = from.iter().chain(below).find_map(|slot| slot.try_lock());
             let work = slot.ok_or(Error::InChange { cell: None })?;
             let mut config = front.locked()?;
+            config.check_awake()?;
             if looks {
                 config.check_at_rest(turn, |_| false, Functions::LOOKED_AT)?;
             }
@@ -114,6 +115,14 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// Locks the configuration at a moment when no cell is in a change, and nothing that was begun waits for a unit: units may be
     /// switched on or off.
     pub(in crate::iommu) fn alone(&self) -> Result<Guard<'_, 's>, Error> {
+        let config = self.alone_or_asleep()?;
+        config.check_awake()?;
+        Ok(config)
+    }
+
+    /// The same, also while the machine is to sleep.
+    #[inline(never)]
+    pub(in crate::iommu) fn alone_or_asleep(&self) -> Result<Guard<'_, 's>, Error> {
         self.wait_for(|turn| {
             let mut config = self.locked()?;
             config.check_at_rest(turn, |_| true, Functions::LOOKED_AT)?;
@@ -168,6 +177,10 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl Config<'_> {
+    fn check_awake(&self) -> Result<(), Error> {
+        if self.asleep { Err(Error::Asleep) } else { Ok(()) }
+    }
+
     /// Adds the cells that an edit is about: the one that it names, that of a device to be released, and the `root` cell if that
     /// may lose something or get it back.
     fn add_scope_of(&self, edit: &Edit, root: Option<CellId>, scope: &mut CellSet) -> Result<(), Error> {

@@ -85,41 +85,48 @@ pub(in crate::vtd) struct Queue {
     wide: bool,
 }
 
-impl Queue {
-    /// An empty queue that no unit knows yet, with this many slots, rounded up to a power of two from 256 to 2^15,
-    /// in frames that take `host_bits` bits to address. A `wide` one also serves a unit in abort mode, takes twice the frames,
-    /// and has 2^14 slots at most (R15).
-    pub(in crate::vtd) fn new(hal: &impl Hal, slots: u16, host_bits: u8, wide: bool) -> Result<Self, NoFrame> {
+/// What a queue lies in.
+#[derive(Debug)]
+pub(in crate::vtd) struct QueueFrames {
+    ring: Frames,
+    status: Frames,
+    wide: bool,
+}
+
+impl QueueFrames {
+    /// Those of a queue with this many slots, rounded up to a power of two from 256 to 2^15, that take `host_bits` bits to address. A
+    /// `wide` one also serves a unit in abort mode, takes twice the frames, and has 2^14 slots at most (R15).
+    #[inline(never)]
+    pub(in crate::vtd) fn allocate(hal: &impl Hal, slots: u16, host_bits: u8, wide: bool) -> Result<Self, NoFrame> {
         let pages = u32::from(slots).div_ceil(SLOTS_A_PAGE.into()).next_power_of_two();
         let order = pages.trailing_zeros().min(LARGEST - u32::from(wide)) as u8;
         let ring = Frames::allocate(hal, order + u8::from(wide), host_bits)?;
         match Frames::allocate(hal, order, host_bits) {
-            Ok(status) => {
-                let state = QueueState {
-                    tail: 0,
-                    skew: 0,
-                    waits: 0,
-                    doorbells: 0,
-                    devices_end: 0,
-                    failures: Failures::default(),
-                };
-                let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-                Ok(Self {
-                    ring,
-                    status,
-                    state: UnitMutex::new(state),
-                    done,
-                    failed,
-                    completion_errors: AtomicU64::new(0),
-                    mask: (u64::from(SLOTS_A_PAGE) << order) - 1,
-                    wide,
-                })
-            }
+            Ok(status) => Ok(Self { ring, status, wide }),
             Err(error) => {
                 ring.give_back(hal);
                 Err(error)
             }
         }
+    }
+}
+
+impl Queue {
+    /// An empty queue in fresh frames.
+    #[cfg(any(test, feature = "internals"))]
+    pub(in crate::vtd) fn new(hal: &impl Hal, slots: u16, host_bits: u8, wide: bool) -> Result<Self, NoFrame> {
+        QueueFrames::allocate(hal, slots, host_bits, wide).map(Self::of)
+    }
+
+    /// An empty queue that no unit knows yet. It is too large to be moved about.
+    #[inline(always)]
+    pub(in crate::vtd) fn of(QueueFrames { ring, status, wide }: QueueFrames) -> Self {
+        let mask = u64::from(SLOTS_A_PAGE) * u64::from(ring.count() >> u8::from(wide)) - 1;
+        let state =
+            QueueState { tail: 0, skew: 0, waits: 0, doorbells: 0, devices_end: 0, failures: Failures::default() };
+        let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (state, completion_errors) = (UnitMutex::new(state), AtomicU64::new(0));
+        Self { ring, status, state, done, failed, completion_errors, mask, wide }
     }
 
     /// Frames that it takes.

@@ -58,6 +58,8 @@ calls! {
         iommu.unblocked(&mut |function| each(&function))
     }
     fn disable(iommu: &Front) -> Result<(), Error> { iommu.disable() }
+    fn suspend(iommu: &Front) -> Result<(), Error> { iommu.suspend() }
+    fn resume(iommu: &Front, each: Each<SourceId>) -> Result<(), Error> { iommu.resume(|device| each(&device)) }
     fn hand_back(iommu: &Front) -> Result<(), Error> { iommu.hand_back() }
     fn isolate(iommu: &Front) -> Result<(), Error> { iommu.isolate() }
     fn add_alias(iommu: &Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {

@@ -19,6 +19,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(iommu.unblocked(&mut show));
     show(iommu.disable());
     show(iommu.hand_back());
+    show((iommu.suspend(), iommu.resume(show)));
     iommu.units().for_each(show);
     cofferdam::vtd::quirks_of_machine(iommu.hal()).for_each(show);
     show((iommu.topology(), iommu.hal()));

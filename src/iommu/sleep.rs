@@ -1,0 +1,89 @@
+//! The machine sleeps, and wakes.
+#![forbid(unsafe_code)]
+
+use super::error::Error;
+use super::front::Iommu;
+use super::state::Config;
+use crate::addr::SourceId;
+use crate::hal::Hal;
+use crate::pci;
+use crate::topology::UnitIndex;
+
+impl<H: Hal> Iommu<'_, H> {
+    /// Gets ready for a sleep state in which units may lose power: waits until no change is under way and units have nothing left to
+    /// invalidate, and has them send no fault event. They go on translating. Until [`resume`](Self::resume) no change begins
+    /// ([`Error::Asleep`]), and neither do the calls that switch units. May be repeated.
+    ///
+    /// No device may be a bus master from when units lose power until `resume` returns: a unit comes out of that without translation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEnabled`]: nothing was done. A change did not end in time ([`Error::InChange`]): nothing was done. Or a unit is gone; the
+    /// error is that of the first, and all others are ready.
+    pub fn suspend(&self) -> Result<(), Error> {
+        let config = &mut *self.alone_or_asleep()?;
+        if !config.enabled {
+            return Err(Error::NotEnabled);
+        }
+        let mut result = Ok(());
+        for (unit, _) in self.each_unit() {
+            result = result.and(unit.pause(&self.hal));
+        }
+        config.asleep = true;
+        Ok(result?)
+    }
+
+    /// Has everything be as it was before the machine slept, by what registers and configuration space show now: units that lost power
+    /// are programmed again with the tables that they had, their queue, their table of interrupts and their fault event; Access
+    /// Control Services are on, and so is ATS of devices that have a device-TLB. On a machine that did not sleep nothing is lost by it.
+    ///
+    /// A device in whose place another kind of device answers now is blocked, stays in its cell, and is reported to `each`; so
+    /// is one that answers no more. What they had goes to no other device: release them.
+    ///
+    /// The configuration is locked meanwhile, so `each` must not call the front. May be repeated. Follow it with
+    /// [`isolate`](Self::isolate) if bridges may have changed, and with [`faults`](Self::faults).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEnabled`]: nothing was done. Or units failed; the error is that of the first. What is behind them is not blocked, as
+    /// [`unblocked`](Self::unblocked) says, and keeps its bus mastering off until a further call succeeds. All others are as they were.
+    pub fn resume(&self, mut each: impl FnMut(SourceId)) -> Result<(), Error> {
+        let config = &mut *self.alone_or_asleep()?;
+        if !config.enabled {
+            return Err(Error::NotEnabled);
+        }
+        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
+        let mut result = Ok(());
+        for unit in &self.probed().units {
+            result = result.and(unit.write().wake(&self.hal, self.options.memory));
+        }
+        for (unit, index) in self.each_unit() {
+            if unit.check_on(&self.hal).is_ok() && self.look_at_devices(config, index, &mut each) {
+                result = result.and(self.flush_alone(config, &unit, index));
+            }
+        }
+        config.asleep = false;
+        Ok(result?)
+    }
+
+    /// Blocks those of a unit's devices that are others now, and has the rest use their device-TLBs. True if something is to be flushed.
+    #[inline(never)]
+    fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, each: &mut dyn FnMut(SourceId)) -> bool {
+        let Config { devices, flushes, .. } = config;
+        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return false };
+        for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
+            let is_another =
+                device.identity.is_some_and(|noted| pci::identity(&self.hal, device.device) != Some(noted));
+            if is_another {
+                device.quarantined = true;
+                unit.block(&self.hal, &device.requesters, device.domain, None, flush);
+                each(device.device);
+            } else if let Some(ats) = &device.ats
+                && !ats.is_on(&self.hal)
+            {
+                ats.switch(&self.hal, true);
+            }
+        }
+        !flush.is_empty()
+    }
+}
