@@ -37,6 +37,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// |---|---|
     /// | each that names a cell | [`NoSuchCell`](Error::NoSuchCell) |
     /// | map | [`Map`](Error::Map), [`Overlap`](Error::Overlap), [`Reserved`](Error::Reserved), [`NotOneToOne`](Error::NotOneToOne), [`Full`](Error::Full) |
+    /// | unmap any | [`Misaligned`](Error::Misaligned), [`Full`](Error::Full) |
     /// | unmap, protect | [`Misaligned`](Error::Misaligned), [`NotGranted`](Error::NotGranted), [`Full`](Error::Full), [`Map`](Error::Map) for no rights |
     /// | assign | [`NotEnabled`](Error::NotEnabled), [`NoSuchDevice`](Error::NoSuchDevice), [`Busy`](Error::Busy), [`Refused`](Error::Refused), [`Incompatible`](Error::Incompatible), [`Full`](Error::Full), [`Unit`](Error::Unit) if its unit is not on |
     /// | release | [`NotAssigned`](Error::NotAssigned) |
@@ -140,6 +141,15 @@ impl<H: Hal> Iommu<'_, H> {
     /// As for [`commit`](Self::commit).
     pub fn unmap(&self, cell: CellId, range: IovaRange) -> Result<Committed, Error> {
         self.commit(&[Edit::Unmap(cell, range)])
+    }
+
+    /// [`Edit::UnmapAny`], alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    pub fn unmap_any(&self, cell: CellId, range: IovaRange) -> Result<Committed, Error> {
+        self.commit(&[Edit::UnmapAny(cell, range)])
     }
 
     /// [`Edit::Protect`], alone.

@@ -44,6 +44,8 @@ pub enum Edit {
     /// Takes a range away from a cell; it may be part of a region, or of several, but is made of whole 4 KiB pages, and all of
     /// it has to be granted.
     Unmap(CellId, IovaRange),
+    /// Takes away what the cell was granted in a range, however much of the range that is: it may be nothing.
+    UnmapAny(CellId, IovaRange),
     /// Gives a range of a cell other rights, at least one; it may be part of a region, or of several, but is made of whole
     /// 4 KiB pages, and all of it has to be granted.
     Protect(CellId, IovaRange, Rights),
@@ -100,7 +102,7 @@ impl Edit {
     pub(super) fn cell(&self) -> Option<CellId> {
         match *self {
             Self::Map(cell, _) | Self::MapShared(cell, _) => Some(cell),
-            Self::Unmap(cell, _) | Self::Protect(cell, ..) => Some(cell),
+            Self::Unmap(cell, _) | Self::UnmapAny(cell, _) | Self::Protect(cell, ..) => Some(cell),
             Self::Assign(_, cell, _) | Self::Destroy(cell) => Some(cell),
             Self::Route(cell, ..) | Self::Post(cell, ..) | Self::Keep(cell, ..) | Self::Unroute(cell, _) => Some(cell),
             Self::Release(_) => None,
@@ -110,7 +112,8 @@ impl Edit {
     /// The cell whose memory it edits.
     pub(super) fn memory_of(&self) -> Option<CellId> {
         match *self {
-            Self::Map(..) | Self::MapShared(..) | Self::Unmap(..) | Self::Protect(..) => self.cell(),
+            Self::Map(..) | Self::MapShared(..) => self.cell(),
+            Self::Unmap(..) | Self::UnmapAny(..) | Self::Protect(..) => self.cell(),
             Self::Assign(..) | Self::Release(_) | Self::Destroy(_) => None,
             Self::Route(..) | Self::Post(..) | Self::Keep(..) | Self::Unroute(..) => None,
         }

@@ -401,3 +401,44 @@ fn the_handle_of_a_cell_that_is_gone_names_no_later_one() {
     assert_eq!((of(&before, gone), of(&after, gone)), (Err(none), Err(none)));
     assert_eq!((iommu.shares(gone), iommu.allows_unsafe_interrupts(gone)), (Err(none), Err(none)));
 }
+
+/// Whatever of a range is granted is taken away, and nothing else, in whatever pieces that is.
+#[test]
+fn any_part_of_a_range_is_unmapped() {
+    const PAGES: u64 = 4;
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let device = function(0, 3);
+    let ranges = (0..PAGES).flat_map(|first| (first..PAGES).map(move |last| (first, last)));
+    for (first, last) in ranges {
+        for granted in 0_u64..1 << PAGES {
+            let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+            let is_granted = |page: &u64| granted >> page & 1 == 1;
+            for page in (0..PAGES).filter(is_granted) {
+                // Neighbours are no one region: each lies elsewhere.
+                iommu.map(cell, region(page * PAGE, MEMORY_A + (PAGES - page) * PAGE, PAGE, RW)).unwrap();
+            }
+            iommu.assign(device, cell).unwrap();
+            iommu.unmap_any(cell, range(first * PAGE, (last - first + 1) * PAGE)).unwrap();
+            let reached = (0..PAGES).filter(|page| write(&machine, device, page * PAGE, 1));
+            let left = (0..PAGES).filter(is_granted).filter(|page| !(first..=last).contains(page));
+            assert!(reached.eq(left), "{granted:#b}, {first} to {last}");
+            iommu.destroy_cell(cell).unwrap();
+        }
+    }
+    // The root cell has again what another loses.
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(root, region(MEMORY_B, MEMORY_B, 2 * PAGE, RW)).unwrap();
+    iommu.assign(function(0, 4), root).unwrap();
+    let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();
+    iommu.map(cell, region(0, MEMORY_B, PAGE, RW)).unwrap();
+    assert!(!write(&machine, function(0, 4), MEMORY_B, 1));
+    iommu.unmap_any(cell, range(0, 8 * PAGE)).unwrap();
+    assert!(write(&machine, function(0, 4), MEMORY_B, 1));
+    // The middle of a region, and what is no range of pages.
+    let cell = cell_with(&iommu, region(0, MEMORY_A, 3 * PAGE, RW), device);
+    iommu.unmap_any(cell, range(PAGE, PAGE)).unwrap();
+    assert_eq!([0, 1, 2].map(|page| write(&machine, device, page * PAGE, 1)), [true, false, true]);
+    assert!(matches!(iommu.unmap_any(cell, range(1, PAGE)), Err(Error::Misaligned(_))));
+    machine.check();
+}

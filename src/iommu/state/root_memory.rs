@@ -16,7 +16,7 @@ impl Config<'_> {
         let is_its = |device| self.devices.iter().any(|other| other.cell == root && other.device == device);
         let has_noted = |device| self.devices.iter().any(|other| other.reserved != 0 && other.device == device);
         let concerned = match *edit {
-            Edit::Map(..) | Edit::Unmap(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
+            Edit::Map(..) | Edit::Unmap(..) | Edit::UnmapAny(..) | Edit::Destroy(_) => self.moves_memory_of_root(edit),
             Edit::Assign(device, ..) => is_its(device) || has_noted(device),
             Edit::Release(device) => has_noted(device),
             Edit::MapShared(..) | Edit::Protect(..) => false,

@@ -15,7 +15,7 @@ impl Config<'_> {
     pub(super) fn moves_memory_of_root(&self, edit: &Edit) -> bool {
         match *edit {
             Edit::Map(_, region) => self.is_memory_of_root(region),
-            Edit::Unmap(cell, range) => self.has_memory_of_root(cell, Some(range)),
+            Edit::Unmap(cell, range) | Edit::UnmapAny(cell, range) => self.has_memory_of_root(cell, Some(range)),
             Edit::Destroy(cell) => {
                 let is_withheld = self.withheld.iter().any(|range| range.cell == cell);
                 let has_reserved = self.devices.iter().any(|device| device.cell == cell && device.reserved != 0);

@@ -3,7 +3,7 @@
 
 use super::Transaction;
 use crate::addr::{IovaRange, Region, Rights, SourceId};
-use crate::cell::CellId;
+use crate::cell::{CellId, cut};
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::iommu::edit::{DeviceConfig, Edit};
@@ -96,6 +96,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Edit::Map(cell, ref region) => self.plan_map(cell, region, false),
             Edit::MapShared(cell, ref region) => self.plan_map(cell, region, true),
             Edit::Unmap(cell, range) => self.plan_unmap(cell, range),
+            Edit::UnmapAny(cell, range) => self.plan_unmap_any(cell, range),
             Edit::Protect(cell, range, rights) => self.plan_protect(cell, range, rights),
             Edit::Release(device) => self.plan_release(device),
             Edit::Destroy(cell) => self.plan_destroy(cell),
@@ -128,6 +129,16 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn plan_unmap(&mut self, cell: CellId, range: IovaRange) -> Result<(), Error> {
         check_aligned(range)?;
         Ok(self.config.staged_mut(cell)?.remove(range)?)
+    }
+
+    #[inline(never)]
+    fn plan_unmap_any(&mut self, cell: CellId, range: IovaRange) -> Result<(), Error> {
+        check_aligned(range)?;
+        let staged = self.config.staged_mut(cell)?;
+        while let Some(part) = staged.from(range.start()).and_then(|region| cut(region, range)) {
+            staged.remove(part.input)?;
+        }
+        Ok(())
     }
 
     #[inline(never)]

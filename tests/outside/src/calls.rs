@@ -92,6 +92,7 @@ calls! {
     fn map(iommu: &Front, cell: &CellId, region: &Region) -> Done { iommu.map(*cell, *region) }
     fn map_shared(iommu: &Front, cell: &CellId, region: &Region) -> Done { iommu.map_shared(*cell, *region) }
     fn unmap(iommu: &Front, cell: &CellId, range: &IovaRange) -> Done { iommu.unmap(*cell, *range) }
+    fn unmap_any(iommu: &Front, cell: &CellId, range: &IovaRange) -> Done { iommu.unmap_any(*cell, *range) }
     fn protect(iommu: &Front, cell: &CellId, range: &IovaRange, rights: &Rights) -> Done {
         iommu.protect(*cell, *range, *rights)
     }

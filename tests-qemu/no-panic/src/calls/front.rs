@@ -26,7 +26,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(iommu.create_cell(*any::<CellConfig>()));
     show(iommu.map(*any(), *any()));
     show(iommu.map_shared(*any(), *any()));
-    show(iommu.unmap(*any(), *any()));
+    show((iommu.unmap(*any(), *any()), iommu.unmap_any(*any(), *any())));
     show(iommu.protect(*any(), *any(), *any()));
     show(iommu.assign(*any(), *any()));
     show(iommu.assign_with(*any(), *any(), *any::<DeviceConfig>()));
