@@ -168,9 +168,10 @@ impl Oracle {
         }
     }
 
-    /// The units behind which something is to be routed, or elsewhere.
+    /// The units behind which something is to be routed, or elsewhere; what leaves and comes again is routed as if for the first time.
     pub(crate) fn routed_behind(&self, after: &After) -> impl Iterator<Item = usize> {
-        let news = after.routes.now.iter().filter(|(sender, place)| is_news(&self.routes, **sender, **place));
+        let is_routed = |sender, place| is_news(&self.routes, sender, place) || !Self::stays(after, sender);
+        let news = after.routes.now.iter().filter(move |(sender, place)| is_routed(**sender, **place));
         news.map(|(sender, _)| self.unit_of(*sender))
     }
 
