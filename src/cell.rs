@@ -24,6 +24,20 @@ pub struct CellId {
 }
 
 impl CellId {
+    /// The handle as a number, never 0: for other languages, which hand it back to [`from_bits`](Self::from_bits).
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 16 | self.index as u64
+    }
+
+    /// The handle with this number; `None` for a number that none has. It need not be of a cell: then each call that it is handed
+    /// to says so ([`Error::NoSuchCell`](crate::iommu::Error)).
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        match (bits >> 16, bits as u16) {
+            (generation @ 1..=0xffff_ffff, index) => Some(Self { index, generation: generation as u32 }),
+            _ => None,
+        }
+    }
+
     /// True for one of the first cells that were made, so many of them. What was noted by slots at that time is about it, and not
     /// about a later cell in the same slot.
     pub(crate) fn is_among(self, first_made: u32) -> bool {
@@ -184,4 +198,20 @@ impl<'s> Cell<'s> {
 pub(crate) fn fresh_regions(capacity: usize) -> Regions<'static> {
     let room = std::vec::Vec::from_iter((0..capacity + SLACK).map(|_| core::mem::MaybeUninit::uninit()));
     Regions::new(List::new(room.leak()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_comes_back_from_its_number_and_no_other_number_is_one() {
+        for (index, generation) in [(0, 1), (63, 0x1234_5678), (u16::MAX, u32::MAX)] {
+            let id = CellId { index, generation };
+            assert_eq!(CellId::from_bits(id.to_bits()), Some(id));
+        }
+        for none in [0, 7, 0xffff, 1 << 48, u64::MAX] {
+            assert_eq!(CellId::from_bits(none), None, "{none:#x}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 
+mod code;
 mod owner;
 mod refusal;
 mod unblocked;

@@ -145,6 +145,8 @@ calls! {
     fn coherency_changes(iommu: &Front, each: Each<(CellId, Coherency)>) -> Result<(), Error> {
         iommu.coherency_changes(|cell, now| each(&(cell, now)))
     }
+    fn code(error: &Error) -> u8 { error.code() }
+    fn detail(error: &Error) -> u8 { error.detail() }
     fn is_nothing(unblocked: &Unblocked) -> bool { unblocked.is_nothing() }
     fn shared_memory(iommu: &Front, each: Each<SharedMemory>) -> Result<(), Error> { iommu.shared_memory(|memory| each(&memory)) }
 }

@@ -1,8 +1,8 @@
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceConfig, Edit, Options, Others};
-use cofferdam::{CellConfig, Iommu};
+use cofferdam::iommu::{DeviceConfig, Edit, Error, Options, Others};
+use cofferdam::{CellConfig, CellId, Iommu};
 
-use crate::{any, any_memory, show};
+use crate::{any, any_memory, any_number, show};
 
 pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(Options::default());
@@ -66,4 +66,6 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
         show((iommu.coherency_change(&committed, *any()), committed.changes_coherency()));
     }
     show(iommu.commit_reporting(any::<&[Edit]>(), show));
+    show((any::<Error>().code(), any::<Error>().detail()));
+    show((CellId::from_bits(any_number()), any::<CellId>().to_bits()));
 }
