@@ -22,6 +22,8 @@ pub struct Missing {
     pub iasl: bool,
     /// What counts instructions.
     pub valgrind: bool,
+    /// What compiles, links and archives C.
+    pub cc: bool,
 }
 
 impl Missing {
@@ -32,6 +34,7 @@ impl Missing {
             (self.rust, "`rustup target add x86_64-unknown-none`"),
             (self.iasl, "iasl"),
             (self.valgrind, "valgrind"),
+            (self.cc, "gcc and binutils"),
         ];
         let missing: Vec<_> = all.into_iter().filter_map(|(missing, name)| missing.then_some(name)).collect();
         missing.join(" and ")
@@ -131,6 +134,9 @@ fn packages(missing: Missing, offered: &str) -> Result<Vec<String>> {
     if missing.valgrind {
         packages.push("valgrind".to_owned());
     }
+    if missing.cc {
+        packages.extend(["gcc".to_owned(), "binutils".to_owned()]);
+    }
     if missing.rust {
         let Some(rustc) = compiler(offered) else {
             bail!(
@@ -162,7 +168,7 @@ fn compiler(offered: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const ALL: Missing = Missing { qemu: true, rust: true, iasl: true, valgrind: false };
+    const ALL: Missing = Missing { qemu: true, rust: true, iasl: true, valgrind: false, cc: false };
 
     fn policy(offers: &[(&str, &str)]) -> String {
         let one = |(name, version): &(&str, &str)| {

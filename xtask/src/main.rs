@@ -10,6 +10,7 @@ mod bare_metal;
 mod bench;
 mod build;
 mod cargo;
+mod header;
 mod host;
 mod image;
 mod inspect;
@@ -101,6 +102,14 @@ enum Verb {
     ///
     /// Exit status: 0 if no such register is touched, 1 if one is: a guest's would be lost.
     Size,
+    /// Shows whether the header for C says what the library for C is.
+    ///
+    /// Compares each function, each field of a struct and each constant of `capi/include/cofferdam.h` with the sources of
+    /// `capi` and the driver's numbers of errors: that both have it, and, by a C compiler, that it has the same type, place
+    /// and value. Compiles the header as C99, C11 and C++ without a warning.
+    ///
+    /// Exit status: 0 if so, 1 if something differs, with its name.
+    Header,
     /// Shows how much stack each call of the front takes at most, in a client as users build it.
     ///
     /// Builds `tests/outside`, which is no member of the workspace, in three profiles: the default release profile, and fat
@@ -167,6 +176,7 @@ fn main() -> ExitCode {
         Verb::Layers => layers::verb(),
         Verb::Panics => panics::verb(),
         Verb::Size => size::verb(),
+        Verb::Header => header::verb(),
         Verb::Stack(options) => stack::verb(&options),
         Verb::Miri => miri::verb(),
         Verb::Oldest => oldest::verb(),

@@ -24,6 +24,7 @@ pub struct Tools {
 
 pub fn verb() -> Result<Verdict> {
     let tools = ensure(None)?;
+    ensure_cc()?;
     if lacks_iasl() {
         apt::install(apt::Missing { iasl: true, ..apt::Missing::default() })?;
     }
@@ -55,6 +56,19 @@ pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     let rust = rust.with_context(|| format!("still no Rust that builds for {TARGET}, though it was installed"))?;
     let qemu = qemu.or_else(qemu::in_path).context("still no qemu-system-x86_64 in PATH, though it was installed")?;
     Ok(Tools { rust, qemu })
+}
+
+/// Installs a C compiler with its linker and archiver, if they are missing.
+///
+/// # Errors
+///
+/// They are missing and cannot be installed.
+pub fn ensure_cc() -> Result<()> {
+    if lacks_cc() { apt::install(apt::Missing { cc: true, ..apt::Missing::default() }) } else { Ok(()) }
+}
+
+fn lacks_cc() -> bool {
+    ["cc", "ar"].iter().any(|name| which::which(name).is_err())
 }
 
 /// A QEMU for those of the scenarios for which `qemu` is too old; `None` if there are none.

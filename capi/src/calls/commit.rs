@@ -1,0 +1,73 @@
+//! Changes.
+
+use core::ffi::c_void;
+
+use cofferdam::iommu;
+
+use crate::failure::{Failure, tell};
+use crate::flat::{self, Committed, Edit, Error, Remains, read_all};
+use crate::front::{Done, machine, shared};
+
+type EachRemains = unsafe extern "C" fn(context: *mut c_void, remains: *const Remains);
+
+/// # Safety
+///
+/// `edits` is null or valid for reads of `count` edits, `error` null or valid for a write. A descriptor that interrupts are
+/// posted to is one, as [`cofferdam::interrupt::Posting::new`] asks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_commit(edits: *const Edit, count: usize, error: *mut Error) -> i32 {
+    // SAFETY: passed on from the caller.
+    let done = || unsafe { commit(edits, count, None, core::ptr::null_mut(), core::ptr::null_mut()) };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// As for [`cofferdam_commit`]; `remains` is null or may be called with `context`, and `committed` is null or valid for a
+/// write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_commit_reporting(
+    edits: *const Edit,
+    count: usize,
+    remains: Option<unsafe extern "C" fn(context: *mut c_void, remains: *const Remains)>,
+    context: *mut c_void,
+    committed: *mut Committed,
+    error: *mut Error,
+) -> i32 {
+    // SAFETY: passed on from the caller.
+    let done = || unsafe { commit(edits, count, remains, context, committed) };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// As for [`cofferdam_commit_reporting`].
+#[inline(never)]
+unsafe fn commit(
+    edits: *const Edit,
+    count: usize,
+    remains: Option<EachRemains>,
+    context: *mut c_void,
+    committed: *mut Committed,
+) -> Done {
+    let machine = machine()?;
+    // SAFETY: passed on from the caller.
+    let flat_edits = unsafe { read_all(edits, count, "edits")? };
+    let mut held = machine.room.take(count, machine.timeout_ns)?;
+    for (edit, index) in flat_edits.iter().zip(0..) {
+        // SAFETY: passed on from the caller.
+        held.push(unsafe { edit.read(index)? });
+    }
+    let told = |left: iommu::Remains| {
+        if let (Some(remains), Some(left)) = (remains, Remains::of(left)) {
+            // SAFETY: the caller says that the function may be called with the context.
+            unsafe { remains(context, &raw const left) }
+        }
+    };
+    let done = shared()?.commit_reporting(held.edits(), told).map_err(Failure::Front)?;
+    // SAFETY: passed on from the caller.
+    unsafe { flat::write(committed, Committed::of(done)) };
+    Ok(())
+}

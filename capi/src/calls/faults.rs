@@ -1,0 +1,55 @@
+//! What the units blocked.
+
+use core::ffi::c_void;
+
+use cofferdam::interrupt;
+
+use super::Each;
+use crate::failure::{Failure, tell};
+use crate::flat::{self, Destination, Error, Fault, FaultLog};
+use crate::front::{Done, shared};
+
+/// # Safety
+///
+/// `each` may be called with `context`, in the context that this is called in; `log` and `error` are null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_faults(
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Fault)>,
+    context: *mut c_void,
+    log: *mut FaultLog,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        let read = match shared() {
+            Ok(front) => front.faults(|fault| each.call(&(&fault).into())).into(),
+            Err(Failure::InCall) => FaultLog::BUSY,
+            Err(other) => return Err(other),
+        };
+        // SAFETY: passed on from the caller.
+        unsafe { flat::write(log, read) };
+        Ok(())
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `to` is null or valid for a read, `error` null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_set_fault_event(to: *const Destination, error: *mut Error) -> i32 {
+    let done = || -> Done {
+        let to = if to.is_null() {
+            None
+        } else {
+            // SAFETY: passed on from the caller.
+            let Destination { apic_id, vector } = *unsafe { flat::read(to, "to")? };
+            Some(interrupt::Destination { apic_id, vector })
+        };
+        Ok(shared()?.set_fault_event(to)?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}

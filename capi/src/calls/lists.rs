@@ -1,0 +1,116 @@
+//! What there is: units, memory, devices, counts.
+
+use core::ffi::c_void;
+
+use super::Each;
+use crate::failure::tell;
+use crate::flat::{self, Assigned, Error, Range, Region, Statistics, Unit, Withheld};
+use crate::front::{Done, shared};
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_units(
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Unit)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        shared()?.units().for_each(|unit| each.call(&(&unit).into()));
+        Ok(())
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `statistics` and `error` are null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_statistics(statistics: *mut Statistics, error: *mut Error) -> i32 {
+    let done = || -> Done {
+        let counted = shared()?.statistics();
+        // SAFETY: passed on from the caller.
+        unsafe { flat::write(statistics, counted.into()) };
+        Ok(())
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_regions(
+    cell: u64,
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Region)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        Ok(shared()?.regions(flat::cell(cell)?, |region| each.call(&region.into()))?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_assigned(
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Assigned)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        Ok(shared()?.assigned(|device| each.call(&device.into()))?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_withheld(
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Withheld)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        Ok(shared()?.withheld(|memory| each.call(&memory.into()))?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_input_ranges(
+    cell: u64,
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Range)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        Ok(shared()?.input_ranges(flat::cell(cell)?, |range| each.call(&range.into()))?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}

@@ -1,0 +1,135 @@
+//! The platform: functions that the C client defines. The header has the contract of each.
+
+mod registers;
+
+use core::ptr::NonNull;
+
+use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
+use cofferdam::hal::{Hal, RegisterWindow};
+
+use crate::flat::Range;
+
+#[cfg_attr(test, allow(improper_ctypes, reason = "the tests define them in Rust"))]
+unsafe extern "C" {
+    fn cofferdam_platform_allocate(order: u8) -> u64;
+    fn cofferdam_platform_free(frames: u64, order: u8);
+    fn cofferdam_platform_own_memory(first: u64, last: u64, own: *mut Range) -> i32;
+    fn cofferdam_platform_phys_to_virt(frame: u64) -> *mut core::ffi::c_void;
+    fn cofferdam_platform_word_at(address: u64, word: *mut u64) -> i32;
+    fn cofferdam_platform_map_registers(base: u64, bytes: u32) -> *mut core::ffi::c_void;
+    fn cofferdam_platform_config_read(device: u32, offset: u16) -> u32;
+    fn cofferdam_platform_config_write(device: u32, offset: u16, value: u32);
+    fn cofferdam_platform_now_ns() -> u64;
+    fn cofferdam_platform_pause();
+}
+
+/// The machine, by the client's functions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Platform;
+
+/// A source-id as the interface has it: the segment in the upper half.
+pub(crate) fn number(device: SourceId) -> u32 {
+    u32::from(device.segment()) << 16 | u32::from(device.requester())
+}
+
+// SAFETY: the header asks of each of the client's functions what the trait asks of the method. Registers are reached by
+// pointers that the client gave for them, each by one volatile access of its width. What hardware reads is stored by the
+// trait's own methods.
+unsafe impl Hal for Platform {
+    #[inline(never)]
+    fn allocate(&self, order: u8) -> Option<PhysAddr> {
+        // SAFETY: the client defines it as the header says; an order is all that it takes.
+        PhysAddr::try_new(unsafe { cofferdam_platform_allocate(order) }).ok()
+    }
+
+    unsafe fn free(&self, frames: PhysAddr, order: u8) {
+        // SAFETY: the caller says that the frames came from `allocate` with this order and that nobody uses them any more.
+        unsafe { cofferdam_platform_free(frames.as_u64(), order) }
+    }
+
+    #[inline(never)]
+    fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
+        let (first, last) = (memory.first().as_u64(), memory.last().as_u64());
+        let mut own = Range { first, last };
+        // SAFETY: the client writes a range there, which is ours for the call.
+        if unsafe { cofferdam_platform_own_memory(first, last, &raw mut own) } == 0 {
+            return None;
+        }
+        // What is no part of it is taken as all of it, so that nobody is granted what is not known.
+        if !(first <= own.first && own.first <= own.last && own.last <= last) {
+            return Some(memory);
+        }
+        let bytes = own.last.wrapping_sub(own.first).saturating_add(1);
+        PhysRange::new(PhysAddr::new_truncate(own.first), bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
+        // SAFETY: the caller says that the frame came from `allocate`.
+        let seen = unsafe { cofferdam_platform_phys_to_virt(frame.as_u64()) };
+        // SAFETY: the header has the client give a pointer that is valid for the frame, so it is not null.
+        unsafe { NonNull::new_unchecked(seen.cast()) }
+    }
+
+    fn word_at(&self, at: PhysAddr) -> Option<u64> {
+        let mut word = 0;
+        // SAFETY: the client writes a word there, which is ours for the call.
+        let is_memory = unsafe { cofferdam_platform_word_at(at.as_u64(), &raw mut word) };
+        (is_memory != 0).then_some(word)
+    }
+
+    #[inline(never)]
+    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
+        registers::at::<u32>(window, offset).map_or(u32::MAX, |register| {
+            // SAFETY: the register lies in what the client mapped for this window, aligned, as the caller says.
+            unsafe { register.read_volatile() }
+        })
+    }
+
+    #[inline(never)]
+    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
+        if let Some(register) = registers::at::<u32>(window, offset) {
+            // SAFETY: as for a read; what the write does to the unit, the caller answers for.
+            unsafe { register.write_volatile(value) }
+        }
+    }
+
+    #[inline(never)]
+    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
+        registers::at::<u64>(window, offset).map_or(u64::MAX, |register| {
+            // SAFETY: the register lies in what the client mapped for this window, aligned, as the caller says.
+            unsafe { register.read_volatile() }
+        })
+    }
+
+    #[inline(never)]
+    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
+        if let Some(register) = registers::at::<u64>(window, offset) {
+            // SAFETY: as for a read; what the write does to the unit, the caller answers for.
+            unsafe { register.write_volatile(value) }
+        }
+    }
+
+    #[inline(never)]
+    fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        // SAFETY: the client defines it as the header says; a read of configuration space does nothing else.
+        unsafe { cofferdam_platform_config_read(number(function), offset) }
+    }
+
+    #[inline(never)]
+    unsafe fn config_write(&self, function: SourceId, offset: u16, value: u32) {
+        // SAFETY: what the write does to the function, the caller answers for.
+        unsafe { cofferdam_platform_config_write(number(function), offset, value) }
+    }
+
+    #[inline(never)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: the client defines it as the header says.
+        unsafe { cofferdam_platform_now_ns() }
+    }
+
+    fn pause(&self) {
+        // SAFETY: the client defines it as the header says.
+        unsafe { cofferdam_platform_pause() }
+    }
+}

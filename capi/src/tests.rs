@@ -1,0 +1,187 @@
+//! Calls with arguments that nobody should hand over, and in an order that nobody should have: each has its code. What calls do
+//! to a machine is tried on one, by `capi/example`.
+
+mod platform;
+
+use core::ffi::c_void;
+use core::ptr::{null, null_mut};
+use std::ffi::CStr;
+use std::vec::Vec;
+
+use crate::calls::{cells::*, commit::*, faults::*, life::*, lists::*, words::*};
+use crate::flat::cell::Cpus;
+use crate::flat::*;
+
+const NOT_PROBED: i32 = 8;
+const FULL: i32 = 5;
+const NO_SUCH_CELL: i32 = 13;
+
+/// An error that nobody has filled.
+fn error() -> Error {
+    // SAFETY: all of its fields are numbers, pointers and words.
+    unsafe { core::mem::zeroed() }
+}
+
+fn edit() -> Edit {
+    // SAFETY: all of its fields are numbers.
+    unsafe { core::mem::zeroed() }
+}
+
+fn words(error: &Error) -> std::string::String {
+    let mut buffer = [0x55_u8; 200];
+    // SAFETY: the buffer has so many bytes.
+    let needed = unsafe { cofferdam_error_words(error, buffer.as_mut_ptr().cast(), buffer.len()) };
+    let text = CStr::from_bytes_until_nul(&buffer).unwrap().to_str().unwrap();
+    assert_eq!(text.len(), needed.min(buffer.len() - 1));
+    text.to_owned()
+}
+
+/// What an error names.
+fn name(error: &Error) -> &str {
+    // SAFETY: a call has put a text of its own there.
+    let bytes = unsafe { core::slice::from_raw_parts(error.name.text.cast::<u8>(), error.name.bytes) };
+    core::str::from_utf8(bytes).unwrap()
+}
+
+fn commit(edits: &[Edit]) -> (i32, Error) {
+    let mut error = error();
+    // SAFETY: the edits are there, and so is the error.
+    (unsafe { cofferdam_commit(edits.as_ptr(), edits.len(), &raw mut error) }, error)
+}
+
+unsafe extern "C" fn no_fault(_: *mut c_void, _: *const Fault) {}
+
+/// A front is one a process, so all that is tried of it comes in one order.
+#[test]
+fn whatever_is_handed_over_has_a_code() {
+    before_probe();
+    let memory = probe();
+    cells_and_edits();
+    words_of_errors();
+    assert!(!memory.is_empty());
+}
+
+// SAFETY throughout: what is handed over is null, or is there.
+#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
+fn before_probe() {
+    let mut error = error();
+    unsafe {
+        assert_eq!(cofferdam_prepare(&raw mut error), NOT_PROBED);
+        assert_eq!((error.code, error.detail, error.has), (NOT_PROBED, 0, 0));
+        assert_eq!(cofferdam_enable(null_mut(), null_mut()), NOT_PROBED);
+        assert_eq!(cofferdam_commit(null(), 0, null_mut()), NOT_PROBED);
+        assert_eq!(cofferdam_faults(Some(no_fault), null_mut(), null_mut(), null_mut()), NOT_PROBED);
+        assert_eq!(cofferdam_faults(None, null_mut(), null_mut(), &raw mut error), COFFERDAM_ERROR_NULL);
+        assert_eq!(name(&error), "each");
+        assert_eq!(cofferdam_probe(null(), &raw mut error), COFFERDAM_ERROR_NULL);
+        assert_eq!(name(&error), "probe");
+        assert_eq!(cofferdam_words(null()), usize::MAX);
+        cofferdam_default_limits(null_mut());
+        cofferdam_default_options(null_mut());
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
+fn probe() -> &'static mut [u64] {
+    let table = platform::dmar();
+    let (mut limits, mut options, mut error) = (Limits::DEFAULT, Options::DEFAULT, error());
+    (limits.cells, limits.edits) = (2, 4);
+    let words = unsafe { cofferdam_words(&raw const limits) };
+    let memory = Vec::leak(std::vec![0_u64; words]);
+    let it = Probe {
+        table: table.as_ptr(),
+        table_bytes: table.len(),
+        memory: memory.as_mut_ptr().cast(),
+        memory_words: words,
+        limits: &raw const limits,
+        options: null(),
+        finding: None,
+        context: null_mut(),
+    };
+    let mut code = |it: &Probe| (unsafe { cofferdam_probe(it, &raw mut error) }, name(&error).to_owned());
+    let null_of = |name: &str| (COFFERDAM_ERROR_NULL, name.to_owned());
+    assert_eq!(code(&Probe { table: null(), ..it }), null_of("table"));
+    assert_eq!(code(&Probe { memory: null_mut(), ..it }), null_of("memory"));
+    assert_eq!(code(&Probe { memory: (it.memory as *mut u8).wrapping_add(1).cast(), ..it }), null_of("memory"));
+    assert_eq!(code(&Probe { limits: null(), ..it }), null_of("limits"));
+    let argument = |name: &str| (COFFERDAM_ERROR_ARGUMENT, name.to_owned());
+    assert_eq!(code(&Probe { table_bytes: usize::MAX, ..it }), argument("table"));
+    assert_eq!(code(&Probe { memory_words: usize::MAX, ..it }), argument("memory_words"));
+    options.max_leaf_level = 4;
+    assert_eq!(code(&Probe { options: &raw const options, ..it }), argument("max_leaf_level"));
+    for less in [words / 2, 2, 0] {
+        assert_eq!(code(&Probe { memory_words: less, ..it }).0, FULL, "{less} words");
+    }
+    let many = Limits { edits: usize::MAX, ..limits };
+    assert_eq!(code(&Probe { limits: &raw const many, ..it }).0, FULL);
+    assert_eq!(unsafe { cofferdam_words(&raw const many) }, usize::MAX);
+    let units = Limits { units: COFFERDAM_UNITS + 1, ..limits };
+    assert_eq!(code(&Probe { limits: &raw const units, memory_words: words, ..it }).0, FULL);
+    // What failed can be repeated, with the same memory.
+    assert_eq!(code(&it).0, 0);
+    assert_eq!(code(&it).0, 7);
+    memory
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
+fn cells_and_edits() {
+    let mut config: CellConfig = unsafe { core::mem::zeroed() };
+    let (mut cell, mut error) = (0, error());
+    let mut create = |config: &CellConfig| {
+        let code = unsafe { cofferdam_create_cell(config, &raw mut cell, &raw mut error) };
+        (code, name(&error).to_owned())
+    };
+    let argument = |name: &str| (COFFERDAM_ERROR_ARGUMENT, name.to_owned());
+    assert_eq!(create(&CellConfig { flags: 32, ..config }), argument("flags"));
+    assert_eq!(create(&CellConfig { reset: 3, ..config }), argument("reset"));
+    assert_eq!(create(&CellConfig { cpu_ranges: 9, ..config }), argument("cpu_ranges"));
+    config.cpu_ranges = 1;
+    config.cpus[0] = Cpus { first: 3, last: 2 };
+    assert_eq!(create(&config), argument("cpus"));
+    config.cpus[0].last = 3;
+    assert_eq!(create(&config).0, 0);
+    assert!(cell != 0);
+    unsafe {
+        assert_eq!(cofferdam_create_cell(null(), &raw mut cell, null_mut()), COFFERDAM_ERROR_NULL);
+        assert_eq!(cofferdam_create_cell(&raw const config, null_mut(), null_mut()), COFFERDAM_ERROR_NULL);
+        assert_eq!(cofferdam_commit(null(), 1, null_mut()), COFFERDAM_ERROR_NULL);
+        assert_eq!(cofferdam_commit(null(), usize::MAX, null_mut()), COFFERDAM_ERROR_ARGUMENT);
+        assert_eq!(cofferdam_regions(cell ^ 1 << 40, None, null_mut(), null_mut()), COFFERDAM_ERROR_NULL);
+        assert_eq!(cofferdam_coherency(cell ^ 1 << 40, null_mut(), null_mut()), NO_SUCH_CELL);
+    }
+    let map = Edit { kind: COFFERDAM_EDIT_MAP, cell, output: 1 << 20, bytes: 4096, rights: 3, ..edit() };
+    for (wrong, field) in [
+        (Edit { kind: 0, ..map }, "kind"),
+        (Edit { kind: u32::MAX, ..map }, "kind"),
+        (Edit { cell: 0, ..map }, "cell"),
+        (Edit { bytes: 0, ..map }, "bytes"),
+        (Edit { input: u64::MAX, ..map }, "bytes"),
+        (Edit { output: u64::MAX, ..map }, "output"),
+        (Edit { rights: 4, ..map }, "rights"),
+        (Edit { kind: COFFERDAM_EDIT_ASSIGN, device_tlb: 2, ..map }, "device_tlb"),
+        (Edit { kind: COFFERDAM_EDIT_ROUTE, ..map }, "source.kind"),
+        (Edit { kind: COFFERDAM_EDIT_KEEP, entry: 1 << 16, ..map }, "entry"),
+    ] {
+        let (code, error) = commit(&[map, wrong]);
+        assert_eq!((code, name(&error), error.value), (COFFERDAM_ERROR_ARGUMENT, field, 1));
+    }
+    assert_eq!(commit(&[map; 5]).0, FULL);
+    assert_eq!(commit(&[map]).0, 0);
+    let (code, error) = commit(&[map]);
+    assert_eq!((code, error.address, error.bytes), (25, 0, 4096), "it has that memory already");
+}
+
+fn words_of_errors() {
+    assert_eq!(words(&error()), "no error");
+    let (_, mut filled) = commit(&[Edit { kind: COFFERDAM_EDIT_RELEASE, device: 0x1234_0008, ..edit() }]);
+    assert_eq!(words(&filled), "1234:00:01.0 belongs to no cell");
+    let mut cut = [0x55_u8; 5];
+    // SAFETY: the buffer has so many bytes; with none of them, nothing is written.
+    let needed = unsafe { cofferdam_error_words(&raw const filled, cut.as_mut_ptr().cast(), 4) };
+    assert_eq!((needed, &cut), (31, b"123\0\x55"));
+    // SAFETY: as above.
+    assert_eq!(unsafe { cofferdam_error_words(&raw const filled, null_mut(), 9) }, 31);
+    filled.filled ^= 1;
+    assert_eq!(words(&filled), "no error");
+    assert_eq!(words(&commit(&[edit()]).1), "argument kind has no such value (index 0)");
+}
