@@ -61,11 +61,16 @@ pub(crate) fn make(
     }
     // SAFETY: nobody looks there before `is_made` is true, and nobody else is behind the gate.
     let place = unsafe { &mut *PLACE.machine.get() };
-    let front = UnsafeCell::new(Iommu::new(Platform, options));
-    let machine = place.write(Machine { front, room, timeout_ns: options.timeout_ns });
-    probe(machine.front.get_mut())?;
+    probe(put(place, options, room))?;
     PLACE.is_made.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Puts a front there that knows of no unit yet. Apart, so that what it is made from takes no stack while it probes.
+#[inline(never)]
+fn put(place: &mut MaybeUninit<Machine>, options: Options, room: Room) -> &mut Front {
+    let front = UnsafeCell::new(Iommu::new(Platform, options));
+    place.write(Machine { front, room, timeout_ns: options.timeout_ns }).front.get_mut()
 }
 
 /// What was made.

@@ -1,0 +1,106 @@
+/* The life of a hypervisor, first part: the machine is taken over while one of its devices goes on working. */
+#include "kernel.h"
+
+#define SLOT (GUEST_FIRST + MIB) /* where the root cell's device writes */
+#define BYTES 64
+
+cofferdam_cell root_cell, carved_cell;
+struct cofferdam_error error;
+
+static uint64_t memory[200 * 1024 / 8];
+static struct cofferdam_limits limits;
+static struct cofferdam_probe probe;
+
+/* The device writes all the time: each read of configuration space looks whether it is done, and has it begin again. */
+static const struct edu *writer;
+static unsigned written, lost;
+
+static void go_on(void)
+{
+	volatile uint64_t *slot = direct(SLOT);
+	if (edu_is_busy(writer))
+		return;
+	written++;
+	for (unsigned i = 0; i < BYTES / 8; i++)
+		lost += slot[i] != 0x1122334455667788;
+	memset((void *)slot, 0, BYTES);
+	edu_begin_write(writer, SLOT, BYTES);
+}
+
+static void finding(void *context, const struct cofferdam_finding *finding)
+{
+	(void)context;
+	print("firmware: ");
+	cofferdam_finding_words(finding, print_bytes, NULL);
+	print("\n");
+}
+
+static void begin_to_write(const struct edu *device)
+{
+	volatile uint64_t *slot = direct(SLOT);
+	for (unsigned i = 0; i < BYTES / 8; i++)
+		slot[i] = 0x1122334455667788;
+	check(edu_read(device, SLOT, BYTES), "the root cell's device takes a pattern before any unit is on");
+	memset((void *)slot, 0, BYTES);
+	writer = device;
+	edu_begin_write(device, SLOT, BYTES);
+	at_each_read = go_on;
+}
+
+static void find_units(const struct start_info *info)
+{
+	uint8_t ids[8];
+	size_t count = io_apics(info, ids, sizeof(ids));
+	cofferdam_default_limits(&limits);
+	limits.units = 2;
+	limits.cells = 3;
+	limits.devices = 8;
+	limits.device_tlbs = 0;
+	limits.scopes = 64;
+	limits.changes = 2;
+	limits.edits = 8;
+	probe.table = find_table(info, "DMAR", &probe.table_bytes);
+	probe.memory = memory;
+	probe.memory_words = sizeof(memory) / sizeof(memory[0]);
+	probe.limits = &limits;
+	probe.finding = finding;
+	check(cofferdam_prepare(&error) == COFFERDAM_ERROR_NOT_PROBED, "a call before the units are known has its code");
+	if (!check(cofferdam_words(&limits) <= probe.memory_words, "the memory that is handed over is enough"))
+		finish();
+	if (!check_call(cofferdam_probe(&probe, &error), &error, "the firmware's table is read"))
+		finish();
+	check(cofferdam_probe(&probe, &error) == COFFERDAM_ERROR_PROBED, "it is read once");
+	check_call(cofferdam_remap_interrupts(ids, count, 0, &error), &error, "interrupts are to be remapped");
+}
+
+void take_over(const struct start_info *info, const struct edu *device)
+{
+	struct cofferdam_cell_config config = {0};
+	find_units(info);
+	check_call(cofferdam_prepare(&error), &error, "devices can be assigned before the units are on");
+	check_call(cofferdam_create_root_cell(&config, &root_cell, &error), &error, "there is a root cell");
+	static struct cofferdam_edit edits[2];
+	edits[0] = (struct cofferdam_edit){.kind = COFFERDAM_EDIT_MAP, .cell = root_cell, .input = GUEST_FIRST,
+		.output = GUEST_FIRST, .bytes = GUEST_BYTES, .rights = COFFERDAM_READ | COFFERDAM_WRITE};
+	edits[1] = (struct cofferdam_edit){.kind = COFFERDAM_EDIT_ASSIGN, .cell = root_cell, .device = device->device};
+	check_call(cofferdam_commit(edits, 2, &error), &error, "it has guests' memory, and its device");
+
+	static struct cofferdam_unblocked unblocked;
+	begin_to_write(device);
+	unsigned before = written;
+	int32_t code = cofferdam_enable(&unblocked, &error);
+	unsigned during = written - before;
+	check_call(code, &error, "the units are switched on");
+	wait_ns(200000000);
+	go_on();
+	wait_ns(200000000);
+	at_each_read = NULL;
+	go_on();
+	print("the device wrote ");
+	print_number(written);
+	print(" times, ");
+	print_number(during);
+	print(" of them while units were switched on\n");
+	check(during != 0 && lost == 0, "its device wrote all the while, and nothing was lost");
+	check(unblocked.units == 0 && unblocked.functions == 0, "everything else is blocked");
+}
