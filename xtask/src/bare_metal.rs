@@ -220,6 +220,19 @@ impl Toolchain {
         self.run(command, &[bin])?.remove(bin).with_context(|| format!("cargo built no {bin}"))
     }
 
+    /// Builds the static library of a package, and says where it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`images`](Self::images).
+    pub fn library(&self, package: &str, profile: &str) -> Result<PathBuf> {
+        let mut command = self.build_as(profile);
+        command.args(["--package", package]);
+        self.run(command, &[])?;
+        let file = format!("lib{}.a", package.replace('-', "_"));
+        Ok(cargo::target()?.join(TARGET).join(profile).join(file))
+    }
+
     fn bins(&self, package: &str, profile: &str, bins: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         let mut command = self.build_as(profile);
         command.args(["--package", package]);

@@ -16,6 +16,11 @@ const HEADER: &str = "capi/include/cofferdam.h";
 const LIBRARY: &str = "capi/src";
 const CODES: &str = "src/iommu/error/code.rs";
 
+/// How the names of the functions begin that a client defines.
+const PLATFORM: &str = "cofferdam_platform_";
+/// Where clients read how the library is used.
+const DOCUMENTS: [&str; 2] = ["README.md", "docs/guide/c.md"];
+
 /// How clients compile it, and that no warning is left.
 const STANDARDS: [&[&str]; 4] = [
     &["-x", "c", "-std=c99", "-pedantic"],
@@ -32,6 +37,30 @@ pub fn verb() -> Result<Verdict> {
     Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
 }
 
+/// The calls of the library, by the header.
+///
+/// # Errors
+///
+/// There is no header.
+pub fn calls(root: &Path) -> Result<BTreeSet<String>> {
+    let header = std::fs::read_to_string(root.join(HEADER)).with_context(|| format!("cannot read {HEADER}"))?;
+    let mut calls = declared::functions(&header);
+    calls.retain(|name| !name.starts_with(PLATFORM));
+    Ok(calls)
+}
+
+/// The functions that a client defines, by the header.
+///
+/// # Errors
+///
+/// There is no header.
+pub fn platform(root: &Path) -> Result<BTreeSet<String>> {
+    let header = std::fs::read_to_string(root.join(HEADER)).with_context(|| format!("cannot read {HEADER}"))?;
+    let mut functions = declared::functions(&header);
+    functions.retain(|name| name.starts_with(PLATFORM));
+    Ok(functions)
+}
+
 /// What the header has and the library has not, or the other way; a line each.
 fn check(root: &Path) -> Result<Vec<String>> {
     let header = std::fs::read_to_string(root.join(HEADER)).with_context(|| format!("cannot read {HEADER}"))?;
@@ -39,6 +68,17 @@ fn check(root: &Path) -> Result<Vec<String>> {
     let mut wrong = names(&header, &interface);
     if wrong.is_empty() {
         wrong = compiled(&root.join(HEADER), &assertions::of(&interface))?;
+    }
+    for document in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(document)).with_context(|| format!("cannot read {document}"))?;
+        let found = snippets(&text);
+        if found.is_empty() {
+            wrong.push(format!("{document} has no C"));
+        }
+        for snippet in found {
+            let wrong_there = compiled(&root.join(HEADER), &snippet)?;
+            wrong.extend(wrong_there.iter().map(|why| format!("{document}: {why}")));
+        }
     }
     Ok(wrong)
 }
@@ -86,6 +126,12 @@ fn compiled(header: &Path, assertions: &str) -> Result<Vec<String>> {
         }
     }
     Ok(wrong)
+}
+
+/// The pieces of C in a document.
+fn snippets(document: &str) -> Vec<String> {
+    let pieces = document.split("```c\n").skip(1);
+    pieces.filter_map(|piece| Some(piece.split_once("```")?.0.replace("#include \"cofferdam.h\"", ""))).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod backports;
 mod bare_metal;
 mod bench;
 mod build;
+mod c;
 mod cargo;
 mod header;
 mod host;
@@ -20,6 +21,7 @@ mod matrix;
 mod miri;
 mod oldest;
 mod panics;
+mod plain;
 mod process;
 mod qemu;
 mod rules;
@@ -62,7 +64,14 @@ enum Verb {
     Setup,
     /// Builds the driver alone, and every image, for bare metal.
     Build,
-    /// Boots the main job on two machines and shows what happened.
+    /// Builds the library for C, and the example's kernel with it.
+    ///
+    /// The library is one object in `target/c/libcofferdam.a`, built with fat LTO at -Os. It is looked at for bitcode, for
+    /// symbols that a client would have to define beside the platform's functions, and for a way to panic.
+    ///
+    /// Exit status: 0 if there is nothing of that kind, 1 if there is, with its name.
+    C,
+    /// Boots the main job on two machines and shows what happened; or, as `run c`, the example in C on the first of them.
     Run(run::Options),
     /// Shows what a machine's firmware says about its IOMMU: units, what they serve, and what is wrong.
     ///
@@ -170,6 +179,7 @@ fn main() -> ExitCode {
     let verdict = match Cli::parse().verb {
         Verb::Setup => setup::verb(),
         Verb::Build => build::verb(),
+        Verb::C => c::verb(),
         Verb::Run(options) => run::verb(&options),
         Verb::Inspect(options) => inspect::verb(&options),
         Verb::Rules(options) => rules::verb(&options),

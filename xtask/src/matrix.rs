@@ -60,6 +60,9 @@ pub struct Run {
 pub struct Scenario {
     pub name: String,
     bin: Option<String>,
+    /// It is the example in C, and says in plain lines what it found.
+    #[serde(default)]
+    pub c: bool,
     /// The machines it runs on; every one if left out.
     machines: Option<Vec<String>>,
     pub cmdline: Option<String>,

@@ -14,6 +14,7 @@ use crate::{
     bare_metal::Version,
     judge::{self, Records},
     matrix::{Machine, Matrix, Scenario},
+    plain,
     process::{self, Line, Streams},
     trace,
 };
@@ -143,9 +144,11 @@ impl Qemu {
             if trace::is_event(&line) { traced.push(line) } else { boot.lines.push(line) }
         });
         boot.took = began.elapsed();
-        boot.records = judge::records(&boot.lines);
+        let plain = scenario.c.then(|| plain::as_records(&boot.lines));
+        let lines = plain.as_ref().unwrap_or(&boot.lines);
+        boot.records = judge::records(lines);
         boot.wrong = match ending {
-            Ok(ending) => judge::judge(scenario.expected(), &boot.lines, ending),
+            Ok(ending) => judge::judge(scenario.expected(), lines, ending),
             Err(error) => vec![format!("{error:#}")],
         };
         if let Some(script) = &scenario.script {
@@ -173,7 +176,7 @@ impl Boot {
     pub fn booted_after(&self) -> Option<Duration> {
         let started = |line: &&Line| {
             let record = cofferdam_report::json(&line.text).map(serde_json::from_str::<Record<String>>);
-            matches!(record, Some(Ok(Record::Started { .. })))
+            matches!(record, Some(Ok(Record::Started { .. }))) || plain::is_start(&line.text)
         };
         Some(self.lines.iter().find(started)?.after)
     }

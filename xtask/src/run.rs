@@ -6,13 +6,15 @@ use anyhow::{Context, Result};
 use console::style;
 
 use crate::{
-    Booting, Verdict,
+    Booting, Verdict, build,
     qemu::{Boot, Qemu},
     setup, show,
 };
 
 #[derive(clap::Args)]
 pub struct Options {
+    /// What is to be booted instead of the main job.
+    what: Option<What>,
     /// The whole serial log too.
     #[arg(long)]
     verbose: bool,
@@ -20,10 +22,21 @@ pub struct Options {
     booting: Booting,
 }
 
+/// What else can be booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// The example in C, with its log.
+    C,
+}
+
 pub fn verb(options: &Options) -> Result<Verdict> {
     let matrix = crate::matrix()?;
-    let scenario = matrix.scenario(&matrix.run.scenario)?;
-    let machines = matrix.run.machines.iter().map(|name| matrix.machine(name)).collect::<Result<Vec<_>>>()?;
+    let scenario = matrix.scenario(if options.what.is_some() { "c" } else { &matrix.run.scenario })?;
+    let mut machines = matrix.run.machines.iter().map(|name| matrix.machine(name)).collect::<Result<Vec<_>>>()?;
+    if scenario.c {
+        machines = matrix.machines_of(scenario)?;
+        machines.truncate(1);
+    }
     let limit = options.booting.timeout.map_or(matrix.timeout, Duration::from_secs);
 
     let tools = setup::ensure(options.booting.qemu.clone())?;
@@ -32,7 +45,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     println!("{}", qemu.version);
 
     let building = Instant::now();
-    let image = tools.rust.images(&[scenario.bin()])?.remove(scenario.bin()).context("cargo built no image")?;
+    let image = build::images(&tools.rust, [scenario])?.remove(scenario.bin()).context("cargo built no image")?;
     println!("Built in {:.2} s", building.elapsed().as_secs_f32());
 
     let mut boots: Vec<Boot> = Vec::new();
@@ -41,7 +54,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
         println!("\n{}", style(format!("Machine {machine}: {}", machine.words())).bold());
         print!("{}", boots.first().map_or_else(|| whole(&boot), |first| difference(first, &boot)));
         print!("{}{}", show::counts(&boot), show::times(&boot));
-        if options.verbose {
+        if options.verbose || scenario.c {
             print!("  serial log:\n{}", show::log(boot.lines.iter()));
         }
         if !boot.wrong.is_empty() {

@@ -15,7 +15,7 @@ use anyhow::{Error, Result, bail};
 use crate::{
     Booting, Verdict,
     bare_metal::Toolchain,
-    host,
+    build, host,
     matrix::{Machine, Matrix, Scenario},
     process,
     qemu::{Boot, Qemu},
@@ -147,10 +147,7 @@ fn jobs<'a>(matrix: &'a Matrix, scenario: Option<&str>, machine: Option<&str>) -
 
 /// Boots as many at once as there are CPUs, and prints what came of them in the order of `jobs`.
 fn boot_all(matrix: &Matrix, jobs: &[(Job<'_>, &Qemu)], rust: &Toolchain, limit: Duration) -> host::Count {
-    let mut bins: Vec<_> = jobs.iter().map(|(job, _)| job.scenario.bin()).collect();
-    bins.sort_unstable();
-    bins.dedup();
-    let images = match rust.images(&bins) {
+    let images = match build::images(rust, jobs.iter().map(|(job, _)| job.scenario)) {
         Ok(images) => images,
         Err(error) => {
             println!("{error:#}");
