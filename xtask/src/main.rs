@@ -109,7 +109,10 @@ enum Verb {
     /// Measured in a program that makes every call with the default capacities and says nothing in words. An instruction
     /// counts for the module whose line it comes from, wherever it was inlined.
     ///
-    /// Exit status: 0 if no such register is touched, 1 if one is: a guest's would be lost.
+    /// Then the same of two clients in C, with fat LTO at -Os and all left out that no call leads to: one makes every call, the
+    /// other all but those that say something in words.
+    ///
+    /// Exit status: 0 if no such register is touched and no client is above its bound, 1 if not.
     Size,
     /// Shows whether the header for C says what the library for C is.
     ///

@@ -7,13 +7,39 @@ use comfy_table::{CellAlignment, Table, presets};
 use iced_x86::{CpuidFeature, Instruction, InstructionInfoFactory, Mnemonic, Register};
 use object::SectionKind;
 
-use crate::{Verdict, image::Image, setup, show};
+use crate::{Verdict, bare_metal::Toolchain, c, header, image::Image, setup, show};
 
 /// Makes every call, with any capacities.
 const PROGRAM: &str = "driver";
 /// What is not the driver's: the standard library, with the padding between functions; and what calls the driver.
 const STANDARD_LIBRARY: &str = "(core, padding)";
 const PROGRAM_ITSELF: &str = "(this program)";
+
+/// What an instruction counts for that is the C interface's.
+const C_INTERFACE: &str = "(C interface)";
+
+/// A client in C that is only linked, and what its code and its constants may take.
+struct Client {
+    name: &'static str,
+    what: &'static str,
+    /// Parts of the names of calls that it does not make.
+    without: &'static [&'static str],
+    /// What is not to be exceeded, in bytes: what it takes now, and a little more.
+    most: u64,
+    /// What it is to come to.
+    wanted: u64,
+}
+
+const CLIENTS: [Client; 2] = [
+    Client { name: "all", what: "every call", without: &[], most: 300_000, wanted: 144 << 10 },
+    Client {
+        name: "small",
+        what: "every call but the audit and words",
+        without: &["audit", "words"],
+        most: 242_000,
+        wanted: 104 << 10,
+    },
+];
 
 /// Bytes of one module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +65,29 @@ pub fn verb() -> Result<Verdict> {
     let count = instructions.len();
     println!("{} none of {count} instructions touches a vector, x87 or MMX register", show::mark(wrong.is_empty()));
     wrong.iter().for_each(|wrong| println!("       {wrong}"));
-    Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
+    let clients = clients(&rust)?;
+    Ok(if wrong.is_empty() { clients } else { Verdict::Failed })
+}
+
+/// What the library for C takes in clients.
+fn clients(rust: &Toolchain) -> Result<Verdict> {
+    setup::ensure_cc()?;
+    let (library, calls) = (c::library(rust)?, header::calls(&crate::root())?);
+    let mut verdict = Verdict::Held;
+    for Client { name, what, without, most, wanted } in CLIENTS {
+        let made = calls.iter().filter(|call| !without.iter().any(|part| call.contains(part)));
+        let image = Image::read(&c::client(&library, name, made)?)?;
+        let instructions = image.instructions()?;
+        let (text, data) = (image.bytes_of(SectionKind::Text)?, image.bytes_of(SectionKind::ReadOnlyData)?);
+        println!("\nA client in C, fat LTO at -Os: {what}\n{}", table(&sizes(&image, &instructions)?));
+        let (all, held) = (text + data, text + data <= most);
+        println!("code {text} and constants {data}: {all} bytes, {} more than is wanted", all.saturating_sub(wanted));
+        println!("{} no more than {most} bytes", show::mark(held));
+        if !held {
+            verdict = Verdict::Failed;
+        }
+    }
+    Ok(verdict)
 }
 
 /// By module of the driver, as it is the innermost one that the instruction or the static comes from.
@@ -49,7 +97,13 @@ fn sizes(image: &Image, instructions: &[Instruction]) -> Result<BTreeMap<String,
         let places = image.places(instruction.ip())?;
         let module = places.iter().find_map(|place| place.module());
         let ours = || places.iter().any(|place| place.file.starts_with(crate::root()));
-        let module = module.unwrap_or_else(|| if ours() { PROGRAM_ITSELF } else { STANDARD_LIBRARY }.into());
+        let for_c = || places.iter().any(|place| place.file.starts_with(crate::root().join("capi")));
+        let other = || match (for_c(), ours()) {
+            (true, _) => C_INTERFACE,
+            (false, true) => PROGRAM_ITSELF,
+            (false, false) => STANDARD_LIBRARY,
+        };
+        let module = module.unwrap_or_else(|| other().into());
         sizes.entry(module).or_default().text += instruction.len() as u64;
     }
     for symbol in image.symbols()?.values() {
