@@ -3,6 +3,7 @@
 //! | page | it answers |
 //! |---|---|
 //! | [`integrate`] | what to write, from `Cargo.toml` to the first device |
+//! | [`c`] | the same from C: what to build, to define and to call |
 //! | [`concurrency`] | which locks there are, and what a handler or an NMI may call |
 //! | [`failures`] | for each error: what is left, and what to do |
 //! | [`devices`] | groups, source-ids, reserved memory, windows of bridges, device-TLBs, resets |
@@ -14,6 +15,9 @@
 
 #[doc = include_str!("../docs/guide/integrate.md")]
 pub mod integrate {}
+
+#[doc = include_str!("../docs/guide/c.md")]
+pub mod c {}
 
 #[doc = include_str!("../docs/guide/concurrency.md")]
 pub mod concurrency {}

@@ -36,6 +36,14 @@ static void stacks(void)
 	check(boot < PAGE && nmi < PAGE, "no stack is full");
 }
 
+static void ask_of_a_device(void)
+{
+	static struct cofferdam_device_info info;
+	check_call(cofferdam_device_info(cell_device.device, &info, &error), &error, "what the cell's device can do is known");
+	check(info.cell == carved_cell && info.refusal == 0 && info.source_ids == 1, "it has its cell, and a name of its own");
+	check_call(cofferdam_mute(cell_device.device, 1, &error), &error, "its faults are muted");
+}
+
 static void say_an_error(void)
 {
 	char words[100];
@@ -68,6 +76,7 @@ _Noreturn void main(uint32_t start_info)
 	carve(&root_device, &cell_device);
 	read_faults(&cell_device);
 	audit();
+	ask_of_a_device();
 	say_an_error();
 	hand_back(&root_device, &cell_device);
 	stacks();

@@ -75,7 +75,7 @@ impl Interface {
             Item::Const(it) if it.ident.to_string().starts_with("COFFERDAM_") => {
                 self.constants.insert(it.ident.to_string(), number(&it.expr)?);
             }
-            Item::Fn(it) if it.sig.abi.is_some() => self.take_function(&it.sig, names)?,
+            Item::Fn(it) if it.sig.ident.to_string().starts_with("cofferdam_") => self.take_function(&it.sig, names)?,
             Item::ForeignMod(it) => {
                 for foreign in &it.items {
                     if let syn::ForeignItem::Fn(it) = foreign {
