@@ -58,6 +58,7 @@ impl Room {
     /// # Errors
     ///
     /// There is no room for so many, or none comes free in time.
+    #[inline(never)]
     pub(crate) fn take(&self, count: usize, timeout_ns: u64) -> Result<Held<'_>, Failure> {
         if count > self.edits {
             return Err(Error::Full(Full { what: "edits of a change", capacity: self.edits }).into());

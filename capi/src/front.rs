@@ -73,10 +73,26 @@ fn put(place: &mut MaybeUninit<Machine>, options: Options, room: Room) -> &mut F
     place.write(Machine { front, room, timeout_ns: options.timeout_ns }).front.get_mut()
 }
 
+/// Why nobody gets the front: a byte, where a failure is copied by each call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refused {
+    NotProbed,
+    InCall,
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotProbed => Self::Front(Error::NotProbed),
+            Refused::InCall => Self::InCall,
+        }
+    }
+}
+
 /// What was made.
-pub(crate) fn machine() -> Result<&'static Machine, Failure> {
+pub(crate) fn machine() -> Result<&'static Machine, Refused> {
     if !PLACE.is_made.load(Ordering::Acquire) {
-        return Err(Failure::Front(Error::NotProbed));
+        return Err(Refused::NotProbed);
     }
     // SAFETY: it is made, and nobody borrows it mutably any more.
     let place = unsafe { &*PLACE.machine.get() };
@@ -98,9 +114,9 @@ pub(crate) struct Alone {
 
 /// The front, as others may call it at the same time.
 #[inline(never)]
-pub(crate) fn shared() -> Result<Shared, Failure> {
+pub(crate) fn shared() -> Result<Shared, Refused> {
     let machine = machine()?;
-    let _inside = PLACE.gate.shared().ok_or(Failure::InCall)?;
+    let _inside = PLACE.gate.shared().ok_or(Refused::InCall)?;
     // SAFETY: nobody borrows it mutably while one is behind the gate who is not alone.
     let front = unsafe { &*machine.front.get() };
     Ok(Shared { front, _inside })
@@ -108,9 +124,9 @@ pub(crate) fn shared() -> Result<Shared, Failure> {
 
 /// The front, while nobody else calls it.
 #[inline(never)]
-pub(crate) fn alone() -> Result<Alone, Failure> {
+pub(crate) fn alone() -> Result<Alone, Refused> {
     let machine = machine()?;
-    let _inside = PLACE.gate.alone().ok_or(Failure::InCall)?;
+    let _inside = PLACE.gate.alone().ok_or(Refused::InCall)?;
     // SAFETY: nobody borrows it while one is alone behind the gate.
     let front = unsafe { &mut *machine.front.get() };
     Ok(Alone { front, _inside })

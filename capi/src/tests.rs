@@ -12,6 +12,7 @@ use crate::calls::{cells::*, commit::*, faults::*, life::*, lists::*, words::*};
 use crate::flat::cell::Cpus;
 use crate::flat::*;
 
+const UNIT: i32 = 2;
 const NOT_PROBED: i32 = 8;
 const FULL: i32 = 5;
 const NO_SUCH_CELL: i32 = 13;
@@ -58,6 +59,7 @@ fn whatever_is_handed_over_has_a_code() {
     let memory = probe();
     cells_and_edits();
     words_of_errors();
+    threads();
     assert!(!memory.is_empty());
 }
 
@@ -169,6 +171,39 @@ fn cells_and_edits() {
     assert_eq!(commit(&[map]).0, 0);
     let (code, error) = commit(&[map]);
     assert_eq!((code, error.address, error.bytes), (25, 0, 4096), "it has that memory already");
+}
+
+/// Two threads change a cell each, a third is to be alone: each call is made, or says that others are in one.
+#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
+fn threads() {
+    const TIMES: u64 = 500;
+    let (mut cells, config) = ([0; 2], unsafe { core::mem::zeroed::<CellConfig>() });
+    let destroyed = |cell| commit(&[Edit { kind: COFFERDAM_EDIT_DESTROY, cell, ..edit() }]).0;
+    for cell in &mut cells {
+        // One of the two that there is room for was made before.
+        if unsafe { cofferdam_create_cell(&raw const config, cell, null_mut()) } != 0 {
+            *cell = 1 << 16;
+        }
+    }
+    let change = |cell: u64| {
+        let (input, output) = (1 << 30, (cell >> 16) << 24);
+        let map = Edit { kind: COFFERDAM_EDIT_MAP, cell, input, output, bytes: 4096, rights: 3, ..edit() };
+        let unmap = Edit { kind: COFFERDAM_EDIT_UNMAP, ..map };
+        let made =
+            |edit: Edit| core::iter::repeat_with(|| commit(&[edit]).0).find(|code| *code != COFFERDAM_ERROR_IN_CALL);
+        (0..TIMES).all(|_| made(map) == Some(0) && made(unmap) == Some(0))
+    };
+    // The unit does not answer, so that it cannot be prepared.
+    let alone = || unsafe { cofferdam_prepare(null_mut()) };
+    std::thread::scope(|scope| {
+        let changes = cells.map(|cell| scope.spawn(move || change(cell)));
+        while changes.iter().any(|change| !change.is_finished()) {
+            assert!([COFFERDAM_ERROR_IN_CALL, UNIT].contains(&alone()));
+        }
+        changes.into_iter().for_each(|change| assert!(change.join().unwrap()));
+    });
+    cells.into_iter().for_each(|cell| assert_eq!(destroyed(cell), 0));
+    assert_eq!(alone(), UNIT);
 }
 
 fn words_of_errors() {

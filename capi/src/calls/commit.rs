@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use cofferdam::iommu;
 
+use crate::edits::Held;
 use crate::failure::{Failure, tell};
 use crate::flat::{self, Committed, Edit, Error, Remains, read_all};
 use crate::front::{Done, machine, shared};
@@ -56,10 +57,8 @@ unsafe fn commit(
     // SAFETY: passed on from the caller.
     let flat_edits = unsafe { read_all(edits, count, "edits")? };
     let mut held = machine.room.take(count, machine.timeout_ns)?;
-    for (edit, index) in flat_edits.iter().zip(0..) {
-        // SAFETY: passed on from the caller.
-        held.push(unsafe { edit.read(index)? });
-    }
+    // SAFETY: passed on from the caller.
+    unsafe { copy(flat_edits, &mut held)? };
     let told = |left: iommu::Remains| {
         if let (Some(remains), Some(left)) = (remains, Remains::of(left)) {
             // SAFETY: the caller says that the function may be called with the context.
@@ -69,5 +68,19 @@ unsafe fn commit(
     let done = shared()?.commit_reporting(held.edits(), told).map_err(Failure::Front)?;
     // SAFETY: passed on from the caller.
     unsafe { flat::write(committed, Committed::of(done)) };
+    Ok(())
+}
+
+/// Copies all edits. Apart, so that it takes no stack while the change runs.
+///
+/// # Safety
+///
+/// As for [`Edit::read`].
+#[inline(never)]
+unsafe fn copy(edits: &[Edit], to: &mut Held<'_>) -> Done {
+    for (edit, index) in edits.iter().zip(0..) {
+        // SAFETY: passed on from the caller.
+        to.push(unsafe { edit.read(index)? });
+    }
     Ok(())
 }

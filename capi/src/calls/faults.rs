@@ -5,9 +5,9 @@ use core::ffi::c_void;
 use cofferdam::interrupt;
 
 use super::Each;
-use crate::failure::{Failure, tell};
+use crate::failure::tell;
 use crate::flat::{self, Destination, Error, Fault, FaultLog};
-use crate::front::{Done, shared};
+use crate::front::{Done, Refused, shared};
 
 /// # Safety
 ///
@@ -24,8 +24,8 @@ pub unsafe extern "C" fn cofferdam_faults(
         let each = unsafe { Each::new(each, context)? };
         let read = match shared() {
             Ok(front) => front.faults(|fault| each.call(&(&fault).into())).into(),
-            Err(Failure::InCall) => FaultLog::BUSY,
-            Err(other) => return Err(other),
+            Err(Refused::InCall) => FaultLog::BUSY,
+            Err(other) => return Err(other.into()),
         };
         // SAFETY: passed on from the caller.
         unsafe { flat::write(log, read) };
