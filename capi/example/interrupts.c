@@ -96,5 +96,7 @@ _Noreturn void on_exception(uint64_t vector, uint64_t first, uint64_t second, ui
 	print_hex(first);
 	print(" and ");
 	print_hex(second);
-	crash(vector == 14 && address >= STACKS && address < STACKS + 6 * (uint64_t)PAGE ? ": a stack is full" : "", address);
+	print("\n");
+	bool is_guard = vector == 14 && address >= STACKS && address < STACKS + 6 * (uint64_t)PAGE;
+	crash(is_guard ? "a stack is full" : "the kernel has an exception", address);
 }

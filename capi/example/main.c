@@ -16,7 +16,7 @@ static void show_unit(void *context, const struct cofferdam_unit *unit)
 	print(unit->flags & COFFERDAM_UNIT_IS_BLOCKING ? ", blocking\n" : ", not blocking\n");
 }
 
-/* The live tables beside the configuration, then an entry that nobody should find: a bit of it is not this kernel's to set. */
+/* The live tables beside the configuration. */
 static void audit(void)
 {
 	static struct cofferdam_audit found;

@@ -1,7 +1,7 @@
 //! The C interface of `cofferdam`: a static library, and the header `include/cofferdam.h`, which documents every call.
 //!
 //! One front an image, in a static. What the driver needs from the machine are C functions that the client defines
-//! ([`platform`]). A call is a few lines here: it takes C's arguments, makes the driver's own types of them, and makes a code
+//! (`platform`). A call is a few lines here: it takes C's arguments, makes the driver's own types of them, and makes a code
 //! and a flat struct of what came of it.
 //!
 //! - `calls`: every call, a file a subject
