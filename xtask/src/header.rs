@@ -4,11 +4,16 @@ mod assertions;
 mod declared;
 mod rust;
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Verdict, cargo, process, setup, show};
+use crate::{Verdict, process, setup, show};
 use rust::Interface;
 
 /// The header, the library behind it, and the numbers of the driver's errors.
@@ -103,20 +108,22 @@ fn names(header: &str, interface: &Interface) -> Vec<String> {
 
 /// What the compiler says of the header alone, and of the assertions about it.
 fn compiled(header: &Path, assertions: &str) -> Result<Vec<String>> {
-    let file = cargo::target()?.join("header.c");
     let include = format!("#include \"{}\"\n", header.display());
     let mut wrong = Vec::new();
     let alone = STANDARDS.iter().map(|flags| (*flags, include.clone()));
     let all = alone.chain([(&["-x", "c", "-std=gnu11"][..], format!("{include}{assertions}"))]);
     for (flags, text) in all {
-        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut cc = Command::new("cc");
-        cc.args(flags).args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]).arg(&file);
         // A compiler for C++ may be missing, and then nobody there compiles it so.
         if flags.contains(&"c++") && which::which("c++").is_err() {
             continue;
         }
-        let output = cc.output().with_context(|| format!("cannot run {}", process::words(&cc)))?;
+        let mut cc = Command::new("cc");
+        cc.args(flags).args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-"]);
+        cc.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut running = cc.spawn().with_context(|| format!("cannot run {}", process::words(&cc)))?;
+        // One that ends before it has read all says why.
+        let _ = running.stdin.take().map(|mut input| input.write_all(text.as_bytes()));
+        let output = running.wait_with_output()?;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         let errors = told.lines().filter_map(|line| line.split_once("error: ").map(|(_, why)| why.to_owned()));
         let before = wrong.len();

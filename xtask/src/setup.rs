@@ -24,9 +24,8 @@ pub struct Tools {
 
 pub fn verb() -> Result<Verdict> {
     let tools = ensure(None)?;
-    ensure_cc()?;
-    if lacks_iasl() {
-        apt::install(apt::Missing { iasl: true, ..apt::Missing::default() })?;
+    if lacks_iasl() || lacks_cc() {
+        apt::install(apt::Missing { iasl: lacks_iasl(), cc: lacks_cc(), ..apt::Missing::default() })?;
     }
     println!("Rust for bare metal: {}", tools.rust);
     let qemu = Qemu::new(tools.qemu, Accel::Tcg)?;
@@ -47,8 +46,8 @@ pub fn verb() -> Result<Verdict> {
 pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     let qemu = qemu.or_else(qemu::in_path);
     let rust = bare_metal::find().or_else(by_rustup);
-    let missing =
-        apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), iasl: lacks_iasl(), ..apt::Missing::default() };
+    let (iasl, cc) = (lacks_iasl(), lacks_cc());
+    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), iasl, cc, ..apt::Missing::default() };
     if missing.qemu || missing.rust {
         apt::install(missing)?;
     }

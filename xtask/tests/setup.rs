@@ -63,7 +63,9 @@ fn what_is_missing_is_announced_and_installed_once() {
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("rustup could not fetch x86_64-unknown-none (error: could not download), so"), "{out}");
     assert!(
-        out.contains("Installing the packages qemu-system-x86 acpica-tools rustc-web cargo-web rust-web-src lld"),
+        out.contains(
+            "Installing the packages qemu-system-x86 acpica-tools gcc binutils rustc-web cargo-web rust-web-src lld"
+        ),
         "{out}"
     );
     assert!(out.ends_with("Everything is there.\n"), "{out}");
