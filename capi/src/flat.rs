@@ -7,6 +7,7 @@ pub(crate) mod cell;
 mod device;
 mod edit;
 mod error;
+mod fault;
 mod interrupt;
 mod life;
 mod lists;
@@ -22,9 +23,10 @@ pub use cell::CellConfig;
 pub use device::{DeviceInfo, MsiXTable};
 pub use edit::*;
 pub use error::Error;
+pub use fault::{Fault, FaultLog};
 pub use interrupt::{Destination, Message, Posting, Route, RoutedInterrupt, Source};
 pub use life::{Finding, Limits, Options, Probe, Unblocked};
-pub use lists::{Assigned, Audit, Fault, FaultLog, Region, Statistics, Unit, Withheld};
+pub use lists::{Assigned, Audit, Region, Statistics, Unit, Withheld};
 
 /// Units that a front can have here: where the registers of each are is kept in a static.
 pub const COFFERDAM_UNITS: usize = 64;
