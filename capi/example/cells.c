@@ -25,6 +25,18 @@ static void take(void *context, const struct cofferdam_fault *fault)
 	faults_read++;
 }
 
+struct counted {
+	cofferdam_device device;
+	uint64_t faults;
+};
+
+static void count_of(void *context, cofferdam_device device, uint64_t faults)
+{
+	struct counted *counted = context;
+	if (device == counted->device)
+		counted->faults = faults;
+}
+
 /* Runs in the NMI, whatever that interrupted, and prints nothing there. */
 static void in_nmi(void)
 {
@@ -86,6 +98,9 @@ void read_faults(const struct edu *device)
 	bool is_it = faults_read == before + 1 && last.device == device->device && last.address == 64 * MIB &&
 		     last.access == COFFERDAM_ACCESS_WRITE;
 	check(is_it, "a fault is read in an NMI: who, what and where");
+	struct counted counted = {.device = device->device};
+	check_call(cofferdam_faults_by_device(count_of, &counted, &error), &error, "devices with faults are listed");
+	check(counted.faults >= 2, "the cell's device is among them, with each that was read");
 	print("fault: ");
 	cofferdam_fault_words(&last, print_bytes, NULL);
 	print("\n");

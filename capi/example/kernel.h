@@ -82,6 +82,13 @@ bool edu_read(const struct edu *edu, uint64_t from, uint64_t bytes);
 bool edu_write(const struct edu *edu, uint64_t to, uint64_t bytes);
 void edu_interrupt(const struct edu *edu);
 
+/* writer.c */
+bool writer_begin(const struct edu *device);
+void writer_go_on(uint64_t ns);
+unsigned writer_written(void);
+/* Whether nothing that it wrote was lost. */
+bool writer_end(void);
+
 /* The parts of the job. */
 void take_over(const struct start_info *info, const struct edu *root_device);
 void carve(const struct edu *root_device, const struct edu *cell_device);

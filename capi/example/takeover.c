@@ -1,9 +1,6 @@
 /* The life of a hypervisor, first part: the machine is taken over while one of its devices goes on working. */
 #include "kernel.h"
 
-#define SLOT (GUEST_FIRST + MIB) /* where the root cell's device writes */
-#define BYTES 64
-
 cofferdam_cell root_cell, carved_cell;
 struct cofferdam_error error;
 
@@ -11,40 +8,12 @@ static uint64_t memory[200 * 1024 / 8];
 static struct cofferdam_limits limits;
 static struct cofferdam_probe probe;
 
-/* The device writes all the time: each read of configuration space looks whether it is done, and has it begin again. */
-static const struct edu *writer;
-static unsigned written, lost;
-
-static void go_on(void)
-{
-	volatile uint64_t *slot = direct(SLOT);
-	if (edu_is_busy(writer))
-		return;
-	written++;
-	for (unsigned i = 0; i < BYTES / 8; i++)
-		lost += slot[i] != 0x1122334455667788;
-	memset((void *)slot, 0, BYTES);
-	edu_begin_write(writer, SLOT, BYTES);
-}
-
 static void finding(void *context, const struct cofferdam_finding *finding)
 {
 	(void)context;
 	print("firmware: ");
 	cofferdam_finding_words(finding, print_bytes, NULL);
 	print("\n");
-}
-
-static void begin_to_write(const struct edu *device)
-{
-	volatile uint64_t *slot = direct(SLOT);
-	for (unsigned i = 0; i < BYTES / 8; i++)
-		slot[i] = 0x1122334455667788;
-	check(edu_read(device, SLOT, BYTES), "the root cell's device takes a pattern before any unit is on");
-	memset((void *)slot, 0, BYTES);
-	writer = device;
-	edu_begin_write(device, SLOT, BYTES);
-	at_each_read = go_on;
 }
 
 static void find_units(const struct start_info *info)
@@ -86,21 +55,18 @@ void take_over(const struct start_info *info, const struct edu *device)
 	check_call(cofferdam_commit(edits, 2, &error), &error, "it has guests' memory, and its device");
 
 	static struct cofferdam_unblocked unblocked;
-	begin_to_write(device);
-	unsigned before = written;
+	check(writer_begin(device), "the root cell's device takes a pattern before any unit is on");
+	unsigned before = writer_written();
 	int32_t code = cofferdam_enable(&unblocked, &error);
-	unsigned during = written - before;
+	unsigned during = writer_written() - before;
 	check_call(code, &error, "the units are switched on");
-	wait_ns(200000000);
-	go_on();
-	wait_ns(200000000);
-	at_each_read = NULL;
-	go_on();
+	writer_go_on(400000000);
+	bool all = writer_end();
 	print("the device wrote ");
-	print_number(written);
+	print_number(writer_written());
 	print(" times, ");
 	print_number(during);
 	print(" of them while units were switched on\n");
-	check(during != 0 && lost == 0, "its device wrote all the while, and nothing was lost");
+	check(during != 0 && all, "its device wrote all the while, and nothing was lost");
 	check(unblocked.units == 0 && unblocked.functions == 0, "everything else is blocked");
 }

@@ -82,9 +82,10 @@ int32_t cofferdam_platform_own_memory(uint64_t first, uint64_t last, struct coff
 void *cofferdam_platform_phys_to_virt(uint64_t frame);
 
 /*
- * Maps the registers of a unit, uncached, and gives where the CPU sees them from then on, on every CPU; null if it cannot, so
- * that the unit counts as dead. Called once for each unit, by cofferdam_probe. base is aligned to 4 KiB and bytes is a
- * multiple of it. The library reads and writes registers there itself, in an NMI as well if cofferdam_faults is called in one.
+ * Maps the registers of a unit, uncached, and gives where the CPU sees them from then on, on every CPU; null if it cannot or will
+ * not, so that the unit has failed (COFFERDAM_UNIT_ERROR_NOT_MAPPED). Called once for each unit by cofferdam_probe, and again by
+ * one that is repeated. base and what it gives are aligned to 4 KiB, and bytes is a multiple of that. The library reads and
+ * writes registers there itself, in an NMI as well if cofferdam_faults is called in one.
  */
 void *cofferdam_platform_map_registers(uint64_t base, uint32_t bytes);
 
@@ -149,8 +150,7 @@ enum {
 	COFFERDAM_ERROR_ROUTE = 31,          /* an interrupt is not routed; detail: COFFERDAM_UNROUTABLE_ */
 	COFFERDAM_ERROR_NOT_REMAPPED = 32,   /* interrupts are not remapped; detail: COFFERDAM_NOT_REMAPPED_ */
 	COFFERDAM_ERROR_NULL = 256,          /* the argument that name says is null or not aligned */
-	COFFERDAM_ERROR_ARGUMENT = 257,      /* the argument that name says has no such value; of edits, that with index value */
-	COFFERDAM_ERROR_IN_CALL = 258        /* a call that is alone with the front is under way, or this is one and others are */
+	COFFERDAM_ERROR_ARGUMENT = 257       /* the argument that name says has no such value; of edits, that with index value */
 };
 
 enum {
@@ -163,7 +163,10 @@ enum {
 	COFFERDAM_UNIT_ERROR_DEVICE = 7,       /* device value (16 bits) did not answer for its device-TLB */
 	COFFERDAM_UNIT_ERROR_NO_ROOM = 8,      /* its queue was full */
 	COFFERDAM_UNIT_ERROR_FAILED = 9,       /* it was out of service before */
-	COFFERDAM_UNIT_ERROR_NO_FRAME = 10     /* no frame for its own tables; value: COFFERDAM_NO_FRAME_ */
+	COFFERDAM_UNIT_ERROR_NO_FRAME = 10,    /* no frame for its own tables; value: COFFERDAM_NO_FRAME_ */
+	COFFERDAM_UNIT_ERROR_NOT_MAPPED = 11,  /* cofferdam_platform_map_registers gave null */
+	COFFERDAM_UNIT_ERROR_FOUND_ON = 12,    /* somebody else has it on, and it is not to be taken over; nothing was done to it */
+	COFFERDAM_UNIT_ERROR_FOUND_QUEUE = 13  /* cofferdam_options.found_memory does not give the queue that it was found with */
 };
 
 enum {
@@ -295,12 +298,9 @@ size_t cofferdam_error_words(const struct cofferdam_error *error, char *buffer, 
 
 /* ---- From the firmware's table to units that are on, and back --------------------------------------------------------- */
 
-/* How many units there can be at most. */
-#define COFFERDAM_UNITS 64
-
 /* How much there can be of each: docs/guide/capacities.md says what that takes. */
 struct cofferdam_limits {
-	size_t units;        /* at most COFFERDAM_UNITS */
+	size_t units;
 	size_t scopes;
 	size_t reserved;     /* at most 64 */
 	size_t cells;        /* at most 64 */
@@ -316,14 +316,23 @@ struct cofferdam_limits {
 	size_t edits;        /* of one change: 48 bytes each, for each of the changes; 64 by default */
 };
 
+/* How the front goes about its work. What is wanted is set in what cofferdam_default_options gives. */
 struct cofferdam_options {
 	uint64_t timeout_ns;
 	uint64_t device_timeout_ns;
 	uint64_t low_memory_end;    /* where main memory below 4 GiB ends; 0 if that is not known */
 	uint64_t high_memory_end;   /* where main memory above 4 GiB ends */
+	/*
+	 * Where the CPU sees physical memory of who had a unit before: the queue that it was found with, as far as that was used.
+	 * Aligned to 4 KiB, mapped write-back, valid for writes until cofferdam_hand_back returns, which alone calls this, by one CPU
+	 * at a time. It gives null for what may not be written, and is null itself if there is no such function: then no unit with
+	 * such a queue is handed back.
+	 */
+	void *(*found_memory)(uint64_t first, uint64_t last);
 	uint16_t queue_slots;
 	uint8_t max_leaf_level;     /* 1: pages of 4 KiB; 2: of 2 MiB, too; 3: of 1 GiB, too */
 	uint8_t require_all_units;  /* 1: a unit that cannot be used fails cofferdam_probe */
+	uint8_t take_over;          /* 1: units that somebody else has on are no error of cofferdam_enable, which takes them over */
 	uint8_t accept_unblocked;   /* 1: devices that nothing blocks are no error of cofferdam_enable */
 };
 
@@ -369,12 +378,15 @@ void cofferdam_default_options(struct cofferdam_options *options);
 size_t cofferdam_words(const struct cofferdam_limits *limits);
 
 /*
- * The calls of this part are alone with the front: while one runs, every other call fails with COFFERDAM_ERROR_IN_CALL, but
- * for cofferdam_faults, which says that it is busy; and each of them fails so while any call runs. None runs in a handler that
- * may interrupt a call, nor in an NMI. cofferdam_isolate and cofferdam_unblocked are calls like any other.
+ * Any CPU may make any call at any time. Those that switch units on or off wait for the changes that are under way, and others
+ * wait for them; who waits too long fails with COFFERDAM_ERROR_IN_CHANGE. None runs in a handler that may interrupt a call, nor
+ * in an NMI.
  */
 
-/* Reads the firmware's table and looks at the units; writes nothing to them. Once; one that fails may be repeated. */
+/*
+ * Reads the firmware's table and looks at the units; writes nothing to them. Once; one that fails may be repeated, with the same
+ * memory. Until one has succeeded, calls of the front fail with COFFERDAM_ERROR_NOT_PROBED.
+ */
 int32_t cofferdam_probe(const struct cofferdam_probe *probe, struct cofferdam_error *error);
 
 /*
@@ -392,12 +404,20 @@ int32_t cofferdam_prepare(struct cofferdam_error *error);
 /*
  * Switches all units on: every device is blocked from then on, except those that were assigned after cofferdam_prepare, and
  * what unblocked says, which is written with COFFERDAM_ERROR_UNBLOCKED as well, and may be null. May be repeated, and has to
- * be after the machine slept.
+ * be after the machine slept. A unit that somebody else has on is an error before anything is touched, unless
+ * cofferdam_options.take_over says otherwise; cofferdam_units says what each was found doing.
  */
 int32_t cofferdam_enable(struct cofferdam_unblocked *unblocked, struct cofferdam_error *error);
 
 /* Switches all units off, once no cell has a device, a pin or a timer: every device reaches all memory from then on. */
 int32_t cofferdam_disable(struct cofferdam_error *error);
+
+/*
+ * Gives all units back as they were found, while the devices of the root cell work on: every device reaches all memory from then
+ * on, or what the tables of who had them before let it reach. What was kept of the root cell's interrupts goes on, and what was
+ * routed otherwise ends. No other cell may have a device, a pin or a timer. docs/guide/integrate.md has more.
+ */
+int32_t cofferdam_hand_back(struct cofferdam_error *error);
 
 /* Switches Access Control Services on again, after the machine slept, a port was reset or a device came. */
 int32_t cofferdam_isolate(struct cofferdam_error *error);
@@ -701,17 +721,25 @@ struct cofferdam_fault {
 struct cofferdam_fault_log {
 	uint32_t records;     /* that were read */
 	uint8_t overflowed;   /* faults were lost */
-	uint8_t busy;         /* another CPU is reading, or a call is alone with the front: some are left */
+	uint8_t busy;         /* another CPU is reading, or a unit is being switched on or off: some are left */
 	uint8_t pending;      /* faults are left for the next call, and until then their unit sends no event */
 	uint8_t unresponsive; /* a unit does not answer */
 };
 
 /*
- * Reads and clears what the units recorded, and calls each with it. Takes no lock and waits for nobody, so that a handler and
- * **an NMI may call it**, if each may run there, whatever they interrupted. log may be null.
+ * Reads and clears what the units recorded, and calls each with it. Waits for nobody, so that a handler and **an NMI may call
+ * it**, if each may run there, whatever they interrupted. each must not make a call. log may be null.
  */
 int32_t cofferdam_faults(void (*each)(void *context, const struct cofferdam_fault *fault), void *context,
 			 struct cofferdam_fault_log *log, struct cofferdam_error *error);
+
+/*
+ * Calls each with every device that had requests blocked since its unit was switched on, and how many of its faults were read.
+ * Those that a unit has no place for are counted together (cofferdam_statistics.other_faults). Waits for nobody, and leaves out
+ * the devices of a unit that is being switched on or off. each must not make a call but cofferdam_faults.
+ */
+int32_t cofferdam_faults_by_device(void (*each)(void *context, cofferdam_device device, uint64_t faults), void *context,
+				   struct cofferdam_error *error);
 
 /* The unit's own reason in words. An image has the words only if it makes this call. In any context. */
 void cofferdam_fault_words(const struct cofferdam_fault *fault, cofferdam_text text, void *context);
@@ -731,14 +759,17 @@ enum { COFFERDAM_UNIT_OFF = 0, COFFERDAM_UNIT_ON = 1, COFFERDAM_UNIT_FAILED = 2 
 enum {
 	COFFERDAM_UNIT_IS_BLOCKING = 1, /* its devices reach what their cells were granted, and nothing else */
 	COFFERDAM_UNIT_NEEDS_FLUSH = 2,
-	COFFERDAM_UNIT_WAS_ON = 4,
-	COFFERDAM_UNIT_HAD_GAP = 8,
+	COFFERDAM_UNIT_WAS_ON = 4,      /* somebody else had it translating when it was looked at, or was last switched on */
+	COFFERDAM_UNIT_HAD_GAP = 8,     /* its devices could reach all memory for a moment when it was taken over */
 	COFFERDAM_UNIT_CAN_SNOOP = 16,
 	COFFERDAM_UNIT_WALKS_COHERENTLY = 32,
 	COFFERDAM_UNIT_CACHES_ABSENT = 64,
 	COFFERDAM_UNIT_HAS_DEVICE_TLBS = 128,
 	COFFERDAM_UNIT_REMAPS_INTERRUPTS = 256, /* it can */
-	COFFERDAM_UNIT_POSTS_INTERRUPTS = 512   /* it can */
+	COFFERDAM_UNIT_POSTS_INTERRUPTS = 512,  /* it can */
+	COFFERDAM_UNIT_HAD_QUEUE = 1024,        /* found with its queue on */
+	COFFERDAM_UNIT_HAD_FAULT_EVENT = 2048,  /* found sending faults to somebody */
+	COFFERDAM_UNIT_HAD_INTERRUPTS = 4096    /* found remapping interrupts, by a table that is not the driver's */
 };
 
 /* A remapping unit, by its registers as they are now. */

@@ -9,6 +9,7 @@ use cofferdam::limits::{Full, Limits};
 
 use crate::failure::Failure;
 use crate::front;
+use crate::platform::Platform;
 
 /// One bit of a mask is one change's room.
 const MOST: usize = u64::BITS as usize;
@@ -59,12 +60,12 @@ impl Room {
     ///
     /// There is no room for so many, or none comes free in time.
     #[inline(never)]
-    pub(crate) fn take(&self, count: usize, timeout_ns: u64) -> Result<Held<'_>, Failure> {
+    pub(crate) fn take(&self, count: usize, hal: &Platform, timeout_ns: u64) -> Result<Held<'_>, Failure> {
         if count > self.edits {
             return Err(Error::Full(Full { what: "edits of a change", capacity: self.edits }).into());
         }
         let mut slot = None;
-        front::wait(timeout_ns, || {
+        front::wait(hal, timeout_ns, || {
             slot = self.free();
             slot.is_some()
         });

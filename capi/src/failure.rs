@@ -16,8 +16,6 @@ pub(crate) enum Failure {
     Null(&'static str),
     /// This argument has a value that it may not have; of several, the one with this index.
     Argument(&'static str, u32),
-    /// Another call is under way that has the front for itself; or this one is to have it, and others are under way.
-    InCall,
 }
 
 impl Failure {
@@ -27,7 +25,6 @@ impl Failure {
             Self::Front(error) => error.code().into(),
             Self::Null(_) => flat::COFFERDAM_ERROR_NULL,
             Self::Argument(..) => flat::COFFERDAM_ERROR_ARGUMENT,
-            Self::InCall => flat::COFFERDAM_ERROR_IN_CALL,
         }
     }
 }
@@ -44,9 +41,6 @@ impl fmt::Display for Failure {
             Self::Front(error) => error.fmt(f),
             Self::Null(name) => write!(f, "argument {name} is null or not aligned"),
             Self::Argument(name, index) => write!(f, "argument {name} has no such value (index {index})"),
-            Self::InCall => {
-                f.write_str("another call has the front for itself, or this one is to and others are under way")
-            }
         }
     }
 }

@@ -28,13 +28,9 @@ pub use interrupt::{Destination, Message, Posting, Route, RoutedInterrupt, Sourc
 pub use life::{Finding, Limits, Options, Probe, Unblocked};
 pub use lists::{Assigned, Audit, Region, Statistics, Unit, Withheld};
 
-/// Units that a front can have here: where the registers of each are is kept in a static.
-pub const COFFERDAM_UNITS: usize = 64;
-
 /// Numbers of errors that are of this interface alone.
 pub const COFFERDAM_ERROR_NULL: i32 = 256;
 pub const COFFERDAM_ERROR_ARGUMENT: i32 = 257;
-pub const COFFERDAM_ERROR_IN_CALL: i32 = 258;
 
 /// Takes a text, or a part of one: where it is and how long; it does not end with a zero.
 pub type Text = unsafe extern "C" fn(context: *mut c_void, text: *const c_char, bytes: usize);

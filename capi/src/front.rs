@@ -1,169 +1,120 @@
-//! The one front of an image, and who may use it when.
+//! The one front of an image.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use cofferdam::Iommu;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{Error, Options};
-use cofferdam::limits::{Full, Limits};
 
 use crate::edits::Room;
 use crate::failure::Failure;
-use crate::flat::COFFERDAM_UNITS;
-use crate::gate::{Gate, Inside};
 use crate::platform::Platform;
 
-/// The driver's front, on the client's platform.
+/// The driver's front, on the client's platform. Any number of calls share it: who has to wait for whom, it knows itself.
 pub(crate) type Front = Iommu<'static, Platform>;
 
 /// What a call of the driver came to.
 pub(crate) type Done = Result<(), Failure>;
 
-/// What is made once.
+/// What is made once, with the options that a client hands in.
 pub(crate) struct Machine {
-    front: UnsafeCell<Front>,
+    pub(crate) front: Front,
     pub(crate) room: Room,
     pub(crate) timeout_ns: u64,
 }
 
 /// Room for it in a static, all zero until it is made.
 struct Place {
-    /// Most calls share the front. Those that the driver takes for itself alone have it so; so has the one that makes it.
-    gate: Gate,
-    is_made: AtomicBool,
+    state: AtomicU8,
     machine: UnsafeCell<MaybeUninit<Machine>>,
 }
 
-// SAFETY: nobody looks at the machine before `is_made` is true; who makes it is alone behind the gate until then, and
-// afterwards the gate says whether the front is borrowed by many or by one. It may be used on any CPU.
+const EMPTY: u8 = 0;
+/// Somebody makes it.
+const TAKEN: u8 = 1;
+const MADE: u8 = 2;
+
+// SAFETY: whoever made the place `TAKEN` has it alone until it is something else; once it is `MADE` nobody changes it any more, and
+// the machine may be used on any CPU.
 unsafe impl Sync for Place {}
 
-static PLACE: Place =
-    Place { gate: Gate::new(), is_made: AtomicBool::new(false), machine: UnsafeCell::new(MaybeUninit::zeroed()) };
+static PLACE: Place = Place { state: AtomicU8::new(EMPTY), machine: UnsafeCell::new(MaybeUninit::zeroed()) };
 
 /// Makes the front where it stays, with what `probe` does to it. One that fails leaves nothing, and may be repeated.
 #[inline(never)]
 pub(crate) fn make(
+    platform: Platform,
     options: Options,
-    limits: &Limits,
     room: Room,
-    probe: impl FnOnce(&mut Front) -> Result<(), Error>,
+    probe: impl FnOnce(&'static Front) -> Result<(), Error>,
 ) -> Done {
-    let _alone = PLACE.gate.alone().ok_or(Failure::InCall)?;
-    if PLACE.is_made.load(Ordering::Acquire) {
-        return Err(Error::Probed.into());
+    match PLACE.state.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Relaxed) {
+        Ok(_) => {}
+        Err(TAKEN) => return Err(Error::InChange { cell: None }.into()),
+        Err(_) => return Err(Error::Probed.into()),
     }
-    if limits.units > COFFERDAM_UNITS {
-        return Err(Error::Full(Full { what: "remapping units", capacity: COFFERDAM_UNITS }).into());
-    }
-    // SAFETY: nobody looks there before `is_made` is true, and nobody else is behind the gate.
-    let place = unsafe { &mut *PLACE.machine.get() };
-    probe(put(place, options, room))?;
-    PLACE.is_made.store(true, Ordering::Release);
-    Ok(())
+    put(platform, options, room);
+    // SAFETY: it was put there, and nobody writes there before the place is empty again.
+    let result = probe(&unsafe { made() }.front);
+    // A front that knows of no unit refers to none of the memory that it was handed.
+    PLACE.state.store(if result.is_ok() { MADE } else { EMPTY }, Ordering::Release);
+    Ok(result?)
 }
 
 /// Puts a front there that knows of no unit yet. Apart, so that what it is made from takes no stack while it probes.
 #[inline(never)]
-fn put(place: &mut MaybeUninit<Machine>, options: Options, room: Room) -> &mut Front {
-    let front = UnsafeCell::new(Iommu::new(Platform, options));
-    place.write(Machine { front, room, timeout_ns: options.timeout_ns }).front.get_mut()
+fn put(platform: Platform, options: Options, room: Room) {
+    let machine = Machine { front: Iommu::new(platform, options), room, timeout_ns: options.timeout_ns };
+    // SAFETY: who has taken the place has it alone.
+    unsafe { PLACE.machine.get().write(MaybeUninit::new(machine)) };
 }
 
-/// Why nobody gets the front: a byte, where a failure is copied by each call.
+/// # Safety
+///
+/// A machine is there, and nobody puts another there.
+unsafe fn made() -> &'static Machine {
+    // SAFETY: nobody writes there, as the caller says.
+    let place = unsafe { &*PLACE.machine.get() };
+    // SAFETY: one is there, as the caller says.
+    unsafe { place.assume_init_ref() }
+}
+
+/// No machine is known. Nothing is copied for it, where a failure would be by each call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Refused {
-    NotProbed,
-    InCall,
-}
+pub(crate) struct NotProbed;
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NotProbed => Self::Front(Error::NotProbed),
-            Refused::InCall => Self::InCall,
-        }
+impl From<NotProbed> for Failure {
+    fn from(_: NotProbed) -> Self {
+        Self::Front(Error::NotProbed)
     }
 }
 
 /// What was made.
-pub(crate) fn machine() -> Result<&'static Machine, Refused> {
-    if !PLACE.is_made.load(Ordering::Acquire) {
-        return Err(Refused::NotProbed);
-    }
-    // SAFETY: it is made, and nobody borrows it mutably any more.
-    let place = unsafe { &*PLACE.machine.get() };
-    // SAFETY: as above.
-    Ok(unsafe { place.assume_init_ref() })
-}
-
-/// The front, borrowed beside others.
-pub(crate) struct Shared {
-    front: &'static Front,
-    _inside: Inside<'static>,
-}
-
-/// The front, borrowed alone.
-pub(crate) struct Alone {
-    front: &'static mut Front,
-    _inside: Inside<'static>,
-}
-
-/// The front, as others may call it at the same time.
 #[inline(never)]
-pub(crate) fn shared() -> Result<Shared, Refused> {
-    let machine = machine()?;
-    let _inside = PLACE.gate.shared().ok_or(Refused::InCall)?;
-    // SAFETY: nobody borrows it mutably while one is behind the gate who is not alone.
-    let front = unsafe { &*machine.front.get() };
-    Ok(Shared { front, _inside })
-}
-
-/// The front, while nobody else calls it.
-#[inline(never)]
-pub(crate) fn alone() -> Result<Alone, Refused> {
-    let machine = machine()?;
-    let _inside = PLACE.gate.alone().ok_or(Refused::InCall)?;
-    // SAFETY: nobody borrows it while one is alone behind the gate.
-    let front = unsafe { &mut *machine.front.get() };
-    Ok(Alone { front, _inside })
-}
-
-impl Deref for Shared {
-    type Target = Front;
-
-    fn deref(&self) -> &Front {
-        self.front
+pub(crate) fn machine() -> Result<&'static Machine, NotProbed> {
+    if PLACE.state.load(Ordering::Acquire) != MADE {
+        return Err(NotProbed);
     }
+    // SAFETY: it is made, for good.
+    Ok(unsafe { made() })
 }
 
-impl Deref for Alone {
-    type Target = Front;
-
-    fn deref(&self) -> &Front {
-        self.front
-    }
-}
-
-impl DerefMut for Alone {
-    fn deref_mut(&mut self) -> &mut Front {
-        self.front
-    }
+pub(crate) fn front() -> Result<&'static Front, NotProbed> {
+    Ok(&machine()?.front)
 }
 
 /// Looks until something is so, or time is over.
-pub(crate) fn wait(timeout_ns: u64, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait(hal: &Platform, timeout_ns: u64, mut is_so: impl FnMut() -> bool) {
     if is_so() {
         return;
     }
-    let start = Platform.now_ns();
+    let start = hal.now_ns();
     // As the driver has it: a clock that stands still ends a wait as well.
     for _ in 0..1_u32 << 24 {
-        Platform.pause();
-        if is_so() || Platform.now_ns().saturating_sub(start) > timeout_ns {
+        hal.pause();
+        if is_so() || hal.now_ns().saturating_sub(start) > timeout_ns {
             return;
         }
     }

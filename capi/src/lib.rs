@@ -18,7 +18,6 @@ mod edits;
 mod failure;
 mod flat;
 mod front;
-mod gate;
 #[cfg(target_os = "none")]
 mod memcmp;
 mod platform;

@@ -1,7 +1,6 @@
 //! The platform: functions that the C client defines. The header has the contract of each.
 
-mod registers;
-
+use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
@@ -14,27 +13,28 @@ unsafe extern "C" {
     fn cofferdam_platform_allocate(order: u8) -> u64;
     fn cofferdam_platform_free(frames: u64, order: u8);
     fn cofferdam_platform_own_memory(first: u64, last: u64, own: *mut Range) -> i32;
-    fn cofferdam_platform_phys_to_virt(frame: u64) -> *mut core::ffi::c_void;
+    fn cofferdam_platform_phys_to_virt(frame: u64) -> *mut c_void;
     fn cofferdam_platform_word_at(address: u64, word: *mut u64) -> i32;
-    fn cofferdam_platform_map_registers(base: u64, bytes: u32) -> *mut core::ffi::c_void;
+    fn cofferdam_platform_map_registers(base: u64, bytes: u32) -> *mut c_void;
     fn cofferdam_platform_config_read(device: u32, offset: u16) -> u32;
     fn cofferdam_platform_config_write(device: u32, offset: u16, value: u32);
     fn cofferdam_platform_now_ns() -> u64;
     fn cofferdam_platform_pause();
 }
 
-/// The machine, by the client's functions.
+/// The machine, by the client's functions, and the one that a client may do without.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Platform;
+pub(crate) struct Platform {
+    pub(crate) found_memory: Option<unsafe extern "C" fn(first: u64, last: u64) -> *mut c_void>,
+}
 
 /// A source-id as the interface has it: the segment in the upper half.
 pub(crate) fn number(device: SourceId) -> u32 {
     u32::from(device.segment()) << 16 | u32::from(device.requester())
 }
 
-// SAFETY: the header asks of each of the client's functions what the trait asks of the method. Registers are reached by
-// pointers that the client gave for them, each by one volatile access of its width. What hardware reads is stored by the
-// trait's own methods.
+// SAFETY: the header asks of each of the client's functions what the trait asks of the method. Registers are reached, and what
+// hardware reads is stored, by the trait's own methods.
 unsafe impl Hal for Platform {
     #[inline(never)]
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
@@ -78,36 +78,16 @@ unsafe impl Hal for Platform {
         (is_memory != 0).then_some(word)
     }
 
-    #[inline(never)]
-    unsafe fn read32(&self, window: RegisterWindow, offset: u32) -> u32 {
-        registers::at::<u32>(window, offset).map_or(u32::MAX, |register| {
-            // SAFETY: the register lies in what the client mapped for this window, aligned, as the caller says.
-            unsafe { register.read_volatile() }
-        })
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        // SAFETY: the client hands it over as the header says.
+        let seen = unsafe { (self.found_memory?)(memory.first().as_u64(), memory.last().as_u64()) };
+        NonNull::new(seen.cast())
     }
 
-    #[inline(never)]
-    unsafe fn write32(&self, window: RegisterWindow, offset: u32, value: u32) {
-        if let Some(register) = registers::at::<u32>(window, offset) {
-            // SAFETY: as for a read; what the write does to the unit, the caller answers for.
-            unsafe { register.write_volatile(value) }
-        }
-    }
-
-    #[inline(never)]
-    unsafe fn read64(&self, window: RegisterWindow, offset: u32) -> u64 {
-        registers::at::<u64>(window, offset).map_or(u64::MAX, |register| {
-            // SAFETY: the register lies in what the client mapped for this window, aligned, as the caller says.
-            unsafe { register.read_volatile() }
-        })
-    }
-
-    #[inline(never)]
-    unsafe fn write64(&self, window: RegisterWindow, offset: u32, value: u64) {
-        if let Some(register) = registers::at::<u64>(window, offset) {
-            // SAFETY: as for a read; what the write does to the unit, the caller answers for.
-            unsafe { register.write_volatile(value) }
-        }
+    fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
+        // SAFETY: the client defines it as the header says; where a unit's registers are, firmware says.
+        let seen = unsafe { cofferdam_platform_map_registers(window.base.as_u64(), window.bytes) };
+        NonNull::new(seen.cast())
     }
 
     #[inline(never)]

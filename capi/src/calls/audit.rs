@@ -6,7 +6,7 @@ use core::fmt::Write;
 use super::words::Pieces;
 use crate::failure::tell;
 use crate::flat::{self, Audit, Error};
-use crate::front::{Done, shared};
+use crate::front::{Done, front};
 
 /// # Safety
 ///
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn cofferdam_audit(
     let done = || -> Done {
         let text = flat::function(text, "text")?;
         let mut pieces = Pieces { text, context };
-        let all = shared()?.audit(|difference| {
+        let all = front()?.audit(|difference| {
             let _ = writeln!(pieces, "{difference}");
         })?;
         // SAFETY: passed on from the caller.

@@ -6,7 +6,7 @@ use cofferdam::{CellId, Coherency};
 
 use crate::failure::{Failure, tell};
 use crate::flat::{self, CellConfig, Committed, Error, read};
-use crate::front::{Done, shared};
+use crate::front::{Done, front};
 
 /// # Safety
 ///
@@ -44,7 +44,7 @@ unsafe fn create(config: *const CellConfig, cell: *mut u64, is_root: bool) -> Do
     }
     // SAFETY: passed on from the caller.
     let config = unsafe { read(config, "config")? }.read()?;
-    let front = shared()?;
+    let front = front()?;
     let made: CellId = if is_root { front.create_root_cell(config)? } else { front.create_cell(config)? };
     // SAFETY: passed on from the caller.
     unsafe { flat::write(cell, made.to_bits()) };
@@ -61,7 +61,7 @@ fn is_enforced(coherency: Coherency) -> i32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_coherency(cell: u64, enforced: *mut i32, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let now = shared()?.coherency(flat::cell(cell)?)?;
+        let now = front()?.coherency(flat::cell(cell)?)?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(enforced, is_enforced(now)) };
         Ok(())
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn cofferdam_coherency_change(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let committed = unsafe { read(committed, "committed")? }.read()?;
-        let change = shared()?.coherency_change(&committed, flat::cell(cell)?)?;
+        let change = front()?.coherency_change(&committed, flat::cell(cell)?)?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(changed, change.is_some().into()) };
         // SAFETY: passed on from the caller.
@@ -106,9 +106,8 @@ pub unsafe extern "C" fn cofferdam_coherency_changes(
 ) -> i32 {
     let done = || -> Done {
         let each = flat::function(each, "each")?;
-        let front = shared()?;
         // SAFETY: the caller says that the function may be called with the context.
-        front.coherency_changes(|cell, now| unsafe { each(context, cell.to_bits(), is_enforced(now)) })?;
+        front()?.coherency_changes(|cell, now| unsafe { each(context, cell.to_bits(), is_enforced(now)) })?;
         Ok(())
     };
     // SAFETY: passed on from the caller.

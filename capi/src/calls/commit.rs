@@ -7,7 +7,7 @@ use cofferdam::iommu;
 use crate::edits::Held;
 use crate::failure::{Failure, tell};
 use crate::flat::{self, Committed, Edit, Error, Remains, read_all};
-use crate::front::{Done, machine, shared};
+use crate::front::{Done, machine};
 
 type EachRemains = unsafe extern "C" fn(context: *mut c_void, remains: *const Remains);
 
@@ -56,7 +56,7 @@ unsafe fn commit(
     let machine = machine()?;
     // SAFETY: passed on from the caller.
     let flat_edits = unsafe { read_all(edits, count, "edits")? };
-    let mut held = machine.room.take(count, machine.timeout_ns)?;
+    let mut held = machine.room.take(count, machine.front.hal(), machine.timeout_ns)?;
     // SAFETY: passed on from the caller.
     unsafe { copy(flat_edits, &mut held)? };
     let told = |left: iommu::Remains| {
@@ -65,7 +65,7 @@ unsafe fn commit(
             unsafe { remains(context, &raw const left) }
         }
     };
-    let done = shared()?.commit_reporting(held.edits(), told).map_err(Failure::Front)?;
+    let done = machine.front.commit_reporting(held.edits(), told).map_err(Failure::Front)?;
     // SAFETY: passed on from the caller.
     unsafe { flat::write(committed, Committed::of(done)) };
     Ok(())

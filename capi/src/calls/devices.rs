@@ -2,7 +2,7 @@
 
 use crate::failure::tell;
 use crate::flat::{self, DeviceInfo, Error};
-use crate::front::{Done, shared};
+use crate::front::{Done, front};
 
 /// # Safety
 ///
@@ -10,7 +10,7 @@ use crate::front::{Done, shared};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_device_info(device: u32, info: *mut DeviceInfo, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let found = shared()?.device_info(flat::device(device))?;
+        let found = front()?.device_info(flat::device(device))?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(info, (&found).into()) };
         Ok(())
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn cofferdam_device_info(device: u32, info: *mut DeviceInf
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_mute(device: u32, muted: i32, error: *mut Error) -> i32 {
-    let done = || -> Done { Ok(shared()?.mute(flat::device(device), muted != 0)?) };
+    let done = || -> Done { Ok(front()?.mute(flat::device(device), muted != 0)?) };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
 }

@@ -7,7 +7,7 @@ use cofferdam::interrupt;
 use super::Each;
 use crate::failure::tell;
 use crate::flat::{self, Destination, Error, Fault, FaultLog};
-use crate::front::{Done, Refused, shared};
+use crate::front::{Done, front};
 
 /// # Safety
 ///
@@ -22,13 +22,28 @@ pub unsafe extern "C" fn cofferdam_faults(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        let read = match shared() {
-            Ok(front) => front.faults(|fault| each.call(&(&fault).into())).into(),
-            Err(Refused::InCall) => FaultLog::BUSY,
-            Err(other) => return Err(other.into()),
-        };
+        let read = front()?.faults(|fault| each.call(&(&fault).into()));
         // SAFETY: passed on from the caller.
-        unsafe { flat::write(log, read) };
+        unsafe { flat::write(log, read.into()) };
+        Ok(())
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_faults_by_device(
+    each: Option<unsafe extern "C" fn(context: *mut c_void, device: u32, faults: u64)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        let each = flat::function(each, "each")?;
+        // SAFETY: the caller says that the function may be called with the context.
+        front()?.faults_by_device(|device, faults| unsafe { each(context, flat::number(device), faults) });
         Ok(())
     };
     // SAFETY: passed on from the caller.
@@ -48,7 +63,7 @@ pub unsafe extern "C" fn cofferdam_set_fault_event(to: *const Destination, error
             let Destination { apic_id, vector } = *unsafe { flat::read(to, "to")? };
             Some(interrupt::Destination { apic_id, vector })
         };
-        Ok(shared()?.set_fault_event(to)?)
+        Ok(front()?.set_fault_event(to)?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }

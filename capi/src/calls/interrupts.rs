@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use super::Each;
 use crate::failure::{Failure, tell};
 use crate::flat::{self, Error, Message, MsiXTable, RoutedInterrupt, Source, read};
-use crate::front::{Done, shared};
+use crate::front::{Done, front};
 
 /// # Safety
 ///
@@ -16,7 +16,7 @@ pub unsafe extern "C" fn cofferdam_message(source: *const Source, message: *mut 
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let source = unsafe { read(source, "source")? }.read(0)?;
-        let cofferdam::interrupt::Message { address, data } = shared()?.message(source)?;
+        let cofferdam::interrupt::Message { address, data } = front()?.message(source)?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(message, Message { address, data }) };
         Ok(())
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn cofferdam_message(source: *const Source, message: *mut 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_redirection(io_apic: u8, pin: u8, entry: *mut u64, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let found = shared()?.redirection(io_apic, pin)?;
+        let found = front()?.redirection(io_apic, pin)?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(entry, found) };
         Ok(())
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn cofferdam_redirection(io_apic: u8, pin: u8, entry: *mut
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_program_msi(device: u32, error: *mut Error) -> i32 {
-    let done = || -> Done { Ok(shared()?.program_msi(flat::device(device))?) };
+    let done = || -> Done { Ok(front()?.program_msi(flat::device(device))?) };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
 }
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn cofferdam_program_msi(device: u32, error: *mut Error) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_msi_x_table(device: u32, table: *mut MsiXTable, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let found = shared()?.msi_x_table(flat::device(device))?;
+        let found = front()?.msi_x_table(flat::device(device))?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(table, MsiXTable { address: found.address.as_u64(), entries: found.entries.into() }) };
         Ok(())
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn cofferdam_program_msi_x(device: u32, table: *mut u32, e
     let done = || -> Done {
         let table = NonNull::new(table).filter(|table| table.is_aligned()).ok_or(Failure::Null("table"))?;
         // SAFETY: passed on from the caller.
-        unsafe { shared()?.program_msi_x(flat::device(device), table)? };
+        unsafe { front()?.program_msi_x(flat::device(device), table)? };
         Ok(())
     };
     // SAFETY: passed on from the caller.
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn cofferdam_routes(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        Ok(shared()?.routes(|routed| each.call(&(&routed).into()))?)
+        Ok(front()?.routes(|routed| each.call(&(&routed).into()))?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }

@@ -9,7 +9,7 @@ use super::Each;
 use crate::edits::{self, Room};
 use crate::failure::{Failure, tell};
 use crate::flat::{self, Error, Finding, Limits, Options, Probe, Unblocked, read, read_all};
-use crate::front::{self, Done, alone, shared};
+use crate::front::{self, Done, front};
 
 /// # Safety
 ///
@@ -71,9 +71,9 @@ unsafe fn begin(probe: &Probe) -> Done {
     let options = if probe.options.is_null() { &Options::DEFAULT } else { unsafe { read(probe.options, "options")? } };
     // SAFETY: as for what is read; the caller says that nobody else uses the memory any more.
     let memory = unsafe { memory(probe.memory, probe.memory_words)? };
-    let (limits, options) = (flat_limits.read(), options.read()?);
+    let (limits, platform, options) = (flat_limits.read(), options.platform(), options.read()?);
     let (memory, room) = Room::cut(memory, &limits, flat_limits.edits).map_err(|full| Failure::Front(full.into()))?;
-    front::make(options, &limits, room, |front| {
+    front::make(platform, options, room, |front| {
         front.probe_acpi(memory, &limits, table, |finding| {
             if let Some(told) = probe.finding {
                 let finding = Finding::of(&finding);
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn cofferdam_remap_interrupts(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let io_apics = unsafe { read_all(io_apics, count, "io_apics")? };
-        Ok(alone()?.remap_interrupts(io_apics, x2apic != 0)?)
+        Ok(front()?.remap_interrupts(io_apics, x2apic != 0)?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn cofferdam_remap_interrupts(
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_add_alias(device: u32, alias: u16, error: *mut Error) -> i32 {
-    let done = || -> Done { Ok(alone()?.add_alias(flat::device(device), Requester::new(alias))?) };
+    let done = || -> Done { Ok(front()?.add_alias(flat::device(device), Requester::new(alias))?) };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
 }
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn cofferdam_add_alias(device: u32, alias: u16, error: *mu
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_prepare(error: *mut Error) -> i32 {
-    let done = || -> Done { Ok(alone()?.prepare()?) };
+    let done = || -> Done { Ok(front()?.prepare()?) };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
 }
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn cofferdam_prepare(error: *mut Error) -> i32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_enable(unblocked: *mut Unblocked, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let result = alone()?.enable();
+        let result = front()?.enable();
         if let Ok(left) | Err(cofferdam::iommu::Error::Unblocked(left)) = &result {
             // SAFETY: passed on from the caller.
             unsafe { flat::write(unblocked, left.into()) };
@@ -159,7 +159,17 @@ pub unsafe extern "C" fn cofferdam_enable(unblocked: *mut Unblocked, error: *mut
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_disable(error: *mut Error) -> i32 {
-    let done = || -> Done { Ok(alone()?.disable()?) };
+    let done = || -> Done { Ok(front()?.disable()?) };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_hand_back(error: *mut Error) -> i32 {
+    let done = || -> Done { Ok(front()?.hand_back()?) };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
 }
@@ -169,7 +179,7 @@ pub unsafe extern "C" fn cofferdam_disable(error: *mut Error) -> i32 {
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_isolate(error: *mut Error) -> i32 {
-    let done = || -> Done { Ok(shared()?.isolate()?) };
+    let done = || -> Done { Ok(front()?.isolate()?) };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
 }
@@ -187,7 +197,7 @@ pub unsafe extern "C" fn cofferdam_unblocked(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        let left = shared()?.unblocked(&mut |function| each.call(&flat::number(function)))?;
+        let left = front()?.unblocked(&mut |function| each.call(&flat::number(function)))?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(unblocked, (&left).into()) };
         Ok(())

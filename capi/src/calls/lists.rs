@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use super::Each;
 use crate::failure::tell;
 use crate::flat::{self, Assigned, Error, Range, Region, Statistics, Unit, Withheld};
-use crate::front::{Done, shared};
+use crate::front::{Done, front};
 
 /// # Safety
 ///
@@ -19,7 +19,7 @@ pub unsafe extern "C" fn cofferdam_units(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        shared()?.units().for_each(|unit| each.call(&(&unit).into()));
+        front()?.units().for_each(|unit| each.call(&(&unit).into()));
         Ok(())
     };
     // SAFETY: passed on from the caller.
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn cofferdam_units(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_statistics(statistics: *mut Statistics, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let counted = shared()?.statistics();
+        let counted = front()?.statistics();
         // SAFETY: passed on from the caller.
         unsafe { flat::write(statistics, counted.into()) };
         Ok(())
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn cofferdam_regions(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        Ok(shared()?.regions(flat::cell(cell)?, |region| each.call(&region.into()))?)
+        Ok(front()?.regions(flat::cell(cell)?, |region| each.call(&region.into()))?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn cofferdam_assigned(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        Ok(shared()?.assigned(|device| each.call(&device.into()))?)
+        Ok(front()?.assigned(|device| each.call(&device.into()))?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn cofferdam_withheld(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        Ok(shared()?.withheld(|memory| each.call(&memory.into()))?)
+        Ok(front()?.withheld(|memory| each.call(&memory.into()))?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn cofferdam_input_ranges(
     let done = || -> Done {
         // SAFETY: passed on from the caller.
         let each = unsafe { Each::new(each, context)? };
-        Ok(shared()?.input_ranges(flat::cell(cell)?, |range| each.call(&range.into()))?)
+        Ok(front()?.input_ranges(flat::cell(cell)?, |range| each.call(&range.into()))?)
     };
     // SAFETY: passed on from the caller.
     unsafe { tell(done(), error) }

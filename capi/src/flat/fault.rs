@@ -79,11 +79,6 @@ pub struct FaultLog {
     pub unresponsive: u8,
 }
 
-impl FaultLog {
-    /// Nothing was read, since a call has the front for itself.
-    pub(crate) const BUSY: Self = Self { records: 0, overflowed: 0, busy: 1, pending: 0, unresponsive: 0 };
-}
-
 impl From<fault::FaultLog> for FaultLog {
     fn from(log: fault::FaultLog) -> Self {
         Self {

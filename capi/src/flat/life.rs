@@ -10,6 +10,7 @@ use cofferdam::limits;
 
 use super::number;
 use crate::failure::Failure;
+use crate::platform::Platform;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +97,11 @@ pub struct Options {
     pub device_timeout_ns: u64,
     pub low_memory_end: u64,
     pub high_memory_end: u64,
+    pub found_memory: Option<unsafe extern "C" fn(first: u64, last: u64) -> *mut c_void>,
     pub queue_slots: u16,
     pub max_leaf_level: u8,
     pub require_all_units: u8,
+    pub take_over: u8,
     pub accept_unblocked: u8,
 }
 
@@ -110,12 +113,19 @@ impl Options {
             device_timeout_ns,
             low_memory_end: 0,
             high_memory_end: 0,
+            found_memory: None,
             queue_slots,
             max_leaf_level,
             require_all_units: 0,
+            take_over: 0,
             accept_unblocked: 0,
         }
     };
+
+    /// What of the platform is chosen with them.
+    pub(crate) fn platform(&self) -> Platform {
+        Platform { found_memory: self.found_memory }
+    }
 
     pub(crate) fn read(&self) -> Result<iommu::Options, Failure> {
         let wrong = |name| Failure::Argument(name, 0);
@@ -141,6 +151,7 @@ impl Options {
             queue_slots: self.queue_slots,
             max_leaf_level: self.max_leaf_level,
             require_all_units: flag(self.require_all_units, "require_all_units")?,
+            take_over: flag(self.take_over, "take_over")?,
             accept_unblocked: flag(self.accept_unblocked, "accept_unblocked")?,
         })
     }

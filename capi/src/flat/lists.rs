@@ -67,6 +67,9 @@ pub const COFFERDAM_UNIT_CACHES_ABSENT: u32 = 64;
 pub const COFFERDAM_UNIT_HAS_DEVICE_TLBS: u32 = 128;
 pub const COFFERDAM_UNIT_REMAPS_INTERRUPTS: u32 = 256;
 pub const COFFERDAM_UNIT_POSTS_INTERRUPTS: u32 = 512;
+pub const COFFERDAM_UNIT_HAD_QUEUE: u32 = 1024;
+pub const COFFERDAM_UNIT_HAD_FAULT_EVENT: u32 = 2048;
+pub const COFFERDAM_UNIT_HAD_INTERRUPTS: u32 = 4096;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +100,9 @@ impl From<&iommu::RemappingUnit> for Unit {
                 | flag(unit.needs_flush, COFFERDAM_UNIT_NEEDS_FLUSH)
                 | flag(unit.found_on, COFFERDAM_UNIT_WAS_ON)
                 | flag(unit.gap, COFFERDAM_UNIT_HAD_GAP)
+                | flag(unit.found_queue, COFFERDAM_UNIT_HAD_QUEUE)
+                | flag(unit.found_fault_event, COFFERDAM_UNIT_HAD_FAULT_EVENT)
+                | flag(unit.found_interrupts.is_some(), COFFERDAM_UNIT_HAD_INTERRUPTS)
                 | flag(features.snoop_control, COFFERDAM_UNIT_CAN_SNOOP)
                 | flag(features.coherent_walks, COFFERDAM_UNIT_WALKS_COHERENTLY)
                 | flag(features.caches_absent, COFFERDAM_UNIT_CACHES_ABSENT)

@@ -1,4 +1,4 @@
-//! A machine whose one unit does not answer.
+//! A machine whose one unit is mapped nowhere.
 
 use core::ffi::c_void;
 use core::ptr::null_mut;

@@ -21,7 +21,6 @@ impl Error {
                 self.name = Name::of(name);
                 self.value(u64::from(*index));
             }
-            Failure::InCall => {}
         }
     }
 
@@ -111,6 +110,7 @@ impl Error {
             }
             UnitError::Reset { unit, register, bit }
             | UnitError::Unsupported { unit, register, bit, .. }
+            | UnitError::FoundOn { unit, register, bit }
             | UnitError::Invalidation { unit, register, bit } => {
                 self.window(*unit);
                 self.register(register, bit);
@@ -123,7 +123,10 @@ impl Error {
                 self.window(*unit);
                 self.value(u64::from(reason.code()));
             }
-            UnitError::NoRoom { unit } | UnitError::Failed { unit } => self.window(*unit),
+            UnitError::NoRoom { unit }
+            | UnitError::Failed { unit }
+            | UnitError::NotMapped { unit }
+            | UnitError::FoundQueue { unit } => self.window(*unit),
             _ => {}
         }
     }
