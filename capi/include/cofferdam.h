@@ -149,6 +149,7 @@ enum {
 	COFFERDAM_ERROR_VECTOR = 30,         /* vectors below 16 are of the CPU's exceptions */
 	COFFERDAM_ERROR_ROUTE = 31,          /* an interrupt is not routed; detail: COFFERDAM_UNROUTABLE_ */
 	COFFERDAM_ERROR_NOT_REMAPPED = 32,   /* interrupts are not remapped; detail: COFFERDAM_NOT_REMAPPED_ */
+	COFFERDAM_ERROR_ASLEEP = 33,         /* cofferdam_resume comes first */
 	COFFERDAM_ERROR_NULL = 256,          /* the argument that name says is null or not aligned */
 	COFFERDAM_ERROR_ARGUMENT = 257       /* the argument that name says has no such value; of edits, that with index value */
 };
@@ -419,6 +420,18 @@ int32_t cofferdam_disable(struct cofferdam_error *error);
  */
 int32_t cofferdam_hand_back(struct cofferdam_error *error);
 
+/*
+ * Gets ready for a sleep state: no change begins from then on, and units send no fault event. No device may be a bus master from
+ * when units lose power until cofferdam_resume returns.
+ */
+int32_t cofferdam_suspend(struct cofferdam_error *error);
+
+/*
+ * Has everything be as it was before the machine slept. Each device in whose place another one answers now is blocked in its cell,
+ * and `each` is called with it; it must not call the front.
+ */
+int32_t cofferdam_resume(void (*each)(void *context, const cofferdam_device *device), void *context, struct cofferdam_error *error);
+
 /* Switches Access Control Services on again, after the machine slept, a port was reset or a device came. */
 int32_t cofferdam_isolate(struct cofferdam_error *error);
 
@@ -523,7 +536,8 @@ enum {
 	COFFERDAM_EDIT_POST = 8,       /* cell, source, posting */
 	COFFERDAM_EDIT_KEEP = 9,       /* cell, source, entry */
 	COFFERDAM_EDIT_UNROUTE = 10,   /* cell, source */
-	COFFERDAM_EDIT_DESTROY = 11    /* cell */
+	COFFERDAM_EDIT_DESTROY = 11,   /* cell */
+	COFFERDAM_EDIT_UNMAP_ANY = 12  /* cell, input, bytes: whatever of that the cell has */
 };
 
 enum { COFFERDAM_READ = 1, COFFERDAM_WRITE = 2 };

@@ -178,6 +178,34 @@ pub unsafe extern "C" fn cofferdam_hand_back(error: *mut Error) -> i32 {
 ///
 /// `error` is null or valid for a write.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_suspend(error: *mut Error) -> i32 {
+    let done = || -> Done { Ok(front()?.suspend()?) };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_resume(
+    each: Option<unsafe extern "C" fn(*mut c_void, *const u32)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        Ok(front()?.resume(|device| each.call(&flat::number(device)))?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { tell(done(), error) }
+}
+
+/// # Safety
+///
+/// `error` is null or valid for a write.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_isolate(error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.isolate()?) };
     // SAFETY: passed on from the caller.

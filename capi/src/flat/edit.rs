@@ -19,6 +19,7 @@ pub const COFFERDAM_EDIT_POST: u32 = 8;
 pub const COFFERDAM_EDIT_KEEP: u32 = 9;
 pub const COFFERDAM_EDIT_UNROUTE: u32 = 10;
 pub const COFFERDAM_EDIT_DESTROY: u32 = 11;
+pub const COFFERDAM_EDIT_UNMAP_ANY: u32 = 12;
 
 pub const COFFERDAM_READ: u32 = 1;
 pub const COFFERDAM_WRITE: u32 = 2;
@@ -62,6 +63,7 @@ impl Edit {
             COFFERDAM_EDIT_MAP => iommu::Edit::Map(cell()?, region()?),
             COFFERDAM_EDIT_MAP_SHARED => iommu::Edit::MapShared(cell()?, region()?),
             COFFERDAM_EDIT_UNMAP => iommu::Edit::Unmap(cell()?, input()?),
+            COFFERDAM_EDIT_UNMAP_ANY => iommu::Edit::UnmapAny(cell()?, input()?),
             COFFERDAM_EDIT_PROTECT => iommu::Edit::Protect(cell()?, input()?, rights()?),
             COFFERDAM_EDIT_ASSIGN => {
                 let device_tlb = match self.device_tlb {

@@ -43,6 +43,7 @@ impl Error {
             Self::Vector(_) => 30,
             Self::Route { .. } => 31,
             Self::NotRemapped(_) => 32,
+            Self::Asleep => 33,
         }
     }
 
