@@ -18,8 +18,8 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEnabled`]: nothing was done. A change did not end in time ([`Error::InChange`]): nothing was done. Or a unit is gone; the
-    /// error is that of the first, and all others are ready.
+    /// [`Error::NotEnabled`]: nothing was done. A change did not end in time ([`Error::InChange`]): nothing was done. Or a unit is gone,
+    /// or did not do all that it was asked; the error is that of the first, and all others are ready: `resume` comes next in any case.
     pub fn suspend(&self) -> Result<(), Error> {
         let config = &mut *self.alone_or_asleep()?;
         if !config.enabled {

@@ -31,7 +31,7 @@ impl VtdUnit {
     /// As for [`start_invalidation`](Self::start_invalidation) and [`start_translation`](Self::start_translation).
     pub(crate) fn wake(&mut self, hal: &impl Hal, memory: Option<MainMemory>) -> Result<(), UnitError> {
         if self.invalidator.is_none() {
-            return Ok(());
+            return (*self.failure.get_mut()).map_or(Ok(()), Err);
         }
         self.start_invalidation(hal)?;
         self.start_translation(hal, memory)?;

@@ -1,7 +1,7 @@
 //! Units that lose power and have it again, as in a sleep state: their registers are reset, and memory keeps the tables.
 
 use cofferdam::hal::Hal as _;
-use cofferdam::iommu::{Difference, UnitState};
+use cofferdam::iommu::{Difference, Error, UnitState};
 use cofferdam_model::Defect;
 
 use crate::broken::SLOWEST_NS;
@@ -30,6 +30,13 @@ impl History<'_> {
         self.tell(format_args!("reset {resets:?}, a flush is owed: {owes}"));
         self.done.sleeps += 1;
         self.done.owing += u64::from(owes);
+        // Or nobody knew that it would.
+        let knows = self.random.one_in(2);
+        if knows {
+            let suspended = self.iommu.suspend();
+            self.tell(format_args!("suspend: {suspended:?}"));
+            assert!(suspended.is_ok() || self.broken.is_some() || self.has_failed().contains(&true), "{suspended:?}");
+        }
         for unit in (0..count).filter(|unit| resets[*unit]) {
             self.machine.reset_unit(unit);
             // One that could not be switched on when it woke is not asked again.
@@ -55,10 +62,12 @@ impl History<'_> {
             (0..count).all(|unit| open.contains(&windows[unit]) || !resets[unit]),
             "the audit tells of {open:?} alone"
         );
-        if self.broken.is_some() {
+        if knows {
+            assert_eq!(self.iommu.commit(&[]).map(drop), Err(Error::Asleep));
+        } else if self.broken.is_some() {
             self.change_asleep(&resets);
         }
-        self.wake(&resets);
+        self.wake(&resets, knows);
     }
 
     /// Makes changes, which fail where they concern a unit that was reset.
@@ -92,15 +101,16 @@ impl History<'_> {
         }
     }
 
-    /// Switches all units on again.
-    fn wake(&mut self, resets: &[bool]) {
+    /// Switches all units on again, or resumes the machine.
+    fn wake(&mut self, resets: &[bool], resumes: bool) {
         // Those too that were reset before and could not be switched on.
         let resets: Vec<bool> =
             self.oracle.units.iter().zip(resets).map(|(unit, resets)| unit.open || *resets).collect();
-        let mut result = self.iommu.enable();
+        let again = || if resumes { self.iommu.resume(|_| ()) } else { self.iommu.enable().map(drop) };
+        let mut result = again();
         if result.is_err() {
             // A unit that has refused a descriptor is off, and may be asked again.
-            result = self.iommu.enable();
+            result = again();
         }
         let failed = self.has_failed();
         self.tell(format_args!("enable: {result:?}, out of service: {failed:?}"));
