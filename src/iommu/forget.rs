@@ -24,10 +24,10 @@ impl<H: Hal> Iommu<'_, H> {
     /// until the unit is reset: they are without power, for example, or removed, or the platform has cut them off. What is freed
     /// here may be used for anything at once, and the unit may still have translations of it, and walk tables in it.
     pub unsafe fn forget_unit(&self, window: RegisterWindow) -> Result<(), Error> {
+        let config = &mut *self.between_changes()?;
         let mut units = self.each_unit();
         let (unit, index) = units.find(|(unit, _)| unit.window() == window).ok_or(Error::InService(window))?;
         let UnitState::Failed { error, .. } = unit.state(&self.hal) else { return Err(Error::InService(window)) };
-        let config = &mut *self.between_changes()?;
         // It may be back in a moment, as if nothing had been, or find the frames that it lacked.
         unit.give_up(if matches!(error, UnitError::NoFrame { .. }) {
             UnitError::Failed { unit: window }

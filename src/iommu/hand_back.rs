@@ -68,8 +68,9 @@ impl<H: Hal> Iommu<'_, H> {
     #[inline(never)]
     fn end_device_tlbs(&self, config: &mut Config<'_>) -> Result<(), Error> {
         for (unit, index) in self.each_unit() {
-            // One that is out of service is not given back.
-            if unit.check_ready(&self.hal).is_ok() && self.switch_ats_off(config, index) {
+            let is_any = self.switch_ats_off(config, index);
+            // One that was reset, or is out of service, is asked for nothing.
+            if is_any && unit.check_ready(&self.hal).is_ok() {
                 self.flush_alone(config, &unit, index)?;
             }
         }
@@ -80,14 +81,18 @@ impl<H: Hal> Iommu<'_, H> {
     #[inline(never)]
     fn switch_ats_off(&self, config: &mut Config<'_>, index: UnitIndex) -> bool {
         let Config { devices, flushes, .. } = config;
-        let Some((_, flush)) = flushes.of(&self.probed().units, index) else { return false };
+        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return false };
         for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
             if let Some(ats) = device.ats.take() {
                 ats.switch(&self.hal, false);
                 flush.device_tlb(DeviceTlb::of(&ats));
             }
         }
-        !flush.is_empty()
+        let is_any = !flush.is_empty();
+        if unit.check_ready(&self.hal).is_err() {
+            flush.clear();
+        }
+        is_any
     }
 
     /// Has a unit do what is collected for it, and waits for that under the lock.

@@ -21,9 +21,9 @@ impl<H: Hal> Iommu<'_, H> {
     /// The machine's interrupts cannot be remapped, for the reason that [`Error::NotRemapped`] gives. Nothing changed: units remap no
     /// interrupts, and translate as they do in any case.
     pub fn remap_interrupts(&self, io_apics: &[u8], x2apic: bool) -> Result<(), Error> {
+        let mut committed = self.alone()?;
         let order = self.probed().limits.interrupts.checked_ilog2().and_then(|order| u8::try_from(order).ok());
         let order = order.ok_or(Error::NotRemapped(NotRemapped::NoRoom))?;
-        let mut committed = self.alone()?;
         if let Some(reason) = self.not_remapped(&committed, io_apics, x2apic) {
             return Err(Error::NotRemapped(reason));
         }

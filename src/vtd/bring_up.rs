@@ -120,7 +120,7 @@ impl VtdUnit {
         on.map_or(Ok(()), |(_, bit)| Err(UnitError::FoundOn { unit: self.window, register: "GSTS_REG", bit }))
     }
 
-    fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+    pub(super) fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_supported()?;
         let registers = self.registers(hal);
         let status = registers.status()?;

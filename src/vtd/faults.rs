@@ -25,6 +25,9 @@ impl VtdUnit {
             log.unresponsive |= matches!(error, UnitError::Dead { .. });
             return;
         }
+        if self.former.is_none() {
+            return;
+        }
         match self.reader.try_lock() {
             Some(_reading) => {
                 let registers = self.registers(hal);
@@ -55,7 +58,12 @@ impl VtdUnit {
         if self.unusable.is_some() {
             return Ok(());
         }
-        event::set(&self.registers(hal), &self.capabilities, to)?;
+        // One that is not the driver's yet, or no more, is somebody else's to change.
+        if self.former.is_some() {
+            event::set(&self.registers(hal), &self.capabilities, to)?;
+        } else {
+            event::check(&self.registers(hal), &self.capabilities, to)?;
+        }
         *self.event.lock() = to;
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::former::Former;
 use super::interrupts;
 use super::invalidation::queue::Queue;
 use super::protected;
-use super::registers::GSTS;
+use super::registers::{GSTS, Status};
 use super::unit::{Invalidator, VtdUnit};
 use crate::error::UnitError;
 use crate::fault::FaultLog;
@@ -146,7 +146,12 @@ impl VtdUnit {
     /// As for [`stop`](Self::stop).
     pub(crate) fn hand_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.prepare_to_stop(hal)?;
-        let result = self.give_back(hal);
+        // One that was reset meanwhile has to invalidate what it caches of the former owner's tables.
+        let mut result = Ok(());
+        if self.invalidator.is_some() && !self.queue_on {
+            result = self.prepare_invalidation(hal);
+        }
+        let result = result.and_then(|()| self.give_back(hal));
         self.guard_present(hal, result)
     }
 
@@ -185,11 +190,17 @@ impl VtdUnit {
         let Some(former) = self.former else { return Ok(()) };
         let registers = self.registers(hal);
         registers.rtaddr().set(former.root);
-        if self.capabilities.queued_invalidation {
+        // One that is on was never stopped.
+        if self.capabilities.queued_invalidation && !registers.status()?.is_set(GSTS::QIES) {
             former.give_queue_back(&registers, self.former_queue(hal)?, self.config.timeout_ns)?;
         }
         if self.capabilities.interrupt_remapping {
             registers.irta().set(former.interrupts);
+        }
+        // Take-over may have ended before the driver had a table of its own.
+        self.remap_again(hal, former.status)?;
+        if former.protected && !protected::is_on(&registers) {
+            protected::switch(&registers, true, self.config.timeout_ns)?;
         }
         former.event.give_back(&registers, &self.capabilities);
         self.former = None;
@@ -208,12 +219,19 @@ impl VtdUnit {
             self.command(hal, Command::INTERRUPTS_OFF)?;
         }
         self.set_interrupt_table(hal, former.interrupts)?;
-        if former.status.is_set(GSTS::CFIS) {
+        self.remap_again(hal, former.status)?;
+        Ok(true)
+    }
+
+    /// Has the unit remap interrupts if it did, and let those in compatibility format through if it did.
+    fn remap_again(&self, hal: &impl Hal, former: Status) -> Result<(), UnitError> {
+        if !former.is_set(GSTS::IRES) {
+            return Ok(());
+        }
+        let now = self.registers(hal).status()?;
+        if former.is_set(GSTS::CFIS) && !now.is_set(GSTS::CFIS) {
             self.command(hal, Command::COMPATIBILITY_ON)?;
         }
-        if !self.registers(hal).status()?.is_set(GSTS::IRES) {
-            self.command(hal, Command::INTERRUPTS_ON)?;
-        }
-        Ok(true)
+        if now.is_set(GSTS::IRES) { Ok(()) } else { self.command(hal, Command::INTERRUPTS_ON) }
     }
 }

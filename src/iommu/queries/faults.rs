@@ -52,7 +52,8 @@ impl<H: Hal> Iommu<'_, H> {
             return Err(Error::Vector(vector));
         }
         // One at a time: the message is several registers.
-        let _config = self.locked()?;
+        let config = self.locked()?;
+        config.check_awake()?;
         let each = self.each_unit().map(|(unit, _)| unit.set_fault_event(&self.hal, to));
         Ok(each.fold(Ok(()), Result::and)?)
     }

@@ -177,7 +177,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl Config<'_> {
-    fn check_awake(&self) -> Result<(), Error> {
+    pub(in crate::iommu) fn check_awake(&self) -> Result<(), Error> {
         if self.asleep { Err(Error::Asleep) } else { Ok(()) }
     }
 

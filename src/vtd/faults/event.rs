@@ -22,13 +22,9 @@ pub(in crate::vtd) fn set<H: Hal>(
     unit: &Capabilities,
     to: Option<Destination>,
 ) -> Result<(), UnitError> {
+    check(registers, unit, to)?;
     let to = to.map(Destination::message);
     let upper = to.map_or(0, |Message { address, .. }| (address >> 32) as u32);
-    if upper != 0 && !unit.extended_interrupts {
-        let (bit, missing) = ("EIM", "extended interrupt mode, so that it reaches no CPU above 255");
-        return Err(UnitError::Unsupported { unit: registers.window, register: "ECAP_REG", bit, missing });
-    }
-    registers.status()?;
     let kept = mask(&registers.fectl());
     let Some(Message { address, data }) = to else { return Ok(()) };
     registers.fedata().set(data);
@@ -43,6 +39,20 @@ pub(in crate::vtd) fn set<H: Hal>(
 /// True if the unit sends its fault event.
 pub(in crate::vtd) fn is_sent<H: Hal>(registers: &Registers<'_, H>) -> bool {
     !registers.fectl().is_set(FECTL::IM)
+}
+
+/// Fails if the unit cannot reach that CPU, or is gone.
+pub(in crate::vtd) fn check<H: Hal>(
+    registers: &Registers<'_, H>,
+    unit: &Capabilities,
+    to: Option<Destination>,
+) -> Result<(), UnitError> {
+    let upper = to.map_or(0, |to| to.message().address >> 32);
+    if upper != 0 && !unit.extended_interrupts {
+        let (bit, missing) = ("EIM", "extended interrupt mode, so that it reaches no CPU above 255");
+        return Err(UnitError::Unsupported { unit: registers.window, register: "ECAP_REG", bit, missing });
+    }
+    registers.status().map(drop)
 }
 
 /// Masks all events of a unit: of faults, of waits and of page requests, as far as it has them.
@@ -63,10 +73,12 @@ fn mask<H: Hal>(control: &Register<'_, H, u32, FECTL::Register>) -> u32 {
     kept
 }
 
-/// The registers of the fault event as somebody else has left them.
+/// The registers of a unit's events as somebody else has left them.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::vtd) struct FormerEvent {
     control: u32,
+    /// Those of the events of waits and of page requests.
+    others: [u32; 2],
     data: u32,
     address: u32,
     upper: u32,
@@ -76,7 +88,9 @@ impl FormerEvent {
     pub(in crate::vtd) fn read<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities) -> Self {
         let upper = if unit.extended_interrupts { registers.feuaddr().get() } else { 0 };
         let (data, address) = (registers.fedata().get(), registers.feaddr().get());
-        Self { control: registers.fectl().get(), data, address, upper }
+        let waits = if unit.queued_invalidation { registers.iectl().get() } else { 0 };
+        let pages = if unit.page_requests { registers.pectl().get() } else { 0 };
+        Self { control: registers.fectl().get(), others: [waits, pages], data, address, upper }
     }
 
     /// Has the registers show that again. The event is masked while its message changes (R64b).
@@ -88,5 +102,12 @@ impl FormerEvent {
             registers.feuaddr().set(self.upper);
         }
         registers.fectl().set(self.control);
+        let [waits, pages] = self.others;
+        if unit.queued_invalidation {
+            registers.iectl().set(waits);
+        }
+        if unit.page_requests {
+            registers.pectl().set(pages);
+        }
     }
 }
