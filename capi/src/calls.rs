@@ -15,7 +15,7 @@ pub(crate) mod words;
 
 use core::ffi::c_void;
 
-use crate::failure::Failure;
+use crate::failure::Wrong;
 use crate::flat;
 
 /// A function of the client that is called with one thing after the other, and what it is to be handed along.
@@ -31,7 +31,7 @@ impl<T> Each<T> {
     unsafe fn new(
         function: Option<unsafe extern "C" fn(*mut c_void, *const T)>,
         context: *mut c_void,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Wrong> {
         Ok(Self { function: flat::function(function, "each")?, context })
     }
 

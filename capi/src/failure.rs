@@ -12,10 +12,27 @@ use crate::front::Done;
 pub(crate) enum Failure {
     /// The driver says so.
     Front(Error),
-    /// This argument is null, or not aligned, and may not be.
-    Null(&'static str),
-    /// This argument has a value that it may not have; of several, the one with this index.
-    Argument(&'static str, u32),
+    Argument(Wrong),
+}
+
+/// An argument that is not what it may be. It is small, where a failure is copied by each function on the way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wrong {
+    pub(crate) name: &'static str,
+    /// Of several, that with this index has a value that it may not have; `None` if it is null or not aligned.
+    pub(crate) index: Option<u32>,
+}
+
+impl Wrong {
+    /// It has a value that it may not have.
+    pub(crate) const fn value(name: &'static str) -> Self {
+        Self { name, index: Some(0) }
+    }
+
+    /// It is null, or not aligned.
+    pub(crate) const fn null(name: &'static str) -> Self {
+        Self { name, index: None }
+    }
 }
 
 impl Failure {
@@ -23,8 +40,8 @@ impl Failure {
     pub(crate) fn code(&self) -> i32 {
         match self {
             Self::Front(error) => error.code().into(),
-            Self::Null(_) => flat::COFFERDAM_ERROR_NULL,
-            Self::Argument(..) => flat::COFFERDAM_ERROR_ARGUMENT,
+            Self::Argument(Wrong { index: None, .. }) => flat::COFFERDAM_ERROR_NULL,
+            Self::Argument(_) => flat::COFFERDAM_ERROR_ARGUMENT,
         }
     }
 }
@@ -35,12 +52,20 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Wrong> for Failure {
+    fn from(wrong: Wrong) -> Self {
+        Self::Argument(wrong)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Front(error) => error.fmt(f),
-            Self::Null(name) => write!(f, "argument {name} is null or not aligned"),
-            Self::Argument(name, index) => write!(f, "argument {name} has no such value (index {index})"),
+            Self::Argument(Wrong { name, index: None }) => write!(f, "argument {name} is null or not aligned"),
+            Self::Argument(Wrong { name, index: Some(index) }) => {
+                write!(f, "argument {name} has no such value (index {index})")
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use core::ffi::{c_char, c_void};
 use cofferdam::CellId;
 use cofferdam::addr::{IovaRange, PhysRange, SourceId};
 
-use crate::failure::Failure;
+use crate::failure::Wrong;
 
 pub use cell::CellConfig;
 pub use device::{DeviceInfo, MsiXTable};
@@ -72,8 +72,8 @@ impl From<IovaRange> for Range {
 }
 
 /// The handle that a number is. One that none has names no cell.
-pub(crate) fn cell(bits: u64) -> Result<CellId, Failure> {
-    CellId::from_bits(bits).ok_or(Failure::Argument("cell", 0))
+pub(crate) fn cell(bits: u64) -> Result<CellId, Wrong> {
+    CellId::from_bits(bits).ok_or(Wrong::value("cell"))
 }
 
 /// A device by its number: the segment in the upper half.
@@ -91,9 +91,9 @@ pub(crate) fn number(device: SourceId) -> u32 {
 /// # Safety
 ///
 /// The pointer is null, or valid for reads for as long as `'a`.
-pub(crate) unsafe fn read<'a, T>(pointer: *const T, name: &'static str) -> Result<&'a T, Failure> {
+pub(crate) unsafe fn read<'a, T>(pointer: *const T, name: &'static str) -> Result<&'a T, Wrong> {
     if pointer.is_null() || !pointer.is_aligned() {
-        return Err(Failure::Null(name));
+        return Err(Wrong::null(name));
     }
     // SAFETY: it is not null and aligned, and the caller says that it is valid then.
     Ok(unsafe { &*pointer })
@@ -104,17 +104,17 @@ pub(crate) unsafe fn read<'a, T>(pointer: *const T, name: &'static str) -> Resul
 /// # Safety
 ///
 /// The pointer is null, or valid for reads of `count` values for as long as `'a`.
-pub(crate) unsafe fn read_all<'a, T>(pointer: *const T, count: usize, name: &'static str) -> Result<&'a [T], Failure> {
+pub(crate) unsafe fn read_all<'a, T>(pointer: *const T, count: usize, name: &'static str) -> Result<&'a [T], Wrong> {
     if count == 0 {
         return Ok(&[]);
     }
     // No piece of memory is larger than half of what there are addresses for.
     let is_sound = count.checked_mul(size_of::<T>()).is_some_and(|bytes| isize::try_from(bytes).is_ok());
     if !is_sound {
-        return Err(Failure::Argument(name, 0));
+        return Err(Wrong::value(name));
     }
     if pointer.is_null() || !pointer.is_aligned() {
-        return Err(Failure::Null(name));
+        return Err(Wrong::null(name));
     }
     // SAFETY: it is not null and aligned, and so many are no more than there can be; the caller says that it is valid then.
     Ok(unsafe { core::slice::from_raw_parts(pointer, count) })
@@ -133,6 +133,6 @@ pub(crate) unsafe fn write<T>(pointer: *mut T, value: T) {
 }
 
 /// A function that the client hands in.
-pub(crate) fn function<T>(function: Option<T>, name: &'static str) -> Result<T, Failure> {
-    function.ok_or(Failure::Null(name))
+pub(crate) fn function<T>(function: Option<T>, name: &'static str) -> Result<T, Wrong> {
+    function.ok_or(Wrong::null(name))
 }

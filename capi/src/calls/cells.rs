@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use cofferdam::{CellId, Coherency};
 
-use crate::failure::{Failure, tell};
+use crate::failure::{Wrong, tell};
 use crate::flat::{self, CellConfig, Committed, Error, read};
 use crate::front::{Done, front};
 
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn cofferdam_create_root_cell(
 #[inline(never)]
 unsafe fn create(config: *const CellConfig, cell: *mut u64, is_root: bool) -> Done {
     if cell.is_null() {
-        return Err(Failure::Null("cell"));
+        return Err(Wrong::null("cell").into());
     }
     // SAFETY: passed on from the caller.
     let config = unsafe { read(config, "config")? }.read()?;

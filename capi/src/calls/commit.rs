@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use cofferdam::iommu;
 
 use crate::edits::Held;
-use crate::failure::{Failure, tell};
+use crate::failure::{Failure, Wrong, tell};
 use crate::flat::{self, Committed, Edit, Error, Remains, read_all};
 use crate::front::{Done, machine};
 
@@ -77,10 +77,11 @@ unsafe fn commit(
 ///
 /// As for [`Edit::read`].
 #[inline(never)]
-unsafe fn copy(edits: &[Edit], to: &mut Held<'_>) -> Done {
+unsafe fn copy(edits: &[Edit], to: &mut Held<'_>) -> Result<(), Wrong> {
     for (edit, index) in edits.iter().zip(0..) {
         // SAFETY: passed on from the caller.
-        to.push(unsafe { edit.read(index)? });
+        let edit = unsafe { edit.read() }.map_err(|wrong| Wrong { index: Some(index), ..wrong })?;
+        to.push(edit);
     }
     Ok(())
 }

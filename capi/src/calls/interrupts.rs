@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::Each;
-use crate::failure::{Failure, tell};
+use crate::failure::{Wrong, tell};
 use crate::flat::{self, Error, Message, MsiXTable, RoutedInterrupt, Source, read};
 use crate::front::{Done, front};
 
@@ -15,7 +15,7 @@ use crate::front::{Done, front};
 pub unsafe extern "C" fn cofferdam_message(source: *const Source, message: *mut Message, error: *mut Error) -> i32 {
     let done = || -> Done {
         // SAFETY: passed on from the caller.
-        let source = unsafe { read(source, "source")? }.read(0)?;
+        let source = unsafe { read(source, "source")? }.read()?;
         let cofferdam::interrupt::Message { address, data } = front()?.message(source)?;
         // SAFETY: passed on from the caller.
         unsafe { flat::write(message, Message { address, data }) };
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn cofferdam_msi_x_table(device: u32, table: *mut MsiXTabl
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_program_msi_x(device: u32, table: *mut u32, error: *mut Error) -> i32 {
     let done = || -> Done {
-        let table = NonNull::new(table).filter(|table| table.is_aligned()).ok_or(Failure::Null("table"))?;
+        let table = NonNull::new(table).filter(|table| table.is_aligned()).ok_or(Wrong::null("table"))?;
         // SAFETY: passed on from the caller.
         unsafe { front()?.program_msi_x(flat::device(device), table)? };
         Ok(())

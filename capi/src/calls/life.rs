@@ -7,7 +7,7 @@ use cofferdam::addr::Requester;
 
 use super::Each;
 use crate::edits::{self, Room};
-use crate::failure::{Failure, tell};
+use crate::failure::{Failure, Wrong, tell};
 use crate::flat::{self, Error, Finding, Limits, Options, Probe, Unblocked, read, read_all};
 use crate::front::{self, Done, front};
 
@@ -87,12 +87,12 @@ unsafe fn begin(probe: &Probe) -> Done {
 /// # Safety
 ///
 /// The pointer is null, or valid for reads and writes of so many words, by nobody else, from now on.
-unsafe fn memory(words: *mut MaybeUninit<u64>, count: usize) -> Result<&'static mut [MaybeUninit<u64>], Failure> {
+unsafe fn memory(words: *mut MaybeUninit<u64>, count: usize) -> Result<&'static mut [MaybeUninit<u64>], Wrong> {
     if words.is_null() || !words.is_aligned() {
-        return Err(Failure::Null("memory"));
+        return Err(Wrong::null("memory"));
     }
     if count > isize::MAX.unsigned_abs() / size_of::<u64>() {
-        return Err(Failure::Argument("memory_words", 0));
+        return Err(Wrong::value("memory_words"));
     }
     // SAFETY: it is not null and aligned, and the caller says that it is ours then.
     Ok(unsafe { core::slice::from_raw_parts_mut(words, count) })

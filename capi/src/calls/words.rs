@@ -74,7 +74,7 @@ pub unsafe extern "C" fn cofferdam_error_words(error: *const Error, buffer: *mut
         Ok(Some(Failure::Front(error))) => write!(buffer, "{error}"),
         Ok(Some(failure)) => write!(buffer, "{failure}"),
         Ok(None) => buffer.write_str("no error"),
-        Err(failure) => write!(buffer, "{failure}"),
+        Err(wrong) => write!(buffer, "{}", Failure::from(wrong)),
     };
     buffer.end()
 }

@@ -3,7 +3,7 @@
 use cofferdam::interrupt::{CpuSet, InterruptTargets, VectorSet};
 use cofferdam::{CoherencyPolicy, ResetPolicy, Sharing};
 
-use crate::failure::Failure;
+use crate::failure::Wrong;
 
 pub const COFFERDAM_COHERENCY_PER_DEVICE: u8 = 0;
 pub const COFFERDAM_COHERENCY_ENFORCED: u8 = 1;
@@ -47,8 +47,8 @@ pub struct CellConfig {
 
 impl CellConfig {
     /// The driver's, if each field is something that the header names.
-    pub(crate) fn read(&self) -> Result<cofferdam::CellConfig, Failure> {
-        let wrong = |name| Failure::Argument(name, 0);
+    pub(crate) fn read(&self) -> Result<cofferdam::CellConfig, Wrong> {
+        let wrong = Wrong::value;
         if self.flags & !FLAGS != 0 {
             return Err(wrong("flags"));
         }
@@ -83,12 +83,12 @@ impl CellConfig {
         })
     }
 
-    fn interrupts(&self) -> Result<InterruptTargets, Failure> {
+    fn interrupts(&self) -> Result<InterruptTargets, Wrong> {
         let used = usize::try_from(self.cpu_ranges).ok().and_then(|count| self.cpus.get(..count));
         let mut cpus = CpuSet::NONE;
-        for Cpus { first, last } in used.ok_or(Failure::Argument("cpu_ranges", 0))? {
+        for Cpus { first, last } in used.ok_or(Wrong::value("cpu_ranges"))? {
             if first > last {
-                return Err(Failure::Argument("cpus", 0));
+                return Err(Wrong::value("cpus"));
             }
             cpus = cpus.with(*first, *last);
         }

@@ -6,7 +6,7 @@ use cofferdam::addr::{Iova, IovaRange, PhysAddr, Rights};
 use cofferdam::iommu::{self, DeviceConfig};
 
 use super::{Posting, Range, Route, Source, number};
-use crate::failure::Failure;
+use crate::failure::Wrong;
 
 pub const COFFERDAM_EDIT_MAP: u32 = 1;
 pub const COFFERDAM_EDIT_MAP_SHARED: u32 = 2;
@@ -45,19 +45,19 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// The driver's edit, if each field that this kind has is something that the header names; `index` is its place in its change.
+    /// The driver's edit, if each field that this kind has is something that the header names.
     ///
     /// # Safety
     ///
     /// A descriptor that interrupts are posted to is one, as [`cofferdam::interrupt::Posting::new`] asks.
-    pub(crate) unsafe fn read(&self, index: u32) -> Result<iommu::Edit, Failure> {
-        let wrong = |name| Failure::Argument(name, index);
+    pub(crate) unsafe fn read(&self) -> Result<iommu::Edit, Wrong> {
+        let wrong = Wrong::value;
         let cell = || cofferdam::CellId::from_bits(self.cell).ok_or(wrong("cell"));
         let input = || IovaRange::new(Iova::new(self.input), self.bytes).ok_or(wrong("bytes"));
         let rights = || u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(wrong("rights"));
         let region = || {
             let output = PhysAddr::try_new(self.output).map_err(|_| wrong("output"))?;
-            Ok::<_, Failure>(cofferdam::addr::Region { input: input()?, output, rights: rights()? })
+            Ok::<_, Wrong>(cofferdam::addr::Region { input: input()?, output, rights: rights()? })
         };
         Ok(match self.kind {
             COFFERDAM_EDIT_MAP => iommu::Edit::Map(cell()?, region()?),
@@ -75,17 +75,17 @@ impl Edit {
                 iommu::Edit::Assign(super::device(self.device), cell()?, config)
             }
             COFFERDAM_EDIT_RELEASE => iommu::Edit::Release(super::device(self.device)),
-            COFFERDAM_EDIT_ROUTE => iommu::Edit::Route(cell()?, self.source.read(index)?, self.route.read(index)?),
+            COFFERDAM_EDIT_ROUTE => iommu::Edit::Route(cell()?, self.source.read()?, self.route.read()?),
             COFFERDAM_EDIT_POST => {
                 // SAFETY: passed on from the caller.
-                let posting = unsafe { self.posting.read(index)? };
-                iommu::Edit::Post(cell()?, self.source.read(index)?, posting)
+                let posting = unsafe { self.posting.read()? };
+                iommu::Edit::Post(cell()?, self.source.read()?, posting)
             }
             COFFERDAM_EDIT_KEEP => {
                 let entry = u16::try_from(self.entry).map_err(|_| wrong("entry"))?;
-                iommu::Edit::Keep(cell()?, self.source.read(index)?, entry)
+                iommu::Edit::Keep(cell()?, self.source.read()?, entry)
             }
-            COFFERDAM_EDIT_UNROUTE => iommu::Edit::Unroute(cell()?, self.source.read(index)?),
+            COFFERDAM_EDIT_UNROUTE => iommu::Edit::Unroute(cell()?, self.source.read()?),
             COFFERDAM_EDIT_DESTROY => iommu::Edit::Destroy(cell()?),
             _ => return Err(wrong("kind")),
         })
@@ -122,9 +122,9 @@ impl Committed {
         Self { changes_coherency: committed.changes_coherency().into(), filled: FILLED, committed: opaque }
     }
 
-    pub(crate) fn read(&self) -> Result<iommu::Committed, Failure> {
+    pub(crate) fn read(&self) -> Result<iommu::Committed, Wrong> {
         if self.filled != FILLED {
-            return Err(Failure::Argument("committed", 0));
+            return Err(Wrong::value("committed"));
         }
         // SAFETY: any bytes are a value of this type.
         let committed = unsafe { self.committed.committed };

@@ -4,7 +4,7 @@ use cofferdam::addr::PhysAddr;
 use cofferdam::interrupt::{self, Cpus, Delivery, FoundCourse, Trigger};
 
 use super::{device, number};
-use crate::failure::Failure;
+use crate::failure::Wrong;
 
 pub const COFFERDAM_SOURCE_MESSAGE: u8 = 1;
 pub const COFFERDAM_SOURCE_PIN: u8 = 2;
@@ -27,8 +27,8 @@ pub struct Source {
 }
 
 impl Source {
-    pub(crate) fn read(&self, edit: u32) -> Result<interrupt::Source, Failure> {
-        let wrong = |name| Failure::Argument(name, edit);
+    pub(crate) fn read(&self) -> Result<interrupt::Source, Wrong> {
+        let wrong = Wrong::value;
         let small = || u8::try_from(self.index).map_err(|_| wrong("source.index"));
         match self.kind {
             COFFERDAM_SOURCE_MESSAGE => {
@@ -68,8 +68,8 @@ pub struct Route {
 }
 
 impl Route {
-    pub(crate) fn read(&self, edit: u32) -> Result<interrupt::Route, Failure> {
-        let wrong = |name| Failure::Argument(name, edit);
+    pub(crate) fn read(&self) -> Result<interrupt::Route, Wrong> {
+        let wrong = Wrong::value;
         Ok(interrupt::Route {
             vector: self.vector,
             cpus: match self.kind {
@@ -114,8 +114,8 @@ impl Posting {
     /// # Safety
     ///
     /// As for [`interrupt::Posting::new`].
-    pub(crate) unsafe fn read(&self, edit: u32) -> Result<interrupt::Posting, Failure> {
-        let wrong = |name| Failure::Argument(name, edit);
+    pub(crate) unsafe fn read(&self) -> Result<interrupt::Posting, Wrong> {
+        let wrong = Wrong::value;
         let descriptor = PhysAddr::try_new(self.descriptor).map_err(|_| wrong("posting.descriptor"))?;
         // SAFETY: passed on from the caller.
         let posting = unsafe { interrupt::Posting::new(descriptor, self.vector) };

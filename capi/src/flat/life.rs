@@ -9,7 +9,7 @@ use cofferdam::iommu::{self, MainMemory};
 use cofferdam::limits;
 
 use super::number;
-use crate::failure::Failure;
+use crate::failure::Wrong;
 use crate::platform::Platform;
 
 #[repr(C)]
@@ -127,8 +127,8 @@ impl Options {
         Platform { found_memory: self.found_memory }
     }
 
-    pub(crate) fn read(&self) -> Result<iommu::Options, Failure> {
-        let wrong = |name| Failure::Argument(name, 0);
+    pub(crate) fn read(&self) -> Result<iommu::Options, Wrong> {
+        let wrong = Wrong::value;
         let address = |value, name| PhysAddr::try_new(value).map_err(|_| wrong(name));
         let flag = |value, name| match value {
             0 => Ok(false),

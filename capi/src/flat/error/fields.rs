@@ -9,17 +9,16 @@ use cofferdam::iommu::{Error as FrontError, Incompatibility, MapError, NotRemapp
 use super::{
     COFFERDAM_HAS_ADDRESS, COFFERDAM_HAS_BYTES, COFFERDAM_HAS_CELL, COFFERDAM_HAS_DEVICE, COFFERDAM_HAS_VALUE, Error,
 };
-use crate::failure::Failure;
+use crate::failure::{Failure, Wrong};
 use crate::flat::{Name, number};
 
 impl Error {
     pub(super) fn fill(&mut self, failure: &Failure) {
         match failure {
             Failure::Front(error) => self.front(error),
-            Failure::Null(name) => self.name = Name::of(name),
-            Failure::Argument(name, index) => {
+            Failure::Argument(Wrong { name, index }) => {
                 self.name = Name::of(name);
-                self.value(u64::from(*index));
+                index.iter().for_each(|index| self.value(u64::from(*index)));
             }
         }
     }
