@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use cofferdam::addr::{PhysAddr, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::Source;
+use cofferdam::interrupt::{Destination, Source};
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Options, UnitState, Unroutable};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Defect, Machine, UnitConfig};
@@ -25,7 +25,7 @@ const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
 /// What lies at the root cell's own addresses.
 const ALL: (u64, u64) = (MEMORY, 8 * LARGE);
 
-/// The registers of a unit that a system depends on: GSTS, RTADDR, FECTL to FEUADDR, PMEN, IQH, IQT, IQA, IRTA.
+/// The registers of a unit that a system depends on: GSTS, FECTL to FEADDR, RTADDR, IQH, IQT, IQA, IRTA, IECTL, PMEN.
 fn registers(machine: &Machine, unit: usize) -> Vec<u64> {
     let window = machine.windows()[unit];
     let word = |at: u32| {
@@ -46,6 +46,10 @@ fn registers(machine: &Machine, unit: usize) -> Vec<u64> {
     if has_interrupts {
         all.push(pair(0xb8));
     }
+    if has_queue {
+        all.push(word(0xa0));
+    }
+    all.push(word(0x64));
     // Whether the root and the interrupt table pointer were ever set says nothing of what is on.
     all[0] &= !(1 << 30 | 1 << 24);
     all
@@ -113,7 +117,9 @@ fn entry(index: usize, source: SourceId) -> [(usize, u64); 2] {
 /// event that is sent.
 fn running(machine: &Machine, unit: usize) -> [PhysAddr; 2] {
     let frames = remap_interrupts(machine, unit, SIZE, &entry(37, CARD));
-    for (offset, value) in [(0x3c, 0x31), (0x40, 0xfee0_1000), (0x44, 0), (0x38, 0)] {
+    for (offset, value) in
+        [(0x3c, 0x31), (0x40, 0xfee0_1000), (0x44, 0), (0x38, 0), (0xa4, 0x32), (0xa8, 0xfee0_1000), (0xa0, 0)]
+    {
         // SAFETY: the machine takes any access and reports a wrong one.
         unsafe { machine.write32(mapped(machine.windows()[unit]), offset, value) };
     }
@@ -178,10 +184,18 @@ fn what_is_found_running_runs_on() {
 /// A unit that was found translating goes on by the tables that it had.
 #[test]
 fn what_is_found_translating_translates_again() {
-    for unit in [UnitConfig::first_generation(), behind_write_buffers(UnitConfig::first_generation())] {
+    let first = UnitConfig::first_generation();
+    // CAP.PLMR
+    let protecting = UnitConfig { cap: first.cap | 1 << 5, ..first.clone() };
+    for unit in [first.clone(), behind_write_buffers(first), protecting] {
+        let protects = unit.cap >> 5 & 1 == 1;
         let machine = machine([unit.found_running()]);
+        // SAFETY: the machine takes any access and reports a wrong one.
+        unsafe { machine.write32(mapped(machine.windows()[0]), 0x64, 1 << 31) };
+        machine.pass(1_000_000);
         let before = registers(&machine, 0);
-        assert_eq!(before[0] >> 31, 1);
+        let regions = if protects { 1 << 31 | 1 } else { 0 };
+        assert_eq!((before[0] >> 31, before.last()), (1, Some(&regions)), "translating, and memory is protected");
         let iommu = discover(&machine, &[]).unwrap();
         root_with(&iommu, &[DISK], &[], UNSAFE_INTERRUPTS);
         iommu.enable().unwrap();
@@ -210,6 +224,8 @@ fn who_has_a_unit_on_keeps_it_unless_it_is_to_be_taken_over() {
         let before = [0, 1].map(|unit| registers(&machine, unit));
         let iommu = front(&machine, &of_two(&machine), Options::default()).unwrap();
         let unit = machine.windows()[1];
+        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        assert_eq!(iommu.faults(|fault| panic!("{fault}")).records, 0);
         let refused = iommu.enable();
         assert_eq!(refused, Err(Error::Unit(UnitError::FoundOn { unit, register: "GSTS_REG", bit })));
         assert_eq!([0, 1].map(|unit| registers(&machine, unit)), before);
@@ -298,20 +314,45 @@ fn one_dead_unit_keeps_no_other() {
     machine.abandon();
 }
 
-/// What a system had before the machine slept is what it gets back: a reset of the unit is not its state.
+/// What a system had before the machine slept is what it gets back: a reset of the unit is not its state, whether it was switched on
+/// again since or not.
 #[test]
 fn a_reset_is_not_what_was_found() {
-    let machine = machine([UnitConfig::server()]);
-    running(&machine, 0);
-    let before = registers(&machine, 0);
-    machine.take_violations();
-    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
-    iommu.remap_interrupts(&[0], false).unwrap();
-    root_with(&iommu, &[DISK], &[], CONFIG);
-    iommu.enable().unwrap();
-    machine.reset_unit(0);
-    iommu.enable().unwrap();
-    iommu.hand_back().unwrap();
-    assert_eq!(registers(&machine, 0), before);
-    machine.take_violations();
+    for again in [true, false] {
+        let machine = machine([UnitConfig::server()]);
+        running(&machine, 0);
+        let before = registers(&machine, 0);
+        machine.take_violations();
+        let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
+        iommu.remap_interrupts(&[0], false).unwrap();
+        root_with(&iommu, &[DISK], &[], CONFIG);
+        iommu.enable().unwrap();
+        machine.reset_unit(0);
+        if again {
+            iommu.enable().unwrap();
+        }
+        iommu.hand_back().unwrap();
+        assert_eq!(registers(&machine, 0), before, "{again}");
+        machine.take_violations();
+    }
+}
+
+/// Take-over that ends for want of frames has stopped nothing that runs, or hands it back, wherever it ends.
+#[test]
+fn a_take_over_that_ended_early_is_handed_back() {
+    for left in 0..6 {
+        let machine = machine([UnitConfig::server()]);
+        running(&machine, 0);
+        let before = registers(&machine, 0);
+        machine.take_violations();
+        let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
+        iommu.remap_interrupts(&[0], false).unwrap();
+        machine.allow_allocations(Some(left));
+        let _ = iommu.enable();
+        machine.allow_allocations(None);
+        iommu.hand_back().unwrap();
+        assert_eq!(registers(&machine, 0), before, "{left} frames");
+        assert_eq!(machine.frames_in_use(), 2, "{left} frames");
+        machine.take_violations();
+    }
 }

@@ -26,6 +26,7 @@ fn assert_asleep<H: Hal>(iommu: &Front<H>, device: SourceId) {
     assert_eq!(iommu.commit(&[Edit::Release(device)]).map(drop), Err(Error::Asleep));
     assert_eq!(iommu.commit(&[]).map(drop), Err(Error::Asleep));
     assert_eq!(iommu.mute(device, true), Err(Error::Asleep));
+    assert_eq!(iommu.set_fault_event(None), Err(Error::Asleep));
     assert_eq!(iommu.enable().map(drop), Err(Error::Asleep));
     assert_eq!([iommu.prepare(), iommu.disable(), iommu.hand_back()], [const { Err(Error::Asleep) }; 3]);
 }
