@@ -16,6 +16,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// Reads and clears the faults that the units recorded, oldest first for each unit. An answer of a device that nobody had
     /// asked for is only counted ([`Statistics`](crate::iommu::Statistics)).
     ///
+    /// Those of a unit that was not switched on yet, or was handed back, are somebody else's, and are left alone.
+    ///
     /// Each call reads each record at most once, so it ends however fast a device faults. It takes no lock that a change
     /// holds, so it may be called from an NMI handler, given that `each` may.
     pub fn faults(&self, mut each: impl FnMut(Fault)) -> FaultLog {
@@ -41,11 +43,11 @@ impl<H: Hal> Iommu<'_, H> {
 
     /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
     /// first. The handler calls [`faults`](Self::faults), or no further event comes; and again if that left some
-    /// [`pending`](FaultLog::pending), now or from somewhere else.
+    /// [`pending`](FaultLog::pending), now or from somewhere else. A unit that is not on yet sends its event there from when it is.
     ///
     /// # Errors
     ///
-    /// [`Error::Vector`]: nothing changed. Or a unit cannot reach that CPU, or is gone; the error is that of the first, and all
+    /// [`Error::Vector`], or [`Error::Asleep`]: nothing changed. Or a unit cannot reach that CPU, or is gone; the error is that of the first, and all
     /// others send their events there.
     pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
         if let Some(Destination { vector, .. }) = to.filter(|to| to.vector < FIRST_VECTOR) {
