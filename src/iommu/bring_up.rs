@@ -31,7 +31,8 @@ impl<H: Hal> Iommu<'_, H> {
     }
 
     /// Switches Access Control Services on in all segments of units.
-    fn isolate_all(&self) -> Result<(), Error> {
+    #[inline(never)]
+    pub(super) fn isolate_all(&self) -> Result<(), Error> {
         if self.probed().units.is_empty() {
             return Err(Error::NotProbed);
         }

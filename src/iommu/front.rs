@@ -22,7 +22,7 @@ use crate::topology::{Topology, UnitIndex};
 /// those of different cells wait for their units at the same time, and reading faults waits for none of them.
 ///
 /// The front itself takes some hundred bytes; what it knows lies in the memory that it is given when it
-/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, `probe_acpi` 2.2 KiB
+/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, [`resume`](Self::resume) 2.1 KiB, `probe_acpi` 2.2 KiB
 /// and [`audit`](Self::audit) 2.9 KiB, the platform's functions apart, in the
 /// [builds that are measured](crate::guide::capacities#stack).
 pub struct Iommu<'s, H> {

@@ -5,6 +5,7 @@ use super::error::Error;
 use super::front::Iommu;
 use super::state::Config;
 use crate::addr::SourceId;
+use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::pci;
 use crate::topology::UnitIndex;
@@ -52,18 +53,31 @@ impl<H: Hal> Iommu<'_, H> {
         if !config.enabled {
             return Err(Error::NotEnabled);
         }
-        self.segments().for_each(|segment| pci::isolate_all(&self.hal, segment));
+        self.isolate_all()?;
+        let result = self.wake_units();
+        let result = result.and(self.wake_devices(config, &mut each));
+        config.asleep = false;
+        Ok(result?)
+    }
+
+    #[inline(never)]
+    fn wake_units(&self) -> Result<(), UnitError> {
         let mut result = Ok(());
         for unit in &self.probed().units {
             result = result.and(unit.write().wake(&self.hal, self.options.memory));
         }
+        result
+    }
+
+    #[inline(never)]
+    fn wake_devices(&self, config: &mut Config<'_>, each: &mut dyn FnMut(SourceId)) -> Result<(), UnitError> {
+        let mut result = Ok(());
         for (unit, index) in self.each_unit() {
-            if unit.check_on(&self.hal).is_ok() && self.look_at_devices(config, index, &mut each) {
+            if unit.check_on(&self.hal).is_ok() && self.look_at_devices(config, index, each) {
                 result = result.and(self.flush_alone(config, &unit, index));
             }
         }
-        config.asleep = false;
-        Ok(result?)
+        result
     }
 
     /// Blocks those of a unit's devices that are others now, and has the rest use their device-TLBs. True if something is to be flushed.

@@ -65,6 +65,7 @@ impl VtdUnit {
     /// # Errors
     ///
     /// The unit cannot be used, failed before, fails now, or found no frames. Devices reach what they reached before.
+    #[inline(never)]
     pub(crate) fn start_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.notice_reset(hal);
         self.forgive_lack_of_frames()?;

@@ -35,6 +35,11 @@ impl VtdUnit {
         }
         self.start_invalidation(hal)?;
         self.start_translation(hal, memory)?;
+        self.send_event_again(hal)
+    }
+
+    #[inline(never)]
+    fn send_event_again(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         let wanted = *self.event.get_mut();
         let set = event::set(&self.registers(hal), &self.capabilities, wanted);
         self.guard(set)
