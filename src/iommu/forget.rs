@@ -6,6 +6,7 @@ use super::state::{Config, Interrupts, behind, holders, stays_in_use};
 use crate::contract::UnitState;
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, RegisterWindow};
+use crate::topology::UnitIndex;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Takes the devices behind a unit that is out of service from their cells, with all that is [routed](Self::route) behind it,
@@ -47,15 +48,26 @@ impl<H: Hal> Iommu<'_, H> {
             }
             flush.clear();
         }
+        // SAFETY: the caller says that its devices reach nothing.
+        unsafe { self.forget_devices(config, index) };
+        Ok(())
+    }
+
+    /// Takes the devices and lines behind a unit out of their cells, and frees the page tables that no device uses any more.
+    ///
+    /// # Safety
+    ///
+    /// The unit does not translate by the driver's tables any more, or the devices behind it reach nothing.
+    #[inline(never)]
+    pub(super) unsafe fn forget_devices(&self, config: &mut Config<'_>, index: UnitIndex) {
         config.remove_devices(|device| device.unit == index);
         config.interrupts.remove_lines(|line| line.unit == index);
         for (_, cell) in config.cells.iter_mut() {
             let devices = &config.devices;
-            // SAFETY: each unit that ever knew of the domain has confirmed that it has nothing cached that leads to it, except this
-            // one, whose devices reach nothing, as the caller says.
+            // SAFETY: no device of this unit reaches what leads to it, as the caller says, and each other unit that ever knew of the
+            // domain has confirmed that it has nothing cached of it.
             let free = |frames: FrameList| unsafe { frames.free(&self.hal) };
             cell.remove_domains(&self.hal, |domain| !stays_in_use(devices, domain), free);
         }
-        Ok(())
     }
 }

@@ -10,8 +10,10 @@ use super::probed::Probed;
 use super::state::Config;
 use super::unit_lock::UnitGuard;
 use crate::cell::Reserved;
+use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::topology::{Topology, UnitIndex};
+use crate::unit::Unit;
 
 /// All remapping units of a machine, and its cells.
 ///
@@ -22,7 +24,7 @@ use crate::topology::{Topology, UnitIndex};
 /// those of different cells wait for their units at the same time, and reading faults waits for none of them.
 ///
 /// The front itself takes some hundred bytes; what it knows lies in the memory that it is given when it
-/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, [`resume`](Self::resume) 2.1 KiB, `probe_acpi` 2.2 KiB
+/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, `probe_acpi` 2.2 KiB
 /// and [`audit`](Self::audit) 2.9 KiB, the platform's functions apart, in the
 /// [builds that are measured](crate::guide::capacities#stack).
 pub struct Iommu<'s, H> {
@@ -69,6 +71,18 @@ impl<'s, H> Iommu<'s, H> {
 
     pub(super) fn each_unit(&self) -> impl Iterator<Item = (UnitGuard<'_>, UnitIndex)> {
         self.probed().units.iter().map(|unit| unit.read()).zip(UnitIndex::all())
+    }
+
+    /// Switches units, one after the other, also where one of them fails. The error is that of the first.
+    pub(super) fn each_alone(
+        &self,
+        mut switch: impl FnMut(&mut Unit, UnitIndex) -> Result<(), UnitError>,
+    ) -> Result<(), UnitError> {
+        let mut result = Ok(());
+        for (unit, index) in self.probed().units.iter().zip(UnitIndex::all()) {
+            result = result.and(switch(&mut unit.write(), index));
+        }
+        result
     }
 }
 

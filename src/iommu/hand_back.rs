@@ -2,12 +2,11 @@
 
 use super::error::{Error, Unroutable};
 use super::front::Iommu;
-use super::state::{Config, stays_in_use};
+use super::state::Config;
 use crate::error::UnitError;
-use crate::hal::{FrameList, Hal};
+use crate::hal::Hal;
 use crate::invalidation::DeviceTlb;
 use crate::topology::UnitIndex;
-use crate::unit::Unit;
 
 impl<H: Hal> Iommu<'_, H> {
     /// Gives all units back as they were found when they were first switched on, while the devices of the root cell work on: a unit
@@ -41,15 +40,12 @@ impl<H: Hal> Iommu<'_, H> {
 
     #[inline(never)]
     fn give_units_back(&self, config: &mut Config<'_>) -> Result<(), UnitError> {
-        let mut result = Ok(());
-        for (unit, index) in self.probed().units.iter().zip(UnitIndex::all()) {
-            let given_back = unit.write().hand_back(&self.hal);
-            if given_back.is_ok() {
-                self.forget_devices(config, index);
-            }
-            result = result.and(given_back);
-        }
-        result
+        self.each_alone(|unit, index| {
+            unit.hand_back(&self.hal)?;
+            // SAFETY: the unit has just confirmed that it translates by no table of the driver's.
+            unsafe { self.forget_devices(config, index) };
+            Ok(())
+        })
     }
 
     #[inline(never)]
@@ -67,55 +63,39 @@ impl<H: Hal> Iommu<'_, H> {
     /// Has no device use a device-TLB any more.
     #[inline(never)]
     fn end_device_tlbs(&self, config: &mut Config<'_>) -> Result<(), Error> {
-        for (unit, index) in self.each_unit() {
-            let is_any = self.switch_ats_off(config, index);
-            // One that was reset, or is out of service, is asked for nothing.
-            if is_any && unit.check_ready(&self.hal).is_ok() {
-                self.flush_alone(config, &unit, index)?;
-            }
+        for (_, index) in self.each_unit() {
+            self.switch_ats_off(config, index);
+            self.flush_alone(config, index)?;
         }
         Ok(())
     }
 
-    /// True if something is to be flushed.
+    /// Switches ATS of the devices behind a unit off, and collects what is to be flushed then.
     #[inline(never)]
-    fn switch_ats_off(&self, config: &mut Config<'_>, index: UnitIndex) -> bool {
+    fn switch_ats_off(&self, config: &mut Config<'_>, index: UnitIndex) {
         let Config { devices, flushes, .. } = config;
-        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return false };
+        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
         for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
             if let Some(ats) = device.ats.take() {
                 ats.switch(&self.hal, false);
                 flush.device_tlb(DeviceTlb::of(&ats));
             }
         }
-        let is_any = !flush.is_empty();
+        // One that was reset, or is out of service, is asked for nothing.
         if unit.check_ready(&self.hal).is_err() {
             flush.clear();
         }
-        is_any
     }
 
     /// Has a unit do what is collected for it, and waits for that under the lock.
     #[inline(never)]
-    pub(super) fn flush_alone(&self, config: &mut Config<'_>, unit: &Unit, index: UnitIndex) -> Result<(), UnitError> {
+    pub(super) fn flush_alone(&self, config: &mut Config<'_>, index: UnitIndex) -> Result<(), UnitError> {
         let Config { flushes, scratch, .. } = config;
-        let Some((_, flush)) = flushes.of(&self.probed().units, index) else { return Ok(()) };
+        let of_unit = flushes.of(&self.probed().units, index);
+        let Some((unit, flush)) = of_unit.filter(|(_, flush)| !flush.is_empty()) else { return Ok(()) };
         unit.list(flush, scratch);
         let begun = unit.begin(&self.hal, flush, scratch);
         flush.clear();
         unit.finish(&self.hal, begun?)
-    }
-
-    /// Takes the devices and lines behind a unit that was given back out of their cell, with the page tables that no other unit uses.
-    #[inline(never)]
-    fn forget_devices(&self, config: &mut Config<'_>, index: UnitIndex) {
-        config.remove_devices(|device| device.unit == index);
-        config.interrupts.remove_lines(|line| line.unit == index);
-        for (_, cell) in config.cells.iter_mut() {
-            let devices = &config.devices;
-            // SAFETY: each unit that ever knew of the domain has confirmed that it does not translate by it any more.
-            let free = |frames: FrameList| unsafe { frames.free(&self.hal) };
-            cell.remove_domains(&self.hal, |domain| !stays_in_use(devices, domain), free);
-        }
     }
 }

@@ -62,29 +62,26 @@ impl<H: Hal> Iommu<'_, H> {
 
     #[inline(never)]
     fn wake_units(&self) -> Result<(), UnitError> {
-        let mut result = Ok(());
-        for unit in &self.probed().units {
-            result = result.and(unit.write().wake(&self.hal, self.options.memory));
-        }
-        result
+        self.each_alone(|unit, _| unit.wake(&self.hal, self.options.memory))
     }
 
     #[inline(never)]
     fn wake_devices(&self, config: &mut Config<'_>, each: &mut dyn FnMut(SourceId)) -> Result<(), UnitError> {
         let mut result = Ok(());
         for (unit, index) in self.each_unit() {
-            if unit.check_on(&self.hal).is_ok() && self.look_at_devices(config, index, each) {
-                result = result.and(self.flush_alone(config, &unit, index));
+            if unit.check_on(&self.hal).is_ok() {
+                self.look_at_devices(config, index, each);
+                result = result.and(self.flush_alone(config, index));
             }
         }
         result
     }
 
-    /// Blocks those of a unit's devices that are others now, and has the rest use their device-TLBs. True if something is to be flushed.
+    /// Blocks those of a unit's devices that are others now, and has the rest use their device-TLBs. Collects what is to be flushed then.
     #[inline(never)]
-    fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, each: &mut dyn FnMut(SourceId)) -> bool {
+    fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, each: &mut dyn FnMut(SourceId)) {
         let Config { devices, flushes, .. } = config;
-        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return false };
+        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
         for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
             let is_another =
                 device.identity.is_some_and(|noted| pci::identity(&self.hal, device.device) != Some(noted));
@@ -98,6 +95,5 @@ impl<H: Hal> Iommu<'_, H> {
                 ats.switch(&self.hal, true);
             }
         }
-        !flush.is_empty()
     }
 }

@@ -28,7 +28,7 @@ const CLIENT: (&str, &str) = ("tests/outside", "cofferdam-outside");
 const CALL: &str = "call_";
 /// What no call may exceed, in bytes; and what those that are named may.
 const BAR: u64 = 2048;
-const BARS: [(&str, u64); 3] = [("audit", 2920), ("probe_acpi", 2208), ("resume", 2104)];
+const BARS: [(&str, u64); 2] = [("audit", 2920), ("probe_acpi", 2208)];
 
 /// The profiles of the client that it is built in, and what they are.
 const PROFILES: [(&str, &str); 3] =
@@ -325,13 +325,13 @@ mod tests {
 
     #[test]
     fn a_call_above_its_bar_in_one_profile_is_wrong() {
-        let good = || measured(&[("commit", BAR), ("audit", 2920), ("probe_acpi", 2208), ("resume", 2104)]);
+        let good = || measured(&[("commit", BAR), ("audit", 2920), ("probe_acpi", 2208)]);
         assert_eq!(judge(&[good(), good(), good()]), [""; 0]);
-        let bad = measured(&[("commit", BAR + 1), ("audit", 2921), ("resume", 2104)]);
+        let bad = measured(&[("commit", BAR + 1), ("audit", 2921), ("probe_acpi", 2208)]);
         let wrong = judge(&[good(), good(), bad]);
-        let told =
+        let reported =
             ["audit takes up to 2921 bytes, and its bar is 2920", "commit takes up to 2049 bytes, and its bar is 2048"];
-        assert_eq!(wrong, told);
+        assert_eq!(wrong, reported);
     }
 
     #[test]
