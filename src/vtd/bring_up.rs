@@ -18,7 +18,6 @@ use super::tables::Tables;
 use super::unit::{Invalidator, VtdUnit};
 use crate::contract::{Found, MainMemory};
 use crate::error::UnitError;
-use crate::fault::FaultLog;
 use crate::hal::Hal;
 
 impl VtdUnit {
@@ -121,16 +120,21 @@ impl VtdUnit {
         on.map_or(Ok(()), |(_, bit)| Err(UnitError::FoundOn { unit: self.window, register: "GSTS_REG", bit }))
     }
 
+    /// True if interrupts are remapped by the driver's table, as far as registers say.
+    fn remaps_by_own_table(&self, hal: &impl Hal, status: Status) -> bool {
+        status.is_set(GSTS::IRES) && self.interrupt_table() == Some(self.registers(hal).irta().get())
+    }
+
     pub(super) fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_supported()?;
         let registers = self.registers(hal);
         let status = registers.status()?;
         if !self.met {
-            let pointer = status.is_set(GSTS::IRES).then(|| registers.irta().get());
+            let found = former::found(&registers, status);
             // It may have lost translation alone since, and go on by the driver's table.
-            let is_own = pointer.is_some() && pointer == self.interrupt_table();
-            let interrupts = if is_own { self.found.interrupts } else { pointer.map(interrupts::at) };
-            self.found = Found { interrupts, ..former::found(&registers, status) };
+            let is_own = self.remaps_by_own_table(hal, status);
+            let interrupts = if is_own { self.found.interrupts } else { found.interrupts };
+            self.found = Found { interrupts, ..found };
             self.followed &= is_own;
             self.met = true;
         }
@@ -138,7 +142,7 @@ impl VtdUnit {
         self.former.get_or_insert_with(|| Former::read(&registers, &self.capabilities, status));
         event::mask_all(&registers, &self.capabilities);
         self.make_interrupt_table(hal)?;
-        if status.is_set(GSTS::IRES) && self.interrupt_table() != Some(registers.irta().get()) {
+        if status.is_set(GSTS::IRES) && !self.remaps_by_own_table(hal, status) {
             let theirs = interrupts::at(registers.irta().get());
             self.followed = self.interrupts.as_ref().is_some_and(|table| table.may_follow(theirs));
             self.found.interrupts = Some(theirs);
@@ -157,7 +161,7 @@ impl VtdUnit {
         // Only what is set: the other bits may be reserved on this unit (S 11.4.7.1).
         let errors = (FSTS::IQE::SET + FSTS::ICE::SET + FSTS::ITE::SET).mask();
         registers.fsts().set(registers.fault_status()?.get() & errors);
-        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+        self.drop_faults(hal);
         self.counters = Counters::new();
         if self.capabilities.has_invalidation_registers() {
             register_based::wait_idle(&registers, &self.capabilities, self.config.timeout_ns)?;

@@ -48,6 +48,12 @@ impl VtdUnit {
         }
     }
 
+    /// Clears the pending fault records, whatever they say.
+    #[inline(never)]
+    pub(super) fn drop_faults(&self, hal: &impl Hal) {
+        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+    }
+
     /// The devices whose faults were read, and how many of each.
     pub(crate) fn faults_by_device(&self) -> impl Iterator<Item = (SourceId, u64)> + '_ {
         self.counters.faults().map(|(requester, faults)| (SourceId::from_requester(self.segment, requester), faults))

@@ -12,7 +12,6 @@ use super::protected;
 use super::registers::{GSTS, Status};
 use super::unit::{Invalidator, VtdUnit};
 use crate::error::UnitError;
-use crate::fault::FaultLog;
 use crate::hal::Hal;
 
 /// What a unit does by a former owner's tables by now.
@@ -167,6 +166,7 @@ impl VtdUnit {
     fn give_translation_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
         let Some(former) = self.former.filter(|_| self.invalidator.is_some()) else { return Ok(false) };
         self.set_fault_event(hal, None)?;
+        // Nobody is sent an event for faults by the driver's tables.
         self.drop_faults(hal);
         if former.translates() {
             self.set_root(hal, former.root)?;
@@ -178,10 +178,20 @@ impl VtdUnit {
         Ok(former.translates())
     }
 
-    /// Nobody is sent an event for faults by the driver's tables.
+    /// Has the unit remap interrupts by the former owner's table again, if it did. True if it does.
     #[inline(never)]
-    fn drop_faults(&self, hal: &impl Hal) {
-        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+    fn give_interrupts_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
+        let former = self.former.filter(|former| former.status.is_set(GSTS::IRES) && self.invalidator.is_some());
+        let Some(former) = former else { return Ok(false) };
+        let found = interrupts::at(former.interrupts);
+        let is_on = self.registers(hal).status()?.is_set(GSTS::IRES);
+        let follows = self.interrupts.as_ref().is_none_or(|table| table.may_follow(found));
+        if is_on && !follows {
+            self.command(hal, Command::INTERRUPTS_OFF)?;
+        }
+        self.set_interrupt_table(hal, former.interrupts)?;
+        self.remap_again(hal, former.status)?;
+        Ok(true)
     }
 
     /// Has registers show again what they showed, and switches the former owner's queue on if it was.
@@ -205,22 +215,6 @@ impl VtdUnit {
         former.event.give_back(&registers, &self.capabilities);
         self.former = None;
         Ok(())
-    }
-
-    /// The same for interrupts.
-    #[inline(never)]
-    fn give_interrupts_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
-        let former = self.former.filter(|former| former.status.is_set(GSTS::IRES) && self.invalidator.is_some());
-        let Some(former) = former else { return Ok(false) };
-        let found = interrupts::at(former.interrupts);
-        let is_on = self.registers(hal).status()?.is_set(GSTS::IRES);
-        let follows = self.interrupts.as_ref().is_none_or(|table| table.may_follow(found));
-        if is_on && !follows {
-            self.command(hal, Command::INTERRUPTS_OFF)?;
-        }
-        self.set_interrupt_table(hal, former.interrupts)?;
-        self.remap_again(hal, former.status)?;
-        Ok(true)
     }
 
     /// Has the unit remap interrupts if it did, and let those in compatibility format through if it did.
