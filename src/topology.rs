@@ -245,31 +245,23 @@ impl<'s> Topology<'s> {
         self.add_aliases(config, source, all)
     }
 
-    /// Adds what the table says of ids, or a caller.
+    /// Adds the ids that the table, or a caller, says the function has beside its own, and who shares an id.
     #[inline(never)]
     fn add_aliases(&self, config: &impl ConfigSpace, source: SourceId, all: &mut Requesters) -> Result<(), Full> {
         let device = Device::of(config, source);
+        self.each_alias(|scope, alias| if scope.covers(config, device).is_some() { all.add(alias) } else { Ok(()) })?;
+        self.each_alias(|scope, alias| if all.ids().contains(&alias) { all.add_shared(scope.named()) } else { Ok(()) })
+    }
+
+    /// Each alias with its scope: those of the table, then those that a caller added.
+    fn each_alias(&self, mut each: impl FnMut(&Scope, SourceId) -> Result<(), Full>) -> Result<(), Full> {
         for scope in &self.scopes {
-            if let Role::Alias(alias) = scope.role
-                && scope.covers(config, device).is_some()
-            {
-                all.add(alias)?;
+            if let Role::Alias(alias) = scope.role {
+                each(scope, alias)?;
             }
         }
         for (scope, alias) in self.aliases.scopes() {
-            if scope.covers(config, device).is_some() {
-                all.add(alias)?;
-            }
-        }
-        for scope in &self.scopes {
-            if matches!(scope.role, Role::Alias(alias) if all.ids().contains(&alias)) {
-                all.add_shared(scope.named())?;
-            }
-        }
-        for (scope, alias) in self.aliases.scopes() {
-            if all.ids().contains(&alias) {
-                all.add_shared(scope.named())?;
-            }
+            each(&scope, alias)?;
         }
         Ok(())
     }
