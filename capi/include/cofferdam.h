@@ -615,7 +615,7 @@ int32_t cofferdam_coherency(cofferdam_cell cell, int32_t *enforced, struct coffe
 int32_t cofferdam_coherency_change(const struct cofferdam_committed *committed, cofferdam_cell cell, int32_t *changed,
 				   int32_t *enforced, struct cofferdam_error *error);
 
-/* Calls each with every cell whose coherency is another than what was told of it last. each must not make a call. */
+/* Calls each with every cell whose coherency differs from what was reported of it last. each must not make a call. */
 int32_t cofferdam_coherency_changes(void (*each)(void *context, cofferdam_cell cell, int32_t enforced), void *context,
 				    struct cofferdam_error *error);
 

@@ -1,4 +1,4 @@
-//! What goes wrong in a call, and how it is told.
+//! What goes wrong in a call, and how it is reported.
 
 use core::fmt;
 
@@ -76,7 +76,7 @@ impl fmt::Display for Failure {
 ///
 /// `error` is null, or valid for a write.
 #[inline(never)]
-pub(crate) unsafe fn tell(result: Done, error: *mut flat::Error) -> i32 {
+pub(crate) unsafe fn finish(result: Done, error: *mut flat::Error) -> i32 {
     let code = result.as_ref().err().map_or(0, Failure::code);
     if !error.is_null() && error.is_aligned() {
         // SAFETY: it is not null, and the caller says that it is valid then.

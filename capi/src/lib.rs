@@ -11,7 +11,10 @@
 //! `cargo xtask header` compares the header with these files.
 #![cfg_attr(target_os = "none", no_std)]
 #![allow(unreachable_pub, reason = "what the header declares is reached by its symbol, not by its path")]
-#![allow(clippy::result_large_err, reason = "a failure is told where the call ends, and there is no heap to put it on")]
+#![allow(
+    clippy::result_large_err,
+    reason = "a failure is reported where the call ends, and there is no heap to put it on"
+)]
 
 mod calls;
 mod edits;

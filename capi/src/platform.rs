@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 
-use crate::flat::Range;
+use crate::flat::{Range, number};
 
 #[cfg_attr(test, allow(improper_ctypes, reason = "the tests define them in Rust"))]
 unsafe extern "C" {
@@ -26,11 +26,6 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Platform {
     pub(crate) found_memory: Option<unsafe extern "C" fn(first: u64, last: u64) -> *mut c_void>,
-}
-
-/// A source-id as the interface has it: the segment in the upper half.
-pub(crate) fn number(device: SourceId) -> u32 {
-    u32::from(device.segment()) << 16 | u32::from(device.requester())
 }
 
 // SAFETY: the header asks of each of the client's functions what the trait asks of the method. Registers are reached, and what

@@ -29,6 +29,11 @@ fn edit() -> Edit {
     unsafe { core::mem::zeroed() }
 }
 
+fn cell_config() -> CellConfig {
+    // SAFETY: all of its fields are numbers.
+    unsafe { core::mem::zeroed() }
+}
+
 fn words(error: &Error) -> std::string::String {
     let mut buffer = [0x55_u8; 200];
     // SAFETY: the buffer has so many bytes.
@@ -64,10 +69,10 @@ fn whatever_is_handed_over_has_a_code() {
     assert!(!memory.is_empty());
 }
 
-// SAFETY throughout: what is handed over is null, or is there.
-#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one reason holds for all")]
 fn before_probe() {
     let mut error = error();
+    // SAFETY: what is handed over is null, or is there.
     unsafe {
         assert_eq!(cofferdam_prepare(&raw mut error), NOT_PROBED);
         assert_eq!((error.code, error.detail, error.has), (NOT_PROBED, 0, 0));
@@ -86,12 +91,13 @@ fn before_probe() {
     }
 }
 
-#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
 fn probe() -> &'static mut [u64] {
     let table = platform::dmar();
     let (mut limits, mut options, mut error) = (Limits::DEFAULT, Options::DEFAULT, error());
     (limits.cells, limits.edits) = (2, 4);
-    let words = unsafe { cofferdam_words(&raw const limits) };
+    // SAFETY: the limits are there.
+    let words_for = |limits: &Limits| unsafe { cofferdam_words(limits) };
+    let words = words_for(&limits);
     let memory = Vec::leak(std::vec![0_u64; words]);
     let it = Probe {
         table: table.as_ptr(),
@@ -103,6 +109,7 @@ fn probe() -> &'static mut [u64] {
         finding: None,
         context: null_mut(),
     };
+    // SAFETY: what is handed over is null, or is there, or is refused before it is looked at.
     let mut code = |it: &Probe| (unsafe { cofferdam_probe(it, &raw mut error) }, name(&error).to_owned());
     let null_of = |name: &str| (COFFERDAM_ERROR_NULL, name.to_owned());
     assert_eq!(code(&Probe { table: null(), ..it }), null_of("table"));
@@ -121,7 +128,7 @@ fn probe() -> &'static mut [u64] {
     }
     let many = Limits { edits: usize::MAX, ..limits };
     assert_eq!(code(&Probe { limits: &raw const many, ..it }).0, FULL);
-    assert_eq!(unsafe { cofferdam_words(&raw const many) }, usize::MAX);
+    assert_eq!(words_for(&many), usize::MAX);
     let none = Limits { units: 0, ..limits };
     assert_eq!(code(&Probe { limits: &raw const none, ..it }).0, FIRMWARE);
     // What failed can be repeated, with the same memory.
@@ -130,11 +137,12 @@ fn probe() -> &'static mut [u64] {
     memory
 }
 
-#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one reason holds for all")]
 fn cells_and_edits() {
-    let mut config: CellConfig = unsafe { core::mem::zeroed() };
+    let mut config = cell_config();
     let (mut cell, mut error) = (0, error());
     let mut create = |config: &CellConfig| {
+        // SAFETY: all three are there.
         let code = unsafe { cofferdam_create_cell(config, &raw mut cell, &raw mut error) };
         (code, name(&error).to_owned())
     };
@@ -148,6 +156,7 @@ fn cells_and_edits() {
     config.cpus[0].last = 3;
     assert_eq!(create(&config).0, 0);
     assert!(cell != 0);
+    // SAFETY: what is handed over is null, or is there.
     unsafe {
         assert_eq!(cofferdam_create_cell(null(), &raw mut cell, null_mut()), COFFERDAM_ERROR_NULL);
         assert_eq!(cofferdam_create_cell(&raw const config, null_mut(), null_mut()), COFFERDAM_ERROR_NULL);
@@ -179,13 +188,12 @@ fn cells_and_edits() {
 }
 
 /// Two threads change a cell each, a third takes all units: each call waits until it may.
-#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "said above")]
 fn threads() {
     const TIMES: u64 = 200;
-    let (mut cells, config) = ([0; 2], unsafe { core::mem::zeroed::<CellConfig>() });
+    let (mut cells, config) = ([0; 2], cell_config());
     let destroyed = |cell| commit(&[Edit { kind: COFFERDAM_EDIT_DESTROY, cell, ..edit() }]).0;
     for cell in &mut cells {
-        // One of the two that there is room for was made before.
+        // SAFETY: both are there. One of the two cells that there is room for was made before.
         if unsafe { cofferdam_create_cell(&raw const config, cell, null_mut()) } != 0 {
             *cell = 1 << 16;
         }
@@ -196,7 +204,7 @@ fn threads() {
         let unmap = Edit { kind: COFFERDAM_EDIT_UNMAP, ..map };
         (0..TIMES).all(|_| commit(&[map]).0 == 0 && commit(&[unmap]).0 == 0)
     };
-    // The unit is mapped nowhere, so that it cannot be prepared.
+    // SAFETY: no error is to be filled. The unit is mapped nowhere, so that it cannot be prepared.
     let alone = || unsafe { cofferdam_prepare(null_mut()) };
     std::thread::scope(|scope| {
         let changes = cells.map(|cell| scope.spawn(move || change(cell)));

@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_void};
 use core::fmt::Write;
 
 use super::words::Pieces;
-use crate::failure::tell;
+use crate::failure::finish;
 use crate::flat::{self, Audit, Error};
 use crate::front::{Done, front};
 
@@ -29,5 +29,5 @@ pub unsafe extern "C" fn cofferdam_audit(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use cofferdam::{CellId, Coherency};
 
-use crate::failure::{Wrong, tell};
+use crate::failure::{Wrong, finish};
 use crate::flat::{self, CellConfig, Committed, Error, read};
 use crate::front::{Done, front};
 
@@ -16,7 +16,7 @@ pub unsafe extern "C" fn cofferdam_create_cell(config: *const CellConfig, cell: 
     // SAFETY: passed on from the caller.
     let done = || unsafe { create(config, cell, false) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn cofferdam_create_root_cell(
     // SAFETY: passed on from the caller.
     let done = || unsafe { create(config, cell, true) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn cofferdam_coherency(cell: u64, enforced: *mut i32, erro
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn cofferdam_coherency_change(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -111,5 +111,5 @@ pub unsafe extern "C" fn cofferdam_coherency_changes(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

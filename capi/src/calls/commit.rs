@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use cofferdam::iommu;
 
 use crate::edits::Held;
-use crate::failure::{Failure, Wrong, tell};
+use crate::failure::{Failure, Wrong, finish};
 use crate::flat::{self, Committed, Edit, Error, Remains, read_all};
 use crate::front::{Done, machine};
 
@@ -20,7 +20,7 @@ pub unsafe extern "C" fn cofferdam_commit(edits: *const Edit, count: usize, erro
     // SAFETY: passed on from the caller.
     let done = || unsafe { commit(edits, count, None, core::ptr::null_mut(), core::ptr::null_mut()) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn cofferdam_commit_reporting(
     // SAFETY: passed on from the caller.
     let done = || unsafe { commit(edits, count, remains, context, committed) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -59,13 +59,13 @@ unsafe fn commit(
     let mut held = machine.room.take(count, machine.front.hal(), machine.timeout_ns)?;
     // SAFETY: passed on from the caller.
     unsafe { copy(flat_edits, &mut held)? };
-    let told = |left: iommu::Remains| {
+    let report = |left: iommu::Remains| {
         if let (Some(remains), Some(left)) = (remains, Remains::of(left)) {
             // SAFETY: the caller says that the function may be called with the context.
             unsafe { remains(context, &raw const left) }
         }
     };
-    let done = machine.front.commit_reporting(held.edits(), told).map_err(Failure::Front)?;
+    let done = machine.front.commit_reporting(held.edits(), report).map_err(Failure::Front)?;
     // SAFETY: passed on from the caller.
     unsafe { flat::write(committed, Committed::of(done)) };
     Ok(())

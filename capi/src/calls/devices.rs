@@ -1,6 +1,6 @@
 //! What is asked and said of a device.
 
-use crate::failure::tell;
+use crate::failure::finish;
 use crate::flat::{self, DeviceInfo, Error};
 use crate::front::{Done, front};
 
@@ -16,7 +16,7 @@ pub unsafe extern "C" fn cofferdam_device_info(device: u32, info: *mut DeviceInf
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -26,5 +26,5 @@ pub unsafe extern "C" fn cofferdam_device_info(device: u32, info: *mut DeviceInf
 pub unsafe extern "C" fn cofferdam_mute(device: u32, muted: i32, error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.mute(flat::device(device), muted != 0)?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use cofferdam::interrupt;
 
 use super::Each;
-use crate::failure::tell;
+use crate::failure::finish;
 use crate::flat::{self, Destination, Error, Fault, FaultLog};
 use crate::front::{Done, front};
 
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn cofferdam_faults(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn cofferdam_faults_by_device(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -66,5 +66,5 @@ pub unsafe extern "C" fn cofferdam_set_fault_event(to: *const Destination, error
         Ok(front()?.set_fault_event(to)?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::Each;
-use crate::failure::{Wrong, tell};
+use crate::failure::{Wrong, finish};
 use crate::flat::{self, Error, Message, MsiXTable, RoutedInterrupt, Source, read};
 use crate::front::{Done, front};
 
@@ -22,7 +22,7 @@ pub unsafe extern "C" fn cofferdam_message(source: *const Source, message: *mut 
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -37,7 +37,7 @@ pub unsafe extern "C" fn cofferdam_redirection(io_apic: u8, pin: u8, entry: *mut
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn cofferdam_redirection(io_apic: u8, pin: u8, entry: *mut
 pub unsafe extern "C" fn cofferdam_program_msi(device: u32, error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.program_msi(flat::device(device))?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn cofferdam_msi_x_table(device: u32, table: *mut MsiXTabl
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn cofferdam_program_msi_x(device: u32, table: *mut u32, e
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -95,5 +95,5 @@ pub unsafe extern "C" fn cofferdam_routes(
         Ok(front()?.routes(|routed| each.call(&(&routed).into()))?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

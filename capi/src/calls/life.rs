@@ -7,7 +7,7 @@ use cofferdam::addr::Requester;
 
 use super::Each;
 use crate::edits::{self, Room};
-use crate::failure::{Failure, Wrong, tell};
+use crate::failure::{Failure, Wrong, finish};
 use crate::flat::{self, Error, Finding, Limits, Options, Probe, Unblocked, read, read_all};
 use crate::front::{self, Done, front};
 
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn cofferdam_probe(probe: *const Probe, error: *mut Error)
         unsafe { begin(probe) }
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -75,10 +75,10 @@ unsafe fn begin(probe: &Probe) -> Done {
     let (memory, room) = Room::cut(memory, &limits, flat_limits.edits).map_err(|full| Failure::Front(full.into()))?;
     front::make(platform, options, room, |front| {
         front.probe_acpi(memory, &limits, table, |finding| {
-            if let Some(told) = probe.finding {
+            if let Some(report) = probe.finding {
                 let finding = Finding::of(&finding);
                 // SAFETY: the caller says that the function may be called with that context until the call ends.
-                unsafe { told(probe.context, &raw const finding) }
+                unsafe { report(probe.context, &raw const finding) }
             }
         })
     })
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn cofferdam_remap_interrupts(
         Ok(front()?.remap_interrupts(io_apics, x2apic != 0)?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn cofferdam_remap_interrupts(
 pub unsafe extern "C" fn cofferdam_add_alias(device: u32, alias: u16, error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.add_alias(flat::device(device), Requester::new(alias))?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn cofferdam_add_alias(device: u32, alias: u16, error: *mu
 pub unsafe extern "C" fn cofferdam_prepare(error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.prepare()?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn cofferdam_enable(unblocked: *mut Unblocked, error: *mut
         Ok(result.map(drop)?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn cofferdam_enable(unblocked: *mut Unblocked, error: *mut
 pub unsafe extern "C" fn cofferdam_disable(error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.disable()?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn cofferdam_disable(error: *mut Error) -> i32 {
 pub unsafe extern "C" fn cofferdam_hand_back(error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.hand_back()?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn cofferdam_hand_back(error: *mut Error) -> i32 {
 pub unsafe extern "C" fn cofferdam_suspend(error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.suspend()?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -199,7 +199,7 @@ pub unsafe extern "C" fn cofferdam_resume(
         Ok(front()?.resume(|device| each.call(&flat::number(device)))?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn cofferdam_resume(
 pub unsafe extern "C" fn cofferdam_isolate(error: *mut Error) -> i32 {
     let done = || -> Done { Ok(front()?.isolate()?) };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -231,5 +231,5 @@ pub unsafe extern "C" fn cofferdam_unblocked(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

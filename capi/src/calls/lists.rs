@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use super::Each;
-use crate::failure::tell;
+use crate::failure::finish;
 use crate::flat::{self, Assigned, Error, Range, Region, Statistics, Unit, Withheld};
 use crate::front::{Done, front};
 
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn cofferdam_units(
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn cofferdam_statistics(statistics: *mut Statistics, error
         Ok(())
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn cofferdam_regions(
         Ok(front()?.regions(flat::cell(cell)?, |region| each.call(&region.into()))?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn cofferdam_assigned(
         Ok(front()?.assigned(|device| each.call(&device.into()))?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn cofferdam_withheld(
         Ok(front()?.withheld(|memory| each.call(&memory.into()))?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }
 
 /// # Safety
@@ -112,5 +112,5 @@ pub unsafe extern "C" fn cofferdam_input_ranges(
         Ok(front()?.input_ranges(flat::cell(cell)?, |range| each.call(&range.into()))?)
     };
     // SAFETY: passed on from the caller.
-    unsafe { tell(done(), error) }
+    unsafe { finish(done(), error) }
 }

@@ -76,14 +76,14 @@ impl Error {
     ///
     /// `error` is valid for a write.
     pub(crate) unsafe fn write(error: *mut Self, code: i32, result: &Done) {
-        let mut told = Self { code, ..Self::NONE };
+        let mut flat = Self { code, ..Self::NONE };
         if let Err(failure) = result {
-            told.failure.failure = MaybeUninit::new(*failure);
-            told.filled = FILLED ^ u64::from(code.unsigned_abs());
-            told.fill(failure);
+            flat.failure.failure = MaybeUninit::new(*failure);
+            flat.filled = FILLED ^ u64::from(code.unsigned_abs());
+            flat.fill(failure);
         }
         // SAFETY: passed on from the caller.
-        unsafe { error.write(told) }
+        unsafe { error.write(flat) }
     }
 
     /// What failed, if a call has filled the struct and nobody has changed that.
