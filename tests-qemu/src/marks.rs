@@ -4,6 +4,8 @@ use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam_pc::Pc;
 use cofferdam_report::mark;
 
+use crate::tables::mapped;
+
 /// Says in the trace of a remapping unit which call comes next. Shares no code with the driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
@@ -18,8 +20,7 @@ impl Marks {
     ///
     /// `window` is a unit's, as the firmware's table says, and that unit is QEMU's.
     pub unsafe fn new(pc: &'static Pc, window: RegisterWindow) -> Option<Self> {
-        let first = pc.map_registers(window)?;
-        Some(Self { pc, registers: MappedRegisters { window, first } })
+        Some(Self { pc, registers: mapped(pc, window)? })
     }
 
     /// What follows in the trace belongs to `call`.

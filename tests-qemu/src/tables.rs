@@ -44,6 +44,11 @@ pub enum Entry {
     Page(u64),
 }
 
+/// Registers as the platform maps them, if it does.
+pub fn mapped(hal: &impl Hal, window: RegisterWindow) -> Option<MappedRegisters> {
+    Some(MappedRegisters { window, first: hal.map_registers(window)? })
+}
+
 /// Counts what the functions of which `is_asked` is true reach.
 ///
 /// # Safety
@@ -51,10 +56,7 @@ pub enum Entry {
 /// As for [`live_words`].
 pub unsafe fn count_leaves(hal: &impl Hal, window: RegisterWindow, is_asked: impl Fn(u16) -> bool) -> Leaves {
     // SAFETY: every unit has this register.
-    let ecap = hal
-        .map_registers(window)
-        .map(|first| MappedRegisters { window, first })
-        .map_or(0, |registers| unsafe { hal.read64(registers, ECAP) });
+    let ecap = mapped(hal, window).map_or(0, |registers| unsafe { hal.read64(registers, ECAP) });
     let mut leaves = Leaves { snoop_control: ecap >> 7 & 1 == 1, ..Leaves::default() };
     let mut each = |entry, _: u64, word: u64| match entry {
         Entry::Root => {}
@@ -87,11 +89,7 @@ pub unsafe fn live_words(
     each: &mut dyn FnMut(Entry, u64, u64),
 ) {
     // SAFETY: every unit has this register.
-    let root = hal
-        .map_registers(window)
-        .map(|first| MappedRegisters { window, first })
-        .map_or(0, |registers| unsafe { hal.read64(registers, RTADDR) })
-        & ADDRESS;
+    let root = mapped(hal, window).map_or(0, |registers| unsafe { hal.read64(registers, RTADDR) }) & ADDRESS;
     for bus in 0..256 {
         let Some((context_table, _)) = tell_present(root, bus, Entry::Root, each) else { continue };
         for devfn in (0..256).filter(|devfn| is_asked((bus << 8 | devfn) as u16)) {

@@ -6,9 +6,9 @@
 use core::hint::black_box;
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
-use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
+use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_pc::{Bar, Block, Dmar, Hpet, Ivrs, Pc, entry};
-use cofferdam_tests_qemu::Report;
+use cofferdam_tests_qemu::{Report, mapped};
 use heapless::Vec;
 
 const MIB: u64 = 1 << 20;
@@ -56,8 +56,7 @@ fn clock(pc: &Pc, report: &Report) {
         report.expect(true, "there is no HPET to compare the clock with", format_args!("no HPET"));
         return;
     };
-    let window = RegisterWindow { base, bytes: PAGE as u32 };
-    let Some(hpet) = pc.map_registers(window).map(|first| MappedRegisters { window, first }) else {
+    let Some(hpet) = mapped(pc, RegisterWindow { base, bytes: PAGE as u32 }) else {
         report.expect(false, "the HPET is mapped", format_args!("{base:?}"));
         return;
     };

@@ -1,8 +1,8 @@
 //! The live tables next to the configuration, by the driver's own audit.
 
 use cofferdam::addr::PhysAddr;
-use cofferdam::hal::{Hal, MappedRegisters};
-use cofferdam_tests_qemu::Words;
+use cofferdam::hal::Hal;
+use cofferdam_tests_qemu::{Words, mapped};
 
 use crate::stage::Stage;
 
@@ -37,8 +37,7 @@ impl Stage<'_> {
     pub(crate) fn a_foreign_entry_is_found(&self) -> Result<(), Words> {
         let hal = self.iommu.hal();
         let Some(unit) = self.iommu.units().next() else { return Ok(()) };
-        let Some(first) = hal.map_registers(unit.window) else { return Ok(()) };
-        let registers = MappedRegisters { window: unit.window, first };
+        let Some(registers) = mapped(hal, unit.window) else { return Ok(()) };
         // SAFETY: every unit has this register.
         let root = PhysAddr::new_truncate(unsafe { hal.read64(registers, RTADDR) } & !0xfff);
         // SAFETY: the driver has switched the unit on, so this is its root table.
