@@ -44,7 +44,7 @@ pub fn images<'a>(
     let bins: Vec<_> = in_rust.into_iter().map(|(_, bin)| bin).collect();
     let mut images = if bins.is_empty() { BTreeMap::new() } else { rust.images(&bins)? };
     if !in_c.is_empty() {
-        let kernel = c::kernel(rust)?;
+        let kernel = c::kernel(&c::library(rust)?)?;
         images.extend(in_c.into_iter().map(|(_, bin)| (bin.to_owned(), kernel.clone())));
     }
     Ok(images)

@@ -49,10 +49,9 @@ const OF_CLIENT: [&str; 2] = ["memcpy", "memset"];
 
 pub fn verb() -> Result<Verdict> {
     let rust = setup::ensure(None)?.rust;
-    setup::ensure_cc()?;
     println!("Rust for bare metal: {rust}");
     let library = library(&rust)?;
-    let wrong = flaws(&library, &header::platform(&crate::root())?)?;
+    let wrong = flaws(&library, &header::functions(&crate::root())?.platform)?;
     println!("The library: {}", library.display());
     println!("Its header:  {}", crate::root().join(HEADERS).join("cofferdam.h").display());
     println!(
@@ -61,7 +60,7 @@ pub fn verb() -> Result<Verdict> {
         OF_CLIENT.join(", ")
     );
     wrong.iter().for_each(|wrong| println!("       {wrong}"));
-    println!("The example: {}", kernel(&rust)?.display());
+    println!("The example: {}", kernel(&library)?.display());
     Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
 }
 
@@ -69,8 +68,9 @@ pub fn verb() -> Result<Verdict> {
 ///
 /// # Errors
 ///
-/// It does not build.
+/// It does not build, or what archives it is missing and cannot be installed.
 pub fn library(rust: &Toolchain) -> Result<PathBuf> {
+    setup::ensure_cc()?;
     let built = rust.library("cofferdam-c", "c")?;
     let folder = cargo::target()?.join("c");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -125,14 +125,12 @@ fn flaws(library: &Path, platform: &BTreeSet<String>) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Builds the example's kernel.
+/// Builds the example's kernel with the library.
 ///
 /// # Errors
 ///
-/// It does not build, or the library does not.
-pub fn kernel(rust: &Toolchain) -> Result<PathBuf> {
-    setup::ensure_cc()?;
-    let library = library(rust)?;
+/// It does not build.
+pub fn kernel(library: &Path) -> Result<PathBuf> {
     let (root, folder) = (crate::root(), cargo::target()?.join("c"));
     let mut objects = Vec::new();
     let mut sources: Vec<_> = std::fs::read_dir(root.join(EXAMPLE))?.flatten().map(|it| it.path()).collect();
@@ -148,7 +146,7 @@ pub fn kernel(rust: &Toolchain) -> Result<PathBuf> {
     let kernel = folder.join("kernel.elf");
     let script = root.join(EXAMPLE).join("kernel.ld");
     let mut link = Command::new("cc");
-    link.args(LINK).arg("-T").arg(script).arg("-o").arg(&kernel).args(&objects).arg(&library);
+    link.args(LINK).arg("-T").arg(script).arg("-o").arg(&kernel).args(&objects).arg(library);
     process::quietly("Linking", &mut link, LIMIT)?;
     Ok(kernel)
 }
@@ -157,7 +155,7 @@ pub fn kernel(rust: &Toolchain) -> Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// The library does not build, or lacks one of them.
+/// The library lacks one of them.
 pub fn client<'a>(library: &Path, name: &str, calls: impl IntoIterator<Item = &'a String>) -> Result<PathBuf> {
     let client = cargo::target()?.join("c").join(name);
     let mut link = Command::new("cc");

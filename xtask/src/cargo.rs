@@ -14,6 +14,16 @@ pub fn command() -> Command {
     cargo
 }
 
+/// rustup at the root of the repository, with nothing of the cargo in use that would choose a toolchain.
+pub fn rustup(arguments: &[&str]) -> Command {
+    let mut rustup = Command::new("rustup");
+    rustup.args(arguments).current_dir(crate::root());
+    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        rustup.env_remove(name);
+    }
+    rustup
+}
+
 /// The folder that it builds in.
 ///
 /// # Errors
@@ -25,7 +35,7 @@ pub fn target() -> Result<PathBuf> {
         target_directory: PathBuf,
     }
     let mut cargo = command();
-    let told = process::answer(cargo.args(["metadata", "--no-deps", "--format-version", "1"]));
-    let told = told.context("cargo metadata says nothing")?;
-    Ok(serde_json::from_str::<Metadata>(&told)?.target_directory)
+    let metadata = process::answer(cargo.args(["metadata", "--no-deps", "--format-version", "1"]));
+    let metadata = metadata.context("cargo metadata says nothing")?;
+    Ok(serde_json::from_str::<Metadata>(&metadata)?.target_directory)
 }

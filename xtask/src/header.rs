@@ -4,16 +4,16 @@ mod assertions;
 mod declared;
 mod rust;
 
-use std::{
-    collections::BTreeSet,
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeSet, io::Write, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use tempfile::NamedTempFile;
 
-use crate::{Verdict, process, setup, show};
+use crate::{
+    Verdict,
+    process::{self, Streams},
+    setup, show,
+};
 use rust::Interface;
 
 /// The header, the library behind it, and the numbers of the driver's errors.
@@ -25,6 +25,10 @@ const CODES: &str = "src/iommu/error/code.rs";
 const PLATFORM: &str = "cofferdam_platform_";
 /// Where clients read how the library is used.
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/guide/c.md"];
+
+/// How what is behind it is compiled.
+const C: [&str; 3] = ["-x", "c", "-std=gnu11"];
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How clients compile it, and that no warning is left.
 const STANDARDS: [&[&str]; 4] = [
@@ -39,49 +43,50 @@ pub fn verb() -> Result<Verdict> {
     let wrong = check(&crate::root())?;
     println!("{} the header says what the library is", show::mark(wrong.is_empty()));
     wrong.iter().for_each(|wrong| println!("       {wrong}"));
+    if !has_cplusplus() {
+        println!("{} the header as C++, for which there is no compiler (c++)", show::left_out());
+    }
     Ok(if wrong.is_empty() { Verdict::Held } else { Verdict::Failed })
 }
 
-/// The calls of the library, by the header.
-///
-/// # Errors
-///
-/// There is no header.
-pub fn calls(root: &Path) -> Result<BTreeSet<String>> {
-    let header = std::fs::read_to_string(root.join(HEADER)).with_context(|| format!("cannot read {HEADER}"))?;
-    let mut calls = declared::functions(&header);
-    calls.retain(|name| !name.starts_with(PLATFORM));
-    Ok(calls)
+/// The functions that the header declares.
+pub struct Functions {
+    /// What the library has.
+    pub calls: BTreeSet<String>,
+    /// What a client defines.
+    pub platform: BTreeSet<String>,
 }
 
-/// The functions that a client defines, by the header.
+/// Reads them.
 ///
 /// # Errors
 ///
 /// There is no header.
-pub fn platform(root: &Path) -> Result<BTreeSet<String>> {
-    let header = std::fs::read_to_string(root.join(HEADER)).with_context(|| format!("cannot read {HEADER}"))?;
-    let mut functions = declared::functions(&header);
-    functions.retain(|name| name.starts_with(PLATFORM));
-    Ok(functions)
+pub fn functions(root: &Path) -> Result<Functions> {
+    let all = declared::functions(&read(root, HEADER)?);
+    let (platform, calls) = all.into_iter().partition(|name| name.starts_with(PLATFORM));
+    Ok(Functions { calls, platform })
+}
+
+fn read(root: &Path, file: &str) -> Result<String> {
+    std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))
 }
 
 /// What the header has and the library has not, or the other way; a line each.
 fn check(root: &Path) -> Result<Vec<String>> {
-    let header = std::fs::read_to_string(root.join(HEADER)).with_context(|| format!("cannot read {HEADER}"))?;
+    let header = read(root, HEADER)?;
     let interface = Interface::read(&root.join(LIBRARY), &root.join(CODES))?;
     let mut wrong = names(&header, &interface);
     if wrong.is_empty() {
         wrong = compiled(&root.join(HEADER), &assertions::of(&interface))?;
     }
     for document in DOCUMENTS {
-        let text = std::fs::read_to_string(root.join(document)).with_context(|| format!("cannot read {document}"))?;
-        let found = snippets(&text);
+        let found = snippets(&read(root, document)?);
         if found.is_empty() {
             wrong.push(format!("{document} has no C"));
         }
         for snippet in found {
-            let wrong_there = compiled(&root.join(HEADER), &snippet)?;
+            let wrong_there = errors(&C, &root.join(HEADER), &snippet)?;
             wrong.extend(wrong_there.iter().map(|why| format!("{document}: {why}")));
         }
     }
@@ -108,31 +113,32 @@ fn names(header: &str, interface: &Interface) -> Vec<String> {
 
 /// What the compiler says of the header alone, and of the assertions about it.
 fn compiled(header: &Path, assertions: &str) -> Result<Vec<String>> {
-    let include = format!("#include \"{}\"\n", header.display());
     let mut wrong = Vec::new();
-    let alone = STANDARDS.iter().map(|flags| (*flags, include.clone()));
-    let all = alone.chain([(&["-x", "c", "-std=gnu11"][..], format!("{include}{assertions}"))]);
-    for (flags, text) in all {
-        // A compiler for C++ may be missing, and then nobody there compiles it so.
-        if flags.contains(&"c++") && which::which("c++").is_err() {
-            continue;
-        }
-        let mut cc = Command::new("cc");
-        cc.args(flags).args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-"]);
-        cc.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut running = cc.spawn().with_context(|| format!("cannot run {}", process::words(&cc)))?;
-        // One that ends before it has read all says why.
-        let _ = running.stdin.take().map(|mut input| input.write_all(text.as_bytes()));
-        let output = running.wait_with_output()?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let errors = told.lines().filter_map(|line| line.split_once("error: ").map(|(_, why)| why.to_owned()));
-        let before = wrong.len();
-        wrong.extend(errors);
-        if !output.status.success() && wrong.len() == before {
-            bail!("{told}this failed: {}", process::words(&cc));
-        }
+    for flags in STANDARDS.iter().filter(|flags| !flags.contains(&"c++") || has_cplusplus()) {
+        wrong.extend(errors(flags, header, "")?);
     }
+    wrong.extend(errors(&C, header, assertions)?);
     Ok(wrong)
+}
+
+fn has_cplusplus() -> bool {
+    which::which("c++").is_ok()
+}
+
+/// What a compiler says of the header, and of what is behind it.
+fn errors(flags: &[&str], header: &Path, behind: &str) -> Result<Vec<String>> {
+    let mut source = NamedTempFile::new()?;
+    write!(source, "#include \"{}\"\n{behind}", header.display())?;
+    let mut cc = Command::new("cc");
+    cc.args(flags).args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]).arg(source.path());
+    let mut lines = Vec::new();
+    let ending = process::watch(&mut cc, Streams::Merged, LIMIT, |line| lines.push(line.text))?;
+    let errors = lines.iter().filter_map(|line| line.split_once("error: ").map(|(_, why)| why.to_owned()));
+    let errors = Vec::from_iter(errors);
+    if !ending.success() && errors.is_empty() {
+        bail!("{}\nthis failed: {}", lines.join("\n"), process::words(&cc));
+    }
+    Ok(errors)
 }
 
 /// The pieces of C in a document.
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn a_name_that_only_one_has_is_named() {
         let (header, interface) = real();
-        for (from, to, told) in [
+        for (from, to, reported) in [
             ("cofferdam_mute(", "cofferdam_muted(", "the library has no function cofferdam_muted"),
             ("COFFERDAM_READ = 1", "COFFERDAM_READS = 1", "the header has no constant COFFERDAM_READ"),
             ("uint32_t entry;", "uint32_t index;", "the header has no field cofferdam_edit.entry"),
@@ -171,7 +177,7 @@ mod tests {
         ] {
             assert!(header.contains(from), "{from}");
             let wrong = names(&header.replacen(from, to, 1), &interface);
-            assert!(wrong.iter().any(|wrong| wrong == told), "{told}: {wrong:?}");
+            assert!(wrong.iter().any(|wrong| wrong == reported), "{reported}: {wrong:?}");
         }
     }
 
@@ -180,7 +186,7 @@ mod tests {
         let (header, interface) = real();
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("cofferdam.h");
-        for (from, to, told) in [
+        for (from, to, reported) in [
             ("COFFERDAM_WRITE = 2", "COFFERDAM_WRITE = 4", "COFFERDAM_WRITE is 2"),
             ("COFFERDAM_ERROR_BUSY = 16", "COFFERDAM_ERROR_BUSY = 17", "COFFERDAM_ERROR_BUSY is 16"),
             ("uint16_t queue_slots;", "uint32_t queue_slots;", "cofferdam_options.queue_slots"),
@@ -199,7 +205,7 @@ mod tests {
             assert!(header.contains(from), "{from}");
             std::fs::write(&path, header.replacen(from, to, 1)).unwrap();
             let wrong = compiled(&path, &assertions::of(&interface)).unwrap();
-            assert!(wrong.iter().any(|wrong| wrong.contains(told)), "{told}: {wrong:?}");
+            assert!(wrong.iter().any(|wrong| wrong.contains(reported)), "{reported}: {wrong:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask miri`: host tests under an interpreter that finds undefined behaviour and data races.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -14,23 +14,19 @@ const TOOLCHAIN: &str = "nightly";
 const TESTS: &[&str] = &["addr::", "cell::", "iommu::unit_lock", "vtd::invalidation::tests::two_cpus"];
 
 pub fn verb() -> Result<Verdict> {
-    let mut miri = Command::new("rustup");
-    miri.args(["run", TOOLCHAIN, "cargo", "miri"]).current_dir(crate::root()).env_remove("RUSTUP_TOOLCHAIN");
+    let mut miri = cargo::rustup(&["run", TOOLCHAIN, "cargo", "miri"]);
     let Some(version) = which::which("rustup").ok().and_then(|_| process::answer(miri.arg("--version"))) else {
         let how = format!("rustup component add --toolchain {TOOLCHAIN} miri rust-src");
-        println!("{} the tests under Miri, which is not installed: {how}", console::style("LEFT OUT:").yellow().bold());
+        println!("{} the tests under Miri, which is not installed: {how}", show::left_out());
         return Ok(Verdict::Held);
     };
     println!("{}", version.trim());
-    let mut tests = Command::new("rustup");
-    tests.args(["run", TOOLCHAIN, "cargo", "miri", "test", "--package", "cofferdam", "--lib", "--"]).args(TESTS);
+    let mut tests =
+        cargo::rustup(&["run", TOOLCHAIN, "cargo", "miri", "test", "--package", "cofferdam", "--lib", "--"]);
     // What the interpreter runs was built for it alone.
-    tests.current_dir(crate::root()).env("CARGO_TARGET_DIR", cargo::target()?.join("miri"));
+    tests.args(TESTS).env("CARGO_TARGET_DIR", cargo::target()?.join("miri"));
     // Tests hand over memory for as long as they run.
     tests.env("MIRIFLAGS", "-Zmiri-ignore-leaks");
-    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
-        tests.env_remove(name);
-    }
     let ran = process::quietly("Tests under Miri", &mut tests, LIMIT);
     let words = "no undefined behaviour and no data race is found under Miri";
     println!("{} {words}", show::mark(ran.is_ok()));

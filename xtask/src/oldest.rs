@@ -1,6 +1,6 @@
 //! `cargo xtask oldest`: whether the driver builds with the oldest Rust that its manifest promises.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -15,11 +15,12 @@ pub fn verb() -> Result<Verdict> {
     let promised = promised(&manifest).context("the driver's manifest promises no rust-version")?;
     let toolchain = format!("{promised}.0");
     if let Err(why) = fetch(&toolchain) {
-        let left_out = console::style("LEFT OUT:").yellow().bold();
+        let left_out = show::left_out();
         println!("{left_out} a build with Rust {promised}: {why:#}; rustup toolchain install {toolchain}");
         return Ok(Verdict::Held);
     }
-    let mut build = rustup(&["run", &toolchain, "cargo", "check", "--locked", "--package", "cofferdam", "--lib"]);
+    let mut build =
+        cargo::rustup(&["run", &toolchain, "cargo", "check", "--locked", "--package", "cofferdam", "--lib"]);
     // Others of the workspace are built with a newer one, and read the same artifacts.
     build.env("CARGO_TARGET_DIR", cargo::target()?.join("oldest")).env("RUSTFLAGS", "-D warnings");
     let built = process::quietly(&format!("Building with Rust {promised}"), &mut build, LIMIT);
@@ -46,24 +47,15 @@ fn promised(manifest: &str) -> Option<&str> {
 /// Has rustup install a toolchain that is not there.
 fn fetch(toolchain: &str) -> Result<()> {
     which::which("rustup").context("there is no rustup")?;
-    if process::answer(&mut rustup(&["run", toolchain, "rustc", "--version"])).is_some() {
+    if process::answer(&mut cargo::rustup(&["run", toolchain, "rustc", "--version"])).is_some() {
         return Ok(());
     }
-    let mut install = rustup(&["toolchain", "install", toolchain, "--profile", "minimal"]);
+    let mut install = cargo::rustup(&["toolchain", "install", toolchain, "--profile", "minimal"]);
     process::quietly(
         &format!("Fetching Rust {toolchain} with rustup"),
         install.env("RUSTUP_MAX_RETRIES", "1"),
         FETCH_LIMIT,
     )
-}
-
-fn rustup(arguments: &[&str]) -> Command {
-    let mut rustup = Command::new("rustup");
-    rustup.args(arguments).current_dir(crate::root());
-    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
-        rustup.env_remove(name);
-    }
-    rustup
 }
 
 #[cfg(test)]

@@ -56,14 +56,14 @@ mod tests {
     fn plain_lines_are_judged_as_records_are() {
         let (started, held, finished) = ("started: x", "ok     it \"holds\"", "finished: 1 checks, 0 failed");
         assert_eq!(judged(&[started, "log", held, finished], 33), "");
-        for (told, says) in [
+        for (reported, says) in [
             (judged(&[held, finished], 33), "never started"),
             (judged(&[started, finished], 33), "expected nothing"),
             (judged(&[started, held], 33), "finished"),
             (judged(&[started, held, "FAILED it breaks", finished], 33), "expected: it breaks"),
             (judged(&[started, held, finished], 35), "says that it failed"),
         ] {
-            assert!(told.contains(says), "{says}: {told}");
+            assert!(reported.contains(says), "{says}: {reported}");
         }
     }
 }

@@ -31,12 +31,16 @@ enum What {
 
 pub fn verb(options: &Options) -> Result<Verdict> {
     let matrix = crate::matrix()?;
-    let scenario = matrix.scenario(if options.what.is_some() { "c" } else { &matrix.run.scenario })?;
-    let mut machines = matrix.run.machines.iter().map(|name| matrix.machine(name)).collect::<Result<Vec<_>>>()?;
-    if scenario.c {
-        machines = matrix.machines_of(scenario)?;
-        machines.truncate(1);
-    }
+    let (scenario, machines) = match options.what {
+        Some(What::C) => {
+            let scenario = matrix.scenario("c")?;
+            (scenario, matrix.machines_of(scenario)?.into_iter().take(1).collect())
+        }
+        None => {
+            let machines = matrix.run.machines.iter().map(|name| matrix.machine(name));
+            (matrix.scenario(&matrix.run.scenario)?, machines.collect::<Result<Vec<_>>>()?)
+        }
+    };
     let limit = options.booting.timeout.map_or(matrix.timeout, Duration::from_secs);
 
     let tools = setup::ensure(options.booting.qemu.clone())?;

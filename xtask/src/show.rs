@@ -19,6 +19,11 @@ pub fn mark(ok: bool) -> impl fmt::Display {
     if ok { style("ok    ").green() } else { style("FAILED").red().bold() }
 }
 
+/// What stands before a check that could not be made here.
+pub fn left_out() -> impl fmt::Display {
+    style("LEFT OUT:").yellow().bold()
+}
+
 /// Bytes in the largest unit that holds them without a fraction.
 pub fn bytes(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];

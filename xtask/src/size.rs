@@ -71,8 +71,7 @@ pub fn verb() -> Result<Verdict> {
 
 /// What the library for C takes in clients.
 fn clients(rust: &Toolchain) -> Result<Verdict> {
-    setup::ensure_cc()?;
-    let (library, calls) = (c::library(rust)?, header::calls(&crate::root())?);
+    let (library, calls) = (c::library(rust)?, header::functions(&crate::root())?.calls);
     let mut verdict = Verdict::Held;
     for Client { name, what, without, most, wanted } in CLIENTS {
         let made = calls.iter().filter(|call| !without.iter().any(|part| call.contains(part)));

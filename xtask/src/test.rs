@@ -90,7 +90,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
         left_out.push(format!("{} host test{n} that {are} marked to be ignored", total.ignored));
     }
     for part in &left_out {
-        println!("{} {part}", console::style("LEFT OUT:").yellow().bold());
+        println!("{} {part}", show::left_out());
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { Verdict::Held } else { Verdict::Failed })
