@@ -232,10 +232,15 @@ impl Oracle {
         (0..self.devices.len()).filter(in_cell).any(|index| self.shares(index, page))
     }
 
-    /// The pages by which a function reaches a page of memory, or did once, without those by which others may, too.
+    /// The pages by which a function reaches a page of memory, or did once, without those by which others may, too: what it had
+    /// alone once, and now has with them by the same page, is theirs as well.
     pub(crate) fn inputs_of(&self, index: usize, page: u64, shared: bool) -> BTreeSet<u64> {
-        let leading = self.leading_to(index, page).filter(|(_, extent)| !(shared && extent.shared));
-        leading.map(|(first, extent)| first + (page - extent.output)).collect()
+        let (common, own): (Vec<_>, Vec<_>) =
+            self.leading_to(index, page).partition(|(_, extent)| shared && extent.shared);
+        let inputs = |leading: Vec<(u64, Extent)>| -> BTreeSet<u64> {
+            leading.into_iter().map(|(first, extent)| first + (page - extent.output)).collect()
+        };
+        &inputs(own) - &inputs(common)
     }
 
     /// True if others may reach a page of memory that a function reaches, or did once.
