@@ -11,7 +11,7 @@ mod targets;
 
 pub(crate) use course::Course;
 pub use course::FoundCourse;
-pub use message::{Destination, Message};
+pub use message::{Destination, FaultEvent, Message};
 pub use posting::Posting;
 pub use route::{Cpus, Delivery, Route, Trigger};
 pub(crate) use senders::Senders;

@@ -10,7 +10,7 @@ use crate::contract::{
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
 use crate::hal::{FrameList, Hal, MappedRegisters, RegisterWindow};
-use crate::interrupt::{Course, Destination, Message, Route, Senders};
+use crate::interrupt::{Course, FaultEvent, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 use crate::limits::{Carver, Full};
 use crate::topology::{UnitInfo, UnitKind};
@@ -305,7 +305,7 @@ impl Unit {
     }
 
     /// Has the unit send its fault event there, or none.
-    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
+    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<FaultEvent>) -> Result<(), UnitError> {
         of_vendor!(unit in self => unit.set_fault_event(hal, to))
     }
 

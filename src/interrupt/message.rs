@@ -27,9 +27,48 @@ impl Destination {
     }
 }
 
+/// How a CPU is told of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultEvent {
+    /// By an interrupt.
+    Vector(Destination),
+    /// By an NMI, which comes where interrupts are masked, too.
+    ///
+    /// The specification names the vector's delivery modes alone (VT-d 5.10, section 5.1.6), and has this one's bits reserved.
+    /// Hypervisors have used it for years on units that keep them; one that does not is found out, and refused.
+    Nmi {
+        /// The CPU's local APIC id. Above 254 only where the CPUs are in x2APIC mode.
+        apic_id: u32,
+    },
+}
+
+impl FaultEvent {
+    /// To the CPU with this APIC id, by an interrupt with this vector, 16 to 255.
+    pub const fn to(apic_id: u32, vector: u8) -> Self {
+        Self::Vector(Destination { apic_id, vector })
+    }
+
+    /// The message with which a unit sends it.
+    pub(crate) const fn message(self) -> Message {
+        match self {
+            Self::Vector(to) => to.message(),
+            Self::Nmi { apic_id } => Message { data: NMI, ..Destination { apic_id, vector: 0 }.message() },
+        }
+    }
+}
+
+/// The delivery mode in bits 10:8 of a message's data (SDM 3A, section 11.11.2).
+const NMI: u32 = 0b100 << 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_nmi_has_its_delivery_mode_and_no_vector() {
+        let (nmi, other) = (FaultEvent::Nmi { apic_id: 0x1_2345 }.message(), FaultEvent::to(0x1_2345, 0x41).message());
+        assert_eq!(nmi, Message { data: 0x400, ..other });
+    }
 
     #[test]
     fn the_id_is_split_over_both_halves_of_the_address() {

@@ -227,11 +227,11 @@ impl VtdUnit {
             self.command(hal, Command::TRANSLATION_ON)?;
         }
         (self.blocking, self.on) = (true, true);
-        let wanted = *self.event.get_mut();
-        if wanted.is_some() {
-            event::set(&registers, &self.capabilities, wanted)?;
+        if protected::is_on(&registers) {
+            protected::switch(&registers, false, self.config.timeout_ns)?;
         }
-        if protected::is_on(&registers) { protected::switch(&registers, false, self.config.timeout_ns) } else { Ok(()) }
+        let wanted = *self.event.get_mut();
+        if wanted.is_some() { event::set(&registers, &self.capabilities, wanted) } else { Ok(()) }
     }
 
     /// Makes its table of interrupts, if it is to have one.

@@ -13,7 +13,7 @@ use crate::addr::SourceId;
 use crate::error::UnitError;
 use crate::fault::{Fault, FaultLog};
 use crate::hal::Hal;
-use crate::interrupt::Destination;
+use crate::interrupt::FaultEvent;
 pub use reason::FaultReason;
 
 impl VtdUnit {
@@ -60,7 +60,7 @@ impl VtdUnit {
     }
 
     /// Has the unit send its fault event there, or none, also when it is switched on later. One that cannot be used sends none.
-    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<Destination>) -> Result<(), UnitError> {
+    pub(crate) fn set_fault_event(&self, hal: &impl Hal, to: Option<FaultEvent>) -> Result<(), UnitError> {
         if self.unusable.is_some() {
             return Ok(());
         }

@@ -17,7 +17,7 @@ use crate::addr::{PhysAddr, Requester};
 use crate::contract::{DomainId, Features, Found, InterruptConfig, Translation, UnitConfig, UnitCounts};
 use crate::error::UnitError;
 use crate::hal::{FrameList, Hal, MappedRegisters, RegisterWindow};
-use crate::interrupt::{Course, Destination, Message, Route, Senders};
+use crate::interrupt::{Course, FaultEvent, Message, Route, Senders};
 use crate::invalidation::{DeviceTlb, Flush};
 
 /// What is left of a flush that was begun.
@@ -64,7 +64,7 @@ pub(crate) struct VtdUnit {
     /// What was found was noted, and the unit was neither reset nor handed back since.
     pub(super) met: bool,
     /// Where its fault event is to go.
-    pub(super) event: UnitMutex<Option<Destination>>,
+    pub(super) event: UnitMutex<Option<FaultEvent>>,
     /// Both from the moment when the unit first learned of them until it has confirmed that it does not use them.
     pub(super) invalidator: Option<Invalidator>,
     pub(super) tables: Option<Tables>,

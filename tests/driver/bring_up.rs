@@ -4,7 +4,7 @@ use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::fault::FaultLog;
 use cofferdam::hal::{Hal, NoFrame};
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{Difference, Error, Options, UnitState};
 use cofferdam::limits::{Full, Limits};
 use cofferdam::topology::NoConfigSpace;
@@ -161,7 +161,7 @@ fn a_unit_that_is_dead_at_first_costs_itself_alone() {
         let cell = cell_with(&iommu, region(0, 0x6000_0000, PAGE, Rights::all()), kept);
         assert!(write(&machine, kept, 0, 1));
         assert_eq!(iommu.assign(free, cell), Err(Error::NoSuchDevice(free)), "no unit that translates");
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x40))).unwrap();
         assert!(!write(&machine, function(0, 9), 0, 1));
         let log = iommu.faults(|_| ());
         assert_eq!((log.records, log.unresponsive, machine.messages().len()), (1, gone, 1), "{register}");

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use cofferdam::addr::Rights;
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{Options, UnitState};
 use cofferdam_model::{Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -55,7 +55,7 @@ fn faults_that_come_while_faults_are_read_are_read_once() {
         let machine = machine([UnitConfig::server().fault_records(8)]);
         let hal = Watched::new(&machine, before);
         let iommu = enabled_front(&hal, &of_machine(&machine, &[]).table(), Options::default());
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
         FIRST.iter().for_each(|&it| blocked(&machine, it));
         let seen = RefCell::new(Vec::new());
         let note = |fault: cofferdam::fault::Fault| {
@@ -118,7 +118,7 @@ fn a_unit_that_was_handed_back_sends_no_event() {
     for (name, unit) in presets() {
         let machine = machine([unit]);
         let iommu = enabled(&machine);
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
         assert!(!write(&machine, function(0, 1), 0, 0));
         assert_eq!(machine.messages().len(), 1, "{name}");
         // The fault is not read.

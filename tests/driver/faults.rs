@@ -5,7 +5,7 @@ use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Cause, FaultLog};
 use cofferdam::hal::{Hal, NoFrame};
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{DeviceConfig, Error, Options};
 use cofferdam::limits;
 use cofferdam_model::{Answer, BridgeKind, Defect, GIVES_UP_NS, Machine, UnitConfig};
@@ -99,7 +99,7 @@ fn a_fault_interrupts_the_cpu_that_was_named_and_no_other() {
         assert!(!write(&machine, function(0, 1), 0, 0));
         assert_eq!(machine.messages(), [], "masked at first");
         iommu.faults(|_| ());
-        let result = iommu.set_fault_event(Some(Destination { apic_id, vector: 0x41 }));
+        let result = iommu.set_fault_event(Some(FaultEvent::to(apic_id, 0x41)));
         let Some(message) = message else {
             assert!(matches!(result, Err(Error::Unit(UnitError::Unsupported { bit: "EIM", .. }))));
             // It is not kept for the next time that the unit is switched on.
@@ -129,7 +129,7 @@ fn a_fault_event_that_moves_has_its_own_address_whole() {
     let messages =
         [(0x1_2345, (0x0001_2300_fee4_5000, 0x41)), (3, (0xfee0_3000, 0x42)), (0x100, (0x100_fee0_0000, 0x43))];
     for (number, (apic_id, message)) in messages.into_iter().enumerate() {
-        iommu.set_fault_event(Some(Destination { apic_id, vector: message.1 as u8 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(apic_id, message.1 as u8))).unwrap();
         assert!(!write(&machine, function(0, 1), 0, 0));
         assert_eq!(machine.messages()[number..], [message], "{apic_id:#x}");
         iommu.faults(|_| ());
@@ -137,15 +137,45 @@ fn a_fault_event_that_moves_has_its_own_address_whole() {
 }
 
 #[test]
+fn a_fault_comes_as_an_nmi_from_a_unit_that_can_send_one() {
+    let able = machine([UnitConfig::server()]);
+    let iommu = enabled(&able);
+    iommu.set_fault_event(Some(FaultEvent::Nmi { apic_id: 3 })).unwrap();
+    assert!(!write(&able, function(0, 1), 0, 0));
+    assert_eq!(able.messages(), [(0xfee0_3000, 0x400)]);
+
+    let unable = UnitConfig { narrow_events: true, ..UnitConfig::server() };
+    let machine = machine([unable]);
+    let iommu = enabled(&machine);
+    iommu.set_fault_event(Some(FaultEvent::to(1, 0x41))).unwrap();
+    let refused = iommu.set_fault_event(Some(FaultEvent::Nmi { apic_id: 3 }));
+    assert!(matches!(refused, Err(Error::Unit(UnitError::Unsupported { register: "FEDATA_REG", .. }))), "{refused:?}");
+    assert!(!write(&machine, function(0, 1), 0, 0));
+    assert_eq!(machine.messages(), [(0xfee0_1000, 0x41)], "as before");
+}
+
+/// The event is tried when the unit is the driver's. One that cannot send it says so, and its devices reach nothing.
+#[test]
+fn a_unit_that_cannot_send_an_nmi_says_so_when_it_is_switched_on() {
+    let machine = machine([UnitConfig { narrow_events: true, ..UnitConfig::server() }]);
+    let iommu = discover(&machine, &[]).unwrap();
+    iommu.set_fault_event(Some(FaultEvent::Nmi { apic_id: 3 })).unwrap();
+    let failed = iommu.enable();
+    assert!(matches!(failed, Err(Error::Unit(UnitError::Unsupported { register: "FEDATA_REG", .. }))), "{failed:?}");
+    assert!(!write(&machine, function(0, 1), 0, 0));
+    assert_eq!(machine.messages(), []);
+}
+
+#[test]
 fn no_fault_event_has_the_vector_of_an_exception() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
     for vector in [0, 2, 15] {
-        let refused = iommu.set_fault_event(Some(Destination { apic_id: 0, vector }));
+        let refused = iommu.set_fault_event(Some(FaultEvent::to(0, vector)));
         assert_eq!(refused, Err(Error::Vector(vector)));
         assert!(!machine.journal(10).contains("fault event :="), "{}", machine.journal(10));
     }
-    assert_eq!(iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 16 })), Ok(()));
+    assert_eq!(iommu.set_fault_event(Some(FaultEvent::to(0, 16))), Ok(()));
 }
 
 /// Whose faults are recorded, when each of these has one request blocked.
@@ -260,7 +290,7 @@ fn reading_ends_while_a_device_floods_and_says_what_is_left() {
         let hal = Watched::new(machine([UnitConfig::server().fault_records(records)]), look);
         let table = of_machine(&hal.machine, &[]).table();
         let iommu = enabled_front(&hal, &table, Options::default());
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
         floods.set(true);
         let logs = [(); 4].map(|()| iommu.faults(|_| ()));
         assert!(logs.iter().all(|log| log.pending && log.records <= records.into()), "{logs:?}");
@@ -307,7 +337,7 @@ fn with_a_device_that_answers_twice(machine: &Machine) -> (Front<&Machine>, Cell
 fn an_answer_without_a_question_holds_back_no_fault_event() {
     let machine = machine([UnitConfig::server()]);
     let (iommu, cell) = with_a_device_that_answers_twice(&machine);
-    iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+    iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
     for round in 1..=3 {
         iommu.map(cell, region(0, 0x6000_0000, PAGE, Rights::all())).unwrap();
         let events = machine.messages().len();
@@ -367,7 +397,7 @@ fn a_unit_out_of_service_still_sends_fault_events() {
         let hal = Watched::new(&machine, before);
         let options = Options { timeout_ns: 1_000_000, device_timeout_ns: 2_000_000, ..Options::default() };
         let iommu = enabled_front(&hal, &table_with_ats(&machine), options);
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x40))).unwrap();
         let device = function(0, 3);
         machine.add_ats(device, 32);
         let cell = iommu.create_cell(UNSAFE_INTERRUPTS).unwrap();

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{DeviceConfig, Error, Options, UnitState};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -117,7 +117,7 @@ fn a_unit_that_is_gone_keeps_no_other_from_its_event() {
     let iommu = discover(&machine, &[&[1]]).unwrap();
     iommu.enable().unwrap();
     machine.break_unit(0, Defect::AllOnes);
-    let failed = iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 }));
+    let failed = iommu.set_fault_event(Some(FaultEvent::to(0, 0x40)));
     assert!(matches!(failed, Err(Error::Unit(UnitError::Dead { .. }))), "{failed:?}");
     assert!(!write(&machine, function(0, 9), 0, 1));
     assert_eq!(machine.messages().len(), 1);

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use cofferdam::addr::{PhysAddr, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{Destination, Source};
+use cofferdam::interrupt::{FaultEvent, Source};
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Options, UnitState, Unroutable};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Defect, Machine, UnitConfig};
@@ -224,7 +224,7 @@ fn who_has_a_unit_on_keeps_it_unless_it_is_to_be_taken_over() {
         let before = [0, 1].map(|unit| registers(&machine, unit));
         let iommu = front(&machine, &of_two(&machine), Options::default()).unwrap();
         let unit = machine.windows()[1];
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
         assert_eq!(iommu.faults(|fault| panic!("{fault}")).records, 0);
         let refused = iommu.enable();
         assert_eq!(refused, Err(Error::Unit(UnitError::FoundOn { unit, register: "GSTS_REG", bit })));

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use cofferdam::addr::{Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{Destination, Route};
+use cofferdam::interrupt::{FaultEvent, Route};
 use cofferdam::iommu::{Difference, Edit, Error, Options, UnitState};
 use cofferdam_model::{BridgeKind, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -19,7 +19,7 @@ use super::interrupts::*;
 
 const MEMORY: u64 = 0x6000_0000;
 const RW: Rights = Rights::all();
-const EVENT: Destination = Destination { apic_id: 0, vector: 0x41 };
+const EVENT: FaultEvent = FaultEvent::to(0, 0x41);
 
 /// What each call says that may not be made until the machine is resumed.
 fn assert_asleep<H: Hal>(iommu: &Front<H>, device: SourceId) {

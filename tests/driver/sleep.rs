@@ -3,7 +3,7 @@
 use cofferdam::addr::Rights;
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{DeviceConfig, Difference, Error, Owner, UnitState};
 use cofferdam_model::{Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -52,7 +52,7 @@ fn enable_after_a_reset_gives_a_unit_all_that_it_had() {
             let machine = machine([unit.clone()]);
             let iommu = discover(&machine, &[]).unwrap();
             iommu.enable().unwrap();
-            iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+            iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
             let (device, other) = (function(2, 3), function(0, 4));
             let cell = cell_with(&iommu, region(0, MEMORY, 4 * PAGE, RW), device);
             let frames = machine.frames_in_use();
@@ -126,7 +126,7 @@ fn a_unit_that_was_reset_is_handed_back() {
         let machine = machine([unit]);
         let iommu = discover(&machine, &[]).unwrap();
         iommu.enable().unwrap();
-        iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+        iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
         machine.reset_unit(0);
         iommu.disable().unwrap();
         assert_eq!(machine.frames_in_use(), 0, "{name}");

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use cofferdam::addr::{PhysAddr, Rights};
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{Error, Options};
 use cofferdam::iommu::{MainMemory, UnitState};
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, Machine, UnitConfig};
@@ -471,7 +471,7 @@ fn faults_from_before_are_not_counted() {
 fn a_unit_that_is_handed_back_has_its_fault_event_masked() {
     let machine = machine([UnitConfig::server()]);
     let iommu = enabled(&machine);
-    iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x41 })).unwrap();
+    iommu.set_fault_event(Some(FaultEvent::to(0, 0x41))).unwrap();
     // SAFETY: FECTL_REG.
     let masked = || unsafe { machine.read32(mapped(machine.windows()[0]), 0x38) } >> 31 == 1;
     assert!(!masked());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::Options;
 use cofferdam_model::{Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -27,7 +27,7 @@ const A_WHILE: Duration = Duration::from_millis(20);
 fn a_fault_event_is_named_by_one_cpu_at_a_time() {
     let messages = [(0x0001_2300_fee4_5000, 0x41), (0x0002_3400_fee5_6000, 0x52)];
     let [first, second] =
-        [(0x1_2345, 0x41), (0x2_3456, 0x52)].map(|(apic_id, vector)| Some(Destination { apic_id, vector }));
+        [(0x1_2345, 0x41), (0x2_3456, 0x52)].map(|(apic_id, vector)| Some(FaultEvent::to(apic_id, vector)));
     let mut stopped = 0;
     for access in 0..8 {
         let (left, stops, done) = (AtomicU32::new(access), AtomicBool::new(false), AtomicBool::new(false));

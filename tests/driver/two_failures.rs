@@ -4,7 +4,7 @@ use cofferdam::CellId;
 use cofferdam::addr::SourceId;
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::Destination;
+use cofferdam::interrupt::FaultEvent;
 use cofferdam::iommu::{Error, Options, Owner, UnitState};
 use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
@@ -185,7 +185,7 @@ fn a_unit_is_known_by_its_first_failure() {
         } else {
             machine.mend_unit(0);
         }
-        let _ = iommu.set_fault_event(Some(Destination { apic_id: 0, vector: 0x40 }));
+        let _ = iommu.set_fault_event(Some(FaultEvent::to(0, 0x40)));
         assert_eq!(failure(&iommu), first, "the event, gone: {gone}");
         let _ = iommu.mute(function(0, 3), false);
         assert_eq!(failure(&iommu), first, "a flush, gone: {gone}");

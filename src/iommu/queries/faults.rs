@@ -4,7 +4,7 @@
 use crate::addr::SourceId;
 use crate::fault::{Fault, FaultLog};
 use crate::hal::Hal;
-use crate::interrupt::Destination;
+use crate::interrupt::{Destination, FaultEvent};
 use crate::iommu::error::Error;
 use crate::iommu::front::Iommu;
 use crate::iommu::transaction::Transaction;
@@ -41,16 +41,17 @@ impl<H: Hal> Iommu<'_, H> {
         free.for_each(|unit| unit.faults_by_device().for_each(|(device, faults)| each(device, faults)));
     }
 
-    /// Has every unit interrupt a CPU when it records a fault or its queue stops; none of them does if `to` is `None`, as at
-    /// first. The handler calls [`faults`](Self::faults), or no further event comes; and again if that left some
+    /// Has every unit interrupt a CPU, by a vector or an NMI, when it records a fault or its queue stops; none of them does if `to`
+    /// is `None`, as at first. The handler calls [`faults`](Self::faults), or no further event comes; and again if that left some
     /// [`pending`](FaultLog::pending), now or from somewhere else. A unit that is not on yet sends its event there from when it is.
     ///
     /// # Errors
     ///
-    /// [`Error::Vector`], or [`Error::Asleep`]: nothing changed. Or a unit cannot reach that CPU, or is gone; the error is that of the first, and all
-    /// others send their events there.
-    pub fn set_fault_event(&self, to: Option<Destination>) -> Result<(), Error> {
-        if let Some(Destination { vector, .. }) = to.filter(|to| to.vector < FIRST_VECTOR) {
+    /// [`Error::Vector`], or [`Error::Asleep`]: nothing changed. Or a unit cannot reach that CPU, cannot send an NMI, or is gone:
+    /// the error is that of the first, which sends its event where it did before, and all others send theirs there. A unit that is
+    /// not on yet is not tried: one that cannot send an NMI fails then, and is out of service.
+    pub fn set_fault_event(&self, to: Option<FaultEvent>) -> Result<(), Error> {
+        if let Some(FaultEvent::Vector(Destination { vector: vector @ ..FIRST_VECTOR, .. })) = to {
             return Err(Error::Vector(vector));
         }
         // One at a time: the message is several registers.

@@ -6,7 +6,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::error::UnitError;
 use crate::hal::Hal;
-use crate::interrupt::{Destination, Message};
+use crate::interrupt::{FaultEvent, Message};
 use crate::vtd::Capabilities;
 use crate::vtd::registers::{FECTL, Register, Registers};
 
@@ -16,18 +16,27 @@ use crate::vtd::registers::{FECTL, Register, Registers};
 ///
 /// # Errors
 ///
-/// The unit cannot reach that CPU, or is gone: nothing was written.
+/// The unit cannot reach that CPU, cannot send an NMI, or is gone: it sends what it sent before.
 pub(in crate::vtd) fn set<H: Hal>(
     registers: &Registers<'_, H>,
     unit: &Capabilities,
-    to: Option<Destination>,
+    to: Option<FaultEvent>,
 ) -> Result<(), UnitError> {
     check(registers, unit, to)?;
-    let to = to.map(Destination::message);
+    let to = to.map(FaultEvent::message);
     let upper = to.map_or(0, |Message { address, .. }| (address >> 32) as u32);
+    let before = registers.fectl().get();
     let kept = mask(&registers.fectl());
     let Some(Message { address, data }) = to else { return Ok(()) };
+    let data_before = registers.fedata().get();
     registers.fedata().set(data);
+    if registers.fedata().get() != data {
+        registers.status()?;
+        registers.fedata().set(data_before);
+        registers.fectl().set(before);
+        let (bit, missing) = ("IMD", "an NMI as its fault event: take an interrupt's vector");
+        return Err(UnitError::Unsupported { unit: registers.window, register: "FEDATA_REG", bit, missing });
+    }
     registers.feaddr().set(address as u32);
     if unit.extended_interrupts {
         registers.feuaddr().set(upper);
@@ -45,7 +54,7 @@ pub(in crate::vtd) fn is_sent<H: Hal>(registers: &Registers<'_, H>) -> bool {
 pub(in crate::vtd) fn check<H: Hal>(
     registers: &Registers<'_, H>,
     unit: &Capabilities,
-    to: Option<Destination>,
+    to: Option<FaultEvent>,
 ) -> Result<(), UnitError> {
     let upper = to.map_or(0, |to| to.message().address >> 32);
     if upper != 0 && !unit.extended_interrupts {

@@ -30,6 +30,8 @@ pub struct UnitConfig {
     pub found_running: bool,
     /// It has write buffers although CAP.RWBF says that none need a flush, as some chipsets do.
     pub unsaid_write_buffers: bool,
+    /// Of an event's data it keeps a vector and the delivery mode's lowest bit, so that an event is no NMI (section 5.1.6).
+    pub narrow_events: bool,
     /// Rules that this unit's machine does not hold the driver to.
     pub forgives: Vec<&'static str>,
 }
@@ -37,7 +39,7 @@ pub struct UnitConfig {
 impl UnitConfig {
     fn new(version: u32, cap: u64, ecap: u64) -> Self {
         let (buses, functions, forgives) = (Vec::new(), Vec::new(), Vec::new());
-        let (found_running, unsaid_write_buffers) = (false, false);
+        let (found_running, unsaid_write_buffers, narrow_events) = (false, false, false);
         Self {
             base: 0,
             bytes: 4096,
@@ -49,6 +51,7 @@ impl UnitConfig {
             ecap,
             found_running,
             unsaid_write_buffers,
+            narrow_events,
             forgives,
         }
     }

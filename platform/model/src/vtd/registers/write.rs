@@ -75,8 +75,10 @@ pub(crate) fn write(unit: &mut VtdUnit, at: u32, value: u32, board: &mut Board) 
         }
         _ => {}
     }
-    let event = |message: &mut Message, first: u32, board: &mut Board| {
-        message.write((at - first) / 4, value, &mut board.journal);
+    let data_bits = if unit.config.narrow_events { 0x1ff } else { 0xffff };
+    let event = |message: &mut Message, first: u32, board: &mut Board| match (at - first) / 4 {
+        1 => message.data = value & data_bits,
+        index => message.write(index, value, &mut board.journal),
     };
     match at {
         offset::GCMD => command::write(unit, value, board),

@@ -50,6 +50,7 @@ impl Message {
         }
     }
 
+    /// A write of control, address or upper address.
     pub(crate) fn write(&mut self, index: u32, value: u32, journal: &mut Journal) {
         match index {
             0 => {
@@ -59,7 +60,6 @@ impl Message {
                 self.control = self.control & WAITING | value & MASKED;
                 self.deliver(journal);
             }
-            1 => self.data = value & 0xffff,
             2 => self.address = value & !3,
             _ => self.upper = value,
         }
