@@ -8,6 +8,7 @@ mod rmrr;
 mod satc;
 mod scope;
 mod sidp;
+mod write;
 
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -23,6 +24,7 @@ pub use rmrr::Rmrr;
 pub use satc::Satc;
 pub use scope::{DeviceScope, Hop, Properties, ScopeKind, Scopes};
 pub use sidp::Sidp;
+pub use write::{Entry, WriteError, write};
 
 /// The table's signature.
 pub const SIGNATURE: [u8; 4] = *b"DMAR";
