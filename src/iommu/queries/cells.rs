@@ -94,10 +94,34 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// The configuration stays locked: [`Error::InChange`].
     pub fn assigned(&self, mut each: impl FnMut(AssignedDevice)) -> Result<(), Error> {
+        self.assigned_if(|_| true, &mut each)
+    }
+
+    /// Calls `each` with the devices that cells have whose requests carry this source-id, as a [fault](crate::fault::Fault) names it:
+    /// with one in most cases, with several that share it behind a bridge, with none if no cell has the sender. Those of a bridge and
+    /// of phantom functions lead to the devices behind them. An IOAPIC or an HPET is no device.
+    ///
+    /// The configuration is locked meanwhile: `each` must not call the front. It is not for an NMI, which keeps the source-id and asks
+    /// later.
+    ///
+    /// # Errors
+    ///
+    /// The configuration stays locked: [`Error::InChange`].
+    pub fn senders(&self, source: SourceId, mut each: impl FnMut(AssignedDevice)) -> Result<(), Error> {
+        self.assigned_if(
+            |listed| listed.device.segment() == source.segment() && listed.requesters.contains(&source.into()),
+            &mut each,
+        )
+    }
+
+    fn assigned_if(
+        &self,
+        is_wanted: impl Fn(&Assignment) -> bool,
+        each: &mut dyn FnMut(AssignedDevice),
+    ) -> Result<(), Error> {
         let config = self.locked()?;
-        for listed in config.devices.iter().filter(|listed| listed.stay != Stay::Arriving) {
-            each(listed.into());
-        }
+        let listed = config.devices.iter().filter(|listed| listed.stay != Stay::Arriving && is_wanted(listed));
+        listed.for_each(|listed| each(listed.into()));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
-use cofferdam::interrupt::{Destination, Message, Posting, Route, Source};
+use cofferdam::interrupt::{FaultEvent, Message, Posting, Route, Source};
 use cofferdam::iommu::{
     AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, MsiXTable, Options,
     Others, Reach, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
@@ -132,7 +132,7 @@ calls! {
     fn faults_by_device(iommu: &Front, each: Each<(SourceId, u64)>) -> () {
         iommu.faults_by_device(|device, faults| each(&(device, faults)))
     }
-    fn set_fault_event(iommu: &Front, to: &Option<Destination>) -> Result<(), Error> { iommu.set_fault_event(*to) }
+    fn set_fault_event(iommu: &Front, to: &Option<FaultEvent>) -> Result<(), Error> { iommu.set_fault_event(*to) }
     fn mute(iommu: &Front, device: &SourceId, muted: bool) -> Result<(), Error> { iommu.mute(*device, muted) }
 
     fn audit(iommu: &Front, each: Each<Difference>) -> Result<Audit, Error> { iommu.audit(|difference| each(&difference)) }
@@ -140,6 +140,9 @@ calls! {
     fn allows_unsafe_interrupts(iommu: &Front, cell: &CellId) -> Result<bool, Error> { iommu.allows_unsafe_interrupts(*cell) }
     fn reach(iommu: &Front, each: Each<Reach>) -> Result<(), Error> { iommu.reach(|reach| each(&reach)) }
     fn regions(iommu: &Front, cell: &CellId, each: Each<Region>) -> Result<(), Error> { iommu.regions(*cell, |region| each(&region)) }
+    fn senders(iommu: &Front, source: &SourceId, each: Each<AssignedDevice>) -> Result<(), Error> {
+        iommu.senders(*source, |device| each(&device))
+    }
     fn assigned(iommu: &Front, each: Each<AssignedDevice>) -> Result<(), Error> { iommu.assigned(|device| each(&device)) }
     fn withheld(iommu: &Front, each: Each<WithheldMemory>) -> Result<(), Error> { iommu.withheld(|memory| each(&memory)) }
     fn coherency_changes(iommu: &Front, each: Each<(CellId, Coherency)>) -> Result<(), Error> {

@@ -48,6 +48,7 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     show(iommu.shared_memory(show));
     show(iommu.regions(*any(), show));
     show(iommu.assigned(show));
+    show(iommu.senders(*any(), show));
     show(iommu.withheld(show));
     show(iommu.coherency_changes(|cell, now| show((cell, now))));
     // SAFETY: no program of this package is ever run.
