@@ -21,20 +21,26 @@ pub struct CellId {
     pub(crate) index: u16,
     /// Counts the cells that were ever made.
     pub(crate) generation: u32,
+    pub(crate) tag: u16,
 }
 
 impl CellId {
+    /// The number of the caller's that the cell was [made with](CellConfig::tag).
+    pub const fn tag(self) -> u16 {
+        self.tag
+    }
+
     /// The handle as a number, never 0: for other languages, which hand it back to [`from_bits`](Self::from_bits).
     pub const fn to_bits(self) -> u64 {
-        (self.generation as u64) << 16 | self.index as u64
+        (self.tag as u64) << 48 | (self.generation as u64) << 16 | self.index as u64
     }
 
     /// The handle with this number; `None` for a number that none has. It need not be of a cell: then each call that it is handed
     /// to says so ([`Error::NoSuchCell`](crate::iommu::Error)).
     pub const fn from_bits(bits: u64) -> Option<Self> {
-        match (bits >> 16, bits as u16) {
-            (generation @ 1..=0xffff_ffff, index) => Some(Self { index, generation: generation as u32 }),
-            _ => None,
+        match (bits >> 16) as u32 {
+            0 => None,
+            generation => Some(Self { index: bits as u16, generation, tag: (bits >> 48) as u16 }),
         }
     }
 
@@ -47,13 +53,17 @@ impl CellId {
 
 impl core::fmt::Display for CellId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "cell {}", self.index)
+        write!(f, "cell {}", self.index)?;
+        if self.tag == 0 { Ok(()) } else { write!(f, " (tag {})", self.tag) }
     }
 }
 
 /// What a cell is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellConfig {
+    /// A number of the caller's, by which it knows the cell: its own id for it, for instance. The cell's [handle](CellId::tag) has it,
+    /// and all texts that name the cell, unless it is 0. It means nothing to the driver, and several cells may have the same.
+    pub tag: u16,
     /// Devices may be assigned although their interrupts are not remapped, so that a device can send any interrupt to any
     /// CPU. Without it, such a device is refused.
     pub allow_unsafe_interrupts: bool,
@@ -61,6 +71,11 @@ pub struct CellConfig {
     /// share a group with ([`Isolation::Unknown`](crate::topology::Isolation)). Without it, such a device is refused. For a
     /// platform that does not let the driver read configuration space, and knows that no two cells have devices of one group.
     pub allow_unknown_isolation: bool,
+    /// Devices may be assigned although others of their group are devices of other cells that allow this as well
+    /// ([`Group`](crate::topology::Group)). **Nothing keeps such devices apart**: what one sends to another's registers does not
+    /// pass a unit. An [audit](crate::Iommu::audit) counts them. Without it, such a device is refused. Devices with a source-id in common
+    /// belong to one cell in any case.
+    pub allow_shared_group: bool,
     /// The cell may have memory of its own where firmware reserves some for one of its devices, if that is the same memory:
     /// mapped one to one, with all rights that the device needs. The device keeps what is reserved when the cell loses its
     /// own. Without it, such memory or such a device is refused.
@@ -85,11 +100,13 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No unsafe interrupts, no unknown isolation, all reserved memory mapped and shared with no other cell, snooping enforced
+    /// No tag, no unsafe interrupts, no unknown isolation, no group shared with other cells, all reserved memory mapped and shared with no other cell, snooping enforced
     /// for each device that can be made to, tables shared by those alike, devices reset that can be, and interrupts that go nowhere.
     pub const DEFAULT: Self = Self {
+        tag: 0,
         allow_unsafe_interrupts: false,
         allow_unknown_isolation: false,
+        allow_shared_group: false,
         allow_identical_reserved: false,
         leave_out_relaxable: false,
         allow_shared_reserved: false,
@@ -142,6 +159,11 @@ impl<'s> Cell<'s> {
             coherency_reported: Coherency::Enforced,
             domains,
         }
+    }
+
+    /// The handle of the cell that has this slot, whose number the caller knows.
+    pub(crate) fn id(&self, index: u16) -> CellId {
+        CellId { index, generation: self.generation, tag: self.config.tag }
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -206,11 +228,11 @@ mod tests {
 
     #[test]
     fn a_handle_comes_back_from_its_number_and_no_other_number_is_one() {
-        for (index, generation) in [(0, 1), (63, 0x1234_5678), (u16::MAX, u32::MAX)] {
-            let id = CellId { index, generation };
+        for (index, generation, tag) in [(0, 1, 0), (63, 0x1234_5678, 7), (u16::MAX, u32::MAX, u16::MAX)] {
+            let id = CellId { index, generation, tag };
             assert_eq!(CellId::from_bits(id.to_bits()), Some(id));
         }
-        for none in [0, 7, 0xffff, 1 << 48, u64::MAX] {
+        for none in [0, 7, 0xffff, 1 << 48, 0xffff_0000_0000_ffff] {
             assert_eq!(CellId::from_bits(none), None, "{none:#x}");
         }
     }

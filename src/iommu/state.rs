@@ -84,6 +84,11 @@ impl<'s> Config<'s> {
         self.cells.get(id)
     }
 
+    /// True if devices of these two cells may be in one group.
+    pub(super) fn may_share_group(&self, one: CellId, other: CellId) -> bool {
+        [one, other].iter().all(|id| self.cell(*id).is_ok_and(|cell| cell.config.allow_shared_group))
+    }
+
     pub(super) fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, Error> {
         self.cells.get_mut(id)
     }

@@ -1,6 +1,6 @@
 use cofferdam::addr::Rights;
 use cofferdam::iommu::{Error, MapError, Options, Owner, Refusal};
-use cofferdam::{CellConfig, Coherency};
+use cofferdam::{CellConfig, CellId, Coherency};
 use cofferdam_model::{BridgeKind, Machine, UnitConfig};
 use cofferdam_support::cost::{Calls, Cost, cost};
 use cofferdam_support::device::*;
@@ -400,6 +400,23 @@ fn the_handle_of_a_cell_that_is_gone_names_no_later_one() {
     let none = Error::NoSuchCell(gone);
     assert_eq!((of(&before, gone), of(&after, gone)), (Err(none), Err(none)));
     assert_eq!((iommu.shares(gone), iommu.allows_unsafe_interrupts(gone)), (Err(none), Err(none)));
+}
+
+/// A cell is known by the caller's number, in its handle and in texts; the number alone makes nothing a cell.
+#[test]
+fn a_cell_bears_the_tag_of_its_caller() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled(&machine);
+    let [plain, tagged] = [0, 300].map(|tag| iommu.create_cell(CellConfig { tag, ..CellConfig::DEFAULT }).unwrap());
+    assert_eq!([plain, tagged].map(CellId::tag), [0, 300]);
+    assert_eq!([plain, tagged].map(|cell| cell.to_string()), ["cell 0", "cell 1 (tag 300)"]);
+    let mut found = Vec::new();
+    iommu.map(tagged, region(INPUT, MEMORY_A, PAGE, RW)).unwrap();
+    iommu.regions(tagged, |region| found.push(region)).unwrap();
+    assert_eq!(found, [region(INPUT, MEMORY_A, PAGE, RW)]);
+    let other = CellId::from_bits(tagged.to_bits() ^ 1 << 48).unwrap();
+    assert_eq!(iommu.regions(other, |region| panic!("{region}")), Err(Error::NoSuchCell(other)));
+    assert_eq!(iommu.destroy_cell(other), Err(Error::NoSuchCell(other)));
 }
 
 /// Whatever of a range is granted is taken away, and nothing else, in whatever pieces that is.

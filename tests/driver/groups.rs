@@ -79,6 +79,73 @@ fn ports_that_isolate_let_cells_divide_a_switch() {
     assert!(!machine.reaches(devices[0], devices[1]) && !machine.reaches(devices[1], devices[0]));
 }
 
+/// Both cells have to allow it, and the audit counts their devices then.
+#[test]
+fn cells_that_allow_it_divide_a_group() {
+    let machine = machine([UnitConfig::server()]);
+    let devices = switch(&machine, Some(ACS), [None, None]);
+    let iommu = enabled(&machine);
+    let allowing = CellConfig { allow_shared_group: true, ..CELL };
+    for configs in [[CELL, allowing], [allowing, CELL]] {
+        let cells = configs.map(|config| iommu.create_cell(config).unwrap());
+        iommu.assign(devices[0], cells[0]).unwrap();
+        let refused = iommu.assign(devices[1], cells[1]).unwrap_err();
+        assert_eq!(names(refused), (devices[1], vec![devices[0]]));
+        for cell in cells {
+            iommu.destroy_cell(cell).unwrap();
+        }
+    }
+    let cells = [allowing; 2].map(|config| iommu.create_cell(config).unwrap());
+    for (device, cell) in devices.iter().zip(cells) {
+        iommu.assign(*device, cell).unwrap();
+    }
+    let audit = iommu.audit(|difference| panic!("{difference}")).unwrap();
+    assert_eq!(audit.shared_groups, 2);
+    iommu.release(devices[1]).unwrap();
+    assert_eq!(iommu.audit(|difference| panic!("{difference}")).unwrap().shared_groups, 0, "nobody has the other");
+}
+
+/// Behind a bridge that puts its own id, requests of both devices have it, and no cell divides them.
+#[test]
+fn no_cells_divide_a_source_id() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 5, 0), BridgeKind::ExpressToPci, 5..=5);
+    let devices = [of(5, 1, 0), of(5, 2, 0)];
+    devices.iter().for_each(|device| machine.set_config(*device, 0, 0x1234_8086));
+    let iommu = enabled(&machine);
+    let allowing = CellConfig { allow_shared_group: true, ..CELL };
+    let cells = [allowing; 2].map(|config| iommu.create_cell(config).unwrap());
+    iommu.assign(devices[0], cells[0]).unwrap();
+    let refused = iommu.assign(devices[1], cells[1]);
+    assert!(matches!(refused, Err(Error::Refused { reason: Refusal::SharesRequester(_), .. })), "{refused:?}");
+}
+
+/// A fault names a source-id; its devices are those that may have sent it.
+#[test]
+fn a_source_id_leads_to_the_devices_that_send_by_it() {
+    let machine = machine([UnitConfig::server()]);
+    machine.add_bridge(of(0, 5, 0), BridgeKind::ExpressToPci, 5..=5);
+    let devices = [of(5, 1, 0), of(5, 2, 0)];
+    devices.iter().for_each(|device| machine.set_config(*device, 0, 0x1234_8086));
+    let iommu = enabled(&machine);
+    let [both, other] = [CELL; 2].map(|config| iommu.create_cell(config).unwrap());
+    for device in devices {
+        iommu.assign(device, both).unwrap();
+    }
+    let alone = of(0, 7, 0);
+    machine.add_express(alone);
+    iommu.assign(alone, other).unwrap();
+    let senders = |source| {
+        let mut found = Vec::new();
+        iommu.senders(source, |it| found.push((it.device, it.cell))).unwrap();
+        found
+    };
+    assert_eq!(senders(alone), [(alone, other)]);
+    assert_eq!(senders(of(5, 0, 0)), devices.map(|device| (device, both)));
+    assert_eq!(senders(of(0, 8, 0)), []);
+    assert_eq!(senders(SourceId::new(1, 0, 7, 0).unwrap()), [], "of another segment");
+}
+
 #[test]
 fn a_switch_that_does_not_isolate_makes_one_cell() {
     for (name, root, downstream) in [

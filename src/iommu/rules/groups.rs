@@ -32,7 +32,8 @@ pub(in crate::iommu) fn check(config: &Config<'_>, scope: CellSet) -> Result<(),
         let mut elsewhere = Others::default();
         // Either may have been looked at when the other was not there yet.
         let is_member = |other: &Assignment| group.contains(other.device) || other.group.contains(own.device);
-        let members = others().filter(|other| other.cell != own.cell && is_member(other));
+        let may_share = |other: &Assignment| other.cell == own.cell || config.may_share_group(own.cell, other.cell);
+        let members = others().filter(|other| !may_share(other) && is_member(other));
         members.for_each(|other| elsewhere.add(other.device));
         if elsewhere.count() != 0 {
             return refused(Refusal::SharesGroup(elsewhere));

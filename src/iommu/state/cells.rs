@@ -30,16 +30,16 @@ impl<'s> Cells<'s> {
         self.made = self.made.wrapping_add(1).max(1);
         cell.begin(self.made, config);
         self.unused = self.unused.max(usize::from(index) + 1);
-        Ok(CellId { index, generation: self.made })
+        Ok(cell.id(index))
     }
 
     pub(in crate::iommu) fn get(&self, id: CellId) -> Result<&Cell<'s>, Error> {
-        let cell = self.slots.get(usize::from(id.index)).filter(|cell| cell.generation == id.generation);
+        let cell = self.slots.get(usize::from(id.index)).filter(|cell| cell.id(id.index) == id);
         cell.ok_or(Error::NoSuchCell(id))
     }
 
     pub(in crate::iommu) fn get_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, Error> {
-        let cell = self.slots.get_mut(usize::from(id.index)).filter(|cell| cell.generation == id.generation);
+        let cell = self.slots.get_mut(usize::from(id.index)).filter(|cell| cell.id(id.index) == id);
         cell.ok_or(Error::NoSuchCell(id))
     }
 
@@ -56,23 +56,23 @@ impl<'s> Cells<'s> {
         let none = Error::NoSuchCell(id);
         let used = self.slots.get_mut(..self.unused).ok_or(none)?;
         let (below, rest) = used.split_at_mut_checked(id.index.into()).ok_or(none)?;
-        let (one, above) = rest.split_first_mut().filter(|(cell, _)| cell.generation == id.generation).ok_or(none)?;
+        let (one, above) = rest.split_first_mut().filter(|(cell, _)| cell.id(id.index) == id).ok_or(none)?;
         let others = below.iter().zip(0..).chain(above.iter().zip(id.index.wrapping_add(1)..));
         let existing = others.filter(|(cell, _)| cell.exists());
-        Ok((one, existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))))
+        Ok((one, existing.map(|(cell, index)| (cell.id(index), cell))))
     }
 
     /// Those that exist.
     pub(in crate::iommu) fn iter(&self) -> impl Iterator<Item = (CellId, &Cell<'s>)> + Clone {
         let used = self.slots.get(..self.unused).unwrap_or_default();
         let existing = used.iter().zip(0..).filter(|(cell, _)| cell.exists());
-        existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))
+        existing.map(|(cell, index)| (cell.id(index), cell))
     }
 
     pub(in crate::iommu) fn iter_mut(&mut self) -> impl Iterator<Item = (CellId, &mut Cell<'s>)> {
         let used = self.slots.get_mut(..self.unused).unwrap_or_default();
         let existing = used.iter_mut().zip(0..).filter(|(cell, _)| cell.exists());
-        existing.map(|(cell, index)| (CellId { index, generation: cell.generation }, cell))
+        existing.map(|(cell, index)| (cell.id(index), cell))
     }
 
     /// Those of a set.

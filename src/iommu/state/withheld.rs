@@ -96,7 +96,7 @@ mod tests {
         let mut withheld = Withheld::new(List::new(&mut slots));
         let mut all = std::vec::Vec::new();
         for step in 0..80_u64 {
-            let cell = CellId { index: (step * 7 % 3) as u16, generation: 1 };
+            let cell = CellId { index: (step * 7 % 3) as u16, generation: 1, tag: 0 };
             let memory = PhysRange::new(PhysAddr::new(step * 13 % 80 * 0x10_0000), 0x1000).unwrap();
             let range = WithheldRange { cell, memory, shared: step % 2 == 1 };
             withheld.add(range);
@@ -115,7 +115,7 @@ mod tests {
         let mut slots = [const { MaybeUninit::uninit() }; 7];
         let mut withheld = Withheld::new(List::new(&mut slots));
         let range = |page: u64, index, shared| WithheldRange {
-            cell: CellId { index, generation: 1 },
+            cell: CellId { index, generation: 1, tag: 0 },
             memory: PhysRange::new(PhysAddr::new(page * 0x1000), 0x1000).unwrap(),
             shared,
         };

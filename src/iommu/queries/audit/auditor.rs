@@ -28,6 +28,8 @@ pub struct Audit {
     pub ranges: u64,
     /// Devices whose interrupts are not remapped, in cells that allow that: they send any interrupt to any CPU.
     pub unremapped: u64,
+    /// Devices that nothing isolates from devices of other cells, in cells that allow that.
+    pub shared_groups: u64,
     /// Interrupts that are routed and present.
     pub interrupts: u64,
     /// Page tables that were read, once for each source-id that uses them.

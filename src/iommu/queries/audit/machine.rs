@@ -32,7 +32,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
         }
     }
 
-    /// Tells which devices of other cells nothing isolates from this one any more; or, if there are none, that it has a larger
+    /// Tells which devices of other cells nothing isolates from this one, and counts it if all of these cells allow that; or, if there are none, that it has a larger
     /// group than was noted. Nothing was noted of one that configuration space did not show: its cell takes its isolation from
     /// those that no cell has for granted.
     #[inline(never)]
@@ -42,7 +42,12 @@ impl<H: Hal> Auditor<'_, '_, H> {
         let is_noted = device.group.isolation() != Isolation::Unknown;
         let mut is_larger = is_noted && !group.is_within(&device.group);
         let others = self.config.devices.iter().filter(|other| other.cell != device.cell);
+        let mut shares = false;
         for other in others.filter(|other| group.contains(other.device)) {
+            if self.config.may_share_group(device.cell, other.cell) {
+                shares = true;
+                continue;
+            }
             is_larger = false;
             self.findings.report(Difference::NotIsolated {
                 source: device.device,
@@ -51,6 +56,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
                 owner: other.cell,
             });
         }
+        self.audit.shared_groups += u64::from(shares);
         if is_larger {
             self.findings.report(Difference::LostIsolation { source: device.device, cell: device.cell });
         }
