@@ -16,6 +16,23 @@ static void finding(void *context, const struct cofferdam_finding *finding)
 	print("\n");
 }
 
+/* What the configuration of this machine says: a unit for all devices, and the source-id of its IOAPIC. */
+static const struct cofferdam_entry units[] = {
+	{.kind = COFFERDAM_ENTRY_UNIT, .all = 1, .first = 0xfed90000},
+	{.kind = COFFERDAM_ENTRY_IO_APIC, .id = 0, .device = 0xff00},
+};
+
+static void write_table(void)
+{
+	static uint8_t table[128];
+	const struct cofferdam_table described = {units, 2, .host_address_width = 39, .remaps_interrupts = 1};
+	int32_t code = cofferdam_write_table(&described, table, 16, &probe.table_bytes, &error);
+	check(code == COFFERDAM_ERROR_ARGUMENT && probe.table_bytes <= sizeof(table), "a table that does not fit says its size");
+	code = cofferdam_write_table(&described, table, sizeof(table), &probe.table_bytes, &error);
+	check_call(code, &error, "a table is written from the configuration");
+	probe.table = table;
+}
+
 static void find_units(const struct start_info *info)
 {
 	uint8_t ids[8];
@@ -28,7 +45,7 @@ static void find_units(const struct start_info *info)
 	limits.scopes = 64;
 	limits.changes = 2;
 	limits.edits = 8;
-	probe.table = find_table(info, "DMAR", &probe.table_bytes);
+	write_table();
 	probe.memory = memory;
 	probe.memory_words = sizeof(memory) / sizeof(memory[0]);
 	probe.limits = &limits;
@@ -36,7 +53,7 @@ static void find_units(const struct start_info *info)
 	check(cofferdam_prepare(&error) == COFFERDAM_ERROR_NOT_PROBED, "a call before the units are known has its code");
 	if (!check(cofferdam_words(&limits) <= probe.memory_words, "the memory that is handed over is enough"))
 		finish();
-	if (!check_call(cofferdam_probe(&probe, &error), &error, "the firmware's table is read"))
+	if (!check_call(cofferdam_probe(&probe, &error), &error, "the table is read"))
 		finish();
 	check(cofferdam_probe(&probe, &error) == COFFERDAM_ERROR_PROBED, "it is read once");
 	check_call(cofferdam_remap_interrupts(ids, count, 0, &error), &error, "interrupts are to be remapped");

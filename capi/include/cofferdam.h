@@ -390,6 +390,41 @@ size_t cofferdam_words(const struct cofferdam_limits *limits);
  */
 int32_t cofferdam_probe(const struct cofferdam_probe *probe, struct cofferdam_error *error);
 
+enum {
+	COFFERDAM_ENTRY_UNIT = 1,
+	COFFERDAM_ENTRY_RESERVED = 2, /* memory that devices go on using */
+	COFFERDAM_ENTRY_PORTS = 3,    /* root ports below which devices may have a device-TLB */
+	COFFERDAM_ENTRY_FUNCTION = 4,
+	COFFERDAM_ENTRY_BRIDGE = 5,   /* with all that is behind it */
+	COFFERDAM_ENTRY_IO_APIC = 6,
+	COFFERDAM_ENTRY_HPET = 7
+};
+
+/* A part of a table. What the first three kinds are about is what stands behind them, up to the next of these three. */
+struct cofferdam_entry {
+	uint8_t kind;
+	uint8_t all;             /* 1: a unit for all that no other names, and all ports */
+	uint8_t id;              /* of the IOAPIC; the HPET's number */
+	uint16_t segment;        /* of the first three kinds */
+	cofferdam_device device; /* of the others */
+	uint64_t first;          /* a unit's registers; the first byte of reserved memory */
+	uint64_t last;           /* of reserved memory */
+};
+
+struct cofferdam_table {
+	const struct cofferdam_entry *entries;
+	size_t count;
+	uint8_t host_address_width; /* in bits */
+	uint8_t remaps_interrupts;  /* 1: it can */
+};
+
+/*
+ * Writes the table that cofferdam_probe takes, of a machine whose units are known from a configuration instead of ACPI. needed, if
+ * it is not null, is how many bytes it has, also where size is less. On an error bytes hold no table. In any context.
+ */
+int32_t cofferdam_write_table(const struct cofferdam_table *table, uint8_t *bytes, size_t size, size_t *needed,
+			      struct cofferdam_error *error);
+
 /*
  * Has interrupts remapped from cofferdam_prepare or cofferdam_enable on: what is not routed is blocked then, the hypervisor's
  * own interrupts among it. io_apics are the ids in the MADT; x2apic is 1 if the CPUs are in that mode.
@@ -458,7 +493,8 @@ enum {
 	COFFERDAM_ALLOW_UNKNOWN_ISOLATION = 2,
 	COFFERDAM_ALLOW_IDENTICAL_RESERVED = 4,
 	COFFERDAM_ALLOW_SHARED_RESERVED = 8,
-	COFFERDAM_LEAVE_OUT_RELAXABLE = 16
+	COFFERDAM_LEAVE_OUT_RELAXABLE = 16,
+	COFFERDAM_ALLOW_SHARED_GROUP = 32 /* others of a device's group may be of other cells that allow this: nothing keeps them apart */
 };
 
 /* CPUs by their APIC ids, the first and the last included. */
@@ -478,6 +514,7 @@ struct cofferdam_cell_config {
 	struct cofferdam_cpus cpus[8];
 	uint8_t first_vector; /* vectors that its interrupts may have; 0 and 0: none; 16 and 255: all */
 	uint8_t last_vector;
+	uint16_t tag; /* a number of your own, in the texts that name the cell; 0: none */
 };
 
 /* Makes a cell without memory or devices. Touches no unit. */
@@ -758,13 +795,17 @@ int32_t cofferdam_faults_by_device(void (*each)(void *context, cofferdam_device 
 /* The unit's own reason in words. An image has the words only if it makes this call. In any context. */
 void cofferdam_fault_words(const struct cofferdam_fault *fault, cofferdam_text text, void *context);
 
-struct cofferdam_destination {
+#define COFFERDAM_NMI 2
+
+/* Which CPU, and by which vector: 16 to 255, or COFFERDAM_NMI. */
+struct cofferdam_fault_event {
 	uint32_t apic_id;
 	uint8_t vector;
 };
 
-/* Has every unit interrupt a CPU when it records a fault; none does if to is null. The handler calls cofferdam_faults. */
-int32_t cofferdam_set_fault_event(const struct cofferdam_destination *to, struct cofferdam_error *error);
+/* Has every unit interrupt a CPU when it records a fault; none does if to is null. The handler calls cofferdam_faults. A unit that
+ * cannot send an NMI refuses it, and sends what it sent before. */
+int32_t cofferdam_set_fault_event(const struct cofferdam_fault_event *to, struct cofferdam_error *error);
 
 /* ---- What there is ---------------------------------------------------------------------------------------------------- */
 
@@ -841,6 +882,10 @@ struct cofferdam_assigned {
 int32_t cofferdam_assigned(void (*each)(void *context, const struct cofferdam_assigned *assigned), void *context,
 			   struct cofferdam_error *error);
 
+/* Calls each with the devices that cells have whose requests carry this source-id, as a fault names it. */
+int32_t cofferdam_senders(cofferdam_device source, void (*each)(void *context, const struct cofferdam_assigned *assigned),
+			  void *context, struct cofferdam_error *error);
+
 struct cofferdam_withheld {
 	cofferdam_cell cell;
 	struct cofferdam_range memory;
@@ -859,6 +904,7 @@ struct cofferdam_audit {
 	uint64_t device_tlbs;
 	uint64_t ranges;
 	uint64_t unremapped;
+	uint64_t shared_groups; /* devices that nothing keeps apart from those of other cells, which allow that */
 	uint64_t interrupts;
 	uint64_t tables;
 	uint64_t withheld;

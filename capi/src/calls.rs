@@ -11,6 +11,7 @@ pub(crate) mod faults;
 mod interrupts;
 pub(crate) mod life;
 pub(crate) mod lists;
+pub(crate) mod table;
 pub(crate) mod words;
 
 use core::ffi::c_void;

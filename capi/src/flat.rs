@@ -11,6 +11,7 @@ mod fault;
 mod interrupt;
 mod life;
 mod lists;
+mod table;
 
 use core::ffi::{c_char, c_void};
 
@@ -24,9 +25,10 @@ pub use device::{DeviceInfo, MsiXTable};
 pub use edit::*;
 pub use error::Error;
 pub use fault::{Fault, FaultLog};
-pub use interrupt::{Destination, Message, Posting, Route, RoutedInterrupt, Source};
+pub use interrupt::{COFFERDAM_NMI, FaultEvent, Message, Posting, Route, RoutedInterrupt, Source};
 pub use life::{Finding, Limits, Options, Probe, Unblocked};
 pub use lists::{Assigned, Audit, Region, Statistics, Unit, Withheld};
+pub use table::*;
 
 /// Numbers of errors that are of this interface alone.
 pub const COFFERDAM_ERROR_NULL: i32 = 256;

@@ -6,9 +6,10 @@ mod platform;
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
 use std::ffi::CStr;
+use std::format;
 use std::vec::Vec;
 
-use crate::calls::{cells::*, commit::*, faults::*, life::*, lists::*, words::*};
+use crate::calls::{cells::*, commit::*, faults::*, life::*, lists::*, table::*, words::*};
 use crate::flat::cell::Cpus;
 use crate::flat::*;
 
@@ -62,6 +63,7 @@ unsafe extern "C" fn no_fault(_: *mut c_void, _: *const Fault) {}
 #[test]
 fn whatever_is_handed_over_has_a_code() {
     before_probe();
+    tables();
     let memory = probe();
     cells_and_edits();
     words_of_errors();
@@ -89,6 +91,35 @@ fn before_probe() {
         cofferdam_default_limits(null_mut());
         cofferdam_default_options(null_mut());
     }
+}
+
+fn tables() {
+    let entry = |kind| Entry { kind, all: 0, id: 0, segment: 0, device: 0xff00, first: 0xfed9_0000, last: 0 };
+    let sound = [entry(COFFERDAM_ENTRY_UNIT), entry(COFFERDAM_ENTRY_IO_APIC)];
+    let (mut bytes, mut error) = ([0_u8; 96], error());
+    let mut code = |entries: &[Entry], room: usize| {
+        let (count, entries) = (entries.len(), entries.as_ptr());
+        let table = Table { entries, count, host_address_width: 39, remaps_interrupts: 1 };
+        let (at, mut needed) = (bytes.as_mut_ptr(), usize::MAX);
+        // SAFETY: the entries are there, and so many bytes.
+        let code = unsafe { cofferdam_write_table(&raw const table, at, room, &raw mut needed, &raw mut error) };
+        (code, words(&error), needed)
+    };
+    let argument = |name: &str, index| format!("argument {name} has no such value (index {index})");
+    assert_eq!((code(&sound, 72).0, code(&sound, 72).2), (0, 72));
+    assert_eq!(code(&sound, 71), (COFFERDAM_ERROR_ARGUMENT, argument("size", 0), 72));
+    assert_eq!(code(&sound[1..], 96).1, argument("kind", 0));
+    for (wrong, field) in [
+        (Entry { all: 2, ..sound[0] }, "all"),
+        (Entry { first: 1 << 60, ..sound[0] }, "first"),
+        (Entry { kind: COFFERDAM_ENTRY_RESERVED, ..sound[0] }, "last"),
+        (Entry { kind: 8, ..sound[0] }, "kind"),
+        (Entry { kind: 0, ..sound[0] }, "kind"),
+    ] {
+        assert_eq!(code(&[sound[0], wrong], 96).1, argument(field, 1));
+    }
+    let elsewhere = Entry { segment: 1, ..sound[0] };
+    assert_eq!(code(&[sound[0], elsewhere, sound[1]], 96).1, argument("device", 2));
 }
 
 fn probe() -> &'static mut [u64] {
@@ -147,7 +178,7 @@ fn cells_and_edits() {
         (code, name(&error).to_owned())
     };
     let argument = |name: &str| (COFFERDAM_ERROR_ARGUMENT, name.to_owned());
-    assert_eq!(create(&CellConfig { flags: 32, ..config }), argument("flags"));
+    assert_eq!(create(&CellConfig { flags: 64, ..config }), argument("flags"));
     assert_eq!(create(&CellConfig { reset: 3, ..config }), argument("reset"));
     assert_eq!(create(&CellConfig { cpu_ranges: 9, ..config }), argument("cpu_ranges"));
     config.cpu_ranges = 1;

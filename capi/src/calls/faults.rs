@@ -6,7 +6,7 @@ use cofferdam::interrupt;
 
 use super::Each;
 use crate::failure::finish;
-use crate::flat::{self, Destination, Error, Fault, FaultLog};
+use crate::flat::{self, COFFERDAM_NMI, Error, Fault, FaultEvent, FaultLog};
 use crate::front::{Done, front};
 
 /// # Safety
@@ -54,14 +54,16 @@ pub unsafe extern "C" fn cofferdam_faults_by_device(
 ///
 /// `to` is null or valid for a read, `error` null or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cofferdam_set_fault_event(to: *const Destination, error: *mut Error) -> i32 {
+pub unsafe extern "C" fn cofferdam_set_fault_event(to: *const FaultEvent, error: *mut Error) -> i32 {
     let done = || -> Done {
         let to = if to.is_null() {
             None
         } else {
             // SAFETY: passed on from the caller.
-            let Destination { apic_id, vector } = *unsafe { flat::read(to, "to")? };
-            Some(interrupt::Destination { apic_id, vector })
+            Some(match *unsafe { flat::read(to, "to")? } {
+                FaultEvent { apic_id, vector: COFFERDAM_NMI } => interrupt::FaultEvent::Nmi { apic_id },
+                FaultEvent { apic_id, vector } => interrupt::FaultEvent::to(apic_id, vector),
+            })
         };
         Ok(front()?.set_fault_event(to)?)
     };

@@ -82,6 +82,25 @@ pub unsafe extern "C" fn cofferdam_assigned(
 ///
 /// `each` may be called with `context`; `error` is null or valid for a write.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cofferdam_senders(
+    source: u32,
+    each: Option<unsafe extern "C" fn(*mut c_void, *const Assigned)>,
+    context: *mut c_void,
+    error: *mut Error,
+) -> i32 {
+    let done = || -> Done {
+        // SAFETY: passed on from the caller.
+        let each = unsafe { Each::new(each, context)? };
+        Ok(front()?.senders(flat::device(source), |device| each.call(&device.into()))?)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { finish(done(), error) }
+}
+
+/// # Safety
+///
+/// `each` may be called with `context`; `error` is null or valid for a write.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cofferdam_withheld(
     each: Option<unsafe extern "C" fn(*mut c_void, *const Withheld)>,
     context: *mut c_void,

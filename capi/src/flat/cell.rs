@@ -21,7 +21,8 @@ pub const COFFERDAM_ALLOW_UNKNOWN_ISOLATION: u32 = 2;
 pub const COFFERDAM_ALLOW_IDENTICAL_RESERVED: u32 = 4;
 pub const COFFERDAM_ALLOW_SHARED_RESERVED: u32 = 8;
 pub const COFFERDAM_LEAVE_OUT_RELAXABLE: u32 = 16;
-const FLAGS: u32 = 31;
+pub const COFFERDAM_ALLOW_SHARED_GROUP: u32 = 32;
+const FLAGS: u32 = 63;
 
 /// CPUs by their APIC ids.
 #[repr(C)]
@@ -43,6 +44,7 @@ pub struct CellConfig {
     pub cpus: [Cpus; 8],
     pub first_vector: u8,
     pub last_vector: u8,
+    pub tag: u16,
 }
 
 impl CellConfig {
@@ -71,8 +73,10 @@ impl CellConfig {
             _ => return Err(wrong("reset")),
         };
         Ok(cofferdam::CellConfig {
+            tag: self.tag,
             allow_unsafe_interrupts: has(COFFERDAM_ALLOW_UNSAFE_INTERRUPTS),
             allow_unknown_isolation: has(COFFERDAM_ALLOW_UNKNOWN_ISOLATION),
+            allow_shared_group: has(COFFERDAM_ALLOW_SHARED_GROUP),
             allow_identical_reserved: has(COFFERDAM_ALLOW_IDENTICAL_RESERVED),
             allow_shared_reserved: has(COFFERDAM_ALLOW_SHARED_RESERVED),
             leave_out_relaxable: has(COFFERDAM_LEAVE_OUT_RELAXABLE),

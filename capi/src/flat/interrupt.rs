@@ -136,10 +136,14 @@ pub struct Message {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Destination {
+pub struct FaultEvent {
     pub apic_id: u32,
+    /// Of an interrupt, or [`COFFERDAM_NMI`].
     pub vector: u8,
 }
+
+/// The vector of an NMI, which is no interrupt's.
+pub const COFFERDAM_NMI: u8 = 2;
 
 /// One that is routed: `posted` says which of the two it is.
 #[repr(C)]
