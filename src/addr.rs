@@ -3,15 +3,16 @@
 //! No bare integer crosses an interface of this crate; these types do.
 
 mod iova;
+mod phys_addr;
 mod phys_range;
 mod region;
 mod source_id;
 
 pub use iova::{Iova, IovaRange};
+pub use phys_addr::{NotPhysical, PhysAddr};
 pub use phys_range::PhysRange;
 pub use region::{Region, Rights};
 pub use source_id::{Requester, SourceId};
-pub use x86_64::PhysAddr;
 
 /// Bytes of the smallest page and of one frame.
 pub const PAGE_BYTES: u64 = 4096;

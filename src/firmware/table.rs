@@ -10,7 +10,7 @@ pub struct Header {
     /// Names the table.
     pub signature: [u8; 4],
     /// Bytes of the whole table.
-    pub length: U32,
+    length: U32,
     /// Revision of the table's format.
     pub revision: u8,
     /// Makes the sum of all bytes zero.
@@ -20,14 +20,31 @@ pub struct Header {
     /// Which machine.
     pub oem_table_id: [u8; 8],
     /// Revision of the table, by that maker.
-    pub oem_revision: U32,
+    oem_revision: U32,
     /// The tool that made the table.
     pub creator_id: [u8; 4],
     /// Revision of that tool.
-    pub creator_revision: U32,
+    creator_revision: U32,
 }
 
 const _: () = assert!(size_of::<Header>() == 36);
+
+impl Header {
+    /// Bytes of the whole table.
+    pub fn length(&self) -> u32 {
+        self.length.get()
+    }
+
+    /// Revision of the table, by its maker.
+    pub fn oem_revision(&self) -> u32 {
+        self.oem_revision.get()
+    }
+
+    /// Revision of the tool that made the table.
+    pub fn creator_revision(&self) -> u32 {
+        self.creator_revision.get()
+    }
+}
 
 /// Checks what concerns the whole table, and gives its bytes: as many as it says it has, or as there are.
 ///

@@ -16,7 +16,15 @@ fn theirs(MappedRegisters { window, first }: MappedRegisters) -> cofferdam_model
 }
 
 fn window_of(RegisterWindow { base, bytes }: RegisterWindow) -> cofferdam_model::hal::RegisterWindow {
-    cofferdam_model::hal::RegisterWindow { base, bytes }
+    cofferdam_model::hal::RegisterWindow { base: their_address(base), bytes }
+}
+
+fn their_address(address: PhysAddr) -> cofferdam_model::addr::PhysAddr {
+    cofferdam_model::addr::PhysAddr::new(address.as_u64())
+}
+
+fn our_address(address: cofferdam_model::addr::PhysAddr) -> PhysAddr {
+    PhysAddr::new(address.as_u64())
 }
 
 /// A function, as the model's instance has it.
@@ -27,23 +35,23 @@ pub(crate) fn source(function: SourceId) -> cofferdam_model::addr::SourceId {
 // SAFETY: each method is the machine's, which keeps the same contract.
 unsafe impl Hal for OnModel {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
-        Seam::allocate(&self.0, order)
+        Seam::allocate(&self.0, order).map(our_address)
     }
 
     unsafe fn free(&self, frames: PhysAddr, order: u8) {
         // SAFETY: passed on from the caller, as in all that follow.
-        unsafe { Seam::free(&self.0, frames, order) }
+        unsafe { Seam::free(&self.0, their_address(frames), order) }
     }
 
     fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
         let bytes = memory.last() - memory.first() + 1;
-        let own = Seam::own_memory(&self.0, cofferdam_model::addr::PhysRange::new(memory.first(), bytes)?)?;
-        PhysRange::new(own.first(), own.last() - own.first() + 1)
+        let own = Seam::own_memory(&self.0, cofferdam_model::addr::PhysRange::new(their_address(memory.first()), bytes)?)?;
+        PhysRange::new(our_address(own.first()), own.last() - own.first() + 1)
     }
 
     unsafe fn phys_to_virt(&self, frame: PhysAddr) -> NonNull<u64> {
         // SAFETY: as above.
-        unsafe { Seam::phys_to_virt(&self.0, frame) }
+        unsafe { Seam::phys_to_virt(&self.0, their_address(frame)) }
     }
 
     unsafe fn store(&self, entry: NonNull<u64>, value: u64) {
@@ -62,7 +70,7 @@ unsafe impl Hal for OnModel {
     }
 
     fn word_at(&self, at: PhysAddr) -> Option<u64> {
-        Seam::word_at(&self.0, at)
+        Seam::word_at(&self.0, their_address(at))
     }
 
     unsafe fn write_back(&self, first: NonNull<u64>, bytes: usize) {

@@ -84,7 +84,7 @@ pub(super) fn hpet(table: &[u8]) -> Option<u8> {
 /// A table up to its length.
 fn whole(table: &[u8], signature: [u8; 4]) -> Option<&[u8]> {
     let (header, _) = Header::ref_from_prefix(table).ok()?;
-    let length = usize::try_from(header.length.get()).ok()?;
+    let length = usize::try_from(header.length()).ok()?;
     table.get(..length).filter(|_| header.signature == signature)
 }
 

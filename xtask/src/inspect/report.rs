@@ -344,7 +344,7 @@ pub(super) fn empty(signature: &str, header: &Header, platform: Platform) -> Rep
         table: Table {
             signature: signature.to_owned(),
             revision: header.revision,
-            bytes: header.length.get(),
+            bytes: header.length(),
             oem: printable(&header.oem_id),
             oem_table: printable(&header.oem_table_id),
         },

@@ -1,7 +1,7 @@
 use core::ptr::NonNull;
 
+use cofferdam::addr::PhysAddr;
 use volatile::VolatilePtr;
-use x86_64::PhysAddr;
 
 use super::frames::PAGE;
 

@@ -5,7 +5,7 @@ use core::iter::empty;
 use cofferdam_model::{Answer, Config, Machine, UnitConfig};
 use tock_registers::interfaces::Writeable;
 
-use crate::addr::Requester;
+use crate::addr::{PhysAddr, Requester};
 use crate::error::UnitError;
 use crate::hal::on_model::OnModel;
 use crate::hal::{Frames, Hal, RegisterWindow};
@@ -28,7 +28,8 @@ impl Bench {
     /// A unit that translates, by an empty root table.
     fn new() -> Self {
         let hal = OnModel(Machine::new(Config::new([UnitConfig::server()])));
-        let window = RegisterWindow { base: hal.0.windows()[0].base, bytes: hal.0.windows()[0].bytes };
+        let window = hal.0.windows()[0];
+        let window = RegisterWindow { base: PhysAddr::new(window.base.as_u64()), bytes: window.bytes };
         let queue = Queue::new(&hal, 256, 52, false).unwrap();
         let root = Frames::allocate(&hal, 0, 52).unwrap();
         let bench = Self { hal, window, queue };
