@@ -214,7 +214,7 @@ pub unsafe trait Hal {
     }
 
     /// Where the CPU sees memory of a former owner's: the queue that a unit was found with, as far as that was used. The driver writes
-    /// commands there that do nothing, so that the unit counts up to where it was when it is
+    /// commands there that do nothing but write to that memory themselves, so that the unit counts up to where it was when it is
     /// [handed back](crate::Iommu::hand_back). `None`, as by default, if it may not be written: such a unit is not handed back.
     ///
     /// Called by [`hand_back`](crate::Iommu::hand_back) alone, under the configuration's lock.

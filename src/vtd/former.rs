@@ -15,8 +15,9 @@ use crate::contract::Found;
 use crate::error::UnitError;
 use crate::hal::Hal;
 
-/// The first word of a descriptor that harms nothing: drop all cached translations (S 6.5.2.3). The others are zero.
-const DROP_ALL: u64 = 0x12;
+/// The first word of a descriptor that harms nothing: a wait that writes 0 where its second word says (S 6.5.2.8). The others are zero.
+/// Nobody can switch a queue off whose last descriptor is no wait (R14).
+const WAIT: u64 = 0x25;
 
 /// What registers showed before the driver changed them.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ impl Former {
     }
 
     /// Switches the queue on again, if it was on, with head and tail where they were: a queue that is switched on begins at its first slot
-    /// (S 6.5.2), so it is given something to do for each slot up to there.
+    /// (S 6.5.2), so it is given something to do for each slot up to there: a wait that writes to its own slot.
     pub(super) fn give_queue_back<H: Hal>(
         &self,
         registers: &Registers<'_, H>,
@@ -95,7 +96,11 @@ impl Former {
         if let Some(first) = used {
             let wide = self.queue & IQA::DW::SET.value != 0;
             for word in 0..(self.tail & 0x7_fff0) as usize / size_of::<u64>() {
-                let value = if word % if wide { 4 } else { 2 } == 0 { DROP_ALL } else { 0 };
+                let value = match word % if wide { 4 } else { 2 } {
+                    0 => WAIT,
+                    1 => (self.queue & !0xfff) + (word * size_of::<u64>()) as u64,
+                    _ => 0,
+                };
                 // SAFETY: the platform says that all of the queue up to its tail may be written there, and that nobody else does.
                 let entry = unsafe { first.add(word) };
                 // SAFETY: as above.

@@ -181,6 +181,26 @@ fn what_is_found_running_runs_on() {
     }
 }
 
+/// R14: the last that a queue did that is given back is a wait, so whoever has it can switch it off.
+#[test]
+fn a_queue_that_is_given_back_can_be_taken_over_again() {
+    for unit in [UnitConfig::server(), UnitConfig::client(), UnitConfig::qemu_10_0(true), UnitConfig::everything()] {
+        let machine = machine([unit]);
+        running(&machine, 0);
+        let before = registers(&machine, 0);
+        let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
+        iommu.remap_interrupts(&[0], false).unwrap();
+        for _ in 0..2 {
+            // What the former owner did is its own.
+            machine.take_violations();
+            iommu.enable().unwrap();
+            iommu.hand_back().unwrap();
+            assert_eq!(registers(&machine, 0), before);
+        }
+        assert_eq!(machine.abandon(), []);
+    }
+}
+
 /// A unit that was found translating goes on by the tables that it had.
 #[test]
 fn what_is_found_translating_translates_again() {
