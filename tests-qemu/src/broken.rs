@@ -23,6 +23,8 @@ pub enum Fault {
     NoInvalidation,
     /// While this is true, the queue's tail does not reach the unit, so it answers nothing.
     DeadQueue(&'static AtomicBool),
+    /// Nothing, but this is done before each write to a register.
+    Late(fn()),
 }
 
 /// A platform, with that fault.
@@ -32,6 +34,14 @@ pub struct Broken<H> {
     pub hal: H,
     /// Its fault; none if `None`.
     pub fault: Option<Fault>,
+}
+
+impl<H> Broken<H> {
+    fn wait(&self) {
+        if let Some(Fault::Late(before)) = self.fault {
+            before();
+        }
+    }
 }
 
 // SAFETY: memory is the platform's own; what registers show instead makes the driver refuse the unit or give up.
@@ -58,6 +68,10 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         self.hal.word_at(at)
     }
 
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        self.hal.found_memory(memory)
+    }
+
     fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {
         self.hal.map_registers(window)
     }
@@ -72,6 +86,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
     }
 
     unsafe fn write32(&self, registers: MappedRegisters, offset: u32, value: u32) {
+        self.wait();
         // SAFETY: passed on from the caller.
         unsafe { self.hal.write32(registers, offset, value) }
     }
@@ -87,6 +102,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
     }
 
     unsafe fn write64(&self, registers: MappedRegisters, offset: u32, value: u64) {
+        self.wait();
         if let Some(Fault::DeadQueue(dead)) = self.fault
             && offset == IQT
             && dead.load(Ordering::Relaxed)

@@ -8,6 +8,8 @@ mod broken;
 mod edu;
 mod machine;
 mod marks;
+mod nic;
+mod registers;
 mod report;
 mod tables;
 
@@ -16,5 +18,7 @@ pub use broken::{Broken, Fault};
 pub use edu::Edu;
 pub use machine::{Front, LIMITS, Table, bring_up, discover, dmar, dmar_without_snoop, memory};
 pub use marks::Marks;
+pub use nic::Nic;
+pub use registers::Registers;
 pub use report::{Report, Words};
 pub use tables::{Entry, Leaves, count_leaves, live_words, mapped};

@@ -7,7 +7,7 @@ use cofferdam::hal::{Hal, RegisterWindow};
 use volatile::VolatilePtr;
 
 use super::Pc;
-use crate::memory::{allocate_zeroed, is_free_at_boot};
+use crate::memory::{PAGE, allocate_zeroed, is_free_at_boot};
 
 // SAFETY: frames come from an allocator that hands each out once, zeroed and aligned to their size, and that has memory of
 // its own, which cells get none of. Memory is mapped one to one and cached, devices uncached, and each access is a volatile or
@@ -44,6 +44,17 @@ unsafe impl Hal for Pc {
         // SAFETY: the memory is mapped one to one, and whoever has it from the allocator uses pointers alone: frames of the
         // driver, blocks of cells, page tables of the CPU, and the allocator's own list of what is free.
         Some(unsafe { word.read_volatile() })
+    }
+
+    // Who left a queue there does not touch it before it is handed back.
+    fn found_memory(&self, memory: PhysRange) -> Option<NonNull<u64>> {
+        let (first, last) = (memory.first().as_u64(), memory.last().as_u64());
+        let is_free = |at| is_free_at_boot(self.boot.map, at) && !self.image.contains(&at);
+        if (first..=last).step_by(PAGE).all(is_free) {
+            NonNull::new(ptr::with_exposed_provenance_mut(first as usize))
+        } else {
+            None
+        }
     }
 
     fn map_registers(&self, window: RegisterWindow) -> Option<NonNull<u8>> {

@@ -1,0 +1,72 @@
+//! The registers of a unit that whoever had it depends on.
+
+use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam_pc::Pc;
+
+use crate::report::Words;
+use crate::tables::mapped;
+
+/// Their names and offsets: 32 bits each.
+const ALL: [(&str, u32); 18] = [
+    ("GSTS", 0x1c),
+    ("RTADDR", 0x20),
+    ("RTADDR, upper half", 0x24),
+    ("FSTS", 0x34),
+    ("FECTL", 0x38),
+    ("FEDATA", 0x3c),
+    ("FEADDR", 0x40),
+    ("IQH", 0x80),
+    ("IQH, upper half", 0x84),
+    ("IQT", 0x88),
+    ("IQT, upper half", 0x8c),
+    ("IQA", 0x90),
+    ("IQA, upper half", 0x94),
+    ("IECTL", 0xa0),
+    ("IEDATA", 0xa4),
+    ("IEADDR", 0xa8),
+    ("IRTA", 0xb8),
+    ("IRTA, upper half", 0xbc),
+];
+/// Bits that say nothing of what is on: GSTS.RTPS and IRTPS, whether a pointer was ever set; FECTL.IP, which QEMU keeps when the
+/// faults are cleared.
+const EVER_SET: u32 = 1 << 30 | 1 << 24;
+const PENDING: u32 = 1 << 30;
+/// GSTS.QIES: the queue is on. While it is off, QEMU's IQA shows where the last one was.
+const QUEUE_ON: u32 = 1 << 26;
+
+/// What they show.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers([u32; ALL.len()]);
+
+impl Registers {
+    /// Reads them. `None` if they are out of reach.
+    pub fn read(pc: &'static Pc, window: RegisterWindow) -> Option<Self> {
+        let registers = mapped(&pc, window)?;
+        // SAFETY: QEMU's unit has each of them, and reading changes nothing.
+        let read = |at| unsafe { pc.read32(registers, at) };
+        let has_queue = read(0x1c) & QUEUE_ON != 0;
+        Some(Self(ALL.map(|(_, at)| match at {
+            0x1c => read(at) & !EVER_SET,
+            0x38 => read(at) & !PENDING,
+            0x90 | 0x94 if !has_queue => 0,
+            _ => read(at),
+        })))
+    }
+
+    /// True if the unit does nothing, as after a reset.
+    pub fn are_all_off(&self) -> bool {
+        self.0[0] == 0
+    }
+
+    /// Those that do not show what they showed before.
+    pub fn differences(&self, before: &Self) -> Words {
+        let mut words = Words::default();
+        for ((name, ..), (now, before)) in ALL.iter().zip(self.0.iter().zip(&before.0)) {
+            if now != before {
+                // Never fails.
+                let _ = core::fmt::Write::write_fmt(&mut words, format_args!("{name} {before:#x}, now {now:#x}; "));
+            }
+        }
+        words
+    }
+}
