@@ -148,6 +148,17 @@ impl Cpus {
     }
 }
 
+/// The CPU that calls has lost its state, and takes interrupts again if it did before; the others do not run any more.
+pub(crate) fn wake() {
+    exceptions::load();
+    RUNNING.fetch_min(1, Ordering::AcqRel);
+    if let Some(apic) = APIC.get() {
+        mask_legacy();
+        apic.switch_on();
+        interrupts::enable();
+    }
+}
+
 fn count(cpu: &Cpu, vector: u8) -> &AtomicU32 {
     // As many counters as vectors.
     cpu.taken.get(usize::from(vector)).unwrap_or(&cpu.id)

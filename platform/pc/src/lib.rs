@@ -6,6 +6,7 @@
 //! - `memory`: frames, blocks, and how the CPU sees them
 //! - `acpi`, `pci`, `mmio`: the firmware's tables, configuration space, registers
 //! - `apic`, `cpus`: interrupt controllers; the other CPUs, and which interrupts each has taken
+//! - `sleep`: suspend to RAM, until the real-time clock wakes the machine
 //! - `stack`: how much of it something takes
 //! - `pc`: all of it as one value, with the driver's `Hal` over it
 //!
@@ -37,6 +38,7 @@ mod mmio;
 mod pc;
 mod pci;
 mod serial;
+mod sleep;
 mod stack;
 
 pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};

@@ -133,6 +133,11 @@ impl Pc {
         is_free.then(|| ptr::with_exposed_provenance_mut(start as usize))
     }
 
+    /// The memory of the image, its guard page first.
+    pub(crate) fn image(&self) -> Range<u64> {
+        self.image.clone()
+    }
+
     /// Memory that was free when the image started, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes

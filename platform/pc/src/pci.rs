@@ -17,4 +17,4 @@ pub(crate) const MEMORY_SPACE: u32 = 1 << 1;
 /// Command: the function may read and write memory.
 pub(crate) const BUS_MASTER: u32 = 1 << 2;
 /// Header type in bits 22:16, multi-function in bit 23.
-const HEADER_TYPE: u16 = 0x0c;
+pub(crate) const HEADER_TYPE: u16 = 0x0c;

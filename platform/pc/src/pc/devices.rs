@@ -35,6 +35,11 @@ impl Pc {
         self.change_command(function, |command| command | pci::MEMORY_SPACE | pci::BUS_MASTER);
     }
 
+    /// Lets a function answer to its memory alone.
+    pub(crate) fn answer(&self, function: SourceId) {
+        self.change_command(function, |command| command | pci::MEMORY_SPACE);
+    }
+
     /// Keeps a function from reading and writing memory. What it has begun may still be on its way.
     pub fn disable_bus_master(&self, function: SourceId) {
         self.change_command(function, |command| command & !pci::BUS_MASTER);
