@@ -19,6 +19,18 @@ impl Devices {
         self.functions.entry(source).or_default()
     }
 
+    /// A new function is there in the place of another.
+    pub(crate) fn replace(&mut self, source: SourceId) {
+        self.functions.insert(source, Function::default());
+    }
+
+    /// Resets all functions behind a bridge.
+    pub(crate) fn reset_behind(&mut self, bridge: SourceId) {
+        let behind = self.bridges.iter().find(|it| it.function == bridge);
+        let functions = self.functions.iter_mut().filter(|(source, _)| behind.is_some_and(|it| it.is_above(**source)));
+        functions.for_each(|(_, function)| function.reset_with_bus());
+    }
+
     pub(crate) fn get(&self, source: SourceId) -> Option<&Function> {
         self.functions.get(&source)
     }

@@ -42,6 +42,17 @@ impl Function {
         self.late.clear();
     }
 
+    /// The bus that it is on is reset: nothing is left of what was set, or was to be done.
+    pub(crate) fn reset_with_bus(&mut self) {
+        self.late.clear();
+        self.tlb.unresponsive = false;
+        self.forget();
+        // Bus numbers and windows of a bridge.
+        if self.read(0x0c) >> 16 & 0x7f == 1 {
+            self.config.extend([0x18, 0x20, 0x24, 0x28, 0x2c].map(|offset| (offset, 0)));
+        }
+    }
+
     /// It has forgotten what it was to do.
     pub(crate) fn cut_power(&mut self) {
         self.tlb.cached.clear();
@@ -189,6 +200,15 @@ impl Function {
     pub(crate) fn reset(&mut self, now: u64) -> bool {
         let at_rest = self.late.iter().all(|write| write.late != Late::UnderWay);
         self.late.retain(|write| write.late == Late::UnderWay);
+        self.forget();
+        let takes = self.reset.map_or(0, |(_, takes)| takes);
+        self.in_reset = Some((now, now.saturating_add(takes)));
+        self.resets += 1;
+        at_rest
+    }
+
+    /// What was set is as after a reset, and its device-TLB is empty.
+    fn forget(&mut self) {
         self.tlb.cached.clear();
         self.tlb.ats = self.tlb.ats.map(|_| Ats::Done);
         self.config.iter_mut().for_each(|(offset, value)| *value = reset::after(*offset, *value));
@@ -197,10 +217,6 @@ impl Function {
             let registers = self.config.iter_mut().filter(|(offset, _)| (at..at + 0x40).contains(*offset));
             registers.for_each(|(offset, value)| *value = reset::after_in(id, offset - at, *value));
         }
-        let takes = self.reset.map_or(0, |(_, takes)| takes);
-        self.in_reset = Some((now, now.saturating_add(takes)));
-        self.resets += 1;
-        at_rest
     }
 
     /// `Some` if it does not answer at this moment because of a reset: true then if nobody may access it.

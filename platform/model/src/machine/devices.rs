@@ -80,6 +80,17 @@ impl Machine {
         self.state().board.devices.of(function).pull_out();
     }
 
+    /// Puts a function there that nothing is said of yet, in the place of one that was pulled out.
+    pub fn plug_in(&self, function: SourceId) {
+        self.state().board.devices.replace(function);
+    }
+
+    /// Resets the secondary bus of a bridge, and so all that is behind it: bus numbers, windows and Access Control Services of
+    /// bridges are lost, and of all others what a reset takes.
+    pub fn reset_bus(&self, bridge: SourceId) {
+        self.state().board.devices.reset_behind(bridge);
+    }
+
     /// True if a device has not answered the last invalidation that was sent to it: of one that was pulled out, since then.
     pub fn is_unresponsive(&self, source: SourceId) -> bool {
         self.state().board.devices.of(source).tlb.unresponsive
