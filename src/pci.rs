@@ -27,7 +27,7 @@ pub(crate) use bridge::{Above, Bridge, bridge, bridges_on, has_extended_function
 pub(crate) use command::stop_bus_master;
 pub use config_space::{ConfigSpace, NoConfigSpace};
 pub(crate) use cxl::caches_memory;
-pub(crate) use express::{PortType, express_register, port_type};
+pub(crate) use express::{PortType, express_register, is_unplugged, port_type};
 pub(crate) use header::{
     functions_behind, functions_in, functions_of, functions_on, identity, is_any_bridge, is_bridge, is_display_or_usb,
     is_gone, is_there,

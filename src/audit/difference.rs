@@ -273,7 +273,8 @@ pub enum Difference {
         owner: CellId,
     },
     /// Another kind of device answers with the source-id of one that a cell has, as after that was pulled out, or after buses were
-    /// given other numbers: **it reaches the cell's memory**. The device is to be released. Two of one kind are not told apart.
+    /// given other numbers: **it reaches the cell's memory**, until [`Iommu::isolate`](crate::Iommu::isolate) blocks it. The device is to
+    /// be released. Two of one kind are not told apart.
     OtherDevice {
         /// Whose source-id.
         source: SourceId,

@@ -76,6 +76,9 @@ impl<H: Hal> Iommu<'_, H> {
         let Config { devices, flushes, .. } = config;
         let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
         for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
+            if device.ats.is_some() {
+                device.look_for_device_tlb(&self.hal);
+            }
             if let Some(ats) = device.ats.take() {
                 ats.switch(&self.hal, false);
                 flush.device_tlb(DeviceTlb::of(&ats));

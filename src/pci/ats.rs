@@ -66,9 +66,9 @@ impl Ats {
     }
 
     /// Switches it on, for pages of 4 KiB (STU = 0), or off. A function that does not answer is left alone: it may be in a
-    /// reset.
+    /// reset. So is one that has something else there: it was put in the place of another.
     pub(crate) fn switch(&self, hal: &impl Hal, on: bool) {
-        if hal.config_read(self.function, self.at + REGISTERS) == u32::MAX {
+        if hal.config_read(self.function, self.at) as u16 != ID {
             return;
         }
         let control = if on { ENABLE } else { 0 };

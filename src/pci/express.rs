@@ -1,8 +1,8 @@
 //! The PCI Express capability (PCIe 6.0, section 7.5.3).
 #![forbid(unsafe_code)]
 
-use super::ConfigSpace;
 use super::capability::capability;
+use super::{ConfigSpace, header};
 use crate::addr::SourceId;
 
 const ID: u8 = 0x10;
@@ -56,4 +56,22 @@ pub(super) fn capability_at(config: &impl ConfigSpace, function: SourceId) -> Op
 pub(crate) fn express_register(config: &impl ConfigSpace, function: SourceId, offset: u16) -> Option<u32> {
     let at = capability(config, function, ID)?;
     Some(config.read(function, at + offset)).filter(|value| *value != u32::MAX)
+}
+
+/// Link Capabilities, and Link Control and Status (sections 7.5.3.6 to 7.5.3.8).
+const LINK_CAPABILITIES: u16 = 0x0c;
+const LINK_STATUS: u16 = 0x10;
+/// Data Link Layer Link Active Reporting Capable, and Data Link Layer Link Active.
+const REPORTS_LINK: u32 = 1 << 20;
+const LINK_ACTIVE: u32 = 1 << 29;
+
+/// True if nothing of a function answers, and the port above says that nothing is plugged in, or is gone as well: a function that is
+/// reset is silent, too, but its link stays active.
+pub(crate) fn is_unplugged(config: &impl ConfigSpace, function: SourceId, port: Option<SourceId>) -> bool {
+    let is_down = |port| {
+        let register = |at| express_register(config, port, at).unwrap_or(0);
+        header::is_gone(config, port)
+            || register(LINK_CAPABILITIES) & REPORTS_LINK != 0 && register(LINK_STATUS) & LINK_ACTIVE == 0
+    };
+    header::is_gone(config, function) && port.is_some_and(is_down)
 }

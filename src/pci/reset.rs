@@ -71,6 +71,8 @@ impl Capability {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
     pub(crate) function: SourceId,
+    /// What kind of function it is, if it said so.
+    identity: Option<[u32; 2]>,
     /// The register that starts it, and what is written there.
     at: u16,
     start: u32,
@@ -80,7 +82,7 @@ pub(crate) struct Reset {
 
 impl Reset {
     /// Notes how a function can be reset, and what its registers hold. Nothing is noted if it cannot be reset, or only with
-    /// others: a bridge, or a function with virtual functions.
+    /// others: a bridge, or a function with virtual functions; or if it is gone by then, and what was read is nothing.
     #[inline(never)]
     pub(crate) fn prepare(slot: &mut Option<Self>, config: &impl ConfigSpace, function: SourceId) {
         let Some(capability) = Capability::of(config, function) else { return };
@@ -92,7 +94,8 @@ impl Reset {
             }
             Capability::Features(at) => (at + FEATURES_CONTROL, FEATURES_RESET),
         };
-        let reset = slot.insert(Self { function, at, start, saved: Vec::new() });
+        let reset =
+            slot.insert(Self { function, identity: header::identity(config, function), at, start, saved: Vec::new() });
         if let Capability::Express(_) = capability {
             reset.save_express(config);
         }
@@ -104,6 +107,9 @@ impl Reset {
         resizable::each_size(config, function, resizable::VIRTUAL, &mut |at, value| reset.save(at, value));
         sr_iov::each_set_up(config, function, &mut |at, value| reset.save(at, value));
         reset.save_header(config);
+        if header::is_gone(config, function) {
+            *slot = None;
+        }
     }
 
     fn save(&mut self, at: u16, value: u32) {
@@ -134,6 +140,11 @@ impl Reset {
         Capability::of(config, function).is_some()
     }
 
+    /// True if another kind of function answers in its place now.
+    pub(crate) fn is_of_another(&self, config: &impl ConfigSpace) -> bool {
+        self.identity.zip(header::identity(config, self.function)).is_some_and(|(noted, now)| noted != now)
+    }
+
     /// Begins it. The function is to be blocked, and no bus master any more.
     pub(crate) fn begin(&self, hal: &impl Hal) {
         // SAFETY: the function is to be reset, which its capability says that it can. All other bits are as they were.
@@ -146,8 +157,11 @@ impl Reset {
         hal.config_read(self.function, COMMAND) != u32::MAX && hal.config_read(self.function, 0) as u16 != 1
     }
 
-    /// Sets its registers as they were, except those that say what it sends and when.
+    /// Sets its registers as they were, except those that say what it sends and when. Another function in its place has its own.
     pub(crate) fn restore(&self, hal: &impl Hal) {
+        if self.is_of_another(hal) {
+            return;
+        }
         for &(at, value) in &self.saved {
             // SAFETY: the function had this value there before it was reset.
             unsafe { hal.config_write(self.function, at, value) };

@@ -19,6 +19,8 @@ pub struct Requesters {
     shared: Vec<(u16, u16), MAX_REQUESTERS>,
     /// The bridge nearest to the unit that puts other source-ids in place of a function's own.
     renamed: Option<Renamed>,
+    /// The bridge right above the function.
+    port: Option<SourceId>,
 }
 
 /// What a bridge makes of the source-ids behind it, when it passes writes on: interrupts are such writes.
@@ -32,7 +34,7 @@ pub(crate) enum Renamed {
 }
 
 impl Requesters {
-    pub(crate) const NONE: Self = Self { ids: Vec::new(), shared: Vec::new(), renamed: None };
+    pub(crate) const NONE: Self = Self { ids: Vec::new(), shared: Vec::new(), renamed: None, port: None };
 
     /// Adds what configuration space shows of a function.
     #[inline(never)]
@@ -48,6 +50,7 @@ impl Requesters {
         }
         let mut above = Above::of(source);
         above.find(config)?;
+        self.port = above.right_above(source.bus()).next().map(|bridge| bridge.function);
         for bridge in above.iter() {
             let is_conventional = is_conventional(config, bridge.function);
             // One without the capability right below a port can only be a bridge from PCI Express.
@@ -80,6 +83,11 @@ impl Requesters {
     /// What a bridge makes of the source-ids, if one does.
     pub(crate) fn renamed(&self) -> Option<Renamed> {
         self.renamed
+    }
+
+    /// The bridge right above the function, if there is one.
+    pub(crate) fn port(&self) -> Option<SourceId> {
+        self.port
     }
 
     /// True if no other function's requests can carry the function's own source-id, and its own carry no other.

@@ -7,8 +7,9 @@ use crate::addr::{Requester, SourceId};
 use crate::cell::CellId;
 use crate::contract::DomainId;
 use crate::domain::Domain;
+use crate::hal::Hal;
 use crate::invalidation::DeviceTlb;
-use crate::pci::{Ats, Reset};
+use crate::pci::{self, Ats, Reset};
 use crate::topology::{Group, MAX_REQUESTERS, UnitIndex};
 
 /// Where a device is in a change.
@@ -35,6 +36,8 @@ pub(in crate::iommu) struct Assignment {
     pub(in crate::iommu) requesters: Vec<Requester, MAX_REQUESTERS>,
     /// What kind of device it was when it arrived, if it said so.
     pub(in crate::iommu) identity: Option<[u32; 2]>,
+    /// The bridge right above it then, if there was one.
+    pub(in crate::iommu) port: Option<SourceId>,
     /// What nothing kept apart from it when it arrived.
     pub(in crate::iommu) group: Group,
     /// The reserved memory that it is to reach in its cell: bit n for the n-th of the topology.
@@ -60,6 +63,26 @@ impl Assignment {
         self.domain == Some(domain.id) && self.cell.generation == domain.owner
     }
 
+    /// True if another kind of device answers in its place now.
+    pub(in crate::iommu) fn is_another(&self, hal: &impl Hal) -> bool {
+        self.identity.zip(pci::identity(hal, self.device)).is_some_and(|(noted, now)| noted != now)
+    }
+
+    /// Forgets its device-TLB if that is gone with its device. One that is still reset is silent, too, and there. Another device in its
+    /// place may have filled its own.
+    #[inline(never)]
+    pub(in crate::iommu) fn look_for_device_tlb(&mut self, hal: &impl Hal) {
+        let is_gone = match self.reset {
+            None => pci::is_gone(hal, self.device),
+            Some(_) => pci::is_unplugged(hal, self.device, self.port),
+        };
+        if is_gone {
+            self.ats = None;
+        } else if self.is_another(hal) {
+            self.ats = Ats::of(hal, self.device);
+        }
+    }
+
     /// Its device-TLB, if what that has cached is of use to it.
     pub(in crate::iommu) fn device_tlb(&self) -> Option<DeviceTlb> {
         self.ats.as_ref().filter(|_| !self.quarantined).map(DeviceTlb::of)
@@ -82,8 +105,12 @@ impl Assignment {
 
     /// True if requests of the two may carry the same source-id.
     pub(in crate::iommu) fn shares_requester(&self, other: &Self) -> bool {
-        self.device.segment() == other.device.segment()
-            && self.requesters.iter().any(|requester| other.requesters.contains(requester))
+        self.device.segment() == other.device.segment() && self.carries_any(&other.requesters)
+    }
+
+    /// True if its requests may carry one of these ids of its segment.
+    pub(in crate::iommu) fn carries_any(&self, requesters: &[Requester]) -> bool {
+        self.requesters.iter().any(|requester| requesters.contains(requester))
     }
 
     /// The requester-ids of the device but those of one that stays: their entries are in use for that.

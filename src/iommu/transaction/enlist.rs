@@ -126,6 +126,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             domain: None,
             requesters,
             identity,
+            port: all.port(),
             group: Group::alone(device),
             reserved: 0,
             ats: None,

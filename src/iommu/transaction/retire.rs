@@ -51,7 +51,9 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 continue;
             }
             // One that was given up before may still be under way: it is waited for again.
-            if device.reset.is_none() {
+            let is_of_another = |reset: &Reset| reset.is_of_another(&front.hal);
+            if device.reset.as_ref().is_none_or(is_of_another) {
+                device.reset = None;
                 Reset::prepare(&mut device.reset, &front.hal, device.device);
                 device.reset.iter().for_each(|reset| reset.begin(&front.hal));
             }
@@ -67,14 +69,16 @@ impl<H: Hal> Transaction<'_, '_, H> {
         any
     }
 
-    /// Restores the registers of devices whose reset is over; gives those up that are not ready when the time has `passed`,
+    /// Restores the registers of devices whose reset is over, and waits for none that was pulled out meanwhile; gives those up that are not ready when the time has `passed`,
     /// until they are to leave again. False if none is waited for any more.
     fn end_resets(&mut self, passed: Option<u64>) -> bool {
         let (hal, scope) = (&self.front.hal, self.scope);
         let mut any = false;
         for device in self.config.devices.iter_mut().filter(|device| device.leaves(scope)) {
             let Some(reset) = &device.reset else { continue };
-            if reset.is_done(hal) {
+            if pci::is_unplugged(hal, device.device, device.port) {
+                device.reset = None;
+            } else if reset.is_done(hal) {
                 reset.restore(hal);
                 device.reset = None;
             } else if let Some(waited_ns) = passed {

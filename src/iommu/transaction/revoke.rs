@@ -21,12 +21,10 @@ impl<H: Hal> Transaction<'_, '_, H> {
         for device in &mut *config.devices {
             // Who leaves is asked once more.
             device.quarantined &= !device.leaves(scope);
-            let Some(ats) = device.ats else { continue };
-            // What was pulled out has nothing cached any more, and answers nothing.
-            if device.leaves(scope) && device.reset.is_none() && pci::is_gone(&front.hal, device.device) {
-                device.ats = None;
-                continue;
+            if device.ats.is_some() && device.leaves(scope) {
+                device.look_for_device_tlb(&front.hal);
             }
+            let Some(ats) = device.ats else { continue };
             if device.leaves(scope) || device.arrives(scope) && ats.is_on(&front.hal) {
                 ats.switch(&front.hal, false);
                 if let Some((_, flush)) = config.flushes.of(&front.probed().units, device.unit) {

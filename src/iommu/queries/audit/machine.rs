@@ -26,8 +26,7 @@ impl<H: Hal> Auditor<'_, '_, H> {
     /// Tells of a device in whose place another kind of device answers, as after it was pulled out.
     #[inline(never)]
     fn identity(&mut self, device: &Assignment) {
-        let now = pci::identity(&self.iommu.hal, device.device);
-        if device.identity.zip(now).is_some_and(|(noted, now)| noted != now) {
+        if device.is_another(&self.iommu.hal) {
             self.findings.report(Difference::OtherDevice { source: device.device, cell: device.cell });
         }
     }
