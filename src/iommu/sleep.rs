@@ -3,7 +3,7 @@
 
 use super::error::Error;
 use super::front::Iommu;
-use super::state::Config;
+use super::state::{Assignment, Config, behind};
 use crate::addr::SourceId;
 use crate::error::UnitError;
 use crate::hal::Hal;
@@ -39,7 +39,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// Control Services are on, and so is ATS of devices that have a device-TLB. On a machine that did not sleep nothing is lost by it.
     ///
     /// A device in whose place another kind of device answers now is blocked, stays in its cell, and is reported to `each`; so
-    /// is one that answers no more. What they had goes to no other device: release them.
+    /// is one that answers no more, and so are those that share a source-id with one of them. What they had goes to no other device:
+    /// release them.
     ///
     /// The configuration is locked meanwhile, so `each` must not call the front. May be repeated. Follow it with
     /// [`isolate`](Self::isolate) if bridges may have changed, and with [`faults`](Self::faults).
@@ -55,7 +56,7 @@ impl<H: Hal> Iommu<'_, H> {
         }
         self.isolate_all()?;
         let result = self.wake_units();
-        let result = result.and(self.wake_devices(config, &mut each));
+        let result = result.and(self.wake_devices(config, true, &mut each));
         config.asleep = false;
         Ok(result?)
     }
@@ -65,30 +66,48 @@ impl<H: Hal> Iommu<'_, H> {
         self.each_alone(|unit, _| unit.wake(&self.hal, self.options.memory))
     }
 
+    /// Blocks devices that are others now, or that are `gone` as well, and calls `each` with them; has the rest use their
+    /// device-TLBs. Fails if a unit failed, or cannot be asked to block one.
     #[inline(never)]
-    fn wake_devices(&self, config: &mut Config<'_>, each: &mut dyn FnMut(SourceId)) -> Result<(), UnitError> {
+    pub(super) fn wake_devices(
+        &self,
+        config: &mut Config<'_>,
+        gone: bool,
+        each: &mut dyn FnMut(SourceId),
+    ) -> Result<(), UnitError> {
         let mut result = Ok(());
         for (unit, index) in self.each_unit() {
-            if unit.check_on(&self.hal).is_ok() {
-                self.look_at_devices(config, index, each);
+            let ready = unit.check_ready(&self.hal);
+            if ready.is_ok() {
+                self.look_at_devices(config, index, gone, each);
                 result = result.and(self.flush_alone(config, index));
+            } else if behind(&config.devices, index).any(|device| device.is_another(&self.hal)) {
+                result = result.and(ready);
             }
         }
         result
     }
 
-    /// Blocks those of a unit's devices that are others now, and has the rest use their device-TLBs. Collects what is to be flushed then.
+    /// The same for a unit's devices, and collects what is to be flushed then.
     #[inline(never)]
-    fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, each: &mut dyn FnMut(SourceId)) {
+    fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, gone: bool, each: &mut dyn FnMut(SourceId)) {
         let Config { devices, flushes, .. } = config;
         let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
-        for device in devices.iter_mut().filter(|device| device.unit == index && !device.quarantined) {
-            let is_another =
-                device.identity.is_some_and(|noted| pci::identity(&self.hal, device.device) != Some(noted));
-            if is_another {
-                device.quarantined = true;
-                unit.block(&self.hal, &device.requesters, device.domain, None, flush);
-                each(device.device);
+        for nth in 0..devices.len() {
+            let Some(device) = devices.get(nth).filter(|device| device.unit == index && !device.quarantined) else {
+                continue;
+            };
+            let is_gone = || device.identity.is_some() && pci::identity(&self.hal, device.device).is_none();
+            if device.is_another(&self.hal) || gone && is_gone() {
+                let requesters = device.requesters.clone();
+                // Those that share a source-id with it are blocked with it.
+                let is_alike = |it: &&mut Assignment| it.unit == index && it.carries_any(&requesters);
+                for device in devices.iter_mut().filter(is_alike).filter(|device| !device.quarantined) {
+                    device.quarantined = true;
+                    unit.block(&self.hal, &device.requesters, device.domain, None, flush);
+                    pci::stop_bus_master(&self.hal, device.device);
+                    each(device.device);
+                }
             } else if let Some(ats) = &device.ats
                 && !ats.is_on(&self.hal)
             {
