@@ -73,7 +73,8 @@ impl History<'_> {
         let device = &self.oracle.devices[index];
         let (id, page, offset, token) = (device.id, at >> 12, at & 0xfff, self.random.word());
         // Through its device-TLB, if it has one, or past it. What looks like an interrupt is never translated.
-        let through = device.tlb && !device.stuck && !is_message(page, page + 1) && !self.random.one_in(3);
+        let can = device.function.ats.is_some() && !device.lost_ats;
+        let through = can && device.tlb && !device.stuck && !is_message(page, page + 1) && !self.random.one_in(3);
         let access = match (writes, through) {
             (true, true) => Access::Write(ats_write),
             (true, false) => Access::Write(write),

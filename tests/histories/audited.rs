@@ -10,6 +10,7 @@ use cofferdam::{CoherencyPolicy, Sharing};
 use crate::history::History;
 use crate::oracle::{Device, coherency};
 use crate::pages::{Extent, Pages};
+use crate::plug::is_about_another;
 use crate::ports::is_isolation;
 
 /// What a source-id reaches, and whether it is made to snoop.
@@ -33,6 +34,8 @@ impl History<'_> {
         }
         let (isolation, differences): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_isolation);
         self.compare_exposed(&isolation);
+        let (others, differences): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_about_another);
+        self.compare_others(&others);
         for difference in differences {
             match difference {
                 // Or the driver could not switch it on again.

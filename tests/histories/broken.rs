@@ -41,7 +41,7 @@ pub(crate) struct Broken {
     /// Frames that are in no table and that the driver keeps, because a failed unit may reach them.
     pub(crate) kept: usize,
     /// Devices that do not answer; none ever is if nobody has the patience to find out.
-    unresponsive: Vec<bool>,
+    pub(crate) unresponsive: Vec<bool>,
     patient: bool,
 }
 
@@ -65,7 +65,7 @@ impl Broken {
     }
 
     /// True if no more devices may stop answering.
-    fn are_many_unresponsive(&self) -> bool {
+    pub(crate) fn are_many_unresponsive(&self) -> bool {
         self.unresponsive.iter().filter(|unresponsive| **unresponsive).count() >= UNRESPONSIVE
     }
 
@@ -92,7 +92,7 @@ impl History<'_> {
         if self.broken.as_ref().is_some_and(|broken| broken.patient) && self.random.one_in(2) {
             return self.silence();
         }
-        if self.random.one_in(16) {
+        if self.random.one_in(8) {
             return self.pull_out();
         }
         if self.random.one_in(2) && self.forget_one() {
@@ -142,7 +142,7 @@ impl History<'_> {
         if is_express(device.id) || device.function.grouped || device.pulled_out || many {
             return;
         }
-        device.pulled_out = true;
+        (device.pulled_out, device.master) = (true, None);
         if device.function.ats.take().is_some() {
             (broken.unresponsive[index], broken.ever[device.unit]) = (true, true);
         }
@@ -290,7 +290,7 @@ impl History<'_> {
 
     /// True if the driver has found that a device does not answer. It switches ATS off then, unless the device was pulled out.
     fn is_given_up(&self, device: &Device) -> bool {
-        if !device.pulled_out {
+        if !device.pulled_out && !device.lost_ats {
             return self.machine.config_read(device.id, ATS) & ATS_ENABLE == 0;
         }
         // Nothing is known of that if the unit does not work either.
@@ -346,7 +346,7 @@ impl History<'_> {
             broken.dark.fill(false);
             broken.suspects.clone_from(&failed);
             let devices = broken.unresponsive.iter_mut().zip(&self.oracle.devices);
-            devices.for_each(|(unresponsive, device)| *unresponsive &= device.pulled_out);
+            devices.for_each(|(unresponsive, device)| *unresponsive &= device.function.ats.is_none());
         }
         for device in self.oracle.devices.iter().filter(|device| device.function.ats.is_some()) {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));

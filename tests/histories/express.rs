@@ -32,6 +32,11 @@ pub(crate) fn has_command(id: SourceId) -> bool {
     id == PHYSICAL || BELOW_SWITCH.contains(&id)
 }
 
+/// True of those that say what they are: a virtual function does not.
+pub(crate) fn says_what_it_is(id: SourceId) -> bool {
+    is_express(id) && !is_virtual(id)
+}
+
 /// True of all that do DMA here.
 pub(crate) fn is_express(id: SourceId) -> bool {
     functions().any(|function| function == id)
@@ -40,6 +45,16 @@ pub(crate) fn is_express(id: SourceId) -> bool {
 /// All that do DMA.
 pub(crate) fn functions() -> impl Iterator<Item = SourceId> {
     BELOW_SWITCH.into_iter().chain([PHYSICAL]).chain((0..VIRTUAL_ONES).map(|number| of(0x44, 0x10 + number)))
+}
+
+/// All functions behind one of the ports.
+pub(crate) fn behind(port: SourceId) -> Vec<SourceId> {
+    match PORTS.iter().position(|it| *it == port) {
+        Some(0) => [UPSTREAM, PORTS[1], PORTS[2]].into_iter().chain(BELOW_SWITCH).collect(),
+        Some(1) => vec![BELOW_SWITCH[0]],
+        Some(2) => vec![BELOW_SWITCH[1]],
+        _ => functions().filter(|id| id.bus() == PHYSICAL.bus()).collect(),
+    }
 }
 
 /// The physical function as firmware's table names it.

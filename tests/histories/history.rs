@@ -22,6 +22,7 @@ use crate::oracle::{CELLS, Cell, Device, Edit, Facts, Oracle, Slot};
 use crate::pages::{Extent, Pages};
 use crate::place::{Sender, for_driver, targets};
 use crate::plan::{Function, Plan};
+use crate::plug;
 use crate::routes::{Held, Routes};
 use crate::visible::{BUS_MASTER, COMMAND};
 use crate::{Front, Kind, Outcome, Seen};
@@ -123,10 +124,13 @@ impl<'m> History<'m> {
             cell: None,
             tlb: false,
             stuck: false,
-            pulled_out: false,
+            pulled_out: function.id == plug::LATE,
+            kind: (function.plugged || express::says_what_it_is(function.id)).then_some(0),
+            came_as: None,
+            lost_ats: false,
             reserved: reserved(function),
             loose: Vec::new(),
-            master: (plan.express.is_some() && express::has_command(function.id)).then_some(true),
+            master: (function.plugged || plan.express.is_some() && express::has_command(function.id)).then_some(true),
             noted: BTreeSet::new(),
             function: function.clone(),
         };
@@ -195,6 +199,9 @@ impl<'m> History<'m> {
             6 if self.random.one_in(4) => self.sleep(),
             8 if self.express => self.make_bus_master(),
             7 if self.express && self.random.one_in(3) => self.open_or_isolate(),
+            10 => self.plug(),
+            11 if self.express && self.random.one_in(4) => self.reset_port(),
+            12 if self.random.one_in(3) => self.isolate(),
             6..28 => self.change(),
             28..46 if self.kind.audits => self.change(),
             46..52 if self.remaps() => self.interrupt(),

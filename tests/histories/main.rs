@@ -25,6 +25,7 @@ mod oracle;
 mod pages;
 mod place;
 mod plan;
+mod plug;
 mod ports;
 mod power;
 mod presets;
@@ -78,6 +79,13 @@ pub(crate) struct Outcome {
     forgotten: u64,
     /// Devices that were pulled out.
     pulled_out: u64,
+    /// Devices that came back or to an empty place, and others that came in the place of one; bridges that came with a device.
+    plugged_in: u64,
+    replaced: u64,
+    bridges: u64,
+    /// Devices that the driver blocked since others answered in their places, and ports that were reset.
+    others_blocked: u64,
+    ports_reset: u64,
     /// Histories with a unit that was not there at first.
     lost: u64,
     /// How often a virtual function came to a cell, and how often the physical one with memory that firmware reserves for it.
@@ -106,6 +114,11 @@ impl Outcome {
         self.vanished += other.vanished;
         self.forgotten += other.forgotten;
         self.pulled_out += other.pulled_out;
+        self.plugged_in += other.plugged_in;
+        self.replaced += other.replaced;
+        self.bridges += other.bridges;
+        self.others_blocked += other.others_blocked;
+        self.ports_reset += other.ports_reset;
         self.lost += other.lost;
         self.virtual_ones += other.virtual_ones;
         self.physical_ones += other.physical_ones;
@@ -237,6 +250,11 @@ fn run_all(kind: Kind) {
         text += &format!(", of which {} while one owed a flush; {} were gone", all.owing, all.vanished);
         text += &format!(", and {} were forgotten; {} devices were pulled out", all.forgotten, all.pulled_out);
     }
+    text += &format!(
+        "; {} devices were plugged in, {} in the place of another kind, of which {} were blocked; {} bridges came, and {} ports \
+         were reset",
+        all.plugged_in, all.replaced, all.others_blocked, all.bridges, all.ports_reset
+    );
     text += &format!(
         "; virtual functions came to a cell {} times, and physical ones with reserved memory {} times",
         all.virtual_ones, all.physical_ones

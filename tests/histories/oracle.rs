@@ -71,8 +71,13 @@ pub(crate) struct Device {
     pub(crate) tlb: bool,
     /// It is in its cell and reaches nothing: it did not answer, or could not be released.
     pub(crate) stuck: bool,
-    /// It was pulled out: nobody hears of it any more, and it answers nothing.
+    /// It was pulled out, or did not come yet: nobody hears of it, and it answers nothing.
     pub(crate) pulled_out: bool,
+    /// What kind of device is there, and which there was when the device came to its cell, if it said so.
+    pub(crate) kind: Option<u32>,
+    pub(crate) came_as: Option<u32>,
+    /// Its ATS was switched off by what happened to it, and not by the driver.
+    pub(crate) lost_ats: bool,
     /// Reserved for it: as any page of its cell, but each leads to itself.
     pub(crate) reserved: Option<(u64, u64)>,
     /// It may be a bus master, as the driver or somebody else left it; `None` of a function whose register is not there.
@@ -292,6 +297,8 @@ impl Oracle {
                 let noted = self.peers_of(index);
                 let device = &mut self.devices[index];
                 device.noted = noted;
+                device.came_as = device.kind.filter(|_| !device.pulled_out && device.cell.is_some());
+                device.lost_ats = false;
                 device.master = device.master.map(|master| master && !after.leaves[index]);
                 (device.tlb, device.stuck) = (after.tlbs[index], false);
                 device.loose.clear();
@@ -365,6 +372,7 @@ impl Oracle {
                 device.cell = [device.cell, after.cells[index]].into_iter().flatten().find(|cell| is_in(device, *cell));
                 if before != device.cell || before.is_none() {
                     device.noted = noted;
+                    device.came_as = device.kind.filter(|_| !device.pulled_out && device.cell.is_some());
                 }
                 // It may be listed as it was, or as it was to be.
                 device.tlb = device.cell.is_some() && (device.tlb || after.tlbs[index]);
@@ -398,6 +406,13 @@ impl Oracle {
         }
         let device = &mut self.devices[index];
         (device.stuck, device.master) = (true, device.master.map(|_| false));
+    }
+
+    /// True if a cell has a device in whose place another kind answers.
+    pub(crate) fn is_another(&self, index: usize) -> bool {
+        let device = &self.devices[index];
+        let came_as = device.came_as.filter(|_| device.cell.is_some() && !device.pulled_out);
+        came_as.is_some_and(|came_as| device.kind != Some(came_as))
     }
 
     /// The devices that nothing isolates from one now.

@@ -10,6 +10,7 @@ use cofferdam_support::tables::{endpoint, of_machine, of_machine_with};
 
 use crate::express;
 use crate::lines::{self, Line};
+use crate::plug;
 
 /// How large a machine is.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct Function {
     pub(crate) split: bool,
     /// It can have a device-TLB, which takes so many invalidations at a time.
     pub(crate) ats: Option<usize>,
+    /// Another may take its place: it says what it is.
+    pub(crate) plugged: bool,
+    /// What `ats` was at first.
+    pub(crate) born_with_ats: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -95,9 +100,17 @@ impl Plan {
         let named = (count > 1 && random.one_in(3)).then(|| function(0, 4));
         let express = random.one_in(2).then(|| random.one_in(2));
         let mut functions = functions(&buses, named, bridge.as_ref(), express.is_some(), size.devices, random);
-        let with_ats = |function: &Function| function.requesters.len() == 1 && !function.is_behind(bridge.as_ref());
+        let with_ats = |function: &Function| {
+            function.id != plug::LATE && function.requesters.len() == 1 && !function.is_behind(bridge.as_ref())
+        };
         for function in functions.iter_mut().filter(|function| with_ats(function)) {
             function.ats = random.one_in(2).then(|| random.of(&[1, 2, 7, 32]));
+        }
+        let may_be_plugged =
+            |it: &Function| !it.grouped && !it.split && !express::is_express(it.id) && it.id != plug::LATE;
+        for function in functions.iter_mut().filter(|function| may_be_plugged(function)) {
+            function.plugged = function.ats.is_some() || random.one_in(2);
+            function.born_with_ats = function.ats;
         }
         let physical_ats = functions.iter().find(|function| function.id == express::PHYSICAL).and_then(|it| it.ats);
         for function in functions.iter_mut().filter(|function| express::is_virtual(function.id)) {
@@ -148,6 +161,9 @@ impl Plan {
         self.express.into_iter().for_each(|ari| express::add(&machine, ari));
         for function in &self.functions {
             function.ats.into_iter().for_each(|depth| express::add_ats(&machine, function.id, depth));
+            if function.plugged {
+                plug::set_up(&machine, function.id, 0);
+            }
         }
         self.express.into_iter().for_each(|_| express::add_virtual_ones(&machine));
         machine
@@ -203,10 +219,11 @@ fn functions(
         ids.extend(random.one_in(2).then_some(*bridge));
     }
     ids.extend(express.then(express::functions).into_iter().flatten());
+    ids.push(plug::LATE);
     let all: Vec<u8> = buses.iter().flatten().copied().collect();
     while ids.len() < count {
-        // Not 00:00.0, which a unit names that does not say who did not answer.
-        let id = function(random.of(&all), random.between(1, 29) as u8);
+        // Not 00:00.0, which a unit names that does not say who did not answer, and not where bridges are.
+        let id = function(random.of(&all), random.between(1, 28) as u8);
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -221,7 +238,18 @@ fn functions(
         let split = requesters.iter().any(|requester| unit_of(*requester) != unit_of(id));
         let grouped = bridge.is_some_and(|(bridge, _, behind)| behind.contains(&id.bus()) || *bridge == id);
         let carries = alias.unwrap_or(id);
-        Function { id, unit: unit_of(id), requesters, carries, meets: unit_of(carries), grouped, split, ats: None }
+        Function {
+            id,
+            unit: unit_of(id),
+            requesters,
+            carries,
+            meets: unit_of(carries),
+            grouped,
+            split,
+            ats: None,
+            plugged: false,
+            born_with_ats: None,
+        }
     };
     ids.into_iter().map(with).collect()
 }

@@ -8,6 +8,7 @@ use cofferdam::iommu::Difference;
 
 use crate::express;
 use crate::history::History;
+use crate::plug;
 
 /// Capability and Control, where the model has them.
 const REGISTERS: u16 = 0x184;
@@ -15,10 +16,10 @@ const REGISTERS: u16 = 0x184;
 impl History<'_> {
     /// Some ports lose what isolates devices, as by a reset, or all of them have it again.
     pub(crate) fn open_or_isolate(&mut self) {
-        self.done.steps += 1;
         if !self.oracle.peers.is_empty() && self.random.one_in(2) {
             return self.isolate();
         }
+        self.done.steps += 1;
         let ports: Vec<_> = express::PORTS.into_iter().filter(|_| self.random.one_in(2)).collect();
         for port in &ports {
             self.machine.set_config(*port, REGISTERS, self.machine.config_read(*port, REGISTERS) & 0xffff);
@@ -30,9 +31,11 @@ impl History<'_> {
         self.check_exposed();
     }
 
-    fn isolate(&mut self) {
-        self.tell(format_args!("isolate"));
-        self.iommu.isolate().unwrap();
+    pub(crate) fn isolate(&mut self) {
+        self.done.steps += 1;
+        let result = self.iommu.isolate();
+        self.tell(format_args!("isolate: {result:?}"));
+        self.others_are_blocked(result, false);
         self.look_at_peers();
         assert!(self.oracle.peers.is_empty(), "these reach each other: {:?}", self.oracle.peers);
         self.oracle.devices.iter_mut().for_each(|device| device.noted.clear());
@@ -68,11 +71,18 @@ impl History<'_> {
         all
     }
 
-    /// Fails unless the audit names those, and of no others.
-    fn check_exposed(&self) {
-        let mut told = Vec::new();
-        self.iommu.audit(|difference| told.extend(Some(difference).filter(is_isolation))).unwrap();
+    pub(crate) fn is_exposed(&self) -> bool {
+        !self.exposed().is_empty()
+    }
+
+    /// Fails unless the audit names those, and of no others, and those in whose place others answer.
+    pub(crate) fn check_exposed(&self) {
+        let mut all = Vec::new();
+        self.iommu.audit(|difference| all.push(difference)).unwrap();
+        let (told, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_isolation);
         self.compare_exposed(&told);
+        let others: Vec<_> = others.into_iter().filter(plug::is_about_another).collect();
+        self.compare_others(&others);
     }
 
     pub(crate) fn compare_exposed(&self, told: &[Difference]) {

@@ -131,6 +131,9 @@ impl History<'_> {
                 self.oracle.confirm_routes(|other| other == unit);
             }
         }
+        if resumes {
+            self.others_are_blocked(Ok(()), true);
+        }
         self.excuse_device_tlbs();
         self.look_at_peers();
         assert!(self.oracle.peers.is_empty(), "ports isolate again: {:?}", self.oracle.peers);
