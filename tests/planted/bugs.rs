@@ -686,4 +686,63 @@ pub(crate) const BUGS: &[Bug] = &[
             "(was_granted && slot.now.is_none()).then_some(slot.now)",
         )
     },
+    by_assertion(
+        "another device keeps what the cell has after the rescan",
+        "R21",
+        "src/iommu/isolation.rs",
+        "device.is_another(&self.hal) || is_off(device)",
+        "is_off(device)",
+    ),
+    by_assertion(
+        "ATS that a reset of a port took stays off after the rescan",
+        "R48",
+        "src/iommu/isolation.rs",
+        "device.is_another(&self.hal) || is_off(device)",
+        "device.is_another(&self.hal)",
+    ),
+    by_assertion(
+        "who shares a source-id with another device is let through",
+        "R46",
+        "src/iommu/sleep.rs",
+        "let is_alike = |it: &&mut Assignment| it.unit == index && it.carries_any(&requesters);",
+        "let first = requesters.first().copied();
+                let is_alike = |it: &&mut Assignment| it.unit == index && it.requesters.first().copied() == first;",
+    ),
+    by_assertion(
+        "what another device has where the former had ATS is written to",
+        "R48",
+        "src/pci/ats.rs",
+        "if hal.config_read(self.function, self.at) as u16 != ID {",
+        "if hal.config_read(self.function, self.at) == u32::MAX {",
+    ),
+    by_assertion(
+        "another device is asked to empty a device-TLB that it does not have",
+        "R51",
+        "src/iommu/state/assignment.rs",
+        "self.ats = Ats::of(hal, self.device);",
+        "self.ats = self.ats.filter(|ats| ats.function == self.device);",
+    ),
+    by_assertion(
+        "registers of a device are restored in another one",
+        "R49",
+        "src/pci/reset.rs",
+        "if self.is_of_another(hal) {",
+        "if self.is_of_another(hal) && self.saved.is_empty() {",
+    ),
+    by_assertion(
+        "a device that was pulled out of its reset is waited for without end",
+        "R49",
+        "src/iommu/transaction/retire.rs",
+        "if pci::is_unplugged(hal, device.device, device.port) {",
+        "if pci::is_unplugged(hal, device.device, None) {",
+    ),
+    by_assertion(
+        "what is read of a device that vanishes is taken for its registers",
+        "R49",
+        "src/pci/reset.rs",
+        "if header::is_gone(config, function) {
+            *slot = None;",
+        "if header::is_gone(config, function) && slot.is_none() {
+            *slot = None;",
+    ),
 ];
