@@ -204,17 +204,17 @@ impl Toolchain {
         self.bins("cofferdam-no-panic", "no-panic", bins)
     }
 
-    /// Builds the bin of a package outside of the workspace, as its user does: with nothing of what the workspace's
-    /// configuration and profiles say.
+    /// Builds the bin of a package outside of the workspace, with these features, as its user does: with nothing of what the
+    /// workspace's configuration and profiles say.
     ///
     /// # Errors
     ///
     /// As for [`images`](Self::images).
-    pub fn outside(&self, folder: &str, profile: &str, bin: &str) -> Result<PathBuf> {
+    pub fn outside(&self, folder: &str, profile: &str, bin: &str, features: &str) -> Result<PathBuf> {
         let mut command = self.build_as(profile);
         // Empty, this replaces the flags of .cargo/config.toml.
         command.env("CARGO_ENCODED_RUSTFLAGS", "").args(["--locked", "--manifest-path"]);
-        command.arg(crate::root().join(folder).join("Cargo.toml"));
+        command.arg(crate::root().join(folder).join("Cargo.toml")).args(["--features", features]);
         // Without it the package would have a target folder of its own.
         command.arg("--target-dir").arg(cargo::target()?.join("outside"));
         self.run(command, &[bin])?.remove(bin).with_context(|| format!("cargo built no {bin}"))

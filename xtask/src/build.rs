@@ -15,6 +15,9 @@ use crate::{
     process, setup,
 };
 
+/// Where the client outside of the workspace is.
+pub const OUTSIDE: &str = "tests/outside";
+
 pub fn verb() -> Result<Verdict> {
     let matrix = crate::matrix()?;
     let rust = setup::ensure(None)?.rust;
@@ -39,13 +42,23 @@ pub fn images<'a>(
     rust: &Toolchain,
     scenarios: impl IntoIterator<Item = &'a Scenario>,
 ) -> Result<BTreeMap<String, PathBuf>> {
-    let (in_c, in_rust): (BTreeSet<_>, BTreeSet<_>) =
-        scenarios.into_iter().map(|scenario| (scenario.c, scenario.bin())).partition(|(c, _)| *c);
-    let bins: Vec<_> = in_rust.into_iter().map(|(_, bin)| bin).collect();
+    let (apart, in_rust): (Vec<&Scenario>, Vec<_>) = scenarios.into_iter().partition(|it| it.c || it.outside);
+    let bins = Vec::from_iter(in_rust.into_iter().map(Scenario::bin).collect::<BTreeSet<_>>());
     let mut images = if bins.is_empty() { BTreeMap::new() } else { rust.images(&bins)? };
-    if !in_c.is_empty() {
-        let kernel = c::kernel(&c::library(rust)?)?;
-        images.extend(in_c.into_iter().map(|(_, bin)| (bin.to_owned(), kernel.clone())));
+    for scenario in apart {
+        if !images.contains_key(scenario.bin()) {
+            let image = if scenario.c { c::kernel(&c::library(rust)?)? } else { outside(rust)? };
+            images.insert(scenario.bin().to_owned(), image);
+        }
     }
     Ok(images)
+}
+
+/// Builds the image of the client outside of the workspace, by the default release profile.
+///
+/// # Errors
+///
+/// It does not build.
+pub fn outside(rust: &Toolchain) -> Result<PathBuf> {
+    rust.outside(OUTSIDE, "release", "cofferdam-outside-boot", "boot")
 }

@@ -10,7 +10,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection, ObjectSymbol, read::archive::ArchiveFile};
 
-use crate::{Verdict, bare_metal::Toolchain, cargo, header, process, setup, show};
+use crate::{
+    Verdict,
+    bare_metal::Toolchain,
+    cargo,
+    header::{self, Functions},
+    process, setup, show,
+};
 
 const EXAMPLE: &str = "capi/example";
 const HEADERS: &str = "capi/include";
@@ -157,9 +163,29 @@ pub fn kernel(library: &Path) -> Result<PathBuf> {
 ///
 /// The library lacks one of them.
 pub fn client<'a>(library: &Path, name: &str, calls: impl IntoIterator<Item = &'a String>) -> Result<PathBuf> {
+    link(library, name, calls, &["-Wl,--unresolved-symbols=ignore-all"])
+}
+
+/// Links a client that makes these calls, whose own functions do nothing, and in which each address that the linker has filled in
+/// is known. It is not to be run.
+///
+/// # Errors
+///
+/// The library lacks a call, or asks for a function that the header does not have.
+pub fn followed(library: &Path, functions: &Functions) -> Result<PathBuf> {
+    let folder = cargo::target()?.join("c");
+    let (source, object) = (folder.join("client.s"), folder.join("client.o"));
+    let own = functions.platform.iter().map(String::as_str).chain(OF_CLIENT);
+    let texts = own.map(|name| format!(".globl {name}\n.type {name}, @function\n{name}: ret\n.size {name}, 1\n"));
+    std::fs::write(&source, texts.collect::<String>())?;
+    process::quietly("Assembling", Command::new("cc").arg("-c").arg(&source).arg("-o").arg(&object), LIMIT)?;
+    link(library, "followed", &functions.calls, &["-Wl,--emit-relocs", &object.to_string_lossy()])
+}
+
+fn link<'a>(library: &Path, name: &str, calls: impl IntoIterator<Item = &'a String>, more: &[&str]) -> Result<PathBuf> {
     let client = cargo::target()?.join("c").join(name);
     let mut link = Command::new("cc");
-    link.args(LINK).args(["-Wl,-e,0", "-Wl,--unresolved-symbols=ignore-all"]);
+    link.args(LINK).arg("-Wl,-e,0").args(more);
     link.args(calls.into_iter().map(|call| format!("-Wl,--require-defined={call}")));
     link.arg("-o").arg(&client).arg(library);
     process::quietly("Linking", &mut link, LIMIT)?;

@@ -9,7 +9,9 @@ use std::{
 use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, bail};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
-use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+use object::{
+    Object, ObjectSection, ObjectSymbol, Relocation, RelocationKind, RelocationTarget, SectionKind, SymbolKind,
+};
 
 /// An image and its line tables.
 pub struct Image {
@@ -38,6 +40,11 @@ impl Function {
     /// True if all its names begin so.
     pub fn is_of(&self, start: &str) -> bool {
         self.names.iter().all(|name| name.starts_with(start))
+    }
+
+    /// True if it puts something into words.
+    pub fn is_formatter(&self) -> bool {
+        self.names.iter().any(|name| name.contains(" as core::fmt::") || name.starts_with("core::fmt::"))
     }
 
     /// True if one of its names ends so.
@@ -125,19 +132,32 @@ impl Image {
     }
 
     /// The addresses that its constant tables hold, by the slot: those that are filled in when it is loaded, as in the global
-    /// offset table, but none in memory that may be written later.
+    /// offset table, or were by a linker that kept its relocations; but none in memory that may be written later.
     ///
     /// # Errors
     ///
     /// It is no image.
     pub fn slots(&self) -> Result<BTreeMap<u64, u64>> {
         let file = self.file()?;
-        let is_constant = |name: &str| name == ".got" || name.starts_with(".data.rel.ro");
-        let sections = file.sections().filter(|it| it.name().is_ok_and(is_constant));
-        let ranges: Vec<_> = sections.map(|it| it.address()..it.address() + it.size()).collect();
+        let is_constant =
+            |name: &str| name == ".got" || name.starts_with(".data.rel.ro") || name.starts_with(".rodata");
+        let sections = || file.sections().filter(|it| it.name().is_ok_and(is_constant));
+        let ranges: Vec<_> = sections().map(|it| it.address()..it.address() + it.size()).collect();
         let filled = file.dynamic_relocations().into_iter().flatten();
         let filled = filled.filter(|(slot, _)| ranges.iter().any(|range| range.contains(slot)));
-        Ok(filled.map(|(slot, relocation)| (slot, relocation.addend() as u64)).collect())
+        let filled = filled.map(|(slot, relocation)| (slot, relocation.addend() as u64));
+        Ok(filled.chain(sections().flat_map(|it| kept(&file, &it, 64))).collect())
+    }
+
+    /// The addresses that instructions hold as numbers, by where in the image: of one whose linker kept its relocations.
+    ///
+    /// # Errors
+    ///
+    /// It is no image.
+    pub fn numbers(&self) -> Result<BTreeMap<u64, u64>> {
+        let file = self.file()?;
+        let sections = file.sections().filter(|it| it.kind() == SectionKind::Text);
+        Ok(sections.flat_map(|it| kept(&file, &it, 32)).collect())
     }
 
     /// The bytes of its constants, by where they begin.
@@ -147,7 +167,8 @@ impl Image {
     /// It is no image.
     pub fn constants(&self) -> Result<BTreeMap<u64, Vec<u8>>> {
         let file = self.file()?;
-        let sections = file.sections().filter(|it| it.kind() == SectionKind::ReadOnlyData);
+        let is_constant = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
+        let sections = file.sections().filter(|it| is_constant(it.kind()));
         sections.map(|it| Ok((it.address(), it.data()?.to_vec()))).collect()
     }
 
@@ -177,6 +198,27 @@ impl Image {
         Ok(all)
     }
 
+    /// Those of these functions, in order: of an image that has other code as well.
+    ///
+    /// # Errors
+    ///
+    /// As of [`instructions`](Self::instructions).
+    pub fn instructions_of(&self, functions: &BTreeMap<u64, Function>) -> Result<Vec<Instruction>> {
+        let (file, mut all) = (self.file()?, Vec::<Instruction>::new());
+        for (start, function) in functions {
+            let mut sections = file.sections().filter(|it| it.kind() == SectionKind::Text);
+            let bytes = sections.find_map(|it| it.data_range(*start, function.end - start).ok()?);
+            let bytes = bytes.with_context(|| format!("{}: no code at {start:#x}", self.path.display()))?;
+            if all.last().is_none_or(|last| last.next_ip() <= *start) {
+                all.extend(Decoder::with_ip(64, bytes, *start, DecoderOptions::NONE).iter());
+            }
+        }
+        if let Some(bad) = all.iter().find(|it| it.is_invalid()) {
+            bail!("{}: no instruction at {:#x}", self.path.display(), bad.ip());
+        }
+        Ok(all)
+    }
+
     /// The lines that an instruction comes from: its own, then that of each function which it was inlined into.
     ///
     /// # Errors
@@ -196,6 +238,17 @@ impl Image {
         }
         Ok(places)
     }
+}
+
+/// The addresses of so many bits that a linker put into a section, by where, if it kept its relocations.
+fn kept(file: &object::File<'_>, section: &object::Section<'_, '_>, bits: u8) -> Vec<(u64, u64)> {
+    let absolute = |it: &Relocation| it.kind() == RelocationKind::Absolute && it.size() == bits;
+    let relocations = section.relocations().filter(|(_, it)| absolute(it));
+    let address = |it: &Relocation| match it.target() {
+        RelocationTarget::Symbol(index) => Some(file.symbol_by_index(index).ok()?.address()),
+        _ => None,
+    };
+    relocations.filter_map(|(at, it)| Some((at, address(&it)?.wrapping_add_signed(it.addend())))).collect()
 }
 
 /// A name without its type parameters, which may be longer than a line, and without the hash that rustc puts at its end.

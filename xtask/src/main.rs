@@ -122,7 +122,7 @@ enum Verb {
     ///
     /// Exit status: 0 if so, 1 if something differs, with its name.
     Header,
-    /// Shows how much stack each call of the front takes at most, in a client as users build it.
+    /// Shows how much stack each call takes at most, in clients as users build them.
     ///
     /// Builds `tests/outside`, which is no member of the workspace, in three profiles: the default release profile, and fat
     /// LTO at -O3 and at -Os. Follows the stack pointer through each function of the linked program, and sums what is taken
@@ -131,7 +131,11 @@ enum Verb {
     /// function that the caller hands in, and a formatter's (`fmt`); how many calls are not followed is told. A function
     /// that calls itself counts as often as a table says that it can.
     ///
-    /// Exit status: 0 if no call is above its bar, 1 if one is, or the client lacks a call.
+    /// Then the same of each call of the library for C. Then an image of the first client is booted, with a heap, memory that is
+    /// seen at an offset and frames that free themselves: it makes each call on a painted stack, and is seen to write to no more of
+    /// it than was summed.
+    ///
+    /// Exit status: 0 if no call is above its bar or takes more than its sum, 1 if one does, or a client lacks a call.
     Stack(stack::Options),
     /// Runs host tests under Miri, which finds undefined behaviour and data races.
     ///

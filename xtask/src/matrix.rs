@@ -63,6 +63,9 @@ pub struct Scenario {
     /// It is the example in C, and says in plain lines what it found.
     #[serde(default)]
     pub c: bool,
+    /// It is the client outside of the workspace.
+    #[serde(default)]
+    pub outside: bool,
     /// The machines it runs on; every one if left out.
     machines: Option<Vec<String>>,
     pub cmdline: Option<String>,

@@ -135,7 +135,7 @@ fn branches_to(instructions: &[Instruction], address: u64) -> impl Iterator<Item
 }
 
 /// True for the functions of the standard library that do nothing but panic, as they are named there.
-fn only_panics(name: &str) -> bool {
+pub fn only_panics(name: &str) -> bool {
     let plain = name.split("::<").next().unwrap_or(name);
     let last = plain.rsplit("::").next().unwrap_or(plain);
     name == TRACE

@@ -1,7 +1,8 @@
-//! `cargo xtask stack`: how much stack each call of the front takes in a client, at most.
+//! `cargo xtask stack`: how much stack each call takes in clients, at most: each call of the front, and each from C.
 
 mod chain;
 mod frame;
+mod painted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,23 +17,32 @@ use iced_x86::Instruction;
 
 use crate::{
     Verdict,
+    bare_metal::Toolchain,
+    build, c, header,
     image::{Function, Image},
     panics, setup, show,
 };
 use chain::{Deepest, Graph};
 use frame::{Data, Frame};
 
-/// Where the client is, and what its program is called.
-const CLIENT: (&str, &str) = ("tests/outside", "cofferdam-outside");
+/// What the client's program is called that is only linked.
+const CLIENT: &str = "cofferdam-outside";
 /// A C function of it that makes a call of the front has that call's name after this.
 const CALL: &str = "call_";
 /// What no call may exceed, in bytes; and what those that are named may.
-const BAR: u64 = 2048;
-const BARS: [(&str, u64); 2] = [("audit", 2920), ("probe_acpi", 2208)];
+const FRONT: Bars = Bars { all: 2048, named: &[("audit", 2920), ("probe_acpi", 2208)] };
+/// The same of calls from C, which have their errors, arguments and lists made flat.
+const FROM_C: Bars = Bars { all: 2192, named: &[("audit", 3088), ("probe", 2384)] };
 
 /// The profiles of the client that it is built in, and what they are.
 const PROFILES: [(&str, &str); 3] =
     [("release", "default release"), ("lto-fast", "fat LTO, -O3"), ("lto-small", "fat LTO, -Os")];
+
+/// How the library's calls begin, and its own functions. It has one profile.
+const CALL_OF_C: &str = "cofferdam_";
+const OF_LIBRARY: &str = "cofferdam_c::";
+const IN_WORDS: [&str; 3] = ["cofferdam_error_words", "cofferdam_fault_words", "cofferdam_finding_words"];
+const LIBRARY: &str = "C, fat LTO, -Os";
 
 /// Functions that call themselves: the end of their path, and how often each can be in a chain.
 const MOST: [(&str, u32); 2] = [
@@ -54,8 +64,21 @@ pub struct Options {
     calls: Vec<String>,
 }
 
+/// What calls may take, in bytes.
+struct Bars {
+    all: u64,
+    named: &'static [(&'static str, u64)],
+}
+
+impl Bars {
+    fn of(&self, call: &str) -> u64 {
+        self.named.iter().find(|(name, _)| *name == call).map_or(self.all, |(_, bar)| *bar)
+    }
+}
+
 /// What was found of one profile.
 struct Measured {
+    what: &'static str,
     calls: BTreeMap<String, Deepest>,
     names: BTreeMap<u64, String>,
     /// Calls of nobody knows whom.
@@ -65,22 +88,29 @@ struct Measured {
 }
 
 pub fn verb(options: &Options) -> Result<Verdict> {
-    let rust = setup::ensure(None)?.rust;
+    let setup::Tools { rust, qemu } = setup::ensure(None)?;
     println!("Rust for bare metal: {rust}");
-    let (folder, bin) = CLIENT;
+    let (folder, bin) = (build::OUTSIDE, CLIENT);
     let mut measured = Vec::new();
     for (profile, what) in PROFILES {
-        let path = rust.outside(folder, profile, bin)?;
-        measured.push(measure(&path).with_context(|| format!("in the client, {what}"))?);
+        let path = rust.outside(folder, profile, bin, "")?;
+        measured.push(measure(&path, CALL, OF_CLIENT, what).with_context(|| format!("in the client, {what}"))?);
     }
-    tell(&measured, &options.calls)?;
-    let mut wrong = judge(&measured);
+    println!("Bytes of stack that each call takes at most, without what the platform's own functions take:\n");
+    tell(&measured, &FRONT, &options.calls)?;
+    let mut wrong = judge(&measured, &FRONT);
+    wrong.extend(unneeded(&measured));
+    let from_c = [in_c(&rust)?];
+    println!("From C, without what the client's own functions take:\n");
+    tell(&from_c, &FROM_C, &[])?;
+    wrong.extend(judge(&from_c, &FROM_C));
+    wrong.extend(painted::check(&rust, qemu)?);
     let root = crate::root();
     let uncalled = panics::uncalled(&root.join("src"), "iommu", &root.join(folder).join("src"))?;
     // Types whose `Display` it does not use are among them.
     let uncalled = uncalled.iter().filter(|name| name.starts_with(char::is_lowercase));
     wrong.extend(uncalled.map(|name| format!("nothing in {folder} calls {name}")));
-    let unknown: Vec<String> = measured.iter().map(|it| it.unknown.to_string()).collect();
+    let unknown: Vec<String> = measured.iter().chain(&from_c).map(|it| it.unknown.to_string()).collect();
     println!("Calls through pointers, by profile: {}", unknown.join(", "));
     println!("{} no call is above its bar: {} wrong", show::mark(wrong.is_empty()), wrong.len());
     wrong.iter().for_each(|wrong| println!("       {wrong}"));
@@ -92,10 +122,10 @@ pub fn verb(options: &Options) -> Result<Verdict> {
 /// # Errors
 ///
 /// One of `named` is no call, or a profile lacks one.
-fn tell(measured: &[Measured], named: &[String]) -> Result<()> {
+fn tell(measured: &[Measured], bars: &Bars, named: &[String]) -> Result<()> {
     let calls: BTreeSet<&String> = measured.iter().flat_map(|it| it.calls.keys()).collect();
-    for (measured, (_, what)) in measured.iter().zip(PROFILES) {
-        if let Some(lost) = calls.iter().find(|call| !measured.calls.contains_key(**call)) {
+    for Measured { calls: has, what, .. } in measured {
+        if let Some(lost) = calls.iter().find(|call| !has.contains_key(**call)) {
             bail!("the client has no {CALL}{lost}: {what}");
         }
     }
@@ -105,13 +135,13 @@ fn tell(measured: &[Measured], named: &[String]) -> Result<()> {
             Vec::from_iter(calls.into_iter().map(String::as_str)).join(", ")
         );
     }
-    println!("Bytes of stack that each call takes at most, without what the platform's own functions take:\n");
-    print!("{}", table(&calls, measured));
-    for (measured, (_, what)) in measured.iter().zip(PROFILES) {
+    print!("{}", table(&calls, measured, bars));
+    for measured in measured {
         let deepest = measured.calls.iter().max_by_key(|(_, deepest)| deepest.bytes).map(|(call, _)| call);
         for call in deepest.into_iter().chain(named) {
             if let Some(deepest) = measured.calls.get(call) {
-                println!("\n{}, {what}: {} bytes\n{}", style(call).bold(), deepest.bytes, measured.chain(deepest));
+                let (name, what) = (style(call).bold(), measured.what);
+                println!("\n{name}, {what}: {} bytes\n{}", deepest.bytes, measured.chain(deepest));
             }
         }
     }
@@ -119,38 +149,38 @@ fn tell(measured: &[Measured], named: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What is above its bar, and what bounds nothing; a line each.
-fn judge(measured: &[Measured]) -> Vec<String> {
+/// What is above its bar; a line each.
+fn judge(measured: &[Measured], bars: &Bars) -> Vec<String> {
     let mut wrong = Vec::new();
     let calls: BTreeSet<&String> = measured.iter().flat_map(|it| it.calls.keys()).collect();
     for call in calls {
         let most = measured.iter().filter_map(|it| it.calls.get(call)).map(|deepest| deepest.bytes).max();
-        if let Some(most) = most.filter(|most| *most > bar(call)) {
-            wrong.push(format!("{call} takes up to {most} bytes, and its bar is {}", bar(call)));
+        if let Some(most) = most.filter(|most| *most > bars.of(call)) {
+            wrong.push(format!("{call} takes up to {most} bytes, and its bar is {}", bars.of(call)));
         }
     }
-    let unused = MOST.iter().filter(|(end, _)| !measured.iter().any(|it| it.used.contains(end)));
-    wrong.extend(unused.map(|(end, _)| format!("nothing that is called {end} calls itself, so it needs no bound")));
     wrong
 }
 
-fn bar(call: &str) -> u64 {
-    BARS.iter().find(|(name, _)| *name == call).map_or(BAR, |(_, bar)| *bar)
+/// What bounds nothing; a line each.
+fn unneeded(measured: &[Measured]) -> impl Iterator<Item = String> {
+    let unused = MOST.iter().filter(|(end, _)| !measured.iter().any(|it| it.used.contains(end)));
+    unused.map(|(end, _)| format!("nothing that is called {end} calls itself, so it needs no bound"))
 }
 
 /// A line a call, a column a profile. What is above its bar is marked.
-fn table(calls: &BTreeSet<&String>, measured: &[Measured]) -> String {
+fn table(calls: &BTreeSet<&String>, measured: &[Measured], bars: &Bars) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let profiles = PROFILES.iter().map(|(_, what)| *what);
+    let profiles = measured.iter().map(|it| it.what);
     table.set_header(["call"].into_iter().chain(profiles).chain(["bar"]));
     for call in calls {
         let mut row = vec![(*call).clone()];
         row.extend(measured.iter().map(|measured| {
             let bytes = measured.calls.get(*call).map_or(0, |deepest| deepest.bytes);
-            if bytes > bar(call) { format!("! {bytes}") } else { bytes.to_string() }
+            if bytes > bars.of(call) { format!("! {bytes}") } else { bytes.to_string() }
         }));
-        row.push(bar(call).to_string());
+        row.push(bars.of(call).to_string());
         table.add_row(row);
     }
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
@@ -189,6 +219,7 @@ fn plain(name: &str) -> String {
 struct Constants<'a> {
     functions: &'a BTreeMap<u64, Function>,
     slots: BTreeMap<u64, u64>,
+    numbers: BTreeMap<u64, u64>,
     bytes: BTreeMap<u64, Vec<u8>>,
     /// The addresses that instructions take.
     taken: BTreeSet<u64>,
@@ -197,6 +228,10 @@ struct Constants<'a> {
 impl Data for Constants<'_> {
     fn slot(&self, address: u64) -> Option<u64> {
         self.slots.get(&address).copied()
+    }
+
+    fn numbers(&self, it: &Instruction) -> Vec<u64> {
+        self.numbers.range(it.ip()..it.next_ip()).map(|(_, number)| *number).collect()
     }
 
     fn word(&self, address: u64) -> Option<i32> {
@@ -224,7 +259,7 @@ impl Constants<'_> {
         let (mut found, mut tables, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![(None, pointer)]);
         while let Some((offset, at)) = waiting.pop() {
             if let Some(function) = self.functions.get(&at) {
-                if !function.is_called(BY_VALUE) {
+                if !function.is_called(BY_VALUE) && !function.is_formatter() {
                     found.insert((offset, at));
                 }
             } else if tables.insert(at) {
@@ -250,18 +285,34 @@ impl Constants<'_> {
     }
 }
 
-fn measure(path: &Path) -> Result<Measured> {
+/// The same of a client in C that makes all calls of the library but those that say something in words, where a formatter calls
+/// whatever it finds.
+fn in_c(rust: &Toolchain) -> Result<Measured> {
+    let mut functions = header::functions(&crate::root())?;
+    functions.calls.retain(|call| !IN_WORDS.contains(&call.as_str()));
+    let client = c::followed(&c::library(rust)?, &functions)?;
+    let mut measured = measure(&client, CALL_OF_C, OF_LIBRARY, LIBRARY).context("in the client in C")?;
+    measured.calls.retain(|call, _| !call.starts_with("platform_"));
+    Ok(measured)
+}
+
+/// What a client's functions take that make a call each: those whose names begin with `call`, and go on as plain names do. The
+/// names of its own begin with `of_client`.
+fn measure(path: &Path, call: &str, of_client: &str, what: &'static str) -> Result<Measured> {
     let image = Image::read(path)?;
-    let (functions, instructions) = (image.functions()?, image.instructions()?);
+    let functions = image.functions()?;
+    let instructions = image.instructions_of(&functions)?;
+    let (slots, numbers, bytes) = (image.slots()?, image.numbers()?, image.constants()?);
     let taken = instructions.iter().filter(|it| it.is_ip_rel_memory_operand()).map(Instruction::ip_rel_memory_address);
-    let taken = taken.collect();
-    let data = Constants { functions: &functions, slots: image.slots()?, bytes: image.constants()?, taken };
+    let taken = taken.chain(numbers.values().copied()).collect();
+    let data = Constants { functions: &functions, slots, numbers, bytes, taken };
     let mut entries = BTreeMap::new();
     for (start, function) in &functions {
-        entries.extend(function.names.iter().filter_map(|name| Some((name.strip_prefix(CALL)?.to_owned(), *start))));
+        let names = function.names.iter().filter_map(|name| name.strip_prefix(call)).filter(|rest| !rest.contains(':'));
+        entries.extend(names.map(|name| (name.to_owned(), *start)));
     }
     if entries.is_empty() {
-        bail!("{} has no function {CALL}..", path.display());
+        bail!("{} has no function {call}..", path.display());
     }
     let mut waiting: Vec<u64> = entries.values().copied().collect();
     let mut frames = BTreeMap::new();
@@ -270,6 +321,11 @@ fn measure(path: &Path) -> Result<Measured> {
             continue;
         }
         let function = functions.get(&start).with_context(|| format!("no function begins at {start:#x}"))?;
+        if function.names.iter().any(|name| panics::only_panics(name)) {
+            // Nothing of the driver leads there, and what a client prints then is its own.
+            frames.insert(start, Frame::default());
+            continue;
+        }
         let frame = Frame::of(part(&instructions, start, function), &data);
         let frame = frame.with_context(|| format!("the stack of {}", function.names.join(", ")))?;
         waiting.extend(frame.calls.keys());
@@ -287,7 +343,7 @@ fn measure(path: &Path) -> Result<Measured> {
         // Each may be called wherever such a pointer is, once in a chain.
         let callbacks = data.callbacks(start, &frames);
         let mut frames = frames.clone();
-        let of_client = |function| functions.get(function).is_some_and(|it| it.is_of(OF_CLIENT));
+        let of_client = |function| functions.get(function).is_some_and(|it| it.is_of(of_client));
         for (_, Frame { calls, taken_at_unknown, .. }) in frames.iter_mut().filter(|(function, _)| !of_client(function))
         {
             for (pointer, taken) in taken_at_unknown {
@@ -303,7 +359,7 @@ fn measure(path: &Path) -> Result<Measured> {
         calls.insert(call, Graph::new(&frames, most, name)?.deepest(start));
     }
     let unknown = frames.values().map(|frame| frame.unknown).sum();
-    Ok(Measured { calls, names, unknown, used })
+    Ok(Measured { what, calls, names, unknown, used })
 }
 
 /// The instructions of a function.
@@ -316,19 +372,19 @@ fn part<'a>(instructions: &'a [Instruction], start: u64, function: &Function) ->
 mod tests {
     use super::*;
 
-    fn measured(calls: &[(&str, u64)]) -> Measured {
+    pub fn measured(what: &'static str, calls: &[(&str, u64)]) -> Measured {
         let deepest = |bytes| Deepest { bytes, chain: vec![(1, bytes)] };
         let calls = calls.iter().map(|(call, bytes)| ((*call).to_owned(), deepest(*bytes))).collect();
         let used = MOST.iter().map(|(end, _)| *end).collect();
-        Measured { calls, names: BTreeMap::new(), unknown: 0, used }
+        Measured { what, calls, names: BTreeMap::new(), unknown: 0, used }
     }
 
     #[test]
     fn a_call_above_its_bar_in_one_profile_is_wrong() {
-        let good = || measured(&[("commit", BAR), ("audit", 2920), ("probe_acpi", 2208)]);
-        assert_eq!(judge(&[good(), good(), good()]), [""; 0]);
-        let bad = measured(&[("commit", BAR + 1), ("audit", 2921), ("probe_acpi", 2208)]);
-        let wrong = judge(&[good(), good(), bad]);
+        let good = || measured("", &[("commit", 2048), ("audit", 2920), ("probe_acpi", 2208)]);
+        assert_eq!(judge(&[good(), good(), good()], &FRONT), [""; 0]);
+        let bad = measured("", &[("commit", 2049), ("audit", 2921), ("probe_acpi", 2208)]);
+        let wrong = judge(&[good(), good(), bad], &FRONT);
         let reported =
             ["audit takes up to 2921 bytes, and its bar is 2920", "commit takes up to 2049 bytes, and its bar is 2048"];
         assert_eq!(wrong, reported);
@@ -336,18 +392,19 @@ mod tests {
 
     #[test]
     fn a_bound_that_nothing_needs_is_wrong() {
-        let mut some = measured(&[("commit", 1)]);
+        let mut some = measured("", &[("commit", 1)]);
         some.used.remove("::cheapest");
-        assert_eq!(judge(&[some]), ["nothing that is called ::cheapest calls itself, so it needs no bound"]);
+        let unneeded = Vec::from_iter(unneeded(&[some]));
+        assert_eq!(unneeded, ["nothing that is called ::cheapest calls itself, so it needs no bound"]);
     }
 
     #[test]
     fn a_call_that_a_profile_lacks_is_an_error() {
-        let all = || measured(&[("commit", 1), ("map", 1)]);
-        assert!(tell(&[all(), all(), all()], &["map".to_owned()]).is_ok());
-        let error = tell(&[all(), measured(&[("map", 1)]), all()], &[]).unwrap_err();
-        assert_eq!(error.to_string(), "the client has no call_commit: fat LTO, -O3");
-        let error = tell(&[all()], &["unmap".to_owned()]).unwrap_err();
+        let all = || measured("whole", &[("commit", 1), ("map", 1)]);
+        assert!(tell(&[all(), all(), all()], &FRONT, &["map".to_owned()]).is_ok());
+        let error = tell(&[all(), measured("small", &[("map", 1)]), all()], &FRONT, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "the client has no call_commit: small");
+        let error = tell(&[all()], &FRONT, &["unmap".to_owned()]).unwrap_err();
         assert_eq!(error.to_string(), "there is no call unmap; there are commit, map");
     }
 

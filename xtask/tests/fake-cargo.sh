@@ -9,7 +9,9 @@ build)
     for bin in main_job platform refusals; do
         echo '{"reason":"compiler-artifact","target":{"name":"'$bin'"},"executable":"/nowhere/'$bin'"}'
     done
-    echo '{"reason":"compiler-artifact","target":{"name":"cofferdam-outside"},"executable":"'"$FAKE_CLIENT"'"}' ;;
+    for bin in cofferdam-outside cofferdam-outside-boot; do
+        echo '{"reason":"compiler-artifact","target":{"name":"'$bin'"},"executable":"'"$FAKE_CLIENT"'"}'
+    done ;;
 test)
     [ "$FAKE_CARGO" = no_test ] && { echo "error: expected one of those" >&2; exit 101; }
     echo "     Running unittests src/lib.rs (/nowhere/debug/deps/cofferdam-0123)" >&2

@@ -19,6 +19,7 @@ no_start) echo "qemu: no such device" >&2; exit 1 ;;
 torn) started; expect "a device stays out" true ""; echo "$mark {\"Expect\":{\"wh"; echo "$mark \"Finished\""; exit 33 ;;
 esac
 started
+[ -n "$FAKE_DEPTHS" ] && printf 'stack: %s\n' "commit $FAKE_DEPTHS" "faults 56" "units 56"
 echo "$mark "'{"Unit":{"base":4275634176,"segment":0,"capabilities":"48 bits, queue"}}'
 echo "$mark "'{"Cell":{"name":"left","input":0,"output":67108864,"bytes":16777216,"coherency":"snoops"}}'
 echo "$mark "'{"Reach":{"device":"00:02.0 of left","memory":"left","access":"read write"}}'

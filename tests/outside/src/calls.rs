@@ -7,45 +7,48 @@ use core::ptr::NonNull;
 use cofferdam::addr::{Iova, IovaRange, Region, Requester, Rights, SourceId};
 use cofferdam::fault::{Fault, FaultLog};
 use cofferdam::firmware::Finding;
+use cofferdam::hal::RegisterWindow;
 use cofferdam::interrupt::{FaultEvent, Message, Posting, Route, Source};
 use cofferdam::iommu::{
-    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, MsiXTable, Options,
-    Others, Reach, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked, WithheldMemory,
+    AssignedDevice, Audit, Committed, DeviceConfig, DeviceInfo, Difference, Edit, Error, FoundInterrupt, MsiXTable,
+    Options, Others, Reach, Remains, RemappingUnit, RoutedInterrupt, SharedMemory, Statistics, Unblocked,
+    WithheldMemory,
 };
 use cofferdam::limits::Limits;
 use cofferdam::topology::{BridgeWindow, ReservedMemory, Topology};
 use cofferdam::{CellConfig, CellId, Coherency, Iommu};
 
-use crate::platform::Platform;
+use crate::platform::{Platform, platform};
 
-type Front = Iommu<'static, Platform>;
-type Done = Result<Committed, Error>;
-type Each<T> = extern "C" fn(&T);
+pub(crate) type Front = Iommu<'static, Platform>;
+pub(crate) type Done = Result<Committed, Error>;
+pub(crate) type Each<T> = extern "C" fn(&T);
 /// Memory for a front: where it is, and how many words.
-type Memory = (*mut MaybeUninit<u64>, usize);
+pub(crate) type Memory = (*mut MaybeUninit<u64>, usize);
 
 /// What a C client hands over.
 fn handed_over(memory: &Memory) -> &'static mut [MaybeUninit<u64>] {
-    // SAFETY: this program is never run, so nothing relies on it.
+    // SAFETY: whoever hands it over has nothing else there, and never uses it again.
     unsafe { core::slice::from_raw_parts_mut(memory.0, memory.1) }
 }
 
 macro_rules! calls {
     ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $result:ty { $($body:tt)* })*) => {
         $(#[unsafe(export_name = concat!("call_", stringify!($name)))]
-        extern "C" fn $name($($arg: $type,)* result: &mut MaybeUninit<$result>) {
+        #[inline(never)]
+        pub(crate) extern "C" fn $name($($arg: $type,)* result: &mut MaybeUninit<$result>) {
             result.write({ $($body)* });
         })*
 
-        #[unsafe(no_mangle)]
-        extern "C" fn _start() {
+        /// Has each of them be in the program.
+        pub(crate) fn keep() {
             black_box([$($name as *const ()),*]);
         }
     };
 }
 
 calls! {
-    fn new(options: &Options) -> Front { Iommu::new(Platform, *options) }
+    fn new(options: &Options) -> Front { Iommu::new(platform(), *options) }
     fn probe_acpi(
         iommu: &Front, memory: &Memory, limits: &Limits, table: &&[u8], each: Each<Finding>,
     ) -> Result<(), Error> {
@@ -61,6 +64,10 @@ calls! {
     fn suspend(iommu: &Front) -> Result<(), Error> { iommu.suspend() }
     fn resume(iommu: &Front, each: Each<SourceId>) -> Result<(), Error> { iommu.resume(|device| each(&device)) }
     fn hand_back(iommu: &Front) -> Result<(), Error> { iommu.hand_back() }
+    fn forget_unit(iommu: &Front, window: &RegisterWindow) -> Result<(), Error> {
+        // SAFETY: the caller has cut its devices off.
+        unsafe { iommu.forget_unit(*window) }
+    }
     fn isolate(iommu: &Front) -> Result<(), Error> { iommu.isolate() }
     fn add_alias(iommu: &Front, device: &SourceId, alias: &Requester) -> Result<(), Error> {
         iommu.add_alias(*device, *alias)
@@ -112,7 +119,7 @@ calls! {
     fn program_msi(iommu: &Front, device: &SourceId) -> Result<(), Error> { iommu.program_msi(*device) }
     fn msi_x_table(iommu: &Front, device: &SourceId) -> Result<MsiXTable, Error> { iommu.msi_x_table(*device) }
     fn program_msi_x(iommu: &Front, device: &SourceId, table: NonNull<u32>) -> Result<(), Error> {
-        // SAFETY: this program is never run, so nothing relies on it.
+        // SAFETY: the table is the device's, as the caller says.
         unsafe { iommu.program_msi_x(*device, table) }
     }
     fn redirection(iommu: &Front, io_apic: u8, pin: u8) -> Result<u64, Error> { iommu.redirection(io_apic, pin) }

@@ -8,6 +8,11 @@
 mod calls;
 mod platform;
 
+#[unsafe(no_mangle)]
+extern "C" fn _start() {
+    calls::keep();
+}
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

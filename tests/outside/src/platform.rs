@@ -37,6 +37,11 @@ platform! {
 #[derive(Clone, Copy, Debug)]
 pub struct Platform;
 
+/// The one that there is.
+pub const fn platform() -> Platform {
+    Platform
+}
+
 // SAFETY: this program is never run, so nothing relies on it.
 unsafe impl Hal for Platform {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {

@@ -36,7 +36,8 @@ fn renamed<'a>(driver: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
 fn offers(driver: &str) -> impl Iterator<Item = (&str, [String; 2])> {
     driver.lines().map(str::trim_start).filter_map(|line| {
         let name = |rest: &'_ str| rest.find(|it: char| !it.is_alphanumeric() && it != '_');
-        if let Some(rest) = line.strip_prefix("pub fn ").or_else(|| line.strip_prefix("pub const fn ")) {
+        let function = ["pub fn ", "pub const fn ", "pub unsafe fn "].iter().find_map(|words| line.strip_prefix(words));
+        if let Some(rest) = function {
             let name = rest.get(..name(rest)?)?;
             return Some((name, [format!(".{name}("), format!("::{name}(")]));
         }

@@ -36,6 +36,8 @@ const CALLER_SAVED: [Register; 9] = [
 pub trait Data {
     /// The address that a slot of the global offset table, or of another table that is never written, holds.
     fn slot(&self, address: u64) -> Option<u64>;
+    /// The addresses that an instruction holds as numbers, where the image is not position independent.
+    fn numbers(&self, it: &Instruction) -> Vec<u64>;
     /// A word of a jump table.
     fn word(&self, address: u64) -> Option<i32>;
     /// True if an instruction of the image takes this address: another table begins there.
@@ -102,7 +104,7 @@ struct Walk<'a, D> {
     instructions: &'a [Instruction],
     data: &'a D,
     frame: Frame,
-    /// Addresses from the global offset table: most are of functions that are called.
+    /// Addresses from the global offset table, or that are numbers: most are of functions that are called.
     loaded: BTreeSet<u64>,
     /// A jump of which it is not known where it leads: if all the rest was seen it leaves the function.
     leaves: Option<u64>,
@@ -137,8 +139,9 @@ impl<D: Data> Walk<'_, D> {
                 waiting.push((at + 1, after));
             }
             FlowControl::UnconditionalBranch => self.jump(it.near_branch_target(), &after, waiting),
-            FlowControl::IndirectBranch => match (it.op0_kind(), before.get(it.op0_register())) {
-                (OpKind::Register, Some(Value::Target(table))) => self.jump_by_table(table, &after, waiting),
+            FlowControl::IndirectBranch => match self.held(&it, &before) {
+                Some(Value::Target(table)) => self.jump_by_table(&it, (table, 4), &after, waiting),
+                Some(Value::Word(table)) => self.jump_by_table(&it, (table, 8), &after, waiting),
                 _ => match self.target(&it, &before) {
                     Ok(target) => self.jump(target, &after, waiting),
                     Err(offset) => {
@@ -171,31 +174,52 @@ impl<D: Data> Walk<'_, D> {
         }
     }
 
-    /// To each instruction that a table names. It ends where another begins, or where an entry leads elsewhere.
-    fn jump_by_table(&mut self, table: u64, state: &State, waiting: &mut Vec<(usize, State)>) {
-        for entry in (table..).step_by(4) {
+    /// To each instruction that a table names: by how far it is from the table, in 4 bytes, or by its address, in 8. It ends where
+    /// another begins, or where an entry leads elsewhere.
+    fn jump_by_table(
+        &mut self,
+        it: &Instruction,
+        (table, bytes): (u64, usize),
+        state: &State,
+        waiting: &mut Vec<(usize, State)>,
+    ) {
+        for entry in (table..).step_by(bytes) {
             if entry != table && self.data.begins(entry) {
                 return;
             }
-            let target = self.data.word(entry).map(|word| table.wrapping_add_signed(word.into()));
+            let target = match bytes {
+                4 => self.data.word(entry).map(|word| table.wrapping_add_signed(word.into())),
+                _ => self.data.slot(entry),
+            };
             let at = target.and_then(|to| self.instructions.binary_search_by_key(&to, Instruction::ip).ok());
-            let Some(at) = at else { return };
+            let Some(at) = at else {
+                if entry == table {
+                    self.leaves = Some(it.ip());
+                }
+                return;
+            };
             waiting.push((at, state.clone()));
         }
     }
 
     /// Where a call or an indirect jump leads, or else how far from the start of a table the pointer lies, if it is from one.
     fn target(&self, it: &Instruction, state: &State) -> Result<u64, Option<u64>> {
-        let held = match it.op0_kind() {
-            OpKind::NearBranch64 => return Ok(it.near_branch_target()),
-            OpKind::Register => state.get(it.op0_register()),
-            OpKind::Memory => self.loaded(it, state),
-            _ => None,
-        };
-        match held {
+        if it.op0_kind() == OpKind::NearBranch64 {
+            return Ok(it.near_branch_target());
+        }
+        match self.held(it, state) {
             Some(Value::Address(address)) => Ok(address),
             Some(Value::Method(offset)) => Err(Some(offset)),
             _ => Err(None),
+        }
+    }
+
+    /// What the first operand holds: a register, or memory.
+    fn held(&self, it: &Instruction, state: &State) -> Option<Value> {
+        match it.op0_kind() {
+            OpKind::Register => state.get(it.op0_register()),
+            OpKind::Memory => self.loaded(it, state),
+            _ => None,
         }
     }
 
@@ -203,6 +227,9 @@ impl<D: Data> Walk<'_, D> {
     fn loaded(&self, it: &Instruction, state: &State) -> Option<Value> {
         if it.is_ip_rel_memory_operand() {
             return self.data.slot(it.ip_rel_memory_address()).map(Value::Address);
+        }
+        if it.memory_base() == Register::None && it.memory_index_scale() == 8 {
+            return Some(Value::Word(it.memory_displacement64()));
         }
         if let Some(position) = state.position(it) {
             return state.aside.get(&position).copied();
@@ -219,6 +246,7 @@ impl<D: Data> Walk<'_, D> {
                 after.set(used.register().full_register(), None);
             }
         }
+        self.loaded.extend(self.data.numbers(it));
         if it.op0_kind() == OpKind::Memory
             && let Some(position) = before.position(it)
         {
@@ -266,7 +294,8 @@ impl<D: Data> Walk<'_, D> {
                 OpKind::Register if whole => second,
                 OpKind::Memory if whole => self.loaded(it, before),
                 OpKind::Immediate32 | OpKind::Immediate32to64 | OpKind::Immediate64 => {
-                    Some(Value::Number(it.immediate(1)))
+                    let address = self.data.numbers(it).first().copied();
+                    Some(address.map_or(Value::Number(it.immediate(1)), Value::Address))
                 }
                 _ => None,
             },

@@ -15,6 +15,8 @@ pub enum Value {
     /// What a jump table holds, and the instruction that follows from it.
     Entry(u64),
     Target(u64),
+    /// An address from a table of them.
+    Word(u64),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

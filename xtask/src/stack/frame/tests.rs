@@ -4,12 +4,24 @@ use iced_x86::{Decoder, DecoderOptions};
 
 use super::*;
 
-/// A slot of the global offset table, and two jump tables: at 0x3000 with two entries, and right behind it.
+/// A slot of the global offset table, and two jump tables: at 0x3000 with two entries, and right behind it. The same at 0x4000, of
+/// addresses. What lies from 0x7000 on is known to be addresses where instructions hold it as numbers.
 struct Image;
 
 impl Data for Image {
     fn slot(&self, address: u64) -> Option<u64> {
-        (address == 0x2000).then_some(0x9000)
+        match address {
+            0x2000 => Some(0x9000),
+            0x4000 => Some(0x100a),
+            0x4008 => Some(0x100f),
+            0x4010 => Some(0x1015),
+            _ => None,
+        }
+    }
+
+    fn numbers(&self, it: &Instruction) -> Vec<u64> {
+        let held = (it.op1_kind() == OpKind::Immediate32).then(|| it.immediate(1));
+        held.filter(|number| (0x7000..0x8000).contains(number)).into_iter().collect()
     }
 
     fn word(&self, address: u64) -> Option<i32> {
@@ -22,7 +34,7 @@ impl Data for Image {
     }
 
     fn begins(&self, address: u64) -> bool {
-        address == 0x3008
+        matches!(address, 0x3008 | 0x4010)
     }
 
     fn probes(&self, function: u64) -> bool {
@@ -143,6 +155,32 @@ fn a_jump_table_leads_to_each_of_its_targets() {
     let code =
         b"\x48\x8d\x0d\xf9\x1f\0\0\x48\x63\x04\xb9\x48\x01\xc8\xff\xe0\xe9\x6b\0\0\0\x53\xe9\x75\0\0\0\xe9\x80\0\0\0";
     takes(code, 8, &[(0x1080, 0), (0x1090, 8)]);
+}
+
+#[test]
+fn a_jump_table_of_addresses_leads_to_each_of_them() {
+    // 0x100a: jmp 0x1080; 0x100f: push rbx; jmp 0x1090; 0x1015, which is of another table: jmp 0x10a0
+    let targets = b"\xe9\x71\0\0\0\x53\xe9\x7b\0\0\0\xe9\x86\0\0\0";
+    // jmp [rdi*8+0x4000]; or mov rax, [rdi*8+0x4000]; jmp rax
+    for jump in [b"\xff\x24\xfd\0\x40\0\0\x90\x90\x90", b"\x48\x8b\x04\xfd\0\x40\0\0\xff\xe0"] {
+        takes(&[&jump[..], targets].concat(), 8, &[(0x1080, 0), (0x1090, 8)]);
+    }
+}
+
+#[test]
+fn a_jump_table_that_cannot_be_read_is_an_error() {
+    // jmp [rdi*8+0x6000]; push rbx; ret
+    let error = frame(b"\xff\x24\xfd\0\x60\0\0\x53\xc3").unwrap_err();
+    assert_eq!(error.to_string(), "the jump at 0x1000 may lead to 0x1007, or elsewhere");
+}
+
+#[test]
+fn an_address_that_is_a_number_is_called_or_a_pointer() {
+    // push rbx; mov ebx, 0x7000; call rbx; mov edi, 0x7100; mov esi, 0x100; pop rbx; jmp 0x1080
+    let code = b"\x53\xbb\0\x70\0\0\xff\xd3\xbf\0\x71\0\0\xbe\0\x01\0\0\x5b\xe9\x68\0\0\0";
+    let Frame { calls, pointers, .. } = frame(code).unwrap();
+    assert_eq!(calls, BTreeMap::from([(0x7000, 16), (0x1080, 0)]));
+    assert_eq!(pointers, BTreeSet::from([0x7100]));
 }
 
 #[test]
