@@ -8,6 +8,7 @@ mod apt;
 mod backports;
 mod bare_metal;
 mod bench;
+mod bss;
 mod build;
 mod c;
 mod cargo;
@@ -112,7 +113,10 @@ enum Verb {
     /// Then the same of two clients in C, with fat LTO at -Os and all left out that no call leads to: one makes every call, the
     /// other all but those that say something in words.
     ///
-    /// Exit status: 0 if no such register is touched and no client is above its bound, 1 if not.
+    /// Then whether the front and its memory lie in `.bss`, in the kernel in C and in the client that `stack` boots.
+    ///
+    /// Exit status: 0 if no such register is touched, no client is above its bound and nothing of the front is elsewhere, 1 if
+    /// not.
     Size,
     /// Shows whether the header for C says what the library for C is.
     ///

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use iced_x86::{CpuidFeature, Instruction, InstructionInfoFactory, Mnemonic, Register};
 use object::SectionKind;
 
-use crate::{Verdict, bare_metal::Toolchain, c, header, image::Image, setup, show};
+use crate::{Verdict, bare_metal::Toolchain, bss, c, header, image::Image, setup, show};
 
 /// Makes every call, with any capacities.
 const PROGRAM: &str = "driver";
@@ -65,8 +65,9 @@ pub fn verb() -> Result<Verdict> {
     let count = instructions.len();
     println!("{} none of {count} instructions touches a vector, x87 or MMX register", show::mark(wrong.is_empty()));
     wrong.iter().for_each(|wrong| println!("       {wrong}"));
-    let clients = clients(&rust)?;
-    Ok(if wrong.is_empty() { clients } else { Verdict::Failed })
+    let all = [clients(&rust)?, bss::check(&rust)?];
+    let held = wrong.is_empty() && all.iter().all(|it| *it == Verdict::Held);
+    Ok(if held { Verdict::Held } else { Verdict::Failed })
 }
 
 /// What the library for C takes in clients.
