@@ -99,7 +99,10 @@ uint32_t cofferdam_platform_config_read(cofferdam_device device, uint16_t offset
 /* Writes one; nothing happens if there is no such function. By one CPU at a time; never in an NMI. */
 void cofferdam_platform_config_write(cofferdam_device device, uint16_t offset, uint32_t value);
 
-/* Nanoseconds from a fixed moment on. Never goes back on any CPU, and does not stand still. Never in an NMI. */
+/*
+ * Nanoseconds from a fixed moment on. Never goes back on any CPU, and does not stand still: count the rounds of a counter of 32
+ * bits, which wraps. Never in an NMI.
+ */
 uint64_t cofferdam_platform_now_ns(void);
 
 /* What to do between two looks at something that a CPU waits for: the PAUSE instruction. Never in an NMI. */

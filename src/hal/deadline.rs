@@ -62,4 +62,18 @@ mod tests {
         let looks = (0_u64..).find(|look| deadline.passed(look / (u64::from(STANDSTILL) - 1)).is_some());
         assert_eq!(looks, Some(3 * (u64::from(STANDSTILL) - 1)));
     }
+
+    #[test]
+    fn a_clock_of_32_bits_that_goes_round_ends_it_as_well() {
+        const ROUND: u64 = 1 << 32;
+        let looks = |start: u64, step: u64| {
+            let mut deadline = Deadline::new(start, 1000);
+            (1..).find(|look| deadline.passed((start + look * step) % ROUND).is_some())
+        };
+        assert_eq!([looks(ROUND - 1002, 1), looks(0, 100)], [Some(1001), Some(11)], "before it goes round");
+        // From there on it shows nothing new: the last time that was new came with this look.
+        for last in [0, 1, 600] {
+            assert_eq!(looks(ROUND - 1 - last, 1), Some(last + u64::from(STANDSTILL)), "{last} before it goes round");
+        }
+    }
 }

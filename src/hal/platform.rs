@@ -370,6 +370,9 @@ pub unsafe trait Hal {
     /// Never goes back, on any CPU, and does not stand still: every deadline hangs on it. If it shows nothing new for 2^24
     /// looks in a row, with a [`pause`](Self::pause) between any two, whatever is waited for is given up as if its time had
     /// passed.
+    ///
+    /// A counter of 32 bits wraps, so the platform counts its rounds and shows 64 bits. If it does not, a wait in which the counter wraps
+    /// sees a clock that goes back: it ends by that same rule, earlier or later than it should, and no wait is without end.
     fn now_ns(&self) -> u64;
 
     /// What to do between two looks at a register that has not changed yet. It may take longer than the default, a spin-loop
