@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(judged(&all, 1700 + PAINTING, 1900), [""; 0]);
         assert_eq!(
             judged(&all, 1701 + PAINTING, 1900),
-            ["map took 1717 bytes, more than the 1700 that were summed\n       1  ?"]
+            ["map took 1717 bytes, more than the 1700 that were summed\n    1700  ?"]
         );
         all.calls.insert("commit".into(), Deepest { bytes: 4000, chain: Vec::new() });
         assert_eq!(judged(&all, 256, 2305), ["commit took 2305 bytes with the platform, and its bar is 2048"]);
