@@ -70,19 +70,53 @@ pub(super) fn devices_on(segment: u16, bus: u8) -> impl Iterator<Item = SourceId
 /// The functions of a bus that answer with a vendor. On a bus other than 0 where no device answers as function 0, others than
 /// function 0 are looked for in the first device alone, the only one below a port.
 pub(crate) fn functions_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
-    let is_used = bus == 0 || devices_on(segment, bus).any(|first| is_there(config, first));
-    let devices = devices_on(segment, bus).filter(move |first| is_used || first.device() == 0);
-    devices.flat_map(functions_of).filter(|function| is_there(config, *function))
+    Functions { config, segment, next: u32::from(bus) << 8, end: (u32::from(bus) + 1) << 8, are_behind: false }
 }
 
 /// The same for a bus that a bridge leads to: there is a device, whether or not one answers as function 0.
 pub(crate) fn functions_behind(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
-    devices_on(segment, bus).flat_map(functions_of).filter(|function| is_there(config, *function))
+    Functions { config, segment, next: u32::from(bus) << 8, end: (u32::from(bus) + 1) << 8, are_behind: true }
 }
 
 /// The functions of a segment that answer with a vendor, as [`functions_on`] finds them.
 pub(crate) fn functions_in(config: &impl ConfigSpace, segment: u16) -> impl Iterator<Item = SourceId> {
-    (0..=u8::MAX).flat_map(move |bus| functions_on(config, segment, bus))
+    Functions { config, segment, next: 0, end: 1 << 16, are_behind: false }
+}
+
+/// The functions of some buses that answer with a vendor. Adapters of iterators would be a copy of all this for each user.
+struct Functions<'c, C> {
+    config: &'c C,
+    segment: u16,
+    /// By their requester-ids: the one to be looked at next, and the end.
+    next: u32,
+    end: u32,
+    /// A bridge leads to them, so all devices are looked at.
+    are_behind: bool,
+}
+
+impl<C: ConfigSpace> Functions<'_, C> {
+    fn is_used(&self, bus: u8) -> bool {
+        bus == 0 || self.are_behind || devices_on(self.segment, bus).any(|first| is_there(self.config, first))
+    }
+}
+
+impl<C: ConfigSpace> Iterator for Functions<'_, C> {
+    type Item = SourceId;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<SourceId> {
+        while self.next < self.end {
+            let function = SourceId::from_requester(self.segment, self.next as u16);
+            self.next += 1;
+            let is_second_device = function.requester() as u8 == 8;
+            if is_second_device && !self.is_used(function.bus()) {
+                self.next = (self.next | 0xff) + 1;
+            } else if is_there(self.config, function) {
+                return Some(function);
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]
