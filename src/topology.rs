@@ -56,6 +56,26 @@ pub struct Topology<'s> {
     dma_opt_in: bool,
 }
 
+/// What findings say is lost.
+#[derive(Default)]
+struct Lost {
+    units: bool,
+    scopes: bool,
+    /// A unit cannot be used.
+    unusable: bool,
+}
+
+impl Lost {
+    #[inline(never)]
+    fn note(&mut self, finding: Finding, report: &mut impl FnMut(Finding)) {
+        let flaw = finding.flaw;
+        self.scopes |= flaw.hides_scopes();
+        self.units |= flaw.hides_units() && !flaw.hides_scopes();
+        self.unusable |= flaw.makes_unusable();
+        report(finding);
+    }
+}
+
 /// How many words of 64 bits a topology takes: a part of [`Limits::words`].
 pub(crate) const fn topology_words(limits: &Limits) -> usize {
     let Limits { units, scopes, reserved, .. } = *limits;
@@ -124,21 +144,15 @@ impl<'s> Topology<'s> {
         self.reserved = carver.list(limits.reserved).map_err(no_room)?;
         self.aliases = Aliases::cut(&mut carver).map_err(no_room)?;
         self.clear();
-        let (mut lost_units, mut lost_scopes, mut has_unusable) = (false, false, false);
-        let mut watched = |finding: Finding| {
-            let flaw = finding.flaw;
-            lost_scopes |= flaw.hides_scopes();
-            lost_units |= flaw.hides_units() && !flaw.hides_scopes();
-            has_unusable |= flaw.makes_unusable();
-            report(finding);
-        };
+        let mut lost = Lost::default();
+        let mut watched = |finding: Finding| lost.note(finding, &mut report);
         let result = if table.starts_with(b"IVRS") {
             self.read_ivrs(table, config, &mut watched)
         } else {
             self.read_dmar(table, config, &mut watched)
         };
         // What an unusable unit serves may be among the lost scopes, too, and no list has that unit.
-        (self.lost_units, self.lost_scopes) = (lost_units || lost_scopes && has_unusable, lost_scopes);
+        (self.lost_units, self.lost_scopes) = (lost.units || lost.scopes && lost.unusable, lost.scopes);
         match result {
             Ok(()) => Ok(carver.into_rest()),
             Err(error) => {

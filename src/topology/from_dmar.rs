@@ -82,8 +82,8 @@ impl Topology<'_> {
             if has_affinity && unit.proximity.is_none() {
                 report(Finding::new(unit.offset, Flaw::NoAffinity { base }));
             }
-            let is_first = self.units.iter().find(|other| other.segment == unit.segment) == Some(unit);
-            if is_first && self.include_all(unit.segment).is_none() {
+            let first = self.units.iter().find(|other| other.segment == unit.segment);
+            if first.is_some_and(|first| core::ptr::eq(first, unit)) && self.include_all(unit.segment).is_none() {
                 report(Finding::new(unit.offset, Flaw::NoIncludeAll { segment: unit.segment }));
             }
         }
