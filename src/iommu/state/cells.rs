@@ -87,6 +87,7 @@ pub(in crate::iommu) struct CellSet(u64);
 
 impl CellSet {
     pub(in crate::iommu) const NONE: Self = Self(0);
+    pub(in crate::iommu) const ALL: Self = Self(u64::MAX);
 
     pub(in crate::iommu) fn add(&mut self, cell: CellId) {
         self.0 |= bit(cell);

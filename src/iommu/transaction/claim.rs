@@ -41,7 +41,7 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
             let mut config = front.locked()?;
             config.check_awake()?;
             if looks {
-                config.check_at_rest(turn, |_| false, Functions::LOOKED_AT)?;
+                config.check_at_rest(turn, CellSet::NONE, Functions::LOOKED_AT)?;
             }
             let mut scope = CellSet::NONE;
             for edit in edits {
@@ -51,7 +51,7 @@ impl<'t, 's, H: Hal> Transaction<'t, 's, H> {
                 config.add_scope_of(edit, root, &mut scope)?;
             }
             let resets = edits.iter().any(|edit| config.may_reset(edit));
-            config.check_at_rest(turn, |cell| scope.has(cell), Functions { looks, resets })?;
+            config.check_at_rest(turn, scope, Functions { looks, resets })?;
             let mut change = Self { front, work, config, scope };
             change.work.outcomes.clear();
             Ok(change)
@@ -105,11 +105,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
 
     /// Locks the configuration at a moment when no cell is in a change.
     pub(in crate::iommu) fn between_changes(&self) -> Result<Guard<'_, 's>, Error> {
-        self.wait_for(|turn| {
-            let mut config = self.locked()?;
-            config.check_at_rest(turn, |_| true, Functions::UNTOUCHED)?;
-            Ok(config)
-        })
+        self.locked_at_rest(CellSet::ALL, Functions::UNTOUCHED, false)
     }
 
     /// Locks the configuration at a moment when no cell is in a change, and nothing that was begun waits for a unit: units may be
@@ -121,21 +117,23 @@ impl<'s, H: Hal> Iommu<'s, H> {
     }
 
     /// The same, also while the machine is to sleep.
-    #[inline(never)]
     pub(in crate::iommu) fn alone_or_asleep(&self) -> Result<Guard<'_, 's>, Error> {
-        self.wait_for(|turn| {
-            let mut config = self.locked()?;
-            config.check_at_rest(turn, |_| true, Functions::LOOKED_AT)?;
-            if config.waiting != 0 { Err(Error::InChange { cell: None }) } else { Ok(config) }
-        })
+        self.locked_at_rest(CellSet::ALL, Functions::LOOKED_AT, true)
     }
 
     /// Locks the configuration at a moment when no device is being reset, so that any function may be looked at (R49).
     pub(in crate::iommu) fn between_resets(&self) -> Result<Guard<'_, 's>, Error> {
+        self.locked_at_rest(CellSet::NONE, Functions::LOOKED_AT, false)
+    }
+
+    /// Locks the configuration at a moment when none of some cells is in a change, and, if the call is to be `alone`, nothing that was
+    /// begun waits for a unit.
+    #[inline(never)]
+    fn locked_at_rest(&self, cells: CellSet, functions: Functions, alone: bool) -> Result<Guard<'_, 's>, Error> {
         self.wait_for(|turn| {
             let mut config = self.locked()?;
-            config.check_at_rest(turn, |_| false, Functions::LOOKED_AT)?;
-            Ok(config)
+            config.check_at_rest(turn, cells, functions)?;
+            if alone && config.waiting != 0 { Err(Error::InChange { cell: None }) } else { Ok(config) }
         })
     }
 

@@ -4,7 +4,7 @@
 use crate::cell::{Cell, CellId, ResetPolicy};
 use crate::iommu::edit::Edit;
 use crate::iommu::error::Error;
-use crate::iommu::state::{Assignment, Config};
+use crate::iommu::state::{Assignment, CellSet, Config};
 use crate::pci::RESET_NS;
 
 /// So often a call lets another go first that has waited longer, although nothing else is in its own way. One that looks again
@@ -76,13 +76,14 @@ enum Obstacle {
 impl Config<'_> {
     /// Fails if one of some cells is in a change, if the call looks at functions and one is being reset, or if it is another's
     /// turn. It is this call's next then, unless another has waited longer for the same.
+    #[inline(never)]
     pub(super) fn check_at_rest(
         &mut self,
         turn: &mut Turn,
-        is_concerned: impl Fn(CellId) -> bool,
+        cells: CellSet,
         functions: Functions,
     ) -> Result<(), Error> {
-        let obstacle = self.obstacle(turn, &is_concerned, functions);
+        let obstacle = self.obstacle(turn, cells, functions);
         if obstacle.is_some() && turn.number == 0 {
             self.turns = self.turns.wrapping_add(1).max(1);
             turn.number = self.turns;
@@ -92,7 +93,7 @@ impl Config<'_> {
                 *awaited_by = turn.number;
             }
         };
-        for (_, cell) in self.cells.iter_mut().filter(|(id, _)| is_concerned(*id)) {
+        for cell in self.cells.of(cells) {
             if obstacle.is_none() {
                 cell.awaited_by = 0;
             } else {
@@ -117,9 +118,9 @@ impl Config<'_> {
         }
     }
 
-    fn obstacle(&self, turn: &Turn, is_concerned: impl Fn(CellId) -> bool, functions: Functions) -> Option<Obstacle> {
+    fn obstacle(&self, turn: &Turn, cells: CellSet, functions: Functions) -> Option<Obstacle> {
         let mut others = None;
-        for (id, cell) in self.cells.iter().filter(|(id, _)| is_concerned(*id)) {
+        for (id, cell) in self.cells.iter().filter(|(id, _)| cells.has(*id)) {
             if cell.busy {
                 return Some(Obstacle::Change(id));
             }
