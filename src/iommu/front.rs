@@ -61,22 +61,25 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl<'s, H> Iommu<'s, H> {
+    #[inline(never)]
     pub(super) fn probed(&self) -> &Probed<'s> {
         self.read.get().unwrap_or(&self.nothing)
     }
 
+    #[inline(never)]
     pub(super) fn unit(&self, index: UnitIndex) -> Option<UnitGuard<'_>> {
         self.probed().units.get(index.get()).map(|unit| unit.read())
     }
 
     pub(super) fn each_unit(&self) -> impl Iterator<Item = (UnitGuard<'_>, UnitIndex)> {
-        self.probed().units.iter().map(|unit| unit.read()).zip(UnitIndex::all())
+        UnitIndex::all().map_while(|index| Some((self.unit(index)?, index)))
     }
 
     /// Switches units, one after the other, also where one of them fails. The error is that of the first.
+    #[inline(never)]
     pub(super) fn each_alone(
         &self,
-        mut switch: impl FnMut(&mut Unit, UnitIndex) -> Result<(), UnitError>,
+        switch: &mut dyn FnMut(&mut Unit, UnitIndex) -> Result<(), UnitError>,
     ) -> Result<(), UnitError> {
         let mut result = Ok(());
         for (unit, index) in self.probed().units.iter().zip(UnitIndex::all()) {

@@ -19,7 +19,7 @@ impl UnitIndex {
 
     /// All numbers, ascending.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..=u16::MAX).map(Self)
+        (0..u16::MAX).map(Self)
     }
 }
 
