@@ -60,8 +60,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// The unit does not translate by the driver's tables any more, or the devices behind it reach nothing.
     #[inline(never)]
     pub(super) unsafe fn forget_devices(&self, config: &mut Config<'_>, index: UnitIndex) {
-        config.remove_devices(|device| device.unit == index);
-        config.interrupts.remove_lines(|line| line.unit == index);
+        config.remove_devices(&|device| device.unit == index);
+        config.interrupts.remove_lines(&|line| line.unit == index);
         for (_, cell) in config.cells.iter_mut() {
             let devices = &config.devices;
             // SAFETY: no device of this unit reaches what leads to it, as the caller says, and each other unit that ever knew of the

@@ -122,7 +122,7 @@ impl<'s> Config<'s> {
 
     /// Takes devices out of the list, and gives back their slots, whose entries no unit knows.
     #[inline(never)]
-    pub(super) fn remove_devices(&mut self, is_removed: impl Fn(&Assignment) -> bool) {
+    pub(super) fn remove_devices(&mut self, is_removed: &dyn Fn(&Assignment) -> bool) {
         let Self { devices, interrupts, .. } = self;
         let removed = devices.iter().filter(|device| is_removed(device));
         removed.filter_map(|device| device.interrupts).for_each(|held| interrupts.give_back(held.block));

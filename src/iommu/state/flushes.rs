@@ -23,6 +23,7 @@ impl<'s> Flushes<'s> {
     }
 
     /// A unit with its flush.
+    #[inline(never)]
     pub(in crate::iommu) fn of<'f>(
         &'f mut self,
         units: &'f [UnitLock],

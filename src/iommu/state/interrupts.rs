@@ -115,7 +115,7 @@ impl<'s> Interrupts<'s> {
 
     /// Takes lines out of the list, and gives back their slots, whose entries no unit knows.
     #[inline(never)]
-    pub(in crate::iommu) fn remove_lines(&mut self, is_removed: impl Fn(&Line) -> bool) {
+    pub(in crate::iommu) fn remove_lines(&mut self, is_removed: &dyn Fn(&Line) -> bool) {
         let mut index = 0;
         while let Some(line) = self.lines.get(index) {
             if !is_removed(line) {
@@ -154,11 +154,12 @@ pub(in crate::iommu) struct UnitSlot {
 }
 
 /// Calls `each` with the slots of all that some cells have, where each goes, and whether its device or line comes, stays or goes.
+#[inline(never)]
 pub(in crate::iommu) fn each_slot(
     devices: &[Assignment],
     interrupts: &mut Interrupts<'_>,
     scope: CellSet,
-    mut each: impl FnMut(UnitSlot, &mut RoutedSlot, Stay),
+    each: &mut dyn FnMut(UnitSlot, &mut RoutedSlot, Stay),
 ) {
     // Nobody has any.
     if interrupts.config.is_none() {

@@ -29,7 +29,7 @@ impl Config<'_> {
     pub(in crate::iommu) fn leave_root(&mut self, device: SourceId, cell: CellId) {
         let Some(root) = self.root.cell().filter(|root| *root != cell) else { return };
         let is_its = |other: &Assignment| other.cell == root && other.device == device;
-        self.remove_devices(|other| is_its(other) && other.stay == Stay::Arriving);
+        self.remove_devices(&|other| is_its(other) && other.stay == Stay::Arriving);
         self.devices.iter_mut().filter(|other| is_its(other)).for_each(|its| its.stay = Stay::Leaving);
     }
 

@@ -48,7 +48,7 @@ impl Config<'_> {
             |line: &Line| units.get(line.unit.get()).is_some_and(|unit| unit.read().has_confirmed_all(hal));
         // A change of its cell may have routed it again, and be taking that back.
         let is_busy = |line: &Line| cells.get(line.cell).is_ok_and(|cell| cell.busy);
-        interrupts.remove_lines(|line| line.is_cut() && !is_busy(line) && has_confirmed(line));
+        interrupts.remove_lines(&|line| line.is_cut() && !is_busy(line) && has_confirmed(line));
     }
 
     /// Withholds no longer what no device reaches any more: each unit behind which the cell has a device has confirmed all

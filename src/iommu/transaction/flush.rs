@@ -35,7 +35,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     #[inline(never)]
     pub(super) fn repeat_failed_flushes(&mut self, edits: &[Edit]) {
         let scope = self.scope;
-        self.repeat_failed_flushes_of(|config, unit| edits.is_empty() || config.is_behind(unit, scope));
+        self.repeat_failed_flushes_of(&|config, unit| edits.is_empty() || config.is_behind(unit, scope));
     }
 
     /// The same for a change that is refused, which may be one that failed before: has its units do that and nothing else.
@@ -45,19 +45,20 @@ impl<H: Hal> Transaction<'_, '_, H> {
         // Others may change its cells meanwhile.
         let scope = mem::replace(&mut self.scope, CellSet::NONE);
         // What stands in the way of others is a pin that was cut, too.
-        if self.repeat_failed_flushes_of(|config, unit| config.is_behind(unit, scope) || config.has_cut_lines(unit)) {
+        if self.repeat_failed_flushes_of(&|config, unit| config.is_behind(unit, scope) || config.has_cut_lines(unit)) {
             self.flush();
         }
     }
 
     /// The same for one unit that a call is about which changes no cell.
     pub(in crate::iommu) fn repeat_failed_flush(&mut self, unit: UnitIndex) {
-        self.repeat_failed_flushes_of(|_, other| other == unit);
+        self.repeat_failed_flushes_of(&|_, other| other == unit);
     }
 
     /// False if none of the units needs one. A unit that is out of service does nothing more: what it may still know of is
     /// withheld, and its failure is no other cell's.
-    fn repeat_failed_flushes_of(&mut self, is_concerned: impl Fn(&Config<'_>, UnitIndex) -> bool) -> bool {
+    #[inline(never)]
+    fn repeat_failed_flushes_of(&mut self, is_concerned: &dyn Fn(&Config<'_>, UnitIndex) -> bool) -> bool {
         let (front, scope, config) = (self.front, self.scope, &mut *self.config);
         let mut any = false;
         for (unit, index) in front.each_unit() {

@@ -156,7 +156,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let is_meant = |it: &&mut Assignment| it.device == device && it.stay != Stay::Leaving && scope.has(it.cell);
         let found = config.devices.iter_mut().find(is_meant).ok_or(Error::NotAssigned(device))?;
         if found.stay == Stay::Arriving {
-            config.remove_devices(|it| it.device == device && it.stay == Stay::Arriving);
+            config.remove_devices(&|it| it.device == device && it.stay == Stay::Arriving);
             return Ok(());
         }
         found.stay = Stay::Leaving;
@@ -168,8 +168,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let config = &mut *self.config;
         config.staged_mut(id)?.clear();
         config.cell_mut(id)?.doomed = true;
-        config.remove_devices(|device| device.cell == id && device.stay == Stay::Arriving);
-        config.interrupts.remove_lines(|line| line.cell == id && line.stay == Stay::Arriving);
+        config.remove_devices(&|device| device.cell == id && device.stay == Stay::Arriving);
+        config.interrupts.remove_lines(&|line| line.cell == id && line.stay == Stay::Arriving);
         config.devices.iter_mut().filter(|device| device.cell == id).for_each(|device| device.stay = Stay::Leaving);
         config.interrupts.lines.iter_mut().filter(|line| line.cell == id).for_each(|line| line.stay = Stay::Leaving);
         Ok(())

@@ -108,7 +108,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
                 unit.erase(&front.hal, &device.own_requesters(&config.devices), flush);
             }
         }
-        config.remove_devices(|device| device.leaves(scope));
+        config.remove_devices(&|device| device.leaves(scope));
         for cell in config.cells.of(scope) {
             let unused = |domain: &Domain| !stays_in_use(&config.devices, domain);
             cell.remove_domains(&front.hal, unused, |frames| work.freed.append(&front.hal, frames));

@@ -67,8 +67,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
     fn drop_arriving(&mut self) {
         self.unstage_routes();
         let (hal, scope, config) = (&self.front.hal, self.scope, &mut *self.config);
-        config.remove_devices(|device| device.arrives(scope));
-        config.interrupts.remove_lines(|line| line.arrives(scope));
+        config.remove_devices(&|device| device.arrives(scope));
+        config.interrupts.remove_lines(&|line| line.arrives(scope));
         for cell in config.cells.of(scope) {
             // SAFETY: no unit knows of a domain that is not published.
             cell.remove_domains(hal, |domain| !domain.published, |frames| unsafe { frames.free(hal) });

@@ -134,7 +134,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
             Some(line) if line.stay == Stay::Staying => line.stay = Stay::Leaving,
             Some(_) => {
                 let is_it = |line: &Line| line.source == source && line.cell == cell && line.stay == Stay::Arriving;
-                self.config.interrupts.remove_lines(is_it);
+                self.config.interrupts.remove_lines(&is_it);
             }
             None => {
                 let routed = self.routed_mut(cell, source).filter(|(_, routed)| routed.staged.is_some());
@@ -211,7 +211,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts, .. } = &mut *self.config;
         let (mut looked_at, mut result) = (None, Ok(()));
-        each_slot(devices, interrupts, scope, |UnitSlot { unit, .. }, routed, _| {
+        each_slot(devices, interrupts, scope, &mut |UnitSlot { unit, .. }, routed, _| {
             let is_granted = routed.staged.is_some() && routed.staged != routed.now;
             if result.is_ok() && is_granted && looked_at.replace(unit) != Some(unit) {
                 result = front.unit(unit).map_or(Ok(()), |unit| unit.check_ready(&front.hal));
@@ -224,7 +224,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// change may have cleared them and failed.
     #[inline(never)]
     pub(super) fn revoke_routes(&mut self) {
-        self.write_routes(|slot, stay| {
+        self.write_routes(&|slot, stay| {
             let is_leaving = stay == Stay::Leaving;
             slot.staged = slot.staged.filter(|_| !is_leaving);
             let is_gone = slot.now.is_some() && slot.staged.is_none();
@@ -245,7 +245,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Writes the entries of what is routed, or goes elsewhere.
     #[inline(never)]
     pub(super) fn grant_routes(&mut self) {
-        self.write_routes(|slot, _| {
+        self.write_routes(&|slot, _| {
             let is_granted = slot.staged != slot.now;
             slot.leave(slot.now.filter(|_| is_granted));
             is_granted.then_some(slot.staged)
@@ -255,7 +255,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// Has what [`grant_routes`](Self::grant_routes) wrote go where it went before, or nowhere.
     #[inline(never)]
     pub(super) fn take_back_routes(&mut self) {
-        self.write_routes(|slot, _| {
+        self.write_routes(&|slot, _| {
             let was_granted = slot.staged != slot.now;
             slot.leave(slot.staged.filter(|_| was_granted));
             slot.staged = slot.now;
@@ -266,7 +266,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// What is staged is as it was, and no entry was touched.
     #[inline(never)]
     pub(super) fn unstage_routes(&mut self) {
-        self.write_routes(|slot, _| {
+        self.write_routes(&|slot, _| {
             slot.staged = slot.now;
             None
         });
@@ -275,7 +275,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     /// What is staged is so from now on. Units have `confirmed` all that is so no more, or not.
     #[inline(never)]
     pub(super) fn settle_routes(&mut self, confirmed: bool) {
-        self.write_routes(|slot, _| {
+        self.write_routes(&|slot, _| {
             slot.now = slot.staged;
             slot.left = slot.left.filter(|_| !confirmed);
             None
@@ -283,10 +283,11 @@ impl<H: Hal> Transaction<'_, '_, H> {
     }
 
     /// Calls `each` with where all goes that the change's cells have, and writes what it says into the entries.
-    fn write_routes(&mut self, mut each: impl FnMut(&mut RoutedSlot, Stay) -> Option<Option<Course>>) {
+    #[inline(never)]
+    fn write_routes(&mut self, each: &dyn Fn(&mut RoutedSlot, Stay) -> Option<Option<Course>>) {
         let (front, scope) = (self.front, self.scope);
         let Config { devices, interrupts, flushes, .. } = &mut *self.config;
-        each_slot(devices, interrupts, scope, |UnitSlot { unit, slot, senders }, routed, stay| {
+        each_slot(devices, interrupts, scope, &mut |UnitSlot { unit, slot, senders }, routed, stay| {
             if let Some((unit, flush)) = flushes.of(&front.probed().units, unit)
                 && let Some(to) = each(routed, stay)
             {
@@ -301,7 +302,7 @@ impl<H: Hal> Transaction<'_, '_, H> {
     pub(super) fn retire_lines(&mut self) {
         let (scope, outcomes) = (self.scope, &self.work.outcomes);
         let config = &mut *self.config;
-        config.interrupts.remove_lines(|line| line.leaves(scope) && outcomes.is_confirmed(line.unit));
+        config.interrupts.remove_lines(&|line| line.leaves(scope) && outcomes.is_confirmed(line.unit));
         let left = config.interrupts.lines.iter_mut().filter(|line| line.leaves(scope));
         left.for_each(|line| line.stay = Stay::Staying);
     }
@@ -322,7 +323,7 @@ impl Config<'_> {
             let mut own = devices.iter().filter(|it| it.device == device && it.cell == line.cell);
             !own.any(|it| it.stay == Stay::Staying || it.stay == line.stay)
         };
-        interrupts.remove_lines(|line| line.arrives(scope) && is_left(line));
+        interrupts.remove_lines(&|line| line.arrives(scope) && is_left(line));
         let left = interrupts.lines.iter_mut().filter(|line| scope.has(line.cell) && is_left(line));
         left.for_each(|line| line.stay = Stay::Leaving);
     }
