@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 
+mod brief;
 mod code;
 mod owner;
 mod refusal;
@@ -18,6 +19,7 @@ use crate::limits::Full;
 use crate::paging::MapError;
 use crate::topology::BridgeWindow;
 
+pub(super) use brief::{Asleep, NoSuchCell, StaysLocked};
 pub use owner::Owner;
 pub use refusal::{Incompatibility, NoDeviceTlb, Others, Refusal};
 pub use unblocked::Unblocked;

@@ -24,7 +24,7 @@ pub(super) use windows::Windows;
 pub(super) use withheld::{Withheld, WithheldRange};
 pub(super) use withholding::Phase;
 
-use super::error::Error;
+use super::error::{Error, NoSuchCell};
 use super::unit_lock::{UnitGuard, UnitLock};
 use crate::cell::{Cell, CellId, Regions};
 use crate::contract::{DomainId, Features};
@@ -80,7 +80,7 @@ impl<'s> Config<'s> {
         }
     }
 
-    pub(super) fn cell(&self, id: CellId) -> Result<&Cell<'s>, Error> {
+    pub(super) fn cell(&self, id: CellId) -> Result<&Cell<'s>, NoSuchCell> {
         self.cells.get(id)
     }
 
@@ -89,22 +89,22 @@ impl<'s> Config<'s> {
         [one, other].iter().all(|id| self.cell(*id).is_ok_and(|cell| cell.config.allow_shared_group))
     }
 
-    pub(super) fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, Error> {
+    pub(super) fn cell_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, NoSuchCell> {
         self.cells.get_mut(id)
     }
 
     /// What a cell is to have in a change; the root cell, as if there were no other.
-    pub(super) fn staged(&self, cell: CellId) -> Result<&Regions<'s>, Error> {
+    pub(super) fn staged(&self, cell: CellId) -> Result<&Regions<'s>, NoSuchCell> {
         if self.root.is(cell) { Ok(&self.root.staged) } else { Ok(&self.cell(cell)?.staged) }
     }
 
     /// What a cell has before a change; the root cell, as if there were no other.
-    pub(super) fn committed(&self, cell: CellId) -> Result<&Regions<'s>, Error> {
+    pub(super) fn committed(&self, cell: CellId) -> Result<&Regions<'s>, NoSuchCell> {
         if self.root.is(cell) { Ok(self.root.whole()) } else { Ok(&self.cell(cell)?.regions) }
     }
 
     /// The list in which edits of a cell's memory are made.
-    pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions<'s>, Error> {
+    pub(super) fn staged_mut(&mut self, cell: CellId) -> Result<&mut Regions<'s>, NoSuchCell> {
         if self.root.is(cell) { Ok(&mut self.root.staged) } else { Ok(&mut self.cells.get_mut(cell)?.staged) }
     }
 

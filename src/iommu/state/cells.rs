@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cell::{Cell, CellConfig, CellId};
-use crate::iommu::error::Error;
+use crate::iommu::error::{Error, NoSuchCell};
 use crate::limits::{Full, List};
 
 /// The cells, each in a slot of its own. A slot without a cell keeps its room.
@@ -33,14 +33,14 @@ impl<'s> Cells<'s> {
         Ok(cell.id(index))
     }
 
-    pub(in crate::iommu) fn get(&self, id: CellId) -> Result<&Cell<'s>, Error> {
+    pub(in crate::iommu) fn get(&self, id: CellId) -> Result<&Cell<'s>, NoSuchCell> {
         let cell = self.slots.get(usize::from(id.index)).filter(|cell| cell.id(id.index) == id);
-        cell.ok_or(Error::NoSuchCell(id))
+        cell.ok_or(NoSuchCell(id))
     }
 
-    pub(in crate::iommu) fn get_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, Error> {
+    pub(in crate::iommu) fn get_mut(&mut self, id: CellId) -> Result<&mut Cell<'s>, NoSuchCell> {
         let cell = self.slots.get_mut(usize::from(id.index)).filter(|cell| cell.id(id.index) == id);
-        cell.ok_or(Error::NoSuchCell(id))
+        cell.ok_or(NoSuchCell(id))
     }
 
     /// How many cells were ever made.
@@ -52,8 +52,8 @@ impl<'s> Cells<'s> {
     pub(in crate::iommu) fn one_and_others(
         &mut self,
         id: CellId,
-    ) -> Result<(&mut Cell<'s>, impl Iterator<Item = (CellId, &Cell<'s>)> + Clone), Error> {
-        let none = Error::NoSuchCell(id);
+    ) -> Result<(&mut Cell<'s>, impl Iterator<Item = (CellId, &Cell<'s>)> + Clone), NoSuchCell> {
+        let none = NoSuchCell(id);
         let used = self.slots.get_mut(..self.unused).ok_or(none)?;
         let (below, rest) = used.split_at_mut_checked(id.index.into()).ok_or(none)?;
         let (one, above) = rest.split_first_mut().filter(|(cell, _)| cell.id(id.index) == id).ok_or(none)?;

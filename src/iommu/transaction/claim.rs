@@ -10,7 +10,7 @@ use super::work::Work;
 use crate::cell::{CellConfig, CellId, Reserved};
 use crate::hal::{Deadline, Hal};
 use crate::iommu::edit::Edit;
-use crate::iommu::error::Error;
+use crate::iommu::error::{Asleep, Error, NoSuchCell, StaysLocked};
 use crate::iommu::front::Iommu;
 use crate::iommu::lock::{Guard, RawMutex};
 use crate::iommu::state::{CellSet, Config};
@@ -85,19 +85,20 @@ impl<'s, H: Hal> Iommu<'s, H> {
     ///
     /// Whoever has the lock gives it back after a bounded piece of work, so the deadline is for a caller that has it itself: a
     /// closure that runs under it and calls the front.
-    pub(in crate::iommu) fn locked(&self) -> Result<Guard<'_, 's>, Error> {
+    #[inline(never)]
+    pub(in crate::iommu) fn locked(&self) -> Result<Guard<'_, 's>, StaysLocked> {
         self.config.try_lock().map_or_else(|| self.locked_in_time(), Ok)
     }
 
     #[cold]
     #[inline(never)]
-    fn locked_in_time(&self) -> Result<Guard<'_, 's>, Error> {
+    fn locked_in_time(&self) -> Result<Guard<'_, 's>, StaysLocked> {
         let mut deadline = Deadline::new(self.hal.now_ns(), self.options.timeout_ns);
         loop {
             let late = deadline.passed(self.hal.now_ns()).is_some();
             match self.config.try_lock() {
                 Some(config) => return Ok(config),
-                None if late => return Err(Error::InChange { cell: None }),
+                None if late => return Err(StaysLocked),
                 None => core::hint::spin_loop(),
             }
         }
@@ -175,13 +176,13 @@ impl<'s, H: Hal> Iommu<'s, H> {
 }
 
 impl Config<'_> {
-    pub(in crate::iommu) fn check_awake(&self) -> Result<(), Error> {
-        if self.asleep { Err(Error::Asleep) } else { Ok(()) }
+    pub(in crate::iommu) fn check_awake(&self) -> Result<(), Asleep> {
+        if self.asleep { Err(Asleep) } else { Ok(()) }
     }
 
     /// Adds the cells that an edit is about: the one that it names, that of a device to be released, and the `root` cell if that
     /// may lose something or get it back.
-    fn add_scope_of(&self, edit: &Edit, root: Option<CellId>, scope: &mut CellSet) -> Result<(), Error> {
+    fn add_scope_of(&self, edit: &Edit, root: Option<CellId>, scope: &mut CellSet) -> Result<(), NoSuchCell> {
         let cell = match *edit {
             Edit::Release(device) => self.devices.iter().find(|it| it.device == device).map(|it| it.cell),
             _ => edit.cell(),
