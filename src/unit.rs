@@ -295,7 +295,7 @@ impl Unit {
     }
 
     /// Reads and clears the pending fault records. Takes no lock that a change holds.
-    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: impl FnMut(Fault)) {
+    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: &mut dyn FnMut(Fault)) {
         of_vendor!(unit in self => unit.read_faults(hal, log, each));
     }
 

@@ -24,6 +24,7 @@ impl Deadline {
 
     /// How long was waited, if that was long enough. To be called before each look at what is waited for, so that the last
     /// look comes after the deadline and being slow is no error.
+    #[inline(never)]
     pub(crate) fn passed(&mut self, now_ns: u64) -> Option<u64> {
         if now_ns > self.latest_ns {
             (self.latest_ns, self.looks) = (now_ns, 0);

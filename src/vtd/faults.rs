@@ -20,7 +20,8 @@ impl VtdUnit {
     /// Reads and clears the pending fault records. Takes no lock that a change holds; if another CPU, or what an NMI
     /// interrupted, is reading already, it leaves them to it. Of a unit that is gone nothing is read, nor of one that cannot be
     /// used.
-    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, mut each: impl FnMut(Fault)) {
+    #[inline(never)]
+    pub(crate) fn read_faults(&self, hal: &impl Hal, log: &mut FaultLog, each: &mut dyn FnMut(Fault)) {
         if let Some(error) = self.unusable {
             log.unresponsive |= matches!(error, UnitError::Dead { .. });
             return;
@@ -51,7 +52,7 @@ impl VtdUnit {
     /// Clears the pending fault records, whatever they say.
     #[inline(never)]
     pub(super) fn drop_faults(&self, hal: &impl Hal) {
-        self.read_faults(hal, &mut FaultLog::default(), |_| ());
+        self.read_faults(hal, &mut FaultLog::default(), &mut |_| ());
     }
 
     /// The devices whose faults were read, and how many of each.

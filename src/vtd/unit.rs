@@ -328,10 +328,9 @@ impl VtdUnit {
         let result = match &self.invalidator {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {
-                let batch = Encoder::of(&self.capabilities).encode_all(all);
-                let slots = batch.len() + 1;
+                let (encoder, slots) = (Encoder::of(&self.capabilities), all.len() + 1);
                 queue.wait_for_room(&registers, slots, self.config.timeout_ns).and_then(|()| {
-                    let ticket = queue.submit(&registers, batch, core::iter::empty());
+                    let ticket = queue.submit(&registers, encoder.encode_all(all), encoder.encode_all(&[]));
                     let ticket = ticket.ok_or(UnitError::NoRoom { unit: self.window })?;
                     queue.wait(&registers, ticket, self.config.timeout_ns)
                 })

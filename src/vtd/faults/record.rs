@@ -59,6 +59,7 @@ pub(in crate::vtd) fn drain<H: Hal>(
 const F: u32 = 1 << 31;
 
 /// A record (S 11.4.7.6): FI in 63:12; SID in 79:64, T2 92, PP 95; FR in 103:96, PV in 123:104, T1 126.
+#[inline(never)]
 fn decode(unit: RegisterWindow, segment: u16, low: u64, high: u32, top: u32) -> Fault {
     let bit = |word: u32, bit: u32| word >> bit & 1 == 1;
     let reason = FaultReason::new(top as u8);
