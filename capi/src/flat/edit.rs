@@ -52,19 +52,19 @@ impl Edit {
     /// A descriptor that interrupts are posted to is one, as [`cofferdam::interrupt::Posting::new`] asks.
     pub(crate) unsafe fn read(&self) -> Result<iommu::Edit, Wrong> {
         let wrong = Wrong::value;
-        let cell = || cofferdam::CellId::from_bits(self.cell).ok_or(wrong("cell"));
-        let input = || IovaRange::new(Iova::new(self.input), self.bytes).ok_or(wrong("bytes"));
-        let rights = || u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(wrong("rights"));
+        let cell = super::cell(self.cell);
+        let input = IovaRange::new(Iova::new(self.input), self.bytes).ok_or(wrong("bytes"));
+        let rights = u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(wrong("rights"));
         let region = || {
             let output = PhysAddr::try_new(self.output).map_err(|_| wrong("output"))?;
-            Ok::<_, Wrong>(cofferdam::addr::Region { input: input()?, output, rights: rights()? })
+            Ok::<_, Wrong>(cofferdam::addr::Region { input: input?, output, rights: rights? })
         };
         Ok(match self.kind {
-            COFFERDAM_EDIT_MAP => iommu::Edit::Map(cell()?, region()?),
-            COFFERDAM_EDIT_MAP_SHARED => iommu::Edit::MapShared(cell()?, region()?),
-            COFFERDAM_EDIT_UNMAP => iommu::Edit::Unmap(cell()?, input()?),
-            COFFERDAM_EDIT_UNMAP_ANY => iommu::Edit::UnmapAny(cell()?, input()?),
-            COFFERDAM_EDIT_PROTECT => iommu::Edit::Protect(cell()?, input()?, rights()?),
+            COFFERDAM_EDIT_MAP => iommu::Edit::Map(cell?, region()?),
+            COFFERDAM_EDIT_MAP_SHARED => iommu::Edit::MapShared(cell?, region()?),
+            COFFERDAM_EDIT_UNMAP => iommu::Edit::Unmap(cell?, input?),
+            COFFERDAM_EDIT_UNMAP_ANY => iommu::Edit::UnmapAny(cell?, input?),
+            COFFERDAM_EDIT_PROTECT => iommu::Edit::Protect(cell?, input?, rights?),
             COFFERDAM_EDIT_ASSIGN => {
                 let device_tlb = match self.device_tlb {
                     0 => false,
@@ -72,21 +72,21 @@ impl Edit {
                     _ => return Err(wrong("device_tlb")),
                 };
                 let config = DeviceConfig { device_tlb, messages: self.messages };
-                iommu::Edit::Assign(super::device(self.device), cell()?, config)
+                iommu::Edit::Assign(super::device(self.device), cell?, config)
             }
             COFFERDAM_EDIT_RELEASE => iommu::Edit::Release(super::device(self.device)),
-            COFFERDAM_EDIT_ROUTE => iommu::Edit::Route(cell()?, self.source.read()?, self.route.read()?),
+            COFFERDAM_EDIT_ROUTE => iommu::Edit::Route(cell?, self.source.read()?, self.route.read()?),
             COFFERDAM_EDIT_POST => {
                 // SAFETY: passed on from the caller.
                 let posting = unsafe { self.posting.read()? };
-                iommu::Edit::Post(cell()?, self.source.read()?, posting)
+                iommu::Edit::Post(cell?, self.source.read()?, posting)
             }
             COFFERDAM_EDIT_KEEP => {
                 let entry = u16::try_from(self.entry).map_err(|_| wrong("entry"))?;
-                iommu::Edit::Keep(cell()?, self.source.read()?, entry)
+                iommu::Edit::Keep(cell?, self.source.read()?, entry)
             }
-            COFFERDAM_EDIT_UNROUTE => iommu::Edit::Unroute(cell()?, self.source.read()?),
-            COFFERDAM_EDIT_DESTROY => iommu::Edit::Destroy(cell()?),
+            COFFERDAM_EDIT_UNROUTE => iommu::Edit::Unroute(cell?, self.source.read()?),
+            COFFERDAM_EDIT_DESTROY => iommu::Edit::Destroy(cell?),
             _ => return Err(wrong("kind")),
         })
     }
