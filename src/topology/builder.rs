@@ -81,7 +81,7 @@ impl Topology<'_> {
         }
         // Not lost alone: all that it serves would stay free.
         let full = TableError::Full { offset, full: Full { what: "units", capacity: self.units.capacity() } };
-        let index = u16::try_from(self.units.len()).map_err(|_| full)?;
+        let index = u16::try_from(self.units.len()).ok().filter(|index| *index < UnitIndex::END).ok_or(full)?;
         self.units.push(unit).map_err(|_| full)?;
         Ok(Role::Unit(UnitIndex::new(index)))
     }

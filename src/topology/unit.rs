@@ -17,9 +17,12 @@ impl UnitIndex {
         self.0 as usize
     }
 
+    /// No unit has this number, nor one above it.
+    pub(super) const END: u16 = u16::MAX;
+
     /// All numbers, ascending.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..u16::MAX).map(Self)
+        (0..Self::END).map(Self)
     }
 }
 

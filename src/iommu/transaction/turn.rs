@@ -77,12 +77,7 @@ impl Config<'_> {
     /// Fails if one of some cells is in a change, if the call looks at functions and one is being reset, or if it is another's
     /// turn. It is this call's next then, unless another has waited longer for the same.
     #[inline(never)]
-    pub(super) fn check_at_rest(
-        &mut self,
-        turn: &mut Turn,
-        cells: CellSet,
-        functions: Functions,
-    ) -> Result<(), Error> {
+    pub(super) fn check_at_rest(&mut self, turn: &mut Turn, cells: CellSet, functions: Functions) -> Result<(), Error> {
         let obstacle = self.obstacle(turn, cells, functions);
         if obstacle.is_some() && turn.number == 0 {
             self.turns = self.turns.wrapping_add(1).max(1);
