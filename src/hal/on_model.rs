@@ -45,7 +45,8 @@ unsafe impl Hal for OnModel {
 
     fn own_memory(&self, memory: PhysRange) -> Option<PhysRange> {
         let bytes = memory.last() - memory.first() + 1;
-        let own = Seam::own_memory(&self.0, cofferdam_model::addr::PhysRange::new(their_address(memory.first()), bytes)?)?;
+        let own =
+            Seam::own_memory(&self.0, cofferdam_model::addr::PhysRange::new(their_address(memory.first()), bytes)?)?;
         PhysRange::new(our_address(own.first()), own.last() - own.first() + 1)
     }
 

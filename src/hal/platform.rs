@@ -376,7 +376,8 @@ pub unsafe trait Hal {
     fn now_ns(&self) -> u64;
 
     /// What to do between two looks at a register that has not changed yet. It may take longer than the default, a spin-loop
-    /// hint, but the wait goes on only when it returns.
+    /// hint, but the wait goes on only when it returns. Here a hypervisor that masks interrupts around calls may let them in: what
+    /// their handlers may call then is in [concurrency and contexts](crate::guide::concurrency#what-may-be-called-where).
     ///
     /// Called on every CPU that waits, never under a queue's lock, and under the configuration's only by calls that switch units; never in
     /// an NMI.

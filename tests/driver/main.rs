@@ -25,6 +25,7 @@ mod forgotten;
 mod gone;
 mod groups;
 mod hand_back;
+mod handlers;
 mod handed_back;
 mod hot_plug;
 mod interrupts;

@@ -7,7 +7,7 @@
 use cofferdam::addr::{Iova, Region, Rights};
 use cofferdam::fault::Access;
 use cofferdam::hal::RegisterWindow;
-use cofferdam::interrupt::{CpuSet, Destination, InterruptTargets, Route, Source, VectorSet};
+use cofferdam::interrupt::{CpuSet, FaultEvent, InterruptTargets, Route, Source, VectorSet};
 use cofferdam::iommu::{DeviceConfig, Edit, Error};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Block, Cpus, Pc, entry};
@@ -60,7 +60,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let first = Source::Message { device: own.source(), index: 0 };
     let assign = Edit::Assign(own.source(), cell, one);
     iommu.commit(&[Edit::Map(cell, region), assign, Edit::Route(cell, first, Route::to(cpu, VECTOR))])?;
-    iommu.set_fault_event(Some(Destination { apic_id: cpu, vector: EVENT }))?;
+    iommu.set_fault_event(Some(FaultEvent::to(cpu, EVENT)))?;
     let job = Job { pc, report, iommu, window, cpus, cpu, cell, own, other, memory };
     job.begin()?;
     job.all_works("before")?;

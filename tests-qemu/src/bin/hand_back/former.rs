@@ -4,7 +4,7 @@
 
 use cofferdam::addr::{Iova, Region, Rights, SourceId};
 use cofferdam::fault::Access;
-use cofferdam::interrupt::{CpuSet, Destination, InterruptTargets, Message, Route, Source, VectorSet};
+use cofferdam::interrupt::{CpuSet, FaultEvent, InterruptTargets, Message, Route, Source, VectorSet};
 use cofferdam::iommu::{DeviceConfig, Edit};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Block, Cpus, Pc};
@@ -60,7 +60,7 @@ impl Former {
         ])?;
         devices.iter().for_each(|device| pc.enable(*device));
         let boot = cpus.ids().next().unwrap_or_default();
-        iommu.set_fault_event(Some(Destination { apic_id: boot, vector: EVENT }))?;
+        iommu.set_fault_event(Some(FaultEvent::to(boot, EVENT)))?;
         let message = iommu.message(source)?;
         Ok((Self { iommu, cpus, root, boot }, message))
     }
