@@ -27,6 +27,7 @@ unsafe impl lock_api::RawRwLock for RawUnitLock {
     #[allow(clippy::declare_interior_mutable_const, reason = "lock_api wants a constant")]
     const INIT: Self = Self(AtomicU32::new(0));
 
+    #[inline]
     fn lock_shared(&self) {
         while !self.try_lock_shared() {
             spin_loop();

@@ -70,7 +70,7 @@ impl History<'_> {
     /// One of this kind takes the place: every second kind cannot have a device-TLB.
     fn put_in(&mut self, index: usize, kind: u32) {
         let device = &self.oracle.devices[index];
-        let ats = device.function.born_with_ats.filter(|_| kind % 2 == 0);
+        let ats = device.function.born_with_ats.filter(|_| kind.is_multiple_of(2));
         let is_silent = device.tlb && ats.is_none();
         if let Some(broken) = &mut self.broken
             && is_silent
