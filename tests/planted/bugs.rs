@@ -736,13 +736,4 @@ pub(crate) const BUGS: &[Bug] = &[
         "if pci::is_unplugged(hal, device.device, device.port) {",
         "if pci::is_unplugged(hal, device.device, None) {",
     ),
-    by_assertion(
-        "what is read of a device that vanishes is taken for its registers",
-        "R49",
-        "src/pci/reset.rs",
-        "if header::is_gone(config, function) {
-            *slot = None;",
-        "if header::is_gone(config, function) && slot.is_none() {
-            *slot = None;",
-    ),
 ];
