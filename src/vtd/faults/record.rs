@@ -27,7 +27,7 @@ pub(in crate::vtd) fn drain<H: Hal>(
     let status = registers.fault_status()?;
     if status.is_set(FSTS::PPF) {
         let (first, count) = (status.read(FSTS::FRI), u32::from(unit.fault_records));
-        for index in (first..first + count).map(|index| index % count) {
+        for index in (first..first + count).filter_map(|index| index.checked_rem(count)) {
             let offset = unit.fault_offset + index * 16;
             let top = registers.frcd(offset, 3);
             let top_value = top.get();
