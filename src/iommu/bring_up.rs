@@ -22,7 +22,7 @@ impl<H: Hal> Iommu<'_, H> {
     pub fn prepare(&self) -> Result<(), Error> {
         let mut config = self.alone()?;
         self.isolate_all()?;
-        let result = self.each_alone(&mut |unit, _| unit.prepare(&self.hal));
+        let result = self.each_alone(|unit, _| unit.prepare(&self.hal));
         config.enabled = true;
         Ok(result?)
     }
@@ -66,9 +66,9 @@ impl<H: Hal> Iommu<'_, H> {
             self.each_unit().try_for_each(|(unit, _)| unit.check_free(&self.hal))?;
         }
         self.isolate_all()?;
-        let result = self.each_alone(&mut |unit, _| unit.start_invalidation(&self.hal));
+        let result = self.each_alone(|unit, _| unit.start_invalidation(&self.hal));
         // One that has failed by now says only that.
-        let result = result.and(self.each_alone(&mut |unit, _| unit.start_translation(&self.hal, self.options.memory)));
+        let result = result.and(self.each_alone(|unit, _| unit.start_translation(&self.hal, self.options.memory)));
         config.enabled = true;
         let unblocked = self.find_unblocked(&mut |_| ());
         if self.options.accept_unblocked {
@@ -103,6 +103,6 @@ impl<H: Hal> Iommu<'_, H> {
             return Err(Error::Route { source: left.source, reason: Unroutable::Taken(left.cell) });
         }
         config.enabled = false;
-        Ok(self.each_alone(&mut |unit, _| unit.stop(&self.hal))?)
+        Ok(self.each_alone(|unit, _| unit.stop(&self.hal))?)
     }
 }

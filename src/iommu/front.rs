@@ -76,10 +76,9 @@ impl<'s, H> Iommu<'s, H> {
     }
 
     /// Switches units, one after the other, also where one of them fails. The error is that of the first.
-    #[inline(never)]
     pub(super) fn each_alone(
         &self,
-        switch: &mut dyn FnMut(&mut Unit, UnitIndex) -> Result<(), UnitError>,
+        mut switch: impl FnMut(&mut Unit, UnitIndex) -> Result<(), UnitError>,
     ) -> Result<(), UnitError> {
         let mut result = Ok(());
         for (unit, index) in self.probed().units.iter().zip(UnitIndex::all()) {

@@ -40,7 +40,7 @@ impl<H: Hal> Iommu<'_, H> {
 
     #[inline(never)]
     fn give_units_back(&self, config: &mut Config<'_>) -> Result<(), UnitError> {
-        self.each_alone(&mut |unit, index| {
+        self.each_alone(|unit, index| {
             unit.hand_back(&self.hal)?;
             // SAFETY: the unit has just confirmed that it translates by no table of the driver's.
             unsafe { self.forget_devices(config, index) };

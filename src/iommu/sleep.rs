@@ -63,7 +63,7 @@ impl<H: Hal> Iommu<'_, H> {
 
     #[inline(never)]
     fn wake_units(&self) -> Result<(), UnitError> {
-        self.each_alone(&mut |unit, _| unit.wake(&self.hal, self.options.memory))
+        self.each_alone(|unit, _| unit.wake(&self.hal, self.options.memory))
     }
 
     /// Blocks devices that are others now, or that are `gone` as well, and calls `each` with them; has the rest use their
