@@ -35,7 +35,9 @@ impl VtdUnit {
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.prepare_to_stop(hal)?;
         let result = self.switch_off(hal, GivenBack::default());
-        self.former = None;
+        if result.is_ok() {
+            self.former = None;
+        }
         self.guard_present(hal, result)
     }
 
@@ -169,11 +171,12 @@ impl VtdUnit {
         // Nobody is sent an event for faults by the driver's tables.
         self.drop_faults(hal);
         if former.translates() {
+            // What blocks from here on is not the driver's, whether the unit confirms it or not.
+            (self.blocking, self.on) = (false, false);
             self.set_root(hal, former.root)?;
             if !self.registers(hal).status()?.is_set(GSTS::TES) {
                 self.command(hal, Command::TRANSLATION_ON)?;
             }
-            (self.blocking, self.on) = (false, false);
         }
         Ok(former.translates())
     }
@@ -189,6 +192,7 @@ impl VtdUnit {
         if is_on && !follows {
             self.command(hal, Command::INTERRUPTS_OFF)?;
         }
+        (self.on, self.remapping) = (false, false);
         self.set_interrupt_table(hal, former.interrupts)?;
         self.remap_again(hal, former.status)?;
         Ok(true)
