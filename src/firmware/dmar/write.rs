@@ -132,7 +132,8 @@ impl<'b> Writer<'b> {
     }
 
     fn put_at(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(place) = self.bytes.get_mut(at..at.saturating_add(bytes.len())) {
+        // In two steps: of a range whose end saturates the compiler does not see that it is as long.
+        if let Some(place) = self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
             place.copy_from_slice(bytes);
         }
     }
