@@ -20,7 +20,7 @@ pub const OUTSIDE: &str = "tests/outside";
 
 pub fn verb() -> Result<Verdict> {
     let matrix = crate::matrix()?;
-    let rust = setup::ensure(None)?.rust;
+    let rust = setup::ensure_rust()?;
     println!("Rust for bare metal: {rust}");
     // By itself, as a hypervisor links it: among the images other packages would add to its features.
     let mut driver = rust.build();

@@ -54,7 +54,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const OF_CLIENT: [&str; 2] = ["memcpy", "memset"];
 
 pub fn verb() -> Result<Verdict> {
-    let rust = setup::ensure(None)?.rust;
+    let rust = setup::ensure_rust()?;
     println!("Rust for bare metal: {rust}");
     let library = library(&rust)?;
     let wrong = flaws(&library, &header::functions(&crate::root())?.platform)?;

@@ -47,7 +47,7 @@ impl fmt::Display for PanicPath {
 }
 
 pub fn verb() -> Result<Verdict> {
-    let rust = setup::ensure(None)?.rust;
+    let rust = setup::ensure_rust()?;
     println!("Rust for bare metal: {rust}");
     let (planted, file, calls) = PLANTED;
     let names: Vec<_> = PROGRAMS.iter().map(|(name, _)| *name).chain([planted]).collect();

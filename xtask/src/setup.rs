@@ -51,10 +51,27 @@ pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
     if missing.qemu || missing.rust {
         apt::install(missing)?;
     }
-    let rust = rust.or_else(bare_metal::find);
-    let rust = rust.with_context(|| format!("still no Rust that builds for {TARGET}, though it was installed"))?;
+    let rust = or_installed(rust)?;
     let qemu = qemu.or_else(qemu::in_path).context("still no qemu-system-x86_64 in PATH, though it was installed")?;
     Ok(Tools { rust, qemu })
+}
+
+/// Installs a Rust that builds for bare metal, if it is missing: for what is built and not booted.
+///
+/// # Errors
+///
+/// It is missing and cannot be installed.
+pub fn ensure_rust() -> Result<Toolchain> {
+    let rust = bare_metal::find().or_else(by_rustup);
+    if rust.is_none() {
+        apt::install(apt::Missing { rust: true, ..apt::Missing::default() })?;
+    }
+    or_installed(rust)
+}
+
+fn or_installed(rust: Option<Toolchain>) -> Result<Toolchain> {
+    let rust = rust.or_else(bare_metal::find);
+    rust.with_context(|| format!("still no Rust that builds for {TARGET}, though it was installed"))
 }
 
 /// Installs a C compiler with its linker and archiver, if they are missing.

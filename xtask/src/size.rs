@@ -50,7 +50,7 @@ struct Size {
 }
 
 pub fn verb() -> Result<Verdict> {
-    let rust = setup::ensure(None)?.rust;
+    let rust = setup::ensure_rust()?;
     println!("Rust for bare metal: {rust}");
     let path = rust.never_run(&[PROGRAM])?.remove(PROGRAM).context("cargo built no program")?;
     let image = Image::read(&path)?;

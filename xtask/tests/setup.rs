@@ -37,8 +37,12 @@ impl System {
     }
 
     fn setup_on_rust(&self, apt: &str, version: &str) -> (Option<i32>, String, String) {
+        self.verb("setup", apt, version)
+    }
+
+    fn verb(&self, verb: &str, apt: &str, version: &str) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.arg("setup").env_clear().env("PATH", self.bin.path()).env("FAKE_BIN", self.bin.path());
+        command.arg(verb).env_clear().env("PATH", self.bin.path()).env("FAKE_BIN", self.bin.path());
         command.env("FAKE_LIBDIR", self.libdir.path()).env("FAKE_QEMU", fake("fake-qemu.sh")).env("FAKE_APT", apt);
         command.env("FAKE_VERSION", version);
         let cargo = fake("fake-cargo.sh");
@@ -83,6 +87,15 @@ fn without_rustup_nothing_is_said_of_it() {
     let (code, out, _) = System::with(&["apt-get", "apt-cache", "sudo"]).setup("good");
     assert_eq!(code, Some(0));
     assert!(!out.contains("rustup"), "{out}");
+}
+
+#[test]
+fn who_only_builds_needs_no_qemu() {
+    let system = System::with(&ALL);
+    std::fs::write(system.libdir.path().join("libcore-0123.rlib"), "").unwrap();
+    let (_, out, err) = system.verb("build", "broken", "1.999.0");
+    assert!(out.contains("Rust for bare metal: "), "{out}{err}");
+    assert_eq!(system.log(), [""; 0]);
 }
 
 #[test]
