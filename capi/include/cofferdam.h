@@ -442,8 +442,8 @@ int32_t cofferdam_prepare(struct cofferdam_error *error);
 
 /*
  * Switches all units on: every device is blocked from then on, except those that were assigned after cofferdam_prepare, and
- * what unblocked says, which is written with COFFERDAM_ERROR_UNBLOCKED as well, and may be null. May be repeated, and has to
- * be after the machine slept. A unit that somebody else has on is an error before anything is touched, unless
+ * what unblocked says, which is written with COFFERDAM_ERROR_UNBLOCKED as well, and may be null. May be repeated: a unit
+ * that was reset unforeseen is programmed again. A unit that somebody else has on is an error before anything is touched, unless
  * cofferdam_options.take_over says otherwise; cofferdam_units says what each was found doing.
  */
 int32_t cofferdam_enable(struct cofferdam_unblocked *unblocked, struct cofferdam_error *error);
