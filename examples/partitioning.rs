@@ -18,7 +18,8 @@ use cofferdam::{CellConfig, CellId};
 const LIMITS: Limits = Limits { units: 8, cells: 4, ..Limits::DEFAULT };
 static MEMORY: Memory<{ LIMITS.words() }> = Memory::new();
 
-/// From here on every device is blocked, and so are all interrupts but those that are routed. `io_apics` are the ids in the MADT.
+/// From here on every device is blocked, and so are all interrupts but those that are routed. `acpi_table` is the DMAR with its
+/// header, `io_apics` are the ids in the MADT, and no CPU is in x2APIC mode.
 fn boot<H: Hal>(iommu: &Iommu<'static, H>, acpi_table: &[u8], io_apics: &[u8]) -> Result<(), Error> {
     let Some(memory) = MEMORY.take() else { return Err(Error::Probed) };
     iommu.probe_acpi(memory, &LIMITS, acpi_table, |finding| println!("firmware: {finding}"))?;
@@ -33,8 +34,8 @@ const fn on(cpu: u32) -> CellConfig {
     CellConfig { interrupts, ..CellConfig::DEFAULT }
 }
 
-/// A cell whose device reaches this memory and nothing else, and sends this CPU vector 0x40 and nothing else. The root cell loses
-/// memory and device, in the same change.
+/// A cell whose device reaches this memory and nothing else, and sends this CPU vector 0x40 and nothing else. The root
+/// cell, if there is one, loses memory and device in the same change.
 fn carve<H: Hal>(iommu: &Iommu<'_, H>, memory: Region, device: SourceId, cpu: u32) -> Result<CellId, Error> {
     let cell = iommu.create_cell(on(cpu))?;
     let (one, first) = (DeviceConfig { messages: 1, ..DeviceConfig::default() }, Source::Message { device, index: 0 });
