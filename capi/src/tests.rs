@@ -262,3 +262,17 @@ fn words_of_errors() {
     assert_eq!(words(&filled), "no error");
     assert_eq!(words(&commit(&[edit()]).1), "argument kind has no such value (index 0)");
 }
+
+/// "On an error bytes hold no table": also where an entry behind the first is the wrong one.
+#[test]
+fn bytes_hold_no_table_after_an_error() {
+    let entry = |kind| Entry { kind, all: 1, id: 0, segment: 0, device: 0, first: 0xfed9_0000, last: 0 };
+    let entries = [entry(COFFERDAM_ENTRY_UNIT), entry(99)];
+    let table = Table { entries: entries.as_ptr(), count: 2, host_address_width: 39, remaps_interrupts: 1 };
+    let (mut bytes, mut needed) = ([0_u8; 64], usize::MAX);
+    // SAFETY: the entries are there, and so many bytes.
+    let code = unsafe { cofferdam_write_table(&raw const table, bytes.as_mut_ptr(), 64, &raw mut needed, null_mut()) };
+    assert_eq!(code, COFFERDAM_ERROR_ARGUMENT);
+    let read = cofferdam::firmware::dmar::Dmar::new(&bytes, |_| ());
+    assert!(read.is_err(), "a sound table of the entries before: needed {needed}");
+}

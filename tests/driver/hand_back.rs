@@ -26,7 +26,7 @@ const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
 const ALL: (u64, u64) = (MEMORY, 8 * LARGE);
 
 /// The registers of a unit that a system depends on: GSTS, FECTL to FEADDR, RTADDR, IQH, IQT, IQA, IRTA, IECTL, PMEN.
-fn registers(machine: &Machine, unit: usize) -> Vec<u64> {
+pub(super) fn registers(machine: &Machine, unit: usize) -> Vec<u64> {
     let window = machine.windows()[unit];
     let word = |at: u32| {
         // SAFETY: the machine takes any access and reports a wrong one.
@@ -56,7 +56,7 @@ fn registers(machine: &Machine, unit: usize) -> Vec<u64> {
 }
 
 /// A root cell that has all memory and these devices, made before the units are switched on.
-fn root_with<H: Hal>(iommu: &Front<H>, devices: &[SourceId], edits: &[Edit], config: CellConfig) -> CellId {
+pub(super) fn root_with<H: Hal>(iommu: &Front<H>, devices: &[SourceId], edits: &[Edit], config: CellConfig) -> CellId {
     iommu.prepare().unwrap();
     let root = iommu.create_root_cell(config).unwrap();
     let (first, bytes) = ALL;
@@ -115,7 +115,7 @@ fn entry(index: usize, source: SourceId) -> [(usize, u64); 2] {
 
 /// A unit with a queue of this many slots in use, remapping by a table that has the card's message 0 as entry 37, and with a fault
 /// event that is sent.
-fn running(machine: &Machine, unit: usize) -> [PhysAddr; 2] {
+pub(super) fn running(machine: &Machine, unit: usize) -> [PhysAddr; 2] {
     let frames = remap_interrupts(machine, unit, SIZE, &entry(37, CARD));
     for (offset, value) in
         [(0x3c, 0x31), (0x40, 0xfee0_1000), (0x44, 0), (0x38, 0), (0xa4, 0x32), (0xa8, 0xfee0_1000), (0xa0, 0)]

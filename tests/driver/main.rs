@@ -6,6 +6,7 @@
 
 mod access_control;
 mod alone;
+mod attack;
 mod audit;
 mod between;
 mod bring_up;
