@@ -5,11 +5,12 @@ use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::{Route, Source};
 use cofferdam::iommu::{Error, UnitState};
-use cofferdam_model::{Defect, Machine, UnitConfig};
+use cofferdam_model::{Answer, Defect, Machine, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 
+use super::device_tlb::{DEVICE_TLB, is_on};
 use super::hand_back::{registers, root_with, running};
 use super::interrupts::*;
 
@@ -224,4 +225,22 @@ fn another_device_sends_no_interrupt_of_the_one_before() {
     machine.abandon();
     assert_eq!(blocked, [CARD]);
     assert!(sent.is_err(), "{sent:?}");
+}
+
+/// "Its ATS is off, and nothing else was done": that of another device is as it was.
+#[test]
+fn a_device_that_does_not_answer_costs_no_other_its_device_tlb() {
+    let machine = machine([UnitConfig::server()]);
+    let iommu = enabled_with_ats(&machine);
+    let root = iommu.create_root_cell(UNSAFE_INTERRUPTS).unwrap();
+    for device in [DISK, CARD] {
+        machine.add_ats(device, 32);
+        iommu.assign_with(device, root, DEVICE_TLB).unwrap();
+    }
+    machine.set_device_tlb(DISK, Answer::Never, 32);
+    let failed = iommu.hand_back();
+    let on = [DISK, CARD].map(|device| is_on(&machine, device));
+    machine.abandon();
+    assert!(matches!(failed, Err(Error::Unit(UnitError::Device { .. }))), "{failed:?}");
+    assert_eq!(on, [false, true]);
 }
