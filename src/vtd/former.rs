@@ -28,9 +28,9 @@ pub(super) struct Former {
     queue: u64,
     /// Where the queue was empty, once it was.
     tail: u64,
-    pub(super) event: event::FormerEvent,
-    /// Regions were protected.
-    pub(super) protected: bool,
+    pub(super) events: event::FormerEvents,
+    /// The regions that were protected, if any were.
+    pub(super) protected: Option<protected::FormerRegions>,
 }
 
 /// What a unit does at this moment, before the driver changes something.
@@ -55,8 +55,8 @@ impl Former {
             interrupts: if unit.interrupt_remapping { registers.irta().get() } else { 0 },
             queue,
             tail,
-            event: event::FormerEvent::read(registers, unit),
-            protected: protected::is_on(registers),
+            events: event::FormerEvents::read(registers, unit),
+            protected: protected::FormerRegions::read(registers, unit),
         }
     }
 

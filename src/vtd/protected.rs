@@ -25,6 +25,44 @@ pub(super) fn switch<H: Hal>(registers: &Registers<'_, H>, on: bool, timeout_ns:
     wait_until(registers, timeout_ns, "PMEN_REG", "PRS", || Ok(is_on(registers) == on))
 }
 
+/// Regions that somebody else had protected: base and limit of the low one and of the high one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FormerRegions {
+    low: [u32; 2],
+    high: [u64; 2],
+}
+
+impl FormerRegions {
+    /// Those that are protected now, if any are.
+    pub(super) fn read<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities) -> Option<Self> {
+        let low = if unit.protected_low { [registers.plmbase().get(), registers.plmlimit().get()] } else { [0; 2] };
+        let high = if unit.protected_high { [registers.phmbase().get(), registers.phmlimit().get()] } else { [0; 2] };
+        is_on(registers).then_some(Self { low, high })
+    }
+
+    /// Protects them again, whatever became of the registers in a reset.
+    pub(super) fn protect<H: Hal>(
+        &self,
+        registers: &Registers<'_, H>,
+        unit: &Capabilities,
+        timeout_ns: u64,
+    ) -> Result<(), UnitError> {
+        if is_on(registers) {
+            return Ok(());
+        }
+        let &Self { low: [low_base, low_limit], high: [high_base, high_limit] } = self;
+        if unit.protected_low {
+            registers.plmbase().set(low_base);
+            registers.plmlimit().set(low_limit);
+        }
+        if unit.protected_high {
+            registers.phmbase().set(high_base);
+            registers.phmlimit().set(high_limit);
+        }
+        switch(registers, true, timeout_ns)
+    }
+}
+
 /// Protects `memory`, as far as the unit can. True if no byte of it is left out.
 ///
 /// Regions that are on already stay as they are, since they must not change (S 11.4.8.2), and count as leaving some out.

@@ -224,6 +224,12 @@ impl<'h, H: Hal> Registers<'h, H> {
         self.at(0x44)
     }
 
+    /// Control, data, address or upper address, 0 to 3, of an event whose control is at `first`: those of faults (S 11.4.7.2), of
+    /// waits (S 11.4.9.5) and of page requests (S 11.4.11.5) lie alike.
+    pub(super) fn event(&self, first: u32, index: u32) -> Register<'h, H, u32, ()> {
+        self.at(first + index * 4)
+    }
+
     pub(super) fn pmen(&self) -> Register<'h, H, u32, PMEN::Register> {
         self.at(0x64)
     }

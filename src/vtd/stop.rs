@@ -8,7 +8,6 @@ use super::command::Command;
 use super::former::Former;
 use super::interrupts;
 use super::invalidation::queue::Queue;
-use super::protected;
 use super::registers::{GSTS, Status};
 use super::unit::{Invalidator, VtdUnit};
 use crate::error::UnitError;
@@ -76,12 +75,17 @@ impl VtdUnit {
     #[inline(never)]
     fn stop_translation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.set_fault_event(hal, None)?;
-        if self.former.is_some_and(|former| former.protected) {
-            protected::switch(&self.registers(hal), true, self.config.timeout_ns)?;
-        }
+        self.protect_again(hal)?;
         self.command(hal, Command::TRANSLATION_OFF)?;
         (self.blocking, self.on) = (false, false);
         Ok(())
+    }
+
+    /// Protects the regions that were.
+    #[inline(never)]
+    fn protect_again(&self, hal: &impl Hal) -> Result<(), UnitError> {
+        let Some(regions) = self.former.as_ref().and_then(|former| former.protected.as_ref()) else { return Ok(()) };
+        regions.protect(&self.registers(hal), &self.capabilities, self.config.timeout_ns)
     }
 
     #[inline(never)]
@@ -213,10 +217,8 @@ impl VtdUnit {
         }
         // Take-over may have ended before the driver had a table of its own.
         self.remap_again(hal, former.status)?;
-        if former.protected && !protected::is_on(&registers) {
-            protected::switch(&registers, true, self.config.timeout_ns)?;
-        }
-        former.event.give_back(&registers, &self.capabilities);
+        self.protect_again(hal)?;
+        former.events.give_back(&registers, &self.capabilities);
         self.former = None;
         Ok(())
     }

@@ -82,41 +82,40 @@ fn mask<H: Hal>(control: &Register<'_, H, u32, FECTL::Register>) -> u32 {
     kept
 }
 
-/// The registers of a unit's events as somebody else has left them.
+/// Where the controls of events are: of faults, of waits and of page requests.
+const EVENTS: [u32; 3] = [0x38, 0xa0, 0xe0];
+const MASKED: u32 = FECTL::IM::SET.value;
+
+/// The registers of a unit's events as somebody else has left them: control, data, address and upper address of each.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::vtd) struct FormerEvent {
-    control: u32,
-    /// Those of the events of waits and of page requests.
-    others: [u32; 2],
-    data: u32,
-    address: u32,
-    upper: u32,
+pub(in crate::vtd) struct FormerEvents([[u32; 4]; 3]);
+
+/// The events that a unit has, by their places in [`EVENTS`], and how many registers each has.
+fn events_of(unit: &Capabilities) -> ([bool; 3], u32) {
+    ([true, unit.queued_invalidation, unit.page_requests], if unit.extended_interrupts { 4 } else { 3 })
 }
 
-impl FormerEvent {
+impl FormerEvents {
     pub(in crate::vtd) fn read<H: Hal>(registers: &Registers<'_, H>, unit: &Capabilities) -> Self {
-        let upper = if unit.extended_interrupts { registers.feuaddr().get() } else { 0 };
-        let (data, address) = (registers.fedata().get(), registers.feaddr().get());
-        let waits = if unit.queued_invalidation { registers.iectl().get() } else { 0 };
-        let pages = if unit.page_requests { registers.pectl().get() } else { 0 };
-        Self { control: registers.fectl().get(), others: [waits, pages], data, address, upper }
+        let (has, count) = events_of(unit);
+        let mut found = [[MASKED, 0, 0, 0]; 3];
+        for ((event, first), _) in found.iter_mut().zip(EVENTS).zip(has).filter(|(_, has)| *has) {
+            let registers = (0..count).map(|index| registers.event(first, index).get());
+            event.iter_mut().zip(registers).for_each(|(kept, value)| *kept = value);
+        }
+        Self(found)
     }
 
-    /// Has the registers show that again. The event is masked while its message changes (R64b).
+    /// Has the registers show that again, also after a reset. An event is masked while its message changes (R64b).
     pub(in crate::vtd) fn give_back<H: Hal>(&self, registers: &Registers<'_, H>, unit: &Capabilities) {
-        mask(&registers.fectl());
-        registers.fedata().set(self.data);
-        registers.feaddr().set(self.address);
-        if unit.extended_interrupts {
-            registers.feuaddr().set(self.upper);
-        }
-        registers.fectl().set(self.control);
-        let [waits, pages] = self.others;
-        if unit.queued_invalidation {
-            registers.iectl().set(waits);
-        }
-        if unit.page_requests {
-            registers.pectl().set(pages);
+        let (has, count) = events_of(unit);
+        for ((event, first), _) in self.0.iter().zip(EVENTS).zip(has).filter(|(_, has)| *has) {
+            let control = registers.event(first, 0);
+            control.set(control.get() | MASKED);
+            for (index, value) in (1..count).zip(event.iter().skip(1)) {
+                registers.event(first, index).set(*value);
+            }
+            event.iter().take(1).for_each(|value| control.set(*value));
         }
     }
 }
