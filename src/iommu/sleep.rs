@@ -91,7 +91,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// The same for a unit's devices, and collects what is to be flushed then.
     #[inline(never)]
     fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, gone: bool, each: &mut dyn FnMut(SourceId)) {
-        let Config { devices, flushes, .. } = config;
+        let Config { devices, interrupts, flushes, .. } = config;
         let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
         for nth in 0..devices.len() {
             let Some(device) = devices.get(nth).filter(|device| device.unit == index && !device.quarantined) else {
@@ -105,6 +105,7 @@ impl<H: Hal> Iommu<'_, H> {
                 for device in devices.iter_mut().filter(is_alike).filter(|device| !device.quarantined) {
                     device.quarantined = true;
                     unit.block(&self.hal, &device.requesters, device.domain, None, flush);
+                    interrupts.cut(device, &mut |slot| unit.set_interrupt(&self.hal, slot, None, flush));
                     pci::stop_bus_master(&self.hal, device.device);
                     each(device.device);
                 }

@@ -128,6 +128,22 @@ impl<'s> Interrupts<'s> {
         }
     }
 
+    /// Has what a device sends go nowhere, also by the entries that it goes on with, and calls `each` with the slots of that.
+    #[inline(never)]
+    pub(in crate::iommu) fn cut(&mut self, device: &Assignment, each: &mut dyn FnMut(u16)) {
+        let is_its = |source: Source| matches!(source, Source::Message { device: of, .. } if of == device.device);
+        let lines = self.lines.iter_mut().filter(|line| line.unit == device.unit && is_its(line.source));
+        let lines = lines.map(|line| (line.held.block.first, &mut line.routed));
+        let nothing = SlotBlock { first: 0, order: 0 };
+        let own = of(&mut self.slots, device.interrupts.map_or(nothing, |held| held.block));
+        for (slot, routed) in own.filter(|_| device.interrupts.is_some()).chain(lines) {
+            let course = routed.now.take();
+            routed.leave(course);
+            routed.staged = None;
+            each(slot);
+        }
+    }
+
     /// The CPUs are in x2APIC mode.
     pub(in crate::iommu) fn is_extended(&self) -> bool {
         self.config.is_some_and(|config| config.extended)
