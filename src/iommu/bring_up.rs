@@ -93,7 +93,7 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// A device still has a cell ([`Error::Busy`]), or a pin or a timer is still routed ([`Unroutable::Taken`] in
     /// [`Error::Route`]): nothing changed. Or units failed, before or now; the error is that of the first. They keep their frames,
-    /// and block what they blocked; all others are off.
+    /// and [`units`](Self::units) says whether they still block; all others are off.
     pub fn disable(&self) -> Result<(), Error> {
         let mut config = self.alone()?;
         if let Some(left) = config.devices.first() {

@@ -2,10 +2,11 @@
 
 use super::error::{Error, Unroutable};
 use super::front::Iommu;
-use super::state::Config;
+use super::state::{Assignment, Config};
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::invalidation::DeviceTlb;
+use crate::pci;
 use crate::topology::UnitIndex;
 
 impl<H: Hal> Iommu<'_, H> {
@@ -28,8 +29,10 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// Another cell than the root cell has a device ([`Error::Busy`]), a pin or a timer ([`Unroutable::Taken`] in [`Error::Route`]), or
     /// the queue of a unit cannot be given back ([`UnitError::FoundQueue`]): nothing was done. Or a device did not answer the
-    /// invalidation of its device-TLB: its ATS is off, and nothing else was done. Or units failed, before or now; the error is that of
-    /// the first. They keep their frames and their devices, and block what they blocked; all others are given back.
+    /// invalidation of its device-TLB: it is quarantined, as in a [change](Self::commit), all others have their ATS on as before, and
+    /// nothing else was done. Or units failed, before or now; the error is that of
+    /// the first. They keep their frames and their devices, and
+    /// [`units`](Self::units) says whether they still block; all others are given back.
     pub fn hand_back(&self) -> Result<(), Error> {
         let config = &mut *self.alone()?;
         self.check_hand_back(config)?;
@@ -60,14 +63,42 @@ impl<H: Hal> Iommu<'_, H> {
         Ok(self.each_unit().try_for_each(|(unit, _)| unit.check_hand_back(&self.hal))?)
     }
 
-    /// Has no device use a device-TLB any more.
+    /// Has no device use a device-TLB any more; or, if one does not answer, all others as before.
     #[inline(never)]
     fn end_device_tlbs(&self, config: &mut Config<'_>) -> Result<(), Error> {
         for (_, index) in self.each_unit() {
             self.switch_ats_off(config, index);
-            self.flush_alone(config, index)?;
+            if let Err(error) = self.flush_alone(config, index) {
+                self.go_on_without(config, index, &error);
+                return Err(error.into());
+            }
         }
+        config.devices.iter_mut().filter(|device| !device.quarantined).for_each(|device| device.ats = None);
         Ok(())
+    }
+
+    /// Blocks the device that an error names, with all that share a source-id with it, and has the others use their device-TLBs.
+    #[inline(never)]
+    fn go_on_without(&self, config: &mut Config<'_>, index: UnitIndex, error: &UnitError) {
+        let Config { devices, interrupts, flushes, .. } = config;
+        if let (UnitError::Device { requester, .. }, Some((unit, flush))) =
+            (*error, flushes.of(&self.probed().units, index))
+        {
+            let is_it = |device: &&mut Assignment| device.unit == index && device.requesters.contains(&requester);
+            for device in devices.iter_mut().filter(is_it).filter(|device| !device.quarantined) {
+                device.quarantined = true;
+                unit.block(&self.hal, &device.requesters, device.domain, None, flush);
+                interrupts.cut(device, &mut |slot| unit.set_interrupt(&self.hal, slot, None, flush));
+                pci::stop_bus_master(&self.hal, device.device);
+            }
+        }
+        for device in devices.iter().filter(|device| !device.quarantined) {
+            if let Some(ats) = &device.ats {
+                ats.switch(&self.hal, true);
+            }
+        }
+        // Its entry is gone; who failed besides has said so.
+        let _ = self.flush_alone(config, index);
     }
 
     /// Switches ATS of the devices behind a unit off, and collects what is to be flushed then.
@@ -79,9 +110,9 @@ impl<H: Hal> Iommu<'_, H> {
             if device.ats.is_some() {
                 device.look_for_device_tlb(&self.hal);
             }
-            if let Some(ats) = device.ats.take() {
+            if let Some(ats) = &device.ats {
                 ats.switch(&self.hal, false);
-                flush.device_tlb(DeviceTlb::of(&ats));
+                flush.device_tlb(DeviceTlb::of(ats));
             }
         }
         // One that was reset, or is out of service, is asked for nothing.
