@@ -26,21 +26,13 @@ pub unsafe extern "C" fn cofferdam_write_table(
         // SAFETY: passed on from the caller, who lets nobody use the bytes meanwhile.
         let bytes = unsafe { bytes_at(bytes, size)? };
         let flags = if remaps_interrupts == 0 { Flags::empty() } else { Flags::INTR_REMAP };
-        let (mut wrong, mut index) = (None, 0);
-        let sound = entries.iter().map_while(|entry| match entry.read() {
-            Ok(entry) => {
-                index += 1;
-                Some(entry)
-            }
-            Err(found) => {
-                wrong = Some(found);
-                None
-            }
-        });
-        let written = dmar::write(bytes, host_address_width, flags, sound).map(<[u8]>::len);
-        if let Some(wrong) = wrong {
-            return Err(Wrong { index: Some(index), ..wrong }.into());
+        // Or the table of those before it would be sound.
+        for (entry, index) in entries.iter().zip(0..) {
+            entry.read().map_err(|wrong| Wrong { index: Some(index), ..wrong })?;
         }
+        let mut index = 0;
+        let sound = entries.iter().filter_map(|entry| entry.read().ok()).inspect(|_| index += 1);
+        let written = dmar::write(bytes, host_address_width, flags, sound).map(<[u8]>::len);
         let entry = |name| Wrong { name, index: Some(index - 1) };
         let (bytes, result) = match written {
             Ok(bytes) => (bytes, Ok(())),
