@@ -295,7 +295,8 @@ impl<'s> Topology<'s> {
         self.aliases.add(function, alias)
     }
 
-    /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one each.
+    /// The functions that a function's requests may reach without passing a remapping unit: no two cells may have one
+    /// each, unless both [allow that](crate::CellConfig::allow_shared_group).
     pub fn group(&self, config: &impl ConfigSpace, source: SourceId) -> Group {
         Group::of(config, source)
     }

@@ -23,7 +23,7 @@ const RANGES: usize = 16;
 
 /// The functions that a function's requests may reach, or whose requests may reach it, without passing a remapping unit: they
 /// are behind bridges, or in one device, that pass requests from one to the other by themselves. Nobody can keep them apart,
-/// so no two cells may have one each.
+/// so no two cells may have one each, unless both [allow that](crate::CellConfig::allow_shared_group).
 ///
 /// Read from configuration space as it is now; [`Iommu::enable`](crate::Iommu::enable) switches Access Control Services on
 /// wherever there are any, and [`Iommu::isolate`](crate::Iommu::isolate) does so again. A port or a function isolates, if Source

@@ -6,7 +6,7 @@
 
 mod access_control;
 mod alone;
-mod attack;
+
 mod audit;
 mod between;
 mod bring_up;
@@ -26,8 +26,8 @@ mod forgotten;
 mod gone;
 mod groups;
 mod hand_back;
-mod handlers;
 mod handed_back;
+mod handlers;
 mod hot_plug;
 mod interrupts;
 mod interrupts_in_time;
@@ -77,6 +77,7 @@ mod unresponsive_devices;
 mod vanished;
 mod virtual_functions;
 mod waits;
+mod what_is_left;
 mod whole_lists;
 mod windows;
 mod withheld;

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use cofferdam::addr::{Iova, PhysAddr, Region, Requester, Rights, SourceId};
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{CpuSet, Destination, InterruptTargets, Posting, Route, Source, VectorSet};
+use cofferdam::interrupt::{CpuSet, FaultEvent, InterruptTargets, Posting, Route, Source, VectorSet};
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Options, Others};
 use cofferdam::limits::{Limits, Memory};
 use cofferdam::{CellConfig, CellId};
@@ -170,7 +170,7 @@ fn carve(front: &'static Front, block: &Block, device: SourceId, report: &Report
     let info = painted!(device_info(front, &device))?;
     let _ = painted!(faults(front, count));
     painted!(faults_by_device(front, count));
-    painted!(set_fault_event(front, &Some(Destination { apic_id: 0, vector: 0x50 })))?;
+    painted!(set_fault_event(front, &Some(FaultEvent::to(0, 0x50))))?;
     painted!(mute(front, &device, true))?;
     let audit = painted!(audit(front, count))?;
     report.expect(audit.differences == 0, "an audit finds nothing", format_args!("{audit:?}"));
