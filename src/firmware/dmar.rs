@@ -24,7 +24,7 @@ pub use rmrr::Rmrr;
 pub use satc::Satc;
 pub use scope::{DeviceScope, Hop, Properties, ScopeKind, Scopes};
 pub use sidp::Sidp;
-pub use write::{Entry, WriteError, write};
+pub use write::{TableEntry, WriteError, write};
 
 /// The table's signature.
 pub const SIGNATURE: [u8; 4] = *b"DMAR";

@@ -44,20 +44,31 @@ impl<H: Hal> Iommu<'_, H> {
     /// has lost its ATS, and the machine is to sleep: [`resume`](Self::resume) does what is left. A unit failed ([`Error::Unit`]): another
     /// device behind it may reach what its cell has; all else is done.
     pub fn isolate(&self) -> Result<(), Error> {
+        let (mut noted, mut is_as_it_was) = (Ok(()), true);
+        self.note_all(&mut noted, &mut is_as_it_was)?;
+        if is_as_it_was { Ok(noted?) } else { self.wake_others(noted) }
+    }
+
+    /// Looks at each bus and each device. Says whether there was room for what is noted, and whether all are as they were.
+    #[inline(never)]
+    fn note_all(&self, noted: &mut Result<(), Full>, is_as_it_was: &mut bool) -> Result<(), Error> {
         for segment in self.segments() {
             (0..=u8::MAX).try_for_each(|bus| self.isolate_bus(segment, bus))?;
         }
         // From the last one on: one that leaves meanwhile moves those behind it, which were looked at. One that arrives is looked
         // at as it does.
-        let (mut left, mut noted, mut is_as_it_was) = (self.locked()?.devices.len(), Ok(()), true);
+        let mut left = self.locked()?.devices.len();
         while let Some(index) = left.checked_sub(1) {
-            noted = noted.and(self.note(index)?);
-            is_as_it_was &= self.is_as_it_was(index)?;
+            *noted = (*noted).and(self.note(index)?);
+            *is_as_it_was &= self.is_as_it_was(index)?;
             left = index;
         }
-        if !is_as_it_was {
-            self.wake_devices(&mut *self.alone()?, false, &mut |_| ())?;
-        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn wake_others(&self, noted: Result<(), Full>) -> Result<(), Error> {
+        self.wake_devices(&mut *self.alone()?, false, &mut |_| ())?;
         Ok(noted?)
     }
 

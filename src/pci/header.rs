@@ -70,21 +70,21 @@ pub(super) fn devices_on(segment: u16, bus: u8) -> impl Iterator<Item = SourceId
 /// The functions of a bus that answer with a vendor. On a bus other than 0 where no device answers as function 0, others than
 /// function 0 are looked for in the first device alone, the only one below a port.
 pub(crate) fn functions_on(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
-    Functions { config, segment, next: u32::from(bus) << 8, end: (u32::from(bus) + 1) << 8, are_behind: false }
+    FunctionSearch { config, segment, next: u32::from(bus) << 8, end: (u32::from(bus) + 1) << 8, are_behind: false }
 }
 
 /// The same for a bus that a bridge leads to: there is a device, whether or not one answers as function 0.
 pub(crate) fn functions_behind(config: &impl ConfigSpace, segment: u16, bus: u8) -> impl Iterator<Item = SourceId> {
-    Functions { config, segment, next: u32::from(bus) << 8, end: (u32::from(bus) + 1) << 8, are_behind: true }
+    FunctionSearch { config, segment, next: u32::from(bus) << 8, end: (u32::from(bus) + 1) << 8, are_behind: true }
 }
 
 /// The functions of a segment that answer with a vendor, as [`functions_on`] finds them.
 pub(crate) fn functions_in(config: &impl ConfigSpace, segment: u16) -> impl Iterator<Item = SourceId> {
-    Functions { config, segment, next: 0, end: 1 << 16, are_behind: false }
+    FunctionSearch { config, segment, next: 0, end: 1 << 16, are_behind: false }
 }
 
 /// The functions of some buses that answer with a vendor. Adapters of iterators would be a copy of all this for each user.
-struct Functions<'c, C> {
+struct FunctionSearch<'c, C> {
     config: &'c C,
     segment: u16,
     /// By their requester-ids: the one to be looked at next, and the end.
@@ -94,13 +94,13 @@ struct Functions<'c, C> {
     are_behind: bool,
 }
 
-impl<C: ConfigSpace> Functions<'_, C> {
+impl<C: ConfigSpace> FunctionSearch<'_, C> {
     fn is_used(&self, bus: u8) -> bool {
         bus == 0 || self.are_behind || devices_on(self.segment, bus).any(|first| is_there(self.config, first))
     }
 }
 
-impl<C: ConfigSpace> Iterator for Functions<'_, C> {
+impl<C: ConfigSpace> Iterator for FunctionSearch<'_, C> {
     type Item = SourceId;
 
     #[inline(never)]

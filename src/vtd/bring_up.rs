@@ -120,6 +120,14 @@ impl VtdUnit {
         on.map_or(Ok(()), |(_, bit)| Err(UnitError::FoundOn { unit: self.window, register: "GSTS_REG", bit }))
     }
 
+    /// What a reset has left is not what a former owner had, so it is read once.
+    #[inline(never)]
+    fn note_former(&mut self, hal: &impl Hal, status: Status) {
+        if self.former.is_none() {
+            self.former = Some(Former::read(&self.registers(hal), &self.capabilities, status));
+        }
+    }
+
     /// True if interrupts are remapped by the driver's table, as far as registers say.
     fn remaps_by_own_table(&self, hal: &impl Hal, status: Status) -> bool {
         status.is_set(GSTS::IRES) && self.interrupt_table() == Some(self.registers(hal).irta().get())
@@ -138,8 +146,7 @@ impl VtdUnit {
             self.followed &= is_own;
             self.met = true;
         }
-        // What a reset has left is not what a former owner had.
-        self.former.get_or_insert_with(|| Former::read(&registers, &self.capabilities, status));
+        self.note_former(hal, status);
         event::mask_all(&registers, &self.capabilities);
         self.make_interrupt_table(hal)?;
         if status.is_set(GSTS::IRES) && !self.remaps_by_own_table(hal, status) {

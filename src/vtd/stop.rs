@@ -170,42 +170,46 @@ impl VtdUnit {
     /// Has the unit translate by the former owner's table again, if it did. True if it does.
     #[inline(never)]
     fn give_translation_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
-        let Some(former) = self.former.filter(|_| self.invalidator.is_some()) else { return Ok(false) };
+        let former = self.former.as_ref().filter(|_| self.invalidator.is_some());
+        let Some((translates, root)) = former.map(|former| (former.translates(), former.root)) else {
+            return Ok(false);
+        };
         self.set_fault_event(hal, None)?;
         // Nobody is sent an event for faults by the driver's tables.
         self.drop_faults(hal);
-        if former.translates() {
+        if translates {
             // What blocks from here on is not the driver's, whether the unit confirms it or not.
             (self.blocking, self.on) = (false, false);
-            self.set_root(hal, former.root)?;
+            self.set_root(hal, root)?;
             if !self.registers(hal).status()?.is_set(GSTS::TES) {
                 self.command(hal, Command::TRANSLATION_ON)?;
             }
         }
-        Ok(former.translates())
+        Ok(translates)
     }
 
     /// Has the unit remap interrupts by the former owner's table again, if it did. True if it does.
     #[inline(never)]
     fn give_interrupts_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
-        let former = self.former.filter(|former| former.status.is_set(GSTS::IRES) && self.invalidator.is_some());
-        let Some(former) = former else { return Ok(false) };
-        let found = interrupts::at(former.interrupts);
+        let former = self.former.as_ref().filter(|_| self.invalidator.is_some());
+        let former = former.map(|former| (former.status, former.interrupts));
+        let Some((status, pointer)) = former.filter(|(status, _)| status.is_set(GSTS::IRES)) else { return Ok(false) };
+        let found = interrupts::at(pointer);
         let is_on = self.registers(hal).status()?.is_set(GSTS::IRES);
         let follows = self.interrupts.as_ref().is_none_or(|table| table.may_follow(found));
         if is_on && !follows {
             self.command(hal, Command::INTERRUPTS_OFF)?;
         }
         (self.on, self.remapping) = (false, false);
-        self.set_interrupt_table(hal, former.interrupts)?;
-        self.remap_again(hal, former.status)?;
+        self.set_interrupt_table(hal, pointer)?;
+        self.remap_again(hal, status)?;
         Ok(true)
     }
 
     /// Has registers show again what they showed, and switches the former owner's queue on if it was.
     #[inline(never)]
     fn give_registers_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(former) = self.former else { return Ok(()) };
+        let Some(former) = self.former.as_ref() else { return Ok(()) };
         let registers = self.registers(hal);
         registers.rtaddr().set(former.root);
         // One that is on was never stopped.

@@ -110,7 +110,7 @@ enum Verb {
     /// Measured in a program that makes every call with the default capacities and says nothing in words. An instruction
     /// counts for the module whose line it comes from, wherever it was inlined.
     ///
-    /// Then the same of two clients in C, with fat LTO at -Oz and all left out that no call leads to: one makes every call, the
+    /// Then the same of two clients in C, with fat LTO at -Os and all left out that no call leads to: one makes every call, the
     /// other all but those that say something in words.
     ///
     /// Then whether the front and its memory lie in `.bss`, in the kernel in C and in the client that `stack` boots.

@@ -31,12 +31,12 @@ struct Client {
 }
 
 const CLIENTS: [Client; 2] = [
-    Client { name: "all", what: "every call", without: &[], most: 278_000, wanted: 144 << 10 },
+    Client { name: "all", what: "every call", without: &[], most: 302_000, wanted: 144 << 10 },
     Client {
         name: "small",
         what: "every call but the audit and words",
         without: &["audit", "words"],
-        most: 224_500,
+        most: 245_000,
         wanted: 104 << 10,
     },
 ];
@@ -79,7 +79,7 @@ fn clients(rust: &Toolchain) -> Result<Verdict> {
         let image = Image::read(&c::client(&library, name, made)?)?;
         let instructions = image.instructions()?;
         let (text, data) = (image.bytes_of(SectionKind::Text)?, image.bytes_of(SectionKind::ReadOnlyData)?);
-        println!("\nA client in C, fat LTO at -Oz: {what}\n{}", table(&sizes(&image, &instructions)?));
+        println!("\nA client in C, fat LTO at -Os: {what}\n{}", table(&sizes(&image, &instructions)?));
         let (all, held) = (text + data, text + data <= most);
         println!(
             "code {text} and constants {data}: {all} bytes; {wanted} are wanted, {} less",

@@ -37,7 +37,7 @@ pub struct Table {
 
 impl Entry {
     /// The driver's, if each field is something that the header names.
-    pub(crate) fn read(&self) -> Result<dmar::Entry, Wrong> {
+    pub(crate) fn read(&self) -> Result<dmar::TableEntry, Wrong> {
         let (segment, id, device) = (self.segment, self.id, flat::device(self.device));
         let first = PhysAddr::try_new(self.first).map_err(|_| Wrong::value("first"))?;
         let all = match self.all {
@@ -45,17 +45,17 @@ impl Entry {
             _ => return Err(Wrong::value("all")),
         };
         Ok(match self.kind {
-            COFFERDAM_ENTRY_UNIT => dmar::Entry::Unit { segment, registers: first, all },
+            COFFERDAM_ENTRY_UNIT => dmar::TableEntry::Unit { segment, registers: first, all },
             COFFERDAM_ENTRY_RESERVED => {
                 let bytes = self.last.checked_sub(self.first).and_then(|bytes| bytes.checked_add(1));
                 let memory = bytes.and_then(|bytes| PhysRange::new(first, bytes)).ok_or(Wrong::value("last"))?;
-                dmar::Entry::Reserved { segment, memory }
+                dmar::TableEntry::Reserved { segment, memory }
             }
-            COFFERDAM_ENTRY_PORTS => dmar::Entry::Ports { segment, all },
-            COFFERDAM_ENTRY_FUNCTION => dmar::Entry::Function(device),
-            COFFERDAM_ENTRY_BRIDGE => dmar::Entry::Bridge(device),
-            COFFERDAM_ENTRY_IO_APIC => dmar::Entry::IoApic(id, device),
-            COFFERDAM_ENTRY_HPET => dmar::Entry::Hpet(id, device),
+            COFFERDAM_ENTRY_PORTS => dmar::TableEntry::Ports { segment, all },
+            COFFERDAM_ENTRY_FUNCTION => dmar::TableEntry::Function(device),
+            COFFERDAM_ENTRY_BRIDGE => dmar::TableEntry::Bridge(device),
+            COFFERDAM_ENTRY_IO_APIC => dmar::TableEntry::IoApic(id, device),
+            COFFERDAM_ENTRY_HPET => dmar::TableEntry::Hpet(id, device),
             _ => return Err(Wrong::value("kind")),
         })
     }

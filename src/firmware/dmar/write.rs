@@ -8,7 +8,7 @@ use crate::addr::{PhysAddr, PhysRange, SourceId};
 /// A part of the table that [`write`] makes. What a [`Unit`](Self::Unit), [`Reserved`](Self::Reserved) or
 /// [`Ports`](Self::Ports) is about are the functions behind it in the list, up to the next of these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum TableEntry {
     /// A remapping unit (DRHD).
     Unit {
         /// Its segment.
@@ -78,15 +78,15 @@ impl core::error::Error for WriteError {}
 ///
 /// ```
 /// use cofferdam::addr::{PhysAddr, SourceId};
-/// use cofferdam::firmware::dmar::{self, Entry, Flags};
+/// use cofferdam::firmware::dmar::{self, TableEntry, Flags};
 ///
 /// let graphics = SourceId::new(0, 0, 2, 0).unwrap();
 /// let ioapic = SourceId::new(0, 0xf0, 0x1f, 0).unwrap();
 /// let machine = [
-///     Entry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_0000), all: false },
-///     Entry::Function(graphics),
-///     Entry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_1000), all: true },
-///     Entry::IoApic(2, ioapic),
+///     TableEntry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_0000), all: false },
+///     TableEntry::Function(graphics),
+///     TableEntry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_1000), all: true },
+///     TableEntry::IoApic(2, ioapic),
 /// ];
 /// let mut bytes = [0; 128];
 /// let table = dmar::write(&mut bytes, 39, Flags::INTR_REMAP, machine)?;
@@ -101,9 +101,9 @@ pub fn write(
     bytes: &mut [u8],
     host_address_width: u8,
     flags: Flags,
-    entries: impl IntoIterator<Item = Entry>,
+    entries: impl IntoIterator<Item = TableEntry>,
 ) -> Result<&[u8], WriteError> {
-    let mut table = Writer { bytes, used: 0, structure: None };
+    let mut table = TableWriter { bytes, used: 0, structure: None };
     table.put(&SIGNATURE);
     // Length and checksum follow.
     table.put(&[0, 0, 0, 0, 1, 0]);
@@ -118,14 +118,14 @@ pub fn write(
 }
 
 /// Bytes of a table, and how many it has by now, also where these are fewer.
-struct Writer<'b> {
+struct TableWriter<'b> {
     bytes: &'b mut [u8],
     used: usize,
     /// Where the last structure starts, and its segment.
     structure: Option<(usize, u16)>,
 }
 
-impl<'b> Writer<'b> {
+impl<'b> TableWriter<'b> {
     fn put(&mut self, more: &[u8]) {
         self.put_at(self.used, more);
         self.used = self.used.saturating_add(more.len());
@@ -139,22 +139,22 @@ impl<'b> Writer<'b> {
     }
 
     #[inline(never)]
-    fn entry(&mut self, entry: Entry) -> Result<(), WriteError> {
+    fn entry(&mut self, entry: TableEntry) -> Result<(), WriteError> {
         match entry {
-            Entry::Unit { segment, registers, all } => {
+            TableEntry::Unit { segment, registers, all } => {
                 self.structure(0, [all.into(), 0], segment);
                 self.put(&registers.as_u64().to_le_bytes());
             }
-            Entry::Reserved { segment, memory } => {
+            TableEntry::Reserved { segment, memory } => {
                 self.structure(1, [0, 0], segment);
                 self.put(&memory.first().as_u64().to_le_bytes());
                 self.put(&memory.last().as_u64().to_le_bytes());
             }
-            Entry::Ports { segment, all } => self.structure(2, [all.into(), 0], segment),
-            Entry::Function(source) => self.scope(1, 0, source)?,
-            Entry::Bridge(source) => self.scope(2, 0, source)?,
-            Entry::IoApic(id, source) => self.scope(3, id, source)?,
-            Entry::Hpet(number, source) => self.scope(4, number, source)?,
+            TableEntry::Ports { segment, all } => self.structure(2, [all.into(), 0], segment),
+            TableEntry::Function(source) => self.scope(1, 0, source)?,
+            TableEntry::Bridge(source) => self.scope(2, 0, source)?,
+            TableEntry::IoApic(id, source) => self.scope(3, id, source)?,
+            TableEntry::Hpet(number, source) => self.scope(4, number, source)?,
         }
         let (start, _) = self.structure.ok_or(WriteError::NoStructure)?;
         let length = u16::try_from(self.used - start).map_err(|_| WriteError::TooMany)?;
@@ -209,15 +209,15 @@ mod tests {
     fn what_is_written_is_read_without_a_finding() {
         let memory = PhysRange::new(PhysAddr::new(0x7a00_0000), 0x2000).unwrap();
         let entries = [
-            Entry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_0000), all: false },
-            Entry::Function(source(0, 2)),
-            Entry::Bridge(source(3, 4)),
-            Entry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_1000), all: true },
-            Entry::IoApic(2, source(0xf0, 0x1f)),
-            Entry::Hpet(1, source(0, 0x1f)),
-            Entry::Reserved { segment: 0, memory },
-            Entry::Function(source(0, 0x14)),
-            Entry::Ports { segment: 0, all: true },
+            TableEntry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_0000), all: false },
+            TableEntry::Function(source(0, 2)),
+            TableEntry::Bridge(source(3, 4)),
+            TableEntry::Unit { segment: 0, registers: PhysAddr::new(0xfed9_1000), all: true },
+            TableEntry::IoApic(2, source(0xf0, 0x1f)),
+            TableEntry::Hpet(1, source(0, 0x1f)),
+            TableEntry::Reserved { segment: 0, memory },
+            TableEntry::Function(source(0, 0x14)),
+            TableEntry::Ports { segment: 0, all: true },
         ];
         let mut bytes = [0xff; 256];
         let table = write(&mut bytes, 46, Flags::INTR_REMAP, entries).unwrap();
@@ -252,10 +252,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_table_is_none() {
-        let unit = Entry::Unit { segment: 1, registers: PhysAddr::new(0xfed9_0000), all: true };
-        let function = Entry::Function(source(0, 2));
+        let unit = TableEntry::Unit { segment: 1, registers: PhysAddr::new(0xfed9_0000), all: true };
+        let function = TableEntry::Function(source(0, 2));
         let mut bytes = [0; 80];
-        let mut try_to_write = |entries: &[Entry], room: usize| {
+        let mut try_to_write = |entries: &[TableEntry], room: usize| {
             write(&mut bytes[..room], 39, Flags::empty(), entries.iter().copied()).map(<[u8]>::len)
         };
         assert_eq!(try_to_write(&[unit], 64), Ok(64));
@@ -264,7 +264,7 @@ mod tests {
         }
         assert_eq!(try_to_write(&[function, unit], 80), Err(WriteError::NoStructure));
         assert_eq!(try_to_write(&[unit, function], 80), Err(WriteError::OtherSegment(source(0, 2))));
-        let functions = vec![Entry::Function(SourceId::new(1, 0, 2, 0).unwrap()); 8192];
+        let functions = vec![TableEntry::Function(SourceId::new(1, 0, 2, 0).unwrap()); 8192];
         assert_eq!(try_to_write(&[&[unit], &functions[..]].concat(), 80), Err(WriteError::TooMany));
         assert_eq!(try_to_write(&[], 48), Ok(48), "no unit: the reader says so");
     }

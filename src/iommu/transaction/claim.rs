@@ -145,6 +145,7 @@ impl<'s, H: Hal> Iommu<'s, H> {
     }
 
     /// What `ready` has once the other changes have ended that it names.
+    #[inline(always)]
     fn wait_for<R>(&self, mut ready: impl FnMut(&mut Turn) -> Result<R, Error>) -> Result<R, Error> {
         let mut turn = Turn::default();
         // The time is read by those alone that wait.

@@ -15,6 +15,7 @@ use crate::any;
 pub fn all<H: Hal + Copy + 'static>() {
     ground::calls();
     limits::calls();
+    tables::written();
     tables::dmar();
     tables::ivrs();
     topology::calls::<H>();

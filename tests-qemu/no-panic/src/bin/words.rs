@@ -7,7 +7,7 @@
 
 use core::fmt::{self, Debug, Display, Write};
 
-use cofferdam::addr::{Iova, IovaRange, PhysRange, Region, Requester, Rights, SourceId};
+use cofferdam::addr::{Iova, IovaRange, NotPhysical, PhysAddr, PhysRange, Region, Requester, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::fault::{Access, Fault};
 use cofferdam::firmware::{self, Finding, Flaw, Severity, dmar, ivrs};
@@ -53,6 +53,9 @@ fn run() {
     say::<Full>();
     say::<UnitError>();
     say::<firmware::TableError>();
+    say::<firmware::dmar::WriteError>();
+    say::<NotPhysical>();
+    show(write!(Out, "{:?} {:#x}", any::<PhysAddr>(), any::<PhysAddr>()));
     say::<Severity>();
     say::<Flaw>();
     say::<Finding>();

@@ -68,5 +68,5 @@ pub(super) fn calls<H: Hal + Copy + 'static>() {
     }
     show(iommu.commit_reporting(any::<&[Edit]>(), show));
     show((any::<Error>().code(), any::<Error>().detail()));
-    show((CellId::from_bits(any_number()), any::<CellId>().to_bits()));
+    show((CellId::from_bits(any_number()), any::<CellId>().to_bits(), any::<CellId>().tag()));
 }

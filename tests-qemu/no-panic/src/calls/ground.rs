@@ -53,6 +53,8 @@ fn ranges() {
     show((range.start(), range.last(), range.bytes(), range.is_page_aligned()));
     show((range.contains(*other), range.overlaps(*other), range.hull(*other)));
     let output = PhysAddr::new_truncate(any_number());
+    show((PhysAddr::try_new(any_number()), PhysAddr::zero(), output.is_null()));
+    show((output.is_aligned(any_number()), output.align_down(any_number())));
     show(PhysRange::new(output, any_number()));
     let (memory, theirs): (&PhysRange, &PhysRange) = (any(), any());
     show((memory.first(), memory.last(), memory.intersection(*theirs), memory.overlaps(*theirs)));

@@ -1,11 +1,18 @@
-use cofferdam::firmware::dmar::{DeviceScope, Dmar, Scopes, Structure};
+use cofferdam::firmware::dmar::{self, DeviceScope, Dmar, Flags, Scopes, Structure, TableEntry};
 use cofferdam::firmware::ivrs::{Ivrs, IvrsBlock};
 
-use crate::{any, show};
+use crate::{any, any_mut, show};
+
+pub(super) fn written() {
+    let entries: &&[TableEntry] = any();
+    show(dmar::write(any_mut::<&mut [u8]>(), *any(), *any::<Flags>(), entries.iter().copied()));
+}
 
 pub(super) fn dmar() {
     let Ok(dmar) = Dmar::new(any::<&[u8]>(), show) else { return };
     show((dmar.header(), dmar.host_address_width(), dmar.flags(), dmar.structures_offset()));
+    let header = dmar.header();
+    show((header.length(), header.oem_revision(), header.creator_revision()));
     dmar.lint(show);
     dmar.sound().for_each(show);
     for structure in dmar.structures() {

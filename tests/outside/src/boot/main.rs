@@ -179,6 +179,7 @@ fn carve(front: &'static Front, block: &Block, device: SourceId, report: &Report
     painted!(reach(front, count))?;
     painted!(regions(front, &cell, count))?;
     painted!(assigned(front, count))?;
+    painted!(senders(front, &device, count))?;
     painted!(withheld(front, count))?;
     painted!(coherency_changes(front, count))?;
     painted!(shared_memory(front, count))?;
