@@ -5,7 +5,7 @@ use core::fmt;
 use super::{Flags, SIGNATURE};
 use crate::addr::{PhysAddr, PhysRange, SourceId};
 
-/// A part of the table that [`write`] makes. What a [`Unit`](Self::Unit), [`Reserved`](Self::Reserved) or
+/// A part of the table that [`write()`] makes. What a [`Unit`](Self::Unit), [`Reserved`](Self::Reserved) or
 /// [`Ports`](Self::Ports) is about are the functions behind it in the list, up to the next of these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableEntry {
