@@ -161,6 +161,7 @@ impl History<'_> {
                 if is_blocked {
                     let master = device.master;
                     self.oracle.quarantine(index, suspects[unit]);
+                    self.oracle.cut_routes(index, suspects[unit]);
                     if let Some(broken) = self.broken.as_mut().filter(|_| suspects[unit]) {
                         broken.residues[unit] = true;
                     }

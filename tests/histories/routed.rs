@@ -46,6 +46,18 @@ impl Oracle {
         messages.for_each(|(before, after)| *before = (*before).max(*after));
     }
 
+    /// A device is blocked, with all that share a source-id with it: what they send goes nowhere; behind a suspect it may go where it
+    /// went.
+    pub(crate) fn cut_routes(&mut self, index: usize, is_suspect: bool) {
+        let mut cut: Vec<usize> = self.sharing(index).collect();
+        cut.push(index);
+        let is_cut = |sender: &Sender| matches!(sender, Sender::Message(device, _) if cut.contains(device));
+        for (sender, place) in self.routes.now.iter().filter(|(sender, _)| is_suspect && is_cut(sender)) {
+            self.routes.loose.entry(*sender).or_default().push(*place);
+        }
+        self.routes.now.retain(|sender, _| !is_cut(sender));
+    }
+
     /// Units have confirmed all that they were asked, or had a reset: nothing goes where it went before.
     pub(crate) fn confirm_routes(&mut self, is_confirmed: impl Fn(usize) -> bool) {
         let loose = std::mem::take(&mut self.routes.loose);
