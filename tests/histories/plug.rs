@@ -174,6 +174,7 @@ impl History<'_> {
                 self.oracle.devices[index].lost_ats = false;
             }
         }
+        self.know_routes(None);
     }
 
     /// Fails unless the audit names those in whose place others answer, and no others.
