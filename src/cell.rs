@@ -100,8 +100,9 @@ pub struct CellConfig {
 }
 
 impl CellConfig {
-    /// No tag, no unsafe interrupts, no unknown isolation, no group shared with other cells, all reserved memory mapped and shared with no other cell, snooping enforced
-    /// for each device that can be made to, tables shared by those alike, devices reset that can be, and interrupts that go nowhere.
+    /// No tag, no unsafe interrupts, no unknown isolation, no group shared with other cells, all reserved memory mapped and shared
+    /// with no other cell, snooping enforced for each device that can be made to, tables shared by those alike, devices reset that
+    /// can be, and interrupts that go nowhere.
     pub const DEFAULT: Self = Self {
         tag: 0,
         allow_unsafe_interrupts: false,

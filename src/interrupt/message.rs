@@ -27,7 +27,7 @@ impl Destination {
     }
 }
 
-/// How a CPU is told of a fault.
+/// How a CPU learns of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultEvent {
     /// By an interrupt.

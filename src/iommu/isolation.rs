@@ -16,7 +16,7 @@ impl<H: Hal> Iommu<'_, H> {
     /// has the whole course.
     ///
     /// - Access Control Services are switched on in all ports and functions that have them, as [`enable`](Self::enable) does.
-    /// - The group of each assigned device is noted anew, and the windows of bridges where its requests pass no unit.
+    /// - The group of each assigned device is noted again, and the windows of bridges where its requests pass no unit.
     /// - A device in whose place another kind of device answers is blocked, with all that share a source-id with it: bus mastering is
     ///   off, and they stay in their cell, quarantined ([`assigned`](Self::assigned) lists them so), until they are released. Two of one
     ///   kind are not told apart.

@@ -69,8 +69,8 @@ impl<H: Hal> Transaction<'_, '_, H> {
         any
     }
 
-    /// Restores the registers of devices whose reset is over, and waits for none that was pulled out meanwhile; gives those up that are not ready when the time has `passed`,
-    /// until they are to leave again. False if none is waited for any more.
+    /// Restores the registers of devices whose reset is over, and waits for none that was pulled out meanwhile; gives those up that
+    /// are not ready when the time has `passed`, until they are to leave again. False if none is waited for any more.
     fn end_resets(&mut self, passed: Option<u64>) -> bool {
         let (hal, scope) = (&self.front.hal, self.scope);
         let mut any = false;
