@@ -6,7 +6,6 @@ use super::state::{Assignment, Config};
 use crate::error::UnitError;
 use crate::hal::Hal;
 use crate::invalidation::DeviceTlb;
-use crate::pci;
 use crate::topology::UnitIndex;
 
 impl<H: Hal> Iommu<'_, H> {
@@ -79,19 +78,12 @@ impl<H: Hal> Iommu<'_, H> {
     /// Blocks the device that an error names, with all that share a source-id with it, and has the others use their device-TLBs.
     #[inline(never)]
     fn go_on_without(&self, config: &mut Config<'_>, index: UnitIndex, error: &UnitError) {
-        let Config { devices, interrupts, flushes, .. } = config;
-        if let (UnitError::Device { requester, .. }, Some((unit, flush))) =
-            (*error, flushes.of(&self.probed().units, index))
-        {
-            let is_it = |device: &&mut Assignment| device.unit == index && device.requesters.contains(&requester);
-            for device in devices.iter_mut().filter(is_it).filter(|device| !device.quarantined) {
-                device.quarantined = true;
-                unit.block(&self.hal, &device.requesters, device.domain, None, flush);
-                interrupts.cut(device, &mut |slot| unit.set_interrupt(&self.hal, slot, None, flush));
-                pci::stop_bus_master(&self.hal, device.device);
-            }
+        if let UnitError::Device { requester, .. } = *error {
+            let is_it = |device: &Assignment| device.unit == index && device.requesters.contains(&requester);
+            let silent = config.devices.iter().position(is_it);
+            silent.into_iter().for_each(|nth| self.quarantine(config, nth, &mut |_| ()));
         }
-        for device in devices.iter().filter(|device| !device.quarantined) {
+        for device in config.devices.iter().filter(|device| !device.quarantined) {
             if let Some(ats) = &device.ats {
                 ats.switch(&self.hal, true);
             }

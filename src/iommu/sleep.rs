@@ -91,29 +91,38 @@ impl<H: Hal> Iommu<'_, H> {
     /// The same for a unit's devices, and collects what is to be flushed then.
     #[inline(never)]
     fn look_at_devices(&self, config: &mut Config<'_>, index: UnitIndex, gone: bool, each: &mut dyn FnMut(SourceId)) {
-        let Config { devices, interrupts, flushes, .. } = config;
-        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
-        for nth in 0..devices.len() {
-            let Some(device) = devices.get(nth).filter(|device| device.unit == index && !device.quarantined) else {
+        for nth in 0..config.devices.len() {
+            let Some(device) = config.devices.get(nth).filter(|device| device.unit == index && !device.quarantined)
+            else {
                 continue;
             };
             let is_gone = || device.identity.is_some() && pci::identity(&self.hal, device.device).is_none();
             if device.is_another(&self.hal) || gone && is_gone() {
-                let requesters = device.requesters.clone();
-                // Those that share a source-id with it are blocked with it.
-                let is_alike = |it: &&mut Assignment| it.unit == index && it.carries_any(&requesters);
-                for device in devices.iter_mut().filter(is_alike).filter(|device| !device.quarantined) {
-                    device.quarantined = true;
-                    unit.block(&self.hal, &device.requesters, device.domain, None, flush);
-                    interrupts.cut(device, &mut |slot| unit.set_interrupt(&self.hal, slot, None, flush));
-                    pci::stop_bus_master(&self.hal, device.device);
-                    each(device.device);
-                }
+                self.quarantine(config, nth, each);
             } else if let Some(ats) = &device.ats
                 && !ats.is_on(&self.hal)
             {
                 ats.switch(&self.hal, true);
             }
+        }
+    }
+
+    /// Blocks the n-th device, with those that share a source-id with it, has what they send go nowhere, and calls `each` with them.
+    /// Collects what is to be flushed then.
+    #[inline(never)]
+    pub(super) fn quarantine(&self, config: &mut Config<'_>, nth: usize, each: &mut dyn FnMut(SourceId)) {
+        let Config { devices, interrupts, flushes, .. } = config;
+        let Some((index, requesters)) = devices.get(nth).map(|device| (device.unit, device.requesters.clone())) else {
+            return;
+        };
+        let Some((unit, flush)) = flushes.of(&self.probed().units, index) else { return };
+        let is_alike = |it: &&mut Assignment| it.unit == index && it.carries_any(&requesters);
+        for device in devices.iter_mut().filter(is_alike).filter(|device| !device.quarantined) {
+            device.quarantined = true;
+            unit.block(&self.hal, &device.requesters, device.domain, None, flush);
+            interrupts.cut(device, &mut |slot| unit.set_interrupt(&self.hal, slot, None, flush));
+            pci::stop_bus_master(&self.hal, device.device);
+            each(device.device);
         }
     }
 }
