@@ -61,6 +61,8 @@ impl History<'_> {
         (device.kind, device.master) = (Some(0), Some(true));
         self.machine.add_bridge(PORT, BridgeKind::RootPort, LATE.bus()..=LATE.bus());
         self.machine.add_acs(PORT, 0x1d);
+        // It may have been there before, and was pulled out.
+        self.machine.plug_in(LATE);
         set_up(self.machine, LATE, 0);
         self.live.borrow_mut().origins[index].is_there = true;
         self.done.bridges += 1;
