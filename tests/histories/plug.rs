@@ -59,9 +59,11 @@ impl History<'_> {
             return;
         }
         (device.kind, device.master) = (Some(0), Some(true));
-        self.machine.add_bridge(PORT, BridgeKind::RootPort, LATE.bus()..=LATE.bus());
-        self.machine.add_acs(PORT, 0x1d);
-        // It may have been there before, and was pulled out.
+        // The bridge stays when its device is pulled out.
+        if !self.machine.bridges().contains(&PORT) {
+            self.machine.add_bridge(PORT, BridgeKind::RootPort, LATE.bus()..=LATE.bus());
+            self.machine.add_acs(PORT, 0x1d);
+        }
         self.machine.plug_in(LATE);
         set_up(self.machine, LATE, 0);
         self.live.borrow_mut().origins[index].is_there = true;
