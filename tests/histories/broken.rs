@@ -3,7 +3,7 @@
 use cofferdam::error::UnitError;
 use cofferdam::hal::{Hal, NoFrame};
 use cofferdam::iommu::Error;
-use cofferdam::iommu::UnitState;
+use cofferdam::iommu::{UnitState, Unroutable};
 use cofferdam::limits::Limits;
 use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 
@@ -230,6 +230,12 @@ impl History<'_> {
                     !refused
                 }
                 (Err(error), Ok(after)) if self.oracle.may_refuse(edits, &after, error) => false,
+                // Lines become free as a change begins, and behind this unit no change finds that it has confirmed anything.
+                (Err(Error::Route { reason: Unroutable::Taken(_), .. }), Ok(_))
+                    if self.oracle.routes_behind(edits, &failed) =>
+                {
+                    false
+                }
                 (Err(error), Ok(_)) => panic!("{edits:x?}: {error}"),
                 (Err(Error::Unit(_)), Err(_)) if self.oracle.names_lost(edits) => false,
                 // It is found before that for which the edits are refused.
