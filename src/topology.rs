@@ -139,10 +139,7 @@ impl<'s> Topology<'s> {
             return Err(no_room(flaw));
         }
         let mut carver = Carver::new(memory);
-        self.units = carver.list(limits.units).map_err(no_room)?;
-        self.scopes = carver.list(limits.scopes).map_err(no_room)?;
-        self.reserved = carver.list(limits.reserved).map_err(no_room)?;
-        self.aliases = Aliases::cut(&mut carver).map_err(no_room)?;
+        self.cut(&mut carver, limits).map_err(no_room)?;
         self.clear();
         let mut lost = Lost::default();
         let mut watched = |finding: Finding| lost.note(finding, &mut report);
@@ -160,6 +157,16 @@ impl<'s> Topology<'s> {
                 Err(error)
             }
         }
+    }
+
+    /// Its lists. Apart, so that they take no stack while a table is read.
+    #[inline(never)]
+    fn cut(&mut self, carver: &mut Carver<'s>, limits: &Limits) -> Result<(), Full> {
+        self.units = carver.list(limits.units)?;
+        self.scopes = carver.list(limits.scopes)?;
+        self.reserved = carver.list(limits.reserved)?;
+        self.aliases = Aliases::cut(carver)?;
+        Ok(())
     }
 
     /// The units that can be used, in the order of the table; those of an IVRS by the type of their block first.

@@ -83,43 +83,61 @@ impl Blocks {
         chosen: &mut Vec<Block, MAX_BLOCKS>,
     ) -> bool {
         chosen.clear();
-        let hull = changed.clone().reduce(|(first, last), other| (first.min(other.0), last.max(other.1)));
-        hull.is_none_or(|(first, last)| {
-            self.cheapest(Block::enclosing(first, last), &changed, self.cost.all(), chosen).is_some()
-        })
+        let mut search = Search { blocks: self, changed, chosen };
+        let (first, last) = search.hull(Block { first: 0, mask: 63 });
+        first > last || search.cheapest(Block::enclosing(first, last), self.cost.all()).is_some()
+    }
+}
+
+/// The search for the cheapest blocks. Its parts are functions of their own, so that what calls itself takes little stack.
+struct Search<'a, I> {
+    blocks: &'a Blocks,
+    changed: I,
+    chosen: &'a mut Vec<Block, MAX_BLOCKS>,
+}
+
+impl<I: Iterator<Item = (u64, u64)> + Clone> Search<'_, I> {
+    fn parts(&self, within: Block) -> impl Iterator<Item = (u64, u64)> {
+        self.changed.clone().filter_map(move |range| within.part(range))
     }
 
-    /// Chooses blocks for what of `changed` is in `within`, and tells their cost. `None`, and nothing is chosen, if it is
-    /// not below `budget`.
+    /// The first and the last page that changed, in that order unless none did.
+    #[inline(never)]
+    fn hull(&self, within: Block) -> (u64, u64) {
+        self.parts(within).fold((u64::MAX, 0), |(first, last), other| (first.min(other.0), last.max(other.1)))
+    }
+
+    /// How many pages changed.
+    #[inline(never)]
+    fn pages(&self, within: Block) -> u64 {
+        self.parts(within).map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// Chooses blocks for what changed in `within`, and tells their cost. `None`, and nothing is chosen, if it is not below
+    /// `budget`.
     ///
     /// It calls itself only with a budget that is less by a descriptor, so not often.
-    fn cheapest(
-        &self,
-        within: Block,
-        changed: &(impl Iterator<Item = (u64, u64)> + Clone),
-        budget: u64,
-        chosen: &mut Vec<Block, MAX_BLOCKS>,
-    ) -> Option<u64> {
-        let parts = || changed.clone().filter_map(|range| within.part(range));
-        let (first, last) = parts().reduce(|(first, last), other| (first.min(other.0), last.max(other.1)))?;
-        let needed: u64 = parts().map(|(first, last)| last - first + 1).sum();
+    #[inline(never)]
+    fn cheapest(&mut self, within: Block, budget: u64) -> Option<u64> {
+        let (first, last) = self.hull(within);
         let one = Block::enclosing(first, last);
-        let unneeded = one.pages().saturating_sub(needed);
-        let alone = if one.mask <= self.widest { self.cost.descriptor + unneeded } else { u64::MAX };
+        let unneeded = one.pages().saturating_sub(self.pages(one));
+        let Blocks { cost, widest, page } = *self.blocks;
+        let alone = if one.mask <= widest { cost.descriptor + unneeded } else { u64::MAX };
         let limit = budget.min(alone);
         // Both halves have something, so two descriptors are the least.
-        let divisible = unneeded != 0 || one.mask > self.page;
-        if divisible && limit > 2 * self.cost.descriptor {
+        let divisible = unneeded != 0 || one.mask > page;
+        if divisible && limit > 2 * cost.descriptor {
             let [low, high] = one.halves();
-            let before = chosen.len();
-            if let Some(low) = self.cheapest(low, changed, limit - self.cost.descriptor, chosen)
-                && let Some(high) = self.cheapest(high, changed, limit - low, chosen)
+            let before = self.chosen.len();
+            if let Some(low) = self.cheapest(low, limit - cost.descriptor)
+                && let Some(high) = self.cheapest(high, limit - low)
             {
                 return Some(low + high);
             }
-            chosen.truncate(before);
+            self.chosen.truncate(before);
         }
-        (alone < budget && chosen.push(one).is_ok()).then_some(alone)
+        (alone < budget && self.chosen.push(one).is_ok()).then_some(alone)
     }
 }
 

@@ -205,6 +205,7 @@ impl VtdUnit {
         Registers { hal, window: self.window, first: self.mapped.map(|mapped| mapped.first) }
     }
 
+    #[inline(never)]
     pub(super) fn command(&self, hal: &impl Hal, command: Command) -> Result<(), UnitError> {
         self.guard(command.run(&self.registers(hal), self.config.timeout_ns))
     }

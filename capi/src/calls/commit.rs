@@ -7,7 +7,7 @@ use cofferdam::iommu;
 use crate::edits::Held;
 use crate::failure::{Failure, Wrong, finish};
 use crate::flat::{self, Committed, Edit, Error, Remains, read_all};
-use crate::front::{Done, machine};
+use crate::front::{Done, Machine, machine};
 
 type EachRemains = unsafe extern "C" fn(context: *mut c_void, remains: *const Remains);
 
@@ -55,10 +55,7 @@ unsafe fn commit(
 ) -> Done {
     let machine = machine()?;
     // SAFETY: passed on from the caller.
-    let flat_edits = unsafe { read_all(edits, count, "edits")? };
-    let mut held = machine.room.take(count, machine.front.hal(), machine.timeout_ns)?;
-    // SAFETY: passed on from the caller.
-    unsafe { copy(flat_edits, &mut held)? };
+    let held = unsafe { copy(machine, edits, count)? };
     let report = |left: iommu::Remains| {
         if let (Some(remains), Some(left)) = (remains, Remains::of(left)) {
             // SAFETY: the caller says that the function may be called with the context.
@@ -75,13 +72,16 @@ unsafe fn commit(
 ///
 /// # Safety
 ///
-/// As for [`Edit::read`].
+/// `edits` is null or valid for reads of `count` edits, which are as [`Edit::read`] asks.
 #[inline(never)]
-unsafe fn copy(edits: &[Edit], to: &mut Held<'_>) -> Result<(), Wrong> {
+unsafe fn copy(machine: &Machine, edits: *const Edit, count: usize) -> Result<Held<'_>, Failure> {
+    // SAFETY: passed on from the caller.
+    let edits = unsafe { read_all(edits, count, "edits")? };
+    let mut held = machine.room.take(count, machine.front.hal(), machine.timeout_ns)?;
     for (edit, index) in edits.iter().zip(0..) {
         // SAFETY: passed on from the caller.
         let edit = unsafe { edit.read() }.map_err(|wrong| Wrong { index: Some(index), ..wrong })?;
-        to.push(edit);
+        held.push(edit);
     }
-    Ok(())
+    Ok(held)
 }

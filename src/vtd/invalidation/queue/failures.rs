@@ -9,7 +9,7 @@ use crate::hal::RegisterWindow;
 
 /// So many are kept. A batch that is older than what was dropped is taken to have failed, too: that costs its submitter a
 /// repetition, the opposite could cost more.
-const KEPT: usize = 32;
+const KEPT: usize = 16;
 
 /// Why a batch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
