@@ -24,8 +24,7 @@ use crate::unit::Unit;
 /// those of different cells wait for their units at the same time, and reading faults waits for none of them.
 ///
 /// The front itself takes some hundred bytes; what it knows lies in the memory that it is given when it
-/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, `probe_acpi`,
-/// [`isolate`](Self::isolate) and [`hand_back`](Self::hand_back) 2.2 KiB and [`audit`](Self::audit)
+/// [reads the firmware's table](Self::probe_acpi). No call takes more than 2 KiB of stack, and [`audit`](Self::audit)
 /// 2.9 KiB, the platform's functions apart, in the [builds that are measured](crate::guide::capacities#stack).
 pub struct Iommu<'s, H> {
     pub(super) hal: H,

@@ -107,7 +107,7 @@ fn what_is_within_the_bar_holds() {
 #[test]
 fn what_a_call_takes_from_c_is_told() {
     let (_, out, error) = stack(&[], &[], FRONT, "good");
-    assert!(out.contains(" commit               24  2192\n words                 8  2192\n"), "{out}{error}");
+    assert!(out.contains(" commit               24  2128\n words                 8  2128\n"), "{out}{error}");
 }
 
 #[test]
