@@ -10,7 +10,7 @@ use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 use crate::Outcome;
 use crate::express::is_express;
 use crate::history::History;
-use crate::oracle::{Cell, Device, Edit, Facts};
+use crate::oracle::{Cell, Device, Edit, Facts, Slot};
 use crate::plan::Plan;
 use crate::request::{is_listed, is_quarantined};
 use crate::stage::After;
@@ -342,6 +342,13 @@ impl History<'_> {
         (0..4).for_each(|_| self.dma());
     }
 
+    /// True if a cell has a device that has something cached, as the driver knows it, and does not answer.
+    fn has_silent(&self, slot: Slot) -> bool {
+        let Some(broken) = &self.broken else { return false };
+        let mut devices = self.oracle.devices.iter().zip(&broken.unresponsive);
+        devices.any(|(device, silent)| *silent && device.tlb && device.cell == Some(slot))
+    }
+
     /// All cells go that can; what is left are those with devices behind units that the driver has given up.
     pub(crate) fn end_broken(mut self) -> Outcome {
         for unit in 0..self.oracle.units.len() {
@@ -358,6 +365,10 @@ impl History<'_> {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
         }
         for slot in self.oracle.slots().collect::<Vec<_>>() {
+            // Another kind that came in a device's place does not answer for it, and is quarantined for that.
+            if self.has_silent(slot) {
+                self.change_broken(&[Edit::Destroy(slot)]);
+            }
             // A change that was made in a sleep between may have ended it.
             if self.oracle.cells[slot].is_none() {
                 continue;

@@ -1,8 +1,8 @@
 //! Random histories on random machines of the model, against plain maps of what each device may reach.
 //!
 //! A step is one call of the driver or one access of a device. `COFFERDAM_STEPS` says how many steps each kind of histories
-//! here takes at least; `COFFERDAM_HISTORY` picks a single history by its number, to repeat one that failed
-//! and to print each of its steps. Those of [`presets`] are as long as ever.
+//! here takes at least, and `COFFERDAM_FIRST` with which history to begin, to go on behind one that failed; `COFFERDAM_HISTORY` picks a
+//! single history by its number, to repeat it and to print each of its steps. Those of [`presets`] are as long as ever.
 
 #![allow(
     missing_docs,
@@ -212,7 +212,8 @@ fn run_all(kind: Kind) {
     let wanted = number("COFFERDAM_STEPS").unwrap_or(kind.total);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let start = Instant::now();
-    let next = Mutex::new((0_u64, Outcome::default(), Instant::now()));
+    let first = number("COFFERDAM_FIRST").unwrap_or(0);
+    let next = Mutex::new((first, Outcome::default(), Instant::now()));
     let failed = AtomicBool::new(false);
     let work = || loop {
         let number = {
@@ -235,8 +236,8 @@ fn run_all(kind: Kind) {
         (0..threads).for_each(|_| drop(scope.spawn(work)));
     });
     assert!(!failed.into_inner(), "a history failed, see above");
-    let (histories, all, _) = next.into_inner().unwrap();
-    let mut text = format!("{}: {} steps in {histories} histories", kind.test, all.steps);
+    let (end, all, _) = next.into_inner().unwrap();
+    let mut text = format!("{}: {} steps in {} histories", kind.test, all.steps, end - first);
     text += &format!("; {} changes were made", all.commits);
     if kind.breaks {
         text += &format!(
