@@ -10,7 +10,7 @@ use cofferdam_model::{Answer, Defect, GIVES_UP_NS, UnitConfig};
 use crate::Outcome;
 use crate::express::is_express;
 use crate::history::History;
-use crate::oracle::{Cell, Device, Edit, Facts, Slot};
+use crate::oracle::{Cell, Device, Edit, Facts};
 use crate::plan::Plan;
 use crate::request::{is_listed, is_quarantined};
 use crate::stage::After;
@@ -342,11 +342,10 @@ impl History<'_> {
         (0..4).for_each(|_| self.dma());
     }
 
-    /// True if a cell has a device that has something cached, as the driver knows it, and does not answer.
-    fn has_silent(&self, slot: Slot) -> bool {
+    /// True if a device has something cached, as the driver knows it, and does not answer.
+    fn has_silent(&self) -> bool {
         let Some(broken) = &self.broken else { return false };
-        let mut devices = self.oracle.devices.iter().zip(&broken.unresponsive);
-        devices.any(|(device, silent)| *silent && device.tlb && device.cell == Some(slot))
+        self.oracle.devices.iter().zip(&broken.unresponsive).any(|(device, silent)| *silent && device.tlb)
     }
 
     /// All cells go that can; what is left are those with devices behind units that the driver has given up.
@@ -365,8 +364,9 @@ impl History<'_> {
             self.machine.set_device_tlb(device.id, Answer::After(1_000), device.function.ats.unwrap_or(1));
         }
         for slot in self.oracle.slots().collect::<Vec<_>>() {
-            // Another kind that came in a device's place does not answer for it, and is quarantined for that.
-            if self.has_silent(slot) {
+            // Another kind that came in a device's place does not answer for it, and is quarantined for that: one of this cell, or of the
+            // root cell, which gets what this one gives back.
+            if self.has_silent() {
                 self.change_broken(&[Edit::Destroy(slot)]);
             }
             // A change that was made in a sleep between may have ended it.
