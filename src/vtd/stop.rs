@@ -167,11 +167,13 @@ impl VtdUnit {
         self.give_registers_back(hal)
     }
 
-    /// Has the unit translate by the former owner's table again, if it did. True if it does.
+    /// Has the unit translate by the former owner's table again, if it did. True if it does. If it had one set and did not use it, it
+    /// has that again, too: whoever switches translation on need not set it, and the driver's is somebody else's memory by then.
     #[inline(never)]
     fn give_translation_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
         let former = self.former.as_ref().filter(|_| self.invalidator.is_some());
-        let Some((translates, root)) = former.map(|former| (former.translates(), former.root)) else {
+        let Some((status, translates, root)) = former.map(|former| (former.status, former.translates(), former.root))
+        else {
             return Ok(false);
         };
         self.set_fault_event(hal, None)?;
@@ -184,16 +186,28 @@ impl VtdUnit {
             if !self.registers(hal).status()?.is_set(GSTS::TES) {
                 self.command(hal, Command::TRANSLATION_ON)?;
             }
+        } else if status.is_set(GSTS::RTPS) && root & !0xfff != 0 && self.tables.is_some() {
+            self.stop_translation(hal)?;
+            self.set_root(hal, root)?;
         }
         Ok(translates)
     }
 
-    /// Has the unit remap interrupts by the former owner's table again, if it did. True if it does.
+    /// Has the unit remap interrupts by the former owner's table again, if it did. True if it does. As for translation, one that was
+    /// set and not used is set again.
     #[inline(never)]
     fn give_interrupts_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
         let former = self.former.as_ref().filter(|_| self.invalidator.is_some());
         let former = former.map(|former| (former.status, former.interrupts));
-        let Some((status, pointer)) = former.filter(|(status, _)| status.is_set(GSTS::IRES)) else { return Ok(false) };
+        let Some((status, pointer)) = former else { return Ok(false) };
+        if !status.is_set(GSTS::IRES) {
+            if status.is_set(GSTS::IRTPS) && pointer & !0xfff != 0 && self.interrupts.is_some() {
+                self.command(hal, Command::INTERRUPTS_OFF)?;
+                self.remapping = false;
+                self.set_interrupt_table(hal, pointer)?;
+            }
+            return Ok(false);
+        }
         let found = interrupts::at(pointer);
         let is_on = self.registers(hal).status()?.is_set(GSTS::IRES);
         let follows = self.interrupts.as_ref().is_none_or(|table| table.may_follow(found));

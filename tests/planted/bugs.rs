@@ -340,6 +340,20 @@ pub(crate) const BUGS: &[Bug] = &[
         "if false {",
     ),
     by_assertion(
+        "a root table that was found set and unused is not set again",
+        "R69",
+        "src/vtd/stop.rs",
+        "} else if status.is_set(GSTS::RTPS)",
+        "} else if false && status.is_set(GSTS::RTPS)",
+    ),
+    by_assertion(
+        "a table of interrupts that was found set and unused is not set again",
+        "R69",
+        "src/vtd/stop.rs",
+        "if status.is_set(GSTS::IRTPS)",
+        "if false && status.is_set(GSTS::IRTPS)",
+    ),
+    by_assertion(
         "a unit that goes by a former owner's table is said to be on",
         "R69",
         "src/vtd/stop.rs",
