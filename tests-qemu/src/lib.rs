@@ -19,6 +19,6 @@ pub use edu::Edu;
 pub use machine::{Front, LIMITS, Table, bring_up, discover, dmar, dmar_without_snoop, memory};
 pub use marks::Marks;
 pub use nic::Nic;
-pub use registers::Registers;
+pub use registers::{Registers, translate};
 pub use report::{Report, Words};
 pub use tables::{Entry, Leaves, count_leaves, live_words, mapped};

@@ -34,6 +34,27 @@ const PENDING: u32 = 1 << 30;
 /// GSTS.QIES: the queue is on. While it is off, QEMU's IQA shows where the last one was.
 const QUEUE_ON: u32 = 1 << 26;
 
+/// GCMD, and what of GSTS a command carries over: not what is done once (S 11.4.4.1).
+const COMMAND: u32 = 0x18;
+const STATUS: u32 = 0x1c;
+const CARRIED: u32 = 0x96ff_ffff;
+/// TE in the one, TES in the other.
+const TRANSLATION: u32 = 1 << 31;
+
+/// Switches a unit's translation on or off, and nothing else. False if its registers are out of reach.
+pub fn translate(pc: &'static Pc, window: RegisterWindow, on: bool) -> bool {
+    let Some(registers) = mapped(&pc, window) else { return false };
+    // SAFETY: each unit has it, and reading changes nothing.
+    let status = || unsafe { pc.read32(registers, STATUS) };
+    let carried = status() & CARRIED & !TRANSLATION;
+    // SAFETY: whoever has the unit has given it a root table, which has what devices work with.
+    unsafe { pc.write32(registers, COMMAND, carried | if on { TRANSLATION } else { 0 }) };
+    while (status() & TRANSLATION != 0) != on {
+        core::hint::spin_loop();
+    }
+    true
+}
+
 /// What they show.
 #[derive(Clone, Copy, Debug)]
 pub struct Registers([u32; ALL.len()]);

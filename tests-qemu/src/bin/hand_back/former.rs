@@ -8,7 +8,7 @@ use cofferdam::interrupt::{CpuSet, FaultEvent, InterruptTargets, Message, Route,
 use cofferdam::iommu::{DeviceConfig, Edit};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Block, Cpus, Pc};
-use cofferdam_tests_qemu::{Edu, Front, Report, Words, discover, dmar};
+use cofferdam_tests_qemu::{Edu, Front, Report, Words, discover, dmar, translate};
 
 const EVENT: u8 = 0x71;
 
@@ -63,6 +63,12 @@ impl Former {
         iommu.set_fault_event(Some(FaultEvent::to(boot, EVENT)))?;
         let message = iommu.message(source)?;
         Ok((Self { iommu, cpus, root, boot }, message))
+    }
+
+    /// It translates or lets everything through, and remaps interrupts with its queue in use all the same.
+    pub(crate) fn translates(&self, pc: &'static Pc, on: bool) -> Result<(), Words> {
+        let unit = self.iommu.units().next().filter(|unit| translate(pc, unit.window, on));
+        unit.map(drop).ok_or_else(|| Words::new(format_args!("registers are out of reach")))
     }
 
     /// It has the machine again, and goes on as if nothing had been: its tables, its queue, its event.

@@ -2,7 +2,7 @@
 //! write to a register of the unit, and nothing is lost.
 //!
 //! With `left-on` on the command line, the unit is found translating, with a queue and interrupt remapping, and whoever has it goes
-//! on by all that afterwards. Otherwise it is found off.
+//! on by all that afterwards. With `left-remapping` it is found so, but does not translate. Otherwise it is found off.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
@@ -59,7 +59,11 @@ struct Job<'r> {
 
 fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let words = |text| Words::new(format_args!("{text}"));
-    let left_on = pc.command_line() == "left-on";
+    let (left_on, translates) = match pc.command_line() {
+        "left-on" => (true, true),
+        "left-remapping" => (true, false),
+        _ => (false, false),
+    };
     let cpus: Cpus = pc.start_cpus(false)?;
     let ids: Vec<u32, 8> = cpus.ids().collect();
     let [_, first, .., last] = *ids else { return Err(words("fewer than three CPUs")) };
@@ -73,6 +77,7 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let (former, message) = if left_on {
         let (former, message) =
             Former::new(pc, report, cpus, [nic.source(), other.source()], [own, part], (first, VECTOR))?;
+        former.translates(pc, translates)?;
         (Some(former), message)
     } else {
         // To the CPU with this id, in compatibility format.
@@ -95,11 +100,13 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     for _ in 0..ROUNDS {
         job.round()?;
     }
-    if let Some(former) = &former {
-        former.goes_on(report, &job.device, part)?;
-    } else {
+    if !translates {
         let is_reached = job.device_reaches_part();
         report.expect(is_reached, "a device without a cell reaches memory again", format_args!("{is_reached}"));
+    }
+    if let Some(former) = &former {
+        former.translates(pc, true)?;
+        former.goes_on(report, &job.device, part)?;
     }
     let arrived = worker.stop();
     let (sent, lost) = (worker.sent(), worker.lost());
