@@ -155,7 +155,9 @@ impl History<'_> {
         for index in 0..self.oracle.devices.len() {
             let device = &self.oracle.devices[index];
             let (id, unit) = (device.id, device.unit);
-            if device.cell.is_none() || device.stuck || self.oracle.units[unit].open {
+            // A unit may fail only after its devices were looked at.
+            let is_looked_at = !self.oracle.units[unit].open || is_quarantined(&self.iommu, id);
+            if device.cell.is_none() || device.stuck || !is_looked_at {
                 continue;
             }
             let is_gone = gone && device.pulled_out && device.came_as.is_some();
