@@ -126,7 +126,7 @@ impl History<'_> {
             5..9 => Defect::RegistersRefuse,
             _ => Defect::RegistersCoarse,
         };
-        broken.suspects[unit] = true;
+        (broken.suspects[unit], broken.ever[unit]) = (true, true);
         broken.dark[unit] = defect == Defect::AllOnes;
         self.done.vanished += u64::from(broken.dark[unit]);
         self.tell(format_args!("unit {unit}: {defect:?}"));
