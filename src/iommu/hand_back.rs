@@ -28,9 +28,10 @@ impl<H: Hal> Iommu<'_, H> {
     ///
     /// Another cell than the root cell has a device ([`Error::Busy`]), a pin or a timer ([`Unroutable::Taken`] in [`Error::Route`]), or
     /// the queue of a unit cannot be given back ([`UnitError::FoundQueue`]): nothing was done. Or a device did not answer the
-    /// invalidation of its device-TLB: it is quarantined, as in a [change](Self::commit), all others have their ATS on as before, and
-    /// nothing else was done. Or units failed, before or now; the error is that of the first. They keep their frames and their
-    /// devices, and [`units`](Self::units) says whether they still block; all others are given back.
+    /// invalidation of its device-TLB, or its unit did not: the device is quarantined, as in a [change](Self::commit), all others have
+    /// their ATS on as before, and nothing else was done. Or units failed, before or now, or were reset meanwhile; the error is that of
+    /// the first. They keep their devices and what frames they may still use, and [`units`](Self::units) says whether they still block;
+    /// all others are given back. A unit that was reset is the driver's again after [`enable`](Self::enable), and may be given back then.
     pub fn hand_back(&self) -> Result<(), Error> {
         let config = &mut *self.alone()?;
         self.check_hand_back(config)?;

@@ -74,7 +74,11 @@ impl VtdUnit {
 
     /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
     pub(super) fn notice_reset(&mut self, hal: &impl Hal) {
-        if matches!(self.check_registers(hal), Err(UnitError::Reset { .. })) {
+        // It may be found by a unit that was being given back, and has nothing on by then.
+        let is_known = matches!(self.failure.get_mut(), Some(UnitError::Reset { .. }));
+        if matches!(self.check_registers(hal), Err(UnitError::Reset { .. }))
+            || is_known && matches!(self.uses_nothing(hal), Ok(true))
+        {
             self.blocking = self.blocking && self.check_translating(hal).is_ok();
             (self.on, self.queue_on, self.met) = (false, false, self.blocking);
             self.remapping = false;

@@ -72,6 +72,20 @@ impl Former {
         self.status.is_set(GSTS::TES) && self.root >> 10 & 0b11 == RTADDR::TTM::Legacy.value
     }
 
+    /// Fails if the unit has lost in a reset what goes on by the former owner's tables, or which tables those are.
+    pub(super) fn check_goes_on<H: Hal>(&self, registers: &Registers<'_, H>) -> Result<(), UnitError> {
+        let now = registers.status()?;
+        let has_interrupts = self.status.is_set(GSTS::IRTPS) && self.interrupts & !0xfff != 0;
+        match () {
+            () if self.translates() && !now.is_set(GSTS::TES) => Err(registers.was_reset("GSTS_REG", "TES")),
+            () if self.status.is_set(GSTS::RTPS) && self.root != 0 && !now.is_set(GSTS::RTPS) => {
+                Err(registers.was_reset("GSTS_REG", "RTPS"))
+            }
+            () if has_interrupts && !now.is_set(GSTS::IRTPS) => Err(registers.was_reset("GSTS_REG", "IRTPS")),
+            () => Ok(()),
+        }
+    }
+
     /// Where the descriptors of its queue were up to its tail, if it was on.
     pub(super) fn used_queue(&self) -> Option<PhysRange> {
         let base = PhysAddr::try_new(self.queue & !0xfff).ok()?;

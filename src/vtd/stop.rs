@@ -2,12 +2,13 @@
 
 use core::ptr::NonNull;
 
-use tock_registers::interfaces::Writeable;
+use tock_registers::interfaces::{Readable, Writeable};
 
 use super::command::Command;
 use super::former::Former;
 use super::interrupts;
 use super::invalidation::queue::Queue;
+use super::protected;
 use super::registers::{GSTS, Status};
 use super::unit::{Invalidator, VtdUnit};
 use crate::error::UnitError;
@@ -61,6 +62,9 @@ impl VtdUnit {
             self.stop_remapping(hal)?;
         }
         self.remapping = false;
+        if was_started {
+            self.protect_again(hal)?;
+        }
         if status.is_set(GSTS::QIES) {
             self.stop_queue(hal)?;
         }
@@ -81,11 +85,16 @@ impl VtdUnit {
         Ok(())
     }
 
-    /// Protects the regions that were.
+    /// Protects the regions that were, or none: a take-over that failed may have left some.
     #[inline(never)]
     fn protect_again(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(regions) = self.former.as_ref().and_then(|former| former.protected.as_ref()) else { return Ok(()) };
-        regions.protect(&self.registers(hal), &self.capabilities, self.config.timeout_ns)
+        let Some(former) = &self.former else { return Ok(()) };
+        let (registers, timeout_ns) = (self.registers(hal), self.config.timeout_ns);
+        match &former.protected {
+            Some(regions) => regions.protect(&registers, &self.capabilities, timeout_ns),
+            None if protected::is_on(&registers) => protected::switch(&registers, false, timeout_ns),
+            None => Ok(()),
+        }
     }
 
     #[inline(never)]
@@ -186,9 +195,17 @@ impl VtdUnit {
             if !self.registers(hal).status()?.is_set(GSTS::TES) {
                 self.command(hal, Command::TRANSLATION_ON)?;
             }
-        } else if status.is_set(GSTS::RTPS) && root & !0xfff != 0 && self.tables.is_some() {
-            self.stop_translation(hal)?;
-            self.set_root(hal, root)?;
+        } else {
+            // Before interrupts are given back, at which a unit may fail that is said to be off then.
+            let registers = self.registers(hal);
+            if registers.status()?.is_set(GSTS::TES) {
+                self.stop_translation(hal)?;
+            }
+            (self.blocking, self.on) = (false, false);
+            // Of abort mode, too, which has no address.
+            if status.is_set(GSTS::RTPS) && root != 0 && registers.rtaddr().get() != root {
+                self.set_root(hal, root)?;
+            }
         }
         Ok(translates)
     }
@@ -201,9 +218,12 @@ impl VtdUnit {
         let former = former.map(|former| (former.status, former.interrupts));
         let Some((status, pointer)) = former else { return Ok(false) };
         if !status.is_set(GSTS::IRES) {
-            if status.is_set(GSTS::IRTPS) && pointer & !0xfff != 0 && self.interrupts.is_some() {
+            let registers = self.registers(hal);
+            if registers.status()?.is_set(GSTS::IRES) {
                 self.command(hal, Command::INTERRUPTS_OFF)?;
-                self.remapping = false;
+            }
+            self.remapping = false;
+            if status.is_set(GSTS::IRTPS) && pointer & !0xfff != 0 && registers.irta().get() != pointer {
                 self.set_interrupt_table(hal, pointer)?;
             }
             return Ok(false);
@@ -225,6 +245,7 @@ impl VtdUnit {
     fn give_registers_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         let Some(former) = self.former.as_ref() else { return Ok(()) };
         let registers = self.registers(hal);
+        former.check_goes_on(&registers)?;
         registers.rtaddr().set(former.root);
         // One that is on was never stopped.
         if self.capabilities.queued_invalidation && !registers.status()?.is_set(GSTS::QIES) {
@@ -237,19 +258,24 @@ impl VtdUnit {
         self.remap_again(hal, former.status)?;
         self.protect_again(hal)?;
         former.events.give_back(&registers, &self.capabilities);
+        // A reset after that is not seen.
+        former.check_goes_on(&registers)?;
         self.former = None;
         Ok(())
     }
 
     /// Has the unit remap interrupts if it did, and let those in compatibility format through if it did.
     fn remap_again(&self, hal: &impl Hal, former: Status) -> Result<(), UnitError> {
-        if !former.is_set(GSTS::IRES) {
-            return Ok(());
-        }
         let now = self.registers(hal).status()?;
         if former.is_set(GSTS::CFIS) && !now.is_set(GSTS::CFIS) {
             self.command(hal, Command::COMPATIBILITY_ON)?;
         }
-        if now.is_set(GSTS::IRES) { Ok(()) } else { self.command(hal, Command::INTERRUPTS_ON) }
+        if !former.is_set(GSTS::IRES) || now.is_set(GSTS::IRES) {
+            return Ok(());
+        }
+        if !now.is_set(GSTS::IRTPS) {
+            return Err(self.registers(hal).was_reset("GSTS_REG", "IRTPS"));
+        }
+        self.command(hal, Command::INTERRUPTS_ON)
     }
 }

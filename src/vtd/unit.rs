@@ -325,7 +325,7 @@ impl VtdUnit {
 
     /// Has the unit invalidate all that it has cached, and waits for it.
     pub(super) fn invalidate_everything(&self, hal: &impl Hal) -> Result<(), UnitError> {
-        let (registers, all) = (self.registers(hal), everything(self.remaps_interrupts()));
+        let (registers, all) = (self.registers(hal), everything(self.remaps_interrupts() || self.interrupts_set != 0));
         let result = match &self.invalidator {
             None => Err(UnitError::Failed { unit: self.window }),
             Some(Invalidator::Queue(queue)) => {

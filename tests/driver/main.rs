@@ -23,6 +23,7 @@ mod failures;
 mod faults;
 mod flipped_bits;
 mod forgotten;
+mod given_back;
 mod gone;
 mod groups;
 mod hand_back;

@@ -343,8 +343,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a root table that was found set and unused is not set again",
         "R69",
         "src/vtd/stop.rs",
-        "} else if status.is_set(GSTS::RTPS)",
-        "} else if false && status.is_set(GSTS::RTPS)",
+        "if status.is_set(GSTS::RTPS) && root != 0",
+        "if false && status.is_set(GSTS::RTPS)",
     ),
     by_assertion(
         "a table of interrupts that was found set and unused is not set again",
