@@ -31,7 +31,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// invalidation of its device-TLB, or its unit did not: the device is quarantined, as in a [change](Self::commit), all others have
     /// their ATS on as before, and nothing else was done. Or units failed, before or now, or were reset meanwhile; the error is that of
     /// the first. They keep their devices and what frames they may still use, and [`units`](Self::units) says whether they still block;
-    /// all others are given back. A unit that was reset is the driver's again after [`enable`](Self::enable), and may be given back then.
+    /// all others are given back. A unit that was reset before it had its former owner's queue is the driver's again after
+    /// [`enable`](Self::enable), and may be given back then; one that fails at that queue stays out of service.
     pub fn hand_back(&self) -> Result<(), Error> {
         let config = &mut *self.alone()?;
         self.check_hand_back(config)?;
