@@ -72,18 +72,26 @@ impl Former {
         self.status.is_set(GSTS::TES) && self.root >> 10 & 0b11 == RTADDR::TTM::Legacy.value
     }
 
+    /// True if a root table was set, used or not, or abort mode, which has no address.
+    pub(super) fn had_root_set(&self) -> bool {
+        self.status.is_set(GSTS::RTPS) && self.root != 0
+    }
+
+    /// True if a table of interrupts was set, used or not.
+    pub(super) fn had_interrupts_set(&self) -> bool {
+        self.status.is_set(GSTS::IRTPS) && self.interrupts & !0xfff != 0
+    }
+
     /// Fails if the unit has lost in a reset what goes on by the former owner's tables, or which tables those are.
     pub(super) fn check_goes_on<H: Hal>(&self, registers: &Registers<'_, H>) -> Result<(), UnitError> {
         let now = registers.status()?;
-        let has_interrupts = self.status.is_set(GSTS::IRTPS) && self.interrupts & !0xfff != 0;
-        match () {
-            () if self.translates() && !now.is_set(GSTS::TES) => Err(registers.was_reset("GSTS_REG", "TES")),
-            () if self.status.is_set(GSTS::RTPS) && self.root != 0 && !now.is_set(GSTS::RTPS) => {
-                Err(registers.was_reset("GSTS_REG", "RTPS"))
-            }
-            () if has_interrupts && !now.is_set(GSTS::IRTPS) => Err(registers.was_reset("GSTS_REG", "IRTPS")),
-            () => Ok(()),
-        }
+        let has = [
+            (self.translates(), GSTS::TES::SET, "TES"),
+            (self.had_root_set(), GSTS::RTPS::SET, "RTPS"),
+            (self.had_interrupts_set(), GSTS::IRTPS::SET, "IRTPS"),
+        ];
+        let lost = has.into_iter().find(|(had, bit, _)| *had && !now.any_matching_bits_set(*bit));
+        lost.map_or(Ok(()), |(.., bit)| Err(registers.was_reset("GSTS_REG", bit)))
     }
 
     /// Where the descriptors of its queue were up to its tail, if it was on.

@@ -181,10 +181,8 @@ impl VtdUnit {
     #[inline(never)]
     fn give_translation_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
         let former = self.former.as_ref().filter(|_| self.invalidator.is_some());
-        let Some((status, translates, root)) = former.map(|former| (former.status, former.translates(), former.root))
-        else {
-            return Ok(false);
-        };
+        let former = former.map(|former| (former.translates(), former.root, former.had_root_set()));
+        let Some((translates, root, was_set)) = former else { return Ok(false) };
         self.set_fault_event(hal, None)?;
         // Nobody is sent an event for faults by the driver's tables.
         self.drop_faults(hal);
@@ -202,8 +200,7 @@ impl VtdUnit {
                 self.stop_translation(hal)?;
             }
             (self.blocking, self.on) = (false, false);
-            // Of abort mode, too, which has no address.
-            if status.is_set(GSTS::RTPS) && root != 0 && registers.rtaddr().get() != root {
+            if was_set && registers.rtaddr().get() != root {
                 self.set_root(hal, root)?;
             }
         }
@@ -215,15 +212,15 @@ impl VtdUnit {
     #[inline(never)]
     fn give_interrupts_back(&mut self, hal: &impl Hal) -> Result<bool, UnitError> {
         let former = self.former.as_ref().filter(|_| self.invalidator.is_some());
-        let former = former.map(|former| (former.status, former.interrupts));
-        let Some((status, pointer)) = former else { return Ok(false) };
+        let former = former.map(|former| (former.status, former.interrupts, former.had_interrupts_set()));
+        let Some((status, pointer, was_set)) = former else { return Ok(false) };
         if !status.is_set(GSTS::IRES) {
             let registers = self.registers(hal);
             if registers.status()?.is_set(GSTS::IRES) {
                 self.command(hal, Command::INTERRUPTS_OFF)?;
             }
             self.remapping = false;
-            if status.is_set(GSTS::IRTPS) && pointer & !0xfff != 0 && registers.irta().get() != pointer {
+            if was_set && registers.irta().get() != pointer {
                 self.set_interrupt_table(hal, pointer)?;
             }
             return Ok(false);

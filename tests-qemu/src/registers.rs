@@ -6,9 +6,10 @@ use cofferdam_pc::Pc;
 use crate::report::Words;
 use crate::tables::mapped;
 
+const STATUS: u32 = 0x1c;
 /// Their names and offsets: 32 bits each.
 const ALL: [(&str, u32); 18] = [
-    ("GSTS", 0x1c),
+    ("GSTS", STATUS),
     ("RTADDR", 0x20),
     ("RTADDR, upper half", 0x24),
     ("FSTS", 0x34),
@@ -36,7 +37,6 @@ const QUEUE_ON: u32 = 1 << 26;
 
 /// GCMD, and what of GSTS a command carries over: not what is done once (S 11.4.4.1).
 const COMMAND: u32 = 0x18;
-const STATUS: u32 = 0x1c;
 const CARRIED: u32 = 0x96ff_ffff;
 /// TE in the one, TES in the other.
 const TRANSLATION: u32 = 1 << 31;
@@ -65,9 +65,9 @@ impl Registers {
         let registers = mapped(&pc, window)?;
         // SAFETY: QEMU's unit has each of them, and reading changes nothing.
         let read = |at| unsafe { pc.read32(registers, at) };
-        let has_queue = read(0x1c) & QUEUE_ON != 0;
+        let has_queue = read(STATUS) & QUEUE_ON != 0;
         Some(Self(ALL.map(|(_, at)| match at {
-            0x1c => read(at) & !EVER_SET,
+            STATUS => read(at) & !EVER_SET,
             0x38 => read(at) & !PENDING,
             0x90 | 0x94 if !has_queue => 0,
             _ => read(at),

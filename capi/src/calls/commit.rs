@@ -68,7 +68,7 @@ unsafe fn commit(
     Ok(())
 }
 
-/// Copies all edits. Apart, so that it takes no stack while the change runs.
+/// Takes room for the edits, and copies them there. Apart, so that it takes no stack while the change runs.
 ///
 /// # Safety
 ///
