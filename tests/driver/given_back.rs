@@ -9,15 +9,18 @@ use cofferdam::hal::Hal;
 use cofferdam::interrupt::Route;
 use cofferdam::iommu::{Edit, Error, MainMemory, Options, UnitState};
 use cofferdam_model::{Defect, Machine, Reason, UnitConfig};
+use cofferdam_support::device::*;
 use cofferdam_support::front::*;
 use cofferdam_support::machine::*;
 use cofferdam_support::watched::{Call, Watched};
 
+use super::audit::audit;
 use super::hand_back::{registers, running};
 use super::interrupts::*;
 
 const MEMORY: u64 = 0x6000_0000;
 const DISK: SourceId = SourceId::from_requester(0, 3 << 3);
+const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
 const GCMD: u32 = 0x18;
 const GSTS: u32 = 0x1c;
 const RTADDR: u32 = 0x20;
@@ -34,7 +37,7 @@ fn register(machine: &Machine, at: u32) -> u32 {
 }
 
 /// A bit of GCMD, and nothing else.
-pub(crate) fn switch(machine: &Machine, bit: u32, on: bool) {
+fn switch(machine: &Machine, bit: u32, on: bool) {
     let carried = register(machine, GSTS) & 0x96ff_ffff & !bit;
     // SAFETY: as above.
     unsafe { machine.write32(mapped(machine.windows()[0]), GCMD, carried | if on { bit } else { 0 }) };
@@ -45,9 +48,11 @@ fn tried(machine: &Machine) -> Result<(), Reason> {
     machine.dma_write(DISK, Iova::new(MEMORY), &[1; 8]).map_err(|fault| fault.reason)
 }
 
-/// Presets with a queue that remap interrupts.
-fn units() -> Vec<(&'static str, UnitConfig)> {
-    presets().into_iter().filter(|(_, unit)| unit.ecap & 0b1010 == 0b1010).collect()
+/// A front that is to take the machine over, interrupts too.
+fn taker<H: Hal>(hal: H, machine: &Machine) -> Front<H> {
+    let iommu = front(hal, &machine.dmar(), TAKES_OVER).unwrap();
+    iommu.remap_interrupts(&[0], false).unwrap();
+    iommu
 }
 
 /// Somebody who translates and remaps interrupts; then these bits are off.
@@ -60,6 +65,41 @@ fn formerly(machine: &Machine, off: u32) -> Front<&Machine> {
     [TE, IRE].into_iter().filter(|bit| off & bit != 0).for_each(|bit| switch(machine, bit, false));
     machine.take_violations();
     former
+}
+
+/// Who had tables set, and did not use them, goes on by them once it does: the unit has neither the driver's, whose frames are
+/// somebody else's by then, nor anything that it cached of them.
+#[test]
+fn tables_that_are_found_set_and_unused_are_set_again() {
+    for unit in [UnitConfig::server(), UnitConfig::client(), UnitConfig::qemu_10_0(true), UnitConfig::everything()] {
+        for unused in [TE, IRE, TE | IRE] {
+            let machine = machine([unit.clone()]);
+            let former = formerly(&machine, unused);
+            let message = former.message(of(DISK, 0)).unwrap();
+            let before = registers(&machine, 0);
+            let iommu = taker(&machine, &machine);
+            iommu.enable().unwrap();
+            let cell = iommu.create_cell(CONFIG).unwrap();
+            let other = region(MEMORY, MEMORY + LARGE, PAGE, Rights::all());
+            iommu.commit(&[Edit::Map(cell, other), Edit::Assign(DISK, cell, messages(1))]).unwrap();
+            iommu.route(cell, of(DISK, 0), Route::to(3, 0x42)).unwrap();
+            assert!(write(&machine, DISK, MEMORY, 1));
+            send(&machine, DISK, iommu.message(of(DISK, 0)).unwrap(), 0).unwrap();
+            iommu.destroy_cell(cell).unwrap();
+            iommu.hand_back().unwrap();
+            assert_eq!(registers(&machine, 0), before, "{unused:#x}");
+            for bit in [TE, IRE].into_iter().filter(|bit| unused & bit != 0) {
+                switch(&machine, bit, true);
+            }
+            poke(&machine, MEMORY, 0);
+            assert!(write(&machine, DISK, MEMORY, 0x77), "{unused:#x}");
+            assert_eq!(peek(&machine, MEMORY), 0x77, "{unused:#x}");
+            assert_eq!(send(&machine, DISK, message, 0), Ok((2, 0x41)), "{unused:#x}");
+            assert!(!write(&machine, CARD, MEMORY, 1), "{unused:#x}");
+            assert_eq!(audit(&former), [], "{unused:#x}");
+            machine.abandon();
+        }
+    }
 }
 
 #[test]
@@ -81,13 +121,12 @@ fn abort_mode_that_was_set_and_unused_is_set_again() {
 /// Wherever take-over ends for lack of frames, translation that was off goes by the former owner's table.
 #[test]
 fn a_take_over_that_found_no_frames_leaves_none_of_its_tables() {
-    for (name, unit) in units() {
+    for (name, unit) in remapping_presets() {
         for left in 0..12 {
             let machine = machine([unit.clone()]);
             let _former = formerly(&machine, TE);
             let before = registers(&machine, 0);
-            let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
-            iommu.remap_interrupts(&[0], false).unwrap();
+            let iommu = taker(&machine, &machine);
             machine.allow_allocations(Some(left));
             let _ = iommu.enable();
             machine.allow_allocations(None);
@@ -102,7 +141,7 @@ fn a_take_over_that_found_no_frames_leaves_none_of_its_tables() {
 
 #[test]
 fn compatibility_format_is_as_it_was_found() {
-    for (name, unit) in units() {
+    for (name, unit) in remapping_presets() {
         for remaps in [false, true] {
             let machine = machine([unit.clone()]);
             switch(&machine, CFI, true);
@@ -146,8 +185,7 @@ fn a_unit_that_fails_while_interrupts_are_given_back_is_off() {
     for after in 0..4 {
         let machine = machine([UnitConfig::server()]);
         running(&machine, 0);
-        let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
-        iommu.remap_interrupts(&[0], false).unwrap();
+        let iommu = taker(&machine, &machine);
         iommu.enable().unwrap();
         machine.break_unit(0, Defect::QueueErrorAfter(after));
         let result = iommu.hand_back();
@@ -161,7 +199,7 @@ fn a_unit_that_fails_while_interrupts_are_given_back_is_off() {
 /// What a unit has cached of the former table goes when interrupts are given back that the driver did not remap.
 #[test]
 fn no_command_is_wasted_and_no_cache_is_left() {
-    for (name, unit) in units() {
+    for (name, unit) in remapping_presets() {
         let machine = machine([unit]);
         running(&machine, 0);
         machine.take_violations();
@@ -172,8 +210,7 @@ fn no_command_is_wasted_and_no_cache_is_left() {
     }
     let machine = machine([UnitConfig::server()]);
     let _former = formerly(&machine, TE | IRE);
-    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
-    iommu.remap_interrupts(&[0], false).unwrap();
+    let iommu = taker(&machine, &machine);
     iommu.enable().unwrap();
     machine.reset_unit(0);
     iommu.hand_back().unwrap();
@@ -185,8 +222,7 @@ fn a_unit_that_was_reset_after_a_failed_take_over_is_not_said_to_be_given_back()
     let machine = machine([UnitConfig::server()]);
     let _former = formerly(&machine, 0);
     let before = registers(&machine, 0);
-    let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
-    iommu.remap_interrupts(&[0], false).unwrap();
+    let iommu = taker(&machine, &machine);
     machine.allow_allocations(Some(0));
     iommu.enable().unwrap_err();
     machine.allow_allocations(None);

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use cofferdam::addr::{PhysAddr, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
-use cofferdam::interrupt::{FaultEvent, Route, Source};
+use cofferdam::interrupt::{FaultEvent, Source};
 use cofferdam::iommu::{DeviceConfig, Edit, Error, Options, UnitState, Unroutable};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_model::{Defect, Machine, UnitConfig};
@@ -231,59 +231,6 @@ fn what_is_found_translating_translates_again() {
     let iommu = enabled(&machine);
     assert_eq!(iommu.hand_back(), Err(Error::Unit(UnitError::FoundQueue { unit: machine.windows()[0] })));
     machine.take_violations();
-}
-
-/// Who had tables set, and did not use them, goes on by them once it does: the unit has neither the driver's, whose frames are
-/// somebody else's by then, nor anything that it cached of them.
-#[test]
-fn tables_that_are_found_set_and_unused_are_set_again() {
-    const TRANSLATION: u32 = 1 << 31;
-    const INTERRUPTS: u32 = 1 << 25;
-    let own = region(MEMORY, MEMORY, PAGE, Rights::all());
-    for unit in [UnitConfig::server(), UnitConfig::client(), UnitConfig::qemu_10_0(true), UnitConfig::everything()] {
-        for unused in [TRANSLATION, INTERRUPTS, TRANSLATION | INTERRUPTS] {
-            let machine = machine([unit.clone()]);
-            let window = mapped(machine.windows()[0]);
-            let switch = |bits: u32, on: bool| {
-                // SAFETY: the machine takes any access and reports a wrong one.
-                let carried = unsafe { machine.read32(window, 0x1c) } & 0x96ff_ffff & !bits;
-                // SAFETY: as above.
-                unsafe { machine.write32(window, 0x18, carried | if on { bits } else { 0 }) };
-                machine.pass(1_000_000);
-            };
-            let former = remapping(&machine, false);
-            let root = former.create_cell(CONFIG).unwrap();
-            former.commit(&[Edit::Map(root, own), Edit::Assign(DISK, root, messages(1))]).unwrap();
-            former.route(root, of(DISK, 0), Route::to(2, 0x41)).unwrap();
-            let message = former.message(of(DISK, 0)).unwrap();
-            for bit in [TRANSLATION, INTERRUPTS].into_iter().filter(|bit| unused & bit != 0) {
-                switch(bit, false);
-            }
-            let before = registers(&machine, 0);
-            let iommu = front(&machine, &machine.dmar(), TAKES_OVER).unwrap();
-            iommu.remap_interrupts(&[0], false).unwrap();
-            iommu.enable().unwrap();
-            let cell = iommu.create_cell(CONFIG).unwrap();
-            let other = region(MEMORY, MEMORY + LARGE, PAGE, Rights::all());
-            iommu.commit(&[Edit::Map(cell, other), Edit::Assign(DISK, cell, messages(1))]).unwrap();
-            iommu.route(cell, of(DISK, 0), Route::to(3, 0x42)).unwrap();
-            assert!(write(&machine, DISK, MEMORY, 1));
-            send(&machine, DISK, iommu.message(of(DISK, 0)).unwrap(), 0).unwrap();
-            iommu.destroy_cell(cell).unwrap();
-            iommu.hand_back().unwrap();
-            assert_eq!(registers(&machine, 0), before, "{unused:#x}");
-            for bit in [TRANSLATION, INTERRUPTS].into_iter().filter(|bit| unused & bit != 0) {
-                switch(bit, true);
-            }
-            poke(&machine, MEMORY, 0);
-            assert!(write(&machine, DISK, MEMORY, 0x77), "{unused:#x}");
-            assert_eq!(peek(&machine, MEMORY), 0x77, "{unused:#x}");
-            assert_eq!(send(&machine, DISK, message, 0), Ok((2, 0x41)), "{unused:#x}");
-            assert!(!write(&machine, CARD, MEMORY, 1), "{unused:#x}");
-            assert_eq!(audit(&former), [], "{unused:#x}");
-            machine.abandon();
-        }
-    }
 }
 
 /// A unit that somebody else has on is not taken over by mistake: nothing was done to it.
