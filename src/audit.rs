@@ -14,4 +14,6 @@ pub use difference::Difference;
 pub(crate) use findings::Findings;
 pub use reach::Reach;
 
-pub(crate) use crate::live::{LiveInterrupt, LiveInterrupts, LiveRegisters, LiveTables, LiveTarget, Mode, Seen};
+pub(crate) use crate::live::{
+    Ignored, LiveInterrupt, LiveInterrupts, LiveRegisters, LiveTables, LiveTarget, Mode, Seen,
+};

@@ -65,7 +65,7 @@ pub mod limits;
 mod live {
     mod vtd;
 
-    pub(crate) use vtd::{LiveInterrupt, LiveInterrupts, LiveRegisters, LiveTables, LiveTarget, Mode, Seen};
+    pub(crate) use vtd::{Ignored, LiveInterrupt, LiveInterrupts, LiveRegisters, LiveTables, LiveTarget, Mode, Seen};
 }
 mod paging;
 mod pci;

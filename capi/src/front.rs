@@ -42,33 +42,43 @@ unsafe impl Sync for Place {}
 
 static PLACE: Place = Place { state: AtomicU8::new(EMPTY), machine: UnsafeCell::new(MaybeUninit::zeroed()) };
 
-/// Makes the front where it stays, with what `probe` does to it. One that fails leaves nothing, and may be repeated.
-#[inline(never)]
-pub(crate) fn make(
-    platform: Platform,
-    options: Options,
-    room: Room,
-    probe: impl FnOnce(&'static Front) -> Result<(), Error>,
-) -> Done {
-    match PLACE.state.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Relaxed) {
-        Ok(_) => {}
-        Err(TAKEN) => return Err(Error::InChange { cell: None }.into()),
-        Err(_) => return Err(Error::Probed.into()),
+/// A front that knows of no unit yet, where it stays. If it is dropped, the place is empty again.
+pub(crate) struct Placed(());
+
+impl Placed {
+    /// Puts it there. Apart, so that what it is made from takes no stack while it probes.
+    ///
+    /// # Errors
+    ///
+    /// One is there, or is being made.
+    #[inline(never)]
+    pub(crate) fn new(platform: Platform, options: Options, room: Room) -> Result<Self, Error> {
+        match PLACE.state.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {}
+            Err(TAKEN) => return Err(Error::InChange { cell: None }),
+            Err(_) => return Err(Error::Probed),
+        }
+        // SAFETY: who has taken the place has it alone.
+        let place = unsafe { &mut *PLACE.machine.get() };
+        place.write(Machine { front: Iommu::new(platform, options), room, timeout_ns: options.timeout_ns });
+        Ok(Self(()))
     }
-    put(platform, options, room);
-    // SAFETY: it was put there, and nobody writes there before the place is empty again.
-    let result = probe(&unsafe { made() }.front);
-    // A front that knows of no unit refers to none of the memory that it was handed.
-    PLACE.state.store(if result.is_ok() { MADE } else { EMPTY }, Ordering::Release);
-    Ok(result?)
+
+    /// Completes it with what `probe` does to it. If that fails, nothing is left.
+    pub(crate) fn complete(self, probe: impl FnOnce(&'static Front) -> Result<(), Error>) -> Result<(), Error> {
+        // SAFETY: it was put there, and nobody writes there before the place is empty again. A front that knows of no unit refers to
+        // none of the memory that it was handed.
+        probe(&unsafe { made() }.front)?;
+        core::mem::forget(self);
+        PLACE.state.store(MADE, Ordering::Release);
+        Ok(())
+    }
 }
 
-/// Puts a front there that knows of no unit yet. Apart, so that what it is made from takes no stack while it probes.
-#[inline(never)]
-fn put(platform: Platform, options: Options, room: Room) {
-    let machine = Machine { front: Iommu::new(platform, options), room, timeout_ns: options.timeout_ns };
-    // SAFETY: who has taken the place has it alone.
-    unsafe { PLACE.machine.get().write(MaybeUninit::new(machine)) };
+impl Drop for Placed {
+    fn drop(&mut self) {
+        PLACE.state.store(EMPTY, Ordering::Release);
+    }
 }
 
 /// # Safety

@@ -23,7 +23,7 @@ impl<'g> Comparison<'g> {
     }
 
     /// Takes the next run; they come in ascending order.
-    pub(crate) fn run(&mut self, run: Reach, findings: &mut Findings<'_>) {
+    pub(crate) fn run(&mut self, run: &Reach, findings: &mut Findings<'_>) {
         if let Some(before) = run.region.input.start().as_u64().checked_sub(1) {
             self.lacks_up_to(before, findings);
         }
@@ -33,7 +33,7 @@ impl<'g> Comparison<'g> {
 
     /// Compares a run with what is granted there, part by part.
     #[inline(never)]
-    fn within(&self, run: Reach, findings: &mut Findings<'_>) {
+    fn within(&self, run: &Reach, findings: &mut Findings<'_>) {
         let (first, last) = (run.region.input.start().as_u64(), run.region.input.last().as_u64());
         let mut at = Some(first);
         while let Some(start) = at.filter(|&start| start <= last) {
@@ -121,8 +121,8 @@ mod tests {
         let mut push = |difference| found.push(difference);
         let findings = &mut Findings::new(&mut push);
         let mut comparison = Comparison::new(source, &lowest, true);
-        comparison.run(Reach { source, region: pages(0, 5), snoop: true }, findings);
-        comparison.run(Reach { source, region: pages(7, 1), snoop: true }, findings);
+        comparison.run(&Reach { source, region: pages(0, 5), snoop: true }, findings);
+        comparison.run(&Reach { source, region: pages(7, 1), snoop: true }, findings);
         comparison.end(findings);
         let count = findings.count();
         let reaches = |region| Difference::ExtraMapping { source, region };
@@ -145,7 +145,7 @@ mod tests {
                 let mut found = Vec::new();
                 let mut push = |difference| found.push(difference);
                 let mut comparison = Comparison::new(source, &lowest, wanted);
-                comparison.run(Reach { source, region: page(rights), snoop }, &mut Findings::new(&mut push));
+                comparison.run(&Reach { source, region: page(rights), snoop }, &mut Findings::new(&mut push));
                 let other_rights = Difference::OtherRights { source, input, found: rights, granted };
                 let other_snoop = Difference::OtherSnoop { source, input, found: snoop };
                 let expected = [(rights != granted).then_some(other_rights), (snoop != wanted).then_some(other_snoop)];

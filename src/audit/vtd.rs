@@ -12,7 +12,7 @@ mod walk;
 pub(crate) use context_entry::LiveTarget;
 pub(crate) use interrupts::{LiveInterrupt, LiveInterrupts};
 pub(crate) use registers::{LiveRegisters, Mode};
-pub(crate) use tables::{LiveTables, Seen};
+pub(crate) use tables::{Ignored, LiveTables, Seen};
 
 /// Bits from the host address width on, which are reserved in every pointer of a table (S 9.1, 9.3).
 const fn above(host_bits: u8) -> u64 {

@@ -38,6 +38,8 @@ pub struct Iommu<'s, H> {
 
 impl<'s, H: Hal> Iommu<'s, H> {
     /// A front that knows of no unit yet. It may be the value of a static, and [`probe_acpi`](Self::probe_acpi) completes it.
+    // It is large, and made where it stays.
+    #[inline(always)]
     pub const fn new(hal: H, options: Options) -> Self {
         let config = Mutex::new(Config::without_room());
         Self { hal, options, read: OnceRef::new(), nothing: Probed::nothing(), config }

@@ -60,7 +60,8 @@ pub(super) struct Config<'s> {
 }
 
 impl<'s> Config<'s> {
-    /// No cell, and no room for one.
+    /// No cell, and no room for one. It is large, and made where it stays.
+    #[inline(always)]
     pub(super) const fn without_room() -> Self {
         Self {
             enabled: false,

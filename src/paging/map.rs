@@ -23,9 +23,7 @@ struct Filling<'h, H: Hal> {
     writer: Writer<'h, H>,
     level: u8,
     fresh: bool,
-    /// From here to `last`, all within the table, is still to be mapped, unless it is `full`.
-    start: u64,
-    last: u64,
+    /// Nothing of it is still to be mapped.
     full: bool,
     /// The entry that leads, or is going to lead, to what is being filled below.
     index: u16,
@@ -131,8 +129,8 @@ impl<F: Format> PageTable<F> {
     /// the levels. A fresh table is whole before anything leads to it.
     #[inline(never)]
     fn fill(&self, hal: &impl Hal, start: u64, last: u64, plan: &Plan, edit: &mut TableEdit<F>) {
-        let mut path: Vec<Filling<'_, _>, MAX_LEVELS> = Vec::new();
-        drop(path.push(self.come_to(hal, self.top(), start, last, edit)));
+        let (mut path, mut at) = (Vec::<Filling<'_, _>, MAX_LEVELS>::new(), start);
+        drop(path.push(self.come_to(hal, self.top(), at, edit)));
         while let Some(filling) = path.last_mut() {
             if filling.full {
                 let full = path.pop().map(|full| full.table());
@@ -146,40 +144,36 @@ impl<F: Format> PageTable<F> {
                 }
                 continue;
             }
-            let (table, start) = (filling.table(), filling.start);
-            let mut slot = table.slot(start, filling.last);
-            let mut below = None;
-            if slot.whole && table.level <= plan.page_level {
+            let table = filling.table();
+            let table_last = last.min(table.last_of(at));
+            let slot = table.slot(at, table_last);
+            filling.index = slot.index as u16;
+            filling.full = slot.last == table_last;
+            let below = if slot.whole && table.level <= plan.page_level {
                 // So is what follows, up to the last entry that is covered whole.
                 let shift = page_shift(table.level);
-                let count = (filling.last - start).wrapping_add(1) >> shift;
-                let word = self.format.page(plan.output(start), plan.region.rights, table.level);
+                let count = (table_last - at).wrapping_add(1) >> shift;
+                let word = self.format.page(plan.output(at), plan.region.rights, table.level);
                 filling.writer.fill(slot.index, count as usize, word, page_bytes(table.level));
-                slot.last = start + ((count << shift) - 1);
+                let filled = at + ((count << shift) - 1);
+                filling.full = filled == table_last;
+                at = filled.wrapping_add(1);
+                continue;
             } else if let Step::Table(next) = self.step(hal, table, slot.index) {
-                below = Some(next);
+                Some(next)
             } else {
-                below = edit.fresh_table(hal, table.level - 1);
-            }
-            filling.index = slot.index as u16;
-            filling.full = slot.last == filling.last;
-            filling.start = slot.last.wrapping_add(1);
-            if let Some(below) = below {
-                drop(path.push(self.come_to(hal, below, start, slot.last, edit)));
+                edit.fresh_table(hal, table.level - 1)
+            };
+            match below {
+                Some(below) => drop(path.push(self.come_to(hal, below, at, edit))),
+                None => at = slot.last.wrapping_add(1),
             }
         }
     }
 
-    fn come_to<'h, H: Hal>(
-        &self,
-        hal: &'h H,
-        table: LinkedTable,
-        start: u64,
-        last: u64,
-        edit: &mut TableEdit<F>,
-    ) -> Filling<'h, H> {
-        edit.came_to(table, start, self.geometry);
+    fn come_to<'h, H: Hal>(&self, hal: &'h H, table: LinkedTable, at: u64, edit: &mut TableEdit<F>) -> Filling<'h, H> {
+        edit.came_to(table, at, self.geometry);
         let LinkedTable { level, fresh, .. } = table;
-        Filling { writer: self.writer(hal, table), level, fresh, start, last, full: false, index: 0 }
+        Filling { writer: self.writer(hal, table), level, fresh, full: false, index: 0 }
     }
 }

@@ -107,7 +107,7 @@ fn what_is_within_the_bar_holds() {
 #[test]
 fn what_a_call_takes_from_c_is_told() {
     let (_, out, error) = stack(&[], &[], FRONT, "good");
-    assert!(out.contains(" commit               24  2128\n words                 8  2128\n"), "{out}{error}");
+    assert!(out.contains(" commit               24  2048\n words                 8  2048\n"), "{out}{error}");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_call_that_the_client_lacks_fails() {
 fn what_cannot_be_summed_ends_with_2() {
     for (args, cfg, cargo, says) in [
         (&[][..], &["unbounded"][..], "good", "how often these call themselves is not known: x::all"),
-        (&["unmap"], &[], "good", "there is no call unmap; there are commit, faults, units"),
+        (&["unmap"], &[], "good", "there is no call unmap; there are commit, faults, units, words"),
         (&[], &[], "no_build", "error: expected one of these"),
     ] {
         let (code, _, error) = stack(args, cfg, FRONT, cargo);

@@ -62,10 +62,23 @@ unsafe fn commit(
             unsafe { remains(context, &raw const left) }
         }
     };
-    let done = machine.front.commit_reporting(held.edits(), report).map_err(Failure::Front)?;
+    match machine.front.commit_reporting(held.edits(), report) {
+        // SAFETY: passed on from the caller.
+        Ok(done) => unsafe { tell(committed, done) },
+        Err(error) => return Err(Failure::Front(error)),
+    }
+    Ok(())
+}
+
+/// Tells what was done. Apart, so that it takes no stack while the change runs.
+///
+/// # Safety
+///
+/// `committed` is null or valid for a write.
+#[inline(never)]
+unsafe fn tell(committed: *mut Committed, done: iommu::Committed) {
     // SAFETY: passed on from the caller.
     unsafe { flat::write(committed, Committed::of(done)) };
-    Ok(())
 }
 
 /// Takes room for the edits, and copies them there. Apart, so that it takes no stack while the change runs.

@@ -9,7 +9,7 @@ use super::Each;
 use crate::edits::{self, Room};
 use crate::failure::{Failure, Wrong, finish};
 use crate::flat::{self, Error, Finding, Limits, Options, Probe, Unblocked, read, read_all};
-use crate::front::{self, Done, front};
+use crate::front::{Done, Placed, front};
 
 /// # Safety
 ///
@@ -66,22 +66,32 @@ unsafe fn begin(probe: &Probe) -> Done {
     // SAFETY: passed on from the caller.
     let table = unsafe { read_all(probe.table, probe.table_bytes, "table")? };
     // SAFETY: passed on from the caller.
-    let flat_limits = unsafe { read(probe.limits, "limits")? };
+    let limits = unsafe { read(probe.limits, "limits")? };
+    // SAFETY: passed on from the caller.
+    let (memory, placed) = unsafe { place(probe, limits)? };
+    let report = |finding| {
+        if let Some(report) = probe.finding {
+            let finding = Finding::of(&finding);
+            // SAFETY: the caller says that the function may be called with that context until the call ends.
+            unsafe { report(probe.context, &raw const finding) }
+        }
+    };
+    Ok(placed.complete(|front| front.probe_acpi(memory, &limits.read(), table, report))?)
+}
+
+/// Puts the front where it stays. Gives what it leaves of the memory.
+///
+/// # Safety
+///
+/// As for [`cofferdam_probe`].
+#[inline(never)]
+unsafe fn place(probe: &Probe, limits: &Limits) -> Result<(&'static mut [MaybeUninit<u64>], Placed), Failure> {
     // SAFETY: passed on from the caller.
     let options = if probe.options.is_null() { &Options::DEFAULT } else { unsafe { read(probe.options, "options")? } };
     // SAFETY: as for what is read; the caller says that nobody else uses the memory any more.
     let memory = unsafe { memory(probe.memory, probe.memory_words)? };
-    let (limits, platform, options) = (flat_limits.read(), options.platform(), options.read()?);
-    let (memory, room) = Room::cut(memory, &limits, flat_limits.edits).map_err(|full| Failure::Front(full.into()))?;
-    front::make(platform, options, room, |front| {
-        front.probe_acpi(memory, &limits, table, |finding| {
-            if let Some(report) = probe.finding {
-                let finding = Finding::of(&finding);
-                // SAFETY: the caller says that the function may be called with that context until the call ends.
-                unsafe { report(probe.context, &raw const finding) }
-            }
-        })
-    })
+    let (memory, room) = Room::cut(memory, &limits.read(), limits.edits).map_err(|full| Failure::Front(full.into()))?;
+    Ok((memory, Placed::new(options.platform(), options.read()?, room)?))
 }
 
 /// # Safety

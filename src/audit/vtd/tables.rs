@@ -5,22 +5,44 @@ use super::LiveRegisters;
 use super::context_entry::{LiveContextEntry, LiveTarget};
 use super::root_entry::RootEntry;
 use crate::addr::{PhysAddr, Requester};
-use crate::audit::{Difference, Reach};
+use crate::audit::{Difference, Findings};
 use crate::hal::{Hal, RegisterWindow};
 
-/// What is found, one after the other.
+/// What root and context tables have, one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Seen {
-    /// Something that is wrong by itself.
-    Wrong(Difference),
     /// A context table.
     ContextTable(u64),
     /// The context entry of this requester is not present, and not all zero.
-    Absent(Requester, Difference),
+    Absent(Requester, Ignored),
     /// The requests of this requester are let through.
     Function(Requester, LiveTarget),
-    /// What a page table leads to, ascending.
-    Run(Reach),
+}
+
+/// Bits that are set in an entry of 128 bits and that its unit ignores: where each half of the entry is, and its bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ignored {
+    unit: RegisterWindow,
+    halves: [(PhysAddr, u64); 2],
+}
+
+impl Ignored {
+    pub(crate) fn report(&self, findings: &mut Findings<'_>) {
+        for &(at, bits) in self.halves.iter().filter(|(_, bits)| *bits != 0) {
+            findings.report(Difference::IgnoredBits { unit: self.unit, at, bits });
+        }
+    }
+}
+
+/// All entries of the root table and of each context table, as [`LiveTables::functions`] begins with them.
+pub(crate) struct Functions<'t, 'h, H> {
+    tables: &'t LiveTables<'h, H>,
+    /// The root entry that is read next.
+    bus: u16,
+    /// The context table that is being read: that of the bus before.
+    table: Option<u64>,
+    /// The context entry that is read next.
+    devfn: u16,
 }
 
 /// The tables of a unit in legacy mode.
@@ -66,59 +88,85 @@ impl<'h, H: Hal> LiveTables<'h, H> {
     }
 
     /// Goes through all entries of the root table and of each context table.
-    pub(crate) fn functions(&self, each: &mut dyn FnMut(Seen)) {
-        let root = self.root.as_u64();
-        for bus in 0..=u8::MAX {
-            let Some(words) = self.pair(root, bus.into()) else { return self.unreadable(root, each) };
-            let entry = RootEntry(words);
-            match entry.context_table() {
-                None => self.ignored_bits(root, bus, words, each),
-                Some(table) if entry.reserved(self.host_bits) == [0, 0] => {
-                    each(Seen::ContextTable(table));
-                    self.context_table(bus, table, each);
-                }
-                Some(table) => {
-                    each(Seen::ContextTable(table));
-                    self.malformed(root, bus, entry.reserved(self.host_bits), each);
-                }
-            }
-        }
+    pub(crate) fn functions(&self) -> Functions<'_, 'h, H> {
+        Functions { tables: self, bus: 0, table: None, devfn: 0 }
     }
 
-    fn context_table(&self, bus: u8, table: u64, each: &mut dyn FnMut(Seen)) {
-        for devfn in 0..=u8::MAX {
-            let Some(words) = self.pair(table, devfn.into()) else { return self.unreadable(table, each) };
-            let entry = LiveContextEntry(words);
-            let requester = Requester::new(u16::from(bus) << 8 | u16::from(devfn));
-            if !entry.is_present() {
-                for &(at, bits) in halves(table, devfn, entry.ignored()).iter().filter(|(_, bits)| *bits != 0) {
-                    each(Seen::Absent(requester, Difference::IgnoredBits { unit: self.window, at, bits }));
-                }
-                continue;
-            }
-            self.ignored_bits(table, devfn, entry.ignored(), each);
-            match (entry.reserved(&self.registers, self.host_bits), entry.target()) {
-                ([0, 0], Some(target)) => each(Seen::Function(requester, target)),
-                (bits, _) => self.malformed(table, devfn, bits, each),
-            }
-        }
+    pub(super) fn unreadable(&self, table: u64, findings: &mut Findings<'_>) {
+        findings.report(Difference::Unreadable { unit: self.window, table });
     }
 
-    pub(super) fn unreadable(&self, table: u64, each: &mut dyn FnMut(Seen)) {
-        each(Seen::Wrong(Difference::Unreadable { unit: self.window, table }));
+    fn ignored(&self, table: u64, entry: u8, bits: [u64; 2]) -> Ignored {
+        Ignored { unit: self.window, halves: halves(table, entry, bits) }
     }
 
     #[inline(never)]
-    fn ignored_bits(&self, table: u64, entry: u8, bits: [u64; 2], each: &mut dyn FnMut(Seen)) {
+    fn malformed(&self, table: u64, entry: u8, bits: [u64; 2], findings: &mut Findings<'_>) {
         for &(at, bits) in halves(table, entry, bits).iter().filter(|(_, bits)| *bits != 0) {
-            each(Seen::Wrong(Difference::IgnoredBits { unit: self.window, at, bits }));
+            findings.report(Difference::Malformed { unit: self.window, at, bits });
+        }
+    }
+}
+
+impl<H: Hal> Functions<'_, '_, H> {
+    /// Goes on to what the next entry has that is not all zero; `None` at the end. Reports what is wrong by itself on the way.
+    #[inline(never)]
+    pub(crate) fn next(&mut self, findings: &mut Findings<'_>) -> Option<Seen> {
+        loop {
+            let seen = match self.table {
+                None => self.root_entry(u8::try_from(self.bus).ok()?, findings),
+                Some(table) => self.context_entry(table, findings),
+            };
+            if seen.is_some() {
+                return seen;
+            }
         }
     }
 
-    #[inline(never)]
-    fn malformed(&self, table: u64, entry: u8, bits: [u64; 2], each: &mut dyn FnMut(Seen)) {
-        for &(at, bits) in halves(table, entry, bits).iter().filter(|(_, bits)| *bits != 0) {
-            each(Seen::Wrong(Difference::Malformed { unit: self.window, at, bits }));
+    fn root_entry(&mut self, bus: u8, findings: &mut Findings<'_>) -> Option<Seen> {
+        let (tables, root) = (self.tables, self.tables.root.as_u64());
+        self.bus += 1;
+        let Some(words) = tables.pair(root, bus.into()) else {
+            self.bus = u16::MAX;
+            tables.unreadable(root, findings);
+            return None;
+        };
+        let entry = RootEntry(words);
+        let Some(table) = entry.context_table() else {
+            tables.ignored(root, bus, words).report(findings);
+            return None;
+        };
+        match entry.reserved(tables.host_bits) {
+            [0, 0] => (self.table, self.devfn) = (Some(table), 0),
+            bits => tables.malformed(root, bus, bits, findings),
+        }
+        Some(Seen::ContextTable(table))
+    }
+
+    fn context_entry(&mut self, table: u64, findings: &mut Findings<'_>) -> Option<Seen> {
+        let (tables, bus) = (self.tables, self.bus - 1);
+        let Ok(devfn) = u8::try_from(self.devfn) else {
+            self.table = None;
+            return None;
+        };
+        self.devfn += 1;
+        let Some(words) = tables.pair(table, devfn.into()) else {
+            self.table = None;
+            tables.unreadable(table, findings);
+            return None;
+        };
+        let (entry, requester) = (LiveContextEntry(words), Requester::new(bus << 8 | u16::from(devfn)));
+        let ignored = tables.ignored(table, devfn, entry.ignored());
+        if !entry.is_present() {
+            return (entry.ignored() != [0, 0]).then_some(Seen::Absent(requester, ignored));
+        }
+        ignored.report(findings);
+        match (entry.reserved(&tables.registers, tables.host_bits), entry.target()) {
+            ([0, 0], Some(target)) => Some(Seen::Function(requester, target)),
+            (bits, _) => {
+                tables.malformed(table, devfn, bits, findings);
+                None
+            }
         }
     }
 }

@@ -5,9 +5,9 @@ use heapless::Vec;
 
 use super::LiveTarget;
 use super::second_stage::{Leads, PageEntry, bytes};
-use super::tables::{LiveTables, Seen};
+use super::tables::LiveTables;
 use crate::addr::{Iova, IovaRange, PhysAddr, Region, Rights, SourceId};
-use crate::audit::{Difference, Reach};
+use crate::audit::{Difference, Findings, Reach};
 use crate::hal::Hal;
 
 /// Entries of a table.
@@ -27,16 +27,22 @@ struct WalkedTable {
     next: u16,
 }
 
-struct Walk<'w, 'h, H> {
+/// What a source-id reaches, as [`LiveTables::walk`] begins with it.
+pub(crate) struct Walk<'w, 'h, H> {
     tables: &'w LiveTables<'h, H>,
     source: SourceId,
     /// The last input address that is translated.
     last: u64,
-    /// So many tables may still be read.
-    left: &'w mut usize,
+    /// The tables that are being read, so that the stack does not grow with the levels.
+    path: Path,
     /// What was found last, and may go on.
     run: Option<Reach>,
-    each: &'w mut dyn FnMut(Seen),
+}
+
+/// Where an entry leads that grants something.
+enum Found {
+    Page(Reach),
+    Table(WalkedTable),
 }
 
 /// From the top down.
@@ -60,116 +66,130 @@ impl WalkedTable {
     }
 }
 
-impl<H: Hal> LiveTables<'_, H> {
-    /// Tells all that a source-id reaches by its context entry: rights are those that every level grants (S 3.7.1), input
+impl<'h, H: Hal> LiveTables<'h, H> {
+    /// Goes through all that a source-id reaches by its context entry: rights are those that every level grants (S 3.7.1), input
     /// addresses end where the unit's or the table's width does (S 9.3, CAP.MGAW).
     ///
-    /// Reads at most `left` tables and takes off what it has read: tables that are linked in a circle would have no end.
-    pub(crate) fn walk(&self, source: SourceId, target: LiveTarget, left: &mut usize, each: &mut dyn FnMut(Seen)) {
-        let Some((root, levels)) = target.table else {
-            return self.everything(source, each);
-        };
-        let width = self.registers.input_bits().min(12 + 9 * levels);
-        let last = 1_u64.checked_shl(width.into()).map_or(u64::MAX, |end| end.wrapping_sub(1));
-        let mut walk = Walk { tables: self, source, last, left, run: None, each };
-        walk.tables(WalkedTable { start: root.as_u64(), level: levels, input: 0, rights: Rights::all(), next: 0 });
-        walk.page(None);
+    /// Reads at most `left` tables and takes off what it has read: tables that are linked in a circle would have no end. What is
+    /// wrong by itself is reported on the way.
+    #[inline(never)]
+    pub(crate) fn walk(
+        &self,
+        source: SourceId,
+        target: LiveTarget,
+        left: &mut usize,
+        findings: &mut Findings<'_>,
+    ) -> Walk<'_, 'h, H> {
+        let mut walk = Walk { tables: self, source, last: 0, path: Path::new(), run: None };
+        match target.table {
+            None => walk.run = self.everything(source),
+            Some((root, levels)) => {
+                let width = self.registers.input_bits().min(12 + 9 * levels);
+                walk.last = 1_u64.checked_shl(width.into()).map_or(u64::MAX, |end| end.wrapping_sub(1));
+                let (start, rights) = (root.as_u64(), Rights::all());
+                walk.enter(WalkedTable { start, level: levels, input: 0, rights, next: 0 }, left, findings);
+            }
+        }
+        walk
     }
 
-    /// Tells all memory, which requests reach that pass through.
-    #[inline(never)]
-    fn everything(&self, source: SourceId, each: &mut dyn FnMut(Seen)) {
-        if let Some(input) = IovaRange::new(Iova::new(0), 1 << self.host_bits) {
-            let region = Region { input, output: PhysAddr::zero(), rights: Rights::all() };
-            each(Seen::Run(Reach { source, region, snoop: false }));
-        }
+    /// All memory, which requests reach that pass through.
+    fn everything(&self, source: SourceId) -> Option<Reach> {
+        let input = IovaRange::new(Iova::new(0), 1 << self.host_bits)?;
+        let region = Region { input, output: PhysAddr::zero(), rights: Rights::all() };
+        Some(Reach { source, region, snoop: false })
     }
 }
 
 impl<H: Hal> Walk<'_, '_, H> {
-    /// Goes through a table and all tables below it. What is under way is on `path`, so that the stack does not grow with the
-    /// levels.
-    fn tables(&mut self, top: WalkedTable) {
-        let mut path = Path::new();
-        let mut is_within = self.enter(&mut path, top);
-        while is_within && let Some(table) = path.last_mut() {
+    /// The next range that is reached, ascending, each as long as can be; `None` at the end.
+    #[inline(never)]
+    pub(crate) fn next(&mut self, left: &mut usize, findings: &mut Findings<'_>) -> Option<Reach> {
+        while let Some(table) = self.path.last_mut() {
+            let above = table.rights;
             let Some((entry, at, input)) = table.next(self.tables) else {
-                path.pop();
+                self.path.pop();
                 continue;
             };
-            let above = table.rights;
-            if let Some((start, rights)) = self.entry(entry, at, input, above) {
-                is_within =
-                    self.enter(&mut path, WalkedTable { start, level: entry.level - 1, input, rights, next: 0 });
+            let ended = match self.entry(entry, at, input, above, findings) {
+                Some(Found::Page(page)) => self.add(page),
+                Some(Found::Table(table)) => {
+                    self.enter(table, left, findings);
+                    None
+                }
+                None => None,
+            };
+            if ended.is_some() {
+                return ended;
+            }
+        }
+        self.run.take()
+    }
+
+    /// Adds a table to the path, if it can be read. Ends the walk if no more tables may be read.
+    #[inline(never)]
+    fn enter(&mut self, table: WalkedTable, left: &mut usize, findings: &mut Findings<'_>) {
+        if self.tables.word(table.start, 0).is_none() {
+            return self.tables.unreadable(table.start, findings);
+        }
+        match left.checked_sub(1) {
+            Some(fewer) if self.path.push(table).is_ok() => *left = fewer,
+            _ => {
+                self.path.clear();
+                findings.report(Difference::TooManyTables { source: self.source });
             }
         }
     }
 
-    /// Adds a table to the path, if it can be read. False if no more tables may be read.
-    #[inline(never)]
-    fn enter(&mut self, path: &mut Path, table: WalkedTable) -> bool {
-        if self.tables.word(table.start, 0).is_none() {
-            self.tables.unreadable(table.start, self.each);
-            return true;
-        }
-        let left = self.left.checked_sub(1);
-        let Some(left) = left.filter(|_| path.push(table).is_ok()) else {
-            (self.each)(Seen::Wrong(Difference::TooManyTables { source: self.source }));
-            return false;
-        };
-        *self.left = left;
-        true
-    }
-
-    /// Looks at an entry. Gives the table that it leads to, if any, and what is granted there.
-    fn entry(&mut self, entry: PageEntry, at: PhysAddr, input: u64, above: Rights) -> Option<(u64, Rights)> {
+    /// Looks at an entry, below entries that grant what is `above`.
+    fn entry(
+        &self,
+        entry: PageEntry,
+        at: PhysAddr,
+        input: u64,
+        above: Rights,
+        findings: &mut Findings<'_>,
+    ) -> Option<Found> {
         let unit = self.tables.window;
         let is_translated = input <= self.last;
         let unused = if is_translated { entry.ignored() } else { entry.word };
         if unused != 0 {
-            (self.each)(Seen::Wrong(Difference::IgnoredBits { unit, at, bits: unused }));
+            findings.report(Difference::IgnoredBits { unit, at, bits: unused });
         }
         if !is_translated || entry.rights().is_empty() {
             return None;
         }
         let bits = entry.reserved(&self.tables.registers, self.tables.host_bits);
         if bits != 0 {
-            (self.each)(Seen::Wrong(Difference::Malformed { unit, at, bits }));
+            findings.report(Difference::Malformed { unit, at, bits });
             return None;
         }
         let rights = above & entry.rights();
         match entry.leads() {
-            Leads::Table(next) => {
+            Leads::Table(start) => {
                 if entry.rights() != Rights::all() {
-                    (self.each)(Seen::Wrong(Difference::NarrowedTable { unit, at, rights: entry.rights() }));
+                    findings.report(Difference::NarrowedTable { unit, at, rights: entry.rights() });
                 }
-                Some((next, rights))
+                Some(Found::Table(WalkedTable { start, level: entry.level - 1, input, rights, next: 0 }))
             }
             Leads::Page { output, snoop } => {
                 let last = input.wrapping_add(bytes(entry.level) - 1).min(self.last);
-                let input = IovaRange::new(Iova::new(input), last.wrapping_sub(input).saturating_add(1));
-                if let Some(input) = input.filter(|_| !rights.is_empty()) {
-                    let region = Region { input, output, rights };
-                    self.page(Some(Reach { source: self.source, region, snoop }));
-                }
-                None
+                let input = IovaRange::new(Iova::new(input), last.wrapping_sub(input).saturating_add(1))?;
+                let region = Region { input, output, rights };
+                (!rights.is_empty()).then_some(Found::Page(Reach { source: self.source, region, snoop }))
             }
         }
     }
 
-    /// Adds a page to the run, or tells the run and begins another.
-    fn page(&mut self, page: Option<Reach>) {
-        match (self.run, page) {
-            (Some(run), Some(page)) if continues(run, page) => {
+    /// Adds a page to the run; or begins another with it, and gives the one that has ended.
+    fn add(&mut self, page: Reach) -> Option<Reach> {
+        match self.run {
+            Some(run) if continues(run, page) => {
                 let input = run.region.input.hull(page.region.input);
                 self.run = Some(Reach { region: Region { input, ..run.region }, ..run });
+                None
             }
-            (run, page) => {
-                if let Some(run) = run {
-                    (self.each)(Seen::Run(run));
-                }
-                self.run = page;
-            }
+            _ => self.run.replace(page),
         }
     }
 }

@@ -47,17 +47,15 @@ impl<'s, H: Hal> Iommu<'s, H> {
     /// [`Error::NotEnabled`]; or [`Error::InChange`] if a change did not end in time. Nothing was compared.
     pub fn audit(&self, mut each: impl FnMut(Difference)) -> Result<Audit, Error> {
         let config = self.at_rest()?;
-        let audit = Audit::of(&config);
         let strangers = page_tables(&config);
         let mut findings = Findings::new(&mut each);
         not_confirmed(&config, self.topology().reserved_memory(), &mut findings);
-        let mut auditor = Auditor { iommu: self, config: &config, findings, audit, strangers };
+        let mut auditor = Auditor { iommu: self, config: &config, findings, audit: Audit::of(&config), strangers };
         auditor.units();
         auditor.machine();
         auditor.unserved();
-        let mut audit = auditor.audit;
-        audit.differences = auditor.findings.count();
-        Ok(audit)
+        auditor.audit.differences = auditor.findings.count();
+        Ok(auditor.audit)
     }
 
     /// Calls `each` with all that each source-id reaches by the live tables, unit by unit, ascending, ranges as long as can be.
@@ -70,22 +68,23 @@ impl<'s, H: Hal> Iommu<'s, H> {
     pub fn reach(&self, mut each: impl FnMut(Reach)) -> Result<(), Error> {
         let config = self.at_rest()?;
         let mut strangers = page_tables(&config);
+        let ignore = &mut |_| {};
+        let mut findings = Findings::new(ignore);
         for (unit, index) in self.each_unit() {
             let registers = LiveRegisters::read(&self.hal, unit.mapped());
             let Some(tables) = self.live_tables(&unit, registers) else { continue };
-            tables.functions(&mut |seen| {
-                if let Seen::Function(requester, target) = seen {
-                    let source = requester.in_segment(unit.segment());
-                    let device = config.devices.iter().find(|device| is_from(device, index, requester));
-                    let mut own = device.map(|device| frames(config.domain_of(device)));
-                    let left = own.as_mut().unwrap_or(&mut strangers);
-                    tables.walk(source, target, left, &mut |seen| {
-                        if let Seen::Run(reach) = seen {
-                            each(reach);
-                        }
-                    });
+            let mut functions = tables.functions();
+            while let Some(seen) = functions.next(&mut findings) {
+                let Seen::Function(requester, target) = seen else { continue };
+                let source = requester.in_segment(unit.segment());
+                let device = config.devices.iter().find(|device| is_from(device, index, requester));
+                let mut own = device.map(|device| frames(config.domain_of(device)));
+                let left = own.as_mut().unwrap_or(&mut strangers);
+                let mut walk = tables.walk(source, target, left, &mut findings);
+                while let Some(reach) = walk.next(left, &mut findings) {
+                    each(reach);
                 }
-            });
+            }
         }
         Ok(())
     }

@@ -46,12 +46,11 @@ impl<H: Hal> Iommu<'_, H> {
         found
     }
 
-    /// Calls `each` with every function that configuration space shows in the units' segments and that no unit serves.
-    pub(super) fn each_unserved(&self, each: &mut dyn FnMut(SourceId)) {
-        for segment in self.segments().filter(|segment| self.is_open(*segment)) {
-            let functions = pci::functions_in(&self.hal, segment);
-            functions.filter(|function| self.topology().unit_of(&self.hal, *function).is_none()).for_each(&mut *each);
-        }
+    /// The functions that configuration space shows in the units' segments and that no unit serves.
+    pub(super) fn unserved(&self) -> impl Iterator<Item = SourceId> + '_ {
+        let open = self.segments().filter(|segment| self.is_open(*segment));
+        let functions = open.flat_map(|segment| pci::functions_in(&self.hal, segment));
+        functions.filter(|function| self.topology().unit_of(&self.hal, *function).is_none())
     }
 
     /// The segments of all units, each once.

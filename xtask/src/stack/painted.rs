@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{CALL, FRONT, Measured, OF_CLIENT, measure};
+use super::{BAR, CALL, Measured, OF_CLIENT, measure};
 use crate::{
     bare_metal::Toolchain,
     build,
@@ -72,8 +72,8 @@ fn judge(measured: &Measured, seen: &BTreeMap<&str, u64>) -> Vec<String> {
             let chain = measured.chain(deepest);
             wrong.push(format!("{call} took {bytes} bytes, more than the {} that were summed\n{chain}", deepest.bytes));
         }
-        if *bytes > FRONT.of(call) + PLATFORM {
-            wrong.push(format!("{call} took {bytes} bytes with the platform, and its bar is {}", FRONT.of(call)));
+        if *bytes > BAR + PLATFORM {
+            wrong.push(format!("{call} took {bytes} bytes with the platform, and its bar is {BAR}"));
         }
     }
     wrong

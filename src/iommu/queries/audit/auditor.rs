@@ -3,7 +3,9 @@
 
 use super::holdings::{Holdings, not_shared};
 use crate::addr::{Iova, PhysRange, Region, Requester, SourceId};
-use crate::audit::{Comparison, Difference, Findings, LiveRegisters, LiveTables, LiveTarget, Mode, Reach, Seen};
+use crate::audit::{
+    Comparison, Difference, Findings, Ignored, LiveRegisters, LiveTables, LiveTarget, Mode, Reach, Seen,
+};
 use crate::cell::{Cell, CellId, Reserved};
 use crate::contract::{DomainId, Stage};
 use crate::domain::{Coherency, Domain};
@@ -64,8 +66,9 @@ impl<H: Hal> Auditor<'_, '_, H> {
     /// Reports the functions that no unit serves.
     #[inline(never)]
     pub(super) fn unserved(&mut self) {
-        let findings = &mut self.findings;
-        self.iommu.each_unserved(&mut |source| findings.report(Difference::Unserved { source }));
+        for source in self.iommu.unserved() {
+            self.findings.report(Difference::Unserved { source });
+        }
     }
 
     #[inline(never)]
@@ -104,13 +107,14 @@ impl<H: Hal> Auditor<'_, '_, H> {
     #[inline(never)]
     fn tables(&mut self, index: UnitIndex, unit: &Unit, tables: &LiveTables<'_, H>) {
         let mut sum = tables.root().as_u64();
-        tables.functions(&mut |seen| match seen {
-            Seen::Function(requester, target) => self.function(index, unit, tables, requester, target),
-            Seen::Absent(requester, difference) => self.absent(index, requester, difference),
-            Seen::ContextTable(table) => sum = sum.wrapping_add(table),
-            Seen::Wrong(difference) => self.findings.report(difference),
-            Seen::Run(_) => {}
-        });
+        let mut functions = tables.functions();
+        while let Some(seen) = functions.next(&mut self.findings) {
+            match seen {
+                Seen::Function(requester, target) => self.function(index, unit, tables, requester, target),
+                Seen::Absent(requester, ignored) => self.absent(index, requester, ignored),
+                Seen::ContextTable(table) => sum = sum.wrapping_add(table),
+            }
+        }
         if sum != unit.table_sum() {
             self.findings.report(Difference::ContextTables { unit: unit.window() });
         }
@@ -131,15 +135,14 @@ impl<H: Hal> Auditor<'_, '_, H> {
     /// Tells what stays in an entry that is not present, unless its device is quarantined: then the rest of the entry stays
     /// until it is released.
     #[inline(never)]
-    fn absent(&mut self, unit: UnitIndex, requester: Requester, difference: Difference) {
+    fn absent(&mut self, unit: UnitIndex, requester: Requester, ignored: Ignored) {
         let is_quarantined = |device: &Assignment| device.quarantined && device.requesters.contains(&requester);
         if !behind(&self.config.devices, unit).any(is_quarantined) {
-            self.findings.report(difference);
+            ignored.report(&mut self.findings);
         }
     }
 
     /// Compares a context entry and what is reached by it with what its device is granted, if it is a device's.
-    #[inline(never)]
     fn function(
         &mut self,
         index: UnitIndex,
@@ -217,17 +220,13 @@ impl<H: Hal> Auditor<'_, '_, H> {
             None => self.strangers,
         };
         let mut left = before;
-        let (findings, ranges) = (&mut self.findings, &mut self.audit.ranges);
-        tables.walk(source, target, &mut left, &mut |seen| match seen {
-            Seen::Run(run) => {
-                *ranges += 1;
-                comparison.run(run, findings);
-                crossings(config, all_reserved, run, id, findings);
-                of_the_machine(iommu, run, findings);
-            }
-            Seen::Wrong(difference) => findings.report(difference),
-            _ => {}
-        });
+        let mut walk = tables.walk(source, target, &mut left, &mut self.findings);
+        while let Some(run) = walk.next(&mut left, &mut self.findings) {
+            self.audit.ranges += 1;
+            comparison.run(&run, &mut self.findings);
+            crossings(config, all_reserved, &run, id, &mut self.findings);
+            of_the_machine(iommu, &run, &mut self.findings);
+        }
         comparison.end(&mut self.findings);
         self.audit.tables += before.wrapping_sub(left) as u64;
         if device.is_none() {
@@ -275,7 +274,7 @@ pub(super) fn granted_from(cell: Option<&Cell<'_>>, reserved: Reserved<'_>, at: 
 fn crossings(
     config: &Config<'_>,
     all_reserved: &[ReservedMemory],
-    run: Reach,
+    run: &Reach,
     id: Option<CellId>,
     findings: &mut Findings<'_>,
 ) {
@@ -295,7 +294,7 @@ fn crossings(
 
 /// Reports what of a run is no cell's: registers of units, and the platform's own memory.
 #[inline(never)]
-fn of_the_machine<H: Hal>(iommu: &Iommu<'_, H>, run: Reach, findings: &mut Findings<'_>) {
+fn of_the_machine<H: Hal>(iommu: &Iommu<'_, H>, run: &Reach, findings: &mut Findings<'_>) {
     let (Some(reached), source) = (run.region.outputs(), run.source) else { return };
     for unit in iommu.topology().units().iter().map(|unit| unit.window) {
         if let Some(memory) = unit.memory().and_then(|registers| registers.intersection(reached)) {

@@ -31,7 +31,7 @@ fn a_grant_of_the_root_cell_excuses_no_crossing() {
     let reached_by = |config: &Config<'_>, id| {
         let mut all = std::vec::Vec::new();
         let mut push = |difference| all.push(difference);
-        crossings(config, &[], run, Some(id), &mut Findings::new(&mut push));
+        crossings(config, &[], &run, Some(id), &mut Findings::new(&mut push));
         all
     };
     let crosses = |by, owner, (first, count): (u64, u64)| {
