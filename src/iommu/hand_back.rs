@@ -30,9 +30,10 @@ impl<H: Hal> Iommu<'_, H> {
     /// the queue of a unit cannot be given back ([`UnitError::FoundQueue`]): nothing was done. Or a device did not answer the
     /// invalidation of its device-TLB, or its unit did not: the device is quarantined, as in a [change](Self::commit), all others have
     /// their ATS on as before, and nothing else was done. Or units failed, before or now, or were reset meanwhile; the error is that of
-    /// the first. They keep their devices and what frames they may still use, and [`units`](Self::units) says whether they still block;
-    /// all others are given back. A unit that was reset before it had its former owner's queue is the driver's again after
-    /// [`enable`](Self::enable), and may be given back then; one that fails at that queue stays out of service.
+    /// the first. They keep what frames they may still use, with their devices, unless they do not use the driver's tables any more;
+    /// [`units`](Self::units) says whether they still block. All others are given back. A unit that refuses its former owner's queue
+    /// ([`UnitError::Queue`]) has all else back but its fault event. [`enable`](Self::enable) takes that one again, as it does one that
+    /// was reset in the midst of this or after it had failed, and it may be given back then.
     pub fn hand_back(&self) -> Result<(), Error> {
         let config = &mut *self.alone()?;
         self.check_hand_back(config)?;
@@ -44,10 +45,13 @@ impl<H: Hal> Iommu<'_, H> {
     #[inline(never)]
     fn give_units_back(&self, config: &mut Config<'_>) -> Result<(), UnitError> {
         self.each_alone(|unit, index| {
-            unit.hand_back(&self.hal)?;
-            // SAFETY: the unit has just confirmed that it translates by no table of the driver's.
-            unsafe { self.forget_devices(config, index) };
-            Ok(())
+            let result = unit.hand_back(&self.hal);
+            // Also where something else could not be given back.
+            if unit.root().is_none() {
+                // SAFETY: the unit has confirmed that it translates by no table of the driver's, whose frames it gave back.
+                unsafe { self.forget_devices(config, index) };
+            }
+            result
         })
     }
 

@@ -74,8 +74,10 @@ impl VtdUnit {
 
     /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
     pub(super) fn notice_reset(&mut self, hal: &impl Hal) {
-        // It may be found by a unit that was being given back, and has nothing on by then.
-        let is_known = matches!(self.failure.get_mut(), Some(UnitError::Reset { .. }));
+        // One that was being given back has nothing on by then, and has perhaps failed at what is its former owner's again.
+        let failure = self.failure.get_mut();
+        let is_known = matches!(failure, Some(UnitError::Reset { .. }))
+            || failure.is_some() && self.former.is_some_and(|former| former.returning);
         if matches!(self.check_registers(hal), Err(UnitError::Reset { .. }))
             || is_known && matches!(self.uses_nothing(hal), Ok(true))
         {

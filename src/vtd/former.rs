@@ -8,6 +8,7 @@ use super::Capabilities;
 use super::command::{Command, wait_until};
 use super::faults::event;
 use super::interrupts;
+use super::invalidation::queue::Queue;
 use super::protected;
 use super::registers::{GSTS, IQA, IQH, IQT, RTADDR, Registers, Status};
 use crate::addr::{PhysAddr, PhysRange};
@@ -28,6 +29,8 @@ pub(super) struct Former {
     queue: u64,
     /// Where the queue was empty, once it was.
     tail: u64,
+    /// It was to have its registers back before: what they show is not what it had, if that failed.
+    pub(super) returning: bool,
     pub(super) events: event::FormerEvents,
     /// The regions that were protected, if any were.
     pub(super) protected: Option<protected::FormerRegions>,
@@ -55,6 +58,7 @@ impl Former {
             interrupts: if unit.interrupt_remapping { registers.irta().get() } else { 0 },
             queue,
             tail,
+            returning: false,
             events: event::FormerEvents::read(registers, unit),
             protected: protected::FormerRegions::read(registers, unit),
         }
@@ -62,7 +66,7 @@ impl Former {
 
     /// Notes where the former owner's queue ends, which has nothing left to do; another is none of its.
     pub(super) fn note_end_of_queue<H: Hal>(&mut self, registers: &Registers<'_, H>) {
-        if registers.iqa().get() == self.queue {
+        if registers.iqa().get() == self.queue && !self.returning {
             self.tail = registers.iqt().get();
         }
     }
@@ -115,8 +119,8 @@ impl Former {
             registers.iqt().set(self.tail);
             return Ok(());
         }
+        let wide = self.queue & IQA::DW::SET.value != 0;
         if let Some(first) = used {
-            let wide = self.queue & IQA::DW::SET.value != 0;
             for word in 0..(self.tail & 0x7_fff0) as usize / size_of::<u64>() {
                 let value = match word % if wide { 4 } else { 2 } {
                     0 => WAIT,
@@ -132,7 +136,10 @@ impl Former {
         }
         Command::QUEUE_ON.run(registers, timeout_ns)?;
         registers.iqt().set(self.tail);
-        let is_done = || Ok(registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT));
+        let is_done = || {
+            Queue::check_refused(registers, wide)?;
+            Ok(registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT))
+        };
         wait_until(registers, timeout_ns, "IQH_REG", "QH", is_done)
     }
 }

@@ -240,7 +240,10 @@ impl VtdUnit {
     /// Has registers show again what they showed, and switches the former owner's queue on if it was.
     #[inline(never)]
     fn give_registers_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        let Some(former) = self.former.as_ref() else { return Ok(()) };
+        if let Some(former) = &mut self.former {
+            former.returning = true;
+        }
+        let Some(former) = &self.former else { return Ok(()) };
         let registers = self.registers(hal);
         former.check_goes_on(&registers)?;
         registers.rtaddr().set(former.root);

@@ -3,11 +3,11 @@
 
 use std::cell::Cell;
 
-use cofferdam::addr::{Iova, Rights, SourceId};
+use cofferdam::addr::{Iova, PhysAddr, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::Route;
-use cofferdam::iommu::{Edit, Error, MainMemory, Options, UnitState};
+use cofferdam::iommu::{DeviceConfig, Edit, Error, MainMemory, Options, UnitState};
 use cofferdam_model::{Defect, Machine, Reason, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -15,7 +15,7 @@ use cofferdam_support::machine::*;
 use cofferdam_support::watched::{Call, Watched};
 
 use super::audit::audit;
-use super::hand_back::{registers, running};
+use super::hand_back::{registers, root_with, running};
 use super::interrupts::*;
 
 const MEMORY: u64 = 0x6000_0000;
@@ -26,6 +26,10 @@ const GSTS: u32 = 0x1c;
 const RTADDR: u32 = 0x20;
 const ABORT_MODE: u64 = 0xc00;
 const PMEN: u32 = 0x64;
+/// A word of a queue of a type that there is not.
+const NO_DESCRIPTOR: u64 = 0xf;
+/// Which of the [`registers`] it is.
+const IQA: usize = 7;
 const TE: u32 = 1 << 31;
 const SRTP: u32 = 1 << 30;
 const IRE: u32 = 1 << 25;
@@ -237,6 +241,39 @@ fn a_unit_that_was_reset_after_a_failed_take_over_is_not_said_to_be_given_back()
     machine.abandon();
 }
 
+/// The unit finds what is no descriptor in its former owner's queue: it is said so, and the driver may have it again.
+#[test]
+fn an_error_in_a_former_owners_queue_leaves_the_unit_to_be_taken_again() {
+    let queue = Cell::new(None);
+    let hal = Watched::new(machine([UnitConfig::server()]), |call: Call, machine: &Machine| {
+        if let (Call::Register, Some(queue)) = (call, queue.get()) {
+            // SAFETY: the former owner's queue is there.
+            let first = unsafe { machine.phys_to_virt(PhysAddr::new(queue)) };
+            // SAFETY: as above, and nobody else writes there.
+            unsafe { machine.store(first, NO_DESCRIPTOR) };
+            machine.fence();
+        }
+    });
+    let machine = &hal.machine;
+    let _former = formerly(machine, 0);
+    let before = registers(machine, 0);
+    let iommu = taker(&hal, machine);
+    let root = root_with(&iommu, &[DISK], &[], CONFIG);
+    iommu.enable().unwrap();
+    queue.set(Some(before[IQA] & !0xfff));
+    let refused = iommu.hand_back();
+    assert!(matches!(refused, Err(Error::Unit(UnitError::Queue { bit: "IQE", slot: 0, .. }))), "{refused:?}");
+    assert_eq!(states(&iommu), [UnitState::Off], "the driver has nothing of it");
+    queue.set(None);
+    iommu.enable().unwrap();
+    iommu.commit(&[Edit::Assign(CARD, root, DeviceConfig::default())]).unwrap();
+    assert_eq!(audit(&iommu), []);
+    assert!(write(machine, CARD, MEMORY, 1) && !write(machine, DISK, MEMORY, 1));
+    iommu.hand_back().unwrap();
+    assert_eq!(registers(machine, 0), before);
+    hal.machine.abandon();
+}
+
 thread_local! {
     /// Accesses until the unit is reset.
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
@@ -246,7 +283,7 @@ thread_local! {
 const UNSEEN: u32 = 4;
 
 /// What came of the call, if the unit is reset at its n-th access, whether registers are as they were, and how many accesses were left.
-fn reset_at(nth: u32, off: u32) -> (Result<(), Error>, bool, u32) {
+fn reset_at(nth: u32, off: u32, devices: &[SourceId]) -> (Result<(), Error>, bool, u32) {
     let hal = Watched::new(machine([UnitConfig::server()]), |_: Call, machine: &Machine| {
         if LEFT.get() == Some(0) {
             machine.reset_unit(0);
@@ -258,11 +295,20 @@ fn reset_at(nth: u32, off: u32) -> (Result<(), Error>, bool, u32) {
     let before = registers(machine, 0);
     let iommu = front(&hal, &machine.dmar(), Options { timeout_ns: 200_000, ..TAKES_OVER }).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
+    root_with(&iommu, devices, &[], CONFIG);
     iommu.enable().unwrap();
     LEFT.set(Some(nth));
     let result = iommu.hand_back();
     let left = LEFT.take().unwrap_or_default();
     let is_as_before = registers(machine, 0) == before;
+    if result.is_err() {
+        // It may have lost what was of the driver's, or what was the former owner's by then, and has lost all after this.
+        machine.reset_unit(0);
+        iommu.enable().unwrap();
+        assert_eq!(audit(&iommu), [], "reset at access {nth}, and once more");
+        iommu.hand_back().unwrap();
+        assert_eq!(registers(machine, 0), before, "reset at access {nth}, and once more");
+    }
     hal.machine.abandon();
     (result, is_as_before, left)
 }
@@ -271,13 +317,25 @@ fn reset_at(nth: u32, off: u32) -> (Result<(), Error>, bool, u32) {
 #[test]
 fn a_reset_at_any_access_is_not_success() {
     for off in [0, TE, IRE, TE | IRE] {
-        let (result, is_as_before, left) = reset_at(u32::MAX, off);
+        let (result, is_as_before, left) = reset_at(u32::MAX, off, &[]);
         assert!(result.is_ok() && is_as_before);
         let accesses = u32::MAX - left;
         assert!(accesses > 200, "{accesses}");
         for nth in (0..accesses - UNSEEN).rev().step_by(2) {
-            let (result, is_as_before, _) = reset_at(nth, off);
+            let (result, is_as_before, _) = reset_at(nth, off, &[]);
             assert!(result.is_err() || is_as_before, "off {off:#x}, access {nth} of {accesses}");
+        }
+    }
+}
+
+/// Devices of a unit that failed there have what they had once it is the driver's again, or are not the root cell's any more.
+#[test]
+fn a_reset_at_any_access_leaves_no_device_half_assigned() {
+    for off in [0, TE | IRE] {
+        let (result, is_as_before, left) = reset_at(u32::MAX, off, &[DISK, CARD]);
+        assert!(result.is_ok() && is_as_before);
+        for nth in (0..u32::MAX - left).step_by(3) {
+            let _ = reset_at(nth, off, &[DISK, CARD]);
         }
     }
 }

@@ -772,4 +772,11 @@ pub(crate) const BUGS: &[Bug] = &[
         "if pci::is_unplugged(hal, device.device, device.port) {",
         "if pci::is_unplugged(hal, device.device, None) {",
     ),
+    by_assertion(
+        "a device keeps a place in tables that a failed hand-back gave away",
+        "R69",
+        "src/iommu/hand_back.rs",
+        "if unit.root().is_none() {",
+        "if result.is_ok() {",
+    ),
 ];

@@ -14,7 +14,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::failures::Failure;
 use super::{Hal, Ordering, Queue, QueueState, Registers, UnitError};
-use crate::vtd::registers::{FSTS, IQERCD};
+use crate::vtd::registers::{FSTS, IQERCD, IQH};
 
 /// How often a device may be unresponsive. A unit waits long before it reports that, and all others wait as long.
 const SECOND_CHANCES: u64 = 1;
@@ -66,6 +66,16 @@ impl Queue {
             self.ring(registers, state);
         }
         Ok(())
+    }
+
+    /// Fails if the unit stands at a descriptor that it refuses, of a queue of whomever.
+    pub(in crate::vtd) fn check_refused<H: Hal>(registers: &Registers<'_, H>, wide: bool) -> Result<(), UnitError> {
+        if !registers.fault_status()?.is_set(FSTS::IQE) {
+            return Ok(());
+        }
+        let slot = registers.iqh().read(IQH::QH) >> u8::from(wide);
+        let info = registers.iqercd().read(IQERCD::IQEI);
+        Err(Failure::Refused { slot: slot as u16, info: info as u8 }.error(registers.window))
     }
 
     /// Replaces the descriptor at which the unit stands, and notes that its batch failed (R19).
