@@ -13,6 +13,8 @@ use core::fmt;
 use ::acpi::sdt::SdtHeader;
 use ::acpi::{AcpiTable, AcpiTables};
 
+use crate::boot::Rsdp;
+
 pub(crate) use self::madt::cpu_ids;
 use self::reader::Reader;
 pub use self::reader::{Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};
@@ -69,10 +71,16 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Reads the RSDP at `rsdp`; where `rsdp` is 0, it is searched first.
-    pub(crate) fn read(rsdp: u64, memory: &dyn Memory<'_>) -> Result<Self, AcpiError> {
-        let rsdp = if rsdp == 0 { rsdp::search(memory).ok_or(AcpiError::NoRsdp)? } else { rsdp };
-        rsdp::root(rsdp, memory).ok_or(AcpiError::BadRsdp { at: rsdp })
+    /// Reads the RSDP, which is searched first if the loader does not know it.
+    pub(crate) fn read(rsdp: Rsdp<'_>, memory: &dyn Memory<'_>) -> Result<Self, AcpiError> {
+        let at = match rsdp {
+            Rsdp::Copy { at, bytes } => {
+                return rsdp::named(&|count| bytes.get(..count)).ok_or(AcpiError::BadRsdp { at });
+            }
+            Rsdp::At(at) => at,
+            Rsdp::Unknown => rsdp::search(memory).ok_or(AcpiError::NoRsdp)?,
+        };
+        rsdp::root(at, memory).ok_or(AcpiError::BadRsdp { at })
     }
 
     /// The first good table of this type, header included; `None` if there is none at all.
@@ -162,6 +170,10 @@ mod tests {
 
     /// Reads `DMAR` from memory that starts at [`START`].
     fn find(memory: &[u8], rsdp: u64) -> Result<Option<&[u8]>, AcpiError> {
+        find_by(memory, if rsdp == 0 { Rsdp::Unknown } else { Rsdp::At(rsdp) })
+    }
+
+    fn find_by<'a>(memory: &'a [u8], rsdp: Rsdp<'_>) -> Result<Option<&'a [u8]>, AcpiError> {
         let bytes = |at: u64, len: usize| {
             let first = usize::try_from(at.checked_sub(START)?).ok()?;
             memory.get(first..first.checked_add(len)?)
@@ -197,6 +209,21 @@ mod tests {
         without[0x1c0..0x1c4].copy_from_slice(b"SSDT");
         without[0x200..0x204].copy_from_slice(b"SSDT");
         assert_eq!(find(&without, START), Ok(None));
+    }
+
+    #[test]
+    fn a_copy_of_the_rsdp_is_read_where_the_loader_has_it() {
+        for revision in [0, 2] {
+            let mut memory = machine(revision);
+            let (bytes, at) = (memory[..36].to_vec(), 0x9_1234);
+            memory[..36].fill(0);
+            let found = find_by(&memory, Rsdp::Copy { at, bytes: &bytes });
+            assert_eq!(found, Ok(Some(&table(b"DMAR", b"first")[..])));
+            let needed = if revision == 0 { 20 } else { 36 };
+            for bytes in [&bytes[..needed - 1], &[]] {
+                assert_eq!(find_by(&memory, Rsdp::Copy { at, bytes }), Err(AcpiError::BadRsdp { at }));
+            }
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 #[cfg(target_os = "none")]
 mod cpu;
+mod multiboot2;
 #[cfg(target_os = "none")]
 mod start;
 mod start_info;
+mod told;
 #[cfg(target_os = "none")]
 mod wake;
 
@@ -12,7 +14,7 @@ mod wake;
 pub(crate) use cpu::cpu_code;
 #[cfg(target_os = "none")]
 pub(crate) use start::stack_bottom_address;
-pub(crate) use start_info::{Boot, MapEntry};
+pub(crate) use told::{Boot, Loader, MapEntry, Rsdp};
 #[cfg(target_os = "none")]
 pub(crate) use wake::{sleep_now, wake_code};
 

@@ -19,6 +19,26 @@ pub enum BootError {
         /// Entries that the map is said to have.
         entries: u32,
     },
+    /// What a multiboot2 loader tells ends in the midst of it, or is longer than such a loader tells.
+    TornInformation {
+        /// Physical address of what cannot be read: all of it, or one of its tags.
+        at: u64,
+    },
+    /// A multiboot2 loader tells no memory map.
+    NoMapTag {
+        /// Physical address of what it tells.
+        at: u64,
+    },
+    /// The memory map of a multiboot2 loader is empty, or has entries of another size than those of version 2.0.
+    BadMapTag {
+        /// Physical address of the tag.
+        at: u64,
+    },
+    /// The loader has put the image over memory that is not free, such as the firmware's.
+    ImageInUse {
+        /// The first address of that memory.
+        at: u64,
+    },
     /// There is too little memory to work with.
     ShortOfMemory {
         /// What there is, in bytes, after the image and the loader's structures.
@@ -53,6 +73,15 @@ impl fmt::Display for BootError {
             Self::NoStartInfo { at } => write!(f, "no PVH start info at {at:#x}"),
             Self::NoMemoryMap { version, entries } => {
                 write!(f, "no usable memory map in the start info: version {version}, {entries} entries")
+            }
+            Self::TornInformation { at } => write!(f, "what the multiboot2 loader tells is torn at {at:#x}"),
+            Self::NoMapTag { at } => write!(f, "no memory map in what the multiboot2 loader tells at {at:#x}"),
+            Self::BadMapTag { at } => write!(f, "no usable memory map in the multiboot2 tag at {at:#x}"),
+            Self::ImageInUse { at } => {
+                write!(
+                    f,
+                    "the image is loaded over memory at {at:#x} that is not free; boot the one for another address"
+                )
             }
             Self::ShortOfMemory { bytes, needed } => {
                 write!(f, "{} KiB of free memory, {} KiB needed", bytes / 1024, needed / 1024)

@@ -14,10 +14,10 @@ use spin::Once;
 use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
-use crate::boot::{Boot, CPU_PAGE, MapEntry};
+use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry};
 use crate::clock::{Clock, Timers};
 use crate::error::BootError;
-use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, is_for_tables, is_memory};
+use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_memory};
 use crate::mmio::Mmio;
 use crate::pci::Ecam;
 
@@ -56,14 +56,17 @@ impl Pc {
     /// Takes the machine over as the loader left it. `image` is the memory of the image, its guard page first.
     ///
     /// After a failure the machine can only be told good-bye: some of its memory is mapped, some is in no allocator.
-    pub(crate) fn boot(start_info: u64, image: Range<u64>) -> Result<&'static Self, BootError> {
+    pub(crate) fn boot(loader: Loader, told_at: u64, image: Range<u64>) -> Result<&'static Self, BootError> {
         let low = |at: u64, bytes: usize| {
             let end = at.checked_add(bytes as u64).filter(|&end| end <= LOW)?;
             let is_outside = end <= image.start || image.end <= at;
             // SAFETY: the entry maps everything below 4 GiB but the guard, and only the image is written yet.
             (at != 0 && is_outside).then(|| unsafe { bytes_at(at, bytes) })
         };
-        let boot = Boot::read(start_info, &low)?;
+        let boot = Boot::read(loader, told_at, &low)?;
+        if let Some(at) = first_in_use(boot.map, &image) {
+            return Err(BootError::ImageInUse { at });
+        }
 
         let limit = address_limit();
         let (map, frames) = (IdentityMap::new(limit), SpinMutex::new(Frames::new()));

@@ -5,14 +5,19 @@
 
 use super::{Memory, Root, is_sum_zero, little_endian};
 
-/// The root table that the RSDP at `at` names (section 5.2.5.3): the XSDT from revision 2 on.
+/// The root table that the RSDP at `at` names.
 pub(super) fn root(at: u64, memory: &dyn Memory<'_>) -> Option<Root> {
-    let first = memory(at, 20).filter(|rsdp| rsdp.starts_with(b"RSD PTR ") && is_sum_zero(rsdp))?;
+    named(&|bytes| memory(at, bytes))
+}
+
+/// The root table that an RSDP names, of which `rsdp` gives so many bytes (section 5.2.5.3): the XSDT from revision 2 on.
+pub(super) fn named<'a>(rsdp: &dyn Fn(usize) -> Option<&'a [u8]>) -> Option<Root> {
+    let first = rsdp(20).filter(|rsdp| rsdp.starts_with(b"RSD PTR ") && is_sum_zero(rsdp))?;
     let rsdt = Root { at: little_endian(first.get(16..20)?), signature: *b"RSDT" };
     if *first.get(15)? < 2 {
         return Some(rsdt);
     }
-    let whole = memory(at, 36).filter(|rsdp| is_sum_zero(rsdp))?;
+    let whole = rsdp(36).filter(|rsdp| is_sum_zero(rsdp))?;
     match little_endian(whole.get(24..32)?) {
         0 => Some(rsdt),
         at => Some(Root { at, signature: *b"XSDT" }),

@@ -1,5 +1,6 @@
-# PVH: the loader starts the CPU here in 32-bit protected mode, paging off, interrupts off, flat segments, with the
-# physical address of the start info in EBX (Xen, docs/misc/pvh.pandoc, "x86/HVM direct boot ABI").
+# A loader starts the CPU in 32-bit protected mode, paging off, interrupts off, flat segments, with the physical address of
+# what it tells in EBX: by PVH at pvh_start (Xen, docs/misc/pvh.pandoc, "x86/HVM direct boot ABI"), by multiboot2 at
+# multiboot2_start (Multiboot2 specification, 3.3).
 
 .section .note.Xen, "a", @note
 .balign 4
@@ -10,11 +11,35 @@
     .balign 4
     .quad pvh_start
 
+# How a multiboot2 loader finds the entry (Multiboot2 specification, 3.1): within the first 32 KiB of the file.
+.section .multiboot2, "a", @progbits
+.balign 8
+multiboot2_header:
+    .long 0xe85250d6
+    .long 0                     # 32-bit protected mode
+    .long multiboot2_end - multiboot2_header
+    .long -(0xe85250d6 + (multiboot2_end - multiboot2_header))
+    # The entry (3.1.6), instead of the one that the ELF file names.
+    .short 3, 0
+    .long 12
+    .long multiboot2_start
+    .balign 8
+    .short 0, 0
+    .long 8
+multiboot2_end:
+
 .section .text.pvh_start, "ax", @progbits
 .code32
+.global multiboot2_start
+multiboot2_start:
+    mov $1, %esi
+    jmp 1f
+
 .global pvh_start
 pvh_start:
-    cli
+    xor %esi, %esi
+    # ESI says by which protocol, EBX what was told.
+1:  cli
     cld
 
     # The first 4 GiB one to one, in pages of 2 MiB: present, writable, PS.
@@ -26,8 +51,8 @@ pvh_start:
     add $0x200000, %eax
     add $8, %edi
     loop 1b
-    # But for 2 to 4 MiB: the stack grows down towards it, and what runs over faults.
-    movl $0, boot_directories + 8
+    # But for the first of the image: the stack grows down towards it, and what runs over faults.
+    movl $0, boot_guard
 
     # One directory of 4 KiB for each GiB: present, writable.
     mov $boot_pointers, %edi
@@ -88,6 +113,7 @@ boot_root:
     .skip 0x1000
 boot_pointers:
     .skip 0x1000
+.global boot_directories
 boot_directories:
     .skip 0x4000
 .text

@@ -7,6 +7,7 @@ use core::panic::PanicInfo;
 
 use cofferdam_report::{EXIT_CRASHED, EXIT_FAILED, Record};
 
+use crate::boot::Loader;
 use crate::{Pc, Serial, exceptions, exit, println, serial};
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
@@ -37,12 +38,13 @@ pub(crate) fn stack_bottom_address() -> usize {
     (&raw const stack_bottom).addr()
 }
 
-/// Called by `pvh_start` on the boot stack, with the physical address of the start info.
+/// Called on the boot stack, with the physical address of what the loader tells, by PVH or else by multiboot2.
 #[unsafe(no_mangle)]
-extern "C" fn pc_start(start_info: u32) -> ! {
+extern "C" fn pc_start(told_at: u32, is_multiboot2: u32) -> ! {
     serial::init();
     exceptions::init(guard());
-    match Pc::boot(u64::from(start_info), image()) {
+    let loader = if is_multiboot2 == 0 { Loader::Pvh } else { Loader::Multiboot2 };
+    match Pc::boot(loader, u64::from(told_at), image()) {
         Ok(pc) => exit(cofferdam_main(pc)),
         Err(error) => {
             let mut text = heapless::String::<256>::new();

@@ -35,6 +35,22 @@ pub(crate) fn carve(map: &[MapEntry], taken: &[Range<u64>], mut give: impl FnMut
     }
 }
 
+/// The first address in `range` that is not free by `map`.
+pub(crate) fn first_in_use(map: &[MapEntry], range: &Range<u64>) -> Option<u64> {
+    let mut at = range.start;
+    while at < range.end {
+        let ram = map.iter().filter(|entry| entry.is_ram() && entry.start() <= at && at < entry.end());
+        let Some(end) = ram.map(MapEntry::end).max() else { return Some(at) };
+        let others =
+            map.iter().filter(|entry| !entry.is_ram() && entry.start() < end.min(range.end) && at < entry.end());
+        if let Some(first) = others.map(|entry| entry.start().max(at)).min() {
+            return Some(first);
+        }
+        at = end;
+    }
+    None
+}
+
 /// True if there is memory at `at`, whoever it is for.
 pub(crate) fn is_memory(map: &[MapEntry], at: u64) -> bool {
     map.iter().any(|entry| entry.is_memory() && entry.start() <= at && at < entry.end())
@@ -113,6 +129,27 @@ mod tests {
     fn overlaps_are_given_once_and_never_against_a_reservation() {
         let map = [(MIB, 4 * MIB, RAM), (2 * MIB, 6 * MIB, RAM), (3 * MIB, 5 * MIB, RESERVED), (MIB, 4 * MIB, RAM)];
         assert_eq!(carved(&map, &[]), [(MIB, 3 * MIB), (5 * MIB, 6 * MIB)]);
+    }
+
+    #[test]
+    fn an_image_is_in_free_memory_alone() {
+        let map = [(MIB, 8 * MIB, RAM), (8 * MIB, 9 * MIB, 4), (9 * MIB, 16 * MIB, RAM), (16 * MIB, 32 * MIB, RAM)];
+        let map: Vec<_> = map.iter().map(|&(start, end, kind)| MapEntry::new(start, end, kind)).collect();
+        for (start, end, first) in [
+            (2, 6, None),
+            (1, 8, None),
+            (2, 10, Some(8)),
+            (8, 10, Some(8)),
+            (9, 32, None),
+            (9, 33, Some(32)),
+            (0, 2, Some(0)),
+            (40, 41, Some(40)),
+        ] {
+            assert_eq!(first_in_use(&map, &(start * MIB..end * MIB)), first.map(|at| at * MIB), "{start}..{end}");
+        }
+        // What two entries claim is not free.
+        let over = [MapEntry::new(0, u64::MAX, RAM), MapEntry::new(5 * MIB, 6 * MIB, RESERVED)];
+        assert_eq!(first_in_use(&over, &(2 * MIB..8 * MIB)), Some(5 * MIB));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! What a loader tells, whichever it is.
+#![forbid(unsafe_code)]
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use super::{multiboot2, start_info};
+use crate::error::BootError;
+
+/// Who has loaded the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loader {
+    /// By PVH, as QEMU does with `-kernel`.
+    Pvh,
+    /// By multiboot2, as GRUB does.
+    Multiboot2,
+}
+
+/// The root system description pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rsdp<'a> {
+    /// The loader does not know it.
+    Unknown,
+    /// Its physical address.
+    At(u64),
+    /// A copy of it, and the physical address of that.
+    Copy { at: u64, bytes: &'a [u8] },
+}
+
+/// An entry of the memory map: `struct hvm_memmap_table_entry` of PVH, and that of multiboot2 (3.6.8), which is alike.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct MapEntry {
+    start: U64,
+    bytes: U64,
+    kind: U32,
+    _reserved: U32,
+}
+const _: () = assert!(size_of::<MapEntry>() == 24);
+
+impl MapEntry {
+    /// `XEN_HVM_MEMMAP_TYPE_RAM`, as in multiboot2.
+    const RAM: u32 = 1;
+    /// `XEN_HVM_MEMMAP_TYPE_ACPI` and `XEN_HVM_MEMMAP_TYPE_NVS`.
+    const ACPI: u32 = 3;
+    const NVS: u32 = 4;
+
+    /// Its first address.
+    pub(crate) fn start(&self) -> u64 {
+        self.start.get()
+    }
+
+    /// The address after its last one; what passes 2^64 is cut off.
+    pub(crate) fn end(&self) -> u64 {
+        self.start.get().saturating_add(self.bytes.get())
+    }
+
+    /// True if it is memory for everybody.
+    pub(crate) fn is_ram(&self) -> bool {
+        self.kind.get() == Self::RAM
+    }
+
+    /// True if there is memory behind it, whoever it is for.
+    pub(crate) fn is_memory(&self) -> bool {
+        matches!(self.kind.get(), Self::RAM | Self::ACPI | Self::NVS)
+    }
+}
+
+/// What the loader told, and where that lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Boot<'a> {
+    /// What was given to the image, without the terminating zero; empty if it is not UTF-8.
+    pub(crate) command_line: &'a str,
+    pub(crate) rsdp: Rsdp<'a>,
+    /// The memory map, as the loader gave it: maybe unsorted, with overlaps.
+    pub(crate) map: &'a [MapEntry],
+    /// Start, and end, of each of the loader's structures in memory.
+    pub(crate) structures: [(u64, u64); 3],
+}
+
+impl<'a> Boot<'a> {
+    /// Reads what a loader tells at `at`, by a function that gives the bytes at a physical address if there are that many.
+    pub(crate) fn read(
+        loader: Loader,
+        at: u64,
+        bytes: &impl Fn(u64, usize) -> Option<&'a [u8]>,
+    ) -> Result<Self, BootError> {
+        match loader {
+            Loader::Pvh => start_info::read(at, bytes),
+            Loader::Multiboot2 => multiboot2::read(at, bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+impl MapEntry {
+    /// An entry from `start` to `end`; one that runs backwards has a size that passes 2^64.
+    pub(crate) fn new(start: u64, end: u64, kind: u32) -> Self {
+        let bytes = end.wrapping_sub(start);
+        Self { start: U64::new(start), bytes: U64::new(bytes), kind: U32::new(kind), _reserved: U32::new(0) }
+    }
+}
