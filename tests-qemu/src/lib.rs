@@ -12,6 +12,7 @@ mod nic;
 mod registers;
 mod report;
 mod tables;
+mod verdict;
 
 pub use ats::Ats;
 pub use broken::{Broken, Fault};
@@ -22,3 +23,4 @@ pub use nic::Nic;
 pub use registers::{Registers, translate};
 pub use report::{Report, Words};
 pub use tables::{Entry, Leaves, count_leaves, live_words, mapped};
+pub use verdict::Verdict;
