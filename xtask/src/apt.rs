@@ -13,6 +13,9 @@ use crate::{
 const LOCK: &str = "DPkg::Lock::Timeout=600";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// What makes an image that boots.
+const GRUB: [&str; 5] = ["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools"];
+
 /// What a machine still lacks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Missing {
@@ -24,6 +27,10 @@ pub struct Missing {
     pub valgrind: bool,
     /// What compiles, links and archives C.
     pub cc: bool,
+    /// GRUB for BIOS and UEFI, with what makes an image of it.
+    pub grub: bool,
+    /// UEFI for QEMU.
+    pub ovmf: bool,
 }
 
 impl Missing {
@@ -35,6 +42,8 @@ impl Missing {
             (self.iasl, "iasl"),
             (self.valgrind, "valgrind"),
             (self.cc, "gcc and binutils"),
+            (self.grub, "grub-mkrescue with GRUB for i386-pc and x86_64-efi, xorriso and mtools"),
+            (self.ovmf, "OVMF"),
         ];
         let missing: Vec<_> = all.into_iter().filter_map(|(missing, name)| missing.then_some(name)).collect();
         missing.join(" and ")
@@ -137,6 +146,12 @@ fn packages(missing: Missing, offered: &str) -> Result<Vec<String>> {
     if missing.cc {
         packages.extend(["gcc".to_owned(), "binutils".to_owned()]);
     }
+    if missing.grub {
+        packages.extend(GRUB.map(str::to_owned));
+    }
+    if missing.ovmf {
+        packages.push("ovmf".to_owned());
+    }
     if missing.rust {
         let Some(rustc) = compiler(offered) else {
             bail!(
@@ -168,7 +183,8 @@ fn compiler(offered: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const ALL: Missing = Missing { qemu: true, rust: true, iasl: true, valgrind: false, cc: false };
+    const ALL: Missing =
+        Missing { qemu: true, rust: true, iasl: true, valgrind: false, cc: false, grub: false, ovmf: false };
 
     fn policy(offers: &[(&str, &str)]) -> String {
         let one = |(name, version): &(&str, &str)| {

@@ -195,6 +195,18 @@ impl Toolchain {
         self.bins("cofferdam-tests-qemu", "release", bins)
     }
 
+    /// Builds a bin of `tests-qemu` that is linked at this physical address, and says where it is: where the usual one is, which
+    /// has to be built again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`images`](Self::images).
+    pub fn image_at(&self, bin: &str, base: u64) -> Result<PathBuf> {
+        let mut command = self.build();
+        command.args(["--package", "cofferdam-tests-qemu"]).env("COFFERDAM_IMAGE_BASE", base.to_string());
+        self.run(command, &[bin])?.remove(bin).with_context(|| format!("cargo built no {bin}"))
+    }
+
     /// Builds bins of `tests-qemu/no-panic`, and says where each is. They are not to be run.
     ///
     /// # Errors

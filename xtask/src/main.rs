@@ -19,6 +19,7 @@ mod inspect;
 mod judge;
 mod layers;
 mod matrix;
+mod medium;
 mod miri;
 mod oldest;
 mod panics;
@@ -74,6 +75,14 @@ enum Verb {
     C,
     /// Boots the main job on two machines and shows what happened; or, as `run c`, the example in C on the first of them.
     Run(run::Options),
+    /// Makes one file for a USB stick or a disc, which boots on BIOS and on UEFI: the board report, and the scenarios.
+    ///
+    /// Written to a whole stick (`dd if=target/cofferdam.img of=/dev/sdX bs=4M conv=fsync`) or burnt, it starts the board report
+    /// after three seconds. That reads and changes nothing, and tells what it found on the first serial port, at 115200 baud.
+    /// Secure Boot has to be off. Installs GRUB's tools by apt-get where they are missing.
+    ///
+    /// Exit status: 0 if the file was made, and boots in each way if that was asked for; 1 if it does not in some.
+    Image(medium::Options),
     /// Shows what a machine's firmware says about its IOMMU: units, what they serve, and what is wrong.
     ///
     /// Exit status: 0 if nothing is lost, 1 if there is a finding of severity error, 2 if there is no table to read.
@@ -192,6 +201,7 @@ fn main() -> ExitCode {
         Verb::Build => build::verb(),
         Verb::C => c::verb(),
         Verb::Run(options) => run::verb(&options),
+        Verb::Image(options) => medium::verb(&options),
         Verb::Inspect(options) => inspect::verb(&options),
         Verb::Rules(options) => rules::verb(&options),
         Verb::Layers => layers::verb(),

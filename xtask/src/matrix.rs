@@ -181,6 +181,11 @@ impl Scenario {
         self.bin.as_deref().unwrap_or(&self.name)
     }
 
+    /// True if it is neither to crash nor to be refused.
+    pub fn is_to_succeed(&self) -> bool {
+        matches!(self.expected(), Expected::Success)
+    }
+
     /// What it has to come to.
     pub fn expected(&self) -> Expected<'_> {
         match (&self.refused, &self.crashed) {

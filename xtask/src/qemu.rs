@@ -98,6 +98,16 @@ impl Qemu {
 
     /// The command that boots `image` on `machine`, as `scenario` changes it.
     pub fn command(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path) -> Command {
+        let mut command = self.machine(matrix, scenario, machine);
+        command.arg("-kernel").arg(image);
+        if let Some(cmdline) = &scenario.cmdline {
+            command.args(["-append", cmdline]);
+        }
+        command
+    }
+
+    /// The command that starts `machine`, as `scenario` changes it, with nothing to boot.
+    pub fn machine(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine) -> Command {
         let mut command = self.program();
         let more = scenario.machine_options.iter().map(|more| format!(",{more}")).collect::<String>();
         match self.accel {
@@ -127,16 +137,16 @@ impl Qemu {
         if scenario.script.is_some() {
             trace::EVENTS.iter().for_each(|event| _ = command.args(["-trace", event]));
         }
-        command.arg("-kernel").arg(image);
-        if let Some(cmdline) = &scenario.cmdline {
-            command.args(["-append", cmdline]);
-        }
         command
     }
 
     /// Boots `image` and judges what came of it.
     pub fn boot(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path, limit: Duration) -> Boot {
-        let mut command = self.command(matrix, scenario, machine, image);
+        self.boot_by(self.command(matrix, scenario, machine, image), scenario, machine, limit)
+    }
+
+    /// Boots by a command and judges what came of it.
+    pub fn boot_by(&self, mut command: Command, scenario: &Scenario, machine: Machine, limit: Duration) -> Boot {
         let mut boot = Boot { command: process::words(&command), ..Boot::default() };
         let began = std::time::Instant::now();
         let mut traced = Vec::new();

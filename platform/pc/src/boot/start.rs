@@ -42,6 +42,8 @@ pub(crate) fn stack_bottom_address() -> usize {
 #[unsafe(no_mangle)]
 extern "C" fn pc_start(told_at: u32, is_multiboot2: u32) -> ! {
     serial::init();
+    // What the loader had under way on the port may have left a byte.
+    println!();
     exceptions::init(guard());
     let loader = if is_multiboot2 == 0 { Loader::Pvh } else { Loader::Multiboot2 };
     match Pc::boot(loader, u64::from(told_at), image()) {
