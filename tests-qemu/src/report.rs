@@ -4,7 +4,7 @@
 use core::cell::Cell;
 use core::fmt::{self, Write};
 
-use cofferdam_pc::{Pc, Serial};
+use cofferdam_pc::{Pc, Serial, show};
 use cofferdam_report::{EXIT_FAILED, EXIT_OK, Record};
 use heapless::String;
 
@@ -73,9 +73,12 @@ impl Report {
     pub fn finish(self, result: Result<(), Words>) -> u32 {
         if let Err(error) = result {
             self.tell(Record::Refused { error: error.as_str() });
+            show(format_args!("Refused: {}\n\nDone.", error.as_str()));
             return EXIT_FAILED;
         }
         self.tell(Record::Finished);
+        let failed = self.failed.get();
+        show(format_args!("{failed} expectations did not hold; the serial port has what each saw.\n\nDone."));
         if self.failed.get() == 0 { EXIT_OK } else { EXIT_FAILED }
     }
 }

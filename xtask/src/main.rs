@@ -78,7 +78,8 @@ enum Verb {
     /// Makes one file for a USB stick or a disc, which boots on BIOS and on UEFI: the board report, and the scenarios.
     ///
     /// Written to a whole stick (`dd if=target/cofferdam.img of=/dev/sdX bs=4M conv=fsync`) or burnt, it starts the board report
-    /// after three seconds. That reads and changes nothing, and tells what it found on the first serial port, at 115200 baud.
+    /// after three seconds. That reads and changes nothing, tells what it found on the first serial port, at 115200 baud, and shows its
+    /// verdict on the screen.
     /// Secure Boot has to be off. Installs GRUB's tools by apt-get where they are missing.
     ///
     /// Exit status: 0 if the file was made, and boots in each way if that was asked for; 1 if it does not in some.

@@ -1,7 +1,7 @@
 //! A bare x86-64 PC under the driver: what a scenario needs to run on it, and no more.
 //!
-//! - `boot`: the PVH entry, and what the loader tells
-//! - `exceptions`, `serial`, `exit`: how a run speaks and ends
+//! - `boot`: the entries for PVH and for multiboot2, and what the loader tells
+//! - `exceptions`, `serial`, `screen`, `exit`: how a run speaks and ends
 //! - `clock`: nanoseconds
 //! - `memory`: frames, blocks, and how the CPU sees them
 //! - `acpi`, `pci`, `mmio`: the firmware's tables, configuration space, registers
@@ -37,6 +37,7 @@ mod memory;
 mod mmio;
 mod pc;
 mod pci;
+mod screen;
 mod serial;
 mod sleep;
 mod stack;
@@ -50,6 +51,7 @@ pub use memory::Block;
 pub use mmio::Mmio;
 pub use pc::Pc;
 pub use pci::Bar;
+pub use screen::show;
 pub use serial::Serial;
 pub use stack::stack_depth;
 

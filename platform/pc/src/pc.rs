@@ -5,6 +5,7 @@ mod hal;
 
 use core::arch::x86_64::__cpuid;
 use core::ops::Range;
+use core::ptr::NonNull;
 use core::{ptr, slice};
 
 use ::acpi::AcpiTable;
@@ -14,12 +15,13 @@ use spin::Once;
 use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
-use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry};
+use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry, Picture};
 use crate::clock::{Clock, Timers};
 use crate::error::BootError;
 use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_memory};
 use crate::mmio::Mmio;
 use crate::pci::Ecam;
+use crate::screen;
 
 /// Free memory below which nothing useful can be done.
 const NEEDED: u64 = 4 << 20;
@@ -64,6 +66,15 @@ impl Pc {
             (at != 0 && is_outside).then(|| unsafe { bytes_at(at, bytes) })
         };
         let boot = Boot::read(loader, told_at, &low)?;
+        let picture = boot.picture.filter(|picture| is_apart(boot.map, picture));
+        // One that is mapped already shows what goes wrong from here on.
+        let low = picture.filter(|picture| picture.at + picture.bytes() <= LOW);
+        if let Some((picture, first)) =
+            low.and_then(|it| Some((it, NonNull::new(ptr::with_exposed_provenance_mut(it.at as usize))?)))
+        {
+            // SAFETY: the entry maps it, it is the screen's, and no memory is there.
+            screen::take(picture, unsafe { Mmio::new(first, picture.bytes()) });
+        }
         if let Some(at) = first_in_use(boot.map, &image) {
             return Err(BootError::ImageInUse { at });
         }
@@ -92,6 +103,10 @@ impl Pc {
             // SAFETY: as above, and all memory is mapped now.
             unsafe { frames.lock().add(range.start.max(LOW)..range.end) };
         });
+        if let Some((picture, first)) = picture.and_then(|it| Some((it, map.devices(it.at, it.bytes(), &frames)?))) {
+            // SAFETY: it is mapped uncached, it is the screen's, and no memory is there.
+            screen::take(picture, unsafe { Mmio::new(first, picture.bytes()) });
+        }
         let (own_frames, pool) =
             own_frames(&frames, bytes).ok_or(BootError::ShortOfMemory { bytes, needed: NEEDED })?;
 
@@ -227,6 +242,13 @@ fn own_frames(frames: &SpinMutex<Frames>, bytes: u64) -> Option<(SpinMutex<Frame
 
 fn phys_range(range: &Range<u64>) -> Option<PhysRange> {
     PhysRange::new(PhysAddr::try_new(range.start).ok()?, range.end.checked_sub(range.start)?)
+}
+
+/// True if a picture is where no memory is.
+fn is_apart(map: &[MapEntry], picture: &Picture) -> bool {
+    let end = picture.at.checked_add(picture.bytes()).filter(|end| *end > picture.at && *end <= address_limit());
+    let is_in = |end| map.iter().any(|it| it.is_memory() && it.start() < end && picture.at < it.end());
+    picture.at.is_multiple_of(8) && end.is_some_and(|end| !is_in(end))
 }
 
 /// The first physical address that does not exist or that no canonical address of the lower half equals: CPUID leaf

@@ -12,7 +12,7 @@ use cofferdam::firmware::Severity;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceInfo, Options, RemappingUnit, UnitState};
 use cofferdam::topology::Isolation;
-use cofferdam_pc::{Dmar, Ivrs, Pc, entry, println};
+use cofferdam_pc::{Dmar, Ivrs, Pc, entry, println, show};
 use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
 use heapless::Vec;
 
@@ -34,7 +34,13 @@ fn run(pc: &'static Pc) -> u32 {
         "the board has a verdict",
         format_args!("{}", if verdict.is_fit() { "fit" } else { "not fit" }),
     );
-    report.finish(result)
+    let code = report.finish(result);
+    show(format_args!(
+        "Board report of cofferdam {}\n\n{verdict}\nThe whole report went to the first serial port (COM1, 115200 baud, 8N1).\n\
+         Done, and nothing was changed: the machine can be switched off.",
+        env!("CARGO_PKG_VERSION")
+    ));
+    code
 }
 
 fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), Words> {

@@ -24,6 +24,11 @@ multiboot2_header:
     .long 12
     .long multiboot2_start
     .balign 8
+    # A screen (3.1.10), if there is one: so many pixels of 32 bits.
+    .short 5, 1
+    .long 20
+    .long 1024, 768, 32
+    .balign 8
     .short 0, 0
     .long 8
 multiboot2_end:

@@ -1,10 +1,10 @@
 //! What a multiboot2 loader tells: a list of tags (Multiboot2 specification, version 2.0, 3.4 and 3.6).
 #![forbid(unsafe_code)]
 
-use zerocopy::little_endian::U32;
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::{Boot, MapEntry, Rsdp};
+use super::{Boot, Colours, MapEntry, Picture, Rsdp};
 use crate::error::BootError;
 
 /// Bytes before the first tag: how many there are in all, and a reserved word.
@@ -17,6 +17,7 @@ const ALIGN: usize = 8;
 const END: u32 = 0;
 const COMMAND_LINE: u32 = 1;
 const MEMORY_MAP: u32 = 6;
+const FRAMEBUFFER: u32 = 8;
 /// Copies of the RSDP: of ACPI 1.0, and of later versions.
 const OLD_RSDP: u32 = 14;
 const NEW_RSDP: u32 = 15;
@@ -37,6 +38,23 @@ struct MapHeader {
     _entry_version: U32,
 }
 
+/// A framebuffer (3.6.12), and the colours of one of type `RGB`.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Framebuffer {
+    at: U64,
+    pitch: U32,
+    width: U32,
+    height: U32,
+    bits: u8,
+    kind: u8,
+    _reserved: U16,
+    /// Of red, green and blue: the first bit, and how many there are.
+    colours: [[u8; 2]; 3],
+}
+const RGB: u8 = 1;
+const TEXT: u8 = 2;
+
 /// Reads the information at `at`, by a function that gives the bytes at a physical address if there are that many.
 pub(super) fn read<'a>(at: u64, bytes: &impl Fn(u64, usize) -> Option<&'a [u8]>) -> Result<Boot<'a>, BootError> {
     let first = bytes(at, FIRST).and_then(|bytes| Header::ref_from_bytes(bytes).ok());
@@ -44,7 +62,7 @@ pub(super) fn read<'a>(at: u64, bytes: &impl Fn(u64, usize) -> Option<&'a [u8]>)
     let all = first.map(|first| first.kind.get() as usize).filter(|all| (FIRST..=MAX_BYTES).contains(all));
     let whole = all.and_then(|all| bytes(at, all)).ok_or(BootError::TornInformation { at })?;
 
-    let (mut map, mut rsdp, mut command_line) = (None, Rsdp::Unknown, &b""[..]);
+    let (mut map, mut rsdp, mut picture, mut command_line) = (None, Rsdp::Unknown, None, &b""[..]);
     let mut offset = FIRST;
     loop {
         let place = at.saturating_add(offset as u64);
@@ -54,6 +72,7 @@ pub(super) fn read<'a>(at: u64, bytes: &impl Fn(u64, usize) -> Option<&'a [u8]>)
             END => break,
             COMMAND_LINE => command_line = content.split(|byte| *byte == 0).next().unwrap_or_default(),
             MEMORY_MAP => map = Some(entries(content).ok_or(BootError::BadMapTag { at: place })?),
+            FRAMEBUFFER => picture = framebuffer(content),
             NEW_RSDP => rsdp = Rsdp::Copy { at: copy_at, bytes: content },
             OLD_RSDP if rsdp == Rsdp::Unknown => rsdp = Rsdp::Copy { at: copy_at, bytes: content },
             _ => {}
@@ -63,6 +82,7 @@ pub(super) fn read<'a>(at: u64, bytes: &impl Fn(u64, usize) -> Option<&'a [u8]>)
     Ok(Boot {
         command_line: core::str::from_utf8(command_line).unwrap_or_default(),
         rsdp,
+        picture,
         map: map.ok_or(BootError::NoMapTag { at })?,
         structures: [(at, at.saturating_add(whole.len() as u64)), (0, 0), (0, 0)],
     })
@@ -80,6 +100,24 @@ fn entries(content: &[u8]) -> Option<&[MapEntry]> {
     let (header, entries) = MapHeader::ref_from_prefix(content).ok()?;
     let entries = <[MapEntry]>::ref_from_bytes(entries).ok()?;
     (header.entry_bytes.get() as usize == size_of::<MapEntry>() && !entries.is_empty()).then_some(entries)
+}
+
+/// What is on the screen; `None` if it is of a kind that nothing is written to.
+fn framebuffer(content: &[u8]) -> Option<Picture> {
+    // Text has no colours behind it.
+    let mut all = [0; size_of::<Framebuffer>()];
+    let told = content.get(..content.len().min(all.len()))?;
+    all.get_mut(..told.len())?.copy_from_slice(told);
+    let told = Framebuffer::ref_from_bytes(&all).ok()?;
+    let [red, green, blue] = told.colours.map(|[first, bits]| (first, bits));
+    let (bytes_a_pixel, colours) = match (told.kind, told.bits) {
+        (RGB, 15..=32) => (told.bits.div_ceil(8), Some(Colours { red, green, blue })),
+        (TEXT, _) => (2, None),
+        _ => return None,
+    };
+    let (width, height) = (told.width.get(), told.height.get());
+    let picture = Picture { at: told.at.get(), pitch: told.pitch.get(), width, height, bytes_a_pixel, colours };
+    (width.checked_mul(bytes_a_pixel.into())? <= picture.pitch).then_some(picture)
 }
 
 #[cfg(test)]
@@ -141,6 +179,36 @@ mod tests {
             assert_eq!(boot.command_line, "", "not UTF-8");
         }
         assert_eq!(read(&told(&[(MEMORY_MAP, &map)])).unwrap().rsdp, Rsdp::Unknown);
+    }
+
+    fn picture(kind: u8, bits: u8, pitch: u32, colours: &[u8]) -> Vec<u8> {
+        let mut tag = Vec::from(0x1_8000_0000_u64.to_le_bytes());
+        [pitch, 1024, 768].iter().for_each(|word| tag.extend(word.to_le_bytes()));
+        tag.extend([bits, kind, 0, 0]);
+        tag.extend(colours);
+        tag
+    }
+
+    #[test]
+    fn a_picture_is_read_if_it_can_be_written_to() {
+        let seen = |tag: &[u8]| read(&told(&[(MEMORY_MAP, &map(24)), (FRAMEBUFFER, tag)])).unwrap().picture;
+        let colours = [16, 8, 8, 8, 0, 8];
+        let rgb = seen(&picture(RGB, 32, 4096, &colours)).unwrap();
+        let at = 0x1_8000_0000;
+        let expected = Colours { red: (16, 8), green: (8, 8), blue: (0, 8) };
+        assert_eq!(
+            rgb,
+            Picture { at, pitch: 4096, width: 1024, height: 768, bytes_a_pixel: 4, colours: Some(expected) }
+        );
+        assert_eq!((rgb.bytes(), expected.grey(0x81)), (4096 * 768, 0x81_8181));
+        assert_eq!(seen(&picture(RGB, 24, 3072, &colours)).unwrap().bytes_a_pixel, 3);
+        let text = seen(&picture(TEXT, 16, 2048, &[])).unwrap();
+        assert_eq!((text.bytes_a_pixel, text.colours), (2, None));
+        // Of a palette, of few colours, with lines that are longer than a line, and torn.
+        for tag in [picture(0, 8, 1024, &[0; 6]), picture(RGB, 8, 4096, &colours), picture(RGB, 32, 4092, &colours)] {
+            assert_eq!(seen(&tag), None);
+        }
+        assert_eq!(seen(&picture(RGB, 32, 4096, &colours)[..20]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use core::panic::PanicInfo;
 use cofferdam_report::{EXIT_CRASHED, EXIT_FAILED, Record};
 
 use crate::boot::Loader;
-use crate::{Pc, Serial, exceptions, exit, println, serial};
+use crate::{Pc, Serial, exceptions, exit, println, screen, serial, show};
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
 
@@ -53,6 +53,7 @@ extern "C" fn pc_start(told_at: u32, is_multiboot2: u32) -> ! {
             // What does not fit is cut off.
             let _ = write!(text, "{error}");
             let _ = Record::Refused { error: text.as_str() }.write(&mut Serial);
+            show(format_args!("This machine cannot be used: {text}\n\nDone. It can be switched off."));
             exit(EXIT_FAILED)
         }
     }
@@ -62,5 +63,7 @@ extern "C" fn pc_start(told_at: u32, is_multiboot2: u32) -> ! {
 fn panic(info: &PanicInfo<'_>) -> ! {
     serial::break_lock();
     println!("\n{info}");
+    screen::break_lock();
+    show(format_args!("{info}\n\nIt crashed. The machine can be switched off."));
     exit(EXIT_CRASHED)
 }

@@ -60,6 +60,7 @@ pub(super) fn read<'a>(at: u64, bytes: &impl Fn(u64, usize) -> Option<&'a [u8]>)
             0 => Rsdp::Unknown,
             at => Rsdp::At(at),
         },
+        picture: None,
         map,
         structures: [
             span(at, size),

@@ -27,6 +27,48 @@ pub(crate) enum Rsdp<'a> {
     Copy { at: u64, bytes: &'a [u8] },
 }
 
+/// A picture that is on the screen, or a page of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    /// Physical address of its first byte.
+    pub(crate) at: u64,
+    /// Bytes from line to line.
+    pub(crate) pitch: u32,
+    /// Pixels or characters of a line, and how many lines there are.
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// 2, 3 or 4.
+    pub(crate) bytes_a_pixel: u8,
+    /// Where colours are in a pixel; `None` in text mode, where each character has two bytes.
+    pub(crate) colours: Option<Colours>,
+}
+
+/// The first bit, and the number of bits, of each colour in a pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Colours {
+    pub(crate) red: (u8, u8),
+    pub(crate) green: (u8, u8),
+    pub(crate) blue: (u8, u8),
+}
+
+impl Picture {
+    /// How large it is, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.pitch) * u64::from(self.height)
+    }
+}
+
+impl Colours {
+    /// The pixel of a grey: 0 is black.
+    pub(crate) fn grey(self, grey: u8) -> u32 {
+        let colour = |(first, bits): (u8, u8)| {
+            let value = u32::from(grey).checked_shr(8_u32.saturating_sub(bits.into())).unwrap_or_default();
+            value.checked_shl(first.into()).unwrap_or_default()
+        };
+        colour(self.red) | colour(self.green) | colour(self.blue)
+    }
+}
+
 /// An entry of the memory map: `struct hvm_memmap_table_entry` of PVH, and that of multiboot2 (3.6.8), which is alike.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -72,6 +114,8 @@ pub(crate) struct Boot<'a> {
     /// What was given to the image, without the terminating zero; empty if it is not UTF-8.
     pub(crate) command_line: &'a str,
     pub(crate) rsdp: Rsdp<'a>,
+    /// What is on the screen, if the loader tells.
+    pub(crate) picture: Option<Picture>,
     /// The memory map, as the loader gave it: maybe unsorted, with overlaps.
     pub(crate) map: &'a [MapEntry],
     /// Start, and end, of each of the loader's structures in memory.

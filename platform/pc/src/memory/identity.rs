@@ -80,6 +80,15 @@ impl IdentityMap {
         }
         NonNull::new(ptr::with_exposed_provenance_mut(at as usize))
     }
+
+    /// The same for all of some registers or other memory of a device.
+    pub(crate) fn devices(&self, at: u64, bytes: u64, frames: &SpinMutex<Frames>) -> Option<NonNull<u8>> {
+        let end = at.checked_add(bytes)?;
+        for page in (at & !(PAGE - 1)..end).step_by(PAGE as usize) {
+            self.device(page.max(at), frames)?;
+        }
+        self.device(at, frames)
+    }
 }
 
 /// The live tables. The lock of the one [`IdentityMap`] is held while the result is used.
