@@ -14,11 +14,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use self::{input::Input, machine::Machine, report::Report};
+use self::report::Report;
+pub use self::{
+    input::Input,
+    machine::{Machine, parse},
+    report::limits,
+};
 use crate::Verdict;
 
 /// Where Linux shows its firmware, memory map and devices.
-const SYSFS: &str = "/sys";
+pub const SYSFS: &str = "/sys";
 
 #[derive(Args)]
 pub struct Options {

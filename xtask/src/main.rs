@@ -12,6 +12,7 @@ mod bss;
 mod build;
 mod c;
 mod cargo;
+mod check;
 mod header;
 mod host;
 mod image;
@@ -88,6 +89,11 @@ enum Verb {
     ///
     /// Exit status: 0 if nothing is lost, 1 if there is a finding of severity error, 2 if there is no table to read.
     Inspect(inspect::Options),
+    /// Checks a configuration of cells against a board's table, before anything boots: memory, devices, reserved memory.
+    ///
+    /// docs/check.md describes the file. Exit status: 0 if nothing is wrong, 1 if something is, each with its place and what to do,
+    /// 2 if a file cannot be read.
+    Check(check::Options),
     /// Shows each rule of a correct driver: where the model checks it, which tests prove that, where the driver names it.
     ///
     /// A test of the model breaks a rule by hand and names its number in quotes, or keeps it, names it in a comment or
@@ -204,6 +210,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::verb(&options),
         Verb::Image(options) => medium::verb(&options),
         Verb::Inspect(options) => inspect::verb(&options),
+        Verb::Check(options) => check::verb(&options),
         Verb::Rules(options) => rules::verb(&options),
         Verb::Layers => layers::verb(),
         Verb::Panics => panics::verb(),

@@ -16,21 +16,26 @@ const HOW: &str = "get one with `sudo cat /sys/firmware/acpi/tables/DMAR > dmar.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A table to inspect, and what came with it.
-pub(super) struct Input {
+pub struct Input {
     /// Where it is from, in words.
-    pub(super) name: String,
+    pub name: String,
     /// The DMAR or IVRS.
-    pub(super) table: Vec<u8>,
+    pub table: Vec<u8>,
     pub(super) beside: Beside,
 }
 
 impl Input {
+    /// A table with nothing beside it.
+    pub fn of(name: String, table: Vec<u8>) -> Self {
+        Self { name, table, beside: Beside::default() }
+    }
+
     /// Reads a file of any form.
     ///
     /// # Errors
     ///
     /// It cannot be read, or holds no such table; the error says what to do.
-    pub(super) fn from_file(file: &Path) -> Result<Self> {
+    pub fn from_file(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
         let about = fs::metadata(file).map_err(|error| unreadable(&name, &error))?;
         if about.is_dir() {
@@ -52,7 +57,7 @@ impl Input {
             .get(4..8)
             .is_some_and(|length| length.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')));
         if (bytes.starts_with(b"DMAR") || bytes.starts_with(b"IVRS")) && !is_text {
-            return Ok(Self { name, table: bytes, beside: Beside::default() });
+            return Ok(Self::of(name, bytes));
         }
         let Dump { tables, gaps } = dump::read(&dump::text(&bytes));
         Self::from_tables(name, tables, &gaps, bytes.get(..bytes.len().min(4)).unwrap_or_default())

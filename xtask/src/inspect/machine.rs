@@ -19,13 +19,13 @@ use super::{
 };
 
 /// A machine, whose configuration space is read once for each function.
-pub(super) struct Machine {
+pub struct Machine {
     sysfs: PathBuf,
     functions: RefCell<HashMap<SourceId, Vec<u8>>>,
 }
 
 impl Machine {
-    pub(super) fn at(sysfs: PathBuf) -> Self {
+    pub fn at(sysfs: PathBuf) -> Self {
         Self { sysfs, functions: RefCell::default() }
     }
 
@@ -34,7 +34,7 @@ impl Machine {
     /// # Errors
     ///
     /// It has neither, or does not let it be read; the error says what to do.
-    pub(super) fn input(&self) -> Result<Input> {
+    pub fn input(&self) -> Result<Input> {
         let tables = self.sysfs.join("firmware/acpi/tables");
         if !tables.is_dir() {
             bail!(
@@ -94,7 +94,7 @@ fn ram(entry: &Path) -> Option<(u64, u64)> {
 }
 
 /// A name as `0000:00:02.0`.
-fn parse(name: &str) -> Option<SourceId> {
+pub fn parse(name: &str) -> Option<SourceId> {
     let (rest, function) = name.split_once('.')?;
     let mut parts = rest.split(':').map(|part| u16::from_str_radix(part, 16).ok());
     let (segment, bus, device) = (parts.next()??, parts.next()??, parts.next()??);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{beside::Beside, input::Input, machine::Machine};
 
 /// Room for all that a table of so many bytes can hold, as far as there can be room for it.
-fn limits(table: &[u8]) -> Limits {
+pub fn limits(table: &[u8]) -> Limits {
     // A unit has 16 bytes at least. An entry of 4 bytes of an IVHD says up to four things.
     Limits {
         units: (table.len() / 16).min(0xffff),

@@ -1,0 +1,94 @@
+//! A configuration of cells, as docs/check.md describes it.
+
+use std::{fmt, str::FromStr};
+
+use anyhow::{Context, Result};
+use cofferdam::addr::SourceId;
+use serde::{Deserialize, Deserializer, de::Error};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// Bits of an address that the board's units translate, the least of all.
+    #[serde(default = "input_bits")]
+    pub(super) input_bits: u8,
+    #[serde(rename = "cell", default)]
+    pub(super) cells: Vec<Cell>,
+}
+
+/// What most units have.
+const fn input_bits() -> u8 {
+    48
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cell {
+    pub(super) name: String,
+    /// It has what no other cell has.
+    #[serde(default)]
+    pub(super) root: bool,
+    #[serde(default)]
+    pub(super) memory: Vec<Memory>,
+    #[serde(default)]
+    pub(super) devices: Vec<Id>,
+    /// Its memory that firmware reserves for devices may be that of others which say so, too.
+    #[serde(default)]
+    pub(super) allow_shared_reserved: bool,
+    /// Its devices may be in one group with those of others which say so, too.
+    #[serde(default)]
+    pub(super) allow_shared_group: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Memory {
+    pub(super) output: u64,
+    /// Where the cell's devices see it; where it is if left out.
+    pub(super) input: Option<u64>,
+    pub(super) bytes: u64,
+    #[serde(default)]
+    pub(super) shared: bool,
+}
+
+/// A device, as `0000:00:03.0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(pub(super) SourceId);
+
+impl FromStr for Id {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = crate::inspect::parse(text).filter(|id| id.to_string() == text.to_ascii_lowercase());
+        parsed
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no device; one is segment:bus:device.function, as 0000:00:1f.3"))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// It is no TOML, has something that is not known, or lacks something.
+    pub(super) fn read(text: &str) -> Result<Self> {
+        toml::from_str(text).context("it cannot be read")
+    }
+}
+
+impl Memory {
+    pub(super) fn input(&self) -> u64 {
+        self.input.unwrap_or(self.output)
+    }
+}
