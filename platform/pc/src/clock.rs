@@ -2,6 +2,8 @@
 
 mod timer;
 
+use core::fmt;
+
 use core::arch::x86_64::{__cpuid, __cpuid_count, _mm_lfence, _rdtsc};
 
 use core::ops::RangeInclusive;
@@ -21,20 +23,58 @@ const PATIENCE: u32 = 10_000_000;
 /// Frequencies that a time-stamp counter may have, in Hz: any other was measured wrong.
 const PLAUSIBLE: RangeInclusive<u64> = 100_000_000..=20_000_000_000;
 
+/// A source says how fast the counter counts, in Hz, and what it is.
+type Source<'s> = (&'static str, &'s dyn Fn() -> Option<u64>);
+
 /// A clock that starts at 0 and never goes back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     hz: u64,
     start: u64,
+    trust: ClockTrust,
+}
+
+/// Why a clock may be trusted, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockTrust {
+    /// Two sources say the same, but for one part in a hundred.
+    Agreed([&'static str; 2]),
+    /// There is one source.
+    Alone(&'static str),
+    /// Each source says something else; the first is taken. Two of them, with what they say in Hz.
+    Disputed([(&'static str, u64); 2]),
+}
+
+impl fmt::Display for ClockTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agreed([one, other]) => write!(f, "{one} and {other} agree on the clock"),
+            Self::Alone(one) => write!(f, "only {one} tells how fast the clock goes"),
+            Self::Disputed([(one, hz), (other, other_hz)]) => {
+                write!(f, "{one} has the clock at {} kHz, {other} at {} kHz", hz / 1000, other_hz / 1000)
+            }
+        }
+    }
 }
 
 impl Clock {
-    /// Finds out how fast the counter counts: from CPUID if it says so in full, else by the timers of the firmware's tables or
-    /// the interval timer, whichever is there, and last from what CPUID says of the CPU's frequency.
+    /// Finds out how fast the counter counts: from CPUID if it says so in full, by the timers of the firmware's tables, by the
+    /// interval timer, and from what CPUID says of the CPU's frequency, until two of them agree.
     pub(crate) fn calibrate(timers: &Timers) -> Result<Self, BootError> {
-        let sources: [&dyn Fn() -> Option<u64>; 4] = [&from_cpuid, &|| timers.measure(&ticks), &from_pit, &from_cpu];
-        let hz = first_plausible(&sources).ok_or(BootError::NoClock)?;
-        Ok(Self { hz, start: ticks() })
+        let sources: [Source<'_>; 5] = [
+            ("CPUID leaf 15h", &from_cpuid),
+            ("the ACPI PM timer", &|| timers.measure_by_pm(&ticks)),
+            ("the HPET", &|| timers.measure_by_hpet(&ticks)),
+            ("the 8254", &from_pit),
+            ("CPUID leaf 16h", &from_cpu),
+        ];
+        let (hz, trust) = agreed(&sources).ok_or(BootError::NoClock)?;
+        Ok(Self { hz, start: ticks(), trust })
+    }
+
+    /// Why it may be trusted, or not.
+    pub(crate) fn trust(&self) -> ClockTrust {
+        self.trust
     }
 
     /// Frequency of the counter, in Hz.
@@ -48,9 +88,22 @@ impl Clock {
     }
 }
 
-/// What the first source says that says what can be.
-fn first_plausible(sources: &[&dyn Fn() -> Option<u64>]) -> Option<u64> {
-    sources.iter().find_map(|source| source().filter(|hz| PLAUSIBLE.contains(hz)))
+/// What the first two sources say that agree on what can be; or the first alone.
+fn agreed(sources: &[Source<'_>]) -> Option<(u64, ClockTrust)> {
+    let mut said = heapless::Vec::<(&'static str, u64), 5>::new();
+    for (name, source) in sources {
+        let Some(hz) = source().filter(|hz| PLAUSIBLE.contains(hz)) else { continue };
+        if let Some((other, first)) = said.iter().find(|(_, other)| other.abs_diff(hz) <= other / 100) {
+            return Some((*first, ClockTrust::Agreed([*other, *name])));
+        }
+        // There are no more sources than that.
+        let _ = said.push((*name, hz));
+    }
+    match *said.as_slice() {
+        [] => None,
+        [(name, hz)] => Some((hz, ClockTrust::Alone(name))),
+        [one, other, ..] => Some((one.1, ClockTrust::Disputed([one, other]))),
+    }
 }
 
 /// `ticks` of a counter with `hz`, which is not 0, in nanoseconds; stays at the end of what 64 bits hold.
@@ -134,8 +187,21 @@ mod tests {
         let early = || Some(2_900_000);
         let good = || Some(2_400_000_000);
         let wild = || Some(u64::MAX);
-        assert_eq!(first_plausible(&[&|| None, &early, &wild, &good]), Some(2_400_000_000));
-        assert_eq!(first_plausible(&[&early, &|| Some(0), &wild]), None);
+        let alone = agreed(&[("none", &|| None), ("early", &early), ("wild", &wild), ("good", &good)]);
+        assert_eq!(alone, Some((2_400_000_000, ClockTrust::Alone("good"))));
+        assert_eq!(agreed(&[("early", &early), ("still", &|| Some(0)), ("wild", &wild)]), None);
+    }
+
+    #[test]
+    fn two_sources_that_agree_are_taken_and_a_dispute_is_said() {
+        let (good, near, far) = (|| Some(2_400_000_000), || Some(2_424_000_000), || Some(2_424_000_001));
+        let found =
+            agreed(&[("far", &|| Some(3_000_000_000)), ("good", &good), ("near", &near), ("never", &|| panic!())]);
+        assert_eq!(found, Some((2_400_000_000, ClockTrust::Agreed(["good", "near"]))));
+        let (hz, trust) = agreed(&[("good", &good), ("far", &far)]).unwrap();
+        assert_eq!(hz, 2_400_000_000);
+        assert_eq!(trust.to_string(), "good has the clock at 2400000 kHz, far at 2424000 kHz");
+        assert_eq!(ClockTrust::Alone("x").to_string(), "only x tells how fast the clock goes");
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod stack;
 
 pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};
 pub use apic::IoApic;
+pub use clock::ClockTrust;
 pub use cpus::Cpus;
 pub use error::BootError;
 pub use exit::exit;

@@ -16,7 +16,7 @@ use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
 use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry, Picture};
-use crate::clock::{Clock, Timers};
+use crate::clock::{Clock, ClockTrust, Timers};
 use crate::error::BootError;
 use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_memory};
 use crate::mmio::Mmio;
@@ -185,6 +185,11 @@ impl Pc {
     /// Frequency of the time-stamp counter, in Hz.
     pub fn tsc_hz(&self) -> u64 {
         self.clock.hz()
+    }
+
+    /// Why the clock may be trusted, or not.
+    pub fn clock_trust(&self) -> ClockTrust {
+        self.clock.trust()
     }
 
     /// Waits for at least `ns` nanoseconds.

@@ -12,7 +12,7 @@ use cofferdam::firmware::Severity;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::{DeviceInfo, Options, RemappingUnit, UnitState};
 use cofferdam::topology::Isolation;
-use cofferdam_pc::{Dmar, Ivrs, Pc, entry, println, show};
+use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
 use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
 use heapless::Vec;
 
@@ -27,6 +27,13 @@ fn run(pc: &'static Pc) -> u32 {
     let report = Report::start(pc, "board");
     let mut verdict = Verdict::default();
     println!("Memory: {} MiB that are free, up to {:#x}", pc.memory_bytes() >> 20, pc.usable_top().as_u64());
+    println!("Clock: {} kHz; {}", pc.tsc_hz() / 1000, pc.clock_trust());
+    if !matches!(pc.clock_trust(), ClockTrust::Agreed(_)) {
+        verdict.limit(format_args!(
+            "{}, so deadlines may come early or late: give the platform a clock that is sure",
+            pc.clock_trust()
+        ));
+    }
     let result = look(pc, &report, &mut verdict);
     println!("\n{verdict}");
     report.expect(

@@ -68,21 +68,17 @@ impl Timers {
         Self { pm: fadt.and_then(pm_timer), hpet: hpet.and_then(hpet_base).and_then(device) }
     }
 
-    /// The frequency of `ticks`, in Hz, by the first timer that counts.
-    pub(super) fn measure(&self, ticks: &dyn Fn() -> u64) -> Option<u64> {
-        self.measure_by_pm(ticks).or_else(|| self.measure_by_hpet(ticks))
-    }
-
-    fn measure_by_pm(&self, ticks: &dyn Fn() -> u64) -> Option<u64> {
+    /// The frequency of `ticks`, in Hz, by the power management timer, if it counts.
+    pub(super) fn measure_by_pm(&self, ticks: &dyn Fn() -> u64) -> Option<u64> {
         let (port, mask) = self.pm?;
         // SAFETY: reading the timer changes nothing.
         let read = || unsafe { Port::<u32>::new(port).read() };
         Timer { read: &read, mask, hz: PM_HZ }.measure(ticks)
     }
 
-    /// IA-PC HPET Specification 1.0a, section 2.3: the period in femtoseconds at 4, at most 100 ns; bit 0 at 10h lets the
+    /// The same by the high precision event timer (IA-PC HPET Specification 1.0a, section 2.3): the period in femtoseconds at 4, at most 100 ns; bit 0 at 10h lets the
     /// counter at F0h count, which nobody else minds.
-    fn measure_by_hpet(&self, ticks: &dyn Fn() -> u64) -> Option<u64> {
+    pub(super) fn measure_by_hpet(&self, ticks: &dyn Fn() -> u64) -> Option<u64> {
         let registers = self.hpet.as_ref()?;
         let period = registers.read32(4);
         if !(1..=100_000_000).contains(&period) {
