@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
@@ -10,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Context, Error, Result, bail};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::{
     Booting, Verdict,
@@ -36,6 +38,12 @@ pub struct Options {
     /// No host tests.
     #[arg(long)]
     qemu_only: bool,
+    /// Lists the scenarios with their machines, and runs nothing.
+    #[arg(long, conflicts_with = "host_only")]
+    list: bool,
+    /// Writes what came of each boot, as JUnit's XML.
+    #[arg(long, value_name = "FILE", conflicts_with = "host_only")]
+    junit: Option<PathBuf>,
     #[command(flatten)]
     booting: Booting,
 }
@@ -50,6 +58,11 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     let matrix = crate::matrix()?;
     let all = jobs(&matrix, None, None)?;
     let jobs = jobs(&matrix, options.scenario.as_deref(), options.machine.as_deref())?;
+    if options.list {
+        jobs.iter().for_each(|Job { scenario, machine }| println!("{} on {machine}", scenario.name));
+        println!("{} boots", jobs.len());
+        return Ok(Verdict::Held);
+    }
     let mut total = host::Count::default();
     let mut left_out = Vec::new();
 
@@ -82,7 +95,11 @@ pub fn verb(options: &Options) -> Result<Verdict> {
             let versions: Vec<_> = qemus.iter().map(|qemu| qemu.version.as_str()).collect();
             println!("Scenarios in {}", versions.join(" and in "));
             let limit = options.booting.timeout.map_or(matrix.timeout, Duration::from_secs);
-            total.add(boot_all(&matrix, &boots, &rust, limit));
+            let mut cases = Vec::new();
+            total.add(boot_all(&matrix, &boots, &rust, limit, &mut cases));
+            if let Some(file) = &options.junit {
+                write_junit(file, cases)?;
+            }
         }
     }
     if total.ignored > 0 {
@@ -146,7 +163,13 @@ fn jobs<'a>(matrix: &'a Matrix, scenario: Option<&str>, machine: Option<&str>) -
 }
 
 /// Boots as many at once as there are CPUs, and prints what came of them in the order of `jobs`.
-fn boot_all(matrix: &Matrix, jobs: &[(Job<'_>, &Qemu)], rust: &Toolchain, limit: Duration) -> host::Count {
+fn boot_all(
+    matrix: &Matrix,
+    jobs: &[(Job<'_>, &Qemu)],
+    rust: &Toolchain,
+    limit: Duration,
+    cases: &mut Vec<TestCase>,
+) -> host::Count {
     let images = match build::images(rust, jobs.iter().map(|(job, _)| job.scenario)) {
         Ok(images) => images,
         Err(error) => {
@@ -181,6 +204,7 @@ fn boot_all(matrix: &Matrix, jobs: &[(Job<'_>, &Qemu)], rust: &Toolchain, limit:
                 && let Some((job, qemu)) = jobs.get(count.passed + count.failed)
             {
                 spinner.suspend(|| tell(job, qemu, &boot));
+                cases.push(case(job, qemu, &boot));
                 if boot.wrong.is_empty() { count.passed += 1 } else { count.failed += 1 }
             }
         }
@@ -199,6 +223,36 @@ fn tell(job: &Job<'_>, qemu: &Qemu, boot: &Boot) {
     if !ok {
         print!("{}", show::failure(boot));
     }
+}
+
+/// What came of a boot, for JUnit.
+fn case(job: &Job<'_>, qemu: &Qemu, boot: &Boot) -> TestCase {
+    let status = match boot.wrong.first() {
+        None => TestCaseStatus::success(),
+        Some(first) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(first.clone()).set_description(boot.wrong.join("\n"));
+            status
+        }
+    };
+    let mut case = TestCase::new(format!("{} on {}", job.scenario.name, job.machine), status);
+    let log = boot.lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>();
+    case.set_classname(qemu.version.clone()).set_time(boot.took).set_system_out(log);
+    case
+}
+
+/// # Errors
+///
+/// The file cannot be written.
+fn write_junit(file: &Path, cases: Vec<TestCase>) -> Result<()> {
+    let mut suite = TestSuite::new("scenarios");
+    suite.add_test_cases(cases);
+    let mut report = Report::new("cofferdam");
+    report.add_test_suite(suite);
+    let name = file.display();
+    std::fs::write(file, report.to_string()?).with_context(|| format!("cannot write {name}"))?;
+    println!("{name}: what came of each boot");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -74,6 +74,28 @@ fn run_shows_both_machines_and_holds() {
 }
 
 #[test]
+fn test_lists_what_it_would_boot() {
+    let told = xtask(&["test", "--list", "--scenario", "main_job"], "good", "no_build");
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    told.has(&["main_job on aw48-256M\n"]);
+    assert!(told.last_line().ends_with(" boots"), "{}", told.out);
+}
+
+#[test]
+fn what_came_of_each_boot_is_written_for_junit() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("boots.xml");
+    let path = file.to_str().unwrap();
+    for (guest, code, says) in [("good", 0, "failures=\"0\""), ("broken", 1, "a device stays out; seen: it wrote 0x55")]
+    {
+        let told = xtask(&["test", "--qemu-only", "--scenario", "main_job", "--junit", path], guest, "good");
+        assert_eq!(told.code, Some(code), "{}{}", told.out, told.err);
+        let xml = std::fs::read_to_string(&file).unwrap();
+        assert!(xml.contains(says) && xml.contains("name=\"main_job on aw48-256M\""), "{xml}");
+    }
+}
+
+#[test]
 fn run_shows_the_log_when_asked() {
     let told = xtask(&["run", "--verbose"], "good", "good");
     told.has(&["the log of a guest", "| @cofferdam \"Finished\""]);
