@@ -10,8 +10,9 @@ use cofferdam::Iommu;
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::Severity;
 use cofferdam::hal::Hal;
-use cofferdam::iommu::{DeviceInfo, Options, RemappingUnit, UnitState};
+use cofferdam::iommu::{DeviceInfo, Options, RemappingUnit, UnitDetails, UnitState};
 use cofferdam::topology::Isolation;
+use cofferdam::vtd::Capabilities;
 use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
 use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
 use heapless::Vec;
@@ -121,6 +122,10 @@ fn tell_unit(unit: &RemappingUnit, verdict: &mut Verdict) {
         }
         UnitState::On | UnitState::Off => {}
     }
+    let UnitDetails::Vtd(can) = unit.details else { return };
+    for (has, what) in abilities(&can) {
+        println!("  {} {what}", if has { "yes" } else { "no " });
+    }
     println!("  found: {}", if unit.found_on { "translating" } else { "not translating" });
     if unit.found_on {
         verdict.limit(format_args!(
@@ -140,6 +145,32 @@ fn tell_unit(unit: &RemappingUnit, verdict: &mut Verdict) {
              to be let through"
         ));
     }
+}
+
+/// All that the unit's registers say in a bit each (S 11.4.2, 11.4.3), in words.
+fn abilities(can: &Capabilities) -> [(bool, &'static str); 20] {
+    [
+        (can.queued_invalidation, "QI: an invalidation queue"),
+        (can.page_selective.is_some(), "PSI: invalidation of single pages"),
+        (can.write_draining, "DWD: invalidations drain writes"),
+        (can.read_draining, "DRD: invalidations drain reads"),
+        (can.caching_mode, "CM: caches what is not present"),
+        (can.write_buffer_flush, "RWBF: needs its write buffer flushed"),
+        (can.coherent, "C: snoops the CPU's caches when it reads tables"),
+        (can.snoop_control, "SC: can make DMA snoop the CPU's caches"),
+        (can.root_pointer_invalidates, "ESRTPS: a new root table empties its caches"),
+        (can.abort_mode, "ADMS: can abort all DMA without a table"),
+        (can.protected_low, "PLMR: protects a region below 4 GiB"),
+        (can.protected_high, "PHMR: protects a region anywhere"),
+        (can.device_tlb, "DT: device-TLBs"),
+        (can.device_tlb_throttling, "DIT: counts what it sends to each device-TLB"),
+        (can.page_requests, "PRS: page requests of devices"),
+        (can.interrupt_remapping, "IR: interrupt remapping"),
+        (can.extended_interrupts, "EIM: interrupts to CPUs with ids above 255"),
+        (can.extended_interrupts_only, "EIMER: remaps interrupts in that mode only"),
+        (can.posted_interrupts, "PI: posted interrupts"),
+        (can.interrupt_pointer_invalidates, "ESIRTPS: a new table of interrupts empties its cache"),
+    ]
 }
 
 fn tell_devices(pc: &'static Pc, iommu: &Front<&'static Pc>, verdict: &mut Verdict) {
@@ -193,6 +224,10 @@ fn tell_device(iommu: &Front<&'static Pc>, function: SourceId, info: &DeviceInfo
     match &info.ats {
         Ok(ats) => println!("    device-TLB: possible, {} invalidations at a time", ats.queue_depth),
         Err(reason) => println!("    device-TLB: none, {reason}"),
+    }
+    match iommu.msi_x_table(function) {
+        Ok(table) => println!("    MSI-X: {} messages, table at {:#x}", table.entries, table.address.as_u64()),
+        Err(_) => println!("    MSI-X: none"),
     }
     println!("    reset alone: {}", if info.resettable { "possible" } else { "not possible" });
     isolated.is_none()
