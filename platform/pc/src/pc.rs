@@ -68,12 +68,9 @@ impl Pc {
         let boot = Boot::read(loader, told_at, &low)?;
         let picture = boot.picture.filter(|picture| is_apart(boot.map, picture));
         // One that is mapped already shows what goes wrong from here on.
-        let low = picture.filter(|picture| picture.at + picture.bytes() <= LOW);
-        if let Some((picture, first)) =
-            low.and_then(|it| Some((it, NonNull::new(ptr::with_exposed_provenance_mut(it.at as usize))?)))
-        {
+        if let Some(picture) = picture.filter(|picture| picture.at + picture.bytes() <= LOW) {
             // SAFETY: the entry maps it, it is the screen's, and no memory is there.
-            screen::take(picture, unsafe { Mmio::new(first, picture.bytes()) });
+            unsafe { show_on(picture, NonNull::new(ptr::with_exposed_provenance_mut(picture.at as usize))) };
         }
         if let Some(at) = first_in_use(boot.map, &image) {
             return Err(BootError::ImageInUse { at });
@@ -103,9 +100,9 @@ impl Pc {
             // SAFETY: as above, and all memory is mapped now.
             unsafe { frames.lock().add(range.start.max(LOW)..range.end) };
         });
-        if let Some((picture, first)) = picture.and_then(|it| Some((it, map.devices(it.at, it.bytes(), &frames)?))) {
+        if let Some(picture) = picture {
             // SAFETY: it is mapped uncached, it is the screen's, and no memory is there.
-            screen::take(picture, unsafe { Mmio::new(first, picture.bytes()) });
+            unsafe { show_on(picture, map.devices(picture.at, picture.bytes(), &frames)) };
         }
         let (own_frames, pool) =
             own_frames(&frames, bytes).ok_or(BootError::ShortOfMemory { bytes, needed: NEEDED })?;
@@ -247,6 +244,18 @@ fn own_frames(frames: &SpinMutex<Frames>, bytes: u64) -> Option<(SpinMutex<Frame
 
 fn phys_range(range: &Range<u64>) -> Option<PhysRange> {
     PhysRange::new(PhysAddr::try_new(range.start).ok()?, range.end.checked_sub(range.start)?)
+}
+
+/// Has pages shown there from now on, unless others are already.
+///
+/// # Safety
+///
+/// The picture is at `first`, mapped uncached, and no memory is there.
+unsafe fn show_on(picture: Picture, first: Option<NonNull<u8>>) {
+    let Some(first) = first else { return };
+    // SAFETY: as the caller says; what is written there is shown, and touches no memory.
+    let memory = unsafe { Mmio::new(first, picture.bytes()) };
+    screen::take(picture, memory);
 }
 
 /// True if a picture is where no memory is.
