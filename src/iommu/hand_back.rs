@@ -32,8 +32,8 @@ impl<H: Hal> Iommu<'_, H> {
     /// their ATS on as before, and nothing else was done. Or units failed, before or now, or were reset meanwhile; the error is that of
     /// the first. They keep what frames they may still use, with their devices, unless they do not use the driver's tables any more;
     /// [`units`](Self::units) says whether they still block. All others are given back. A unit that refuses its former owner's queue
-    /// ([`UnitError::Queue`]) has all else back but its fault event. [`enable`](Self::enable) takes that one again, as it does one that
-    /// was reset in the midst of this or after it had failed, and it may be given back then.
+    /// ([`UnitError::Queue`]) has all else back. [`enable`](Self::enable) takes that one again, as it does one that was reset in the midst
+    /// of this or after it had failed, and it may be given back then; until then [`disable`](Self::disable) leaves it as it is.
     pub fn hand_back(&self) -> Result<(), Error> {
         let config = &mut *self.alone()?;
         self.check_hand_back(config)?;

@@ -135,6 +135,7 @@ impl VtdUnit {
 
     pub(super) fn prepare_invalidation(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
         self.check_supported()?;
+        self.released = false;
         let registers = self.registers(hal);
         let status = registers.status()?;
         if !self.met {
@@ -180,6 +181,9 @@ impl VtdUnit {
             queue.start(&registers, self.config.timeout_ns)?;
             self.queue_on = true;
             queue.wait_for_all(&registers, self.config.timeout_ns)?;
+        }
+        if let Some(former) = &mut self.former {
+            former.returning = false;
         }
         Ok(())
     }

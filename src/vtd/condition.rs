@@ -74,10 +74,12 @@ impl VtdUnit {
 
     /// Starts over with a unit that was reset since it was switched on, whatever had failed before: it keeps its frames.
     pub(super) fn notice_reset(&mut self, hal: &impl Hal) {
-        // One that was being given back has nothing on by then, and has perhaps failed at what is its former owner's again.
-        let failure = self.failure.get_mut();
-        let is_known = matches!(failure, Some(UnitError::Reset { .. }))
-            || failure.is_some() && self.former.is_some_and(|former| former.returning);
+        // One that was switched off or given back has nothing on by then, and has perhaps failed at what is its former owner's again.
+        let is_known = match *self.failure.get_mut() {
+            None => false,
+            Some(UnitError::Reset { .. }) => true,
+            Some(_) => self.released && self.has_lost_root(hal),
+        };
         if matches!(self.check_registers(hal), Err(UnitError::Reset { .. }))
             || is_known && matches!(self.uses_nothing(hal), Ok(true))
         {
@@ -101,6 +103,13 @@ impl VtdUnit {
             [GSTS::TES::SET, GSTS::QIES::SET, GSTS::IRES::SET].into_iter().any(|bit| status.any_matching_bits_set(bit));
         let knows_interrupts = self.interrupts_set != 0 && registers.irta().get() == self.interrupts_set;
         Ok(!is_on && !knows_interrupts && (self.root_set == 0 || registers.rtaddr().get() != self.root_set))
+    }
+
+    /// True if a root table was set, and the unit does not know of any: that is so after a reset alone, while all that is on can be off
+    /// since it was switched off, and what was requested then may still happen.
+    fn has_lost_root(&self, hal: &impl Hal) -> bool {
+        let was_set = self.root_set != 0 || self.former.is_some_and(|former| former.status.is_set(GSTS::RTPS));
+        was_set && self.registers(hal).status().is_ok_and(|status| !status.is_set(GSTS::RTPS))
     }
 
     pub(super) fn forgive(&mut self) {

@@ -29,7 +29,7 @@ pub(super) struct Former {
     queue: u64,
     /// Where the queue was empty, once it was.
     tail: u64,
-    /// It was to have its registers back before: what they show is not what it had, if that failed.
+    /// It was to have its registers back, and that failed: what they show is not what it had.
     pub(super) returning: bool,
     pub(super) events: event::FormerEvents,
     /// The regions that were protected, if any were.
@@ -98,6 +98,22 @@ impl Former {
         lost.map_or(Ok(()), |(.., bit)| Err(registers.was_reset("GSTS_REG", bit)))
     }
 
+    fn has_wide_queue(&self) -> bool {
+        self.queue & IQA::DW::SET.value != 0
+    }
+
+    /// Fails if the unit refuses a descriptor of its queue, which it does after a reset, too.
+    pub(super) fn check_taken<H: Hal>(&self, registers: &Registers<'_, H>) -> Result<(), UnitError> {
+        let taken = Queue::check_refused(registers, self.has_wide_queue());
+        if taken.is_err() {
+            self.check_goes_on(registers)?;
+            if registers.iqa().get() != self.queue {
+                return Err(registers.was_reset("IQA_REG", "IQA"));
+            }
+        }
+        taken
+    }
+
     /// Where the descriptors of its queue were up to its tail, if it was on.
     pub(super) fn used_queue(&self) -> Option<PhysRange> {
         let base = PhysAddr::try_new(self.queue & !0xfff).ok()?;
@@ -119,8 +135,8 @@ impl Former {
             registers.iqt().set(self.tail);
             return Ok(());
         }
-        let wide = self.queue & IQA::DW::SET.value != 0;
         if let Some(first) = used {
+            let wide = self.has_wide_queue();
             for word in 0..(self.tail & 0x7_fff0) as usize / size_of::<u64>() {
                 let value = match word % if wide { 4 } else { 2 } {
                     0 => WAIT,
@@ -137,7 +153,7 @@ impl Former {
         Command::QUEUE_ON.run(registers, timeout_ns)?;
         registers.iqt().set(self.tail);
         let is_done = || {
-            Queue::check_refused(registers, wide)?;
+            self.check_taken(registers)?;
             Ok(registers.iqh().read(IQH::QH) == registers.iqt().read(IQT::QT))
         };
         wait_until(registers, timeout_ns, "IQH_REG", "QH", is_done)

@@ -30,9 +30,12 @@ impl VtdUnit {
     ///
     /// # Errors
     ///
-    /// The unit failed before: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
+    /// The unit failed before, or at being given back: it is left as it is, blocking if it was. Or it did not confirm a step: its frames are
     /// never given back, and it is out of service.
     pub(crate) fn stop(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
+        if self.former.is_some_and(|former| former.returning) {
+            return Err(UnitError::Failed { unit: self.window });
+        }
         self.prepare_to_stop(hal)?;
         let result = self.switch_off(hal, GivenBack::default());
         if result.is_ok() {
@@ -111,6 +114,7 @@ impl VtdUnit {
     /// Gives back the frames of a unit that uses none of them any more.
     #[inline(never)]
     fn give_frames_back(&mut self, hal: &impl Hal) {
+        self.released = true;
         if let Some(Invalidator::Queue(queue)) = self.invalidator.take() {
             for frame in queue.into_frames() {
                 // SAFETY: the unit shows that its queue is off, so it reads and writes none of its frames any more.
@@ -166,7 +170,9 @@ impl VtdUnit {
             result = self.prepare_invalidation(hal);
         }
         let result = result.and_then(|()| self.give_back(hal));
-        self.guard_present(hal, result)
+        self.guard_present(hal, result)?;
+        self.former = None;
+        Ok(())
     }
 
     fn give_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
@@ -240,16 +246,22 @@ impl VtdUnit {
     /// Has registers show again what they showed, and switches the former owner's queue on if it was.
     #[inline(never)]
     fn give_registers_back(&mut self, hal: &impl Hal) -> Result<(), UnitError> {
-        if let Some(former) = &mut self.former {
-            former.returning = true;
-        }
+        let Some(former) = &mut self.former else { return Ok(()) };
+        let again = core::mem::replace(&mut former.returning, true);
         let Some(former) = &self.former else { return Ok(()) };
         let registers = self.registers(hal);
         former.check_goes_on(&registers)?;
         registers.rtaddr().set(former.root);
-        // One that is on was never stopped.
-        if self.capabilities.queued_invalidation && !registers.status()?.is_set(GSTS::QIES) {
-            former.give_queue_back(&registers, self.former_queue(hal)?, self.config.timeout_ns)?;
+        // One that is on was never stopped, or was given back before.
+        let queue = match registers.status()?.is_set(GSTS::QIES) {
+            true if again => former.check_taken(&registers),
+            false if self.capabilities.queued_invalidation => {
+                former.give_queue_back(&registers, self.former_queue(hal)?, self.config.timeout_ns)
+            }
+            _ => Ok(()),
+        };
+        if !matches!(queue, Ok(()) | Err(UnitError::Queue { .. })) {
+            return queue;
         }
         if self.capabilities.interrupt_remapping {
             registers.irta().set(former.interrupts);
@@ -258,10 +270,10 @@ impl VtdUnit {
         self.remap_again(hal, former.status)?;
         self.protect_again(hal)?;
         former.events.give_back(&registers, &self.capabilities);
+        // All else is given back where its queue is refused.
+        queue?;
         // A reset after that is not seen.
-        former.check_goes_on(&registers)?;
-        self.former = None;
-        Ok(())
+        former.check_goes_on(&registers)
     }
 
     /// Has the unit remap interrupts if it did, and let those in compatibility format through if it did.

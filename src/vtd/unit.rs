@@ -57,6 +57,8 @@ pub(crate) struct VtdUnit {
     pub(super) found: Found,
     /// What the former owner had, from when the driver first changed something until that is given back.
     pub(super) former: Option<Former>,
+    /// All frames were given back since it was last switched on: the unit knows nothing of the driver's.
+    pub(super) released: bool,
     /// The driver's table of interrupts followed the one that was found.
     pub(super) followed: bool,
     /// Interrupts in compatibility format passed it.
@@ -113,6 +115,7 @@ impl VtdUnit {
             features: Features::NONE,
             found: Found::default(),
             former: None,
+            released: false,
             followed: false,
             passed_compatibility: false,
             met: false,

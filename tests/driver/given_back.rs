@@ -3,11 +3,11 @@
 
 use std::cell::Cell;
 
-use cofferdam::addr::{Iova, PhysAddr, Rights, SourceId};
+use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::error::UnitError;
 use cofferdam::hal::Hal;
 use cofferdam::interrupt::Route;
-use cofferdam::iommu::{DeviceConfig, Edit, Error, MainMemory, Options, UnitState};
+use cofferdam::iommu::{Edit, Error, MainMemory, Options, UnitState};
 use cofferdam_model::{Defect, Machine, Reason, UnitConfig};
 use cofferdam_support::device::*;
 use cofferdam_support::front::*;
@@ -18,30 +18,26 @@ use super::audit::audit;
 use super::hand_back::{registers, root_with, running};
 use super::interrupts::*;
 
-const MEMORY: u64 = 0x6000_0000;
-const DISK: SourceId = SourceId::from_requester(0, 3 << 3);
-const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
+pub(super) const MEMORY: u64 = 0x6000_0000;
+pub(super) const DISK: SourceId = SourceId::from_requester(0, 3 << 3);
+pub(super) const CARD: SourceId = SourceId::from_requester(0, 5 << 3);
 const GCMD: u32 = 0x18;
-const GSTS: u32 = 0x1c;
+pub(super) const GSTS: u32 = 0x1c;
 const RTADDR: u32 = 0x20;
 const ABORT_MODE: u64 = 0xc00;
 const PMEN: u32 = 0x64;
-/// A word of a queue of a type that there is not.
-const NO_DESCRIPTOR: u64 = 0xf;
-/// Which of the [`registers`] it is.
-const IQA: usize = 7;
 const TE: u32 = 1 << 31;
 const SRTP: u32 = 1 << 30;
-const IRE: u32 = 1 << 25;
-const CFI: u32 = 1 << 23;
+pub(super) const IRE: u32 = 1 << 25;
+pub(super) const CFI: u32 = 1 << 23;
 
-fn register(machine: &Machine, at: u32) -> u32 {
+pub(super) fn register(machine: &Machine, at: u32) -> u32 {
     // SAFETY: the machine takes any access and reports a wrong one.
     unsafe { machine.read32(mapped(machine.windows()[0]), at) }
 }
 
 /// A bit of GCMD, and nothing else.
-fn switch(machine: &Machine, bit: u32, on: bool) {
+pub(super) fn switch(machine: &Machine, bit: u32, on: bool) {
     let carried = register(machine, GSTS) & 0x96ff_ffff & !bit;
     // SAFETY: as above.
     unsafe { machine.write32(mapped(machine.windows()[0]), GCMD, carried | if on { bit } else { 0 }) };
@@ -53,14 +49,14 @@ fn tried(machine: &Machine) -> Result<(), Reason> {
 }
 
 /// A front that is to take the machine over, interrupts too.
-fn taker<H: Hal>(hal: H, machine: &Machine) -> Front<H> {
+pub(super) fn taker<H: Hal>(hal: H, machine: &Machine) -> Front<H> {
     let iommu = front(hal, &machine.dmar(), TAKES_OVER).unwrap();
     iommu.remap_interrupts(&[0], false).unwrap();
     iommu
 }
 
 /// Somebody who translates and remaps interrupts; then these bits are off.
-fn formerly(machine: &Machine, off: u32) -> Front<&Machine> {
+pub(super) fn formerly(machine: &Machine, off: u32) -> Front<&Machine> {
     let former = remapping(machine, false);
     let root = former.create_cell(CONFIG).unwrap();
     let own = region(MEMORY, MEMORY, PAGE, Rights::all());
@@ -239,39 +235,6 @@ fn a_unit_that_was_reset_after_a_failed_take_over_is_not_said_to_be_given_back()
     iommu.hand_back().unwrap();
     assert_eq!(registers(&machine, 0), before);
     machine.abandon();
-}
-
-/// The unit finds what is no descriptor in its former owner's queue: it is said so, and the driver may have it again.
-#[test]
-fn an_error_in_a_former_owners_queue_leaves_the_unit_to_be_taken_again() {
-    let queue = Cell::new(None);
-    let hal = Watched::new(machine([UnitConfig::server()]), |call: Call, machine: &Machine| {
-        if let (Call::Register, Some(queue)) = (call, queue.get()) {
-            // SAFETY: the former owner's queue is there.
-            let first = unsafe { machine.phys_to_virt(PhysAddr::new(queue)) };
-            // SAFETY: as above, and nobody else writes there.
-            unsafe { machine.store(first, NO_DESCRIPTOR) };
-            machine.fence();
-        }
-    });
-    let machine = &hal.machine;
-    let _former = formerly(machine, 0);
-    let before = registers(machine, 0);
-    let iommu = taker(&hal, machine);
-    let root = root_with(&iommu, &[DISK], &[], CONFIG);
-    iommu.enable().unwrap();
-    queue.set(Some(before[IQA] & !0xfff));
-    let refused = iommu.hand_back();
-    assert!(matches!(refused, Err(Error::Unit(UnitError::Queue { bit: "IQE", slot: 0, .. }))), "{refused:?}");
-    assert_eq!(states(&iommu), [UnitState::Off], "the driver has nothing of it");
-    queue.set(None);
-    iommu.enable().unwrap();
-    iommu.commit(&[Edit::Assign(CARD, root, DeviceConfig::default())]).unwrap();
-    assert_eq!(audit(&iommu), []);
-    assert!(write(machine, CARD, MEMORY, 1) && !write(machine, DISK, MEMORY, 1));
-    iommu.hand_back().unwrap();
-    assert_eq!(registers(machine, 0), before);
-    hal.machine.abandon();
 }
 
 thread_local! {

@@ -24,6 +24,7 @@ mod faults;
 mod flipped_bits;
 mod forgotten;
 mod given_back;
+mod given_back_again;
 mod gone;
 mod groups;
 mod hand_back;

@@ -14,7 +14,7 @@ mod wake;
 pub(crate) use cpu::cpu_code;
 #[cfg(target_os = "none")]
 pub(crate) use start::stack_bottom_address;
-pub(crate) use told::{Boot, Colours, Loader, MapEntry, Picture, Rsdp};
+pub(crate) use told::{Boot, Colours, Loader, MAX_ENTRIES, MapEntry, Picture, Rsdp};
 #[cfg(target_os = "none")]
 pub(crate) use wake::{sleep_now, wake_code};
 

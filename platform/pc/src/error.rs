@@ -29,7 +29,7 @@ pub enum BootError {
         /// Physical address of what it tells.
         at: u64,
     },
-    /// The memory map of a multiboot2 loader is empty, or has entries of another size than those of version 2.0.
+    /// The memory map of a multiboot2 loader is empty or too long, or has entries of another size than those of version 2.0.
     BadMapTag {
         /// Physical address of the tag.
         at: u64,

@@ -4,7 +4,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::{Boot, Colours, MapEntry, Picture, Rsdp};
+use super::{Boot, Colours, MAX_ENTRIES, MapEntry, Picture, Rsdp};
 use crate::error::BootError;
 
 /// Bytes before the first tag: how many there are in all, and a reserved word.
@@ -95,11 +95,12 @@ fn tag(whole: &[u8], offset: usize) -> Option<(u32, &[u8])> {
     Some((header.kind.get(), rest.get(..content)?))
 }
 
-/// The entries of a memory map; `None` if they are not as version 2.0 has them, or there is none.
+/// The entries of a memory map; `None` if they are not as version 2.0 has them, or there are none, or too many.
 fn entries(content: &[u8]) -> Option<&[MapEntry]> {
     let (header, entries) = MapHeader::ref_from_prefix(content).ok()?;
     let entries = <[MapEntry]>::ref_from_bytes(entries).ok()?;
-    (header.entry_bytes.get() as usize == size_of::<MapEntry>() && !entries.is_empty()).then_some(entries)
+    let is_known = header.entry_bytes.get() as usize == size_of::<MapEntry>();
+    (is_known && (1..=MAX_ENTRIES as usize).contains(&entries.len())).then_some(entries)
 }
 
 /// What is on the screen; `None` if it is of a kind that nothing is written to.
@@ -219,6 +220,8 @@ mod tests {
             let error = read(&told(&[(9, &[]), (MEMORY_MAP, &map)])).unwrap_err();
             assert_eq!(error, BootError::BadMapTag { at: START + 16 });
         }
+        let long = [vec![24, 0, 0, 0, 0, 0, 0, 0], vec![0; 24 * (MAX_ENTRIES as usize + 1)]].concat();
+        assert!(matches!(read(&told(&[(MEMORY_MAP, &long)])), Err(BootError::BadMapTag { .. })));
         // No end, a tag that is shorter than its header, and one that is longer than all.
         let good = told(&[(MEMORY_MAP, &map(24))]);
         for (offset, bytes) in [(0, good.len() - 8), (12, 7), (12, good.len())] {

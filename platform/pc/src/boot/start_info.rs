@@ -4,13 +4,11 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::{Boot, MapEntry, Rsdp};
+use super::{Boot, MAX_ENTRIES, MapEntry, Rsdp};
 use crate::error::BootError;
 
 /// `XEN_HVM_START_MAGIC_VALUE`.
 const MAGIC: u32 = 0x336e_c578;
-/// The most entries of a memory map that are read; a PC has a dozen.
-const MAX_ENTRIES: u32 = 1024;
 /// The longest command line, as on Linux.
 const MAX_COMMAND_LINE: usize = 2048;
 

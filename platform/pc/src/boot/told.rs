@@ -7,6 +7,9 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use super::{multiboot2, start_info};
 use crate::error::BootError;
 
+/// The most entries of a memory map that are read; a PC has some dozens.
+pub(crate) const MAX_ENTRIES: u32 = 1024;
+
 /// Who has loaded the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loader {

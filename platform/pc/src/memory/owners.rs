@@ -41,8 +41,8 @@ pub(crate) fn first_in_use(map: &[MapEntry], range: &Range<u64>) -> Option<u64> 
     while at < range.end {
         let ram = map.iter().filter(|entry| entry.is_ram() && entry.start() <= at && at < entry.end());
         let Some(end) = ram.map(MapEntry::end).max() else { return Some(at) };
-        let others =
-            map.iter().filter(|entry| !entry.is_ram() && entry.start() < end.min(range.end) && at < entry.end());
+        let others = map.iter().filter(|entry| !entry.is_ram() && entry.start() < entry.end());
+        let others = others.filter(|entry| entry.start() < end.min(range.end) && at < entry.end());
         if let Some(first) = others.map(|entry| entry.start().max(at)).min() {
             return Some(first);
         }
@@ -67,7 +67,10 @@ pub(crate) fn is_free_at_boot(map: &[MapEntry], at: u64) -> bool {
 /// map tells of, since nothing else is mapped there.
 pub(crate) fn is_for_tables(map: &[MapEntry], range: &Range<u64>) -> bool {
     let is_free = range.end > FIRST_MIB
-        && map.iter().any(|entry| entry.is_ram() && entry.start() < range.end && range.start < entry.end());
+        && map
+            .iter()
+            .filter(|entry| entry.start() < entry.end())
+            .any(|entry| entry.is_ram() && entry.start() < range.end && range.start < entry.end());
     let is_told = |entry: &MapEntry| entry.is_memory() && entry.start() <= range.start && range.end <= entry.end();
     range.start != 0 && !is_free && (range.end <= LOW || map.iter().any(is_told))
 }
@@ -147,7 +150,9 @@ mod tests {
         ] {
             assert_eq!(first_in_use(&map, &(start * MIB..end * MIB)), first.map(|at| at * MIB), "{start}..{end}");
         }
-        // What two entries claim is not free.
+        // An entry of no bytes claims nothing, and what two claim is not free.
+        let empty = [MapEntry::new(0, u64::MAX, RAM), MapEntry::new(5 * MIB, 5 * MIB, RESERVED)];
+        assert_eq!(first_in_use(&empty, &(2 * MIB..8 * MIB)), None);
         let over = [MapEntry::new(0, u64::MAX, RAM), MapEntry::new(5 * MIB, 6 * MIB, RESERVED)];
         assert_eq!(first_in_use(&over, &(2 * MIB..8 * MIB)), Some(5 * MIB));
     }
@@ -184,6 +189,12 @@ mod tests {
         let there = [0x9_ffff, MIB, 0xfff_ffff, 2 * LOW].map(|at| is_memory(&map, at));
         let not_there = [0xa_0000, MIB - 1, 0x1000_0000, LOW - 1, 3 * LOW].map(|at| is_memory(&map, at));
         assert_eq!((there, not_there), ([true; 4], [false; 5]));
+    }
+
+    #[test]
+    fn memory_of_no_bytes_keeps_no_table_out() {
+        let map = [MapEntry::new(0xff0_0000, 0x1000_0000, ACPI), MapEntry::new(0xff0_1000, 0xff0_1000, RAM)];
+        assert!(is_for_tables(&map, &(0xff0_0000..0xff0_2000)));
     }
 
     #[test]
