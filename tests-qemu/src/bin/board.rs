@@ -84,6 +84,9 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), W
         println!("  reserved: {reserved}");
     }
     iommu.units().for_each(|unit| tell_unit(&unit, verdict));
+    if iommu.units().all(|unit| matches!(unit.state, UnitState::Failed { .. })) {
+        verdict.unfit(format_args!("no unit can be used; what stands in the way of each is said of it"));
+    }
     tell_devices(pc, &iommu, verdict);
 
     let after = registers(pc, &iommu);
