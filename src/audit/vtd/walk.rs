@@ -40,7 +40,7 @@ pub(crate) struct Walk<'w, 'h, H> {
 }
 
 /// Where an entry leads that grants something.
-enum Found {
+enum Below {
     Page(Reach),
     Table(WalkedTable),
 }
@@ -112,8 +112,8 @@ impl<H: Hal> Walk<'_, '_, H> {
                 continue;
             };
             let ended = match self.entry(entry, at, input, above, findings) {
-                Some(Found::Page(page)) => self.add(page),
-                Some(Found::Table(table)) => {
+                Some(Below::Page(page)) => self.add(page),
+                Some(Below::Table(table)) => {
                     self.enter(table, left, findings);
                     None
                 }
@@ -149,7 +149,7 @@ impl<H: Hal> Walk<'_, '_, H> {
         input: u64,
         above: Rights,
         findings: &mut Findings<'_>,
-    ) -> Option<Found> {
+    ) -> Option<Below> {
         let unit = self.tables.window;
         let is_translated = input <= self.last;
         let unused = if is_translated { entry.ignored() } else { entry.word };
@@ -170,13 +170,13 @@ impl<H: Hal> Walk<'_, '_, H> {
                 if entry.rights() != Rights::all() {
                     findings.report(Difference::NarrowedTable { unit, at, rights: entry.rights() });
                 }
-                Some(Found::Table(WalkedTable { start, level: entry.level - 1, input, rights, next: 0 }))
+                Some(Below::Table(WalkedTable { start, level: entry.level - 1, input, rights, next: 0 }))
             }
             Leads::Page { output, snoop } => {
                 let last = input.wrapping_add(bytes(entry.level) - 1).min(self.last);
                 let input = IovaRange::new(Iova::new(input), last.wrapping_sub(input).saturating_add(1))?;
                 let region = Region { input, output, rights };
-                (!rights.is_empty()).then_some(Found::Page(Reach { source: self.source, region, snoop }))
+                (!rights.is_empty()).then_some(Below::Page(Reach { source: self.source, region, snoop }))
             }
         }
     }
