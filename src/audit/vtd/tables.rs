@@ -35,7 +35,7 @@ impl Ignored {
 }
 
 /// All entries of the root table and of each context table, as [`LiveTables::functions`] begins with them.
-pub(crate) struct Entries<'t, 'h, H> {
+pub(crate) struct TableEntries<'t, 'h, H> {
     tables: &'t LiveTables<'h, H>,
     /// The root entry that is read next.
     bus: u16,
@@ -88,8 +88,8 @@ impl<'h, H: Hal> LiveTables<'h, H> {
     }
 
     /// Goes through all entries of the root table and of each context table.
-    pub(crate) fn functions(&self) -> Entries<'_, 'h, H> {
-        Entries { tables: self, bus: 0, table: None, devfn: 0 }
+    pub(crate) fn functions(&self) -> TableEntries<'_, 'h, H> {
+        TableEntries { tables: self, bus: 0, table: None, devfn: 0 }
     }
 
     pub(super) fn unreadable(&self, table: u64, findings: &mut Findings<'_>) {
@@ -108,7 +108,7 @@ impl<'h, H: Hal> LiveTables<'h, H> {
     }
 }
 
-impl<H: Hal> Entries<'_, '_, H> {
+impl<H: Hal> TableEntries<'_, '_, H> {
     /// Goes on to what the next entry has that is not all zero; `None` at the end. Reports what is wrong by itself on the way.
     #[inline(never)]
     pub(crate) fn next(&mut self, findings: &mut Findings<'_>) -> Option<Seen> {
