@@ -64,19 +64,19 @@ unsafe fn commit(
     };
     match machine.front.commit_reporting(held.edits(), report) {
         // SAFETY: passed on from the caller.
-        Ok(done) => unsafe { tell(committed, done) },
+        Ok(done) => unsafe { write_committed(committed, done) },
         Err(error) => return Err(Failure::Front(error)),
     }
     Ok(())
 }
 
-/// Tells what was done. Apart, so that it takes no stack while the change runs.
+/// Writes what was done. Apart, so that it takes no stack while the change runs.
 ///
 /// # Safety
 ///
 /// `committed` is null or valid for a write.
 #[inline(never)]
-unsafe fn tell(committed: *mut Committed, done: iommu::Committed) {
+unsafe fn write_committed(committed: *mut Committed, done: iommu::Committed) {
     // SAFETY: passed on from the caller.
     unsafe { flat::write(committed, Committed::of(done)) };
 }

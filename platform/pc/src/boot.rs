@@ -2,19 +2,19 @@
 
 #[cfg(target_os = "none")]
 mod cpu;
+mod loader;
 mod multiboot2;
 #[cfg(target_os = "none")]
 mod start;
 mod start_info;
-mod told;
 #[cfg(target_os = "none")]
 mod wake;
 
 #[cfg(target_os = "none")]
 pub(crate) use cpu::cpu_code;
+pub(crate) use loader::{Boot, Colours, Loader, MAX_ENTRIES, MapEntry, Picture, Rsdp};
 #[cfg(target_os = "none")]
 pub(crate) use start::stack_bottom_address;
-pub(crate) use told::{Boot, Colours, Loader, MAX_ENTRIES, MapEntry, Picture, Rsdp};
 #[cfg(target_os = "none")]
 pub(crate) use wake::{sleep_now, wake_code};
 

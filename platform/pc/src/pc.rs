@@ -58,14 +58,14 @@ impl Pc {
     /// Takes the machine over as the loader left it. `image` is the memory of the image, its guard page first.
     ///
     /// After a failure the machine can only be told good-bye: some of its memory is mapped, some is in no allocator.
-    pub(crate) fn boot(loader: Loader, told_at: u64, image: Range<u64>) -> Result<&'static Self, BootError> {
+    pub(crate) fn boot(loader: Loader, info_at: u64, image: Range<u64>) -> Result<&'static Self, BootError> {
         let low = |at: u64, bytes: usize| {
             let end = at.checked_add(bytes as u64).filter(|&end| end <= LOW)?;
             let is_outside = end <= image.start || image.end <= at;
             // SAFETY: the entry maps everything below 4 GiB but the guard, and only the image is written yet.
             (at != 0 && is_outside).then(|| unsafe { bytes_at(at, bytes) })
         };
-        let boot = Boot::read(loader, told_at, &low)?;
+        let boot = Boot::read(loader, info_at, &low)?;
         let picture = boot.picture.filter(|picture| is_apart(boot.map, picture));
         // One that is mapped already shows what goes wrong from here on.
         if let Some(picture) = picture.filter(|picture| picture.at + picture.bytes() <= LOW) {

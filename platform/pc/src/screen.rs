@@ -64,7 +64,7 @@ impl Write for Cut {
 
 impl Screen {
     fn show(&self, text: &str) {
-        let Picture { width, height, bytes_a_pixel, .. } = self.picture;
+        let Picture { width, height, .. } = self.picture;
         match self.picture.colours {
             None => {
                 let (columns, rows) = (width, height);
@@ -78,7 +78,7 @@ impl Screen {
             }
             Some(colours) => {
                 let all = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-                all.for_each(|(x, y)| self.pixel(x, y, bytes_a_pixel, 0));
+                all.for_each(|(x, y)| self.pixel(x, y, 0));
                 let inner = |all: u32, glyph: u32| all.saturating_sub(2 * MARGIN) / glyph;
                 let (columns, rows) = (inner(width, GLYPH.0), inner(height, GLYPH.1));
                 for (row, line) in (0..rows).zip(lines(text, columns as usize)) {
@@ -95,14 +95,15 @@ impl Screen {
         let Some(raster) = raster else { return };
         for (y, row) in (top..).zip(raster.rows()) {
             for (x, grey) in (left..).zip(row) {
-                self.pixel(x, y, self.picture.bytes_a_pixel, colours.grey(*grey));
+                self.pixel(x, y, colours.grey(*grey));
             }
         }
     }
 
-    fn pixel(&self, x: u32, y: u32, bytes: u8, value: u32) {
-        let at = u64::from(y) * u64::from(self.picture.pitch) + u64::from(x) * u64::from(bytes);
-        match bytes {
+    fn pixel(&self, x: u32, y: u32, value: u32) {
+        let Picture { pitch, bytes_a_pixel, .. } = self.picture;
+        let at = u64::from(y) * u64::from(pitch) + u64::from(x) * u64::from(bytes_a_pixel);
+        match bytes_a_pixel {
             4 => self.memory.write32(at, value),
             2 => self.memory.write16(at, value as u16),
             _ => (0..3).for_each(|byte| self.memory.write8(at + byte, (value >> (8 * byte)) as u8)),

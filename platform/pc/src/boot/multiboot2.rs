@@ -107,17 +107,17 @@ fn entries(content: &[u8]) -> Option<&[MapEntry]> {
 fn framebuffer(content: &[u8]) -> Option<Picture> {
     // Text has no colours behind it.
     let mut all = [0; size_of::<Framebuffer>()];
-    let told = content.get(..content.len().min(all.len()))?;
-    all.get_mut(..told.len())?.copy_from_slice(told);
-    let told = Framebuffer::ref_from_bytes(&all).ok()?;
-    let [red, green, blue] = told.colours.map(|[first, bits]| (first, bits));
-    let (bytes_a_pixel, colours) = match (told.kind, told.bits) {
-        (RGB, 15..=32) => (told.bits.div_ceil(8), Some(Colours { red, green, blue })),
+    let present = content.get(..content.len().min(all.len()))?;
+    all.get_mut(..present.len())?.copy_from_slice(present);
+    let tag = Framebuffer::ref_from_bytes(&all).ok()?;
+    let [red, green, blue] = tag.colours.map(|[first, bits]| (first, bits));
+    let (bytes_a_pixel, colours) = match (tag.kind, tag.bits) {
+        (RGB, 15..=32) => (tag.bits.div_ceil(8), Some(Colours { red, green, blue })),
         (TEXT, _) => (2, None),
         _ => return None,
     };
-    let (width, height) = (told.width.get(), told.height.get());
-    let picture = Picture { at: told.at.get(), pitch: told.pitch.get(), width, height, bytes_a_pixel, colours };
+    let (width, height) = (tag.width.get(), tag.height.get());
+    let picture = Picture { at: tag.at.get(), pitch: tag.pitch.get(), width, height, bytes_a_pixel, colours };
     (width.checked_mul(bytes_a_pixel.into())? <= picture.pitch).then_some(picture)
 }
 

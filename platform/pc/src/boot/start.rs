@@ -40,13 +40,13 @@ pub(crate) fn stack_bottom_address() -> usize {
 
 /// Called on the boot stack, with the physical address of what the loader tells, by PVH or else by multiboot2.
 #[unsafe(no_mangle)]
-extern "C" fn pc_start(told_at: u32, is_multiboot2: u32) -> ! {
+extern "C" fn pc_start(info_at: u32, is_multiboot2: u32) -> ! {
     serial::init();
     // What the loader had under way on the port may have left a byte.
     println!();
     exceptions::init(guard());
     let loader = if is_multiboot2 == 0 { Loader::Pvh } else { Loader::Multiboot2 };
-    match Pc::boot(loader, u64::from(told_at), image()) {
+    match Pc::boot(loader, u64::from(info_at), image()) {
         Ok(pc) => exit(cofferdam_main(pc)),
         Err(error) => {
             let mut text = heapless::String::<256>::new();

@@ -1,4 +1,4 @@
-//! What a loader tells, whichever it is.
+//! What a loader hands over, whichever it is.
 #![forbid(unsafe_code)]
 
 use zerocopy::little_endian::{U32, U64};
