@@ -84,6 +84,21 @@ pub enum Record<S> {
         /// Frames in use for root, context and page tables and queues.
         table_frames: u64,
     },
+    /// How long a kind of work took, of so many times that it was done.
+    Measured {
+        /// The base of the unit that did it.
+        unit: u64,
+        /// What.
+        what: S,
+        /// How often.
+        times: u32,
+        /// The shortest time, in nanoseconds.
+        min_ns: u64,
+        /// Half of them took no longer.
+        median_ns: u64,
+        /// The longest time.
+        max_ns: u64,
+    },
     /// The driver or the scenario refused to go on: why, and where.
     Refused {
         /// One clear message.

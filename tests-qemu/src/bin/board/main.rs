@@ -1,0 +1,113 @@
+//! What an engineer wants to know of a board before it is partitioned: what firmware's table says and what is wrong with it, what
+//! each unit can do and what it was found doing, which devices there are and what keeps them apart, and a verdict.
+//!
+//! Reads, and changes nothing: neither a unit nor a device. With `fit` or `unfit` on the command line, that has to be the verdict.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+#![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
+
+mod devices;
+mod units;
+
+use cofferdam::Iommu;
+use cofferdam::firmware::Severity;
+use cofferdam::iommu::{Options, UnitState};
+use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
+use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
+use heapless::Vec;
+
+/// Registers of as many units are compared.
+const UNITS: usize = 16;
+
+entry!(run);
+
+fn run(pc: &'static Pc) -> u32 {
+    let report = Report::start(pc, "board");
+    let mut verdict = Verdict::default();
+    println!("Memory: {} MiB that are free, up to {:#x}", pc.memory_bytes() >> 20, pc.usable_top().as_u64());
+    println!("Clock: {} kHz; {}", pc.tsc_hz() / 1000, pc.clock_trust());
+    if !matches!(pc.clock_trust(), ClockTrust::Agreed(_)) {
+        verdict.limit(format_args!(
+            "{}, so deadlines may come early or late: give the platform a clock that is sure",
+            pc.clock_trust()
+        ));
+    }
+    let result = look(pc, &report, &mut verdict);
+    println!("\n{verdict}");
+    // Whoever boots it in QEMU knows the board.
+    let is_right = match pc.command_line() {
+        "fit" => verdict.is_fit(),
+        "unfit" => !verdict.is_fit(),
+        _ => true,
+    };
+    report.expect(is_right, "the verdict", format_args!("{}", if verdict.is_fit() { "fit" } else { "not fit" }));
+    let code = report.finish(result);
+    show(format_args!(
+        "Board report of cofferdam {}\n\n{verdict}\nThe whole report went to the first serial port (COM1, 115200 baud, 8N1).\n\
+         Done, and nothing was changed: the machine can be switched off.",
+        env!("CARGO_PKG_VERSION")
+    ));
+    code
+}
+
+fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), Words> {
+    let Some(table) = table(pc, verdict) else { return Ok(()) };
+    let options = Options { require_all_units: false, ..Options::DEFAULT };
+    let iommu = Iommu::new(pc, options);
+    println!("\nFirmware's table, {} bytes:", table.len());
+    let mut lost = 0;
+    let probed = iommu.probe_acpi(memory()?, &LIMITS, table, |finding| {
+        println!("  {}: {finding}", finding.severity());
+        lost += u32::from(finding.severity() == Severity::Error);
+    });
+    if let Err(error) = probed {
+        verdict.unfit(format_args!("{error}"));
+        return Ok(());
+    }
+    let before = registers(pc, &iommu);
+    iommu.topology().check_memory_map(
+        |region| region.outputs().is_some_and(|memory| pc.is_reserved(memory)),
+        |finding| {
+            println!("  {}: {finding}", finding.severity());
+            lost += u32::from(finding.severity() == Severity::Error);
+        },
+    );
+    if lost != 0 {
+        verdict.limit(format_args!(
+            "findings of severity error in firmware's table: {lost}; what they name is lost, and newer firmware may mend that"
+        ));
+    }
+    for reserved in iommu.topology().reserved_memory() {
+        println!("  reserved: {reserved}");
+    }
+    iommu.units().for_each(|unit| units::look_at(&unit, verdict));
+    if iommu.units().all(|unit| matches!(unit.state, UnitState::Failed { .. })) {
+        verdict.unfit(format_args!("no unit can be used; what stands in the way of each is said of it"));
+    }
+    devices::look_at_all(pc, &iommu, verdict);
+
+    let after = registers(pc, &iommu);
+    let is_as_before = before.iter().zip(&after).all(|(before, after)| after.differences(before).as_str().is_empty());
+    report.expect(is_as_before, "no unit was changed", format_args!("{} units", after.len()));
+    Ok(())
+}
+
+/// Firmware's table of a kind that the driver drives.
+fn table(pc: &Pc, verdict: &mut Verdict) -> Option<&'static [u8]> {
+    match (pc.table::<Dmar>(), pc.table::<Ivrs>()) {
+        (Ok(Some(dmar)), _) => return Some(dmar),
+        (Err(error), _) | (_, Err(error)) => verdict.unfit(format_args!("{error}")),
+        (_, Ok(Some(_))) => verdict.unfit(format_args!(
+            "firmware has an IVRS table, so this is a machine with an AMD IOMMU, and the driver drives none yet"
+        )),
+        (..) => verdict.unfit(format_args!(
+            "firmware has neither a DMAR nor an IVRS table, so no IOMMU is known: switch VT-d on in the firmware's set-up, if the \
+             machine has it"
+        )),
+    }
+    None
+}
+
+fn registers(pc: &'static Pc, iommu: &Front<&'static Pc>) -> Vec<Registers, UNITS> {
+    iommu.units().filter_map(|unit| Registers::read(pc, unit.window)).take(UNITS).collect()
+}
