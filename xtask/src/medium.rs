@@ -124,11 +124,17 @@ fn on_board(matrix: &Matrix) -> impl Iterator<Item = &Scenario> {
     matrix.scenarios.iter().filter(|it| !it.c && !it.outside && it.is_to_succeed() && it.bin() != DEFAULT)
 }
 
-fn first() -> [Entry; 2] {
-    let entry = |words: &str, file: &str| Entry { words: words.into(), file: file.into(), cmdline: String::new() };
+fn first() -> [Entry; 3] {
+    let entry = |words: &str, file: &str, cmdline: &str| Entry {
+        words: words.into(),
+        file: file.into(),
+        cmdline: cmdline.into(),
+    };
+    let elsewhere = format!("{DEFAULT}-elsewhere");
     [
-        entry("Board report", DEFAULT),
-        entry("Board report, where the first does not start (linked at 64 MiB)", &format!("{DEFAULT}-elsewhere")),
+        entry("Board report", DEFAULT, ""),
+        entry("Board report, where the first does not start (linked at 64 MiB)", &elsewhere, ""),
+        entry("Board report, with units switched on and measured while no device has memory", DEFAULT, "measure"),
     ]
 }
 
@@ -219,7 +225,7 @@ mod tests {
         assert!(text.contains("  menuentry 'main_job_no_queue' {\n    multiboot2 /boot/main_job no-queue\n"), "{text}");
         let lines = Vec::from_iter(text.lines().filter(|line| line.contains("multiboot2")));
         let once: BTreeSet<_> = lines.iter().collect();
-        assert_eq!((lines.len(), once.len()), (others.len() + 2, others.len() + 2));
+        assert_eq!((lines.len(), once.len()), (others.len() + 3, others.len() + 3));
         // What crashes or is refused on purpose, and what is no image of ours.
         assert!(!text.contains("refusals") && !text.contains("overflow") && !text.contains("outside"), "{text}");
     }

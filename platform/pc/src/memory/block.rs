@@ -64,6 +64,16 @@ impl Block {
         self.word(offset).map_or(u64::MAX, VolatilePtr::read)
     }
 
+    /// Writes the cache line of the word at `offset` bytes, a multiple of 8, back to memory, for what does not snoop the CPU's caches.
+    pub fn write_back(&self, offset: u64) {
+        if let Some(word) = self.word(offset) {
+            // SAFETY: the word is valid, and each CPU of 64 bits has CLFLUSH.
+            unsafe { core::arch::x86_64::_mm_clflush(word.as_raw_ptr().as_ptr().cast()) };
+            // SAFETY: each CPU of 64 bits has MFENCE, behind which the line is written.
+            unsafe { core::arch::x86_64::_mm_mfence() };
+        }
+    }
+
     /// Stores the 64-bit word at `offset` bytes, a multiple of 8.
     pub fn write(&self, offset: u64, value: u64) {
         if let Some(word) = self.word(offset) {

@@ -1,11 +1,13 @@
 //! What an engineer wants to know of a board before it is partitioned: what firmware's table says and what is wrong with it, what
 //! each unit can do and what it was found doing, which devices there are and what keeps them apart, and a verdict.
 //!
-//! Reads, and changes nothing: neither a unit nor a device. With `fit` or `unfit` on the command line, that has to be the verdict.
+//! Reads, and changes nothing: neither a unit nor a device. With `measure` on the command line, units are switched on for a moment while
+//! no device reads or writes memory, and handed back. With `fit` or `unfit`, that has to be the verdict.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
+mod active;
 mod devices;
 mod units;
 
@@ -13,11 +15,14 @@ use cofferdam::Iommu;
 use cofferdam::firmware::Severity;
 use cofferdam::iommu::{Options, UnitState};
 use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
+use cofferdam_report::EXIT_OK;
 use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
 use heapless::Vec;
 
 /// Registers of as many units are compared.
 const UNITS: usize = 16;
+/// The word on the command line that has units measured.
+const MEASURE: &str = "measure";
 
 entry!(run);
 
@@ -35,24 +40,30 @@ fn run(pc: &'static Pc) -> u32 {
     let result = look(pc, &report, &mut verdict);
     println!("\n{verdict}");
     // Whoever boots it in QEMU knows the board.
-    let is_right = match pc.command_line() {
-        "fit" => verdict.is_fit(),
-        "unfit" => !verdict.is_fit(),
-        _ => true,
-    };
+    let is_right = (!has_word(pc, "fit") || verdict.is_fit()) && (!has_word(pc, "unfit") || !verdict.is_fit());
     report.expect(is_right, "the verdict", format_args!("{}", if verdict.is_fit() { "fit" } else { "not fit" }));
     let code = report.finish(result);
     show(format_args!(
         "Board report of cofferdam {}\n\n{verdict}\nThe whole report went to the first serial port (COM1, 115200 baud, 8N1).\n\
-         Done, and nothing was changed: the machine can be switched off.",
-        env!("CARGO_PKG_VERSION")
+         Done, and {}: the machine can be switched off.",
+        env!("CARGO_PKG_VERSION"),
+        match (has_word(pc, MEASURE), code) {
+            (false, _) => "nothing was changed",
+            (true, EXIT_OK) => "all is as it was before units were measured",
+            (true, _) => "something is not as it was before units were measured, which the whole report names",
+        }
     ));
     code
 }
 
+fn has_word(pc: &Pc, word: &str) -> bool {
+    pc.command_line().split_whitespace().any(|it| it == word)
+}
+
 fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), Words> {
     let Some(table) = table(pc, verdict) else { return Ok(()) };
-    let options = Options { require_all_units: false, ..Options::DEFAULT };
+    let measures = has_word(pc, MEASURE);
+    let options = Options { take_over: measures, accept_unblocked: measures, ..Options::DEFAULT };
     let iommu = Iommu::new(pc, options);
     println!("\nFirmware's table, {} bytes:", table.len());
     let mut lost = 0;
@@ -85,10 +96,15 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), W
         verdict.unfit(format_args!("no unit can be used; what stands in the way of each is said of it"));
     }
     devices::look_at_all(pc, &iommu, verdict);
-
+    if measures {
+        active::measure(pc, report, &iommu, verdict)?;
+    }
     let after = registers(pc, &iommu);
-    let is_as_before = before.iter().zip(&after).all(|(before, after)| after.differences(before).as_str().is_empty());
-    report.expect(is_as_before, "no unit was changed", format_args!("{} units", after.len()));
+    for (before, after) in before.iter().zip(&after) {
+        let differences = after.differences(before);
+        let is_as_before = differences.as_str().is_empty();
+        report.expect(is_as_before, "the unit shows what it showed before", format_args!("{}", differences.as_str()));
+    }
     Ok(())
 }
 
