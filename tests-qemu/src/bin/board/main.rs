@@ -8,6 +8,7 @@
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 mod active;
+mod amd;
 mod devices;
 mod units;
 
@@ -61,7 +62,21 @@ fn has_word(pc: &Pc, word: &str) -> bool {
 }
 
 fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), Words> {
-    let Some(table) = table(pc, verdict) else { return Ok(()) };
+    let table = match (pc.table::<Dmar>(), pc.table::<Ivrs>()) {
+        (Ok(Some(dmar)), _) => dmar,
+        (_, Ok(Some(ivrs))) => return amd::look_at(pc, report, ivrs, verdict),
+        (Err(error), _) | (_, Err(error)) => {
+            verdict.unfit(format_args!("{error}"));
+            return Ok(());
+        }
+        (Ok(None), Ok(None)) => {
+            verdict.unfit(format_args!(
+                "firmware has neither a DMAR nor an IVRS table, so no IOMMU is known: switch VT-d on in the firmware's set-up, if the \
+                 machine has it"
+            ));
+            return Ok(());
+        }
+    };
     let measures = has_word(pc, MEASURE);
     let options = Options { take_over: measures, accept_unblocked: measures, ..Options::DEFAULT };
     let iommu = Iommu::new(pc, options);
@@ -106,22 +121,6 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), W
         report.expect(is_as_before, "the unit shows what it showed before", format_args!("{}", differences.as_str()));
     }
     Ok(())
-}
-
-/// Firmware's table of a kind that the driver drives.
-fn table(pc: &Pc, verdict: &mut Verdict) -> Option<&'static [u8]> {
-    match (pc.table::<Dmar>(), pc.table::<Ivrs>()) {
-        (Ok(Some(dmar)), _) => return Some(dmar),
-        (Err(error), _) | (_, Err(error)) => verdict.unfit(format_args!("{error}")),
-        (_, Ok(Some(_))) => verdict.unfit(format_args!(
-            "firmware has an IVRS table, so this is a machine with an AMD IOMMU, and the driver drives none yet"
-        )),
-        (..) => verdict.unfit(format_args!(
-            "firmware has neither a DMAR nor an IVRS table, so no IOMMU is known: switch VT-d on in the firmware's set-up, if the \
-             machine has it"
-        )),
-    }
-    None
 }
 
 fn registers(pc: &'static Pc, iommu: &Front<&'static Pc>) -> Vec<Registers, UNITS> {
