@@ -4,6 +4,7 @@
 pub(crate) mod acs;
 pub(crate) mod all;
 pub(crate) mod bridge;
+pub(crate) mod buses;
 pub(crate) mod endpoint;
 pub(crate) mod function;
 pub(crate) mod late;

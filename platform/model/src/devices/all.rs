@@ -1,26 +1,37 @@
 //! All devices that a test has said something of.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use cofferdam::addr::SourceId;
 use rustc_hash::FxHashMap;
 
 use crate::devices::bridge::Bridge;
+use crate::devices::buses::Buses;
 use crate::devices::function::Function;
 use crate::devices::late::LateWrite;
 
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     functions: FxHashMap<SourceId, Function>,
+    buses: Arc<Buses>,
     bridges: Vec<Bridge>,
 }
 
 impl Devices {
+    /// The bus numbers that functions are on.
+    pub(crate) fn buses(&self) -> Arc<Buses> {
+        self.buses.clone()
+    }
+
     pub(crate) fn of(&mut self, source: SourceId) -> &mut Function {
+        self.buses.note(source);
         self.functions.entry(source).or_default()
     }
 
     /// A new function is there in the place of another.
     pub(crate) fn replace(&mut self, source: SourceId) {
+        self.buses.note(source);
         self.functions.insert(source, Function::default());
     }
 
@@ -66,7 +77,7 @@ impl Devices {
 
     /// A register in configuration space: all ones where there is no function.
     pub(crate) fn config(&self, function: SourceId, offset: u16) -> u32 {
-        self.get(function).filter(|function| function.is_there()).map_or(u32::MAX, |function| function.read(offset))
+        self.get(function).map_or(u32::MAX, |function| function.shown(offset))
     }
 
     /// When the next late write is due.

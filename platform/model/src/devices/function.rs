@@ -157,6 +157,11 @@ impl Function {
     }
 
     /// Zero in a register that nobody has set.
+    /// A register in configuration space: all ones where it is not there.
+    pub(crate) fn shown(&self, offset: u16) -> u32 {
+        if self.is_there() { self.read(offset) } else { u32::MAX }
+    }
+
     pub(crate) fn read(&self, offset: u16) -> u32 {
         let under_way = || self.late.iter().any(|write| write.late == Late::UnderWay);
         let pending = match (offset & !3, self.reset) {

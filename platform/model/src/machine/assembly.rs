@@ -9,6 +9,7 @@ use cofferdam::hal::RegisterWindow;
 
 use crate::board::Board;
 use crate::devices::all::Devices;
+use crate::devices::buses::Buses;
 use crate::devices::scope::{Named, Scope};
 use crate::judge::journal::Journal;
 use crate::judge::ownership::Ownership;
@@ -42,6 +43,7 @@ pub struct Machine {
     pub(super) gives_found_memory: AtomicBool,
     /// A bit for each unit whose registers are mapped nowhere.
     pub(super) unmapped: AtomicU64,
+    pub(super) buses: Arc<Buses>,
     state: Mutex<State>,
 }
 
@@ -83,6 +85,7 @@ impl Machine {
             random,
             devices: Devices::default(),
         };
+        let buses = board.devices.buses();
         let state = State { units, board, next_event: u64::MAX, abandoned: false };
         let host_address_width = config.host_address_width;
         let (loads, pair_stores) = (AtomicU64::new(0), AtomicBool::new(true));
@@ -95,6 +98,7 @@ impl Machine {
             loads,
             pair_stores,
             unmapped,
+            buses,
             state: Mutex::new(state),
         }
     }

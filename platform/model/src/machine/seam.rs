@@ -167,10 +167,14 @@ unsafe impl Hal for Machine {
     }
 
     fn config_read(&self, function: SourceId, offset: u16) -> u32 {
+        if !self.buses.may_have(function) {
+            return u32::MAX;
+        }
         let state = &mut *self.state();
         let (devices, journal) = (&state.board.devices, &mut state.board.journal);
-        match devices.get(function).and_then(|device| device.in_reset(journal.now)) {
-            None => devices.config(function, offset),
+        let Some(device) = devices.get(function) else { return u32::MAX };
+        match device.in_reset(journal.now) {
+            None => device.shown(offset),
             Some(early) => {
                 if early {
                     journal.violation("R49", format_args!("{function} is looked at 100 ms before its reset is over"));
