@@ -16,6 +16,7 @@ mod snapshot;
 mod tables;
 mod times;
 mod verdict;
+mod virtio;
 
 pub use ats::Ats;
 pub use broken::{Broken, Fault};
@@ -30,3 +31,4 @@ pub use snapshot::{Changed, Snapshot};
 pub use tables::{Entry, Leaves, count_leaves, live_words, mapped};
 pub use times::Times;
 pub use verdict::Verdict;
+pub use virtio::VirtioRng;
