@@ -5,12 +5,17 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
+use spin::mutex::SpinMutex;
 
 const VER: u32 = 0x00;
 const VER_6: u32 = 6 << 4;
 const ECAP: u32 = 0x10;
 const ECAP_QI: u64 = 1 << 1;
 const IQT: u32 = 0x88;
+/// A tail beyond any queue.
+const NO_TAIL: u64 = 0x7fff << 4;
+/// The queue's address, in bits 63:12, and its size, in bits 2:0: 2^size pages (VT-d 5.10, section 11.4.9.3).
+const IQA: u32 = 0x90;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +30,22 @@ pub enum Fault {
     DeadQueue(&'static AtomicBool),
     /// Nothing, but this is done before each write to a register.
     Late(fn()),
+    /// The next batch of the queue gets to the unit with this mistake. There is none in those after it.
+    Spoilt(&'static SpinMutex<Option<Spoil>>),
+}
+
+/// What is wrong with a batch of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoil {
+    /// These bits of a descriptor are set as well: of its lower and of its upper 64.
+    Descriptor {
+        /// How far before the tail it is: 1 for the last one.
+        before_tail: u64,
+        /// Bits 63:0 and 127:64.
+        bits: [u64; 2],
+    },
+    /// The tail is beyond the queue.
+    Tail,
 }
 
 /// A platform, with that fault.
@@ -44,7 +65,40 @@ impl<H> Broken<H> {
     }
 }
 
-// SAFETY: memory is the platform's own; what registers show instead makes the driver refuse the unit or give up.
+impl<H: Hal> Broken<H> {
+    /// What is written to the queue's tail instead of `tail`.
+    fn spoil(&self, registers: MappedRegisters, tail: u64) -> u64 {
+        let Some(Fault::Spoilt(next)) = self.fault else { return tail };
+        match next.lock().take() {
+            None => return tail,
+            Some(Spoil::Tail) => return NO_TAIL,
+            Some(Spoil::Descriptor { before_tail, bits }) => {
+                // SAFETY: a unit with a tail has this register, too.
+                let queue = unsafe { self.hal.read64(registers, IQA) };
+                let slots = 256 << (queue & 0b111);
+                let at = (queue & !0xfff) + (tail >> 4).wrapping_sub(before_tail) % slots * 16;
+                self.set_bits(at, bits[0]);
+                self.set_bits(at + 8, bits[1]);
+            }
+        }
+        tail
+    }
+
+    /// Sets bits of a word of the driver's queue.
+    fn set_bits(&self, at: u64, bits: u64) {
+        // SAFETY: the driver has told the unit that its queue is there, in frames of its own.
+        let frame = unsafe { self.hal.phys_to_virt(PhysAddr::new_truncate(at & !0xfff)) };
+        // SAFETY: the word is in that frame.
+        let word = unsafe { frame.byte_add((at & 0xfff) as usize) };
+        // SAFETY: it is aligned, and the driver holds the lock of its queue: nobody else reads or writes it now.
+        let before = unsafe { word.read_volatile() };
+        // SAFETY: as above.
+        unsafe { word.write_volatile(before | bits) };
+    }
+}
+
+// SAFETY: memory is the platform's own; what registers show instead makes the driver refuse the unit or
+// give up, and what is set in a queue makes a unit refuse a descriptor, which invalidates nothing then.
 unsafe impl<H: Hal> Hal for Broken<H> {
     fn allocate(&self, order: u8) -> Option<PhysAddr> {
         self.hal.allocate(order)
@@ -109,6 +163,7 @@ unsafe impl<H: Hal> Hal for Broken<H> {
         {
             return;
         }
+        let value = if offset == IQT { self.spoil(registers, value) } else { value };
         // SAFETY: passed on from the caller.
         unsafe { self.hal.write64(registers, offset, value) }
     }
