@@ -5,10 +5,8 @@ use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam_pc::Pc;
 
-/// Where extended capabilities begin: beyond what ports can reach.
-const FIRST: u16 = 0x100;
-/// More of them than fit.
-const STEPS: usize = 960;
+use crate::capability::extended_capability;
+
 /// The number of the ATS capability.
 const ID: u16 = 0xf;
 /// Control, with capabilities in the lower half: smallest translation unit in bits 20:16, enable in bit 31.
@@ -28,18 +26,8 @@ impl Ats {
     /// All of them, in the order of their source-ids.
     pub fn all(pc: &'static Pc) -> impl Iterator<Item = Self> {
         pc.functions().filter_map(move |source| {
-            let mut at = FIRST;
-            for _ in 0..STEPS {
-                let header = pc.config_read(source, at);
-                let next = (header >> 20) as u16 & 0xffc;
-                match header {
-                    0 | u32::MAX => return None,
-                    _ if header as u16 == ID => return Some(Self { pc, source, control: at + CONTROL }),
-                    _ if next < FIRST => return None,
-                    _ => at = next,
-                }
-            }
-            None
+            let at = extended_capability(pc, source, ID)?;
+            Some(Self { pc, source, control: at + CONTROL })
         })
     }
 

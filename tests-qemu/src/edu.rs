@@ -5,6 +5,8 @@ use cofferdam::hal::Hal;
 use cofferdam::interrupt::Message;
 use cofferdam_pc::{Mmio, Pc};
 
+use crate::capability::capability;
+
 const VENDOR_DEVICE: u32 = 0x11e8_1234;
 /// The device's own 4 KiB buffer, as it names it.
 const BUFFER: u64 = 0x4_0000;
@@ -18,6 +20,9 @@ const SOURCE: u64 = 0x80;
 const DESTINATION: u64 = 0x88;
 const COUNT: u64 = 0x90;
 const COMMAND: u64 = 0x98;
+
+/// The number of the MSI capability (PCI Local Bus Specification 3.0, section 6.8.1).
+const MSI: u8 = 5;
 
 /// Bits of the command: start, cleared when done; from the device to memory.
 const START: u64 = 1;
@@ -65,16 +70,7 @@ impl Edu {
 
     /// Where its MSI capability is.
     fn msi(&self) -> Option<u16> {
-        let mut at = self.pc.config_read(self.source, 0x34) as u16 & 0xfc;
-        for _ in 0..48 {
-            let first = self.pc.config_read(self.source, at);
-            match first as u8 {
-                _ if at == 0 => return None,
-                5 => return Some(at),
-                _ => at = (first >> 8) as u16 & 0xfc,
-            }
-        }
-        None
+        capability(self.pc, self.source, MSI)
     }
 
     /// Has it raise its interrupt.

@@ -5,6 +5,7 @@
 
 mod ats;
 mod broken;
+mod capability;
 mod edu;
 mod machine;
 mod marks;

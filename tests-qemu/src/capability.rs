@@ -1,0 +1,45 @@
+//! The two lists of capabilities that a function has (PCI 3.0, section 6.7; PCIe 6.0, section 7.6.3). Shares no code with the
+//! driver.
+#![forbid(unsafe_code)]
+
+use cofferdam::addr::SourceId;
+use cofferdam::hal::Hal;
+use cofferdam_pc::Pc;
+
+/// Where the first capability is, in bits 7:0.
+const FIRST: u16 = 0x34;
+/// Where the first extended capability is.
+const FIRST_EXTENDED: u16 = 0x100;
+/// More of either than fit.
+const STEPS: usize = 48;
+const STEPS_EXTENDED: usize = 960;
+
+/// Where a capability is.
+pub(crate) fn capability(pc: &Pc, function: SourceId, id: u8) -> Option<u16> {
+    let mut at = pc.config_read(function, FIRST) as u16 & 0xfc;
+    for _ in 0..STEPS {
+        let [found, next, ..] = pc.config_read(function, at).to_le_bytes();
+        match found {
+            _ if at == 0 => return None,
+            _ if found == id => return Some(at),
+            _ => at = u16::from(next & 0xfc),
+        }
+    }
+    None
+}
+
+/// Where an extended capability is.
+pub(crate) fn extended_capability(pc: &Pc, function: SourceId, id: u16) -> Option<u16> {
+    let mut at = FIRST_EXTENDED;
+    for _ in 0..STEPS_EXTENDED {
+        let header = pc.config_read(function, at);
+        let next = (header >> 20) as u16 & 0xffc;
+        match header {
+            0 | u32::MAX => return None,
+            _ if header as u16 == id => return Some(at),
+            _ if next < FIRST_EXTENDED => return None,
+            _ => at = next,
+        }
+    }
+    None
+}
