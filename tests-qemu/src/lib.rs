@@ -4,12 +4,15 @@
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
 
 mod ats;
+mod blocked;
 mod broken;
 mod capability;
 mod edu;
+mod kept;
 mod machine;
 mod marks;
 mod nic;
+mod nvme;
 mod queue;
 mod registers;
 mod report;
@@ -21,11 +24,14 @@ mod verdict;
 mod virtio;
 
 pub use ats::Ats;
+pub use blocked::{Blocked, forget_faults};
 pub use broken::{Broken, Fault, Spoil};
 pub use edu::Edu;
+pub use kept::{keep, touched};
 pub use machine::{Front, LIMITS, Table, bring_up, discover, dmar, dmar_without_snoop, memory};
 pub use marks::Marks;
 pub use nic::Nic;
+pub use nvme::Nvme;
 pub use queue::{Kind, OwnQueue};
 pub use registers::{Registers, translate};
 pub use report::{Report, Words};
