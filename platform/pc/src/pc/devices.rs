@@ -71,7 +71,7 @@ impl Pc {
     ///
     /// # Safety
     ///
-    /// `bar` came from [`bar`](Self::bar). Whatever is written to the registers makes the device touch no memory that is
+    /// `bar` came from [`bar`](Self::bar), or is where a virtual function answers. Whatever is written to the registers makes the device touch no memory that is
     /// Rust's, other than a [`Block`](crate::Block).
     pub unsafe fn registers(&self, bar: Bar) -> Option<Mmio> {
         let first = bar.base.as_u64();
