@@ -6,6 +6,7 @@
 mod madt;
 mod reader;
 mod rsdp;
+mod spcr;
 
 use core::cell::Cell;
 use core::fmt;
@@ -17,7 +18,8 @@ use crate::boot::Rsdp;
 
 pub(crate) use self::madt::cpu_ids;
 use self::reader::Reader;
-pub use self::reader::{Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};
+pub use self::reader::{Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg, Spcr};
+pub(crate) use self::spcr::{Console, NamedFunction, NoConsole, UartPlace, console};
 
 /// Bytes of the header that all tables start with (section 5.2.6): signature at 0, length at 4.
 const HEADER: usize = size_of::<SdtHeader>();

@@ -42,7 +42,7 @@ mod serial;
 mod sleep;
 mod stack;
 
-pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg};
+pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg, Spcr};
 pub use apic::IoApic;
 pub use clock::ClockTrust;
 pub use cpus::Cpus;
@@ -53,7 +53,7 @@ pub use mmio::Mmio;
 pub use pc::Pc;
 pub use pci::Bar;
 pub use screen::show;
-pub use serial::Serial;
+pub use serial::{Serial, SerialPort};
 pub use stack::stack_depth;
 
 /// Makes a function `fn(&'static Pc) -> u32` what runs on the PC; what it returns is the status that the run ends with.

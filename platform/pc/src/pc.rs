@@ -2,6 +2,7 @@
 
 mod devices;
 mod hal;
+mod serial;
 
 use core::arch::x86_64::__cpuid;
 use core::ops::Range;
@@ -118,7 +119,7 @@ impl Pc {
         let mcfg = root.ok().and_then(|root| root.table::<Mcfg>(&memory).ok().flatten());
         let ecam = mcfg.map(Ecam::read).unwrap_or_default();
 
-        Ok(PC.call_once(|| Self {
+        let pc = PC.call_once(|| Self {
             boot,
             image: image.clone(),
             clock,
@@ -131,7 +132,9 @@ impl Pc {
             root,
             ecam,
             configuration: SpinMutex::new(()),
-        }))
+        });
+        pc.take_serial();
+        Ok(pc)
     }
 
     /// What was given to the image, as `-append` of QEMU does; empty if it is not UTF-8.

@@ -2,16 +2,20 @@
 #![forbid(unsafe_code)]
 
 mod bar;
+mod decode;
 mod ecam;
 mod functions;
 
 pub use bar::Bar;
 pub(crate) use bar::bar;
+pub(crate) use decode::{BusAddress, lacks};
 pub(crate) use ecam::Ecam;
 pub(crate) use functions::functions;
 
 /// Command (bits 15:0) and status (bits 31:16, where writing 1 clears) of every function.
 pub(crate) const COMMAND: u16 = 0x04;
+/// Command: the function answers to its BARs for ports.
+pub(crate) const IO_SPACE: u32 = 1 << 0;
 /// Command: the function answers to its memory BARs.
 pub(crate) const MEMORY_SPACE: u32 = 1 << 1;
 /// Command: the function may read and write memory.

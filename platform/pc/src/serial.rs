@@ -1,31 +1,88 @@
-//! The first serial port, which is all that the PC has to say something.
+//! The serial port, which is what the PC has to say something to other machines: COM1, until the firmware says that it is another.
+
+mod choice;
+mod uart;
 
 use core::fmt;
 
 use spin::mutex::SpinMutex;
-use uart_16550::{BaudRate, Config, Uart16550, backend::PioBackend};
+use uart_16550::Uart16550;
 
-/// COM1 of every PC.
-const PORT: u16 = 0x3f8;
-/// Looks at a transmitter that stays full before what is to be sent is dropped: many times what a byte takes.
-const PATIENCE: u32 = 1_000_000;
+pub(crate) use self::choice::PortReason;
+pub use self::choice::SerialPort;
+pub(crate) use self::uart::UartRegisters;
+use self::uart::{CLOCK_HZ, PATIENCE, Speed, UartBackend};
+use crate::acpi::{Console, UartPlace};
+use crate::println;
 
-static COM1: SpinMutex<Option<Uart16550<PioBackend>>> = SpinMutex::new(None);
+/// The first port of every PC that has one.
+const COM1_PORT: u16 = 0x3f8;
+const COM1: UartPlace = UartPlace::Ports(COM1_PORT);
+/// Its speed, in bits a second, if nobody says another.
+const RATE: u32 = 115_200;
 
-/// Sets the port up: 115200 baud, 8 data bits, no parity. Without a port there, everything printed is dropped.
+/// Where what is printed goes.
+struct Output {
+    uart: Option<Uart16550<UartBackend>>,
+    /// It has not taken what it was given last, and is not waited for again before it takes something.
+    is_stuck: bool,
+    port: SerialPort,
+}
+
+static OUTPUT: SpinMutex<Output> = SpinMutex::new(Output {
+    uart: None,
+    is_stuck: false,
+    port: SerialPort { place: None, function: None, rate: None, reason: PortReason::NoTable },
+});
+
+/// Starts COM1 for all that is printed from now on. If it does not answer, what is printed is dropped.
 pub(crate) fn init() {
-    // SAFETY: a PC has a serial port or nothing at these ports, and nobody else uses them.
-    let Ok(mut uart) = (unsafe { Uart16550::new_port(PORT) }) else { return };
-    if uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).is_ok() {
-        *COM1.lock() = Some(uart);
+    let speed = Speed::of(RATE, CLOCK_HZ);
+    let uart = uart::start(UartRegisters::Ports(COM1_PORT), speed);
+    let place = uart.is_some().then_some(COM1);
+    let port = SerialPort { place, function: None, rate: Some(RATE), reason: PortReason::NoTable };
+    *OUTPUT.lock() = Output { uart, is_stuck: false, port };
+}
+
+/// Starts the port that the firmware names, with its registers if they are in reach, for all that is printed from now on. If it does not
+/// answer, all stays as it is.
+///
+/// The port is as fast as the firmware says, if its clock is known; otherwise it stays as it is.
+pub(crate) fn move_to(console: &Console, registers: Option<UartRegisters>) {
+    let clock = console.clock.or(matches!(console.place, UartPlace::Ports(_)).then_some(CLOCK_HZ));
+    let mut speed = console.rate.zip(clock).and_then(|(rate, clock)| Speed::of(rate, clock));
+    if console.place == COM1 {
+        // That was set before.
+        speed = speed.or(Speed::of(RATE, CLOCK_HZ));
     }
+    match registers.and_then(|registers| uart::start(registers, speed)) {
+        None => stay(PortReason::Silent(console.place)),
+        Some(uart) => {
+            let rate = speed.map(|speed| speed.rate);
+            let (place, reason) = (Some(console.place), PortReason::Named);
+            let port = SerialPort { place, function: console.function, rate, reason };
+            *OUTPUT.lock() = Output { uart: Some(uart), is_stuck: false, port };
+            // What the firmware had under way on the port may have left a byte.
+            println!();
+        }
+    }
+}
+
+/// The port stays the one that it is, although there is a table.
+pub(crate) fn stay(reason: PortReason) {
+    OUTPUT.lock().port.reason = reason;
+}
+
+/// The port that is used.
+pub(crate) fn port() -> SerialPort {
+    OUTPUT.lock().port
 }
 
 /// Lets a report of a crash through, even if it happened in the middle of printing.
 pub(crate) fn break_lock() {
-    if COM1.is_locked() {
+    if OUTPUT.is_locked() {
         // SAFETY: there is one CPU, and what held the lock on it never runs again.
-        unsafe { COM1.force_unlock() };
+        unsafe { OUTPUT.force_unlock() };
     }
 }
 
@@ -35,16 +92,22 @@ pub struct Serial;
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut port = COM1.lock();
-        let Some(uart) = port.as_mut() else { return Ok(()) };
-        let (mut rest, mut patience) = (text.as_bytes(), PATIENCE);
+        OUTPUT.lock().write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Output {
+    fn write(&mut self, text: &[u8]) {
+        let Some(uart) = self.uart.as_mut() else { return };
+        let (mut rest, mut patience) = (text, if self.is_stuck { 1 } else { PATIENCE });
         while !rest.is_empty() && patience > 0 {
             match uart.send_bytes(rest) {
                 0 => patience -= 1,
                 sent => (rest, patience) = (rest.get(sent..).unwrap_or_default(), PATIENCE),
             }
         }
-        Ok(())
+        self.is_stuck = !rest.is_empty();
     }
 }
 

@@ -83,6 +83,7 @@ impl Pc {
             }
             self.answer(function);
         }
+        self.take_serial();
         Some(())
     }
 

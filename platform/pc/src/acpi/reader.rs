@@ -79,4 +79,6 @@ tables! {
     Madt = MADT;
     /// Where PCI Express configuration space is.
     Mcfg = MCFG;
+    /// The serial port that the firmware has its console on.
+    Spcr = SPCR;
 }

@@ -52,7 +52,7 @@ impl Pc {
         unsafe { self.config_write(function, offset, value) };
     }
 
-    fn change_command(&self, function: SourceId, change: impl FnOnce(u32) -> u32) {
+    pub(super) fn change_command(&self, function: SourceId, change: impl FnOnce(u32) -> u32) {
         let _guard = self.configuration.lock();
         // The upper half is status, where a 1 would clear.
         let command = self.config_read(function, pci::COMMAND) & 0xffff;

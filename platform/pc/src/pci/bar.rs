@@ -60,16 +60,16 @@ pub(crate) fn bar(read: impl Fn(u16) -> u32, write: impl Fn(u16, u32), index: u8
     (bytes != 0).then_some(Bar { base, bytes })
 }
 
-fn register(index: u8) -> u16 {
+pub(super) fn register(index: u8) -> u16 {
     0x10 + 4 * u16::from(index)
 }
 
 /// Bit 0: for ports; bits 2:1: 10b for 64 bits.
-fn is_64_bit(low: u32) -> bool {
+pub(super) fn is_64_bit(low: u32) -> bool {
     low & 7 == 4
 }
 
-fn wide(low: u32, high: u32) -> u64 {
+pub(super) fn wide(low: u32, high: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low & !0xf)
 }
 

@@ -1,0 +1,227 @@
+//! The registers of a 16550, wherever they are, and how a port is started that may be none.
+
+use uart_16550::backend::Backend;
+use uart_16550::spec::registers::{LCR, LSR, offsets};
+use uart_16550::{BaudRate, Config, Uart16550};
+use x86_64::instructions::port::Port;
+
+use crate::mmio::Mmio;
+
+/// Looks at a port that stays busy before it is given up: many times what a byte takes.
+pub(super) const PATIENCE: u32 = 1_000_000;
+/// What divides the clock of a port at I/O ports, in Hz.
+pub(super) const CLOCK_HZ: u32 = 1_843_200;
+/// A speed that is off by more than this part of it is not understood.
+const TOLERANCE: u64 = 32;
+
+/// Where the registers are.
+#[derive(Debug)]
+pub(crate) enum UartRegisters {
+    /// At I/O ports from this on.
+    Ports(u16),
+    /// In memory: each of `width` bytes, `stride` bytes from one to the next.
+    Memory { registers: Mmio, stride: u8, width: u8 },
+}
+
+impl UartRegisters {
+    fn read(&self, register: u8) -> u8 {
+        match self {
+            // SAFETY: whoever has made this says that a serial port is there, or nothing.
+            Self::Ports(first) => unsafe { Port::new(first.wrapping_add(register.into())).read() },
+            Self::Memory { registers, stride, width } => {
+                let at = u64::from(register) * u64::from(*stride);
+                match width {
+                    4 => registers.read32(at) as u8,
+                    2 => registers.read16(at) as u8,
+                    _ => registers.read8(at),
+                }
+            }
+        }
+    }
+
+    fn write(&self, register: u8, value: u8) {
+        match self {
+            // SAFETY: as above; a serial port touches no memory.
+            Self::Ports(first) => unsafe { Port::new(first.wrapping_add(register.into())).write(value) },
+            Self::Memory { registers, stride, width } => {
+                let at = u64::from(register) * u64::from(*stride);
+                match width {
+                    4 => registers.write32(at, value.into()),
+                    2 => registers.write16(at, value.into()),
+                    _ => registers.write8(at, value),
+                }
+            }
+        }
+    }
+}
+
+/// How fast a port sends, and what its clock has to be divided by for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Speed {
+    pub(super) rate: u32,
+    divisor: u16,
+}
+
+impl Speed {
+    /// So many bits a second, of a clock of so many Hz; `None` if that cannot be.
+    pub(super) fn of(rate: u32, clock: u32) -> Option<Self> {
+        let bits = u64::from(rate) * 16;
+        let divisor = (u64::from(clock) + bits / 2).checked_div(bits)?;
+        let is_near = (divisor * bits).abs_diff(clock.into()) <= u64::from(clock) / TOLERANCE;
+        let divisor = u16::try_from(divisor).ok().filter(|divisor| *divisor != 0 && is_near)?;
+        Some(Self { rate, divisor })
+    }
+
+    /// What the crate takes, which refuses a clock that is no multiple of the rate: the clock that would be one.
+    fn config(self) -> Option<Config> {
+        let frequency = self.rate.checked_mul(16)?.checked_mul(self.divisor.into())?;
+        Some(Config { baud_rate: BaudRate::Custom(self.rate), frequency, ..Config::DEFAULT })
+    }
+}
+
+/// Registers as the crate uses them.
+#[derive(Debug)]
+pub(super) struct UartBackend {
+    registers: UartRegisters,
+    /// The port keeps its speed, and how many bits a character has.
+    keeps_line: bool,
+    /// The crate writes the divisor.
+    is_divisor: bool,
+    /// Looks that are left at a port that is started: the crate would wait for ever.
+    patience: Option<u32>,
+}
+
+impl Backend for UartBackend {
+    unsafe fn read(&mut self, register: u8) -> u8 {
+        let value = self.registers.read(register);
+        let is_busy = register == offsets::LSR as u8 && value & LSR::TRANSMITTER_EMPTY.bits() == 0;
+        match &mut self.patience {
+            Some(0) if is_busy => value | LSR::TRANSMITTER_EMPTY.bits(),
+            Some(patience) if is_busy => {
+                *patience -= 1;
+                value
+            }
+            _ => value,
+        }
+    }
+
+    unsafe fn write(&mut self, register: u8, value: u8) {
+        if !self.keeps_line {
+            self.registers.write(register, value);
+        } else if register == offsets::LCR as u8 {
+            let line = LCR::from_bits_retain(self.registers.read(register));
+            self.is_divisor = value & LCR::DLAB.bits() != 0;
+            self.registers.write(register, (line - LCR::DLAB).bits());
+        } else if !self.is_divisor {
+            self.registers.write(register, value);
+        }
+    }
+}
+
+/// Starts a port: without interrupts, with a FIFO if it has one, and 8 data bits without parity at a speed, or as it is. `None` if there
+/// is none, or if it never comes to its end with what it sends.
+pub(super) fn start(registers: UartRegisters, speed: Option<Speed>) -> Option<Uart16550<UartBackend>> {
+    let config = speed.and_then(Speed::config);
+    let backend = UartBackend { registers, keeps_line: config.is_none(), is_divisor: false, patience: Some(PATIENCE) };
+    // SAFETY: the registers are those of a serial port, or none are there.
+    let mut uart = unsafe { Uart16550::new_with_backend(backend) };
+    uart.init(config.unwrap_or(Config::DEFAULT)).ok()?;
+    (uart.backend_mut().patience.take() != Some(0)).then_some(uart)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::NonNull;
+
+    use super::*;
+
+    /// Memory that stands for the registers of a port that has nothing to send.
+    struct Memory([u64; 4]);
+
+    impl Memory {
+        fn idle(stride: u8) -> Self {
+            let mut memory = Self([0; 4]);
+            memory.set(5, stride, 0x60);
+            memory
+        }
+
+        fn set(&mut self, register: u8, stride: u8, value: u8) {
+            let bits = u32::from(register) * u32::from(stride) * 8;
+            let word = &mut self.0[bits as usize / 64];
+            *word = *word & !(0xff << (bits % 64)) | u64::from(value) << (bits % 64);
+        }
+
+        fn get(&self, register: u8, stride: u8) -> u8 {
+            let bits = u32::from(register) * u32::from(stride) * 8;
+            (self.0[bits as usize / 64] >> (bits % 64)) as u8
+        }
+
+        fn registers(&mut self, bytes: u64, stride: u8, width: u8) -> UartRegisters {
+            // SAFETY: the words stand for registers.
+            let registers = unsafe { Mmio::new(NonNull::from(&mut self.0).cast(), bytes) };
+            UartRegisters::Memory { registers, stride, width }
+        }
+    }
+
+    #[test]
+    fn each_register_is_where_the_stride_says() {
+        for (stride, width) in [(1, 1), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4)] {
+            let mut memory = Memory::idle(stride);
+            let speed = Speed::of(9_600, CLOCK_HZ);
+            let mut uart = start(memory.registers(8 * u64::from(stride), stride, width), speed).unwrap();
+            assert_eq!(uart.send_bytes(b"x"), 1);
+            // The divisor was 12; what was sent has the place of its lower half.
+            assert_eq!(
+                [memory.get(0, stride), memory.get(3, stride), memory.get(4, stride)],
+                [b'x', 3, 0xb],
+                "{stride}"
+            );
+            // Nothing lies between them.
+            let all = (0..8 * stride).filter(|at| at % stride != 0);
+            assert!(all.map(|at| memory.get(at, 1)).all(|byte| byte == 0), "{stride} {width}");
+        }
+    }
+
+    #[test]
+    fn a_port_keeps_its_line_if_no_speed_is_known() {
+        let mut memory = Memory::idle(1);
+        // Where the lower half of a divisor would be seen; and 7 bits, with the divisor within reach.
+        memory.set(0, 1, 0xee);
+        memory.set(3, 1, 0x9a);
+        let mut uart = start(memory.registers(8, 1, 1), None).unwrap();
+        assert_eq!([memory.get(0, 1), memory.get(1, 1), memory.get(3, 1)], [0xee, 0, 0x1a]);
+        assert_eq!((uart.send_bytes(b"x"), memory.get(0, 1)), (1, b'x'));
+    }
+
+    #[test]
+    fn where_no_port_is_nothing_is_started() {
+        // What is not there reads as all ones.
+        assert!(start(Memory::idle(1).registers(0, 1, 1), None).is_none());
+        assert!(start(Memory::idle(1).registers(7, 1, 1), Speed::of(115_200, CLOCK_HZ)).is_none());
+    }
+
+    #[test]
+    fn a_port_that_never_gets_ready_is_given_up() {
+        for ready in [0, 0x20] {
+            let mut memory = Memory::idle(1);
+            memory.set(5, 1, ready);
+            assert!(start(memory.registers(8, 1, 1), Speed::of(115_200, CLOCK_HZ)).is_none(), "{ready}");
+        }
+    }
+
+    #[test]
+    fn a_speed_is_near_what_was_wanted_or_none() {
+        let divisor = |rate, clock| Speed::of(rate, clock).map(|speed| speed.divisor);
+        assert_eq!(divisor(115_200, CLOCK_HZ), Some(1));
+        assert_eq!(divisor(9_600, CLOCK_HZ), Some(12));
+        assert_eq!(divisor(115_200, 48_000_000), Some(26));
+        assert_eq!(divisor(1_500_000, 48_000_000), Some(2));
+        // Too fast for the clock, too far from what it can do, and too slow for the register.
+        assert_eq!([divisor(230_400, CLOCK_HZ), divisor(80_000, CLOCK_HZ), divisor(1, CLOCK_HZ)], [None; 3]);
+        assert_eq!([divisor(0, CLOCK_HZ), divisor(9_600, 0), divisor(u32::MAX, u32::MAX)], [None; 3]);
+        for (rate, clock) in [(115_200, CLOCK_HZ), (115_200, 48_000_000), (268_435_455, u32::MAX)] {
+            let mut memory = Memory::idle(1);
+            assert!(start(memory.registers(8, 1, 1), Speed::of(rate, clock)).is_some(), "{rate} of {clock}");
+        }
+    }
+}
