@@ -32,6 +32,7 @@ mod run;
 mod setup;
 mod show;
 mod size;
+mod spcr;
 mod stack;
 mod test;
 mod trace;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::{judge::Expected, trace::Script};
+use crate::{judge::Expected, spcr::SerialAt, trace::Script};
 
 /// The whole file, checked: each name that it mentions exists, and none is there twice.
 #[derive(Debug)]
@@ -85,6 +85,8 @@ pub struct Scenario {
     pub iommu_options: Option<String>,
     #[serde(default)]
     pub more_devices: Vec<String>,
+    /// Where its serial port is, if it is not at COM1.
+    pub serial: Option<SerialAt>,
     /// The driver has to refuse the machine with a message that holds these words.
     refused: Option<Vec<String>>,
     /// The guest has to crash, with a report of which a line holds these words.

@@ -16,6 +16,7 @@ use crate::{
     matrix::{Machine, Matrix, Scenario},
     plain,
     process::{self, Line, Streams},
+    spcr::SerialAt,
     trace,
 };
 
@@ -120,7 +121,8 @@ impl Qemu {
             command.args(["-icount", "shift=10,sleep=off"]);
         }
         command.args(["-smp", scenario.cpus.as_deref().unwrap_or("1")]);
-        command.args(["-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+        command.args(["-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args(scenario.serial.map_or_else(|| ["-serial", "stdio"].map(Into::into).into(), SerialAt::options));
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(["-m", &scenario.memory_mib.unwrap_or(machine.memory_mib).to_string()]);
         if scenario.iommu {
@@ -142,6 +144,9 @@ impl Qemu {
 
     /// Boots `image` and judges what came of it.
     pub fn boot(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path, limit: Duration) -> Boot {
+        if let Some(Err(error)) = scenario.serial.map(SerialAt::write) {
+            return Boot { wrong: vec![format!("{error:#}")], ..Boot::default() };
+        }
         self.boot_by(self.command(matrix, scenario, machine, image), scenario, machine, limit)
     }
 
@@ -219,6 +224,9 @@ mod tests {
         assert!(typed(Accel::Tcg, "refuse_no_translation").contains("caching-mode=on,dma-translation=off "));
         assert!(typed(Accel::Tcg, "refuse_little_memory").contains("-m 96 "));
         assert!(typed(Accel::Tcg, "platform_without_timers").contains("-machine q35,pit=off,hpet=off -accel"));
+        assert!(typed(Accel::Tcg, "main_job").contains("-serial stdio"));
+        let serial = typed(Accel::Tcg, "board_serial_pci");
+        assert!(serial.contains("-device pci-serial,") && !serial.contains("-serial "), "{serial}");
         let interrupts = typed(Accel::Tcg, "interrupts");
         assert!(interrupts.contains("-smp 4") && !interrupts.contains("icount"), "{interrupts}");
     }

@@ -1,5 +1,6 @@
 //! The platform itself: what all other scenarios stand on.
 //!
+//! With `serial-pci` or `serial-elsewhere`, firmware names another serial port than COM1: one of a PCI function, or one that does not answer.
 //! With `fault`, `overflow` or `panic` on the command line it crashes in that way instead, to show how that is reported.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -8,7 +9,7 @@ use core::hint::black_box;
 use cofferdam::addr::{PhysAddr, PhysRange, SourceId};
 use cofferdam::hal::{Hal, RegisterWindow};
 use cofferdam_pc::{Bar, Block, Dmar, Hpet, Ivrs, Pc, entry};
-use cofferdam_tests_qemu::{Report, mapped};
+use cofferdam_tests_qemu::{Report, Words, mapped};
 use heapless::Vec;
 
 const MIB: u64 = 1 << 20;
@@ -28,6 +29,7 @@ fn run(pc: &'static Pc) -> u32 {
         _ => {}
     }
     let report = Report::start(pc, "platform");
+    serial(pc, &report);
     clock(pc, &report);
     frames(pc, &report);
     blocks(pc, &report);
@@ -37,6 +39,23 @@ fn run(pc: &'static Pc) -> u32 {
     edu(pc, &report);
     out_of_reach(pc, &report);
     report.finish(Ok(()))
+}
+
+/// What is printed goes to the port that firmware names, if that answers.
+fn serial(pc: &Pc, report: &Report) {
+    let expected = match pc.command_line() {
+        "serial-pci" => "I/O port 0xc060 of 0000:00:10.0, 115200 baud, 8N1; the SPCR table names it",
+        "serial-elsewhere" => {
+            "COM1, I/O port 0x3f8, 115200 baud, 8N1; the SPCR table names I/O port 0x2f8, where nothing answers"
+        }
+        _ => "COM1, I/O port 0x3f8, 115200 baud, 8N1; there is no SPCR table",
+    };
+    let port = Words::new(format_args!("{}", pc.serial_port()));
+    report.expect(
+        port.as_str() == expected,
+        "the serial port is the one that firmware names",
+        format_args!("{}", port.as_str()),
+    );
 }
 
 /// Time goes on, and as fast as a timer says that the clock was not made from (IA-PC HPET Specification 1.0a, 2.3).

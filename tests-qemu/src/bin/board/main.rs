@@ -30,6 +30,7 @@ entry!(run);
 fn run(pc: &'static Pc) -> u32 {
     let report = Report::start(pc, "board");
     let mut verdict = Verdict::default();
+    println!("Serial port: {}", pc.serial_port());
     println!("Memory: {} MiB that are free, up to {:#x}", pc.memory_bytes() >> 20, pc.usable_top().as_u64());
     println!("Clock: {} kHz; {}", pc.tsc_hz() / 1000, pc.clock_trust());
     if !matches!(pc.clock_trust(), ClockTrust::Agreed(_)) {
@@ -45,9 +46,10 @@ fn run(pc: &'static Pc) -> u32 {
     report.expect(is_right, "the verdict", format_args!("{}", if verdict.is_fit() { "fit" } else { "not fit" }));
     let code = report.finish(result);
     show(format_args!(
-        "Board report of cofferdam {}\n\n{verdict}\nThe whole report went to the first serial port (COM1, 115200 baud, 8N1).\n\
+        "Board report of cofferdam {}\n\n{verdict}\nSerial port that has the whole report: {}.\n\
          Done, and {}: the machine can be switched off.",
         env!("CARGO_PKG_VERSION"),
+        pc.serial_port(),
         match (has_word(pc, MEASURE), code) {
             (false, _) => "nothing was changed",
             (true, EXIT_OK) => "all is as it was before units were measured",
