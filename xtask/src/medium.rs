@@ -78,9 +78,20 @@ pub fn verb(options: &Options) -> Result<Verdict> {
 /// Installs what makes the file, and what boots it if that is wanted.
 fn ensure_tools(verify: bool) -> Result<()> {
     setup::ensure_cc()?;
-    let grub = TOOLS.iter().any(|tool| which::which(tool).is_err()) || GRUBS.iter().any(|it| !Path::new(it).exists());
-    let ovmf = verify && !Path::new(OVMF).exists();
-    if grub || ovmf { apt::install(apt::Missing { grub, ovmf, ..apt::Missing::default() }) } else { Ok(()) }
+    let missing = lacking();
+    let missing = apt::Missing { ovmf: verify && missing.ovmf, ..missing };
+    if missing.grub || missing.ovmf { apt::install(missing) } else { Ok(()) }
+}
+
+/// What the machine lacks of what makes the file and boots it.
+pub fn lacking() -> apt::Missing {
+    let is_there = |path: &str| Path::new(path).exists();
+    missing(&|tool| which::which(tool).is_ok(), &is_there)
+}
+
+fn missing(has_tool: &dyn Fn(&str) -> bool, has_file: &dyn Fn(&str) -> bool) -> apt::Missing {
+    let grub = !TOOLS.iter().all(|tool| has_tool(tool)) || !GRUBS.iter().all(|file| has_file(file));
+    apt::Missing { grub, ovmf: !has_file(OVMF), ..apt::Missing::default() }
 }
 
 /// What the menu has: its words, the file, and the command line.
@@ -119,9 +130,12 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
     process::quietly("Stripping", Command::new("strip").arg("-o").arg(to).arg(from), LIMIT)
 }
 
-/// What can be started on a board: what is in Rust, and is to crash or be refused nowhere.
+/// What can be started on a board: what is in Rust, is to crash or be refused nowhere, and expects no table of ours.
 fn on_board(matrix: &Matrix) -> impl Iterator<Item = &Scenario> {
-    matrix.scenarios.iter().filter(|it| !it.c && !it.outside && it.is_to_succeed() && it.bin() != DEFAULT)
+    matrix
+        .scenarios
+        .iter()
+        .filter(|it| !it.c && !it.outside && it.is_to_succeed() && it.serial.is_none() && it.bin() != DEFAULT)
 }
 
 fn first() -> [Entry; 3] {
@@ -214,6 +228,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whatever_lacks_is_installed() {
+        let lacks = |name: &str| {
+            let missing = missing(&|tool| tool != name, &|file| file != name);
+            (missing.grub, missing.ovmf)
+        };
+        assert_eq!(lacks("nothing"), (false, false));
+        TOOLS.iter().chain(&GRUBS).for_each(|name| assert_eq!(lacks(name), (true, false), "{name}"));
+        assert_eq!(lacks(OVMF), (false, true));
+    }
+
+    #[test]
     fn the_menu_has_each_image_with_each_command_line_once() {
         let matrix = crate::matrix().unwrap();
         let scenarios = Vec::from_iter(on_board(&matrix));
@@ -228,5 +253,6 @@ mod tests {
         assert_eq!((lines.len(), once.len()), (others.len() + 3, others.len() + 3));
         // What crashes or is refused on purpose, and what is no image of ours.
         assert!(!text.contains("refusals") && !text.contains("overflow") && !text.contains("outside"), "{text}");
+        assert!(!text.contains("serial-"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     Verdict, apt, backports,
     bare_metal::{self, TARGET, Toolchain},
     matrix::Scenario,
-    process,
+    medium, process,
     qemu::{self, Accel, Qemu},
 };
 
@@ -24,8 +24,9 @@ pub struct Tools {
 
 pub fn verb() -> Result<Verdict> {
     let tools = ensure(None)?;
-    if lacks_iasl() || lacks_cc() {
-        apt::install(apt::Missing { iasl: lacks_iasl(), cc: lacks_cc(), ..apt::Missing::default() })?;
+    let missing = apt::Missing { iasl: lacks_iasl(), cc: lacks_cc(), ..medium::lacking() };
+    if missing.iasl || missing.cc || missing.grub || missing.ovmf {
+        apt::install(missing)?;
     }
     println!("Rust for bare metal: {}", tools.rust);
     let qemu = Qemu::new(tools.qemu, Accel::Tcg)?;
