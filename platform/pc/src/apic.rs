@@ -22,6 +22,11 @@ const COMMAND: u32 = 0x30;
 const COMMAND_HIGH: u32 = 0x31;
 const LINT0: u32 = 0x35;
 
+/// Of the register that has the local APIC's base: it is in x2APIC mode.
+const X2APIC: u64 = 1 << 10;
+/// The id that stands for all CPUs in xAPIC mode, in which ids have 8 bits.
+const ALL: u32 = 0xff;
+
 /// Messages to other CPUs (SDM 3A, section 11.6.1): all are edges, with bit 14 for the level that asserts them.
 pub(crate) const INIT: u32 = 5 << 8 | 1 << 14;
 pub(crate) const START_UP: u32 = 6 << 8 | 1 << 14;
@@ -58,6 +63,13 @@ impl Pc {
         if x2apic { Some(LocalApic::X2apic) } else { self.controller(LOCAL).map(LocalApic::Xapic) }
     }
 
+    /// True if this CPU's local APIC is in x2APIC mode now (SDM 3A, section 11.12.1).
+    pub fn x2apic_is_on(&self) -> bool {
+        // SAFETY: each x86-64 CPU has this register.
+        let base = unsafe { ApicBase::MSR.read() };
+        base & X2APIC != 0
+    }
+
     /// The first IOAPIC.
     pub fn io_apic(&self) -> Option<IoApic> {
         self.controller(IO).map(IoApic)
@@ -87,8 +99,8 @@ impl LocalApic {
             let mut base = ApicBase::MSR;
             // SAFETY: each x86-64 CPU has this register.
             let value = unsafe { base.read() };
-            // SAFETY: bit 10 is the mode in which the CPU's local APIC is used from here on.
-            unsafe { base.write(value | 1 << 10) };
+            // SAFETY: that is the mode in which the CPU's local APIC is used from here on.
+            unsafe { base.write(value | X2APIC) };
         }
         self.write(SPURIOUS_VECTOR, 1 << 8 | 0xff);
         self.write(LINT0, 1 << 16);
@@ -98,6 +110,14 @@ impl LocalApic {
     pub(crate) fn id(&self) -> u32 {
         let id = self.read(ID);
         if let Self::Xapic(_) = self { id >> 24 } else { id }
+    }
+
+    /// True if a message can be sent to the one CPU with this id.
+    pub(crate) fn reaches(&self, id: u32) -> bool {
+        match self {
+            Self::Xapic(_) => id < ALL,
+            Self::X2apic => id != u32::MAX,
+        }
     }
 
     /// The vector that the CPU handles now.

@@ -107,17 +107,22 @@ fn agreed(sources: &[Source<'_>]) -> Option<(u64, ClockTrust)> {
 }
 
 /// `ticks` of a counter with `hz`, which is not 0, in nanoseconds; stays at the end of what 64 bits hold.
-fn nanoseconds(ticks: u64, hz: u64) -> u64 {
+pub(crate) fn nanoseconds(ticks: u64, hz: u64) -> u64 {
     let ns = u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1));
     u64::try_from(ns).unwrap_or(u64::MAX)
 }
 
 /// The counter, after all loads before.
-fn ticks() -> u64 {
+pub(crate) fn ticks() -> u64 {
     // SAFETY: every x86-64 CPU has the instruction.
     unsafe { _mm_lfence() };
     // SAFETY: every x86-64 CPU has the counter, and ring 0 may always read it.
     unsafe { _rdtsc() }
+}
+
+/// Leaf 8000_0007h, EDX bit 8: the counter counts alike whatever the CPU does, in all of its states (Intel SDM volume 3B, section 18.17.1).
+pub(crate) fn is_invariant() -> bool {
+    __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & 1 << 8 != 0
 }
 
 /// Leaf 15h: the counter counts ECX Hz * EBX / EAX (Intel SDM volume 2, CPUID). Each of them may be 0, unknown.

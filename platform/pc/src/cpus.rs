@@ -1,5 +1,7 @@
 //! The CPUs: the others are started, and all of them take interrupts and count them.
 
+mod exchange;
+
 use core::arch::naked_asm;
 use core::hint;
 use core::ptr;
@@ -15,8 +17,12 @@ use crate::apic::{FIXED, INIT, LocalApic, START_UP, mask_legacy};
 use crate::boot::{CPU_PAGE, cpu_code};
 use crate::{BootError, Pc, exceptions};
 
+pub use self::exchange::TscSkew;
+
 /// How many CPUs are used.
-const MOST: usize = 8;
+const MOST: usize = 256;
+/// So many that do not start are waited for.
+const MOST_SILENT: u32 = 4;
 const STACK_BYTES: u64 = 1 << 16;
 /// Vectors of this module: the lowest of all, so that a CPU takes them after all else, and one that says that there is work.
 const LAST: u8 = 0x20;
@@ -55,6 +61,22 @@ impl Pc {
     ///
     /// There is no list of CPUs, no page for them to start in, or one of them does not start.
     pub fn start_cpus(&'static self, x2apic: bool) -> Result<Cpus, BootError> {
+        let mut silent = None;
+        let cpus = self.start_cpus_that_answer(x2apic, &mut |id| _ = silent.get_or_insert(id))?;
+        if let Some(id) = silent {
+            return Err(BootError::CpuSilent { id });
+        }
+        interrupts::enable();
+        Ok(cpus)
+    }
+
+    /// The same, but this CPU takes no interrupts yet, and `silent` is called for each of the others that does not start: it is as after a
+    /// reset then, or has an id that is out of the reach of local APICs in xAPIC mode. After four that do not start, no more is tried.
+    ///
+    /// # Errors
+    ///
+    /// There is no list of CPUs, or no page for them to start in.
+    pub fn start_cpus_that_answer(&'static self, x2apic: bool, silent: &mut dyn FnMut(u32)) -> Result<Cpus, BootError> {
         let madt = self.table::<Madt>().ok().flatten().ok_or(BootError::NoCpus)?;
         let apic = self.local_apic(x2apic).ok_or(BootError::NoCpus)?;
         let apic = APIC.call_once(|| apic);
@@ -66,11 +88,30 @@ impl Pc {
         let code = cpu_code();
         // SAFETY: the code is shorter than the page, which is nobody else's memory.
         unsafe { ptr::copy_nonoverlapping(code.as_ptr(), first, code.len()) };
-        for id in cpu_ids(madt).filter(|&id| id != own).take(MOST - 1) {
-            self.start_cpu(apic, id).ok_or(BootError::CpuSilent { id })?;
+        let cpus = Cpus { pc: self, apic };
+        let mut waited_for = 0;
+        // Some firmware lists a CPU twice: one that runs must not be reset.
+        for id in cpu_ids(madt) {
+            if cpus.ids().any(|running| running == id) {
+                continue;
+            }
+            if !apic.reaches(id) {
+                silent(id);
+            } else if cpus.ids().count() == MOST || waited_for == MOST_SILENT {
+                break;
+            } else if self.start_cpu(apic, id).is_none() {
+                // It must not start later, when another has its stack.
+                apic.send(id, INIT);
+                silent(id);
+                waited_for += 1;
+            }
         }
-        interrupts::enable();
-        Ok(Cpus { pc: self, apic })
+        Ok(cpus)
+    }
+
+    /// The APIC ids of the CPUs that firmware lists as there and enabled; maybe one twice.
+    pub fn listed_cpus(&self) -> impl Iterator<Item = u32> {
+        cpu_ids(self.table::<Madt>().ok().flatten().unwrap_or_default())
     }
 
     /// INIT, 10 ms, and the page to start at, twice (SDM 3A, section 9.4.4.1).

@@ -45,7 +45,7 @@ mod stack;
 pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg, Spcr};
 pub use apic::IoApic;
 pub use clock::ClockTrust;
-pub use cpus::Cpus;
+pub use cpus::{Cpus, TscSkew};
 pub use error::BootError;
 pub use exit::exit;
 pub use memory::Block;

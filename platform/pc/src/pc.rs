@@ -17,7 +17,7 @@ use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
 use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry, Picture};
-use crate::clock::{Clock, ClockTrust, Timers};
+use crate::clock::{Clock, ClockTrust, Timers, is_invariant};
 use crate::error::BootError;
 use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_memory};
 use crate::mmio::Mmio;
@@ -190,6 +190,11 @@ impl Pc {
     /// Why the clock may be trusted, or not.
     pub fn clock_trust(&self) -> ClockTrust {
         self.clock.trust()
+    }
+
+    /// True if the CPU says that the time-stamp counter counts alike in all of its states.
+    pub fn tsc_is_invariant(&self) -> bool {
+        is_invariant()
     }
 
     /// Waits for at least `ns` nanoseconds.

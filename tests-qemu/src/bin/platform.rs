@@ -1,6 +1,7 @@
 //! The platform itself: what all other scenarios stand on.
 //!
 //! With `serial-pci` or `serial-elsewhere`, firmware names another serial port than COM1: one of a PCI function, or one that does not answer.
+//! With `cpus`, the other CPUs are started as well.
 //! With `fault`, `overflow` or `panic` on the command line it crashes in that way instead, to show how that is reported.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -38,6 +39,9 @@ fn run(pc: &'static Pc) -> u32 {
     functions(pc, &report);
     edu(pc, &report);
     out_of_reach(pc, &report);
+    if pc.command_line() == "cpus" {
+        cpus(pc, &report);
+    }
     report.finish(Ok(()))
 }
 
@@ -56,6 +60,28 @@ fn serial(pc: &Pc, report: &Report) {
         "the serial port is the one that firmware names",
         format_args!("{}", port.as_str()),
     );
+}
+
+/// Each CPU runs once, as often as it is asked for, and has the same time as the first.
+fn cpus(pc: &'static Pc, report: &Report) {
+    let mut silent = 0;
+    let cpus = match pc.start_cpus_that_answer(pc.x2apic_is_on(), &mut |_| silent += 1) {
+        Ok(cpus) => cpus,
+        Err(error) => {
+            report.expect(false, "the CPUs start", format_args!("{error}"));
+            return;
+        }
+    };
+    let (ids, listed): (Vec<u32, 8>, Vec<u32, 8>) = (cpus.ids().collect(), pc.listed_cpus().collect());
+    let is_each = ids == listed && silent == 0;
+    report.expect(is_each, "each CPU that firmware lists runs", format_args!("{ids:?} of {listed:?}"));
+    for id in ids.into_iter().skip(1) {
+        let skew = cpus.tsc_skew(id);
+        let is_same = skew.is_some_and(|skew| !skew.is_sure());
+        report.expect(is_same, "a CPU has the same time as the first", format_args!("CPU {id}: {skew:?}"));
+    }
+    let nobody = cpus.tsc_skew(200);
+    report.expect(nobody.is_none(), "a CPU that is not there does not answer", format_args!("{nobody:?}"));
 }
 
 /// Time goes on, and as fast as a timer says that the clock was not made from (IA-PC HPET Specification 1.0a, 2.3).

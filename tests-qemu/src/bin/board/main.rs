@@ -9,6 +9,7 @@
 
 mod active;
 mod amd;
+mod cpus;
 mod devices;
 mod units;
 
@@ -40,6 +41,7 @@ fn run(pc: &'static Pc) -> u32 {
         ));
     }
     let result = look(pc, &report, &mut verdict);
+    cpus::look_at_all(pc, &mut verdict);
     println!("\n{verdict}");
     // Whoever boots it in QEMU knows the board.
     let is_right = (!has_word(pc, "fit") || verdict.is_fit()) && (!has_word(pc, "unfit") || !verdict.is_fit());
