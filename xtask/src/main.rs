@@ -60,7 +60,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Installs what is missing: QEMU, a Rust for bare metal, a C compiler, and the disassembler that the tests compare with.
+    /// Installs what is missing: QEMU, a Rust for bare metal, a C compiler, the disassembler that the tests compare with, and what
+    /// makes the image for a stick and boots it.
     ///
     /// Rust comes from rustup (`rustup target add x86_64-unknown-none`) where its server can be reached, else from
     /// the distribution's packages. Packages are installed by apt-get, as root or by a sudo that asks nothing. On Debian 12
