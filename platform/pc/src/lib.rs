@@ -33,6 +33,9 @@ mod cpus;
 mod error;
 mod exceptions;
 mod exit;
+#[cfg(not(target_os = "none"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod memory;
 mod mmio;
 mod pc;
