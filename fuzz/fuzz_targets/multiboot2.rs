@@ -12,4 +12,22 @@ fuzz_target!(|memory: &[u8]| {
         *first = size.to_le_bytes();
         cofferdam_pc::fuzz::multiboot2(&sized);
     }
+    if let Some((kind, content)) = memory.split_first() {
+        cofferdam_pc::fuzz::multiboot2(&among_others(kind % 24, content));
+    }
 });
+
+/// A list that has a tag of this type and content between a memory map and the end.
+fn among_others(kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut list = vec![0; 8];
+    // 2 GiB of memory, in a map of one entry.
+    let map = [24, 0, 1 << 31, 1].map(u64::to_le_bytes).concat();
+    for (kind, content) in [(6, &map[..]), (kind.into(), content), (0, &[])] {
+        list.extend([kind, content.len() as u32 + 8].map(u32::to_le_bytes).concat());
+        list.extend(content);
+        list.resize(list.len().next_multiple_of(8), 0);
+    }
+    let size = (list.len() as u32).to_le_bytes();
+    list[..4].copy_from_slice(&size);
+    list
+}
