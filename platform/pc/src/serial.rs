@@ -107,7 +107,8 @@ impl Output {
                 sent => (rest, patience) = (rest.get(sent..).unwrap_or_default(), PATIENCE),
             }
         }
-        self.is_stuck = !rest.is_empty();
+        self.is_stuck &= text.is_empty();
+        self.is_stuck |= !rest.is_empty();
     }
 }
 
@@ -124,4 +125,34 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($text:tt)*) => { $crate::print!("{}\n", ::core::format_args!($($text)*)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uart::tests::Memory;
+    use super::*;
+
+    #[test]
+    fn what_a_port_does_not_take_is_dropped_and_the_next_is_tried() {
+        let memory = Memory::idle(1);
+        let uart = uart::start(memory.registers(8, 1, 1), Speed::of(RATE, CLOCK_HZ));
+        let port = SerialPort { place: Some(COM1), function: None, rate: Some(RATE), reason: PortReason::NoTable };
+        let mut output = Output { uart, is_stuck: false, port };
+        output.write(b"a");
+        assert_eq!((memory.get(0, 1), output.is_stuck), (b'a', false));
+        memory.set(5, 1, 0);
+        // Each but the first waits no more: with patience these would take hours.
+        for _ in 0..100_000 {
+            output.write(b"b");
+        }
+        assert_eq!((memory.get(0, 1), output.is_stuck), (b'a', true));
+        output.write(b"");
+        assert!(output.is_stuck, "nothing was taken");
+        memory.set(5, 1, 0x60);
+        output.write(b"c");
+        assert_eq!((memory.get(0, 1), output.is_stuck), (b'c', false));
+        output.uart = None;
+        output.write(b"d");
+        assert_eq!(memory.get(0, 1), b'c');
+    }
 }
