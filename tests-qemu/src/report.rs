@@ -42,12 +42,13 @@ impl Write for Words {
 #[derive(Debug)]
 pub struct Report {
     failed: Cell<u32>,
+    told: Cell<u32>,
 }
 
 impl Report {
     /// Tells that the scenario runs.
     pub fn start(pc: &Pc, scenario: &str) -> Self {
-        let report = Self { failed: Cell::new(0) };
+        let report = Self { failed: Cell::new(0), told: Cell::new(0) };
         let (memory_mib, tsc_mhz) = (pc.memory_bytes() >> 20, pc.tsc_hz() / 1_000_000);
         report.tell(Record::Started { scenario, memory_mib, tsc_mhz });
         report
@@ -55,11 +56,17 @@ impl Report {
 
     /// Tells a record. One that is too long counts as a failure, and is told as such.
     pub fn tell(&self, record: Record<&str>) {
+        self.told.update(|told| told + 1);
         if record.write(&mut Serial).is_err() {
             self.failed.update(|failed| failed + 1);
             let what = "every record fits its line";
             let _ = Record::Expect { what, ok: false, seen: "one was too long" }.write(&mut Serial);
         }
+    }
+
+    /// Tells how many records came before, so that one that is lost on the way is missed.
+    pub fn tell_count(&self) {
+        self.tell(Record::Told { records: self.told.get() });
     }
 
     /// Tells whether something holds, and what was seen. Gives `ok` back.

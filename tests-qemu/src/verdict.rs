@@ -30,6 +30,21 @@ impl Verdict {
         self.unfit.get_or_insert_with(|| Words::new(why));
     }
 
+    /// Why the board cannot be partitioned; `None` if it can.
+    pub fn why_unfit(&self) -> Option<&str> {
+        self.unfit.as_ref().map(Words::as_str)
+    }
+
+    /// The limits that are kept in words.
+    pub fn limits(&self) -> impl Iterator<Item = &str> {
+        self.limits.iter().map(Words::as_str)
+    }
+
+    /// How many limits there are.
+    pub fn limit_count(&self) -> u32 {
+        self.limits.len() as u32 + self.more
+    }
+
     /// True if nothing stands in the way.
     pub fn is_fit(&self) -> bool {
         self.unfit.is_none()
@@ -38,7 +53,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.limits.len() + self.more as usize;
+        let count = self.limit_count();
         match &self.unfit {
             Some(why) => writeln!(f, "VERDICT: not fit for partitioning: {}", why.as_str())?,
             None if count == 0 => writeln!(f, "VERDICT: fit for partitioning")?,
@@ -71,7 +86,7 @@ mod tests {
         );
         verdict.unfit(format_args!("no table: switch it on"));
         verdict.unfit(format_args!("another"));
-        assert!(!verdict.is_fit());
+        assert_eq!((verdict.is_fit(), verdict.why_unfit()), (false, Some("no table: switch it on")));
         assert!(verdict.to_string().starts_with("VERDICT: not fit for partitioning: no table: switch it on\n  - no"));
     }
 
@@ -79,6 +94,7 @@ mod tests {
     fn what_is_not_kept_is_counted() {
         let mut verdict = Verdict::default();
         (0..KEPT + 3).for_each(|number| verdict.limit(format_args!("limit {number}")));
+        assert_eq!((verdict.limits().count(), verdict.limit_count()), (KEPT, KEPT as u32 + 3));
         let text = verdict.to_string();
         assert!(text.starts_with("VERDICT: fit for partitioning, with limits: 27\n  - limit 0\n"), "{text}");
         assert!(text.ends_with(&format!("  - limit {}\n  - and 3 more\n", KEPT - 1)), "{text}");

@@ -3,6 +3,7 @@
 #[cfg(target_os = "none")]
 mod cpu;
 mod loader;
+mod memory_map;
 mod multiboot2;
 #[cfg(target_os = "none")]
 mod start;
@@ -13,6 +14,7 @@ mod wake;
 #[cfg(target_os = "none")]
 pub(crate) use cpu::cpu_code;
 pub(crate) use loader::{Boot, Colours, Loader, MAX_ENTRIES, MapEntry, Picture, Rsdp};
+pub use memory_map::{MappedRange, MemoryKind};
 #[cfg(target_os = "none")]
 pub(crate) use start::stack_bottom_address;
 #[cfg(target_os = "none")]

@@ -47,6 +47,7 @@ mod stack;
 
 pub use acpi::{AcpiError, Dmar, Fadt, Hpet, Ivrs, Madt, Mcfg, Spcr};
 pub use apic::IoApic;
+pub use boot::{MappedRange, MemoryKind};
 pub use clock::ClockTrust;
 pub use cpus::{Cpus, TscSkew};
 pub use error::BootError;

@@ -16,7 +16,7 @@ use spin::Once;
 use spin::mutex::SpinMutex;
 
 use crate::acpi::{AcpiError, Mcfg, Root};
-use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry, Picture};
+use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry, MappedRange, Picture};
 use crate::clock::{Clock, ClockTrust, Timers, is_invariant};
 use crate::error::BootError;
 use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_memory};
@@ -164,6 +164,11 @@ impl Pc {
     /// The end of the highest memory that was free when the image started.
     pub fn usable_top(&self) -> PhysAddr {
         self.usable_top
+    }
+
+    /// The loader's memory map: maybe not in order, and entries may overlap.
+    pub fn memory_map(&self) -> impl Iterator<Item = MappedRange> + Clone {
+        self.boot.map.iter().map(MappedRange::of)
     }
 
     /// True if nothing of some memory was free when the image started, as far as the loader's map says.

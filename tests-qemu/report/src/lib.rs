@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub const MARK: &str = "@cofferdam ";
 /// The longest record, in bytes of JSON.
 pub const MAX_BYTES: usize = 1024;
+/// Goes up when a record of a board report changes its meaning or goes away; a new record or field does not raise it.
+pub const FORMAT: u16 = 1;
 /// What a scenario writes to the `isa-debug-exit` port when all went as it should; QEMU then ends with 2 n + 1.
 pub const EXIT_OK: u32 = 0x10;
 /// The same when an expectation did not hold, or the driver refused the machine.
@@ -99,6 +101,165 @@ pub enum Record<S> {
         /// The longest time.
         max_ns: u64,
     },
+    /// A board report begins.
+    Board {
+        /// [`FORMAT`].
+        format: u16,
+        /// The version of cofferdam that made it.
+        version: S,
+    },
+    /// Some bytes of the firmware's table, so that the report has all of it. The first of them has the offset 0.
+    TablePart {
+        /// Where in the table they are.
+        offset: u32,
+        /// The bytes, as two hexadecimal digits each.
+        hex: S,
+    },
+    /// What the firmware's table says of the whole machine.
+    Firmware {
+        /// Bits of an address that DMA can use.
+        host_bits: u8,
+        /// Interrupts can be remapped.
+        interrupts: bool,
+        /// No part was lost that may define a unit or say what one serves.
+        complete: bool,
+    },
+    /// Something that is wrong with the firmware's table.
+    Finding {
+        /// `note`, `warning` or `error`.
+        severity: S,
+        /// Where in the table.
+        offset: u32,
+        /// What.
+        text: S,
+        /// What the driver does about it.
+        action: S,
+    },
+    /// What a remapping unit is, and what it was found doing.
+    UnitState {
+        /// The base of its registers.
+        unit: u64,
+        /// The version of its registers: before the point, and behind it.
+        version: (u8, u8),
+        /// Bits of an address that it translates.
+        input_bits: u8,
+        /// Bits of an address that it translates to.
+        output_bits: u8,
+        /// How many domain-ids it has.
+        domains: u32,
+        /// Somebody had it translating.
+        translating: bool,
+        /// It remaps interrupts.
+        interrupts: bool,
+        /// Why it cannot be used; empty if it can.
+        refused: S,
+    },
+    /// One bit of what a unit says that it can do.
+    Ability {
+        /// The base of its registers.
+        unit: u64,
+        /// The bit, as the specification names it.
+        bit: S,
+        /// It is set.
+        has: bool,
+        /// What that means.
+        words: S,
+    },
+    /// A PCI function.
+    Function {
+        /// Its source-id.
+        id: S,
+        /// Who made it.
+        vendor: u16,
+        /// What it is, as its maker counts.
+        device: u16,
+        /// Its class code, of 24 bits.
+        class: u32,
+        /// The base of the unit that serves it, if one does.
+        unit: Option<u64>,
+        /// Why no cell is given it; empty if one can be.
+        refused: S,
+        /// Bits of an address that it can be translated for.
+        input_bits: u8,
+        /// What isolates it from all others; empty if nothing does.
+        isolated: S,
+        /// How many invalidations its device-TLB takes at a time; 0 if it can have none.
+        device_tlb: u8,
+        /// Why it can have no device-TLB; empty if it can.
+        no_device_tlb: S,
+        /// How many messages its MSI-X table has; 0 if it has no table.
+        msi_x: u16,
+        /// It can be reset alone.
+        resettable: bool,
+        /// If it is a bridge: the bus right behind it, and the last one behind it.
+        buses: Option<(u8, u8)>,
+    },
+    /// Another source-id that a function's requests may carry.
+    Alias {
+        /// The function.
+        function: S,
+        /// The source-id.
+        id: S,
+    },
+    /// Functions that nothing isolates a function from. It is among them.
+    Group {
+        /// The function.
+        function: S,
+        /// The first source-id of a range.
+        first: S,
+        /// The last one.
+        last: S,
+    },
+    /// Memory that firmware reserves for devices.
+    Reserved {
+        /// Its first address.
+        first: u64,
+        /// Its last address.
+        last: u64,
+        /// Where in the table that is said.
+        offset: u32,
+        /// What the memory map says of it, in words.
+        map: S,
+        /// The memory map does not give it away.
+        agrees: bool,
+    },
+    /// A function uses memory that firmware reserves.
+    Uses {
+        /// The function.
+        function: S,
+        /// The first address of that memory.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// An entry of the memory map.
+    Memory {
+        /// Its first address.
+        first: u64,
+        /// How much it is.
+        bytes: u64,
+        /// What it is for, in words.
+        kind: S,
+    },
+    /// Something that limits what cells can have on a board, and what to change.
+    Limit {
+        /// What, in words.
+        text: S,
+    },
+    /// What a board is fit for.
+    Verdict {
+        /// It can be partitioned.
+        fit: bool,
+        /// Why it cannot; empty if it can.
+        why: S,
+        /// How many [limits](Self::Limit) there are, those among them for which there was no room.
+        limits: u32,
+    },
+    /// So many records came before this one, from [`Started`](Self::Started) on: whoever saves them sees whether one is lost.
+    Told {
+        /// How many.
+        records: u32,
+    },
     /// The driver or the scenario refused to go on: why, and where.
     Refused {
         /// One clear message.
@@ -136,12 +297,42 @@ mod tests {
 
     use super::*;
 
+    fn function(unit: Option<u64>, buses: Option<(u8, u8)>) -> Record<&'static str> {
+        Record::Function {
+            id: "0000:00:1c.0",
+            vendor: 0x8086,
+            device: 0x1234,
+            class: 0x06_0400,
+            unit,
+            refused: "",
+            input_bits: 48,
+            isolated: "by the root complex",
+            device_tlb: 0,
+            no_device_tlb: "it has no ATS capability",
+            msi_x: 0,
+            resettable: false,
+            buses,
+        }
+    }
+
     #[test]
     fn a_record_comes_out_as_it_went_in() {
         let records = [
             Record::Started { scenario: "main", memory_mib: 256, tsc_mhz: 2400 },
             Record::Expect { what: "said \"no\"\tby\\hand", ok: false, seen: "" },
             Record::Unit { base: u64::MAX, segment: 7, capabilities: "snoop control" },
+            Record::UnitState {
+                unit: 0xfed9_0000,
+                version: (1, 0),
+                input_bits: 48,
+                output_bits: 39,
+                domains: 65536,
+                translating: false,
+                interrupts: true,
+                refused: "",
+            },
+            function(None, None),
+            function(Some(0xfed9_0000), Some((1, 3))),
             Record::Finished,
         ];
         for record in records {

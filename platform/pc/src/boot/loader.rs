@@ -100,6 +100,11 @@ impl MapEntry {
         self.start.get().saturating_add(self.bytes.get())
     }
 
+    /// What it is for, as a number of the loader's.
+    pub(crate) fn kind(&self) -> u32 {
+        self.kind.get()
+    }
+
     /// True if it is memory for everybody.
     pub(crate) fn is_ram(&self) -> bool {
         self.kind.get() == Self::RAM

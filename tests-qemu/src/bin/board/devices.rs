@@ -5,25 +5,37 @@ use cofferdam::hal::Hal;
 use cofferdam::iommu::DeviceInfo;
 use cofferdam::topology::Isolation;
 use cofferdam_pc::{Pc, println};
-use cofferdam_tests_qemu::{Front, Verdict};
+use cofferdam_report::Record;
+use cofferdam_tests_qemu::{Front, Report, Verdict, Words};
 
-/// What configuration space has of a function (PCI 3.0, 6.1): vendor and device at 0, class from 9 on.
+use crate::records::{self, Identity};
+
+/// What configuration space has of a function (PCI 3.0, 6.1): vendor and device at 0, class from 9 on, the type of its
+/// header at 0x0e.
 const CLASS: u16 = 8;
+const HEADER_TYPE: u16 = 0x0c;
+/// The buses of a bridge: the one behind it at 0x19, the last one behind it at 0x1a (PCI-to-PCI Bridge Architecture 1.2,
+/// 3.2.5; PCI to CardBus bridges have them there, too).
+const BUSES: u16 = 0x18;
 
 /// Prints what each function is, and says what of them limits the board.
-pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, verdict: &mut Verdict) {
+pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, report: &Report, verdict: &mut Verdict) {
     println!("\nDevices:");
     let (mut groups, mut unserved) = (0_u32, 0_u32);
     for function in pc.functions() {
-        let (id, class) = (pc.config_read(function, 0), pc.config_read(function, CLASS) >> 8);
-        println!("  {function} {:04x}:{:04x} class {class:06x}", id & 0xffff, id >> 16);
+        let identity = identity(pc, function);
+        println!("  {function} {:04x}:{:04x} class {:06x}", identity.vendor, identity.device, identity.class);
+        if let Some((secondary, last)) = identity.buses {
+            println!("    bridge to bus {secondary:02x}, buses up to {last:02x} are behind it");
+        }
         match iommu.device_info(function) {
             Err(error) => {
                 println!("    {error}");
+                records::unserved(report, function, &identity, Words::new(format_args!("{error}")).as_str());
                 unserved += 1;
             }
             Ok(info) => {
-                groups += u32::from(look_at(iommu, function, &info));
+                groups += u32::from(look_at(iommu, function, &identity, &info, report));
                 if let Some(refusal) = info.refusal {
                     verdict.limit(format_args!("no cell is given {function}: {refusal}"));
                 }
@@ -41,8 +53,22 @@ pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, verdict: 
     }
 }
 
+fn identity(pc: &'static Pc, function: SourceId) -> Identity {
+    let (id, class) = (pc.config_read(function, 0), pc.config_read(function, CLASS) >> 8);
+    let is_bridge = matches!(pc.config_read(function, HEADER_TYPE) >> 16 & 0x7f, 1 | 2);
+    let [_, secondary, last, _] = pc.config_read(function, BUSES).to_le_bytes();
+    let buses = is_bridge.then_some((secondary, last));
+    Identity { vendor: id as u16, device: (id >> 16) as u16, class, buses }
+}
+
 /// Prints what a device can do. True if nothing isolates it from others.
-fn look_at(iommu: &Front<&'static Pc>, function: SourceId, info: &DeviceInfo) -> bool {
+fn look_at(
+    iommu: &Front<&'static Pc>,
+    function: SourceId,
+    identity: &Identity,
+    info: &DeviceInfo,
+    report: &Report,
+) -> bool {
     println!("    unit {}, {} address bits, source-ids:", info.unit, info.input_bits);
     info.requesters.ids().iter().for_each(|id| println!("      {id}"));
     let isolated = match info.group.isolation() {
@@ -57,16 +83,24 @@ fn look_at(iommu: &Front<&'static Pc>, function: SourceId, info: &DeviceInfo) ->
             info.group.ranges().for_each(|(first, last)| println!("      {first} to {last}"));
         }
     }
-    let reserved = iommu.topology().reserved(iommu.hal(), function);
-    reserved.for_each(|reserved| println!("    reserved memory: {reserved}"));
     match &info.ats {
         Ok(ats) => println!("    device-TLB: possible, {} invalidations at a time", ats.queue_depth),
         Err(reason) => println!("    device-TLB: none, {reason}"),
     }
-    match iommu.msi_x_table(function) {
+    let msi_x = iommu.msi_x_table(function);
+    match &msi_x {
         Ok(table) => println!("    MSI-X: {} messages, table at {:#x}", table.entries, table.address.as_u64()),
         Err(_) => println!("    MSI-X: none"),
     }
     println!("    reset alone: {}", if info.resettable { "possible" } else { "not possible" });
+    let messages = msi_x.map_or(0, |table| table.entries);
+    records::function(report, function, identity, info, isolated.unwrap_or_default(), messages);
+    let id = Words::new(format_args!("{function}"));
+    for reserved in iommu.topology().reserved(iommu.hal(), function) {
+        println!("    reserved memory: {reserved}");
+        let range = reserved.region.input;
+        let (first, last) = (range.start().as_u64(), range.last().as_u64());
+        report.tell(Record::Uses { function: id.as_str(), first, last });
+    }
     isolated.is_none()
 }

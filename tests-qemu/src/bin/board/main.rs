@@ -11,10 +11,12 @@ mod active;
 mod amd;
 mod cpus;
 mod devices;
+mod map;
+mod records;
 mod units;
 
 use cofferdam::Iommu;
-use cofferdam::firmware::Severity;
+use cofferdam::firmware::{Finding, Severity};
 use cofferdam::iommu::{Options, UnitState};
 use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
 use cofferdam_report::EXIT_OK;
@@ -30,6 +32,7 @@ entry!(run);
 
 fn run(pc: &'static Pc) -> u32 {
     let report = Report::start(pc, "board");
+    records::board(&report);
     let mut verdict = Verdict::default();
     println!("Serial port: {}", pc.serial_port());
     println!("Memory: {} MiB that are free, up to {:#x}", pc.memory_bytes() >> 20, pc.usable_top().as_u64());
@@ -43,9 +46,11 @@ fn run(pc: &'static Pc) -> u32 {
     let result = look(pc, &report, &mut verdict);
     cpus::look_at_all(pc, &mut verdict);
     println!("\n{verdict}");
+    records::verdict(&report, &verdict);
     // Whoever boots it in QEMU knows the board.
     let is_right = (!has_word(pc, "fit") || verdict.is_fit()) && (!has_word(pc, "unfit") || !verdict.is_fit());
     report.expect(is_right, "the verdict", format_args!("{}", if verdict.is_fit() { "fit" } else { "not fit" }));
+    report.tell_count();
     let code = report.finish(result);
     show(format_args!(
         "Board report of cofferdam {}\n\n{verdict}\nSerial port that has the whole report: {}.\n\
@@ -66,6 +71,7 @@ fn has_word(pc: &Pc, word: &str) -> bool {
 }
 
 fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), Words> {
+    map::look_at(pc, report);
     let table = match (pc.table::<Dmar>(), pc.table::<Ivrs>()) {
         (Ok(Some(dmar)), _) => dmar,
         (_, Ok(Some(ivrs))) => return amd::look_at(pc, report, ivrs, verdict),
@@ -85,36 +91,33 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), W
     let options = Options { take_over: measures, accept_unblocked: measures, ..Options::DEFAULT };
     let iommu = Iommu::new(pc, options);
     println!("\nFirmware's table, {} bytes:", table.len());
+    records::table(report, table);
     let mut lost = 0;
-    let probed = iommu.probe_acpi(memory()?, &LIMITS, table, |finding| {
+    let mut note = |finding: Finding| {
         println!("  {}: {finding}", finding.severity());
+        records::finding(report, &finding);
         lost += u32::from(finding.severity() == Severity::Error);
-    });
+    };
+    let probed = iommu.probe_acpi(memory()?, &LIMITS, table, &mut note);
     if let Err(error) = probed {
         verdict.unfit(format_args!("{error}"));
         return Ok(());
     }
     let before = registers(pc, &iommu);
-    iommu.topology().check_memory_map(
-        |region| region.outputs().is_some_and(|memory| pc.is_reserved(memory)),
-        |finding| {
-            println!("  {}: {finding}", finding.severity());
-            lost += u32::from(finding.severity() == Severity::Error);
-        },
-    );
+    let topology = iommu.topology();
+    topology.check_memory_map(|region| region.outputs().is_some_and(|memory| pc.is_reserved(memory)), note);
+    records::firmware(report, topology);
     if lost != 0 {
         verdict.limit(format_args!(
             "findings of severity error in firmware's table: {lost}; what they name is lost, and newer firmware may mend that"
         ));
     }
-    for reserved in iommu.topology().reserved_memory() {
-        println!("  reserved: {reserved}");
-    }
-    iommu.units().for_each(|unit| units::look_at(&unit, verdict));
+    map::look_at_reserved(pc, &iommu, report);
+    iommu.units().for_each(|unit| units::look_at(&unit, topology.host_address_width(), report, verdict));
     if iommu.units().all(|unit| matches!(unit.state, UnitState::Failed { .. })) {
         verdict.unfit(format_args!("no unit can be used; what stands in the way of each is said of it"));
     }
-    devices::look_at_all(pc, &iommu, verdict);
+    devices::look_at_all(pc, &iommu, report, verdict);
     if measures {
         active::measure(pc, report, &iommu, verdict)?;
     }
