@@ -18,6 +18,7 @@ use self::report::Report;
 pub use self::{
     input::Input,
     machine::{Machine, parse},
+    print::class,
     report::limits,
 };
 use crate::Verdict;
@@ -32,9 +33,18 @@ pub struct Options {
     /// Prints JSON for programs, as docs/inspect-json.md describes it.
     #[arg(long)]
     json: bool,
+    /// A saved serial log of a board report, instead of a table.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "json"])]
+    report: Option<PathBuf>,
+    /// Writes the board report as one page of HTML.
+    #[arg(short, long, value_name = "PAGE", requires = "report")]
+    output: Option<PathBuf>,
 }
 
 pub fn verb(options: &Options) -> Result<Verdict> {
+    if let Some(log) = &options.report {
+        return crate::report::inspect(log, options.output.as_deref());
+    }
     let machine = options.file.is_none().then(|| Machine::at(SYSFS.into()));
     let input = match (&options.file, &machine) {
         (Some(file), _) => Input::from_file(file)?,

@@ -27,6 +27,7 @@ mod panics;
 mod plain;
 mod process;
 mod qemu;
+mod report;
 mod rules;
 mod run;
 mod setup;
@@ -89,9 +90,20 @@ enum Verb {
     Image(medium::Options),
     /// Shows what a machine's firmware says about its IOMMU: units, what they serve, and what is wrong.
     ///
-    /// Exit status: 0 if nothing is lost, 1 if there is a finding of severity error, 2 if there is no table to read.
+    /// With `--report`, what a saved board report says, in short, and as a page of HTML with `-o`; docs/report.md describes both.
+    ///
+    /// Exit status: 0 if nothing is lost, 1 if there is a finding of severity error, 2 if there is no table to read. With
+    /// `--report`: 0 if the report is whole, the board fit and nothing of its table lost, 1 if not, 2 if there is no report to read.
     Inspect(inspect::Options),
+    /// Makes a board report in QEMU, or takes a saved one, and opens it as a page.
+    ///
+    /// Writes the serial log and the page into `target/report`. Without a desktop it says where they are.
+    ///
+    /// Exit status: as of `inspect --report`.
+    Report(report::Options),
     /// Checks a configuration of cells against a board's table, before anything boots: memory, devices, reserved memory.
+    ///
+    /// With `--report`, also against what a saved board report says: devices, widths, groups, interrupts.
     ///
     /// docs/check.md describes the file. Exit status: 0 if nothing is wrong, 1 if something is, each with its place and what to do,
     /// 2 if a file cannot be read.
@@ -212,6 +224,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::verb(&options),
         Verb::Image(options) => medium::verb(&options),
         Verb::Inspect(options) => inspect::verb(&options),
+        Verb::Report(options) => report::verb(&options),
         Verb::Check(options) => check::verb(&options),
         Verb::Rules(options) => rules::verb(&options),
         Verb::Layers => layers::verb(),

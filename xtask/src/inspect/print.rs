@@ -233,7 +233,7 @@ fn plural(count: usize, name: &str) -> String {
 }
 
 /// The base class of a PCI class code, in a word (PCI Code and ID Assignment 1.15, section 1).
-fn class(code: &str) -> &'static str {
+pub fn class(code: &str) -> &'static str {
     match code.get(..2) {
         Some("01") => "storage",
         Some("02") => "network",
