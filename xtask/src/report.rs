@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 pub use self::contents::{Contents, ReportedFunction, ReportedUnit};
+pub use self::groups::shares;
 use self::saved_log::{SCENARIO, SavedLog};
 use crate::{
     Booting, Verdict, build, cargo,

@@ -3,22 +3,39 @@
 use std::{fmt, str::FromStr};
 
 use anyhow::{Context, Result};
-use cofferdam::addr::SourceId;
+use cofferdam::{addr::SourceId, limits::Limits};
 use serde::{Deserialize, Deserializer, de::Error};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     /// Bits of an address that the board's units translate, the least of all.
-    #[serde(default = "input_bits")]
-    pub(super) input_bits: u8,
+    pub(super) input_bits: Option<u8>,
+    #[serde(default)]
+    pub(super) limits: Capacities,
     #[serde(rename = "cell", default)]
     pub(super) cells: Vec<Cell>,
 }
 
-/// What most units have.
-const fn input_bits() -> u8 {
-    48
+/// What the driver has room for, as its [`Limits`] name it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Capacities {
+    pub(super) units: usize,
+    pub(super) scopes: usize,
+    pub(super) reserved: usize,
+    pub(super) cells: usize,
+    pub(super) regions: usize,
+    pub(super) root_regions: usize,
+    pub(super) devices: usize,
+    pub(super) interrupts: usize,
+}
+
+impl Default for Capacities {
+    fn default() -> Self {
+        let Limits { units, scopes, reserved, cells, regions, root_regions, devices, interrupts, .. } = Limits::DEFAULT;
+        Self { units, scopes, reserved, cells, regions, root_regions, devices, interrupts }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,6 +55,27 @@ pub(super) struct Cell {
     /// Its devices may be in one group with those of others which say so, too.
     #[serde(default)]
     pub(super) allow_shared_group: bool,
+    /// It may have devices whose interrupts are not remapped.
+    #[serde(default)]
+    pub(super) allow_unsafe_interrupts: bool,
+    /// APIC ids of the CPUs that its interrupts may go to.
+    #[serde(default)]
+    pub(super) cpus: Vec<u32>,
+    /// First and last of each range of its vectors; all that there are if left out.
+    pub(super) vectors: Option<Vec<(u8, u8)>>,
+    #[serde(default)]
+    pub(super) interrupts: Vec<Interrupt>,
+}
+
+/// Where a message of a device goes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Interrupt {
+    pub(super) device: Id,
+    #[serde(default)]
+    pub(super) message: u16,
+    pub(super) vector: u8,
+    pub(super) cpu: u32,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -84,6 +122,18 @@ impl Config {
     /// It is no TOML, has something that is not known, or lacks something.
     pub(super) fn read(text: &str) -> Result<Self> {
         toml::from_str(text).context("it cannot be read")
+    }
+}
+
+impl Cell {
+    /// True if one of its vectors is in a range.
+    pub(super) fn has_vector_in(&self, (first, last): (u8, u8)) -> bool {
+        self.vector_ranges().iter().any(|range| range.0 <= last && first <= range.1)
+    }
+
+    /// First and last of each range of its vectors.
+    pub(super) fn vector_ranges(&self) -> &[(u8, u8)] {
+        self.vectors.as_deref().unwrap_or(&[(0, u8::MAX)])
     }
 }
 

@@ -1,5 +1,9 @@
 //! What is wrong with a configuration, by itself and on a board.
 
+mod capacities;
+mod interrupts;
+mod on_report;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use cofferdam::topology::{ConfigSpace, Isolation};
@@ -10,6 +14,8 @@ use super::{
 };
 
 const PAGE: u64 = 4096;
+/// What most units translate.
+const INPUT_BITS: u8 = 48;
 /// Requests to these addresses are interrupts (VT-d 5.10, section 3.14).
 const INTERRUPTS: Range<u64> = 0xfee0_0000..0xfef0_0000;
 
@@ -28,6 +34,9 @@ pub(super) fn of(config: &Config, board: &Board<'_, impl ConfigSpace>) -> Vec<St
     devices(config, board, &mut all);
     reserved(config, board, &mut all);
     groups(config, board, &mut all);
+    on_report::find(config, board, &mut all);
+    interrupts::find(config, board, &mut all);
+    capacities::find(config, board, &mut all);
     all
 }
 
@@ -43,7 +52,7 @@ fn names(config: &Config, all: &mut Vec<String>) {
 }
 
 /// First address, and that after the last one; `None` if it has no bytes or passes 2^64.
-fn range(first: u64, bytes: u64) -> Option<Range<u64>> {
+pub(super) fn range(first: u64, bytes: u64) -> Option<Range<u64>> {
     (bytes != 0).then(|| first.checked_add(bytes).map(|end| first..end))?
 }
 
@@ -67,12 +76,10 @@ fn of_memory(memory: &Memory, cell: &Cell, config: &Config, board: &Board<'_, im
             all.push(format!("{what} = {value:#x} is no multiple of 4 KiB, the smallest page"));
         }
     }
-    let beyond = |end: u64, bits: u8| bits < 64 && end > 1 << bits;
-    if beyond(input.end, config.input_bits) {
-        all.push(format!(
-            "its input addresses end behind the {} bits that units translate (input_bits)",
-            config.input_bits
-        ));
+    // A report says what units have.
+    let input_bits = config.input_bits.unwrap_or(if board.report.is_some() { 64 } else { INPUT_BITS });
+    if beyond(input.end, input_bits) {
+        all.push(format!("its input addresses end behind the {input_bits} bits that units translate (input_bits)"));
     }
     let host_bits = board.topology.host_address_width();
     if beyond(output.end, host_bits) {
@@ -95,6 +102,10 @@ fn of_memory(memory: &Memory, cell: &Cell, config: &Config, board: &Board<'_, im
         all.push("a root cell has its memory one to one; leave input out".into());
     }
     all
+}
+
+fn beyond(end: u64, bits: u8) -> bool {
+    bits < 64 && end > 1 << bits
 }
 
 fn inputs(cell: &Cell, all: &mut Vec<String>) {
@@ -143,7 +154,9 @@ fn devices(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<S
         if let Some(owner) = owners.insert(id.to_string(), &cell.name) {
             all.push(format!("cell {}: cell {owner} has the device {id}, too", cell.name));
         }
-        if board.topology.unit_of(board.space, id.0).is_none() {
+        if board.report.is_some() {
+            // It knows more: `on_report`.
+        } else if board.topology.unit_of(board.space, id.0).is_none() {
             all.push(format!("cell {}: no unit serves {id}, so nothing blocks it and no cell is given it", cell.name));
         } else if !board.topology.is_certain(board.space, id.0) {
             all.push(format!("cell {}: which unit serves {id} was lost with a part of the table", cell.name));
@@ -155,10 +168,8 @@ fn devices(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<S
 }
 
 fn reserved(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
-    let of = |id: Id| board.topology.reserved(board.space, id.0).map(|memory| memory.region.input);
     for (cell, id) in assigned(config) {
-        for memory in of(id) {
-            let Some(own) = range(memory.start().as_u64(), memory.bytes()) else { continue };
+        for own in board.reserved(id) {
             let (name, place) = (&cell.name, words(&own));
             for (number, region) in cell.memory.iter().enumerate() {
                 let input = range(region.input(), region.bytes).and_then(|input| common(&input, &own));
@@ -177,7 +188,7 @@ fn reserved(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<
                 }
                 let allowed = cell.allow_shared_reserved && other.allow_shared_reserved;
                 for theirs in other.devices.iter().filter(|_| !allowed) {
-                    if of(*theirs).any(|theirs| theirs.overlaps(memory)) {
+                    if board.reserved(*theirs).iter().any(|theirs| common(theirs, &own).is_some()) {
                         let other = &other.name;
                         all.push(format!(
                             "cell {other}: {theirs} and {id} of cell {name} use {place}; one cell has both"

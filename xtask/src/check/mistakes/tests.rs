@@ -7,11 +7,13 @@ use cofferdam::{
     topology::{ConfigSpace, NoConfigSpace},
 };
 
+use cofferdam_report::Record;
+
 use super::*;
-use crate::{check::board, inspect::Input};
+use crate::{check::board, inspect::Input, report::made};
 
 /// A configuration without a mistake.
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 input_bits = 39
 
 [[cell]]
@@ -57,10 +59,17 @@ fn table() -> Input {
     Input::of("a table".into(), table)
 }
 
-fn mistakes_on(text: &str, space: &impl ConfigSpace) -> Vec<String> {
+pub(super) fn mistakes_on(text: &str, space: &impl ConfigSpace) -> Vec<String> {
     let (input, config) = (table(), Config::read(text).unwrap());
     let mut memory = board::memory(&input);
     of(&config, &Board::read(&input, &mut memory, space).unwrap())
+}
+
+/// What is found on a board with a report of these records.
+pub(super) fn mistakes_with(text: &str, records: &[Record<&str>]) -> Vec<String> {
+    let (input, config, report) = (table(), Config::read(text).unwrap(), made::contents(records));
+    let mut memory = board::memory(&input);
+    of(&config, &Board::read(&input, &mut memory, &NoConfigSpace).unwrap().with(Some(&report)))
 }
 
 /// What is found once a part of the good one is another.

@@ -1,0 +1,75 @@
+//! What a board's report says that its table does not: which functions there are, how wide addresses are, and what
+//! nothing isolates.
+
+use cofferdam::topology::ConfigSpace;
+
+use super::{assigned, beyond, range};
+use crate::{
+    check::{board::Board, config::Config},
+    report::{ReportedFunction, shares},
+};
+
+pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
+    let Some(report) = board.report else { return };
+    for (number, (cell, id)) in assigned(config).enumerate() {
+        let name = &cell.name;
+        let Some(function) = report.function(id.0) else {
+            all.push(format!("cell {name}: the board has no device {id}"));
+            continue;
+        };
+        match function.unit {
+            None => all.push(format!("cell {name}: no unit serves {id}, so nothing blocks it: {}", function.refused)),
+            Some(_) if !function.refused.is_empty() => {
+                all.push(format!("cell {name}: no cell is given {id}: {}", function.refused));
+            }
+            Some(_) => widths(config, board, function, number, all),
+        }
+        for (other, theirs) in assigned(config).take(number).filter(|(other, _)| other.name != cell.name) {
+            let Some(their) = report.function(theirs.0) else { continue };
+            if let Some(shared) = ids(function).find(|id| ids(their).any(|other| other == *id)) {
+                let other = &other.name;
+                all.push(format!(
+                    "cell {name}: {id} and {theirs} of cell {other} both send as {shared}; one cell has both"
+                ));
+            } else if (shares(function, their) || shares(their, function))
+                && !(cell.allow_shared_group && other.allow_shared_group)
+            {
+                let other = &other.name;
+                all.push(format!(
+                    "cell {name}: nothing isolates {id} from {theirs} of cell {other}; one cell has both"
+                ));
+            }
+        }
+    }
+}
+
+/// The source-ids of a function's requests.
+fn ids(function: &ReportedFunction) -> impl Iterator<Item = String> {
+    std::iter::once(function.id.to_string()).chain(function.aliases.iter().cloned())
+}
+
+/// Holds the memory of a device's cell against what its unit translates, and to what.
+fn widths(
+    config: &Config,
+    board: &Board<'_, impl ConfigSpace>,
+    function: &ReportedFunction,
+    number: usize,
+    all: &mut Vec<String>,
+) {
+    let Some((cell, id)) = assigned(config).nth(number) else { return };
+    let state = board.unit_of(id).and_then(|unit| unit.state.as_ref());
+    for (number, memory) in cell.memory.iter().enumerate() {
+        let place = format!("cell {}, memory {}", cell.name, number + 1);
+        let input = range(memory.input(), memory.bytes);
+        if input.is_some_and(|input| beyond(input.end, function.input_bits)) {
+            all.push(format!("{place}: its input addresses end behind the {} bits that {id} has", function.input_bits));
+        }
+        let (output, bits) = (range(memory.output, memory.bytes), state.map_or(64, |state| state.output_bits));
+        if output.is_some_and(|output| beyond(output.end, bits)) {
+            all.push(format!("{place}: it ends behind the {bits} bits that the unit of {id} translates to"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
