@@ -10,6 +10,8 @@ use cofferdam_pc::Pc;
 const FIRST: u16 = 0x34;
 /// Where the first extended capability is.
 const FIRST_EXTENDED: u16 = 0x100;
+/// The number of MSI.
+const MSI: u8 = 5;
 /// More of either than fit.
 const STEPS: usize = 48;
 const STEPS_EXTENDED: usize = 960;
@@ -26,6 +28,11 @@ pub(crate) fn capability(pc: &Pc, function: SourceId, id: u8) -> Option<u16> {
         }
     }
     None
+}
+
+/// How many messages a function can send by MSI; 0 if it has none (PCI 3.0, section 6.8.1.3: Multiple Message Capable).
+pub fn msi_messages(pc: &Pc, function: SourceId) -> u16 {
+    capability(pc, function, MSI).map_or(0, |at| 1 << (pc.config_read(function, at) >> 17 & 7).min(5))
 }
 
 /// Where an extended capability is.

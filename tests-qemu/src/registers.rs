@@ -55,6 +55,18 @@ pub fn translate(pc: &'static Pc, window: RegisterWindow, on: bool) -> bool {
     true
 }
 
+/// An AMD unit's control register (AMD IOMMU specification, order number 48882, section 3.4.1), and IommuEn in it.
+const AMD_CONTROL: u32 = 0x18;
+const AMD_ON: u64 = 1;
+
+/// True if an AMD unit translates. Reads one register; a unit whose registers are not decoded reads all ones, and does not.
+pub fn amd_is_on(pc: &'static Pc, window: RegisterWindow) -> bool {
+    let Some(registers) = mapped(&pc, window) else { return false };
+    // SAFETY: each unit has it, and reading changes nothing.
+    let control = unsafe { pc.read64(registers, AMD_CONTROL) };
+    control != u64::MAX && control & AMD_ON != 0
+}
+
 /// What they show.
 #[derive(Clone, Copy, Debug)]
 pub struct Registers([u32; ALL.len()]);

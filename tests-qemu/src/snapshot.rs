@@ -5,6 +5,7 @@ use cofferdam::hal::Hal;
 use cofferdam_pc::{Block, Pc};
 use heapless::Vec;
 
+use crate::capability::extended_capability;
 use crate::report::Words;
 
 /// As many functions are noted.
@@ -14,11 +15,8 @@ const SPACE: u64 = 4096;
 /// Command and status (section 7.5.1.1); the upper half is status, where a 1 would clear.
 const COMMAND: u16 = 4;
 const BUS_MASTER: u32 = 1 << 2;
-/// Where extended capabilities begin, and the number of Access Control Services, whose control is the upper half of its second word
-/// (section 7.7.11).
-const EXTENDED: u16 = 0x100;
+/// The number of Access Control Services, whose control is the upper half of its second word (section 7.7.11).
 const ACS: u16 = 0xd;
-const STEPS: usize = 960;
 
 /// The registers of all functions, as they were.
 #[derive(Debug)]
@@ -124,17 +122,6 @@ impl Snapshot {
 
     /// The register with the control of Access Control Services, if the function has them.
     fn access_control(&self, function: SourceId) -> Option<u16> {
-        let mut at = EXTENDED;
-        for _ in 0..STEPS {
-            let header = self.pc.config_read(function, at);
-            let next = (header >> 20) as u16 & 0xffc;
-            match header {
-                0 | u32::MAX => return None,
-                _ if header as u16 == ACS => return Some(at + 4),
-                _ if next < EXTENDED => return None,
-                _ => at = next,
-            }
-        }
-        None
+        extended_capability(self.pc, function, ACS).map(|at| at + 4)
     }
 }

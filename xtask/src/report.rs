@@ -182,6 +182,7 @@ pub mod made {
             isolated: "by the root complex",
             device_tlb: 0,
             no_device_tlb: "it has no ATS capability",
+            msi: 1,
             msi_x: 4,
             resettable: true,
             buses: None,

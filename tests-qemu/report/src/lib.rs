@@ -187,6 +187,8 @@ pub enum Record<S> {
         device_tlb: u8,
         /// Why it can have no device-TLB; empty if it can.
         no_device_tlb: S,
+        /// How many messages it can send by MSI; 0 if it has none.
+        msi: u16,
         /// How many messages its MSI-X table has; 0 if it has no table.
         msi_x: u16,
         /// It can be reset alone.
@@ -309,6 +311,7 @@ mod tests {
             isolated: "by the root complex",
             device_tlb: 0,
             no_device_tlb: "it has no ATS capability",
+            msi: 0,
             msi_x: 0,
             resettable: false,
             buses,

@@ -102,6 +102,7 @@ pub struct ReportedFunction {
     pub isolated: String,
     pub device_tlb: u8,
     pub no_device_tlb: String,
+    pub msi: u16,
     pub msi_x: u16,
     pub resettable: bool,
     /// If it is a bridge: the bus right behind it, and the last one.
@@ -283,6 +284,7 @@ impl Contents {
             isolated,
             device_tlb,
             no_device_tlb,
+            msi,
             msi_x,
             resettable,
             buses,
@@ -306,6 +308,7 @@ impl Contents {
             isolated,
             device_tlb,
             no_device_tlb,
+            msi,
             msi_x,
             resettable,
             buses,

@@ -222,7 +222,11 @@ fn function_row(function: &ReportedFunction, group: Option<usize>) -> Markup {
                 @if function.device_tlb != 0 { (function.device_tlb) " invalidations at a time" }
                 @else { span.no { (function.no_device_tlb) } }
             }
-            td.number { @if function.msi_x != 0 { (function.msi_x) } @else { span.no { "none" } } }
+            td {
+                @if function.msi_x != 0 { "MSI-X, " (function.msi_x) }
+                @else if function.msi != 0 { "MSI, " (function.msi) }
+                @else { span.no { "none" } }
+            }
             td { @if function.resettable { "yes" } @else { span.no { "no" } } }
             td { @if function.refused.is_empty() { "can have it" } @else { span.wrong { (function.refused) } } }
         }

@@ -3,10 +3,10 @@
 use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam::iommu::DeviceInfo;
-use cofferdam::topology::Isolation;
+use cofferdam::topology::{Group, Isolation};
 use cofferdam_pc::{Pc, println};
 use cofferdam_report::Record;
-use cofferdam_tests_qemu::{Front, Report, Verdict, Words};
+use cofferdam_tests_qemu::{Front, Report, Verdict, Words, msi_messages};
 
 use crate::records::{self, Identity};
 
@@ -23,15 +23,11 @@ pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, report: &
     println!("\nDevices:");
     let (mut groups, mut unserved) = (0_u32, 0_u32);
     for function in pc.functions() {
-        let identity = identity(pc, function);
-        println!("  {function} {:04x}:{:04x} class {:06x}", identity.vendor, identity.device, identity.class);
-        if let Some((secondary, last)) = identity.buses {
-            println!("    bridge to bus {secondary:02x}, buses up to {last:02x} are behind it");
-        }
+        let identity = identify(pc, function);
         match iommu.device_info(function) {
             Err(error) => {
                 println!("    {error}");
-                records::unserved(report, function, &identity, Words::new(format_args!("{error}")).as_str());
+                records::refused(report, function, &identity, None, Words::new(format_args!("{error}")).as_str());
                 unserved += 1;
             }
             Ok(info) => {
@@ -53,12 +49,19 @@ pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, report: &
     }
 }
 
-fn identity(pc: &'static Pc, function: SourceId) -> Identity {
+/// Prints what a function is.
+pub(crate) fn identify(pc: &'static Pc, function: SourceId) -> Identity {
     let (id, class) = (pc.config_read(function, 0), pc.config_read(function, CLASS) >> 8);
     let is_bridge = matches!(pc.config_read(function, HEADER_TYPE) >> 16 & 0x7f, 1 | 2);
     let [_, secondary, last, _] = pc.config_read(function, BUSES).to_le_bytes();
     let buses = is_bridge.then_some((secondary, last));
-    Identity { vendor: id as u16, device: (id >> 16) as u16, class, buses }
+    let (vendor, device, msi) = (id as u16, (id >> 16) as u16, msi_messages(pc, function));
+    println!("  {function} {vendor:04x}:{device:04x} class {class:06x}");
+    if buses.is_some() {
+        println!("    bridge to bus {secondary:02x}, buses up to {last:02x} are behind it");
+    }
+    println!("    MSI: {msi} messages");
+    Identity { vendor, device, class, buses, msi }
 }
 
 /// Prints what a device can do. True if nothing isolates it from others.
@@ -71,18 +74,7 @@ fn look_at(
 ) -> bool {
     println!("    unit {}, {} address bits, source-ids:", info.unit, info.input_bits);
     info.requesters.ids().iter().for_each(|id| println!("      {id}"));
-    let isolated = match info.group.isolation() {
-        Isolation::RootComplex => Some("by the root complex"),
-        Isolation::AccessControl => Some("by Access Control Services"),
-        _ => None,
-    };
-    match isolated {
-        Some(by) => println!("    isolated: {by}"),
-        None => {
-            println!("    not isolated from:");
-            info.group.ranges().for_each(|(first, last)| println!("      {first} to {last}"));
-        }
-    }
+    let isolated = isolated(&info.group);
     match &info.ats {
         Ok(ats) => println!("    device-TLB: possible, {} invalidations at a time", ats.queue_depth),
         Err(reason) => println!("    device-TLB: none, {reason}"),
@@ -103,4 +95,21 @@ fn look_at(
         report.tell(Record::Uses { function: id.as_str(), first, last });
     }
     isolated.is_none()
+}
+
+/// Prints what isolates a function, and gives that back; or from which others nothing does.
+pub(crate) fn isolated(group: &Group) -> Option<&'static str> {
+    let isolated = match group.isolation() {
+        Isolation::RootComplex => Some("by the root complex"),
+        Isolation::AccessControl => Some("by Access Control Services"),
+        _ => None,
+    };
+    match isolated {
+        Some(by) => println!("    isolated: {by}"),
+        None => {
+            println!("    not isolated from:");
+            group.ranges().for_each(|(first, last)| println!("      {first} to {last}"));
+        }
+    }
+    isolated
 }

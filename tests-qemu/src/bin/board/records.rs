@@ -5,7 +5,7 @@ use core::fmt::Write;
 use cofferdam::addr::SourceId;
 use cofferdam::firmware::Finding;
 use cofferdam::iommu::{DeviceInfo, RemappingUnit, UnitDetails, UnitState};
-use cofferdam::topology::Topology;
+use cofferdam::topology::{Group, Requesters, Topology};
 use cofferdam_report::{FORMAT, Record};
 use cofferdam_tests_qemu::{Report, Verdict, Words};
 
@@ -74,30 +74,33 @@ pub(crate) struct Identity {
     pub(crate) device: u16,
     pub(crate) class: u32,
     pub(crate) buses: Option<(u8, u8)>,
+    /// Messages that it can send by MSI.
+    pub(crate) msi: u16,
 }
 
-/// A function that no unit serves, or of which the driver says why it knows nothing.
-pub(crate) fn unserved(report: &Report, function: SourceId, identity: &Identity, why: &str) {
+/// A function of which nothing is known but who serves it, if somebody does, and why no cell is given it.
+pub(crate) fn refused(report: &Report, function: SourceId, identity: &Identity, unit: Option<u64>, why: &str) {
     let id = Words::new(format_args!("{function}"));
-    let &Identity { vendor, device, class, buses } = identity;
+    let &Identity { vendor, device, class, buses, msi } = identity;
     report.tell(Record::Function {
         id: id.as_str(),
         vendor,
         device,
         class,
-        unit: None,
+        unit,
         refused: why,
         input_bits: 0,
         isolated: "",
         device_tlb: 0,
         no_device_tlb: "",
+        msi,
         msi_x: 0,
         resettable: false,
         buses,
     });
 }
 
-/// A function that a unit serves, its other source-ids, and what nothing isolates it from.
+/// A function that a unit serves.
 pub(crate) fn function(
     report: &Report,
     function: SourceId,
@@ -112,7 +115,7 @@ pub(crate) fn function(
         Ok(ats) => (ats.queue_depth, Words::default()),
         Err(reason) => (0, Words::new(format_args!("{reason}"))),
     };
-    let &Identity { vendor, device, class, buses } = identity;
+    let &Identity { vendor, device, class, buses, msi } = identity;
     report.tell(Record::Function {
         id: id.as_str(),
         vendor,
@@ -124,19 +127,31 @@ pub(crate) fn function(
         isolated,
         device_tlb,
         no_device_tlb: why.as_str(),
+        msi,
         msi_x,
         resettable: info.resettable,
         buses,
     });
-    let own = id.as_str();
-    for id in info.requesters.ids().iter().filter(|id| **id != function) {
-        report.tell(Record::Alias { function: own, id: Words::new(format_args!("{id}")).as_str() });
-    }
+    aliases(report, function, &info.requesters);
     if isolated.is_empty() {
-        for (first, last) in info.group.ranges() {
-            let [first, last] = [first, last].map(|id| Words::new(format_args!("{id}")));
-            report.tell(Record::Group { function: own, first: first.as_str(), last: last.as_str() });
-        }
+        group(report, function, &info.group);
+    }
+}
+
+/// The other source-ids of a function.
+pub(crate) fn aliases(report: &Report, function: SourceId, requesters: &Requesters) {
+    let own = Words::new(format_args!("{function}"));
+    for id in requesters.ids().iter().filter(|id| **id != function) {
+        report.tell(Record::Alias { function: own.as_str(), id: Words::new(format_args!("{id}")).as_str() });
+    }
+}
+
+/// What nothing isolates a function from.
+pub(crate) fn group(report: &Report, function: SourceId, group: &Group) {
+    let own = Words::new(format_args!("{function}"));
+    for (first, last) in group.ranges() {
+        let [first, last] = [first, last].map(|id| Words::new(format_args!("{id}")));
+        report.tell(Record::Group { function: own.as_str(), first: first.as_str(), last: last.as_str() });
     }
 }
 

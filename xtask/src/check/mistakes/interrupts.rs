@@ -12,8 +12,6 @@ use crate::check::{
 const FIRST_VECTOR: u8 = 16;
 /// A larger id needs x2APIC mode, and a unit that can address it (VT-d 5.10, section 5.1.4: EIM).
 const LAST_XAPIC: u32 = 254;
-/// Messages of a function with MSI, and no MSI-X (PCIe 6.0, section 7.7.1).
-const MSI: u16 = 32;
 
 pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
     for (number, cell) in config.cells.iter().enumerate() {
@@ -91,7 +89,7 @@ fn route(interrupt: &Interrupt, cell: &Cell, board: &Board<'_, impl ConfigSpace>
         all.push(format!("CPU {cpu} is none of the cell's (cpus)"));
     }
     if let Some(function) = board.reported(device) {
-        let messages = if function.msi_x == 0 { MSI } else { function.msi_x };
+        let messages = function.msi.max(function.msi_x);
         if message >= messages {
             all.push(format!("{device} has no message {message}; it has {messages} at most, from 0 on"));
         }
