@@ -79,6 +79,7 @@ fn unexplained(ending: Ending, total: Count) -> Option<String> {
         Ending::TimedOut(limit) => Some(format!("no end after {} s, killed", limit.as_secs())),
         _ if total.failed > 0 => None,
         Ending::Exited(status) if !status.success() => Some(format!("it ended with {status}")),
+        Ending::Hopeless(words) => Some(format!("it was killed after it said: {words}")),
         Ending::Exited(_) if total.passed == 0 => Some("it ran no test".into()),
         Ending::Exited(_) => None,
     }

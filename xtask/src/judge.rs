@@ -48,6 +48,7 @@ pub fn judge(expected: Expected<'_>, lines: &[Line], ending: Ending) -> Vec<Stri
         Expected::Crash(_) => EXIT_CRASHED,
     };
     match ending {
+        Ending::Hopeless(words) => wrong.push(format!("the CPU could not go on, so QEMU was killed: {words}")),
         Ending::TimedOut(limit) => wrong.push(format!("hung: no end after {} s, killed", limit.as_secs_f32())),
         Ending::Exited(status) if status.code() == Some(exit_status(wanted)) => {}
         Ending::Exited(status) => wrong.push(format!("QEMU ended with {status}: {}", meaning(status.code()))),
@@ -98,6 +99,13 @@ pub fn judge(expected: Expected<'_>, lines: &[Line], ending: Ending) -> Vec<Stri
         }
     }
     wrong
+}
+
+/// True if QEMU says that KVM cannot run the guest on; it waits for ever then. What it prints behind that are the CPU's registers
+/// and the instruction.
+pub fn is_hopeless(line: &Line) -> bool {
+    let words = ["KVM internal error", "error: kvm run failed", "KVM: entry failed"];
+    line.stream == Stream::Err && words.iter().any(|words| line.text.starts_with(words))
 }
 
 fn holds(text: &str, words: &[String]) -> bool {
@@ -188,11 +196,25 @@ mod tests {
             (success(&all, exited(1)), "could not start"),
             (success(&all, Ending::Exited(ExitStatus::from_raw(6))), "QEMU itself died"),
             (success(&all, Ending::TimedOut(Duration::from_secs(60))), "hung: no end after 60 s"),
+            (
+                success(&all, Ending::Hopeless("KVM internal error. Suberror: 1".into())),
+                "could not go on, so QEMU was killed: KVM",
+            ),
         ] {
             assert!(told.contains(says), "{says}: {told}");
             assert_eq!(told.lines().count(), 1, "{told}");
         }
         assert_eq!(success(&[], exited(1)).lines().count(), 4);
+    }
+
+    #[test]
+    fn kvm_says_on_stderr_that_it_cannot_go_on() {
+        let line = |stream, text: &str| is_hopeless(&Line { after: Duration::ZERO, stream, text: text.into() });
+        assert!(line(Stream::Err, "KVM internal error. Suberror: 1"));
+        assert!(line(Stream::Err, "error: kvm run failed Bad address"));
+        assert!(line(Stream::Err, "KVM: entry failed, hardware error 0x80000021"));
+        assert!(!line(Stream::Out, "KVM internal error. Suberror: 1"), "a guest may say what it likes");
+        assert!(!line(Stream::Err, "qemu-system-x86_64: warning: host doesn't support requested feature"));
     }
 
     #[test]

@@ -37,12 +37,14 @@ pub struct Line {
 }
 
 /// How a child came to its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Ending {
     /// By itself, or by a signal of somebody else.
     Exited(ExitStatus),
     /// It was killed after its time limit.
     TimedOut(Duration),
+    /// It was killed after it had printed this line, after which it would only have hung.
+    Hopeless(String),
 }
 
 impl Ending {
@@ -65,7 +67,22 @@ pub enum Streams {
 /// # Errors
 ///
 /// The child could not be started or waited for.
-pub fn watch(command: &mut Command, streams: Streams, limit: Duration, mut each: impl FnMut(Line)) -> Result<Ending> {
+pub fn watch(command: &mut Command, streams: Streams, limit: Duration, each: impl FnMut(Line)) -> Result<Ending> {
+    watch_until(command, streams, limit, |_| false, each)
+}
+
+/// The same, but a child that prints a line of which `is_hopeless` is true is killed as soon as it is quiet.
+///
+/// # Errors
+///
+/// As for [`watch`].
+pub fn watch_until(
+    command: &mut Command,
+    streams: Streams,
+    limit: Duration,
+    is_hopeless: impl Fn(&Line) -> bool,
+    mut each: impl FnMut(Line),
+) -> Result<Ending> {
     let began = Instant::now();
     let (lines, heard) = mpsc::channel();
     command.stdin(Stdio::null());
@@ -86,12 +103,22 @@ pub fn watch(command: &mut Command, streams: Streams, limit: Duration, mut each:
     };
     drop(lines);
 
+    let mut last_words = None;
     let ending = loop {
         let left = limit.saturating_sub(began.elapsed());
         match heard.recv_timeout(left.min(DRAIN)) {
-            Ok(line) => each(line),
+            Ok(line) => {
+                if last_words.is_none() && is_hopeless(&line) {
+                    last_words = Some(line.text.clone());
+                }
+                each(line);
+            }
             // A grandchild may hold the pipe for ever; the child's own end counts.
             Err(RecvTimeoutError::Timeout) if let Some(status) = child.try_wait()? => break Ending::Exited(status),
+            Err(RecvTimeoutError::Timeout) if let Some(words) = last_words => {
+                kill(child, limit)?;
+                break Ending::Hopeless(words);
+            }
             Err(RecvTimeoutError::Timeout) if left.is_zero() => break Ending::TimedOut(kill(child, limit)?),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => match child.wait_timeout(left)? {
@@ -170,6 +197,7 @@ pub fn quietly(what: &str, command: &mut Command, limit: Duration) -> Result<()>
         Ending::Exited(status) if status.success() => Ok(()),
         Ending::Exited(status) => bail!("{}\nfailed with {status}: {}", all.trim_end(), words(command)),
         Ending::TimedOut(limit) => bail!("{}\ntook longer than {limit:?}: {}", all.trim_end(), words(command)),
+        Ending::Hopeless(_) => bail!("{}\nwas killed: {}", all.trim_end(), words(command)),
     }
 }
 
@@ -231,6 +259,22 @@ mod tests {
             assert_eq!(lines, ["here"]);
             assert!(matches!(ending, Ending::TimedOut(_)));
         }
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    /// What it says in the same breath is kept: it says why.
+    #[test]
+    fn a_child_that_says_that_it_is_lost_is_killed_at_once() {
+        let began = Instant::now();
+        let mut lines = Vec::new();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo here; echo lost: one >&2; echo two >&2; exec sleep 60"]);
+        let is_hopeless = |line: &Line| line.stream == Stream::Err && line.text.starts_with("lost");
+        let limit = Duration::from_secs(60);
+        let ending = watch_until(&mut command, Streams::Apart, limit, is_hopeless, |line| lines.push(line.text));
+        assert!(matches!(ending.unwrap(), Ending::Hopeless(words) if words == "lost: one"));
+        lines.sort();
+        assert_eq!(lines, ["here", "lost: one", "two"]);
         assert!(began.elapsed() < Duration::from_secs(20));
     }
 

@@ -155,7 +155,7 @@ impl Qemu {
         let mut boot = Boot { command: process::words(&command), ..Boot::default() };
         let began = std::time::Instant::now();
         let mut traced = Vec::new();
-        let ending = process::watch(&mut command, Streams::Apart, limit, |line| {
+        let ending = process::watch_until(&mut command, Streams::Apart, limit, judge::is_hopeless, |line| {
             if trace::is_event(&line) { traced.push(line) } else { boot.lines.push(line) }
         });
         boot.took = began.elapsed();
