@@ -18,6 +18,8 @@ pub struct Leaves {
     pub snooped_tables: u64,
     /// Functions with a context entry.
     pub functions: u64,
+    /// Buses with a context table, whatever functions are asked for.
+    pub context_tables: u64,
 }
 
 impl Leaves {
@@ -59,8 +61,8 @@ pub unsafe fn count_leaves(hal: &impl Hal, window: RegisterWindow, is_asked: imp
     let ecap = mapped(hal, window).map_or(0, |registers| unsafe { hal.read64(registers, ECAP) });
     let mut leaves = Leaves { snoop_control: ecap >> 7 & 1 == 1, ..Leaves::default() };
     let mut each = |entry, _: u64, word: u64| match entry {
-        Entry::Root => {}
-        // Each comes as two words.
+        // Each of both comes as two words.
+        Entry::Root => leaves.context_tables += 1,
         Entry::Context => leaves.functions += 1,
         Entry::Table(_) => leaves.snooped_tables += word >> 11 & 1,
         Entry::Page(level) => {
@@ -73,6 +75,7 @@ pub unsafe fn count_leaves(hal: &impl Hal, window: RegisterWindow, is_asked: imp
     // SAFETY: passed on from the caller.
     unsafe { live_words(hal, window, is_asked, &mut each) };
     leaves.functions /= 2;
+    leaves.context_tables /= 2;
     leaves
 }
 

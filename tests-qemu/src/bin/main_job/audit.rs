@@ -4,15 +4,27 @@ use cofferdam::addr::PhysAddr;
 use cofferdam::hal::Hal;
 use cofferdam_tests_qemu::{Words, mapped};
 
-use crate::stage::Stage;
+use crate::stage::{Player, Stage};
 
 const RTADDR: u32 = 0x20;
 /// The root entry of bus 255, where no device is, in words of the table.
 const LAST_BUS: usize = 255 * 2;
 
 impl Stage<'_> {
-    /// The live tables say what was granted, to so many functions, and nothing else.
-    pub(crate) fn the_tables_are_as_granted(&self, when: &str, functions: u64) -> Result<(), Words> {
+    /// How many source-ids these devices' requests may carry, as the driver says.
+    fn source_ids(players: &[&Player]) -> usize {
+        let ids = || players.iter().flat_map(|player| player.requesters.ids());
+        ids().enumerate().filter(|(at, id)| !ids().take(*at).any(|earlier| earlier == *id)).count()
+    }
+
+    /// How many buses those of both devices are of.
+    pub(crate) fn buses(&self) -> u64 {
+        let ids = || [&self.a, &self.b].into_iter().flat_map(|player| player.requesters.ids());
+        (0..=u8::MAX).filter(|bus| ids().any(|id| id.bus() == *bus)).count() as u64
+    }
+
+    /// The live tables say what was granted, to the devices of these cells, and nothing else.
+    pub(crate) fn the_tables_are_as_granted(&self, when: &str, players: &[&Player]) -> Result<(), Words> {
         let mut first = None;
         let audit = self.iommu.audit(|difference| first = first.or(Some(difference)))?;
         let what = Words::new(format_args!(
@@ -28,7 +40,7 @@ impl Stage<'_> {
                 audit.tables
             )),
         };
-        let ok = audit.differences == 0 && audit.functions == functions;
+        let ok = audit.differences == 0 && audit.functions == Self::source_ids(players) as u64;
         self.report.expect(ok, what.as_str(), format_args!("{}", seen.as_str()));
         Ok(())
     }

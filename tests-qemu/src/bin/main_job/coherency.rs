@@ -23,7 +23,8 @@ impl Stage<'_> {
     /// What the live tables have for a device.
     pub(crate) fn leaves(&self, device: &Edu) -> Leaves {
         let Some(unit) = self.iommu.units().next() else { return Leaves::default() };
-        let is_its = |requester| requester == device.source().requester();
+        let ids = self.player(device).requesters.ids();
+        let is_its = |requester| ids.iter().any(|id| id.requester() == requester);
         // SAFETY: the window is a unit's, and nothing changes its tables now; the platform maps memory one to one.
         unsafe { count_leaves(&self.pc, unit.window, is_its) }
     }
@@ -132,7 +133,7 @@ impl Stage<'_> {
             let ok = change == (now != before).then_some(now) && self.iommu.coherency(cell)? == now;
             self.report.expect(ok, what.as_str(), format_args!("{before}, {}", words(change)));
             if to == both {
-                self.the_tables_are_as_granted("both devices in one cell", 2)?;
+                self.the_tables_are_as_granted("both devices in one cell", &[&self.a, &self.b])?;
             }
         }
         self.iommu.destroy_cell(cell)?;

@@ -7,6 +7,7 @@ use cofferdam::addr::{Iova, Rights, SourceId};
 use cofferdam::fault::{Access, Fault};
 use cofferdam::interrupt::{CpuSet, InterruptTargets, VectorSet};
 use cofferdam::iommu::UnitDetails;
+use cofferdam::topology::Requesters;
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Cpus, Pc};
 use cofferdam_report::Record;
@@ -32,10 +33,23 @@ pub(crate) fn input(offset: u64) -> Iova {
 pub(crate) struct Player {
     pub(crate) name: &'static str,
     pub(crate) device: Edu,
+    /// The source-ids of its requests, as the driver says.
+    pub(crate) requesters: Requesters,
+    /// The source-id of its requests, as the unit says of one that it blocked.
+    pub(crate) sender: SourceId,
     pub(crate) memory: Memory,
     /// The APIC id of its CPU.
     pub(crate) cpu: u32,
     pub(crate) cell: CellId,
+}
+
+/// Who a device's requests come from, by the fault of one that is blocked.
+fn sender(iommu: &Front<Broken<&'static Pc>>, device: &Edu) -> Result<SourceId, Words> {
+    iommu.faults(|_| ());
+    device.read(INPUT, 8);
+    let mut sender = None;
+    iommu.faults(|fault| sender = sender.or((fault.address == Some(INPUT)).then_some(fault.source)));
+    sender.ok_or_else(|| Words::new(format_args!("the unit recorded no fault of {}", device.source())))
 }
 
 /// The machine, its driver and both cells.
@@ -62,18 +76,19 @@ impl<'a> Stage<'a> {
         forbidden: Option<SourceId>,
         remaps: bool,
     ) -> Result<Self, Words> {
-        // The first and the last of the machine: where there are more, the last is behind a port.
+        // The first and the last of the machine: where there are more, others are beside the last.
         let mut devices = Edu::all(pc).next().into_iter().chain(Edu::all(pc).skip(1).last());
         let cpus = pc.start_cpus(false)?;
         let mut ids = cpus.ids().skip(1);
         let mut player = |name, mark| {
             let device = devices.next().ok_or_else(|| Words::new(format_args!("the machine lacks two edu devices")))?;
+            let (requesters, sender) = (iommu.device_info(device.source())?.requesters, sender(iommu, &device)?);
             let memory = Memory::new(pc, CELL_BYTES, mark)?;
             let cpu = ids.next().ok_or_else(|| Words::new(format_args!("the machine lacks a CPU for each cell")))?;
             let targets = CpuSet::NONE.with(cpu, cpu);
             let interrupts = InterruptTargets { cpus: targets, vectors: VectorSet::ALL, flat_ids: 0 };
             let config = CellConfig { allow_unsafe_interrupts: !remaps, interrupts, ..CellConfig::DEFAULT };
-            Ok::<_, Words>(Player { name, device, memory, cpu, cell: iommu.create_cell(config)? })
+            Ok::<_, Words>(Player { name, device, requesters, sender, memory, cpu, cell: iommu.create_cell(config)? })
         };
         let (a, b) = (player("A", 0xaa)?, player("B", 0xbb)?);
         Ok(Self { pc, iommu, report, forbidden, cpus, remaps, a, b })
@@ -90,11 +105,16 @@ impl<'a> Stage<'a> {
         self.iommu.faults(|_| ());
     }
 
+    /// The cell that came with a device.
+    pub(crate) fn player(&self, device: &Edu) -> &Player {
+        if device.source() == self.a.device.source() { &self.a } else { &self.b }
+    }
+
     /// The faults of a device since the last look.
     pub(crate) fn faults(&self, device: &Edu) -> Vec<Fault, 8> {
-        let mut faults = Vec::new();
+        let (mut faults, sender) = (Vec::new(), self.player(device).sender);
         self.iommu.faults(|fault| {
-            if fault.source == device.source() {
+            if fault.source == sender {
                 let _ = faults.push(fault);
             }
         });

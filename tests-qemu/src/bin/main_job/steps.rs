@@ -1,5 +1,7 @@
 //! What has to hold, step by step.
 
+use core::fmt::Write;
+
 use cofferdam::Coherency;
 use cofferdam::addr::{IovaRange, PhysAddr, Region, Rights};
 use cofferdam::fault::{Access, Cause};
@@ -43,6 +45,24 @@ fn page(offset: u64) -> Result<IovaRange, Words> {
 
 /// Step 1.
 impl Stage<'_> {
+    /// What the driver says of a device's source-ids is what the unit sees, which a bridge may have replaced.
+    pub(crate) fn each_device_is_who_the_driver_says(&self) {
+        for (own, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
+            let (sender, ids) = (own.sender, own.requesters.ids());
+            let shares = own.requesters.shared_with(other.device.source());
+            let what = Words::new(format_args!(
+                "device {}: its requests carry a source-id that the driver says, and that device {} {}",
+                own.name,
+                other.name,
+                if shares { "shares" } else { "does not have" }
+            ));
+            let ok = ids.contains(&sender) && other.requesters.ids().contains(&sender) == shares;
+            let mut seen = Words::new(format_args!("{sender}; the driver says"));
+            ids.iter().for_each(|id| _ = write!(seen, " {id}"));
+            self.report.expect(ok, what.as_str(), format_args!("{}", seen.as_str()));
+        }
+    }
+
     /// Before any cell owns it, a device is blocked, and the fault is read.
     pub(crate) fn blocked_without_a_cell(&self) {
         for (name, player) in [("first", &self.a), ("second", &self.b)] {
@@ -249,7 +269,7 @@ impl Stage<'_> {
 impl Stage<'_> {
     /// SNP is in every entry that maps a page of a device that can be made to snoop, and in none of one that cannot.
     pub(crate) fn snoop_is_set_as_the_device_can(&self) -> Result<(), Words> {
-        for Player { name, device, cell, .. } in [&self.a, &self.b] {
+        for Player { name, device, requesters, cell, .. } in [&self.a, &self.b] {
             let leaves = self.leaves(device);
             let Leaves { by_size: [small, large, huge], snooped, snooped_tables, functions, .. } = leaves;
             let can = self.can_snoop(device);
@@ -263,7 +283,7 @@ impl Stage<'_> {
                 )),
             };
             let seen = format_args!("{snooped} of {total}: {small} of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB");
-            let complete = functions == 1 && large > 0;
+            let complete = functions == requesters.ids().len() as u64 && large > 0;
             self.report.expect(complete && snooped == expected && snooped_tables == 0, what.as_str(), seen);
 
             let wanted = if can { Coherency::Enforced } else { Coherency::NotEnforced };
@@ -286,11 +306,12 @@ impl Stage<'_> {
         }
         let end = self.iommu.statistics();
         // A root table, a context table for each bus, a table of interrupts, and a queue and its status words.
-        let buses = if self.a.device.source().bus() == self.b.device.source().bus() { 1 } else { 2 };
+        let buses = self.leaves(&self.a.device).context_tables;
         let left = 1 + buses + u64::from(self.remaps) + if self.has_queue() { 2 } else { 0 };
         let what = "the cells are gone: all page tables were given back";
-        let seen = format_args!("{} of {} frames are left", end.table_frames, used.table_frames);
-        self.report.expect(end.table_frames == left, what, seen);
+        let seen =
+            format_args!("{} of {} frames are left, {buses} of them for buses", end.table_frames, used.table_frames);
+        self.report.expect(end.table_frames == left && buses == self.buses(), what, seen);
         self.report.tell(Record::Counts {
             descriptors: end.descriptors,
             waits: end.waits,
