@@ -11,8 +11,7 @@ use crate::{judge::Expected, spcr::SerialAt, trace::Script};
 #[derive(Debug)]
 pub struct Matrix {
     pub timeout: Duration,
-    /// QEMU's `-device` arguments of every machine.
-    pub devices: Vec<String>,
+    /// Those of the axes, then those that have a name of their own.
     pub machines: Vec<Machine>,
     pub scenarios: Vec<Scenario>,
     pub run: Run,
@@ -24,6 +23,8 @@ struct File {
     timeout_s: u64,
     devices: Vec<String>,
     axes: Axes,
+    #[serde(default)]
+    machine: Vec<Named>,
     run: Run,
     scenario: Vec<Scenario>,
 }
@@ -37,13 +38,41 @@ struct Axes {
     memory_mib: Vec<u64>,
 }
 
+/// A machine that is described by what it has otherwise than one of the axes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+    like: String,
+    devices: Option<Vec<String>>,
+    iommu_options: Option<String>,
+    cpus: Option<String>,
+    since_qemu: Option<u32>,
+    until_qemu: Option<u32>,
+    #[serde(default)]
+    by_name_only: bool,
+}
+
 /// A machine with one remapping unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
+    pub name: String,
     pub aw_bits: u8,
     pub snoop_control: bool,
     pub caching_mode: bool,
     pub memory_mib: u64,
+    /// QEMU's `-device` arguments: DMA engines, and what they are behind.
+    pub devices: Vec<String>,
+    /// More options of `-device intel-iommu`.
+    pub iommu_options: Option<String>,
+    /// QEMU's `-smp` argument, whatever a scenario has.
+    pub cpus: Option<String>,
+    /// It needs a QEMU of this major version, or a newer one.
+    pub since_qemu: Option<u32>,
+    /// It needs a QEMU of this major version, or an older one.
+    pub until_qemu: Option<u32>,
+    /// Only a scenario that names it runs on it.
+    by_name_only: bool,
 }
 
 /// What `cargo xtask run` shows.
@@ -66,7 +95,7 @@ pub struct Scenario {
     /// It is the client outside of the workspace.
     #[serde(default)]
     pub outside: bool,
-    /// The machines it runs on; every one if left out.
+    /// The machines it runs on; if left out, every one but those that want to be named.
     machines: Option<Vec<String>>,
     pub cmdline: Option<String>,
     pub memory_mib: Option<u64>,
@@ -81,6 +110,8 @@ pub struct Scenario {
     pub iommu: bool,
     /// More options of `-machine`.
     pub machine_options: Option<String>,
+    /// More options of `-cpu`.
+    pub cpu_options: Option<String>,
     /// More options of `-device intel-iommu`.
     pub iommu_options: Option<String>,
     #[serde(default)]
@@ -119,19 +150,17 @@ impl Matrix {
     }
 
     fn parse(text: &str) -> Result<Matrix> {
-        let File { timeout_s, devices, axes, run, scenario: scenarios } = toml::from_str(text)?;
-        let mut machines = Vec::new();
-        for &memory_mib in &axes.memory_mib {
-            for &aw_bits in &axes.aw_bits {
-                for &snoop_control in &axes.snoop_control {
-                    for &caching_mode in &axes.caching_mode {
-                        machines.push(Machine { aw_bits, snoop_control, caching_mode, memory_mib });
-                    }
-                }
-            }
+        let File { timeout_s, devices, axes, machine: named, run, scenario: scenarios } = toml::from_str(text)?;
+        let machines = axes.machines(&devices);
+        // Each name that another machine is described by is one machine's.
+        all_differ("machine", machines.iter().map(|machine| machine.name.clone()))?;
+        let mut matrix = Matrix { timeout: Duration::from_secs(timeout_s), machines, scenarios, run };
+        for named in named {
+            let name = named.name.clone();
+            let machine = named.machine(&matrix).with_context(|| format!("machine {name}"))?;
+            matrix.machines.push(machine);
         }
-        let matrix = Matrix { timeout: Duration::from_secs(timeout_s), devices, machines, scenarios, run };
-        all_differ("machine", matrix.machines.iter().map(Machine::to_string))?;
+        all_differ("machine", matrix.machines.iter().map(|machine| machine.name.clone()))?;
         all_differ("scenario", matrix.scenarios.iter().map(|scenario| scenario.name.clone()))?;
         for scenario in &matrix.scenarios {
             matrix.machines_of(scenario).with_context(|| format!("scenario {}", scenario.name))?;
@@ -149,8 +178,8 @@ impl Matrix {
     /// # Errors
     ///
     /// There is none; the error lists those that are.
-    pub fn machine(&self, name: &str) -> Result<Machine> {
-        let found = self.machines.iter().find(|machine| machine.to_string() == name).copied();
+    pub fn machine(&self, name: &str) -> Result<&Machine> {
+        let found = self.machines.iter().find(|machine| machine.name == name);
         found.with_context(|| format!("there is no machine {name}; there are {}", list(&self.machines)))
     }
 
@@ -165,13 +194,28 @@ impl Matrix {
         found.with_context(|| format!("there is no scenario {name}; there are {}", names()))
     }
 
+    /// Every boot, in the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`machines_of`](Self::machines_of).
+    pub fn boots(&self) -> Result<Vec<(&Scenario, &Machine)>> {
+        let mut boots = Vec::new();
+        for scenario in &self.scenarios {
+            boots.extend(self.machines_of(scenario)?.into_iter().map(|machine| (scenario, machine)));
+        }
+        Ok(boots)
+    }
+
     /// The machines that a scenario runs on.
     ///
     /// # Errors
     ///
     /// It names one that does not exist, one twice, or none at all.
-    pub fn machines_of(&self, scenario: &Scenario) -> Result<Vec<Machine>> {
-        let Some(names) = &scenario.machines else { return Ok(self.machines.clone()) };
+    pub fn machines_of(&self, scenario: &Scenario) -> Result<Vec<&Machine>> {
+        let Some(names) = &scenario.machines else {
+            return Ok(self.machines.iter().filter(|machine| !machine.by_name_only).collect());
+        };
         ensure!(!names.is_empty(), "it names no machine");
         all_differ("machine", names.iter().cloned())?;
         names.iter().map(|name| self.machine(name)).collect()
@@ -198,10 +242,62 @@ impl Scenario {
     }
 }
 
+impl Axes {
+    /// Every combination.
+    fn machines(&self, devices: &[String]) -> Vec<Machine> {
+        let mut machines = Vec::new();
+        for &memory_mib in &self.memory_mib {
+            for &aw_bits in &self.aw_bits {
+                for &snoop_control in &self.snoop_control {
+                    for &caching_mode in &self.caching_mode {
+                        let unit = (aw_bits, snoop_control, caching_mode);
+                        machines.push(Machine::of_axes(unit, memory_mib, devices.to_vec()));
+                    }
+                }
+            }
+        }
+        machines
+    }
+}
+
+impl Named {
+    /// # Errors
+    ///
+    /// It is like no machine, or no more than another name for it.
+    fn machine(self, matrix: &Matrix) -> Result<Machine> {
+        let Named { name, like, devices, iommu_options, cpus, since_qemu, until_qemu, by_name_only } = self;
+        let like = matrix.machine(&like)?;
+        ensure!(devices.is_some() || iommu_options.is_some() || cpus.is_some(), "it has nothing of its own");
+        let devices = devices.unwrap_or_else(|| like.devices.clone());
+        Ok(Machine { name, devices, iommu_options, cpus, since_qemu, until_qemu, by_name_only, ..like.clone() })
+    }
+}
+
 impl Machine {
-    /// The same machine, in words.
+    /// One of the axes, called after its values.
+    fn of_axes(unit: (u8, bool, bool), memory_mib: u64, devices: Vec<String>) -> Machine {
+        let (aw_bits, snoop_control, caching_mode) = unit;
+        let snoop = if snoop_control { "-snoop" } else { "" };
+        let caching = if caching_mode { "-cm" } else { "" };
+        let memory = if memory_mib % 1024 == 0 { format!("{}G", memory_mib / 1024) } else { format!("{memory_mib}M") };
+        Machine {
+            name: format!("aw{aw_bits}{snoop}{caching}-{memory}"),
+            aw_bits,
+            snoop_control,
+            caching_mode,
+            memory_mib,
+            devices,
+            iommu_options: None,
+            cpus: None,
+            since_qemu: None,
+            until_qemu: None,
+            by_name_only: false,
+        }
+    }
+
+    /// What it is like, in words.
     pub fn words(&self) -> String {
-        let Machine { aw_bits, snoop_control, caching_mode, memory_mib } = self;
+        let Machine { aw_bits, snoop_control, caching_mode, memory_mib, .. } = self;
         let on = |on: &bool| if *on { "on" } else { "off" };
         let (snoop, caching) = (on(snoop_control), on(caching_mode));
         format!("{memory_mib} MiB, {aw_bits} address bits, snoop control {snoop}, caching mode {caching}")
@@ -210,11 +306,7 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { aw_bits, snoop_control, caching_mode, memory_mib } = self;
-        let snoop = if *snoop_control { "-snoop" } else { "" };
-        let caching = if *caching_mode { "-cm" } else { "" };
-        write!(f, "aw{aw_bits}{snoop}{caching}")?;
-        if memory_mib % 1024 == 0 { write!(f, "-{}G", memory_mib / 1024) } else { write!(f, "-{memory_mib}M") }
+        f.write_str(&self.name)
     }
 }
 
@@ -243,9 +335,23 @@ mod tests {
     #[test]
     fn the_real_matrix_covers_what_it_promises() {
         let matrix = Matrix::parse(REAL).unwrap();
-        assert_eq!(matrix.machines.len(), 16);
-        let main = matrix.scenario("main_job").unwrap();
-        assert_eq!(matrix.machines_of(main).unwrap(), matrix.machines);
+        let (axes, named) = matrix.machines.split_at(16);
+        assert!(axes.iter().all(|machine| machine.name.starts_with("aw")), "{axes:?}");
+        assert!(named.iter().all(|machine| !machine.name.starts_with("aw")), "{named:?}");
+        let main = matrix.machines_of(matrix.scenario("main_job").unwrap()).unwrap();
+        let all = matrix.machines.iter().filter(|machine| !machine.by_name_only);
+        assert_eq!(main, Vec::from_iter(all));
+        let kinds =
+            ["pcie-root-port", "x3130-upstream", "pcie-pci-bridge", "i82801b11-bridge", "pci-bridge", "pxb-pcie"];
+        for kind in kinds {
+            let has = |machine: &&Machine| machine.devices.iter().any(|it| it.split(',').next() == Some(kind));
+            assert!(main.iter().copied().any(|machine| has(&machine)), "{kind}");
+        }
+        assert!(main.iter().any(|machine| machine.cpus.is_some()) && main.iter().any(|it| it.since_qemu.is_some()));
+        // One that nothing would run on.
+        let is_used =
+            |machine: &Machine| matrix.scenarios.iter().any(|it| matrix.machines_of(it).unwrap().contains(&machine));
+        assert!(named.iter().all(is_used));
         let shown: Vec<_> = matrix.run.machines.iter().map(|name| matrix.machine(name).unwrap()).collect();
         assert!(shown.iter().any(|m| m.snoop_control) && shown.iter().any(|m| !m.snoop_control));
     }
@@ -261,6 +367,9 @@ mod tests {
             ("name = \"platform\"", "name = \"platform\"\nrefused = []\ncrashed = []", "cannot both"),
             ("aw_bits = [39, 48]", "aw_bits = []", "there is no machine"),
             ("aw_bits = [39, 48]", "aw_bits = [48, 48]", "is there twice"),
+            ("like = \"aw48-256M\"", "like = \"aw47-256M\"", "there is no machine aw47-256M"),
+            ("like = \"aw48-256M\"", "like = \"aw48-256M\"\nlikes = 1", "likes"),
+            ("name = \"ports\"", "name = \"switch\"", "machine switch is there twice"),
             ("scenario = \"main_job\"", "scenario = \"other\"", "no scenario other"),
         ] {
             assert!(REAL.contains(from), "{from}");

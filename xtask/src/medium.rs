@@ -204,7 +204,7 @@ fn verify(options: &Options, matrix: &Matrix, folder: &TempDir, file: &Path) -> 
         for ((medium, devices), file, entry) in &boots {
             let file = file.to_str().filter(|file| !file.contains(','));
             let file = file.context("QEMU takes no file with a comma in its name, or that is not UTF-8")?;
-            let mut command = qemu.machine(matrix, scenario, machine);
+            let mut command = qemu.machine(scenario, machine);
             bios.iter().for_each(|bios| _ = command.args(["-bios", bios]));
             command.args(["-drive", &format!("if=none,id=medium,format=raw,snapshot=on,file={file}")]);
             devices.iter().for_each(|device| _ = command.args(["-device", device]));

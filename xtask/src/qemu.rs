@@ -13,7 +13,7 @@ use cofferdam_report::Record;
 use crate::{
     bare_metal::Version,
     judge::{self, Records},
-    matrix::{Machine, Matrix, Scenario},
+    matrix::{Machine, Scenario},
     plain,
     process::{self, Line, Streams},
     spcr::SerialAt,
@@ -77,9 +77,10 @@ impl Qemu {
         Ok(self)
     }
 
-    /// Whether it is new enough for a scenario.
-    pub fn suits(&self, scenario: &Scenario) -> bool {
-        scenario.since_qemu.is_none_or(|major| self.number().major >= major)
+    /// Whether it is new enough for a scenario on a machine, and not too new.
+    pub fn suits(&self, scenario: &Scenario, machine: &Machine) -> bool {
+        let (since, major) = (scenario.since_qemu.max(machine.since_qemu), self.number().major);
+        since.is_none_or(|since| major >= since) && machine.until_qemu.is_none_or(|until| major <= until)
     }
 
     pub fn number(&self) -> Version {
@@ -98,8 +99,8 @@ impl Qemu {
     }
 
     /// The command that boots `image` on `machine`, as `scenario` changes it.
-    pub fn command(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path) -> Command {
-        let mut command = self.machine(matrix, scenario, machine);
+    pub fn command(&self, scenario: &Scenario, machine: &Machine, image: &Path) -> Command {
+        let mut command = self.machine(scenario, machine);
         command.arg("-kernel").arg(image);
         if let Some(cmdline) = &scenario.cmdline {
             command.args(["-append", cmdline]);
@@ -108,7 +109,7 @@ impl Qemu {
     }
 
     /// The command that starts `machine`, as `scenario` changes it, with nothing to boot.
-    pub fn machine(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine) -> Command {
+    pub fn machine(&self, scenario: &Scenario, machine: &Machine) -> Command {
         let mut command = self.program();
         let more = scenario.machine_options.iter().map(|more| format!(",{more}")).collect::<String>();
         match self.accel {
@@ -120,20 +121,23 @@ impl Qemu {
             // Time is counted in instructions and waiting skips it, or each transfer of `edu` would take 100 ms.
             command.args(["-icount", "shift=10,sleep=off"]);
         }
-        command.args(["-smp", scenario.cpus.as_deref().unwrap_or("1")]);
-        command.args(["-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args(["-smp", machine.cpus.as_ref().or(scenario.cpus.as_ref()).map_or("1", String::as_str)]);
+        let more = scenario.cpu_options.iter().map(|more| format!(",{more}")).collect::<String>();
+        command.args(["-cpu", &format!("max{more}")]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         command.args(scenario.serial.map_or_else(|| ["-serial", "stdio"].map(Into::into).into(), SerialAt::options));
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(["-m", &scenario.memory_mib.unwrap_or(machine.memory_mib).to_string()]);
         if scenario.iommu {
             let Machine { aw_bits, snoop_control, caching_mode, .. } = machine;
-            let on = |on| if on { "on" } else { "off" };
+            let on = |on: &bool| if *on { "on" } else { "off" };
             let (snoop, caching) = (on(snoop_control), on(caching_mode));
-            let more = scenario.iommu_options.iter().map(|more| format!(",{more}")).collect::<String>();
+            let more = machine.iommu_options.iter().chain(&scenario.iommu_options);
+            let more = more.map(|more| format!(",{more}")).collect::<String>();
             let unit = format!("intel-iommu,aw-bits={aw_bits},snoop-control={snoop},caching-mode={caching}{more}");
             command.args(["-device", &unit]);
         }
-        for device in matrix.devices.iter().chain(&scenario.more_devices) {
+        for device in machine.devices.iter().chain(&scenario.more_devices) {
             command.args(["-device", device]);
         }
         if scenario.script.is_some() {
@@ -143,15 +147,15 @@ impl Qemu {
     }
 
     /// Boots `image` and judges what came of it.
-    pub fn boot(&self, matrix: &Matrix, scenario: &Scenario, machine: Machine, image: &Path, limit: Duration) -> Boot {
+    pub fn boot(&self, scenario: &Scenario, machine: &Machine, image: &Path, limit: Duration) -> Boot {
         if let Some(Err(error)) = scenario.serial.map(SerialAt::write) {
             return Boot { wrong: vec![format!("{error:#}")], ..Boot::default() };
         }
-        self.boot_by(self.command(matrix, scenario, machine, image), scenario, machine, limit)
+        self.boot_by(self.command(scenario, machine, image), scenario, machine, limit)
     }
 
     /// Boots by a command and judges what came of it.
-    pub fn boot_by(&self, mut command: Command, scenario: &Scenario, machine: Machine, limit: Duration) -> Boot {
+    pub fn boot_by(&self, mut command: Command, scenario: &Scenario, machine: &Machine, limit: Duration) -> Boot {
         let mut boot = Boot { command: process::words(&command), ..Boot::default() };
         let began = std::time::Instant::now();
         let mut traced = Vec::new();
@@ -200,13 +204,18 @@ impl Boot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::Matrix;
 
     fn typed(accel: Accel, scenario: &str) -> String {
+        typed_on("aw39-snoop-cm-6G", accel, scenario)
+    }
+
+    fn typed_on(machine: &str, accel: Accel, scenario: &str) -> String {
         let root = crate::root();
         let matrix = Matrix::read(&root.join(crate::MATRIX)).unwrap();
         let qemu = Qemu { path: "qemu".into(), accel, root: None, version: String::new() };
-        let machine = matrix.machine("aw39-snoop-cm-6G").unwrap();
-        process::words(&qemu.command(&matrix, matrix.scenario(scenario).unwrap(), machine, Path::new("image")))
+        let machine = matrix.machine(machine).unwrap();
+        process::words(&qemu.command(matrix.scenario(scenario).unwrap(), machine, Path::new("image")))
     }
 
     #[test]
@@ -232,16 +241,30 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_a_name_of_its_own_has_its_own_devices() {
+        let all = typed_on("switch", Accel::Tcg, "main_job");
+        assert!(all.contains("-device x3130-upstream,id=") && all.contains("-smp 3"), "{all}");
+        assert_eq!((all.matches("-device edu").count(), all.matches("-device edu,bus=d0").count()), (2, 1), "{all}");
+        let all = typed_on("eim", Accel::Tcg, "main_job");
+        assert!(all.contains("caching-mode=off,intremap=on,eim=on "), "{all}");
+        assert!(typed_on("many-cpus", Accel::Tcg, "main_job").contains("-smp 8"));
+    }
+
+    #[test]
     fn a_scenario_waits_for_a_qemu_that_is_new_enough() {
         let matrix = Matrix::read(&crate::root().join(crate::MATRIX)).unwrap();
-        let suits = |version: &str, scenario| {
+        let suits_on = |machine: &str, version: &str, scenario| {
             let version = format!("QEMU emulator version {version} (Debian 1:10.0)");
             let qemu = Qemu { path: "qemu".into(), accel: Accel::Tcg, root: None, version };
-            qemu.suits(matrix.scenario(scenario).unwrap())
+            qemu.suits(matrix.scenario(scenario).unwrap(), matrix.machine(machine).unwrap())
         };
+        let suits = |version, scenario| suits_on("aw48-256M", version, scenario);
         assert!(suits("7.2.22", "interrupts") && suits("10.0.2", "interrupts"));
         assert!(!suits("7.2.22", "interrupts_x2apic") && !suits("9.2.1", "interrupts_x2apic"));
         assert!(suits("10.0.2", "interrupts_x2apic") && suits("11.1.3", "interrupts_x2apic"));
+        assert!(suits("7.2.22", "main_job") && !suits_on("eim", "7.2.22", "main_job"));
+        assert!(suits_on("eim", "10.0.2", "main_job"));
+        assert!(suits_on("scalable", "7.2.22", "main_job") && !suits_on("scalable", "11.1.3", "main_job"));
     }
 
     #[test]

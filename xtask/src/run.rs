@@ -54,7 +54,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
 
     let mut boots: Vec<Boot> = Vec::new();
     for machine in machines {
-        let boot = qemu.boot(&matrix, scenario, machine, &image, limit);
+        let boot = qemu.boot(scenario, machine, &image, limit);
         println!("\n{}", style(format!("Machine {machine}: {}", machine.words())).bold());
         print!("{}", boots.first().map_or_else(|| whole(&boot), |first| difference(first, &boot)));
         print!("{}{}", show::counts(&boot), show::times(&boot));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::{
     Verdict, apt, backports,
     bare_metal::{self, TARGET, Toolchain},
-    matrix::Scenario,
+    matrix::{Machine, Scenario},
     medium, process,
     qemu::{self, Accel, Qemu},
 };
@@ -31,7 +31,8 @@ pub fn verb() -> Result<Verdict> {
     println!("Rust for bare metal: {}", tools.rust);
     let qemu = Qemu::new(tools.qemu, Accel::Tcg)?;
     println!("QEMU: {}", qemu.version);
-    match newer(&qemu, crate::matrix()?.scenarios.iter(), Accel::Tcg) {
+    let matrix = crate::matrix()?;
+    match newer(&qemu, matrix.boots()?.into_iter(), Accel::Tcg) {
         Ok(newer) => newer.iter().for_each(|newer| println!("QEMU: {}, unpacked", newer.version)),
         Err(error) => println!("No QEMU for the scenarios that need a newer one: {error:#}"),
     }
@@ -88,13 +89,17 @@ fn lacks_cc() -> bool {
     ["cc", "ar"].iter().any(|name| which::which(name).is_err())
 }
 
-/// A QEMU for those of the scenarios for which `qemu` is too old; `None` if there are none.
+/// A QEMU for those of the boots for which `qemu` is too old; `None` if there are none.
 ///
 /// # Errors
 ///
 /// There is none to be had, or it is too old as well.
-pub fn newer<'a>(qemu: &Qemu, mut scenarios: impl Iterator<Item = &'a Scenario>, accel: Accel) -> Result<Option<Qemu>> {
-    if scenarios.all(|scenario| qemu.suits(scenario)) {
+pub fn newer<'a>(
+    qemu: &Qemu,
+    mut boots: impl Iterator<Item = (&'a Scenario, &'a Machine)>,
+    accel: Accel,
+) -> Result<Option<Qemu>> {
+    if boots.all(|(scenario, machine)| qemu.suits(scenario, machine)) {
         return Ok(None);
     }
     Qemu::unpacked(backports::qemu()?, accel).map(Some)

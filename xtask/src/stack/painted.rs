@@ -32,7 +32,7 @@ pub fn check(rust: &Toolchain, qemu: PathBuf) -> Result<Vec<String>> {
     let scenario = matrix.scenario(SCENARIO)?;
     let machine = matrix.machines_of(scenario)?.into_iter().next().context("it runs on no machine")?;
     let limit: Duration = matrix.timeout;
-    let boot = Qemu::new(qemu, Accel::Tcg)?.boot(&matrix, scenario, machine, &image, limit);
+    let boot = Qemu::new(qemu, Accel::Tcg)?.boot(scenario, machine, &image, limit);
     let measured = measure(&image, CALL, OF_CLIENT, "booted").context("in the client that boots")?;
     let seen = seen(&boot.lines);
     let most = seen.iter().max_by_key(|(_, bytes)| **bytes);
