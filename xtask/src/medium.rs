@@ -208,7 +208,7 @@ fn verify(options: &Options, matrix: &Matrix, folder: &TempDir, file: &Path) -> 
             bios.iter().for_each(|bios| _ = command.args(["-bios", bios]));
             command.args(["-drive", &format!("if=none,id=medium,format=raw,snapshot=on,file={file}")]);
             devices.iter().for_each(|device| _ = command.args(["-device", device]));
-            let boot = qemu.boot_by(command, scenario, machine, limit);
+            let boot = qemu.boot_by(command, scenario, limit);
             let held = boot.wrong.is_empty();
             println!("{} {firmware}, {medium}{entry}, {:.2} s", show::mark(held), boot.took.as_secs_f32());
             if held {

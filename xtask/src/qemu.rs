@@ -151,11 +151,11 @@ impl Qemu {
         if let Some(Err(error)) = scenario.serial.map(SerialAt::write) {
             return Boot { wrong: vec![format!("{error:#}")], ..Boot::default() };
         }
-        self.boot_by(self.command(scenario, machine, image), scenario, machine, limit)
+        self.boot_by(self.command(scenario, machine, image), scenario, limit)
     }
 
     /// Boots by a command and judges what came of it.
-    pub fn boot_by(&self, mut command: Command, scenario: &Scenario, machine: &Machine, limit: Duration) -> Boot {
+    pub fn boot_by(&self, mut command: Command, scenario: &Scenario, limit: Duration) -> Boot {
         let mut boot = Boot { command: process::words(&command), ..Boot::default() };
         let began = std::time::Instant::now();
         let mut traced = Vec::new();
@@ -171,7 +171,7 @@ impl Qemu {
             Err(error) => vec![format!("{error:#}")],
         };
         if let Some(script) = &scenario.script {
-            boot.wrong.extend(trace::judge(script, machine.caching_mode, &traced, &boot.records.all));
+            boot.wrong.extend(trace::judge(script, &traced, &boot.records.all));
         }
         boot
     }

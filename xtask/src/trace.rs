@@ -27,8 +27,17 @@ pub struct Script {
 struct Call {
     name: String,
     trace: Vec<String>,
-    /// On a unit with caching mode, if that is not the same.
+    /// On a unit with caching mode (CAP.CM), if that is not the same.
     caching_mode: Option<Vec<String>>,
+    /// On a unit whose caches a new root table empties (CAP.ESRTPS), if that is not the same.
+    esrtps: Option<Vec<String>>,
+}
+
+/// What a unit can do, as far as it matters here (S 11.4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unit {
+    caching_mode: bool,
+    esrtps: bool,
 }
 
 impl Script {
@@ -45,6 +54,12 @@ impl Script {
     fn parse(text: &str) -> Result<Script> {
         let script: Script = toml::from_str(text)?;
         ensure!(script.call.iter().any(|call| !call.trace.is_empty()), "no call has to leave anything in the trace");
+        for Call { name, caching_mode, esrtps, .. } in &script.call {
+            ensure!(
+                caching_mode.is_none() || esrtps.is_none(),
+                "call `{name}`: which list counts on a unit with both?"
+            );
+        }
         Ok(script)
     }
 }
@@ -54,19 +69,37 @@ pub fn is_event(line: &Line) -> bool {
     line.stream == Stream::Err && line.text.starts_with("vtd_")
 }
 
-/// Everything in the trace that is not as the script has it, or as the driver's own counts among the guest's `records`
-/// have it, in words; empty if it all is.
-pub fn judge(script: &Script, caching_mode: bool, trace: &[Line], records: &[Record<String>]) -> Vec<String> {
+impl Unit {
+    /// By what the guest reads in CAP_REG.
+    fn of(records: &[Record<String>]) -> Option<Unit> {
+        records.iter().find_map(|record| match record {
+            Record::Registers { cap, .. } => Some(Unit { caching_mode: cap >> 7 & 1 == 1, esrtps: cap >> 63 == 1 }),
+            _ => None,
+        })
+    }
+}
+
+impl Call {
+    fn expected(&self, unit: Unit) -> &[String] {
+        let caching = self.caching_mode.as_ref().filter(|_| unit.caching_mode);
+        caching.or(self.esrtps.as_ref().filter(|_| unit.esrtps)).unwrap_or(&self.trace)
+    }
+}
+
+/// Everything in the trace that is not as the script has it for the guest's unit, or as the driver's own counts among the guest's
+/// `records` have it, in words; empty if it all is.
+pub fn judge(script: &Script, trace: &[Line], records: &[Record<String>]) -> Vec<String> {
     if trace.is_empty() {
         return vec!["QEMU left no trace".into()];
     }
+    let Some(unit) = Unit::of(records) else { return vec!["the guest does not say what the unit can do".into()] };
     let (calls, mut wrong) = calls(trace);
     wrong.extend(judge_counts(trace, records));
     let mut seen = calls.iter();
-    for Call { name, trace, caching_mode: with_caching } in &script.call {
-        let expected = with_caching.as_ref().filter(|_| caching_mode).unwrap_or(trace);
+    for call in &script.call {
+        let (name, expected) = (&call.name, call.expected(unit));
         match seen.next() {
-            Some((call, events)) if call == name && events == expected => {}
+            Some((call, events)) if call == name && events.as_slice() == expected => {}
             Some((call, events)) if call == name => wrong.push(format!(
                 "call `{name}`: expected in the trace: {}; seen: {}",
                 Events(expected),
@@ -273,9 +306,19 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
         text.lines().map(line).collect()
     }
 
+    /// What QEMU 7.2 has in CAP_REG, and what 11.1 has there, with 48 bits both.
+    const CAP: u64 = 0x00d2_008c_222f_0606;
+    const CAP_ESRTPS: u64 = 0x80d2_008c_222f_0606;
+    const CM: u64 = 1 << 7;
+
+    fn unit(cap: u64) -> [Record<String>; 1] {
+        [Record::Registers { unit: 0xfed9_0000, cap, ecap: 0xf0_0f4a }]
+    }
+
     /// With the counts left out.
     fn judged(trace: &str, caching_mode: bool) -> Vec<String> {
-        let mut wrong = judge(&Script::parse(SCRIPT).unwrap(), caching_mode, &lines(trace), &[]);
+        let cap = if caching_mode { CAP | CM } else { CAP };
+        let mut wrong = judge(&Script::parse(SCRIPT).unwrap(), &lines(trace), &unit(cap));
         wrong.retain(|wrong| !wrong.starts_with("the driver told no counts"));
         wrong
     }
@@ -313,6 +356,43 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
             wrong.starts_with("call `release`: expected in the trace: [IQT] [wait]; seen: [IQT] [context"),
             "{wrong}"
         );
+    }
+
+    /// Setting the root table is all there: neither less than the specification wants of other units nor more than it wants of these.
+    #[test]
+    fn where_a_new_root_table_empties_the_caches_nothing_else_does() {
+        let script = include_str!("../../tests-qemu/trace.toml");
+        let mut script = Script::parse(script).unwrap();
+        script.call.retain(|call| call.name == "enable");
+        let begin: String =
+            mark::words("enable").map(|word| format!("vtd_reg_write addr 0x50 size 0x8 value {word:#x}\n")).collect();
+        let write = |address: u32, value: u64| format!("vtd_reg_write addr {address:#x} size 0x8 value {value:#x}\n");
+        let descriptor = |low: u64| format!("vtd_inv_desc invalidate desc type x high 0x0 low {low:#x}\n");
+        let (queue, wait) = (1 << 26, descriptor(0x25));
+        let until_queue = [0x38, 0xa0, 0x34, 0x88, 0x90].map(|address| write(address, 0)).concat();
+        let root = [write(0x18, queue), write(0x88, 0x10), wait.clone(), write(0x20, 0), write(0x18, queue | 1 << 30)]
+            .concat();
+        let flush = [write(0x88, 0x40), descriptor(0x11), descriptor(0xd2), wait].concat();
+        let on = write(0x18, queue | 1 << 31);
+        let (with, without) = ([&*until_queue, &root, &flush, &on].concat(), [&*until_queue, &root, &on].concat());
+        let judged = |trace: &str, cap| {
+            let mut wrong = judge(&script, &lines(&format!("{begin}{trace}")), &unit(cap));
+            wrong.retain(|wrong| !wrong.starts_with("the driver told no counts"));
+            wrong
+        };
+        assert_eq!(judged(&with, CAP), Vec::<String>::new());
+        assert_eq!(judged(&without, CAP_ESRTPS), Vec::<String>::new());
+        assert_eq!(judged(&without, CAP_ESRTPS | CM), Vec::<String>::new());
+        for (trace, cap) in [(&without, CAP), (&without, CAP | CM), (&with, CAP_ESRTPS), (&with, CAP_ESRTPS | CM)] {
+            let [wrong] = &judged(trace, cap)[..] else { panic!() };
+            assert!(wrong.starts_with("call `enable`: expected in the trace: "), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_not_known_is_not_judged() {
+        let wrong = judge(&Script::parse(SCRIPT).unwrap(), &lines(CAPTURED), &[Record::Finished]);
+        assert_eq!(wrong, ["the guest does not say what the unit can do"]);
     }
 
     #[test]
@@ -378,6 +458,8 @@ vtd_inv_desc invalidate desc type wait high 0x5340d8 low 0x1c00000025
     fn a_script_with_no_expectation_or_an_unknown_word_is_wrong() {
         assert!(Script::parse("[[call]]\nname = \"a\"\ntrace = []").is_err());
         assert!(Script::parse("[[call]]\nname = \"a\"\ntrace = [\"IQT\"]\nchaching_mode = []").is_err());
+        let both = "[[call]]\nname = \"a\"\ntrace = [\"IQT\"]\ncaching_mode = []\nesrtps = []";
+        assert!(Script::parse(both).unwrap_err().to_string().contains("call `a`: which list counts"));
         assert!(Script::read(Path::new("/nowhere")).is_err());
     }
 

@@ -44,6 +44,15 @@ pub enum Record<S> {
         /// What it can do, in words.
         capabilities: S,
     },
+    /// What a remapping unit's registers say that it can do, as the scenario itself reads them.
+    Registers {
+        /// Physical address of its registers.
+        unit: u64,
+        /// CAP_REG.
+        cap: u64,
+        /// ECAP_REG.
+        ecap: u64,
+    },
     /// A cell was made.
     Cell {
         /// Its name.
@@ -336,6 +345,7 @@ mod tests {
             },
             function(None, None),
             function(Some(0xfed9_0000), Some((1, 3))),
+            Record::Registers { unit: 0, cap: u64::MAX, ecap: 1 },
             Record::Finished,
         ];
         for record in records {

@@ -40,6 +40,8 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let window = RegisterWindow { base: PhysAddr::new_truncate(base), bytes: PAGE as u32 };
     // SAFETY: this scenario runs in QEMU alone.
     let marks = unsafe { Marks::new(pc, window) }.ok_or_else(|| Words::new(format_args!("no registers")))?;
+    let [cap, ecap] = marks.capabilities();
+    report.tell(Record::Registers { unit: base, cap, ecap });
     marks.begin("discover");
     let iommu = discover(pc, table, report)?;
     marks.begin("enable");
