@@ -779,4 +779,12 @@ pub(crate) const BUGS: &[Bug] = &[
         "if unit.root().is_none() {",
         "if result.is_ok() {",
     ),
+    by_assertion(
+        "the source-id of a conventional bridge is left out",
+        "R46",
+        "src/topology/requesters.rs",
+        "self.add(bridge.function)?;
+                self.renamed",
+        "self.renamed",
+    ),
 ];

@@ -207,6 +207,17 @@ impl Toolchain {
         self.run(command, &[bin])?.remove(bin).with_context(|| format!("cargo built no {bin}"))
     }
 
+    /// Builds a bin of `tests-qemu` as a copy of the repository has it, into a target folder of its own, and says where it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`images`](Self::images).
+    pub fn image_of(&self, tree: &Path, target: &Path, bin: &str) -> Result<PathBuf> {
+        let mut command = self.build();
+        command.current_dir(tree).args(["--package", "cofferdam-tests-qemu", "--locked", "--target-dir"]).arg(target);
+        self.run(command, &[bin])?.remove(bin).with_context(|| format!("cargo built no {bin}"))
+    }
+
     /// Builds bins of `tests-qemu/no-panic`, and says where each is. They are not to be run.
     ///
     /// # Errors

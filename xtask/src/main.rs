@@ -25,6 +25,7 @@ mod miri;
 mod oldest;
 mod panics;
 mod plain;
+mod planted;
 mod process;
 mod qemu;
 mod report;
@@ -191,6 +192,12 @@ enum Verb {
     ///
     /// Exit status: 0 if each bar holds, 1 if one does not.
     Bench(bench::Options),
+    /// Plants bugs in a copy of the driver, one at a time, and boots a scenario with each, which has to find it.
+    ///
+    /// tests-qemu/planted.toml says which bugs, and what has to fail. Nothing in the tree is changed: the copy is in the target folder.
+    ///
+    /// Exit status: 0 if each bug is found by what it does, and nothing fails without one; 1 if not.
+    Planted(planted::Options),
     /// Runs the host tests and every scenario on every machine; ends with the line `N passed, N failed`.
     Test(test::Options),
 }
@@ -235,6 +242,7 @@ fn main() -> ExitCode {
         Verb::Miri => miri::verb(),
         Verb::Oldest => oldest::verb(),
         Verb::Bench(options) => bench::verb(&options),
+        Verb::Planted(options) => planted::verb(&options),
         Verb::Test(options) => test::verb(&options),
     };
     match verdict.and_then(|verdict| out::check().map(|()| verdict)) {
