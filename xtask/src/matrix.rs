@@ -279,7 +279,8 @@ impl Machine {
         let (aw_bits, snoop_control, caching_mode) = unit;
         let snoop = if snoop_control { "-snoop" } else { "" };
         let caching = if caching_mode { "-cm" } else { "" };
-        let memory = if memory_mib % 1024 == 0 { format!("{}G", memory_mib / 1024) } else { format!("{memory_mib}M") };
+        let memory =
+            if memory_mib.is_multiple_of(1024) { format!("{}G", memory_mib / 1024) } else { format!("{memory_mib}M") };
         Machine {
             name: format!("aw{aw_bits}{snoop}{caching}-{memory}"),
             aw_bits,
