@@ -113,7 +113,7 @@ fn boot(options: &Options) -> Result<(Boot, String)> {
     let qemu = Qemu::new(tools.qemu, options.booting.accel)?;
     println!("Rust for bare metal: {}\n{}", tools.rust, qemu.version);
     let image = build::images(&tools.rust, [scenario])?.remove(scenario.bin()).context("cargo built no image")?;
-    Ok((qemu.boot(&matrix, scenario, machine, &image, limit), format!("{}-{machine}", scenario.name)))
+    Ok((qemu.boot(scenario, machine, &image, limit), format!("{}-{machine}", scenario.name)))
 }
 
 /// True if something can show a page.

@@ -254,7 +254,7 @@ impl Contents {
             }
             Record::Refused { error } => self.refused = Some(error),
             Record::Told { .. } | Record::Finished => {}
-            Record::Cell { .. } | Record::Reach { .. } | Record::Counts { .. } => {}
+            Record::Registers { .. } | Record::Cell { .. } | Record::Reach { .. } | Record::Counts { .. } => {}
         }
         Ok(())
     }
