@@ -45,6 +45,8 @@ fn all(pc: &'static Pc, report: &Report) -> Result<(), Words> {
     let window = iommu.units().next().ok_or_else(|| words("no unit"))?.window;
     // SAFETY: this scenario runs in QEMU alone.
     let marks = unsafe { Marks::new(pc, window) }.ok_or_else(|| words("no registers"))?;
+    let [cap, ecap] = marks.capabilities();
+    report.tell(Record::Registers { unit: window.base.as_u64(), cap, ecap });
     marks.begin("enable");
     iommu.enable()?;
     let device = VirtioRng::all(pc).next().ok_or_else(|| words("no virtio-rng device"))?;
