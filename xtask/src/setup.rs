@@ -23,11 +23,8 @@ pub struct Tools {
 }
 
 pub fn verb() -> Result<Verdict> {
-    let tools = ensure(None)?;
-    let missing = apt::Missing { iasl: lacks_iasl(), cc: lacks_cc(), ..medium::lacking() };
-    if missing.iasl || missing.cc || missing.grub || missing.ovmf {
-        apt::install(missing)?;
-    }
+    let more = apt::Missing { iasl: lacks_iasl(), cc: lacks_cc(), ..medium::lacking() };
+    let tools = ensure_with(None, more, more.iasl || more.cc || more.grub || more.ovmf)?;
     println!("Rust for bare metal: {}", tools.rust);
     let qemu = Qemu::new(tools.qemu, Accel::Tcg)?;
     println!("QEMU: {}", qemu.version);
@@ -46,11 +43,15 @@ pub fn verb() -> Result<Verdict> {
 ///
 /// Something is missing and cannot be installed; what was installed until then stays.
 pub fn ensure(qemu: Option<PathBuf>) -> Result<Tools> {
+    ensure_with(qemu, apt::Missing { iasl: lacks_iasl(), cc: lacks_cc(), ..apt::Missing::default() }, false)
+}
+
+/// The same with more, which alone is a reason to install something if it is `needed`.
+fn ensure_with(qemu: Option<PathBuf>, more: apt::Missing, needed: bool) -> Result<Tools> {
     let qemu = qemu.or_else(qemu::in_path);
     let rust = bare_metal::find().or_else(by_rustup);
-    let (iasl, cc) = (lacks_iasl(), lacks_cc());
-    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), iasl, cc, ..apt::Missing::default() };
-    if missing.qemu || missing.rust {
+    let missing = apt::Missing { qemu: qemu.is_none(), rust: rust.is_none(), ..more };
+    if missing.qemu || missing.rust || needed {
         apt::install(missing)?;
     }
     let rust = or_installed(rust)?;

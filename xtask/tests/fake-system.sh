@@ -9,6 +9,6 @@ apt-get)
     case "$FAKE_APT,$*" in
     broken,*) echo "E: the disk is full" >&2; exit 100 ;;
     empty,*) ;;
-    *install*) ln -s "$FAKE_QEMU" "$FAKE_BIN/qemu-system-x86_64"; for tool in iasl cc ar; do ln -s "$FAKE_QEMU" "$FAKE_BIN/$tool"; done; : >"$FAKE_LIBDIR/libcore-0123.rlib" ;;
+    *install*) ln -s "$FAKE_QEMU" "$FAKE_BIN/qemu-system-x86_64"; for tool in iasl cc ar grub-mkrescue xorriso mformat; do ln -s "$FAKE_QEMU" "$FAKE_BIN/$tool"; done; : >"$FAKE_LIBDIR/libcore-0123.rlib" ;;
     esac ;;
 esac

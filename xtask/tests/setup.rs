@@ -68,10 +68,12 @@ fn what_is_missing_is_announced_and_installed_once() {
     assert!(out.contains("rustup could not fetch x86_64-unknown-none (error: could not download), so"), "{out}");
     assert!(
         out.contains(
-            "Installing the packages qemu-system-x86 acpica-tools gcc binutils rustc-web cargo-web rust-web-src lld"
+            "Installing the packages qemu-system-x86 acpica-tools gcc binutils grub-common grub-pc-bin grub-efi-amd64-bin xorriso \
+             mtools "
         ),
         "{out}"
     );
+    assert!(out.contains(" rustc-web cargo-web rust-web-src lld"), "{out}");
     assert!(out.ends_with("Everything is there.\n"), "{out}");
     let installs = || system.log().into_iter().filter(|line| !line.starts_with("indextargets")).collect::<Vec<_>>();
     let log = installs();
