@@ -66,7 +66,7 @@ impl Report {
 
     /// Tells how many records came before, so that one that is lost on the way is missed.
     pub fn tell_count(&self) {
-        self.tell(Record::Told { records: self.told.get() });
+        self.tell(Record::Sent { records: self.told.get() });
     }
 
     /// Tells whether something holds, and what was seen. Gives `ok` back.

@@ -158,7 +158,7 @@ pub mod made {
                 .then_some(Record::TablePart { offset: 0, hex: "444d4152" }),
         );
         all.extend((!has(|it| matches!(it, Record::Function { .. }))).then(|| function("0000:00:1f.7")));
-        all.push(Record::Told { records: u32::try_from(all.len()).unwrap() });
+        all.push(Record::Sent { records: u32::try_from(all.len()).unwrap() });
         all.push(Record::Finished);
         let mut text = String::new();
         all.iter().for_each(|record| record.write(&mut text).unwrap());

@@ -267,7 +267,7 @@ pub enum Record<S> {
         limits: u32,
     },
     /// So many records came before this one, from [`Started`](Self::Started) on: whoever saves them sees whether one is lost.
-    Told {
+    Sent {
         /// How many.
         records: u32,
     },

@@ -156,7 +156,7 @@ impl Contents {
             match &record {
                 Record::Started { scenario, .. } => started |= scenario == SCENARIO,
                 Record::Finished | Record::Refused { .. } => ended = true,
-                Record::Told { records } => {
+                Record::Sent { records } => {
                     counted = Some((line, *records as usize, came));
                 }
                 _ => {}
@@ -253,7 +253,7 @@ impl Contents {
                 return if is_known { Err("another verdict".into()) } else { Ok(()) };
             }
             Record::Refused { error } => self.refused = Some(error),
-            Record::Told { .. } | Record::Finished => {}
+            Record::Sent { .. } | Record::Finished => {}
             Record::Registers { .. } | Record::Cell { .. } | Record::Reach { .. } | Record::Counts { .. } => {}
         }
         Ok(())

@@ -100,7 +100,7 @@ fn a_line_that_is_lost_or_torn_is_missed() {
             .flaws
             .contains(&"its end is not there: the log was cut, or the machine stopped".to_owned())
     );
-    assert_eq!(of_log(&without("Told")).flaws, ["how many records it has is not there"]);
+    assert_eq!(of_log(&without("Sent")).flaws, ["how many records it has is not there"]);
     assert_eq!(of_log(&log.replace("\"seen\"", "\"se")).flaws, ["line 5: a record that cannot be read"]);
     // A newer image may say more, and that is no flaw.
     let newer = of_log(&log.replace("\"Expect\"", "\"Later\""));
