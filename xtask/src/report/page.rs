@@ -184,7 +184,7 @@ fn functions(functions: &[ReportedFunction], groups: &[Option<usize>]) -> Markup
             table {
                 tr {
                     th { "Function" } th { "Is" } th { "Unit" } th { "Input bits" } th { "Isolated" } th { "Device-TLB" }
-                    th { "MSI-X" } th { "Reset alone" } th { "Cell" }
+                    th { "Messages" } th { "Reset alone" } th { "Cell" }
                 }
                 @for (function, group) in functions.iter().zip(groups) {
                     (function_row(function, *group))
