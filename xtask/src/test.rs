@@ -168,6 +168,10 @@ fn boot_all(jobs: &[(Job<'_>, &Qemu)], rust: &Toolchain, limit: Duration, cases:
         Err(error) => {
             println!("{error:#}");
             println!("  {} without images none of the {} boots can be made", show::mark(false), jobs.len());
+            cases.extend(jobs.iter().map(|(job, qemu)| {
+                let wrong = vec![format!("its image does not build: {error:#}")];
+                case(job, qemu, &Boot { wrong, ..Boot::default() })
+            }));
             return host::Count { failed: jobs.len(), ..host::Count::default() };
         }
     };

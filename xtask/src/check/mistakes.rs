@@ -88,6 +88,9 @@ fn of_memory(memory: &Memory, cell: &Cell, config: &Config, board: &Board<'_, im
     if let Some(both) = common(&input, &INTERRUPTS) {
         all.push(format!("requests to {} are interrupts and reach no memory; leave it out", words(&both)));
     }
+    if let Some(both) = common(&output, &INTERRUPTS) {
+        all.push(format!("writes to {} are interrupts, and no memory is there; leave it out", words(&both)));
+    }
     for unit in board.topology.units() {
         let registers = range(unit.window.base.as_u64(), unit.window.bytes.into());
         if let Some(both) = registers.and_then(|registers| common(&output, &registers)) {
@@ -181,8 +184,10 @@ fn reserved(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<
                 }
             }
             for other in config.cells.iter().filter(|other| other.name != cell.name && !other.root) {
-                let has =
-                    |region: &Memory| range(region.output, region.bytes).is_some_and(|it| common(&it, &own).is_some());
+                let has = |region: &Memory| {
+                    !(region.shared && cell.allow_shared_reserved)
+                        && range(region.output, region.bytes).is_some_and(|it| common(&it, &own).is_some())
+                };
                 if other.memory.iter().any(has) {
                     all.push(format!("cell {}: firmware reserves {place} for {id} of cell {name}", other.name));
                 }

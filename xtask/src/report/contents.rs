@@ -151,13 +151,13 @@ impl Contents {
         let torn = log.torn.iter().map(|line| format!("line {line}: a record that cannot be read"));
         all.flaws.extend(torn);
         let without = log.torn.iter().chain(&log.unknown);
-        let (mut came, mut started, mut ended, mut counted) = (0_usize, false, false, None);
+        let (mut came, mut started, mut ended, mut counted) = (0_usize, false, false, Vec::new());
         for (line, record) in log.records {
             match &record {
                 Record::Started { scenario, .. } => started |= scenario == SCENARIO,
                 Record::Finished | Record::Refused { .. } => ended = true,
                 Record::Sent { records } => {
-                    counted = Some((line, *records as usize, came));
+                    counted.push((line, *records as usize, came));
                 }
                 _ => {}
             }
@@ -172,10 +172,18 @@ impl Contents {
         if !ended {
             all.flaws.push("its end is not there: the log was cut, or the machine stopped".into());
         }
-        if let Some((line, records, came)) = counted {
-            let seen = came + without.filter(|it| **it < line).count();
-            if records != seen {
+        for (line, records, came) in &counted {
+            let seen = came + without.clone().filter(|it| *it < line).count();
+            if *records != seen {
                 all.flaws.push(format!("line {line}: {records} records come before this one, and {seen} are there"));
+            }
+        }
+        if let Some((line, _, before)) = counted.first() {
+            let behind = came - before - 1 + without.filter(|it| *it > line).count();
+            // Its end alone comes behind.
+            if behind > usize::from(ended) {
+                all.flaws
+                    .push(format!("line {line}: {behind} records come behind this one, which is the last but one"));
             }
         } else if ended {
             all.flaws.push("how many records it has is not there".into());
@@ -189,7 +197,8 @@ impl Contents {
         let holds = self.expected.iter().all(|(_, held, _)| *held);
         let lost = self.findings.iter().any(|finding| finding.severity == "error");
         let fit = self.verdict.as_ref().is_some_and(|verdict| verdict.fit);
-        self.flaws.is_empty() && self.refused.is_none() && holds && !lost && fit
+        let complete = self.firmware.as_ref().is_none_or(|firmware| firmware.complete);
+        self.flaws.is_empty() && self.refused.is_none() && holds && !lost && complete && fit
     }
 
     /// The function with this source-id.
@@ -230,7 +239,10 @@ impl Contents {
             }
             Record::Ability { unit, bit, has, words } => self.unit_mut(unit)?.abilities.push((bit, has, words)),
             Record::Function { .. } => return self.add_function(record),
-            Record::Alias { function, id } => self.function_mut(&function)?.aliases.push(id),
+            Record::Alias { function, id } => {
+                source(&id)?;
+                self.function_mut(&function)?.aliases.push(id);
+            }
             Record::Group { function, first, last } => {
                 let range = (source(&first)?, source(&last)?);
                 add_range(&mut self.function_mut(&function)?.shares, range)?;
@@ -361,6 +373,21 @@ impl Contents {
         flaws.extend(
             measured.map(|it| format!("{:?} was measured on the unit {:#x}, which is not there", it.what, it.unit)),
         );
+        let used = self.functions.iter().filter(|it| it.unit.is_some() && it.refused.is_empty());
+        for function in used {
+            let has_itself = function.shares.iter().any(|(first, last)| (first..=last).contains(&&function.id));
+            if function.isolated.is_empty() && !has_itself {
+                flaws.push(format!("nothing isolates {}, and its group is not there", function.id));
+            }
+        }
+        // The length that the table's own header has.
+        let said = self.table.get(4..8).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
+        if self.table.len() >= 36 && said.is_some_and(|said| said as usize != self.table.len()) {
+            flaws.push(format!(
+                "{} bytes of firmware's table are there, which says that it has {said:?}",
+                self.table.len()
+            ));
+        }
         let mut behind = BTreeMap::<(u16, u8), SourceId>::new();
         for function in &self.functions {
             // A bus of 0 is that of a bridge which nobody has set up.
@@ -395,7 +422,9 @@ fn add_range<T>(all: &mut Vec<T>, range: T) -> Result<(), String> {
 }
 
 fn source(id: &str) -> Result<SourceId, String> {
-    parse(id).ok_or_else(|| format!("{id:?} is no source-id"))
+    // As the driver writes it: without a digit, it would be another's.
+    let parsed = parse(id).filter(|it| it.to_string() == id);
+    parsed.ok_or_else(|| format!("{id:?} is no source-id"))
 }
 
 #[cfg(test)]

@@ -59,8 +59,8 @@ pub fn html(contents: &Contents) -> String {
 
 fn verdict(contents: &Contents) -> Markup {
     let class = match &contents.verdict {
-        Some(verdict) if verdict.fit && verdict.limits == 0 => "fit",
-        Some(verdict) if verdict.fit => "limits",
+        Some(verdict) if contents.is_sound() && verdict.limits == 0 => "fit",
+        Some(_) if contents.is_sound() => "limits",
         _ => "unfit",
     };
     let more =

@@ -27,7 +27,7 @@ fn nothing_of_the_log_is_anything_but_text() {
         Record::Reserved { first: 0, last: u64::MAX, offset: 0, map: evil, agrees: false },
         Record::Memory { first: u64::MAX, bytes: u64::MAX, kind: evil },
         shared("0000:00:02.0"),
-        Record::Alias { function: "0000:00:02.0", id: evil },
+        Record::Alias { function: "0000:00:02.0", id: "0000:00:02.1" },
         unserved("0000:00:03.0", evil),
         Record::Measured { unit: UNIT, what: evil, times: 1, min_ns: 1, median_ns: 20_000, max_ns: u64::MAX },
         Record::Expect { what: evil, ok: false, seen: evil },
