@@ -100,9 +100,9 @@ impl OwnQueue {
     ///
     /// # Errors
     ///
-    /// The unit has no queue, or somebody has one there already; its registers are out of reach, or it does not confirm; or there is
-    /// too little memory. The unit is as it was, unless it did not confirm.
-    pub fn start(pc: &'static Pc, window: RegisterWindow) -> Result<Self, Words> {
+    /// Somebody has one there already; the registers are out of reach, or the unit does not confirm; or there is too little memory. The
+    /// unit is as it was, unless it did not confirm. `None` if it has no queue.
+    pub fn start(pc: &'static Pc, window: RegisterWindow) -> Result<Option<Self>, Words> {
         let words = |why: &str| Words::new(format_args!("unit {window}: {why}"));
         let registers = mapped(&pc, window).ok_or_else(|| words("its registers are out of reach"))?;
         // SAFETY: each unit has these two, and reading changes nothing.
@@ -110,7 +110,7 @@ impl OwnQueue {
         // SAFETY: as above.
         let extended = unsafe { pc.read64(registers, ECAP) };
         if extended & HAS_QUEUE == 0 {
-            return Err(words("it has no invalidation queue"));
+            return Ok(None);
         }
         // SAFETY: as above; a unit with a queue has these two.
         let before = [ADDRESS, TAIL].map(|register| unsafe { pc.read64(registers, register) });
@@ -120,10 +120,11 @@ impl OwnQueue {
             queue.free();
             return Err(words("somebody has a queue there"));
         }
+        queue.memory.write(FRAME, 0);
         queue.write(TAIL, 0);
         // Descriptors of 128 bits, and 2^8 of them: a size of 0.
         queue.write(ADDRESS, queue.memory.base().as_u64());
-        if queue.switch(true) { Ok(queue) } else { Err(words("its queue does not come on")) }
+        if queue.switch(true) { Ok(Some(queue)) } else { Err(words("its queue does not come on")) }
     }
 
     /// How long something takes, of so many times. `None` if the unit cannot do it.

@@ -8,7 +8,7 @@ use crate::tables::mapped;
 
 const STATUS: u32 = 0x1c;
 /// Their names and offsets: 32 bits each.
-const ALL: [(&str, u32); 18] = [
+const ALL: [(&str, u32); 28] = [
     ("GSTS", STATUS),
     ("RTADDR", 0x20),
     ("RTADDR, upper half", 0x24),
@@ -16,15 +16,25 @@ const ALL: [(&str, u32); 18] = [
     ("FECTL", 0x38),
     ("FEDATA", 0x3c),
     ("FEADDR", 0x40),
+    ("FEUADDR", 0x44),
+    ("PMEN", 0x64),
+    ("PLMBASE", 0x68),
+    ("PLMLIMIT", 0x6c),
+    ("PHMBASE", 0x70),
+    ("PHMBASE, upper half", 0x74),
+    ("PHMLIMIT", 0x78),
+    ("PHMLIMIT, upper half", 0x7c),
     ("IQH", 0x80),
     ("IQH, upper half", 0x84),
     ("IQT", 0x88),
     ("IQT, upper half", 0x8c),
     ("IQA", 0x90),
     ("IQA, upper half", 0x94),
+    ("ICS", 0x9c),
     ("IECTL", 0xa0),
     ("IEDATA", 0xa4),
     ("IEADDR", 0xa8),
+    ("IEUADDR", 0xac),
     ("IRTA", 0xb8),
     ("IRTA, upper half", 0xbc),
 ];

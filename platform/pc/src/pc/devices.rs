@@ -17,6 +17,20 @@ impl Pc {
         pci::functions(self.ecam.buses(), |function, offset| self.config_read(function, offset))
     }
 
+    /// All PCI functions that answer on buses which the MCFG table leads to: also one whose device has no function 0, which software that
+    /// goes by the rules does not find. Each call looks 256 times on each bus, which takes a tenth of a second or more.
+    pub fn functions_that_answer(&self) -> impl Iterator<Item = SourceId> {
+        let all = self.buses().flat_map(|(segment, bus)| {
+            (0..=u8::MAX).map(move |devfn| SourceId::from_requester(segment, u16::from_be_bytes([bus, devfn])))
+        });
+        all.filter(|function| self.config_read(*function, 0) as u16 != 0xffff)
+    }
+
+    /// The buses that the MCFG table leads to, with their segments.
+    pub fn buses(&self) -> impl Iterator<Item = (u16, u8)> {
+        self.ecam.buses()
+    }
+
     /// The memory behind the base address register `index` of a function; `None` if there is no such register, if it is
     /// for ports or the upper half of another, or if the firmware gave it no address. The function answers to no address
     /// for a moment.

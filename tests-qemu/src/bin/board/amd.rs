@@ -65,7 +65,7 @@ pub(crate) fn look_at(pc: &'static Pc, report: &Report, table: &[u8], verdict: &
         look_at_features(report, base, &amd, (topology.host_address_width(), amd_is_on(pc, unit.window)));
     }
     println!("\nDevices:");
-    pc.functions().for_each(|function| look_at_device(pc, &topology, function, report));
+    pc.functions_that_answer().for_each(|function| look_at_device(pc, &topology, function, report));
     Ok(())
 }
 

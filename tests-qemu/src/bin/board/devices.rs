@@ -21,8 +21,9 @@ const BUSES: u16 = 0x18;
 /// Prints what each function is, and says what of them limits the board.
 pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, report: &Report, verdict: &mut Verdict) {
     println!("\nDevices:");
-    let (mut groups, mut unserved) = (0_u32, 0_u32);
-    for function in pc.functions() {
+    let (mut all, mut groups, mut unserved) = (0_u32, 0_u32, 0_u32);
+    for function in pc.functions_that_answer() {
+        all += 1;
         let identity = identify(pc, function);
         match iommu.device_info(function) {
             Err(error) => {
@@ -37,6 +38,11 @@ pub(crate) fn look_at_all(pc: &'static Pc, iommu: &Front<&'static Pc>, report: &
                 }
             }
         }
+    }
+    if all == 0 {
+        verdict.limit(format_args!(
+            "firmware's MCFG table leads to no function, so nothing is known of devices: switch memory-mapped configuration space on in set-up"
+        ));
     }
     if groups != 0 {
         verdict.limit(format_args!(

@@ -19,12 +19,13 @@ use cofferdam::Iommu;
 use cofferdam::firmware::{Finding, Severity};
 use cofferdam::iommu::{Options, UnitState};
 use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
-use cofferdam_report::EXIT_OK;
 use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
 use heapless::Vec;
 
-/// Registers of as many units are compared.
-const UNITS: usize = 16;
+use active::Outcome;
+
+/// Registers of as many units are compared: of all that there is room for.
+const UNITS: usize = LIMITS.units;
 /// The word on the command line that has units measured.
 const MEASURE: &str = "measure";
 
@@ -43,7 +44,8 @@ fn run(pc: &'static Pc) -> u32 {
             pc.clock_trust()
         ));
     }
-    let result = look(pc, &report, &mut verdict);
+    let mut outcome = Outcome::Untouched;
+    let result = look(pc, &report, &mut verdict, &mut outcome);
     cpus::look_at_all(pc, &mut verdict);
     println!("\n{verdict}");
     records::verdict(&report, &verdict);
@@ -57,10 +59,11 @@ fn run(pc: &'static Pc) -> u32 {
          Done, and {}: the machine can be switched off.",
         env!("CARGO_PKG_VERSION"),
         pc.serial_port(),
-        match (has_word(pc, MEASURE), code) {
-            (false, _) => "nothing was changed",
-            (true, EXIT_OK) => "all is as it was before units were measured",
-            (true, _) => "something is not as it was before units were measured, which the whole report names",
+        match outcome {
+            Outcome::Untouched => "no unit and no device was changed",
+            Outcome::AsBefore => "all is as it was before units were measured",
+            Outcome::Changed => "something is not as it was before units were measured, which the whole report names",
+            Outcome::StillOn => "a unit is still on, and devices are kept from memory",
         }
     ));
     code
@@ -70,7 +73,7 @@ fn has_word(pc: &Pc, word: &str) -> bool {
     pc.command_line().split_whitespace().any(|it| it == word)
 }
 
-fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), Words> {
+fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict, outcome: &mut Outcome) -> Result<(), Words> {
     map::look_at(pc, report);
     let table = match (pc.table::<Dmar>(), pc.table::<Ivrs>()) {
         (Ok(Some(dmar)), _) => dmar,
@@ -88,7 +91,7 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), W
         }
     };
     let measures = has_word(pc, MEASURE);
-    let options = Options { take_over: measures, accept_unblocked: measures, ..Options::DEFAULT };
+    let options = Options { accept_unblocked: measures, ..Options::DEFAULT };
     let iommu = Iommu::new(pc, options);
     println!("\nFirmware's table, {} bytes:", table.len());
     records::table(report, table);
@@ -119,12 +122,15 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict) -> Result<(), W
     }
     devices::look_at_all(pc, &iommu, report, verdict);
     if measures {
-        active::measure(pc, report, &iommu, verdict)?;
+        *outcome = active::measure(pc, report, &iommu, verdict);
     }
     let after = registers(pc, &iommu);
     for (before, after) in before.iter().zip(&after) {
         let differences = after.differences(before);
         let is_as_before = differences.as_str().is_empty();
+        if !is_as_before && *outcome == Outcome::AsBefore {
+            *outcome = Outcome::Changed;
+        }
         report.expect(is_as_before, "the unit shows what it showed before", format_args!("{}", differences.as_str()));
     }
     Ok(())
