@@ -101,6 +101,14 @@ pub fn judge(expected: Expected<'_>, lines: &[Line], ending: Ending) -> Vec<Stri
     wrong
 }
 
+/// Which scenario ran instead of the one that was to, in words.
+pub fn is_another(bin: &str, records: &Records) -> Option<String> {
+    records.all.iter().find_map(|record| match record {
+        Record::Started { scenario, .. } if scenario != bin => Some(format!("{scenario} ran, not {bin}")),
+        _ => None,
+    })
+}
+
 /// True if QEMU says that KVM cannot run the guest on; it waits for ever then. What it prints behind that are the CPU's registers
 /// and the instruction.
 pub fn is_hopeless(line: &Line) -> bool {

@@ -138,7 +138,14 @@ impl Copy {
         let (root, folder) = (crate::root(), cargo::target()?.join("planted"));
         let copy = Copy { tree: folder.join("tree"), target: folder.join("target") };
         let mut git = Command::new("git");
-        let listed = process::answer(git.arg("-C").arg(&root).args(["-c", "core.quotePath=off", "ls-files"]));
+        let listed = process::answer(git.arg("-C").arg(&root).args([
+            "-c",
+            "core.quotePath=off",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]));
         let listed = listed.context("git does not list the repository's files")?;
         if copy.tree.exists() {
             fs::remove_dir_all(&copy.tree)?;

@@ -170,6 +170,8 @@ impl Qemu {
             Ok(ending) => judge::judge(scenario.expected(), lines, ending),
             Err(error) => vec![format!("{error:#}")],
         };
+        boot.wrong
+            .extend(judge::is_another(scenario.bin(), &boot.records).filter(|_| !scenario.c && !scenario.outside));
         if let Some(script) = &scenario.script {
             boot.wrong.extend(trace::judge(script, &traced, &boot.records.all));
         }

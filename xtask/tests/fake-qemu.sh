@@ -2,12 +2,13 @@
 # Stands in for QEMU: boots nothing, prints what a guest would, and ends as FAKE_GUEST says.
 [ "$1" = --version ] && { echo "Fake emulator version 0"; exit; }
 mark='@cofferdam'
-started() { echo "$mark "'{"Started":{"scenario":"fake","memory_mib":256,"tsc_mhz":1000}}'; }
+scenario=main_job
+started() { echo "$mark {\"Started\":{\"scenario\":\"$scenario\",\"memory_mib\":256,\"tsc_mhz\":1000}}"; }
 expect() { echo "$mark {\"Expect\":{\"what\":\"$1\",\"ok\":$2,\"seen\":\"$3\"}}"; }
 
 echo "the log of a guest"
 case "$*" in
-*"-append refuse") started; echo "$mark "'{"Refused":{"error":"not this machine"}}'; exit 35 ;;
+*"-append refuse") scenario=refusals; started; echo "$mark "'{"Refused":{"error":"not this machine"}}'; exit 35 ;;
 *"-append crash") echo "panicked at the start"; exit 37 ;;
 esac
 # The first machine ends after the others, and badly.
