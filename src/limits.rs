@@ -77,8 +77,18 @@ impl Limits {
         matches!(self.interrupts, 0 | 64..=0x1_0000) && self.interrupts.count_ones() <= 1
     }
 
-    /// The first capacity that is larger than it can be, or too small to be of any use.
-    pub(crate) const fn flaw(&self) -> Option<Full> {
+    /// The first capacity that is larger than it can be, or too small to be of any use: whatever takes capacities refuses
+    /// these. `None` if there is none.
+    ///
+    /// ```
+    /// use cofferdam::limits::Limits;
+    ///
+    /// assert_eq!(Limits::DEFAULT.flaw(), None);
+    /// let most = Limits { cells: 65, ..Limits::DEFAULT }.flaw().map(|flaw| flaw.capacity);
+    /// assert_eq!(most, Some(64));
+    /// ```
+    #[must_use]
+    pub const fn flaw(&self) -> Option<Full> {
         let bounds = [
             ("changes at a time (1 at least)", self.changes == 0, 1),
             ("reserved memory regions", self.reserved > 64, 64),

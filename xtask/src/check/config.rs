@@ -38,6 +38,14 @@ impl Default for Capacities {
     }
 }
 
+impl Capacities {
+    /// The same as the driver takes it.
+    pub(super) fn limits(self) -> Limits {
+        let Self { units, scopes, reserved, cells, regions, root_regions, devices, interrupts } = self;
+        Limits { units, scopes, reserved, cells, regions, root_regions, devices, interrupts, ..Limits::DEFAULT }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cell {

@@ -12,6 +12,9 @@ use crate::check::{
 
 pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
     let Capacities { units, scopes, reserved, cells, regions, root_regions, devices, interrupts } = config.limits;
+    all.extend(config.limits.limits().flaw().map(|flaw| {
+        format!("limits: the driver refuses as much room for {}; it has {} at most", flaw.what, flaw.capacity)
+    }));
     let topology = &board.topology;
     let mut hold = |what: &str, count: usize, room: usize, name: &str| {
         if count > room {

@@ -29,8 +29,10 @@ pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &m
     }
     for (cell, id) in assigned(config) {
         let state = board.unit_of(id).and_then(|unit| unit.state.as_ref());
-        // A unit needs firmware's word, too.
-        let remaps = board.topology.interrupt_remapping() && state.is_none_or(|state| state.interrupts);
+        // A unit needs firmware's word, too, and a table.
+        let remaps = config.limits.interrupts != 0
+            && board.topology.interrupt_remapping()
+            && state.is_none_or(|state| state.interrupts);
         if remaps {
             continue;
         }
