@@ -69,6 +69,15 @@ fn verdict(contents: &Contents) -> Markup {
         div class=(format!("verdict {class}")) {
             p { "Verdict: " (summary::verdict(contents)) }
             ul {
+                @for (what, _, seen) in contents.expected.iter().filter(|(_, held, _)| !held) {
+                    li { "did not hold: " (what) @if !seen.is_empty() { " [" (seen) "]" } }
+                }
+                @for finding in contents.findings.iter().filter(|finding| finding.severity == "error") {
+                    li { "error in firmware's table: " (finding.text) "; " (finding.action) }
+                }
+                @if contents.firmware.as_ref().is_some_and(|firmware| !firmware.complete) {
+                    li { "a part of firmware's table was lost that may define a unit, or say what one serves" }
+                }
                 @for limit in &contents.limits { li { (limit) } }
                 @if more != 0 { li { "and " (more) " more" } }
             }

@@ -44,6 +44,23 @@ fn nothing_of_the_log_is_anything_but_text() {
 }
 
 #[test]
+fn what_makes_the_verdict_red_is_in_its_box() {
+    let page = html(&contents(&[
+        STATE,
+        Record::Finding { severity: "error", offset: 1, text: "a bad length", action: "the rest is lost" },
+        Record::Finding { severity: "warning", offset: 2, text: "a bad name", action: "none" },
+        Record::Expect { what: "a write arrives", ok: false, seen: "0x55" },
+        Record::Expect { what: "a read arrives", ok: true, seen: "" },
+        VERDICT,
+    ]));
+    let (_, rest) = page.split_once("<div class=\"verdict unfit\">").unwrap();
+    let (top, _) = rest.split_once("</div>").unwrap();
+    assert!(top.contains("did not hold: a write arrives [0x55]"), "{top}");
+    assert!(top.contains("error in firmware's table: a bad length; the rest is lost"), "{top}");
+    assert!(!top.contains("a bad name") && !top.contains("a read arrives"), "{top}");
+}
+
+#[test]
 fn the_verdict_is_on_top_and_each_section_is_there() {
     let page = html(&contents(&[
         Record::Limit { text: "a limit" },
