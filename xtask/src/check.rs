@@ -12,7 +12,7 @@ use cofferdam::topology::NoConfigSpace;
 use crate::{
     Verdict,
     inspect::{Input, Machine, SYSFS},
-    report::{self, Contents},
+    report::{self, Contents, printable},
     show,
 };
 use board::Board;
@@ -61,9 +61,9 @@ pub fn verb(options: &Options) -> Result<Verdict> {
             "Without the board's configuration space or its report: what is behind bridges, and what isolates devices, is not looked at."
         );
     }
-    mistakes.iter().for_each(|mistake| println!("{} {mistake}", show::mark(false)));
+    mistakes.iter().for_each(|mistake| println!("{} {}", show::mark(false), printable(mistake)));
     let (cells, count) = (config.cells.len(), mistakes.len());
-    println!("{} {cells} cells on {}: {count} mistakes", show::mark(count == 0), input.name);
+    println!("{} {cells} cells on {}: {count} mistakes", show::mark(count == 0), printable(&input.name));
     Ok(if count == 0 { Verdict::Held } else { Verdict::Failed })
 }
 

@@ -16,7 +16,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 pub use self::contents::{Contents, ReportedFunction, ReportedUnit};
-pub use self::groups::shares;
+pub use self::groups::groups;
+pub use self::saved_log::printable;
 use self::saved_log::{SCENARIO, SavedLog};
 use crate::{
     Booting, Verdict, build, cargo,

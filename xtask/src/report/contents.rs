@@ -150,6 +150,10 @@ impl Contents {
         }
         let torn = log.torn.iter().map(|line| format!("line {line}: a record that cannot be read"));
         all.flaws.extend(torn);
+        let behind = log.torn_behind.iter();
+        all.flaws.extend(behind.map(|line| {
+            format!("line {line}: a record that cannot be read, behind this report; it may be of a later one")
+        }));
         let without = log.torn.iter().chain(&log.unknown);
         let (mut came, mut started, mut ended, mut counted) = (0_usize, false, false, Vec::new());
         for (line, record) in log.records {

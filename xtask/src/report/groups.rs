@@ -33,6 +33,6 @@ pub fn groups(contents: &Contents) -> Vec<Option<usize>> {
 }
 
 /// True if a function says that nothing isolates it from another.
-pub fn shares(function: &ReportedFunction, other: &ReportedFunction) -> bool {
+fn shares(function: &ReportedFunction, other: &ReportedFunction) -> bool {
     function.shares.iter().any(|(first, last)| *first <= other.id && other.id <= *last)
 }

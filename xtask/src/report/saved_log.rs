@@ -7,7 +7,7 @@ use cofferdam_report::{MARK, Record};
 use serde_json::Value;
 
 /// A log of one boot is some dozens of KiB.
-const MAX_BYTES: usize = 16 << 20;
+pub const MAX_BYTES: usize = 16 << 20;
 /// The scenario that makes a board report.
 pub const SCENARIO: &str = "board";
 
@@ -17,6 +17,8 @@ pub struct SavedLog {
     pub records: Vec<(usize, Record<String>)>,
     /// Lines with a record that cannot be read.
     pub torn: Vec<usize>,
+    /// Lines behind this report with a record that cannot be read. It may have been of a later report.
+    pub torn_behind: Vec<usize>,
     /// Lines with a record of a kind that is not known here.
     pub unknown: Vec<usize>,
     /// The lines that were looked at.
@@ -47,7 +49,7 @@ impl SavedLog {
     /// There is no board report in it.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         if bytes.len() > MAX_BYTES {
-            bail!("{} bytes are no log of a boot: it has {MAX_BYTES} at most", bytes.len());
+            bail!("more than {MAX_BYTES} bytes are no log of a boot");
         }
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
             bail!("it is UTF-16; save the serial log as it comes, byte by byte");
@@ -56,27 +58,36 @@ impl SavedLog {
         let lines = Vec::from_iter(text.split('\n').map(printable));
         let told =
             lines.iter().zip(1_usize..).flat_map(|(line, number)| told(line).into_iter().map(move |it| (number, it)));
-        let mut reports = Vec::from_iter(parts(told).into_iter().filter(LogPart::is_report));
-        let last = reports.pop().context(
+        let mut parts = parts(told);
+        let last = parts.iter().rposition(LogPart::is_report).context(
             "no board report is in it; a report has lines with \"@cofferdam\", so save all that the serial port says",
         )?;
-        Ok(Self::of(last, &lines, reports.len()))
+        let behind = parts.split_off(last + 1);
+        let torn_behind = behind.iter().flat_map(|part| part.of_kind(&InLine::Torn)).collect();
+        let last = parts.pop().unwrap_or_default();
+        let earlier = parts.iter().filter(|part| part.is_report()).count();
+        Ok(Self { torn_behind, earlier, ..Self::of(last, &lines) })
     }
 
-    fn of(part: LogPart, lines: &[String], earlier: usize) -> Self {
+    fn of(part: LogPart, lines: &[String]) -> Self {
         let number = |it: Option<&(usize, InLine)>| it.map_or(1, |(number, _)| *number);
         let span = number(part.all.first())..=number(part.all.last());
-        let of_kind = |kind: InLine| part.all.iter().filter(|it| it.1 == kind).map(|it| it.0).collect();
-        let (torn, unknown) = (of_kind(InLine::Torn), of_kind(InLine::Unknown));
+        let (torn, unknown) = (part.of_kind(&InLine::Torn), part.of_kind(&InLine::Unknown));
         let within = lines.iter().zip(1_usize..).filter(|(_, number)| span.contains(number));
         let words = within.filter(|(line, _)| !line.contains(MARK.trim_end())).map(|(line, _)| line.clone());
         let words = words.collect();
         let known = |(number, it)| if let InLine::Known(record) = it { Some((number, record)) } else { None };
-        Self { records: part.all.into_iter().filter_map(known).collect(), torn, unknown, lines: span, earlier, words }
+        let records = part.all.into_iter().filter_map(known).collect();
+        Self { records, torn, torn_behind: Vec::new(), unknown, lines: span, earlier: 0, words }
     }
 }
 
 impl LogPart {
+    /// The lines that have something of a kind.
+    fn of_kind(&self, kind: &InLine) -> Vec<usize> {
+        self.all.iter().filter(|it| it.1 == *kind).map(|it| it.0).collect()
+    }
+
     /// It starts with a board report, or has what only such a report has.
     fn is_report(&self) -> bool {
         let mut known =
@@ -149,10 +160,12 @@ fn clean(value: &mut Value) {
     }
 }
 
-/// A line without what would move a cursor or change a colour.
-fn printable(line: &str) -> String {
+/// A line without what would move a cursor, change a colour, or turn the direction of what comes behind.
+pub fn printable(line: &str) -> String {
     let line = console::strip_ansi_codes(line.trim_end_matches('\r'));
-    line.chars().filter(|character| !character.is_control() || *character == '\t').collect()
+    let turns = |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_plain = |character: &char| !(character.is_control() || turns(*character)) || *character == '\t';
+    line.chars().filter(is_plain).collect()
 }
 
 #[cfg(test)]
@@ -186,6 +199,7 @@ mod tests {
     fn a_text_cannot_steer_the_terminal() {
         let log = read(&[START, r#"@cofferdam {"Limit":{"text":"\u001b[31mred\u001b[0m\u0007 \u009bx\n"}}"#, END]);
         assert_eq!(log.records[1].1, Record::Limit { text: "red x".into() });
+        assert_eq!(printable("a\u{202a}\u{202e}b\u{2066}\u{2069}\u{2065}c"), "ab\u{2065}c");
     }
 
     #[test]
@@ -201,6 +215,13 @@ mod tests {
         // One that was cut by a reset; one whose start is torn.
         let log = read(&[START, LIMIT, START, VERDICT, END, &START[..30], LIMIT, VERDICT, END]);
         assert_eq!((log.records.len(), log.earlier, log.torn), (3, 2, vec![6]));
+    }
+
+    #[test]
+    fn what_is_torn_behind_the_report_is_named_by_its_line() {
+        let cut = &VERDICT[..30];
+        let log = read(&[cut, START, VERDICT, END, cut, OTHER, LIMIT, cut, END]);
+        assert_eq!((log.lines, log.torn, log.torn_behind), (2..=4, vec![], vec![5, 8]));
     }
 
     #[test]

@@ -6,11 +6,14 @@ use cofferdam::topology::ConfigSpace;
 use super::{assigned, beyond, range};
 use crate::{
     check::{board::Board, config::Config},
-    report::{ReportedFunction, shares},
+    report::{Contents, ReportedFunction, groups},
 };
 
 pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
     let Some(report) = board.report else { return };
+    whole_board(report, all);
+    let groups = groups(report);
+    let group = |id| report.functions.iter().zip(&groups).find(|it| it.0.id == id).and_then(|it| *it.1);
     for (number, (cell, id)) in assigned(config).enumerate() {
         let name = &cell.name;
         let Some(function) = report.function(id.0) else {
@@ -24,6 +27,11 @@ pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &m
             }
             Some(_) => widths(config, board, function, number, all),
         }
+        if let Some((unit, state)) = board.unit_of(id).and_then(|unit| Some((unit.base, unit.state.as_ref()?)))
+            && !state.refused.is_empty()
+        {
+            all.push(format!("cell {name}: the unit {unit:#x} of {id} cannot be used: {}", state.refused));
+        }
         for (other, theirs) in assigned(config).take(number).filter(|(other, _)| other.name != cell.name) {
             let Some(their) = report.function(theirs.0) else { continue };
             if let Some(shared) = ids(function).find(|id| ids(their).any(|other| other == *id)) {
@@ -31,7 +39,7 @@ pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &m
                 all.push(format!(
                     "cell {name}: {id} and {theirs} of cell {other} both send as {shared}; one cell has both"
                 ));
-            } else if (shares(function, their) || shares(their, function))
+            } else if group(id.0).is_some_and(|one| group(theirs.0) == Some(one))
                 && !(cell.allow_shared_group && other.allow_shared_group)
             {
                 let other = &other.name;
@@ -41,6 +49,16 @@ pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &m
             }
         }
     }
+}
+
+/// What is wrong whatever cells have.
+fn whole_board(report: &Contents, all: &mut Vec<String>) {
+    if let Some(verdict) = report.verdict.as_ref().filter(|verdict| !verdict.fit) {
+        all.push(format!("the board is not fit for partitioning: {}", verdict.why));
+    }
+    all.extend(report.refused.iter().map(|why| format!("the board's report was given up: {why}")));
+    let failed = report.expected.iter().filter(|(_, held, _)| !held);
+    all.extend(failed.map(|(what, _, seen)| format!("on the board this did not hold: {what} [{seen}]")));
 }
 
 /// The source-ids of a function's requests.

@@ -36,6 +36,14 @@ fn a_whole_report_has_no_flaw_and_all_that_it_says() {
 }
 
 #[test]
+fn what_is_torn_behind_the_report_is_a_flaw_and_does_not_count() {
+    let whole = made::log(&[STATE, VERDICT]);
+    let line = whole.lines().count() + 1;
+    let says = format!("line {line}: a record that cannot be read, behind this report; it may be of a later one");
+    assert_eq!(of_log(&format!("{whole}@cofferdam {{\"Star\n")).flaws, [says]);
+}
+
+#[test]
 fn each_flaw_is_named() {
     let id = "0000:00:02.0";
     let other = |unit| Record::Ability { unit, bit: "QI", has: true, words: "" };

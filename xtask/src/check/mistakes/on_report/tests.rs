@@ -76,6 +76,51 @@ fn a_group_belongs_to_one_cell_unless_both_allow_it() {
 }
 
 #[test]
+fn a_group_goes_on_through_a_device_that_no_cell_has() {
+    let ([two, three, four, last], between) = (BOARD, "0000:00:1f.0");
+    let shares = |function, with| Record::Group { function, first: with, last: with };
+    let records = [
+        STATE,
+        function(two),
+        function(three),
+        shared(four),
+        shared(between),
+        shared(last),
+        shares(four, four),
+        shares(four, between),
+        shares(between, between),
+        shares(between, last),
+        shares(last, last),
+        VERDICT,
+    ];
+    let says = "cell right: nothing isolates 0000:01:00.0 from 0000:00:04.0 of cell left; one cell has both";
+    assert_eq!(mistakes_with(GOOD, &records), [says]);
+}
+
+#[test]
+fn what_the_board_is_not_fit_for_and_what_did_not_hold_are_mistakes() {
+    let [two, three, four, last] = BOARD.map(function);
+    let expect = |ok| Record::Expect { what: "a write arrives", ok, seen: "0x55" };
+    let unfit = Record::Verdict { fit: false, why: "no unit", limits: 0 };
+    let with = |expect, verdict| mistakes_with(GOOD, &[STATE, two, three, four, last, expect, verdict]);
+    assert_eq!(with(expect(true), VERDICT), [""; 0]);
+    assert_eq!(with(expect(true), unfit), ["the board is not fit for partitioning: no unit"]);
+    assert_eq!(with(expect(false), VERDICT), ["on the board this did not hold: a write arrives [0x55]"]);
+}
+
+#[test]
+fn devices_of_a_unit_that_cannot_be_used_are_mistakes() {
+    let [.., last] = BOARD;
+    let mut broken = STATE;
+    if let Record::UnitState { refused, .. } = &mut broken {
+        *refused = "its version is not known";
+    }
+    let all = found(GOOD, function(last), &[broken]);
+    let says = "cell right: the unit 0xfed90000 of 0000:01:00.0 cannot be used: its version is not known";
+    assert_eq!((all.len(), all.last().map(String::as_str)), (4, Some(says)), "{all:#?}");
+}
+
+#[test]
 fn devices_that_send_alike_belong_to_one_cell_whatever_both_allow() {
     let [_, three, _, last] = BOARD;
     let both = GOOD
