@@ -9,6 +9,7 @@ mod summary;
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -48,10 +49,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     let folder = cargo::target()?.join("report");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let (log, name, boot) = match &options.from {
-        Some(file) => {
-            let log = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            (log, file.file_stem().map_or_else(|| "report".into(), ToOwned::to_owned), None)
-        }
+        Some(file) => (bytes_of(file)?, file.file_stem().map_or_else(|| "report".into(), ToOwned::to_owned), None),
         None => {
             let (boot, name) = boot(options)?;
             let out = boot.lines.iter().filter(|line| line.stream == Stream::Out);
@@ -61,11 +59,17 @@ pub fn verb(options: &Options) -> Result<Verdict> {
     };
     let path = |ending: &str| folder.join(&name).with_added_extension(ending);
     let (saved, page) = (path("log"), path("html"));
+    options.from.iter().try_for_each(|log| keep_apart(log, &page))?;
     fs::write(&saved, &log).with_context(|| format!("cannot write {}", saved.display()))?;
-    if let Some(boot) = boot.filter(|boot| !boot.wrong.is_empty()) {
-        print!("{} the boot\n{}", show::mark(false), show::failure(&boot));
+    let failed = boot.filter(|boot| !boot.wrong.is_empty());
+    if let Some(boot) = &failed {
+        print!("{} the boot\n{}", show::mark(false), show::failure(boot));
     }
-    let verdict = inspect(&saved, Some(&page))?;
+    let verdict = if inspect(&saved, Some(&page))? == Verdict::Held && failed.is_none() {
+        Verdict::Held
+    } else {
+        Verdict::Failed
+    };
     println!("Log:  {}\nPage: {}", saved.display(), page.display());
     if !options.no_open && has_desktop() {
         open::that(&page).with_context(|| format!("cannot open {}", page.display()))?;
@@ -81,6 +85,7 @@ pub fn verb(options: &Options) -> Result<Verdict> {
 pub fn inspect(file: &Path, page: Option<&Path>) -> Result<Verdict> {
     let contents = read(file)?;
     if let Some(page) = page {
+        keep_apart(file, page)?;
         fs::write(page, page::html(&contents)).with_context(|| format!("cannot write {}", page.display()))?;
     }
     print!("{}", summary::text(&contents));
@@ -93,9 +98,30 @@ pub fn inspect(file: &Path, page: Option<&Path>) -> Result<Verdict> {
 ///
 /// It cannot be read, or there is no board report in it.
 pub fn read(file: &Path) -> Result<Contents> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let bytes = bytes_of(file)?;
     let log = SavedLog::read(&bytes).with_context(|| format!("{} cannot be used", file.display()))?;
     Ok(Contents::of(log))
+}
+
+/// Fails if a page would be written over the log that it is made of.
+fn keep_apart(log: &Path, page: &Path) -> Result<()> {
+    // A page that is not there yet has no canonical path.
+    match (log.canonicalize(), page.canonicalize()) {
+        (Ok(log), Ok(page)) if log == page => bail!("{} is the log itself; name another page", page.display()),
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a log. Of a file that is too long for one, it reads as much as shows that.
+fn bytes_of(file: &Path) -> Result<Vec<u8>> {
+    let context = || format!("cannot read {}", file.display());
+    bounded(fs::File::open(file).with_context(context)?).with_context(context)
+}
+
+fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(saved_log::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Boots a board report, and what to call it.
@@ -120,6 +146,21 @@ fn boot(options: &Options) -> Result<(Boot, String)> {
 /// True if something can show a page.
 fn has_desktop() -> bool {
     ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_of_a_file_than_shows_that_it_is_no_log() {
+        let most = saved_log::MAX_BYTES as u64;
+        let mut file = std::io::repeat(b' ').take(2 * most);
+        let bytes = bounded(&mut file).unwrap();
+        assert_eq!(file.limit(), most - 1);
+        assert!(SavedLog::read(&bytes).is_err());
+    }
 }
 
 /// Reports of boards that do not exist.

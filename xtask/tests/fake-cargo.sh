@@ -6,7 +6,7 @@ case "$1" in
 build)
     [ -n "$RUSTFLAGS" ] && { echo "error: the flags of the image are lost" >&2; exit 101; }
     [ "$FAKE_CARGO" = no_build ] && { echo "error: expected one of these" >&2; exit 101; }
-    for bin in main_job platform refusals; do
+    for bin in main_job platform refusals board; do
         echo '{"reason":"compiler-artifact","target":{"name":"'$bin'"},"executable":"/nowhere/'$bin'"}'
     done
     for bin in cofferdam-outside cofferdam-outside-boot; do

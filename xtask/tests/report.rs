@@ -93,6 +93,49 @@ fn a_saved_report_is_made_a_page_and_found_again() {
 }
 
 #[test]
+fn a_page_is_not_written_over_its_log() {
+    let (folder, log) = (TempDir::new().unwrap(), fs::read(&logs()[0]).unwrap());
+    let saved = folder.path().join("same.log");
+    fs::write(&saved, &log).unwrap();
+    let other_way = folder.path().join(".").join("same.log");
+    let (code, _, error) = xtask(&["inspect", "--report", text(&saved), "-o", text(&other_way)]);
+    assert_eq!((code, fs::read(&saved).unwrap() == log), (Some(2), true), "{error}");
+    assert!(error.contains("is the log itself; name another page"), "{error}");
+}
+
+#[test]
+fn a_boot_that_failed_is_no_success_though_its_report_is_whole() {
+    let fake = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join("tests-qemu")).unwrap();
+    let matrix = fs::read_to_string(fake("fake-matrix.toml")).unwrap();
+    let board = "\n[[scenario]]\nname = \"board\"\nmachines = [\"aw48-256M\"]\n";
+    fs::write(root.path().join("tests-qemu/matrix.toml"), matrix + board).unwrap();
+    fs::write(root.path().join("libcore-0123.rlib"), []).unwrap();
+    for (status, code) in [("33", 0), ("35", 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["report", "--no-open", "--qemu"]).arg(fake("fake-qemu.sh"));
+        command.env("CARGO", fake("fake-cargo.sh")).env("RUSTC", fake("fake-cargo.sh")).env("NO_COLOR", "1");
+        command.env("FAKE_CARGO", "good").env("FAKE_LIBDIR", root.path()).env("FAKE_BENCH", root.path());
+        command.env("FAKE_LOG", &logs()[0]).env("FAKE_STATUS", status);
+        let output = command.env("CARGO_MANIFEST_DIR", root.path().join("xtask")).output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{out}");
+        assert_eq!(out.contains("FAILED the boot"), code == 1, "{out}");
+    }
+}
+
+#[test]
+fn the_name_of_a_cell_makes_no_line_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("cells.toml");
+    fs::write(&config, "[[cell]]\nname = \"a\\nok     1 cells\\u001b[31m\"\ndevices = [\"0000:00:17.3\"]\n").unwrap();
+    let (code, out, error) = xtask(&["check", text(&config), "--report", text(&logs()[0])]);
+    assert_eq!(code, Some(1), "{out}{error}");
+    assert!(out.lines().all(|line| line.starts_with("FAILED")) && !out.contains('\x1b'), "{out}");
+}
+
+#[test]
 fn a_configuration_is_held_against_a_report_alone() {
     let (folder, log) = (TempDir::new().unwrap(), &logs()[0]);
     let config = folder.path().join("cells.toml");
@@ -111,6 +154,13 @@ fn a_configuration_is_held_against_a_report_alone() {
     let (code, out, _) = xtask(&["check", text(&config), text(&table), "--report", text(log)]);
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("the report has another table than"), "{out}");
+    // One that was given up says why.
+    let given_up = folder.path().join("given-up.log");
+    let refused = r#"{"Refused":{"error":"no memory"}}"#;
+    fs::write(&given_up, fs::read_to_string(log).unwrap().replace("\"Finished\"", refused)).unwrap();
+    let (code, out, _) = xtask(&["check", text(&config), "--report", text(&given_up)]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("the board's report was given up: no memory"), "{out}");
     // A report that is cut is of no use.
     let (all, cut) = (fs::read_to_string(log).unwrap(), folder.path().join("cut.log"));
     fs::write(&cut, &all[..all.len() / 2]).unwrap();
