@@ -55,7 +55,9 @@ pub(crate) fn move_to(console: &Console, registers: Option<UartRegisters>) {
         // That was set before.
         speed = speed.or(Speed::of(RATE, CLOCK_HZ));
     }
-    match registers.and_then(|registers| uart::start(registers, speed)) {
+    // COM1 was started before, and is the last that is left: it need not lead its modem lines back.
+    let start = if console.place == COM1 { uart::start } else { uart::start_if_sure };
+    match registers.and_then(|registers| start(registers, speed)) {
         None => stay(PortReason::Silent(console.place)),
         Some(uart) => {
             let rate = speed.map(|speed| speed.rate);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use cofferdam::addr::SourceId;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -52,6 +53,12 @@ const EXACT_RATE: usize = 80;
 const NO_PCI: u16 = 0xffff;
 /// Registers of a 16550.
 const REGISTERS: u16 = 8;
+/// Ports that all PCs have for something else (ICH9 datasheet, fixed I/O address ranges): timers, controllers and resets below the first,
+/// and those that lead to configuration space and to a reset.
+const FIRST_FREE_PORT: u16 = 0x100;
+const CONFIGURATION_PORTS: RangeInclusive<u16> = 0xcf8..=0xcff;
+/// Memory below has the firmware and the picture of old, whatever it is that the map leaves out.
+const FIRST_MIB: u64 = 1 << 20;
 
 /// Where the registers of a serial port are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,13 +160,20 @@ impl SpcrFields {
     }
 }
 
+/// True if a serial port may be at these ports: they end, and no PC has something else there.
+fn may_be_serial(first: u16) -> bool {
+    let Some(last) = first.checked_add(REGISTERS - 1) else { return false };
+    let is_configuration = first <= *CONFIGURATION_PORTS.end() && *CONFIGURATION_PORTS.start() <= last;
+    first >= FIRST_FREE_PORT && !is_configuration
+}
+
 impl GenericAddress {
     /// Where the registers are. Ports are of one byte each whatever the widths say.
     fn place(&self) -> Result<UartPlace, NoConsole> {
         let at = self.at.get();
         let place = match self.space {
-            PORTS => u16::try_from(at).ok().filter(|at| at.checked_add(REGISTERS - 1).is_some()).map(UartPlace::Ports),
-            MEMORY if at.is_multiple_of(8) => {
+            PORTS => u16::try_from(at).ok().filter(|at| may_be_serial(*at)).map(UartPlace::Ports),
+            MEMORY if at >= FIRST_MIB && at.is_multiple_of(8) => {
                 // From one register to the next, if a register is that wide.
                 let stride = [1, 2, 4].into_iter().find(|bytes| bytes * 8 == self.bits);
                 let width = match self.access {
@@ -285,6 +299,16 @@ mod tests {
             [(PORTS, 0xfff9), (PORTS, 0x1_03f8), (PORTS, u64::MAX), (MEMORY, 0xfedc_9004), (2, 0x10), (0x7f, 8)]
         {
             assert_eq!(refused(space, at), NoConsole::Place { space, at });
+        }
+        // What all PCs have for something else.
+        let ports = (1..0x100).chain(0xcf1..=0xcff).map(|at| (PORTS, at));
+        for (space, at) in ports.chain([8, 0xa_0000, 0xf_fff8].map(|at| (MEMORY, at))) {
+            assert_eq!(refused(space, at), NoConsole::Place { space, at });
+        }
+        for (space, at) in [(PORTS, 0x100), (PORTS, 0xcf0), (PORTS, 0xd00), (MEMORY, FIRST_MIB)] {
+            let mut table = com1();
+            address(&mut table, space, 8, 1, at);
+            assert!(console(&table).is_ok(), "{space} {at:#x}");
         }
         for kind in 0..=u8::MAX {
             let mut table = com1();

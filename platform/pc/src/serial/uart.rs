@@ -25,30 +25,39 @@ pub(crate) enum UartRegisters {
 
 impl UartRegisters {
     fn read(&self, register: u8) -> u8 {
+        self.read_all(register) as u8
+    }
+
+    fn write(&self, register: u8, value: u8) {
+        self.write_all(register, value.into());
+    }
+
+    /// All bits of a register, which has 8 if it is one of a serial port.
+    fn read_all(&self, register: u8) -> u32 {
         match self {
             // SAFETY: whoever has made this says that a serial port is there, or nothing.
-            Self::Ports(first) => unsafe { Port::new(first.wrapping_add(register.into())).read() },
+            Self::Ports(first) => unsafe { Port::<u8>::new(first.wrapping_add(register.into())).read() }.into(),
             Self::Memory { registers, stride, width } => {
                 let at = u64::from(register) * u64::from(*stride);
                 match width {
-                    4 => registers.read32(at) as u8,
-                    2 => registers.read16(at) as u8,
-                    _ => registers.read8(at),
+                    4 => registers.read32(at),
+                    2 => registers.read16(at).into(),
+                    _ => registers.read8(at).into(),
                 }
             }
         }
     }
 
-    fn write(&self, register: u8, value: u8) {
+    fn write_all(&self, register: u8, value: u32) {
         match self {
             // SAFETY: as above; a serial port touches no memory.
-            Self::Ports(first) => unsafe { Port::new(first.wrapping_add(register.into())).write(value) },
+            Self::Ports(first) => unsafe { Port::new(first.wrapping_add(register.into())).write(value as u8) },
             Self::Memory { registers, stride, width } => {
                 let at = u64::from(register) * u64::from(*stride);
                 match width {
-                    4 => registers.write32(at, value.into()),
-                    2 => registers.write16(at, value.into()),
-                    _ => registers.write8(at, value),
+                    4 => registers.write32(at, value),
+                    2 => registers.write16(at, value as u16),
+                    _ => registers.write8(at, value as u8),
                 }
             }
         }
@@ -116,6 +125,30 @@ impl Backend for UartBackend {
             self.registers.write(register, value);
         }
     }
+}
+
+/// True if the registers are those of a 16550 (PC16550D datasheet, modem control register): while MCR leads its outputs back (LOOP), MSR
+/// has OUT2 as DCD and RTS as CTS. Nothing but MCR is written, and it is as before at the end.
+fn leads_back(read: impl Fn(u8) -> u32, write: impl Fn(u8, u32)) -> bool {
+    let (control, status) = (offsets::MCR as u8, offsets::MSR as u8);
+    let before = read(control);
+    // Nothing is there, or a register of another kind, which need not stand a write.
+    if before >= 0xff {
+        return false;
+    }
+    let leads_back = [(0x10, 0), (0x1a, 0x90)].into_iter().all(|(outputs, inputs)| {
+        write(control, outputs);
+        read(status) & !0xf == inputs
+    });
+    write(control, before);
+    leads_back
+}
+
+/// The same as [`start`], where something else may be: nothing is started if the registers do not act as those of a serial port.
+pub(super) fn start_if_sure(registers: UartRegisters, speed: Option<Speed>) -> Option<Uart16550<UartBackend>> {
+    let (read, write) =
+        (|register| registers.read_all(register), |register, value| registers.write_all(register, value));
+    if leads_back(read, write) { start(registers, speed) } else { None }
 }
 
 /// Starts a port: without interrupts, with a FIFO if it has one, and 8 data bits without parity at a speed, or as it is. `None` if there
@@ -199,6 +232,39 @@ pub(super) mod tests {
         // What is not there reads as all ones.
         assert!(start(Memory::idle(1).registers(0, 1, 1), None).is_none());
         assert!(start(Memory::idle(1).registers(7, 1, 1), Speed::of(115_200, CLOCK_HZ)).is_none());
+    }
+
+    #[test]
+    fn what_does_not_lead_its_outputs_back_is_no_port() {
+        // What MSR is for MCR; MCR before; is it a port, and what is MCR then?
+        let lines = |control: u32| (control & 0xc) << 4 | (control & 1) << 5 | (control & 2) << 3;
+        let looped = |control: u32| if control & 0x10 == 0 { 0xb3 } else { lines(control) | 3 };
+        let shifted = |control: u32| lines(control) | 0x100;
+        let cases: [(&dyn Fn(u32) -> u32, u32, bool); 8] = [
+            (&looped, 0xb, true),
+            (&looped, 0, true),
+            (&looped, 0xff, false),
+            (&looped, 0x100, false),
+            (&|_| 0, 0xb, false),
+            (&|_| 0x90, 0xb, false),
+            (&|_| 0xff, 0xb, false),
+            (&shifted, 0xb, false),
+        ];
+        for (index, (status, before, is_port)) in cases.into_iter().enumerate() {
+            let (control, writes) = (Cell::new(before), Cell::new(0));
+            let read = |register| if register == 4 { control.get() } else { status(control.get()) };
+            let write = |register, value| {
+                assert_eq!(register, 4);
+                writes.set(writes.get() + 1);
+                control.set(value);
+            };
+            assert_eq!((leads_back(read, write), control.get()), (is_port, before), "{index}");
+            assert_eq!(writes.get() == 0, before >= 0xff, "{index}");
+        }
+        // Memory keeps what is written, and does no more.
+        let memory = Memory::idle(1);
+        assert!(start_if_sure(memory.registers(8, 1, 1), Speed::of(115_200, CLOCK_HZ)).is_none());
+        assert_eq!((0..8).map(|register| memory.get(register, 1)).sum::<u8>(), 0x60);
     }
 
     #[test]
