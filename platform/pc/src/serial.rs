@@ -45,10 +45,10 @@ pub(crate) fn init() {
 }
 
 /// Starts the port that the firmware names, with its registers if they are in reach, for all that is printed from now on. If it does not
-/// answer, all stays as it is.
+/// answer, all stays as it is. True if it is the one from now on.
 ///
 /// The port is as fast as the firmware says, if its clock is known; otherwise it stays as it is.
-pub(crate) fn move_to(console: &Console, registers: Option<UartRegisters>) {
+pub(crate) fn move_to(console: &Console, registers: Option<UartRegisters>) -> bool {
     let clock = console.clock.or(matches!(console.place, UartPlace::Ports(_)).then_some(CLOCK_HZ));
     let mut speed = console.rate.zip(clock).and_then(|(rate, clock)| Speed::of(rate, clock));
     if console.place == COM1 {
@@ -58,7 +58,10 @@ pub(crate) fn move_to(console: &Console, registers: Option<UartRegisters>) {
     // COM1 was started before, and is the last that is left: it need not lead its modem lines back.
     let start = if console.place == COM1 { uart::start } else { uart::start_if_sure };
     match registers.and_then(|registers| start(registers, speed)) {
-        None => stay(PortReason::Silent(console.place)),
+        None => {
+            stay(PortReason::Silent(console.place));
+            false
+        }
         Some(uart) => {
             let rate = speed.map(|speed| speed.rate);
             let (place, reason) = (Some(console.place), PortReason::Named);
@@ -66,6 +69,7 @@ pub(crate) fn move_to(console: &Console, registers: Option<UartRegisters>) {
             *OUTPUT.lock() = Output { uart: Some(uart), is_stuck: false, port };
             // What the firmware had under way on the port may have left a byte.
             println!();
+            true
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a function answers at an address that somebody says is its own.
 
 use super::bar::{is_64_bit, register, wide};
-use super::{COMMAND, HEADER_TYPE, IO_SPACE, MEMORY_SPACE};
+use super::{CLASS, COMMAND, HEADER_TYPE, IO_SPACE, MEMORY_SPACE, SERIAL_CLASS};
 
 /// An address that a function may answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,11 @@ impl BusAddress {
             Self::Memory(_) => MEMORY_SPACE,
         }
     }
+}
+
+/// True if a function is the one with this vendor and device, and is no serial port.
+pub(crate) fn is_other_than_serial(read: impl Fn(u16) -> u32, id: u32) -> bool {
+    read(0) == id && read(CLASS) >> 16 != SERIAL_CLASS
 }
 
 /// The bit of the command register that a function lacks to answer at `address`. `None` if it has that, if it is not the one with this
@@ -60,6 +65,20 @@ mod tests {
         };
         assert_eq!(lacks(read, ID ^ 1, address), None, "another function");
         lacks(read, ID, address)
+    }
+
+    #[test]
+    fn a_function_is_a_serial_port_by_its_class() {
+        let is_other = |class: u32, id| {
+            is_other_than_serial(|offset| if offset == 0 { ID } else { [class][usize::from(offset - CLASS)] }, id)
+        };
+        // With the registers of a 16550 or not, and of whichever revision.
+        assert!([0x0700_0000, 0x0700_02ff, 0x0700_0600].into_iter().all(|class| !is_other(class, ID)));
+        // A NIC, a port with many lines, a modem, another bus, and nothing.
+        for class in [0x0200_0000, 0x0702_0000, 0x0703_0000, 0x0c07_0000, u32::MAX] {
+            assert!(is_other(class, ID), "{class:#x}");
+            assert!(!is_other(class, ID ^ 1), "another function");
+        }
     }
 
     #[test]

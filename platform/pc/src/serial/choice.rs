@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use cofferdam::addr::SourceId;
+
 use super::COM1;
 use crate::acpi::{AcpiError, NamedFunction, NoConsole, UartPlace};
 
@@ -28,6 +30,8 @@ pub(crate) enum PortReason {
     BadTable(AcpiError),
     /// The SPCR table names none that can be used.
     NoConsole(NoConsole),
+    /// The SPCR table names a function that is no serial port.
+    NoSerial(SourceId),
     /// What the SPCR table names does not answer.
     Silent(UartPlace),
 }
@@ -62,6 +66,7 @@ impl fmt::Display for SerialPort {
             PortReason::Named => f.write_str("; the SPCR table names it"),
             PortReason::BadTable(error) => write!(f, "; {error}"),
             PortReason::NoConsole(refusal) => write!(f, "; {refusal}"),
+            PortReason::NoSerial(function) => write!(f, "; the SPCR table names {function}, which is no serial port"),
             PortReason::Silent(place) => write!(f, "; the SPCR table names {place}, where nothing answers"),
         }
     }
@@ -80,8 +85,6 @@ impl fmt::Display for UartPlace {
 
 #[cfg(test)]
 mod tests {
-    use cofferdam::addr::SourceId;
-
     use super::*;
 
     #[test]
@@ -102,6 +105,10 @@ mod tests {
         );
         for (reason, words) in [
             (PortReason::Silent(UartPlace::Ports(0x2f8)), "the SPCR table names I/O port 0x2f8, where nothing answers"),
+            (
+                PortReason::NoSerial(SourceId::from_requester(0, 0x10)),
+                "the SPCR table names 0000:00:02.0, which is no serial port",
+            ),
             (PortReason::NoConsole(NoConsole::Off), "the SPCR table names no port"),
             (PortReason::BadTable(AcpiError::NoRsdp), "no RSDP found"),
         ] {
