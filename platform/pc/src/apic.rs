@@ -27,6 +27,9 @@ const X2APIC: u64 = 1 << 10;
 /// The id that stands for all CPUs in xAPIC mode, in which ids have 8 bits.
 const ALL: u32 = 0xff;
 
+/// Looks at a message that is not delivered: many times what one takes. One to an id that no CPU has may stay for ever.
+const LOOKS: u32 = 1_000_000;
+
 /// Messages to other CPUs (SDM 3A, section 11.6.1): all are edges, with bit 14 for the level that asserts them.
 pub(crate) const INIT: u32 = 5 << 8 | 1 << 14;
 pub(crate) const START_UP: u32 = 6 << 8 | 1 << 14;
@@ -131,13 +134,14 @@ impl LocalApic {
         self.write(END_OF_INTERRUPT, 0);
     }
 
-    /// Sends a message to another CPU, or to this one.
+    /// Sends a message to another CPU, or to this one. Never waits for ever for it to be delivered.
     pub(crate) fn send(&self, to: u32, message: u32) {
         if let Self::Xapic(_) = self {
             self.write(COMMAND_HIGH, u64::from(to) << 24);
             self.write(COMMAND, message.into());
             // Bit 12: not delivered yet.
-            while self.read(COMMAND) >> 12 & 1 == 1 {}
+            let is_on_its_way = || self.read(COMMAND) >> 12 & 1 == 1;
+            let _ = (0..LOOKS).find(|_| !is_on_its_way());
         } else {
             self.write(COMMAND, u64::from(to) << 32 | u64::from(message));
         }
@@ -156,5 +160,23 @@ impl IoApic {
         self.write(register, 1 << 16);
         self.write(register + 1, (entry >> 32) as u32);
         self.write(register, entry as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+    use core::ptr::NonNull;
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_never_delivered_is_given_up() {
+        let memory = [const { Cell::new(0_u32) }; 0x100];
+        // SAFETY: the words stand for registers, and others read them by cells alone.
+        let registers = unsafe { Mmio::new(NonNull::from(&memory).cast(), 0x400) };
+        // What is written stays, as if it were on its way.
+        LocalApic::Xapic(registers).send(7, INIT | 1 << 12);
+        assert_eq!([memory[0xc0].get(), memory[0xc4].get()], [INIT | 1 << 12, 7 << 24]);
     }
 }

@@ -90,7 +90,7 @@ impl Pc {
         unsafe { ptr::copy_nonoverlapping(code.as_ptr(), first, code.len()) };
         let cpus = Cpus { pc: self, apic };
         let mut waited_for = 0;
-        // Some firmware lists a CPU twice: one that runs must not be reset.
+        // One that runs must not be reset.
         for id in cpu_ids(madt) {
             if cpus.ids().any(|running| running == id) {
                 continue;
@@ -109,7 +109,7 @@ impl Pc {
         Ok(cpus)
     }
 
-    /// The APIC ids of the CPUs that firmware lists as there and enabled; maybe one twice.
+    /// The APIC ids of the CPUs that firmware lists as there and enabled, each once.
     pub fn listed_cpus(&self) -> impl Iterator<Item = u32> {
         cpu_ids(self.table::<Madt>().ok().flatten().unwrap_or_default())
     }

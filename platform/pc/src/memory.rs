@@ -8,4 +8,4 @@ mod owners;
 pub use block::Block;
 pub(crate) use frames::{Frames, PAGE, allocate_zeroed};
 pub(crate) use identity::{IdentityMap, LOW};
-pub(crate) use owners::{carve, first_in_use, is_for_tables, is_free_at_boot, is_memory};
+pub(crate) use owners::{carve, first_in_use, is_for_tables, is_free, is_free_at_boot, is_memory};

@@ -19,7 +19,7 @@ use crate::acpi::{AcpiError, Mcfg, Root};
 use crate::boot::{Boot, CPU_PAGE, Loader, MapEntry, MappedRange, Picture};
 use crate::clock::{Clock, ClockTrust, Timers, is_invariant};
 use crate::error::BootError;
-use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_memory};
+use crate::memory::{Block, Frames, IdentityMap, LOW, PAGE, carve, first_in_use, is_for_tables, is_free, is_memory};
 use crate::mmio::Mmio;
 use crate::pci::Ecam;
 use crate::screen;
@@ -142,13 +142,11 @@ impl Pc {
         self.boot.command_line
     }
 
-    /// Where other CPUs start; `None` if that is no memory, or something of the loader's.
+    /// Where other CPUs start; `None` if that is no free memory, or something of the loader's.
     pub(crate) fn cpu_page(&self) -> Option<*mut u8> {
-        let (start, end) = (u64::from(CPU_PAGE), u64::from(CPU_PAGE) + PAGE as u64);
-        let is_ram = |entry: &MapEntry| entry.is_ram() && entry.start() <= start && end <= entry.end();
-        let is_taken = self.boot.structures.iter().any(|&(first, last)| first < end && start < last);
-        let is_free = self.boot.map.iter().any(is_ram) && !is_taken;
-        is_free.then(|| ptr::with_exposed_provenance_mut(start as usize))
+        let page = u64::from(CPU_PAGE)..u64::from(CPU_PAGE) + PAGE as u64;
+        let is_free = is_free(self.boot.map, &self.boot.structures, &page);
+        is_free.then(|| ptr::with_exposed_provenance_mut(page.start as usize))
     }
 
     /// The memory of the image, its guard page first.

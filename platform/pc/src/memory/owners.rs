@@ -51,6 +51,11 @@ pub(crate) fn first_in_use(map: &[MapEntry], range: &Range<u64>) -> Option<u64> 
     None
 }
 
+/// True if all of `range` is free by `map`, and nothing of it is in `taken`, of which each has its first address and its end.
+pub(crate) fn is_free(map: &[MapEntry], taken: &[(u64, u64)], range: &Range<u64>) -> bool {
+    first_in_use(map, range).is_none() && !taken.iter().any(|&(first, end)| first < range.end && range.start < end)
+}
+
 /// True if there is memory at `at`, whoever it is for.
 pub(crate) fn is_memory(map: &[MapEntry], at: u64) -> bool {
     map.iter().any(|entry| entry.is_memory() && entry.start() <= at && at < entry.end())
@@ -155,6 +160,20 @@ mod tests {
         assert_eq!(first_in_use(&empty, &(2 * MIB..8 * MIB)), None);
         let over = [MapEntry::new(0, u64::MAX, RAM), MapEntry::new(5 * MIB, 6 * MIB, RESERVED)];
         assert_eq!(first_in_use(&over, &(2 * MIB..8 * MIB)), Some(5 * MIB));
+    }
+
+    #[test]
+    fn a_page_is_free_if_nobody_else_claims_any_of_it() {
+        let low = MapEntry::new(0, 0x9_fc00, RAM);
+        let free = |entry, taken| is_free(&[low, entry], &[taken], &(0x8000..0x9000));
+        let (nothing, none) = (MapEntry::new(0, 0, RESERVED), (0, 0));
+        assert!(free(nothing, none));
+        for (start, end) in [(0x8000, 0x9000), (0, 0x8001), (0x8fff, 0x9_0000), (0x8400, 0x8401)] {
+            assert!(!free(MapEntry::new(start, end, RESERVED), none), "{start:#x}..{end:#x}");
+            assert!(!free(nothing, (start, end)), "{start:#x}..{end:#x}");
+        }
+        assert!(free(MapEntry::new(0x9000, 0xa000, RESERVED), (0x7000, 0x8000)));
+        assert!(!is_free(&[MapEntry::new(0, 0x8fff, RAM)], &[], &(0x8000..0x9000)), "no memory");
     }
 
     #[test]
