@@ -37,6 +37,11 @@ impl TscSkew {
     pub fn is_sure(&self) -> bool {
         self.skew_ns > self.round_trip_ns
     }
+
+    /// How far the counters are apart at most.
+    pub fn most_ns(&self) -> u64 {
+        self.skew_ns.saturating_add(self.round_trip_ns.div_ceil(2))
+    }
 }
 
 /// A question and its answer, in ticks: the first and the last of the CPU that asks, the other one of the CPU that answers.
@@ -127,5 +132,8 @@ mod tests {
         assert_eq!(seen(0), (5_100, 200, true));
         let most = Round { asked: u64::MAX, answered: 0, heard: 0 }.skew(1);
         assert_eq!((most.skew_ns, most.round_trip_ns), (u64::MAX, 0));
+        let bounds = [(0, 0), (0, 201), (201, 200), (u64::MAX, 2)];
+        let bounds = bounds.map(|(skew_ns, round_trip_ns)| TscSkew { skew_ns, round_trip_ns }.most_ns());
+        assert_eq!(bounds, [0, 101, 301, u64::MAX]);
     }
 }

@@ -1,6 +1,6 @@
 //! The CPUs: which of those that firmware lists run, and whether they have one time.
 
-use cofferdam_pc::{Cpus, Pc, TscSkew, println};
+use cofferdam_pc::{Cpus, Pc, println};
 use cofferdam_tests_qemu::Verdict;
 
 /// Starts the CPUs, prints which run, and says what of them limits the board. They halt afterwards.
@@ -40,24 +40,31 @@ pub(crate) fn look_at_all(pc: &'static Pc, verdict: &mut Verdict) {
 
 /// Compares the time-stamp counters of all CPUs with that of the first.
 fn compare(cpus: &Cpus, verdict: &mut Verdict) {
-    let (mut worst, mut apart, mut mute) = (None::<(u32, TscSkew)>, 0_u32, 0_u32);
+    let (mut worst, mut mute) = (None, 0_u32);
+    // How many differ for sure, and by how much at most.
+    let (mut apart, mut apart_ns) = (0_u32, 0);
     for id in cpus.ids().skip(1) {
         match cpus.tsc_skew(id) {
             None => mute += 1,
             Some(skew) => {
-                apart += u32::from(skew.is_sure());
-                worst = worst.into_iter().chain([(id, skew)]).max_by_key(|(_, skew)| skew.skew_ns);
+                if skew.is_sure() {
+                    (apart, apart_ns) = (apart + 1, apart_ns.max(skew.most_ns()));
+                }
+                worst = worst.into_iter().chain([(id, skew)]).max_by_key(|(_, skew)| skew.most_ns());
             }
         }
     }
-    if let Some((id, TscSkew { skew_ns, round_trip_ns })) = worst {
+    if let Some((id, skew)) = worst {
         println!(
-            "  time-stamp counters: at most {skew_ns} ns from the first CPU's, which is that of the CPU with the APIC id {id}; seen in \
-             {round_trip_ns} ns there and back"
+            "  time-stamp counters: at most {} ns from the first CPU's, which is that of the CPU with the APIC id {id}; it was {} ns from \
+             the middle of a question and its answer, which took {} ns",
+            skew.most_ns(),
+            skew.skew_ns,
+            skew.round_trip_ns
         );
         if apart != 0 {
             verdict.limit(format_args!(
-                "CPUs whose time-stamp counter differs from the first one's: {apart}, by up to {skew_ns} ns; deadlines that one CPU sets \
+                "CPUs whose time-stamp counter differs from the first one's: {apart}, by up to {apart_ns} ns; deadlines that one CPU sets \
                  are early or late on another (give the platform a clock that all have in common)"
             ));
         }
