@@ -240,7 +240,8 @@ pub(super) mod tests {
         let lines = |control: u32| (control & 0xc) << 4 | (control & 1) << 5 | (control & 2) << 3;
         let looped = |control: u32| if control & 0x10 == 0 { 0xb3 } else { lines(control) | 3 };
         let shifted = |control: u32| lines(control) | 0x100;
-        let cases: [(&dyn Fn(u32) -> u32, u32, bool); 8] = [
+        type Status<'a> = &'a dyn Fn(u32) -> u32;
+        let cases: [(Status<'_>, u32, bool); 8] = [
             (&looped, 0xb, true),
             (&looped, 0, true),
             (&looped, 0xff, false),
