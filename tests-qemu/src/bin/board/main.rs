@@ -1,8 +1,8 @@
 //! What an engineer wants to know of a board before it is partitioned: what firmware's table says and what is wrong with it, what
 //! each unit can do and what it was found doing, which devices there are and what keeps them apart, and a verdict.
 //!
-//! Reads, and changes nothing: neither a unit nor a device. With `measure` on the command line, units are switched on for a moment while
-//! no device reads or writes memory, and handed back. With `fit` or `unfit`, that has to be the verdict.
+//! It changes neither a unit nor a device, and starts the other CPUs. With `measure` on the command line, units are switched on for a
+//! moment while no device reads or writes memory, and handed back. With `fit` or `unfit`, that has to be the verdict.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 #![allow(clippy::result_large_err, reason = "an error is a text, and there is no heap to put it on")]
