@@ -192,7 +192,9 @@ pub mod made {
         ];
         all.extend(records);
         let has = |which: fn(&Record<&str>) -> bool| records.iter().any(which);
-        all.push(Record::Memory { first: 0, bytes: 0x1000, kind: "free" });
+        if !records.iter().any(|record| matches!(record, Record::Memory { .. })) {
+            all.push(Record::Memory { first: 0, bytes: 1 << 39, kind: "free" });
+        }
         all.push(Record::Firmware { host_bits: 39, interrupts: true, complete: true });
         all.push(Record::Ability { unit: UNIT, bit: "QI", has: true, words: "an invalidation queue" });
         all.extend(

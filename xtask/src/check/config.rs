@@ -60,6 +60,9 @@ pub(super) struct Cell {
     /// Its memory that firmware reserves for devices may be that of others which say so, too.
     #[serde(default)]
     pub(super) allow_shared_reserved: bool,
+    /// It may have memory of its own, one to one, where firmware reserves some for one of its devices.
+    #[serde(default)]
+    pub(super) allow_identical_reserved: bool,
     /// Its devices may be in one group with those of others which say so, too.
     #[serde(default)]
     pub(super) allow_shared_group: bool,

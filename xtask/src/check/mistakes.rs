@@ -176,10 +176,15 @@ fn reserved(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<
             let (name, place) = (&cell.name, words(&own));
             for (number, region) in cell.memory.iter().enumerate() {
                 let input = range(region.input(), region.bytes).and_then(|input| common(&input, &own));
+                let number = number + 1;
                 if input.is_some() && region.input() != region.output {
-                    let number = number + 1;
                     all.push(format!(
                         "cell {name}, memory {number}: firmware reserves {place} for {id}, one to one; leave it out"
+                    ));
+                } else if input.is_some() && !cell.allow_identical_reserved {
+                    all.push(format!(
+                        "cell {name}, memory {number}: firmware reserves {place} for {id}, which has it in any case; leave it out, or \
+                         say allow_identical_reserved = true"
                     ));
                 }
             }

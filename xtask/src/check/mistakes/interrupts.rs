@@ -7,6 +7,7 @@ use crate::check::{
     board::Board,
     config::{Cell, Config, Interrupt},
 };
+use crate::report::ReportedUnit;
 
 /// Those below are the CPU's exceptions.
 const FIRST_VECTOR: u8 = 16;
@@ -16,6 +17,7 @@ const LAST_XAPIC: u32 = 254;
 pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
     for (number, cell) in config.cells.iter().enumerate() {
         targets(cell, all);
+        large_ids(cell, board, all);
         let others = config.cells.iter().take(number);
         all.extend(others.filter_map(|other| shared(cell, other)));
         for (number, interrupt) in cell.interrupts.iter().enumerate() {
@@ -96,15 +98,20 @@ fn route(interrupt: &Interrupt, cell: &Cell, board: &Board<'_, impl ConfigSpace>
             all.push(format!("{device} has no message {message}; it has {messages} at most, from 0 on"));
         }
     }
-    if let Some(unit) = board.unit_of(device).filter(|_| cpu > LAST_XAPIC) {
-        let is_wide = unit.abilities.iter().any(|(bit, has, _)| bit == "EIM" && *has);
-        if !is_wide {
-            all.push(format!(
-                "the unit of {device} sends interrupts to CPUs up to {LAST_XAPIC} alone, not to {cpu} (EIM)"
-            ));
-        }
-    }
     all
+}
+
+/// CPUs with large ids need x2APIC mode, which all units have to be in.
+fn large_ids(cell: &Cell, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
+    let routed = cell.interrupts.iter().map(|interrupt| interrupt.cpu);
+    let Some(cpu) = cell.cpus.iter().copied().chain(routed).find(|cpu| *cpu > LAST_XAPIC) else { return };
+    let is_narrow = |unit: &&ReportedUnit| !unit.abilities.iter().any(|(bit, has, _)| bit == "EIM" && *has);
+    for unit in board.report.iter().flat_map(|report| &report.units).filter(is_narrow) {
+        let (name, base) = (&cell.name, unit.base);
+        all.push(format!(
+            "cell {name}: the unit {base:#x} sends interrupts to CPUs up to {LAST_XAPIC} alone, not to {cpu} (EIM)"
+        ));
+    }
 }
 
 #[cfg(test)]

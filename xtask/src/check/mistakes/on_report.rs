@@ -12,6 +12,7 @@ use crate::{
 pub(super) fn find(config: &Config, board: &Board<'_, impl ConfigSpace>, all: &mut Vec<String>) {
     let Some(report) = board.report else { return };
     whole_board(report, all);
+    memory_map(config, report, all);
     let groups = groups(report);
     let group = |id| report.functions.iter().zip(&groups).find(|it| it.0.id == id).and_then(|it| *it.1);
     for (number, (cell, id)) in assigned(config).enumerate() {
@@ -59,6 +60,35 @@ fn whole_board(report: &Contents, all: &mut Vec<String>) {
     all.extend(report.refused.iter().map(|why| format!("the board's report was given up: {why}")));
     let failed = report.expected.iter().filter(|(_, held, _)| !held);
     all.extend(failed.map(|(what, _, seen)| format!("on the board this did not hold: {what} [{seen}]")));
+}
+
+/// Holds memory of cells against the loader's map: all of it has to be free there. The root cell has what firmware keeps, too.
+fn memory_map(config: &Config, report: &Contents, all: &mut Vec<String>) {
+    if report.memory.is_empty() {
+        return;
+    }
+    for cell in config.cells.iter().filter(|cell| !cell.root) {
+        for (number, memory) in cell.memory.iter().enumerate() {
+            let Some(output) = range(memory.output, memory.bytes) else { continue };
+            let mut at = output.start;
+            // Entries need not be in order.
+            while at < output.end
+                && let Some(end) = report.memory.iter().find_map(|(first, bytes, kind)| {
+                    range(*first, *bytes).filter(|it| kind == "free" && it.contains(&at)).map(|it| it.end)
+                })
+            {
+                at = end;
+            }
+            if at < output.end {
+                let other = |(first, bytes, kind): &(u64, u64, String)| {
+                    range(*first, *bytes).is_some_and(|it| it.contains(&at)).then(|| format!("it is {kind}"))
+                };
+                let what = report.memory.iter().find_map(other).unwrap_or_else(|| "nothing is there".into());
+                let (name, number) = (&cell.name, number + 1);
+                all.push(format!("cell {name}, memory {number}: no free memory is at {at:#x} of this board: {what}"));
+            }
+        }
+    }
 }
 
 /// The source-ids of a function's requests.

@@ -170,6 +170,15 @@ fn devices_that_share_reserved_memory_are_of_one_cell_unless_both_allow_it() {
     assert_eq!(mistakes_on(&allowed, &NoConfigSpace), [""; 0]);
 }
 
+#[test]
+fn reserved_memory_that_the_cell_has_itself_has_to_be_allowed() {
+    let has = GOOD.replace("output = 0x40000000, input = 0x0", "output = 0x70000000");
+    let mistakes = mistakes_on(&has.replace("bytes = 0x6ff00000", "bytes = 0x1000"), &NoConfigSpace);
+    assert!(mistakes.iter().any(|it| it.ends_with("or say allow_identical_reserved = true")), "{mistakes:#?}");
+    let allowed = has.replace("name = \"left\"", "name = \"left\"\nallow_identical_reserved = true");
+    assert_eq!(mistakes_on(&allowed, &NoConfigSpace), [""; 0]);
+}
+
 /// Two functions of one device, neither with Access Control Services.
 struct TwoFunctions;
 

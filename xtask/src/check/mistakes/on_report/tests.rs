@@ -171,8 +171,27 @@ fn messages_and_wide_ids_are_those_of_the_device_and_its_unit() {
         ["cell right, interrupt 1: 0000:01:00.0 has no message 4; it has 4 at most, from 0 on"]
     );
     let ability = |has| Record::Ability { unit: UNIT, bit: "EIM", has, words: "" };
-    let says =
-        "cell right, interrupt 1: the unit of 0000:01:00.0 sends interrupts to CPUs up to 254 alone, not to 300 (EIM)";
+    let says = "cell right: the unit 0xfed90000 sends interrupts to CPUs up to 254 alone, not to 300 (EIM)";
     assert_eq!(found(&text(0, 300), function(last), &[ability(false)]), [says]);
     assert_eq!(found(&text(0, 300), function(last), &[ability(true)]), [""; 0]);
+}
+
+#[test]
+fn memory_of_cells_is_free_memory_of_the_board() {
+    let [.., last] = BOARD;
+    let map = |entries: &[(u64, u64, &'static str)]| {
+        let records = entries.iter().map(|&(first, bytes, kind)| Record::Memory { first, bytes, kind });
+        found(GOOD, function(last), &Vec::from_iter(records))
+    };
+    let all = 0x1_0000_0000;
+    // In one piece, and in two that are not in order.
+    assert_eq!(map(&[(0, all, "free")]), [""; 0]);
+    assert_eq!(map(&[(all / 4, all, "free"), (0, all / 4, "free")]), [""; 0]);
+    let mistakes = map(&[(0, 0x1000, "free"), (0x1000, all, "ACPI NVS")]);
+    assert!(
+        !mistakes.is_empty() && mistakes.iter().all(|it| it.ends_with("of this board: it is ACPI NVS")),
+        "{mistakes:#?}"
+    );
+    let mistakes = map(&[(0, 0x1000, "free")]);
+    assert!(mistakes.iter().all(|it| it.ends_with("of this board: nothing is there")), "{mistakes:#?}");
 }
