@@ -10,7 +10,8 @@ use cofferdam_pc::Pc;
 const FIRST: u16 = 0x34;
 /// Where the first extended capability is.
 const FIRST_EXTENDED: u16 = 0x100;
-/// The number of MSI.
+/// The numbers of PCI Express and of MSI.
+pub(crate) const EXPRESS: u8 = 0x10;
 const MSI: u8 = 5;
 /// More of either than fit.
 const STEPS: usize = 48;
@@ -35,8 +36,9 @@ pub fn msi_messages(pc: &Pc, function: SourceId) -> u16 {
     capability(pc, function, MSI).map_or(0, |at| 1 << (pc.config_read(function, at) >> 17 & 7).min(5))
 }
 
-/// Where an extended capability is.
+/// Where an extended capability is. A function without PCI Express has none, and a look there is an error on its bus.
 pub(crate) fn extended_capability(pc: &Pc, function: SourceId, id: u16) -> Option<u16> {
+    capability(pc, function, EXPRESS)?;
     let mut at = FIRST_EXTENDED;
     for _ in 0..STEPS_EXTENDED {
         let header = pc.config_read(function, at);

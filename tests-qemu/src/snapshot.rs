@@ -5,8 +5,9 @@ use cofferdam::hal::Hal;
 use cofferdam_pc::{Block, Pc};
 use heapless::Vec;
 
-use crate::capability::{capability, extended_capability};
+use crate::capability::{EXPRESS, capability, extended_capability};
 use crate::report::Words;
+use crate::sr_iov::has_virtual_functions;
 
 /// As many functions are noted.
 const MOST: usize = 512;
@@ -20,19 +21,13 @@ const SECONDARY_STATUS: u16 = 0x1c;
 const HEADER_TYPE: u16 = 0x0c;
 /// Buses of a bridge: the one behind it and the last one behind it, in its bytes 1 and 2.
 const BUSES: u16 = 0x18;
-/// The number of the PCI Express capability, and what of it is status, in upper halves (PCIe 6.0, section 7.5.3): of the device, the
-/// link, the slot; and the root port's, all of it.
-const EXPRESS: u8 = 0x10;
+/// What of the PCI Express capability is status, in upper halves (PCIe 6.0, section 7.5.3): of the device, the link, the slot; and the
+/// root port's, all of it.
 const EXPRESS_STATUS: [u16; 3] = [8, 0x10, 0x18];
 const ROOT_STATUS: u16 = 0x20;
 /// The number of Advanced Error Reporting, and which of its registers log errors (section 7.8.4).
 const ERRORS: u16 = 1;
 const ERROR_LOGS: [u16; 8] = [4, 0x10, 0x1c, 0x20, 0x24, 0x28, 0x30, 0x34];
-/// The number of Single Root I/O Virtualization, and its control with VF Enable (section 9.3.3.3).
-const SR_IOV: u16 = 0x10;
-const SR_IOV_CONTROL: u16 = 8;
-const VF_ENABLE: u32 = 1;
-
 /// The number of Access Control Services, whose control is the upper half of its second word (section 7.7.11).
 const ACS: u16 = 0xd;
 
@@ -156,11 +151,14 @@ fn space(pc: &Pc, function: SourceId) -> u64 {
     if capability(pc, function, EXPRESS).is_some() { SPACE } else { 256 }
 }
 
+fn is_bridge(pc: &Pc, function: SourceId) -> bool {
+    pc.config_read(function, HEADER_TYPE) >> 16 & 0x7f == 1
+}
+
 /// Fails if a function leads to others that cannot be noted.
 fn check_all_are_shown(pc: &'static Pc, function: SourceId) -> Result<(), Words> {
     let [_, first, last, _] = pc.config_read(function, BUSES).to_le_bytes();
-    let is_bridge = pc.config_read(function, HEADER_TYPE) >> 16 & 0x7f == 1;
-    if is_bridge && first != 0 {
+    if is_bridge(pc, function) && first != 0 {
         let has = |bus| pc.buses().any(|it| it == (function.segment(), bus));
         if let Some(bus) = (first..=last).find(|bus| !has(*bus)) {
             return Err(Words::new(format_args!(
@@ -168,8 +166,7 @@ fn check_all_are_shown(pc: &'static Pc, function: SourceId) -> Result<(), Words>
             )));
         }
     }
-    let control = extended_capability(pc, function, SR_IOV).map(|at| pc.config_read(function, at + SR_IOV_CONTROL));
-    if space(pc, function) == SPACE && control.is_some_and(|control| control & VF_ENABLE != 0) {
+    if has_virtual_functions(pc, function) {
         return Err(Words::new(format_args!("{function} has virtual functions on, which are not noted")));
     }
     Ok(())
@@ -185,11 +182,10 @@ struct Live {
 
 impl Live {
     fn of(pc: &Pc, function: SourceId) -> Self {
-        let express = capability(pc, function, EXPRESS);
         Self {
-            is_bridge: pc.config_read(function, HEADER_TYPE) >> 16 & 0x7f == 1,
-            express,
-            errors: express.and_then(|_| extended_capability(pc, function, ERRORS)),
+            is_bridge: is_bridge(pc, function),
+            express: capability(pc, function, EXPRESS),
+            errors: extended_capability(pc, function, ERRORS),
         }
     }
 

@@ -6,11 +6,10 @@ use cofferdam::hal::Hal;
 use cofferdam_pc::{Bar, Pc};
 use heapless::Vec;
 
-use crate::capability::{capability, extended_capability};
+use crate::capability::{EXPRESS, capability, extended_capability};
 
-/// The numbers of the capabilities.
+/// The number of the capability.
 const SR_IOV: u16 = 0x10;
-const EXPRESS: u8 = 0x10;
 
 /// Control (section 9.3.3.3): VF Enable, VF Memory Space Enable, ARI Capable Hierarchy.
 const CONTROL: u16 = 0x08;
@@ -40,6 +39,12 @@ const FORWARD: u32 = 1 << 5;
 /// 9.3.3.3.1).
 const ON_NS: u64 = 100_000_000;
 const OFF_NS: u64 = 1_000_000_000;
+
+/// True if a function has virtual ones that are on.
+pub(crate) fn has_virtual_functions(pc: &Pc, function: SourceId) -> bool {
+    let control = extended_capability(pc, function, SR_IOV).map(|at| pc.config_read(function, at + CONTROL));
+    control.is_some_and(|control| control & ENABLE != 0)
+}
 
 /// One such function, whose virtual ones are at places where no memory and no other device is.
 #[derive(Debug)]
