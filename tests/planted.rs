@@ -43,7 +43,7 @@ fn every_planted_bug_is_found_and_called_by_its_rule() {
     for bug in BUGS.iter().filter(|bug| bug.what.contains(&chosen)) {
         let path = copy.join(bug.file);
         let text = fs::read_to_string(&path).unwrap();
-        let planted = plant(bug, &text);
+        let planted = bug.planted_in(&text);
         let line = match planted {
             None => "CANNOT BE PLANTED".to_owned(),
             Some(planted) => {
@@ -65,14 +65,10 @@ fn every_planted_bug_is_found_and_called_by_its_rule() {
 fn every_bug_can_be_planted() {
     let is_lost = |bug: &&Bug| {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(bug.file)).unwrap();
-        plant(bug, &text).is_none_or(|planted| planted == text)
+        bug.planted_in(&text).is_none_or(|planted| planted == text)
     };
     let lost = Vec::from_iter(BUGS.iter().filter(is_lost).map(|bug| bug.what));
     assert!(lost.is_empty(), "plant them again: {lost:#?}");
-}
-
-fn plant(bug: &Bug, text: &str) -> Option<String> {
-    (text.matches(bug.code).count() == 1).then(|| text.replacen(bug.code, bug.bug, 1))
 }
 
 impl Outcome {

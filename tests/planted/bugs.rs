@@ -12,6 +12,13 @@ pub(crate) struct Bug {
     pub(crate) bug: &'static str,
 }
 
+impl Bug {
+    /// The text of its file with the bug; `None` if the right code is not there once.
+    pub(crate) fn planted_in(&self, text: &str) -> Option<String> {
+        (text.matches(self.code).count() == 1).then(|| text.replacen(self.code, self.bug, 1))
+    }
+}
+
 const fn bug(what: &'static str, rule: &'static str, file: &'static str, code: &'static str, bug: &'static str) -> Bug {
     Bug { what, rule, by_assertion: false, file, code, bug }
 }

@@ -127,7 +127,7 @@ impl Planted<'_> {
     }
 }
 
-/// The repository as it is in the working tree, without what git does not know; built apart from it.
+/// The repository as it is in the working tree, without what git ignores; built apart from it.
 struct Copy {
     tree: PathBuf,
     target: PathBuf,
@@ -162,7 +162,8 @@ impl Copy {
     fn with<T>(&self, bug: &Bug, build: impl FnOnce(&Copy) -> Result<T>) -> Result<T> {
         let path = self.tree.join(bug.file);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", bug.file))?;
-        let planted = plant(bug, &text).with_context(|| format!("`{}` cannot be planted in {}", bug.what, bug.file))?;
+        let planted =
+            bug.planted_in(&text).with_context(|| format!("`{}` cannot be planted in {}", bug.what, bug.file))?;
         fs::write(&path, planted)?;
         let built = build(self).with_context(|| format!("with the bug `{}`", bug.what));
         fs::write(&path, text)?;
@@ -172,11 +173,6 @@ impl Copy {
     fn image(&self, rust: &Toolchain, bin: &str) -> Result<PathBuf> {
         rust.image_of(&self.tree, &self.target, bin)
     }
-}
-
-/// The text with the bug instead of the right code, which has to be there once.
-fn plant(bug: &Bug, text: &str) -> Option<String> {
-    (text.matches(bug.code).count() == 1).then(|| text.replacen(bug.code, bug.bug, 1))
 }
 
 #[cfg(test)]
@@ -193,7 +189,7 @@ mod tests {
         for Planted { bug, .. } in list {
             let path = crate::root().join(bug.file);
             let text = fs::read_to_string(path).unwrap();
-            assert!(plant(bug, &text).is_some_and(|planted| planted != text), "plant it again: {}", bug.what);
+            assert!(bug.planted_in(&text).is_some_and(|planted| planted != text), "plant it again: {}", bug.what);
         }
     }
 

@@ -159,7 +159,13 @@ pub fn log<'a>(lines: impl Iterator<Item = &'a Line>) -> String {
 
 /// A guest's text without what would move the cursor or change its colour.
 fn printable(text: &str) -> String {
-    console::strip_ansi_codes(text).replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
+    console::strip_ansi_codes(text).replace(steers, "\u{fffd}")
+}
+
+/// True if a character moves a terminal's cursor, or turns the direction of what comes behind.
+pub fn steers(character: char) -> bool {
+    let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || character.is_control() && character != '\t'
 }
 
 fn lines(boot: &Boot, line: impl Fn(&Record<String>) -> Option<String>) -> String {
@@ -226,5 +232,6 @@ mod tests {
     #[test]
     fn a_guest_cannot_steer_the_terminal() {
         assert_eq!(printable("\u{1b}[31mred\u{1b}[0m \u{7}\rx"), "red \u{fffd}\u{fffd}x");
+        assert_eq!(printable("\u{202e}a\tb\u{2066}"), "\u{fffd}a\tb\u{fffd}");
     }
 }

@@ -164,17 +164,17 @@ mod tests {
     fn whatever_a_loader_tells_is_read_or_refused() {
         let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
         for round in 0..20_000 {
-            let mut told = grub();
-            mutate(&mut told, &mut chance);
+            let mut list = grub();
+            mutate(&mut list, &mut chance);
             if round % 2 == 0 {
                 // As long as it says, so that the tags are what is wrong.
-                let size = (told.len() as u32).to_le_bytes();
-                told[..4].copy_from_slice(&size);
+                let size = (list.len() as u32).to_le_bytes();
+                list[..4].copy_from_slice(&size);
             }
-            multiboot2(&told);
-            let mut told = qemu();
-            mutate(&mut told, &mut chance);
-            pvh(&told);
+            multiboot2(&list);
+            let mut list = qemu();
+            mutate(&mut list, &mut chance);
+            pvh(&list);
         }
     }
 

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use cofferdam_report::{MARK, Record};
 use serde_json::Value;
 
+use crate::show::steers;
+
 /// A log of one boot is some dozens of KiB.
 pub const MAX_BYTES: usize = 16 << 20;
 /// The scenario that makes a board report.
@@ -56,9 +58,9 @@ impl SavedLog {
         }
         let text = String::from_utf8_lossy(bytes);
         let lines = Vec::from_iter(text.split('\n').map(printable));
-        let told =
-            lines.iter().zip(1_usize..).flat_map(|(line, number)| told(line).into_iter().map(move |it| (number, it)));
-        let mut parts = parts(told);
+        let numbered = lines.iter().zip(1_usize..);
+        let all = numbered.flat_map(|(line, number)| in_line(line).into_iter().map(move |it| (number, it)));
+        let mut parts = parts(all);
         let last = parts.iter().rposition(LogPart::is_report).context(
             "no board report is in it; a report has lines with \"@cofferdam\", so save all that the serial port says",
         )?;
@@ -110,8 +112,8 @@ impl LogPart {
 /// Cuts before each start and behind each end.
 fn parts(all: impl Iterator<Item = (usize, InLine)>) -> Vec<LogPart> {
     let mut parts = vec![LogPart::default()];
-    for (number, told) in all {
-        let (starts, ends) = match &told {
+    for (number, it) in all {
+        let (starts, ends) = match &it {
             InLine::Known(Record::Started { .. }) => (true, false),
             InLine::Known(Record::Finished | Record::Refused { .. }) => (false, true),
             _ => (false, false),
@@ -119,7 +121,7 @@ fn parts(all: impl Iterator<Item = (usize, InLine)>) -> Vec<LogPart> {
         if starts {
             parts.push(LogPart::default());
         }
-        parts.last_mut().into_iter().for_each(|part| part.all.push((number, told.clone())));
+        parts.last_mut().into_iter().for_each(|part| part.all.push((number, it.clone())));
         if ends {
             parts.push(LogPart::default());
         }
@@ -129,7 +131,7 @@ fn parts(all: impl Iterator<Item = (usize, InLine)>) -> Vec<LogPart> {
 
 /// The records of a line. Something may stand before the first, as programs for terminals put the time there; and the end
 /// of a line may be lost, so that two are on one.
-fn told(line: &str) -> Vec<InLine> {
+fn in_line(line: &str) -> Vec<InLine> {
     let mark = MARK.trim_end();
     let Some((_, rest)) = line.split_once(mark) else { return Vec::new() };
     match record(rest) {
@@ -163,9 +165,7 @@ fn clean(value: &mut Value) {
 /// A line without what would move a cursor, change a colour, or turn the direction of what comes behind.
 pub fn printable(line: &str) -> String {
     let line = console::strip_ansi_codes(line.trim_end_matches('\r'));
-    let turns = |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_plain = |character: &char| !(character.is_control() || turns(*character)) || *character == '\t';
-    line.chars().filter(is_plain).collect()
+    line.chars().filter(|character| !steers(*character)).collect()
 }
 
 #[cfg(test)]
