@@ -5,7 +5,7 @@ use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam_pc::Pc;
 
-use crate::capability::extended_capability;
+use crate::config_space::extended_capability;
 
 /// The number of the ATS capability.
 const ID: u16 = 0xf;

@@ -5,7 +5,7 @@ use cofferdam::hal::Hal;
 use cofferdam::interrupt::Message;
 use cofferdam_pc::{Mmio, Pc};
 
-use crate::capability::capability;
+use crate::config_space::{capability, functions_of};
 
 const VENDOR_DEVICE: u32 = 0x11e8_1234;
 /// The device's own 4 KiB buffer, as it names it.
@@ -39,7 +39,7 @@ pub struct Edu {
 impl Edu {
     /// All of them, in the order of their source-ids.
     pub fn all(pc: &'static Pc) -> impl Iterator<Item = Self> {
-        pc.functions().filter(move |&function| pc.config_read(function, 0) == VENDOR_DEVICE).filter_map(move |source| {
+        functions_of(pc, VENDOR_DEVICE).filter_map(move |source| {
             pc.enable(source);
             let bar = pc.bar(source, 0)?;
             // SAFETY: the bar is the device's; the scenarios let it reach no memory but blocks, and the remapping unit

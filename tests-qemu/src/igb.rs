@@ -5,6 +5,8 @@ use cofferdam::addr::SourceId;
 use cofferdam::hal::Hal;
 use cofferdam_pc::{Mmio, Pc};
 
+use crate::config_space::functions_of;
+
 const VENDOR_DEVICE: u32 = 0x10c9_8086;
 
 /// Registers, and what is set there: the link is to be up; reception and transmission are on; a queue is for each virtual
@@ -44,7 +46,7 @@ pub struct Igb {
 impl Igb {
     /// The first of them, with its link up. It answers to its registers, and uses no memory.
     pub fn first(pc: &'static Pc) -> Option<Self> {
-        let source = pc.functions().find(|&function| pc.config_read(function, 0) == VENDOR_DEVICE)?;
+        let source = functions_of(pc, VENDOR_DEVICE).next()?;
         pc.enable(source);
         // SAFETY: the bar is the device's, and no address of memory is written there.
         let registers = unsafe { pc.registers(pc.bar(source, 0)?)? };

@@ -15,6 +15,10 @@ pub fn keep(memory: &Block, part: Range<u64>) {
 
 /// Where something was written to that part since, what is `left_out` of it aside.
 pub fn touched(memory: &Block, part: Range<u64>, left_out: Range<u64>) -> Option<u64> {
-    let is_touched = |offset: &u64| !left_out.contains(offset) && memory.read(*offset) != KEPT;
-    part.step_by(8).find(is_touched)
+    all_touched(memory, part).find(|offset| !left_out.contains(offset))
+}
+
+/// Each word of that part that something was written to since.
+pub fn all_touched(memory: &Block, part: Range<u64>) -> impl Iterator<Item = u64> {
+    part.step_by(8).filter(|offset| memory.read(*offset) != KEPT)
 }

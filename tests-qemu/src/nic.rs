@@ -2,8 +2,9 @@
 //! memory, before the write to its doorbell is over (Intel 82574 GbE Controller Family Datasheet, sections 7.2 and 10.2).
 
 use cofferdam::addr::{Iova, SourceId};
-use cofferdam::hal::Hal;
 use cofferdam_pc::{Block, Mmio, Pc};
+
+use crate::config_space::functions_of;
 
 const VENDOR_DEVICE: u32 = 0x10d3_8086;
 
@@ -47,8 +48,7 @@ impl Nic {
 
     /// Those of them for which there is memory to use, in the order of their source-ids. Each sees its own at the same addresses.
     pub fn all(pc: &'static Pc, memory: impl IntoIterator<Item = Block>, input: Iova) -> impl Iterator<Item = Self> {
-        let cards = pc.functions().filter(move |&function| pc.config_read(function, 0) == VENDOR_DEVICE);
-        cards.zip(memory).filter_map(move |(source, memory)| {
+        functions_of(pc, VENDOR_DEVICE).zip(memory).filter_map(move |(source, memory)| {
             pc.enable(source);
             // SAFETY: the bar is the device's, which is given no address but those of that block.
             let registers = unsafe { pc.registers(pc.bar(source, 0)?)? };

@@ -5,20 +5,15 @@ use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam_pc::{Block, Pc};
 
 use crate::Times;
+use crate::registers::{LIMIT_NS, QUEUE_ON, STATUS, switch};
 use crate::report::Words;
 use crate::tables::mapped;
 
 const CAP: u32 = 0x08;
 const ECAP: u32 = 0x10;
-const COMMAND: u32 = 0x18;
-const STATUS: u32 = 0x1c;
 const FAULTS: u32 = 0x34;
 const TAIL: u32 = 0x88;
 const ADDRESS: u32 = 0x90;
-/// GCMD.QIE, GSTS.QIES.
-const QUEUE_ON: u32 = 1 << 26;
-/// What of GSTS a command carries over: not what is done once (section 11.4.4.1).
-const CARRIED: u32 = 0x96ff_ffff;
 /// ECAP.QI, ECAP.IR; CAP.DWD, CAP.DRD, CAP.PSI.
 const HAS_QUEUE: u64 = 1 << 1;
 const HAS_INTERRUPTS: u64 = 1 << 3;
@@ -29,8 +24,6 @@ const HAS_PAGES: u64 = 1 << 39;
 /// The queue is a frame: descriptors of 16 bytes. What a wait writes is in the frame behind it.
 const SLOTS: u64 = 256;
 const FRAME: u64 = 4096;
-/// Far more than any unit needs, in nanoseconds.
-const LIMIT_NS: u64 = 1_000_000_000;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,17 +220,8 @@ impl OwnQueue {
 
     /// True once the unit confirms.
     fn switch(&self, on: bool) -> bool {
-        let command = self.status() & CARRIED & !QUEUE_ON | if on { QUEUE_ON } else { 0 };
-        // SAFETY: only the queue changes, whose memory this is.
-        unsafe { self.pc.write32(self.registers, COMMAND, command) };
-        let begun = self.pc.now_ns();
-        while (self.status() & QUEUE_ON != 0) != on {
-            if self.pc.now_ns().saturating_sub(begun) > LIMIT_NS {
-                return false;
-            }
-            core::hint::spin_loop();
-        }
-        true
+        // SAFETY: nobody else uses the unit, and the queue's memory is this.
+        unsafe { switch(self.pc, self.registers, QUEUE_ON, on) }
     }
 
     fn free(self) {

@@ -1,12 +1,12 @@
 //! The registers of a unit that whoever had it depends on.
 
-use cofferdam::hal::{Hal, RegisterWindow};
+use cofferdam::hal::{Hal, MappedRegisters, RegisterWindow};
 use cofferdam_pc::Pc;
 
 use crate::report::Words;
 use crate::tables::mapped;
 
-const STATUS: u32 = 0x1c;
+pub(crate) const STATUS: u32 = 0x1c;
 /// Their names and offsets: 32 bits each.
 const ALL: [(&str, u32); 28] = [
     ("GSTS", STATUS),
@@ -43,7 +43,7 @@ const ALL: [(&str, u32); 28] = [
 const EVER_SET: u32 = 1 << 30 | 1 << 24;
 const PENDING: u32 = 1 << 30;
 /// GSTS.QIES: the queue is on. While it is off, QEMU's IQA shows where the last one was.
-const QUEUE_ON: u32 = 1 << 26;
+pub(crate) const QUEUE_ON: u32 = 1 << 26;
 
 /// GCMD, and what of GSTS a command carries over: not what is done once (S 11.4.4.1).
 const COMMAND: u32 = 0x18;
@@ -51,15 +51,31 @@ const CARRIED: u32 = 0x96ff_ffff;
 /// TE in the one, TES in the other.
 const TRANSLATION: u32 = 1 << 31;
 
-/// Switches a unit's translation on or off, and nothing else. False if its registers are out of reach.
+/// Far more than any unit needs, in nanoseconds.
+pub(crate) const LIMIT_NS: u64 = 1_000_000_000;
+
+/// Switches a unit's translation on or off, and nothing else. False if its registers are out of reach, or it does not confirm.
 pub fn translate(pc: &'static Pc, window: RegisterWindow, on: bool) -> bool {
-    let Some(registers) = mapped(&pc, window) else { return false };
+    // SAFETY: whoever has the unit has given it a root table, which has what devices work with.
+    mapped(&pc, window).is_some_and(|registers| unsafe { switch(pc, registers, TRANSLATION, on) })
+}
+
+/// Switches what this bit stands for on or off, and nothing else. True once the unit confirms.
+///
+/// # Safety
+///
+/// The registers are those of a unit of which the caller knows who uses it, and what it goes by then is theirs.
+pub(crate) unsafe fn switch(pc: &'static Pc, registers: MappedRegisters, bit: u32, on: bool) -> bool {
     // SAFETY: each unit has it, and reading changes nothing.
     let status = || unsafe { pc.read32(registers, STATUS) };
-    let carried = status() & CARRIED & !TRANSLATION;
-    // SAFETY: whoever has the unit has given it a root table, which has what devices work with.
-    unsafe { pc.write32(registers, COMMAND, carried | if on { TRANSLATION } else { 0 }) };
-    while (status() & TRANSLATION != 0) != on {
+    let command = status() & CARRIED & !bit | if on { bit } else { 0 };
+    // SAFETY: as the caller says.
+    unsafe { pc.write32(registers, COMMAND, command) };
+    let begun = pc.now_ns();
+    while (status() & bit != 0) != on {
+        if pc.now_ns().saturating_sub(begun) > LIMIT_NS {
+            return false;
+        }
         core::hint::spin_loop();
     }
     true

@@ -5,7 +5,7 @@ use cofferdam::hal::Hal;
 use cofferdam_pc::{Block, Pc};
 use heapless::Vec;
 
-use crate::capability::{EXPRESS, capability, extended_capability};
+use crate::config_space::{EXPRESS, capability, extended_capability};
 use crate::report::Words;
 use crate::sr_iov::has_virtual_functions;
 

@@ -6,7 +6,7 @@ use cofferdam::hal::Hal;
 use cofferdam_pc::{Bar, Pc};
 use heapless::Vec;
 
-use crate::capability::{EXPRESS, capability, extended_capability};
+use crate::config_space::{EXPRESS, capability, extended_capability};
 
 /// The number of the capability.
 const SR_IOV: u16 = 0x10;

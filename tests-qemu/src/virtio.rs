@@ -5,6 +5,8 @@ use cofferdam::addr::{Iova, SourceId};
 use cofferdam::hal::Hal;
 use cofferdam_pc::{Block, Mmio, Pc};
 
+use crate::config_space::functions_of;
+
 const VENDOR_DEVICE: u32 = 0x1044_1af4;
 /// A device that takes longer does not answer.
 const PATIENCE_NS: u64 = 2_000_000_000;
@@ -62,7 +64,7 @@ struct InBar {
 impl VirtioRng {
     /// All of them, in the order of their source-ids.
     pub fn all(pc: &'static Pc) -> impl Iterator<Item = Self> {
-        pc.functions().filter(move |&function| pc.config_read(function, 0) == VENDOR_DEVICE).filter_map(move |source| {
+        functions_of(pc, VENDOR_DEVICE).filter_map(move |source| {
             pc.enable(source);
             let (common, _) = registers(pc, source, COMMON)?;
             let (notify, at) = registers(pc, source, NOTIFY)?;

@@ -169,12 +169,6 @@ impl Pc {
         self.boot.map.iter().map(MappedRange::of)
     }
 
-    /// True if nothing of some memory was free when the image started, as far as the loader's map says.
-    pub fn is_reserved(&self, memory: PhysRange) -> bool {
-        let (first, last) = (memory.first().as_u64(), memory.last().as_u64());
-        !self.boot.map.iter().any(|entry| entry.is_ram() && entry.start() <= last && first < entry.end())
-    }
-
     /// Memory that is free for blocks now, in bytes; not all of it in one piece.
     pub fn free_bytes(&self) -> u64 {
         self.frames.lock().free_bytes()

@@ -10,7 +10,7 @@ use cofferdam::iommu::{DeviceConfig, Edit, Statistics};
 use cofferdam::{CellConfig, CellId};
 use cofferdam_pc::{Block, Pc, entry};
 use cofferdam_report::Record;
-use cofferdam_tests_qemu::{Ats, Front, Marks, Report, VirtioRng, Words, discover, dmar};
+use cofferdam_tests_qemu::{Ats, Front, Marks, Report, VirtioRng, Words, all_touched, discover, dmar, keep};
 
 const PAGE: u64 = 4096;
 const BYTES: u64 = 2 << 20;
@@ -19,7 +19,6 @@ const INPUT: u64 = 0x20_0000_0000;
 /// The page that it fills, as it sees it: the same one of its memory at first, then another.
 const FILLED: u64 = 3;
 const ELSEWHERE: u64 = 5;
-const KEPT: u64 = 0x6b65_7074_6b65_7074;
 
 entry!(run);
 
@@ -135,15 +134,14 @@ impl Job<'_> {
     /// many faults say so, all of them of this write; or one at least, of whichever address, if it does not even reach its queue.
     fn looks(&self, when: &str, arrives: Option<u64>, faults: Option<u32>) {
         self.marks.begin("the device writes");
-        let words = |page: u64| (page * PAGE..(page + 1) * PAGE).step_by(8);
         // All but its queue.
-        let pages = 1..BYTES / PAGE;
-        pages.clone().flat_map(words).for_each(|word| self.memory.write(word, KEPT));
+        let pages = PAGE..BYTES;
+        keep(&self.memory, pages.clone());
         self.iommu.faults(|_| ());
         let written = [(); 2].map(|()| self.device.fill(&self.memory, Iova::new(INPUT + FILLED * PAGE), PAGE as u32));
-        let changed = |page: u64| words(page).filter(|word| self.memory.read(*word) != KEPT).count() as u64;
-        let here = arrives.map_or(0, changed);
-        let all: u64 = pages.map(changed).sum();
+        let changed = |part| all_touched(&self.memory, part).count() as u64;
+        let here = arrives.map_or(0, |page| changed(page * PAGE..(page + 1) * PAGE));
+        let all = changed(pages);
         let expected = if arrives.is_some() { PAGE / 8 } else { 0 };
         let what = Words::new(format_args!("{when}: random bytes are where the memory is now, and nowhere else"));
         let is_told = arrives.is_none() || written == [Some(PAGE as u32); 2];

@@ -7,7 +7,7 @@ use cofferdam_pc::{Pc, println};
 use cofferdam_report::Record;
 use cofferdam_tests_qemu::{LIMITS, Report, Verdict, Words, amd_is_on, memory};
 
-use crate::{devices, records};
+use crate::{devices, records, units};
 
 const NOT_DRIVEN: &str = "the driver drives no AMD unit yet";
 
@@ -70,10 +70,7 @@ pub(crate) fn look_at(pc: &'static Pc, report: &Report, table: &[u8], verdict: &
 }
 
 fn look_at_features(report: &Report, unit: u64, amd: &AmdUnit, (output_bits, translating): (u8, bool)) {
-    let say = |bit: &str, has: bool, words: &str| {
-        println!("  {} {bit}: {words}", if has { "yes" } else { "no " });
-        report.tell(Record::Ability { unit, bit, has, words });
-    };
+    let say = |bit: &str, has, words: &str| units::ability(report, unit, bit, has, words);
     let features = amd.features.unwrap_or(0);
     let levels = match features >> 10 & 3 {
         _ if amd.features.is_none() => None,

@@ -19,7 +19,7 @@ use cofferdam::Iommu;
 use cofferdam::firmware::{Finding, Severity};
 use cofferdam::iommu::{Options, UnitState};
 use cofferdam_pc::{ClockTrust, Dmar, Ivrs, Pc, entry, println, show};
-use cofferdam_tests_qemu::{Front, LIMITS, Registers, Report, Verdict, Words, memory};
+use cofferdam_tests_qemu::{Front, LIMITS, MapAnswer, Registers, Report, Verdict, Words, memory};
 use heapless::Vec;
 
 use active::Outcome;
@@ -108,7 +108,8 @@ fn look(pc: &'static Pc, report: &Report, verdict: &mut Verdict, outcome: &mut O
     }
     let before = registers(pc, &iommu);
     let topology = iommu.topology();
-    topology.check_memory_map(|region| region.outputs().is_some_and(|memory| pc.is_reserved(memory)), note);
+    let agrees = |memory| MapAnswer::of(memory, pc.memory_map()).agrees();
+    topology.check_memory_map(|region| region.outputs().is_some_and(agrees), note);
     records::firmware(report, topology);
     if lost != 0 {
         verdict.limit(format_args!(

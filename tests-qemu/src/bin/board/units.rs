@@ -24,8 +24,7 @@ pub(crate) fn look_at(unit: &RemappingUnit, host_bits: u8, report: &Report, verd
     }
     let UnitDetails::Vtd(can) = unit.details else { return };
     for (has, bit, words) in abilities(&can) {
-        println!("  {} {bit}: {words}", if has { "yes" } else { "no " });
-        report.tell(Record::Ability { unit: window.base.as_u64(), bit, has, words });
+        ability(report, window.base.as_u64(), bit, has, words);
     }
     println!("  found: {}", if unit.found_on { "translating" } else { "not translating" });
     if unit.found_on {
@@ -46,6 +45,12 @@ pub(crate) fn look_at(unit: &RemappingUnit, host_bits: u8, report: &Report, verd
              to be let through"
         ));
     }
+}
+
+/// Prints whether a unit can do something.
+pub(crate) fn ability(report: &Report, unit: u64, bit: &str, has: bool, words: &str) {
+    println!("  {} {bit}: {words}", if has { "yes" } else { "no " });
+    report.tell(Record::Ability { unit, bit, has, words });
 }
 
 /// All that the unit's registers say in a bit each (S 11.4.2, 11.4.3): its name, and what it means.

@@ -1,5 +1,5 @@
-//! The two lists of capabilities that a function has (PCI 3.0, section 6.7; PCIe 6.0, section 7.6.3). Shares no code with the
-//! driver.
+//! Functions by what they are, and the two lists of capabilities that one has (PCI 3.0, sections 6.2.1 and 6.7; PCIe 6.0, section
+//! 7.6.3). Shares no code with the driver.
 #![forbid(unsafe_code)]
 
 use cofferdam::addr::SourceId;
@@ -16,6 +16,11 @@ const MSI: u8 = 5;
 /// More of either than fit.
 const STEPS: usize = 48;
 const STEPS_EXTENDED: usize = 960;
+
+/// All functions with this vendor, in the lower half, and device, in the order of their source-ids (PCI 3.0, section 6.2.1).
+pub(crate) fn functions_of(pc: &'static Pc, vendor_device: u32) -> impl Iterator<Item = SourceId> {
+    pc.functions().filter(move |&function| pc.config_read(function, 0) == vendor_device)
+}
 
 /// Where a capability is.
 pub(crate) fn capability(pc: &Pc, function: SourceId, id: u8) -> Option<u16> {
